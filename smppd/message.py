@@ -1,0 +1,90 @@
+"""The words every room shares: addresses, what policy decided, and the states a message passes through.
+
+Types that hold a number or a text print it masked, so that a stray repr in a log or a traceback gives nothing away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+
+def masked(digits: bytes | str) -> str:
+    """A number or sender with its middle hidden, for people: ``+44770***0123``; ``AC***`` for names and short codes."""
+    text = digits.decode("latin-1") if isinstance(digits, bytes) else digits
+    plus = "+" if text.startswith("+") else ""
+    bare = text[len(plus) :]
+    if bare.isascii() and bare.isdigit() and len(bare) >= 10:
+        return f"{plus or '+'}{bare[:5]}***{bare[-4:]}"
+    return f"{bare[:2] if len(bare) > 4 else ''}***"
+
+
+class Address(NamedTuple):
+    """A source or destination address as on the wire: type of number, numbering plan (SMPP 3.4 5.2.5, 5.2.6), digits without NUL."""
+
+    ton: int
+    npi: int
+    digits: bytes
+
+    def __repr__(self) -> str:
+        return f"Address(ton={self.ton}, npi={self.npi}, {masked(self.digits)})"
+
+
+class Refusal(NamedTuple):
+    """Why a message is refused: the SMPP status for the customer, a short reason in words, the rule or limit that said so."""
+
+    status: int
+    reason: str
+    rule: str = ""
+
+
+class Hit(NamedTuple):
+    """One rule that matched; ``shadow`` ones were counted and did nothing."""
+
+    policy: str
+    rule: str
+    shadow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy decided on one message. No verdict at all (``None``) means: pass it on, every byte as it came."""
+
+    refusal: Refusal | None = None
+    source: Address | None = None
+    drop_tlvs: frozenset[int] = frozenset()
+    tags: frozenset[str] = frozenset()
+    route: str | None = None
+    hits: tuple[Hit, ...] = field(default=())
+    hold: bool = False
+
+
+class State(IntEnum):
+    """States of a message in our record. 1 to 9 are SMPP's own message_state values (SMPP 3.4 5.2.28), the others are ours."""
+
+    SCHEDULED = 0
+    ENROUTE = 1
+    DELIVERED = 2
+    EXPIRED = 3
+    DELETED = 4
+    UNDELIVERABLE = 5
+    ACCEPTED = 6
+    UNKNOWN = 7
+    REJECTED = 8
+    SKIPPED = 9
+    STORED = 20
+    REFUSED = 21
+    SUBMITTED = 22
+    UNANSWERED = 23
+    RESENT = 24
+    RECEIPT_STORED = 25
+    RECEIPT_DONE = 26
+    RECEIPT_EXPIRED = 27
+    HELD = 28
+    CANCELLED = 29
+
+
+FINAL_STATES = frozenset(
+    {State.DELIVERED, State.EXPIRED, State.DELETED, State.UNDELIVERABLE, State.UNKNOWN, State.REJECTED, State.SKIPPED}
+)

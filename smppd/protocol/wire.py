@@ -1,0 +1,514 @@
+"""SMPP frames: cut out of a byte stream, read lazily, answered, and spliced without re-encoding what did not change.
+
+A frame stays the bytes that came. ``Sm`` finds the fields of a submit_sm, deliver_sm or data_sm by offset; forwarding a
+message copies its frame with another sequence number. Layouts are those of SMPP 3.4 section 4; statuses of section 5.1.3.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from struct import error as StructError
+from typing import Final, NamedTuple
+
+from smpp.pdu import constants as _vocabulary
+
+HEADER: Final = Struct(">IIII")
+_U32: Final = Struct(">I")
+_TLV: Final = Struct(">HH")
+HEADER_LENGTH: Final = 16
+RESPONSE: Final = 0x80000000
+
+
+class Command(IntEnum):
+    """command_id of SMPP 3.4 section 5.1.2.1; a response is the request's id with the top bit set."""
+
+    BIND_RECEIVER = 0x01
+    BIND_TRANSMITTER = 0x02
+    QUERY_SM = 0x03
+    SUBMIT_SM = 0x04
+    DELIVER_SM = 0x05
+    UNBIND = 0x06
+    REPLACE_SM = 0x07
+    CANCEL_SM = 0x08
+    BIND_TRANSCEIVER = 0x09
+    OUTBIND = 0x0B
+    ENQUIRE_LINK = 0x15
+    SUBMIT_MULTI = 0x21
+    ALERT_NOTIFICATION = 0x102
+    DATA_SM = 0x103
+    GENERIC_NACK = 0x80000000
+    BIND_RECEIVER_RESP = 0x80000001
+    BIND_TRANSMITTER_RESP = 0x80000002
+    QUERY_SM_RESP = 0x80000003
+    SUBMIT_SM_RESP = 0x80000004
+    DELIVER_SM_RESP = 0x80000005
+    UNBIND_RESP = 0x80000006
+    REPLACE_SM_RESP = 0x80000007
+    CANCEL_SM_RESP = 0x80000008
+    BIND_TRANSCEIVER_RESP = 0x80000009
+    ENQUIRE_LINK_RESP = 0x80000015
+    SUBMIT_MULTI_RESP = 0x80000021
+    DATA_SM_RESP = 0x80000103
+
+
+class Status(IntEnum):
+    """command_status values this daemon gives (SMPP 3.4 section 5.1.3)."""
+
+    ROK = 0x00
+    RINVMSGLEN = 0x01
+    RINVCMDLEN = 0x02
+    RINVCMDID = 0x03
+    RINVBNDSTS = 0x04
+    RALYBND = 0x05
+    RINVREGDLVFLG = 0x07
+    RSYSERR = 0x08
+    RINVSRCADR = 0x0A
+    RINVDSTADR = 0x0B
+    RINVMSGID = 0x0C
+    RBINDFAIL = 0x0D
+    RINVPASWD = 0x0E
+    RCANCELFAIL = 0x11
+    RREPLACEFAIL = 0x13
+    RMSGQFUL = 0x14
+    RINVSERTYP = 0x15
+    RINVNUMDESTS = 0x33
+    RINVDESTFLAG = 0x40
+    RINVESMCLASS = 0x43
+    RCNTSUBDL = 0x44
+    RSUBMITFAIL = 0x45
+    RTHROTTLED = 0x58
+    RINVSCHED = 0x61
+    RINVEXPIRY = 0x62
+    RX_T_APPN = 0x64
+    RX_P_APPN = 0x65
+    RX_R_APPN = 0x66
+    RQUERYFAIL = 0x67
+    RINVOPTPARSTREAM = 0xC0
+    ROPTPARNOTALLWD = 0xC1
+    RINVPARLEN = 0xC2
+    RMISSINGOPTPARAM = 0xC3
+
+
+class Tag(IntEnum):
+    """TLV tags this daemon looks at (SMPP 3.4 section 5.3.2). Every other tag passes unread."""
+
+    ADDITIONAL_STATUS_INFO_TEXT = 0x001D
+    RECEIPTED_MESSAGE_ID = 0x001E
+    SC_INTERFACE_VERSION = 0x0210
+    SAR_MSG_REF_NUM = 0x020C
+    SAR_TOTAL_SEGMENTS = 0x020E
+    SAR_SEGMENT_SEQNUM = 0x020F
+    NETWORK_ERROR_CODE = 0x0423
+    MESSAGE_PAYLOAD = 0x0424
+    MESSAGE_STATE = 0x0427
+
+
+_KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
+_KNOWN_TAGS: Final = frozenset(_vocabulary.tag_value_map)
+MAX_TLVS: Final = 64
+
+
+def status_name(status: int) -> str:
+    """The standard's name of a command_status, ``ESME_RTHROTTLED``; ``0x00000400`` for one it does not name."""
+    entry = _vocabulary.command_status_value_map.get(status)
+    return str(entry["name"]) if entry else f"0x{status:08X}"
+
+
+def status_value(name: str) -> int | None:
+    """The number behind a status name as written in SMPP 3.4 section 5.1.3, None when there is no such name."""
+    entry = _vocabulary.command_status_name_map.get(name)
+    return None if entry is None else int(entry["value"])
+
+
+def command_name(command: int) -> str:
+    """The standard's name of a command_id, ``submit_sm``; ``0x00000abc`` for an unknown one."""
+    return Command(command).name.lower() if command in _KNOWN_COMMANDS else f"0x{command:08x}"
+
+
+class FrameError(ValueError):
+    """The stream is not SMPP or breaks its length limits: framing is lost and the connection must end."""
+
+
+class BodyError(ValueError):
+    """A well-framed PDU whose body is wrong. ``status`` is the answer; the session lives on."""
+
+    def __init__(self, status: int, what: str) -> None:
+        super().__init__(what)
+        self.status = int(status)
+
+
+class Splitter:
+    """Cuts a byte stream into frames. ``limit`` (octets) may change between calls: it is 512 before a bind, 64 KiB after.
+
+    A length is judged as soon as its four octets are there, so nothing is buffered for a frame that will be refused.
+    """
+
+    __slots__ = ("_rest", "fault", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.fault: FrameError | None = None
+        self._rest = b""
+
+    @property
+    def pending(self) -> int:
+        """Octets of an unfinished frame held back."""
+        return len(self._rest)
+
+    def feed(self, data: bytes, most: int = 1 << 30) -> list[bytes]:
+        """The frames completed by ``data``, ``most`` at the most; the rest waits for the next call.
+
+        Framing that can't be right sets ``fault``, which is sticky; frames before it are still returned.
+        """
+        if self.fault is not None:
+            return []
+        rest = self._rest
+        if rest:
+            data = rest + data
+        end = len(data)
+        at = 0
+        frames: list[bytes] = []
+        append = frames.append
+        read = _U32.unpack_from
+        limit = self.limit
+        while end - at >= 4 and len(frames) < most:
+            length = read(data, at)[0]
+            if length < HEADER_LENGTH or length > limit:
+                self.fault = FrameError(f"command_length {length} is outside {HEADER_LENGTH}..{limit}")
+                self._rest = b""
+                return frames
+            stop = at + length
+            if stop > end:
+                break
+            append(data[at:stop])
+            at = stop
+        self._rest = data[at:] if at else data
+        return frames
+
+
+class Sm:
+    """A submit_sm, deliver_sm or data_sm frame, read by offset (SMPP 3.4 sections 4.4.1, 4.6.1, 4.7.1).
+
+    Construction checks the mandatory part and raises ``BodyError``; TLVs are read, and checked, when first asked for.
+    The repr shows lengths only.
+    """
+
+    __slots__ = (
+        "_tlvs",
+        "at_dest",
+        "at_flags",
+        "at_schedule",
+        "at_sm",
+        "at_source",
+        "at_tlvs",
+        "at_validity",
+        "command",
+        "data_coding",
+        "destination_digits",
+        "esm_class",
+        "raw",
+        "registered",
+        "short_message",
+        "source_digits",
+    )
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._tlvs: list[tuple[int, bytes]] | None = None
+        find = raw.find
+        self.command = command = _U32.unpack_from(raw, 4)[0]
+        try:
+            service_end = find(0, 16, 22)
+            if service_end < 0:
+                raise BodyError(Status.RINVSERTYP, "service_type is longer than 5 characters")
+            self.at_source = service_end + 1
+            source = service_end + 3
+            # 21 octets by the letter; data_sm allows 65 (section 4.7.1), and so do real senders elsewhere.
+            stop = find(0, source, source + (65 if command == 0x103 else 21))
+            if stop < 0:
+                raise BodyError(Status.RINVSRCADR, "source_addr is too long")
+            self.source_digits = raw[source:stop]
+            self.at_dest = stop + 1
+            dest = stop + 3
+            stop = find(0, dest, dest + (65 if command == 0x103 else 21))
+            if stop < 0:
+                raise BodyError(Status.RINVDSTADR, "destination_addr is too long")
+            self.destination_digits = raw[dest:stop]
+            self.at_flags = at = stop + 1
+            self.esm_class = raw[at]
+            if command == 0x103:
+                self.registered = raw[at + 1]
+                self.data_coding = raw[at + 2]
+                self.short_message = b""
+                self.at_schedule = self.at_validity = self.at_sm = -1
+                self.at_tlvs = at + 3
+                return
+            self.at_schedule = at = at + 3
+            if raw[at]:
+                at = find(0, at, at + 17)
+                if at != self.at_schedule + 16:
+                    raise BodyError(Status.RINVSCHED, "schedule_delivery_time is not 16 characters")
+            self.at_validity = at = at + 1
+            if raw[at]:
+                at = find(0, at, at + 17)
+                if at != self.at_validity + 16:
+                    raise BodyError(Status.RINVEXPIRY, "validity_period is not 16 characters")
+            self.registered = raw[at + 1]
+            self.data_coding = raw[at + 3]
+            length = raw[at + 5]
+            self.at_sm = at = at + 6
+            self.at_tlvs = stop = at + length
+            if stop > len(raw):
+                raise BodyError(Status.RINVMSGLEN, "sm_length is longer than the PDU")
+            self.short_message = raw[at:stop]
+        except IndexError:
+            raise BodyError(Status.RINVMSGLEN, "the PDU ends before its mandatory fields do") from None
+
+    def __repr__(self) -> str:
+        return f"<{command_name(self.command)} of {len(self.raw)} octets>"
+
+    @property
+    def sequence(self) -> int:
+        """sequence_number of the header."""
+        return int(_U32.unpack_from(self.raw, 12)[0])
+
+    @property
+    def service_type(self) -> bytes:
+        """service_type without its NUL."""
+        return self.raw[16 : self.at_source - 1]
+
+    @property
+    def source_ton(self) -> int:
+        """source_addr_ton."""
+        return self.raw[self.at_source]
+
+    @property
+    def source_npi(self) -> int:
+        """source_addr_npi."""
+        return self.raw[self.at_source + 1]
+
+    @property
+    def destination_ton(self) -> int:
+        """dest_addr_ton."""
+        return self.raw[self.at_dest]
+
+    @property
+    def destination_npi(self) -> int:
+        """dest_addr_npi."""
+        return self.raw[self.at_dest + 1]
+
+    @property
+    def source_field(self) -> bytes:
+        """TON, NPI and source_addr with its NUL, as they stand."""
+        return self.raw[self.at_source : self.at_dest]
+
+    @property
+    def destination_field(self) -> bytes:
+        """TON, NPI and destination_addr with its NUL, as they stand."""
+        return self.raw[self.at_dest : self.at_flags]
+
+    @property
+    def protocol_id(self) -> int:
+        """protocol_id; 0 in a data_sm, which has none."""
+        return self.raw[self.at_flags + 1] if self.at_sm >= 0 else 0
+
+    @property
+    def priority(self) -> int:
+        """priority_flag; 0 in a data_sm, which has none."""
+        return self.raw[self.at_flags + 2] if self.at_sm >= 0 else 0
+
+    @property
+    def schedule(self) -> bytes:
+        """schedule_delivery_time without its NUL, empty for at once."""
+        return self.raw[self.at_schedule : self.at_validity - 1] if self.at_sm >= 0 else b""
+
+    @property
+    def validity(self) -> bytes:
+        """validity_period without its NUL, empty for the default."""
+        return self.raw[self.at_validity : self.at_sm - 6] if self.at_sm >= 0 else b""
+
+    @property
+    def replace_if_present(self) -> bool:
+        """replace_if_present_flag."""
+        return self.at_sm >= 0 and self.raw[self.at_sm - 4] == 1
+
+    @property
+    def tlvs(self) -> list[tuple[int, bytes]]:
+        """All TLVs in order. Raises ``BodyError`` on a broken stream, too many, or a standard one given twice."""
+        tlvs = self._tlvs
+        if tlvs is None:
+            tlvs = self._tlvs = [] if self.at_tlvs == len(self.raw) else read_tlvs(self.raw, self.at_tlvs)
+        return tlvs
+
+    def tlv(self, tag: int) -> bytes | None:
+        """The value of the first TLV with this tag, None when there is none."""
+        if self.at_tlvs == len(self.raw):
+            return None
+        for found, value in self.tlvs:
+            if found == tag:
+                return value
+        return None
+
+    @property
+    def body(self) -> bytes:
+        """The user data, with any UDH: short_message, or message_payload where short_message is empty."""
+        if self.short_message or self.at_tlvs == len(self.raw):
+            return self.short_message
+        payload = self.tlv(Tag.MESSAGE_PAYLOAD)
+        return b"" if payload is None else payload
+
+
+def read_tlvs(raw: bytes, at: int) -> list[tuple[int, bytes]]:
+    """The TLVs from offset ``at`` to the end of ``raw``, in order (SMPP 3.4 section 5.3.1). Raises ``BodyError``."""
+    tlvs: list[tuple[int, bytes]] = []
+    seen: set[int] = set()
+    end = len(raw)
+    while at < end:
+        try:
+            tag, length = _TLV.unpack_from(raw, at)
+        except StructError:
+            raise BodyError(Status.RINVOPTPARSTREAM, "the PDU ends inside a TLV's head") from None
+        at += 4
+        if at + length > end:
+            raise BodyError(Status.RINVPARLEN, "a TLV is longer than the PDU")
+        if tag in seen and tag in _KNOWN_TAGS:
+            raise BodyError(Status.ROPTPARNOTALLWD, "a standard TLV is given twice")
+        seen.add(tag)
+        tlvs.append((tag, raw[at : at + length]))
+        if len(tlvs) > MAX_TLVS:
+            raise BodyError(Status.RINVOPTPARSTREAM, f"more than {MAX_TLVS} TLVs")
+        at += length
+    return tlvs
+
+
+def pdu(command: int, status: int, sequence: int, body: bytes = b"") -> bytes:
+    """A whole PDU from its header fields and body."""
+    return HEADER.pack(16 + len(body), command, status, sequence) + body
+
+
+def tlv(tag: int, value: bytes) -> bytes:
+    """One encoded TLV."""
+    return _TLV.pack(tag, len(value)) + value
+
+
+def with_sequence(raw: bytes, sequence: int) -> bytes:
+    """The same frame under another sequence number: every other octet is the sender's."""
+    return raw[:12] + _U32.pack(sequence) + raw[16:]
+
+
+def id_response(command: int, sequence: int, message_id: bytes) -> bytes:
+    """A successful submit_sm_resp, data_sm_resp or deliver_sm_resp for the request ``command`` (message_id without NUL)."""
+    return HEADER.pack(17 + len(message_id), command | RESPONSE, 0, sequence) + message_id + b"\0"
+
+
+def refusal(command: int, status: int, sequence: int, reason: str = "") -> bytes:
+    """An error response to the request ``command``: no body (SMPP 3.4 section 4.4.2) unless a ``reason`` goes along in
+    additional_status_info_text, which the caller gives only where the session's version defines it."""
+    if not reason:
+        return HEADER.pack(16, command | RESPONSE, status, sequence)
+    return pdu(
+        command | RESPONSE, status, sequence, b"\0" + tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
+    )
+
+
+def splice(
+    sm: Sm,
+    *,
+    source: bytes | None = None,
+    destination: bytes | None = None,
+    drop: frozenset[int] = frozenset(),
+    validity: bytes | None = None,
+    schedule: bytes | None = None,
+    registered: int | None = None,
+    data_coding: int | None = None,
+    short_message: bytes | None = None,
+    replace: dict[int, bytes] | None = None,
+) -> bytes:
+    """The frame of ``sm`` with the given fields exchanged and every other octet kept, in order.
+
+    ``source``/``destination`` are whole fields (TON, NPI, address, NUL); ``validity``/``schedule`` come without NUL;
+    ``drop`` and ``replace`` name TLVs by tag, unknown ones keep their place. A data_sm has no schedule, validity or
+    short_message and keeps none. The sequence number stays.
+    """
+    raw = sm.raw
+    parts = [
+        raw[16 : sm.at_source],
+        sm.source_field if source is None else source,
+        sm.destination_field if destination is None else destination,
+    ]
+    if sm.at_sm < 0:
+        flags = bytearray(raw[sm.at_flags : sm.at_tlvs])
+        if registered is not None:
+            flags[1] = registered
+        if data_coding is not None:
+            flags[2] = data_coding
+        parts.append(bytes(flags))
+    else:
+        parts.append(raw[sm.at_flags : sm.at_schedule])
+        parts.append((sm.schedule if schedule is None else schedule) + b"\0")
+        parts.append((sm.validity if validity is None else validity) + b"\0")
+        flags = bytearray(raw[sm.at_sm - 5 : sm.at_sm])
+        if registered is not None:
+            flags[0] = registered
+        if data_coding is not None:
+            flags[2] = data_coding
+        text = sm.short_message if short_message is None else short_message
+        if len(text) > 255:
+            raise BodyError(Status.RINVMSGLEN, "short_message is longer than its length octet can say")
+        flags[4] = len(text)
+        parts.append(bytes(flags))
+        parts.append(text)
+    if not drop and not replace:
+        parts.append(raw[sm.at_tlvs :])
+    else:
+        for tag, value in sm.tlvs:
+            if tag not in drop:
+                parts.append(tlv(tag, replace[tag] if replace and tag in replace else value))
+    body = b"".join(parts)
+    return HEADER.pack(16 + len(body), sm.command, _U32.unpack_from(raw, 8)[0], sm.sequence) + body
+
+
+def address_field(ton: int, npi: int, digits: bytes) -> bytes:
+    """TON, NPI, address and NUL as they stand in a PDU."""
+    return bytes((ton, npi)) + digits + b"\0"
+
+
+class Fields(NamedTuple):
+    """What ``build_sm`` takes beside addresses and text; the zero values are the usual ones."""
+
+    service_type: bytes = b""
+    esm_class: int = 0
+    protocol_id: int = 0
+    priority: int = 0
+    schedule: bytes = b""
+    validity: bytes = b""
+    registered: int = 0
+    replace_if_present: int = 0
+    data_coding: int = 0
+
+
+_PLAIN: Final = Fields()
+
+
+def build_sm(
+    command: int, sequence: int, source: bytes, destination: bytes, text: bytes, fields: Fields = _PLAIN, tlvs: bytes = b""
+) -> bytes:
+    """A submit_sm or deliver_sm of our own making. ``source``/``destination`` are whole fields, ``tlvs`` already encoded."""
+    body = b"".join(
+        (
+            fields.service_type,
+            b"\0",
+            source,
+            destination,
+            bytes((fields.esm_class, fields.protocol_id, fields.priority)),
+            fields.schedule,
+            b"\0",
+            fields.validity,
+            b"\0",
+            bytes((fields.registered, fields.replace_if_present, fields.data_coding, 0, len(text))),
+            text,
+            tlvs,
+        )
+    )
+    return HEADER.pack(16 + len(body), command, 0, sequence) + body

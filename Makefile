@@ -1,0 +1,90 @@
+# smppd: set-up, demo, tests and checks. `make help` lists the targets.
+# Everything runs in .venv, made from the locked requirements at the first call; nothing needs a network after that.
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+VENV_STAMP := $(VENV)/.stamp-venv
+NODE_STAMP := $(VENV)/.stamp-node
+SOURCES := smppd tests tools $(wildcard bench)
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+TORTURE_ARGS ?=
+FUZZ_ARGS ?=
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help venv node demo test check lint format types bench bench-profile torture fuzz coverage certs \
+	lock lock-check docker-steps docker clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV_STAMP) ## .venv with the locked requirements and smppd itself
+
+node: $(NODE_STAMP) ## the node-smpp peer of the tests
+
+demo: $(VENV_STAMP) ## smppd between a simulated customer and a simulated SMSC
+	@$(BIN)/smppd demo
+
+test: $(VENV_STAMP) $(NODE_STAMP) ## the whole test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types test ## everything a change must pass
+
+lint: $(VENV_STAMP) ## ruff: rules and format
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+format: $(VENV_STAMP) ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+types: $(VENV_STAMP) ## mypy, strict
+	@$(BIN)/mypy $(SOURCES)
+
+bench: $(VENV_STAMP) ## cost of a message, against the reference relay
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-profile: $(VENV_STAMP) ## where the time goes
+	@$(BIN)/python -m bench --profile $(BENCH_ARGS)
+
+torture: $(VENV_STAMP) ## kill the daemon at bad moments, look for lost messages
+	@$(BIN)/python -m tests.torture $(TORTURE_ARGS)
+
+fuzz: $(VENV_STAMP) ## hostile bytes at everything that parses
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
+	@$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m coverage report --skip-covered
+
+certs: $(VENV_STAMP) ## development certificates in certs/
+	@PYTHON=$(BIN)/python certs/make.sh certs
+
+lock: ## new versions into requirements/*.txt (network; PYTHON must be 3.11 with pip-tools) and package-lock.json
+	@$(or $(PYTHON),$(BIN)/python) tools/lock.py --upgrade
+	@cd tests/peers && npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund
+
+lock-check: $(VENV_STAMP) ## do the locks install on every supported Python and processor? (network)
+	@PYTHON=$(BIN)/python tools/lock-check.sh
+
+docker-steps: $(VENV_STAMP) ## the Dockerfile's steps without Docker (network)
+	@PYTHON=$(BIN)/python tools/docker-steps.sh
+
+docker: ## the image
+	docker build --tag smppd .
+
+clean: ## caches and builds; keeps .venv, certificates and stores
+	rm -rf build dist bench/build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov smppd.egg-info
+	find smppd tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## also .venv and the Node peer
+	rm -rf $(VENV) .venv.lock tests/peers/node_modules
+
+$(VENV_STAMP): requirements/runtime.txt requirements/build.txt requirements/dev.txt requirements/peers.txt setup.cfg pyproject.toml tools/venv.sh
+	@tools/venv.sh $@
+
+$(NODE_STAMP): $(VENV_STAMP) requirements/node.txt tests/peers/package.json tests/peers/package-lock.json tools/node.sh
+	@tools/node.sh $@

@@ -1,0 +1,368 @@
+"""Settings of those who talk SMPP with us: listeners, accounts (customers), upstreams (carriers) and routes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from smppd.config import units
+from smppd.config.kinds import (
+    MANY,
+    Addressed,
+    FileOrSystem,
+    FilePath,
+    Model,
+    Name,
+    Names,
+    Network,
+    NetworksOrAny,
+    NumberOrPrefix,
+    PositiveDuration,
+    Prefixes,
+    Rate,
+    Text,
+    Texts,
+    duration,
+    is_loopback,
+    rate,
+    split_address,
+)
+from smppd.config.secrets import PasswordHashes, SecretRef
+
+Alphabet = Literal["gsm", "gsm_packed", "latin1", "ascii"]
+Version = Annotated[Literal["3.3", "3.4", "5.0"], BeforeValidator(lambda v: str(v) if isinstance(v, float) else v)]
+BindMode = Literal["transmitter", "receiver", "transceiver"]
+Allowed = Literal["allowed"]
+
+_PLAINTEXT = "`allowed` lets this address go without TLS off loopback; everything then crosses the network readable."
+
+
+def plaintext_rule(value: str | None, info: ValidationInfo) -> str | None:
+    """Field rule of a section with `address` and `tls`: no TLS off loopback unless `plaintext: allowed`."""
+    if "address" not in info.data or "tls" not in info.data:
+        return value  # one of them is wrong already
+    host, _ = split_address(info.data["address"])
+    if info.data["tls"] is None and value is None and not is_loopback(host):
+        raise ValueError(f"{host} is not loopback: give it tls, or say `plaintext: allowed`")
+    return value
+
+
+# -- listeners -----------------------------------------------------------------------------------------------------
+
+
+class ListenerTls(Model):
+    """TLS towards customers."""
+
+    certificate: FilePath = Field(description="PEM file with the server's certificate and its chain.")
+    key: FilePath = Field(description="PEM file with the server's private key.")
+    client_ca: FilePath | None = Field(default=None, description="PEM file of the CAs that sign client certificates.")
+    client_certificates: Literal["off", "optional", "required"] = Field(
+        default="off",
+        validate_default=True,
+        description="Whether customers show a certificate. Default: `required` with `client_ca`, else `off`.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("client_ca") is not None and "client_certificates" not in value:
+            return {**value, "client_certificates": "required"}
+        return value
+
+    @field_validator("client_certificates")
+    @classmethod
+    def _needs_ca(cls, value: str, info: ValidationInfo) -> str:
+        if value != "off" and "client_ca" in info.data and info.data["client_ca"] is None:
+            raise ValueError("needs client_ca")
+        return value
+
+
+class Listener(Addressed):
+    """An address where customers connect."""
+
+    tls: ListenerTls | None = Field(default=None, description="TLS; without it, plain SMPP on loopback only.")
+    plaintext: Allowed | None = Field(default=None, validate_default=True, description=_PLAINTEXT)
+    proxy_from: Annotated[tuple[Network, ...], MANY] = Field(
+        default=(), description="Networks of the proxies whose PROXY header is believed."
+    )
+    proxy_protocol: Literal["off", "required"] = Field(
+        default="off", description="`required`: every connection begins with a PROXY protocol header (v1 or v2)."
+    )
+
+    _plaintext = field_validator("plaintext")(plaintext_rule)
+
+    @field_validator("proxy_protocol")
+    @classmethod
+    def _proxy(cls, value: str, info: ValidationInfo) -> str:
+        if value == "required" and info.data.get("proxy_from") == ():
+            raise ValueError("needs proxy_from: the networks of the proxies that may say who connects")
+        return value
+
+
+# -- accounts ------------------------------------------------------------------------------------------------------
+
+
+class Retain(Model):
+    """How long each part of a record is kept, in seconds."""
+
+    shorthand = {"type": "string", "pattern": units.DURATION_PATTERN, "examples": ["30d"]}
+
+    body: PositiveDuration = duration("30d", "Text or payload and TLVs.")
+    numbers: PositiveDuration = duration("30d", "Both addresses.")
+    billing: PositiveDuration = duration("30d", "Time, account, upstream, state, parts: what invoices need.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_for_all(cls, value: Any) -> Any:
+        if isinstance(value, (dict, Retain)):
+            return value
+        return {"body": value, "numbers": value, "billing": value}
+
+
+class ReceiptSettings(Model):
+    """Receipts and MO messages waiting for a customer."""
+
+    keep: PositiveDuration = duration("72h", "How long a receipt waits for the customer; then a visible final state.")
+    limit: int = Field(default=1_000_000, ge=1, description="How many may wait for this account.")
+    window: int = Field(default=10, ge=1, le=1000, description="deliver_sm in flight towards one session.")
+    retry: PositiveDuration = duration("30s", "First pause before a deliver_sm that was not acknowledged goes again.")
+
+
+class ClientCertificate(Model):
+    """The client certificate an account must show, by exactly one of its marks."""
+
+    shorthand = {"type": "string"}
+
+    fingerprint: str | None = Field(default=None, description="SHA-256 of the certificate, hex, colons allowed.")
+    name: str | None = Field(default=None, description="Its subject common name or one of its DNS names.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            bare = value.replace(":", "")
+            return {"fingerprint" if re.fullmatch(r"[0-9A-Fa-f]{64}", bare) else "name": value}
+        if isinstance(value, dict) and len(value.keys() & {"fingerprint", "name"}) != 1:
+            raise ValueError("must be exactly one of {fingerprint: sha256} and {name: common name or DNS name}")
+        return value
+
+    @field_validator("fingerprint")
+    @classmethod
+    def _hex(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        bare = value.replace(":", "").lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", bare):
+            raise ValueError("must be 64 hex digits: the SHA-256 of the certificate")
+        return bare
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None and not 0 < len(value) <= 255:
+            raise ValueError("must have 1 to 255 characters")
+        return value
+
+
+class Account(Model):
+    """A customer: who it is, what it may do, what becomes of its messages."""
+
+    system_id: Text = Field(description="The name it binds with: 1 to 64 characters (15 with `strict_fields`).")
+    password_hash: PasswordHashes = Field(description="From `smppd passwd`; two while a password is rotated.")
+    networks: NetworksOrAny = Field(description="Networks it may connect from, or `any`.")
+    max_binds: int = Field(default=4, ge=1, description="Sessions at one time.")
+    when_full: Literal["refuse", "evict_oldest"] = Field(
+        default="refuse", description="What a bind above `max_binds` does: it is refused, or the oldest goes."
+    )
+    window: int = Field(default=10, ge=1, le=1000, description="Unanswered requests of one session.")
+    throughput: Rate | None = rate("50/s", "Messages of the account, all sessions together; null for no limit.")
+    burst: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, validate_default=True, description="Messages at once above the rate. Default: 2 x throughput."
+    )
+    acknowledge: Literal["stored", "upstream"] = Field(
+        default="stored", description="When ESME_ROK is said: on stable storage, or accepted by the SMSC as well."
+    )
+    content: Literal["encrypt", "hash", "hide"] = Field(
+        default="encrypt", description="The body in the record: sealed, only a keyed hash of it, or no trace."
+    )
+    retain: Retain = Field(
+        default_factory=Retain, description="How long the record is kept: one duration, or {body, numbers, billing}."
+    )
+    policies: Names = Field(default=(), description="Policies its messages pass, in order.")
+    binds: Annotated[tuple[BindMode, ...], MANY] = Field(
+        default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
+    )
+    interface_versions: Annotated[tuple[Version, ...], MANY] = Field(
+        default=("3.3", "3.4", "5.0"), min_length=1, description="SMPP versions allowed."
+    )
+    client_certificate: ClientCertificate | None = Field(
+        default=None, description="The certificate it must show: SHA-256 fingerprint, or a name in it."
+    )
+    message_id: Literal["hex16", "hex8", "decimal10"] = Field(
+        default="hex16", description="Form of the message ids it gets; SMPP 3.3 binds always get hex8."
+    )
+    default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
+    numbers: Annotated[tuple[NumberOrPrefix, ...], MANY] = Field(
+        default=(), description="Its own numbers, or prefixes with `*`: MO messages to these are its."
+    )
+    keywords: Texts = Field(
+        default=(), description="First words of MO messages to a number it shares with other accounts."
+    )
+    receipts: ReceiptSettings = Field(default_factory=ReceiptSettings, description="Receipts waiting for the customer.")
+    queue: int = Field(default=1_000_000, ge=1, description="Messages that may wait; then ESME_RMSGQFUL.")
+    expire_after: PositiveDuration | None = duration(
+        "72h", "Validity of a message that names none; null leaves it to the upstream."
+    )
+    on_unknown: Literal["resend", "hold"] = Field(
+        default="resend", description="A submit_sm that got no answer: sent once more (flagged), or held as unknown."
+    )
+    unknown_after: PositiveDuration = duration("60s", "How long an answer or receipt may still resolve it.")
+    deduplicate: PositiveDuration | None = Field(
+        default=None, description="A resend of the same message within this time gets the same id and is not sent."
+    )
+    strict_fields: bool = Field(default=False, description="Field lengths to the letter of SMPP 3.4.")
+    suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
+
+    @field_validator("system_id")
+    @classmethod
+    def _system_id(cls, value: str) -> str:
+        # ':' '/' and blanks would make scopes, labels and log lines ambiguous.
+        if not re.fullmatch(r"[!-9;-~]{1,64}", value) or re.search(r"[/\"'\\]", value):
+            raise ValueError("must be 1 to 64 printable ASCII characters without blanks, quotes, ':', '/' or '\\'")
+        return value
+
+    @field_validator("burst")
+    @classmethod
+    def _burst(cls, value: int | None, info: ValidationInfo) -> int | None:
+        throughput = info.data.get("throughput")
+        return max(1, math.ceil(2 * throughput)) if value is None and throughput is not None else value
+
+    @field_validator("keywords")
+    @classmethod
+    def _keywords(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not word or len(word.split()) != 1 for word in value):
+            raise ValueError("must be single words")
+        return value
+
+    @field_validator("strict_fields")
+    @classmethod
+    def _strict(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and len(info.data.get("system_id", "")) > 15:
+            raise ValueError("allows a system_id of at most 15 characters (SMPP 3.4, 5.2.1)")
+        return value
+
+
+# -- upstreams -----------------------------------------------------------------------------------------------------
+
+
+class UpstreamTls(Model):
+    """TLS towards a carrier. The certificate's name is always checked."""
+
+    ca: FileOrSystem = Field(default="system", description="`system`, or a PEM file of the CAs to trust.")
+    certificate: FilePath | None = Field(default=None, description="PEM file of our client certificate.")
+    key: FilePath | None = Field(
+        default=None, validate_default=True, description="PEM file of its private key; with `certificate` only."
+    )
+    server_name: str | None = Field(
+        default=None, min_length=1, max_length=253, description="Name to expect in the certificate, if not the host."
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _pair(cls, value: object, info: ValidationInfo) -> object:
+        if "certificate" in info.data and (info.data["certificate"] is None) != (value is None):
+            raise ValueError("certificate and key are given both or not at all")
+        return value
+
+
+class Backoff(Model):
+    """Jittered pauses that double from `first` to `most`."""
+
+    first: PositiveDuration = duration("1s", "First pause.")
+    most: PositiveDuration = duration("60s", "Longest pause.")
+
+    @field_validator("most")
+    @classmethod
+    def _order(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("first", 0):
+            raise ValueError("must not be shorter than `first`")
+        return value
+
+
+class Upstream(Addressed):
+    """A carrier's SMSC that we bind to."""
+
+    name: Name = Field(description="Its name in routes, records and metrics.")
+    tls: UpstreamTls | None = Field(default=None, description="TLS; without it, on loopback only.")
+    plaintext: Allowed | None = Field(default=None, validate_default=True, description=_PLAINTEXT)
+    system_id: Text = Field(min_length=1, max_length=64, description="The name we bind with.")
+    password: SecretRef = Field(description="Where the password is kept: {file: path} or {env: NAME}.")
+    system_type: Text = Field(default="", max_length=12, description="system_type of our binds.")
+    interface_version: Version = Field(default="3.4", description="SMPP version of our binds.")
+    bind: Literal["transceiver", "transmitter+receiver"] = Field(
+        default="transceiver", description="One session for both directions, or a pair."
+    )
+    sessions: int = Field(default=1, ge=1, le=64, description="Sessions (or pairs) held open.")
+    window: int = Field(default=100, ge=1, le=1000, description="Unanswered submit_sm of one session.")
+    throughput: Rate | None = Field(default=None, description="Messages to it, all sessions together; null: no limit.")
+    burst: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        validate_default=True,
+        description="Messages at once above the rate. Default: a tenth of a second's worth.",
+    )
+    enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
+    response: PositiveDuration = duration("30s", "How long it may take to answer a request.")
+    reconnect: Backoff = Field(default_factory=Backoff, description="Pauses between attempts to connect.")
+    retry: Backoff = Field(default_factory=Backoff, description="Pauses after it said throttled or queue full.")
+    default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
+    addr_ton: int = Field(default=0, ge=0, le=255, description="addr_ton of our binds.")
+    addr_npi: int = Field(default=0, ge=0, le=255, description="addr_npi of our binds.")
+    address_range: Text = Field(default="", max_length=40, description="address_range of our binds.")
+    final_statuses: Annotated[tuple[Annotated[int, Field(ge=1, le=0xFFFFFFFF)], ...], MANY] | None = Field(
+        default=None, description="command_status values that refuse a message for good; null: the usual ones."
+    )
+    message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex"] = Field(
+        default="learn", description="How ids of its receipts relate to those of its responses."
+    )
+    enabled: bool = Field(default=True, description="Whether we connect to it.")
+
+    _plaintext = field_validator("plaintext")(plaintext_rule)
+
+    @field_validator("burst")
+    @classmethod
+    def _burst(cls, value: int | None, info: ValidationInfo) -> int | None:
+        throughput = info.data.get("throughput")
+        return max(1, math.ceil(throughput / 10)) if value is None and throughput is not None else value
+
+
+# -- routes --------------------------------------------------------------------------------------------------------
+
+
+class Weighted(Model):
+    """An upstream of a route and its share of the traffic."""
+
+    shorthand = {"type": "string"}
+
+    name: Name = Field(description="Name of an upstream.")
+    weight: int = Field(default=1, ge=1, le=1000, description="Its share, against the other weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Route(Model):
+    """Where messages go: the first route that matches and has an upstream standing is taken."""
+
+    name: Name | None = Field(default=None, description="Its name in records and explanations.")
+    destination: Prefixes = Field(default=(), description="Prefixes of the destination; none: every destination.")
+    sender: Texts = Field(default=(), description="Senders, exact or `prefix*`; none: every sender.")
+    accounts: Texts = Field(default=(), description="system_ids; none: every account.")
+    tags: Names = Field(default=(), description="Tags that policy gave the message; none: no tag needed.")
+    upstreams: Annotated[tuple[Weighted, ...], MANY] = Field(
+        min_length=1, description="Names of upstreams, or {name, weight}."
+    )

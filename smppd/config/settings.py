@@ -1,0 +1,184 @@
+"""The whole configuration as one frozen value: the root of all sections, and those about smppd itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from smppd.config.kinds import (
+    Address,
+    Addressed,
+    AnyPath,
+    Duration,
+    Model,
+    Name,
+    PositiveDuration,
+    Rate,
+    Size,
+    duration,
+    is_loopback,
+    rate,
+    size,
+    split_address,
+)
+from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
+from smppd.config.rules import Policy
+from smppd.config.secrets import KeyRef
+
+
+class Store(Model):
+    """Where messages and records are kept."""
+
+    path: AnyPath | None = Field(default=None, description="A directory for the embedded store; may exist already.")
+    url: str | None = Field(default=None, description="Not supported by this version.")
+    reserve: Size = size("256MiB", "Free space below which nothing more is accepted.")
+    hot: int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
+    read_only: bool = Field(default=False, description="Serve records, accept no messages.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_path(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "url" not in value and value.get("path") is None:
+            raise ValueError("needs `path`: a directory for the embedded store")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None:
+            raise ValueError("PostgreSQL is not supported by this version; use `path` for the embedded store")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _directory(cls, value: Path | None) -> Path | None:
+        if value is not None and value.is_absolute() and value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is not a directory")
+        return value
+
+    @property
+    def directory(self) -> Path:
+        """`path`, which is always given while `url` is not supported."""
+        assert self.path is not None
+        return self.path
+
+
+Keys = KeyRef
+
+
+class Http(Addressed):
+    """Metrics and health. Carries no message content, numbers or secrets."""
+
+    address: Address = Field(default="127.0.0.1:9180", description="host:port of /metrics, /healthz and /readyz.")
+    plaintext: Allowed | None = Field(
+        default=None,
+        validate_default=True,
+        description="`allowed` opens it beyond loopback, without a login: for a network of its own.",
+    )
+
+    @field_validator("plaintext")
+    @classmethod
+    def _loopback(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and "address" in info.data:
+            host, _ = split_address(info.data["address"])
+            if not is_loopback(host):
+                raise ValueError(f"{host} is not loopback, and there is no login: say `plaintext: allowed` if meant")
+        return value
+
+
+class DelayGrowth(Backoff):
+    """A delay that doubles from `first` to `most`."""
+
+    first: PositiveDuration = duration("1s", "First delay.")
+    most: PositiveDuration = duration("5m", "Longest delay.")
+
+
+class Limits(Model):
+    """What hostile or broken peers may cost. The defaults are safe; each limit is of this process."""
+
+    connections: int = Field(default=10_000, ge=1, description="Connections at one time.")
+    unbound: int = Field(default=512, ge=1, description="... of which not bound yet.")
+    unbound_per_address: int = Field(default=16, ge=1, description="... of which from one address.")
+    tls_handshake: PositiveDuration = duration("5s", "Time for a TLS handshake.")
+    bind: PositiveDuration = duration("10s", "Time from connecting to a bind.")
+    pdu: PositiveDuration = duration("10s", "Time from a PDU's first octet to its last.")
+    inactivity: PositiveDuration = duration("150s", "Silence after which a session is cut.")
+    enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
+    response: PositiveDuration = duration("30s", "Time for the answer to a request of ours.")
+    max_pdu: Size = size("64KiB", "Longest PDU of a bound session.")
+    max_pdu_unbound: Size = size("512B", "Longest PDU before the bind.")
+    unsent: Size = size("256KiB", "Unsent octets at which reading from the session pauses.")
+    unsent_abort: PositiveDuration = duration("30s", "... and how long until it is cut.")
+    bad_bodies: int = Field(
+        default=10, ge=1, description="PDUs with a bad body in a minute before a session is closed."
+    )
+    control_rate: Rate = rate("5/s", "enquire_link and other control PDUs of a session.")
+    control_burst: int = Field(default=20, ge=1, description="... at once.")
+    refusal_floor: Duration = duration("1s", "Every refused bind is answered after this time, whatever the reason.")
+    id_failures: int = Field(default=5, ge=1, description="Failed binds a minute of one name from one address.")
+    id_delay: DelayGrowth = Field(default_factory=DelayGrowth, description="... after which its binds are delayed.")
+    address_failures: int = Field(default=20, ge=1, description="Failed binds of one address in `address_window`.")
+    address_window: PositiveDuration = duration("10m", "Time over which they count.")
+    address_ban: PositiveDuration = duration("15m", "How long such an address is refused.")
+    throttle_wait: Duration = duration("500ms", "Longest delay of an answer before ESME_RTHROTTLED is said.")
+    max_pending_auth: int = Field(default=64, ge=1, description="Binds waiting for their password to be checked.")
+    tlvs: int = Field(default=64, ge=1, le=1024, description="TLVs in one PDU.")
+
+    @field_validator("max_pdu", "max_pdu_unbound")
+    @classmethod
+    def _pdu(cls, value: int) -> int:
+        if not 128 <= value <= 16 << 20:
+            raise ValueError("must lie between 128B and 16MiB")
+        return value
+
+
+class Log(Model):
+    """Structured log of what happens; message text, numbers and secrets never enter it."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level written.")
+    format: Literal["json", "console"] = Field(default="json", description="One JSON object a line, or for people.")
+    file: AnyPath | None = Field(default=None, description="A file to append to; null: standard error.")
+
+
+class Settings(Model):
+    """The configuration of one smppd process."""
+
+    listeners: tuple[Listener, ...] = Field(min_length=1, description="Where customers connect.")
+    accounts: tuple[Account, ...] = Field(default=(), description="The customers.")
+    upstreams: tuple[Upstream, ...] = Field(default=(), description="The carriers.")
+    routes: tuple[Route, ...] = Field(default=(), description="Where messages go; the first match wins.")
+    policies: dict[Name, Policy] = Field(
+        default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
+    )
+    store: Store = Field(description="Where messages and records are kept.")
+    keys: Keys = Field(description="Where the key-encryption key is kept.")
+    http: Http | None = Field(default_factory=Http, description="Metrics and health; null: none.")
+    limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
+    log: Log = Field(default_factory=Log, description="Structured log.")
+    drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
+    node: int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
+    path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
+
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Gives each policy its key as name, and turns a bare list into one with rules."""
+        if not isinstance(value, dict):
+            return value
+        named: dict[Any, Any] = {}
+        for name, policy in value.items():
+            if isinstance(policy, dict):
+                # A `name` from the file is left to be refused as an unknown key.
+                named[name] = {("name_" if key == "name" else key): item for key, item in policy.items()} | {
+                    "name": name
+                }
+            elif isinstance(policy, (list, tuple)):
+                named[name] = {"name": name, "rules": policy}
+            elif isinstance(policy, Policy):
+                named[name] = policy
+            else:
+                raise ValueError(f"{name} must be a list of rules, or {{hold_parts: true, rules: [...]}}")
+        return named

@@ -1,0 +1,455 @@
+"""One SMPP connection as a state machine without I/O: bytes and the time go in, PDUs to handle and bytes to send come out.
+
+Rules, for both roles (SMPP 3.4 section 2.2 and 2.3):
+  1. ``_TRANSITIONS`` says which state follows which, ``_ALLOWED`` which request may be received in which state. A request
+     out of place is answered ESME_RINVBNDSTS, an unknown one by generic_nack ESME_RINVCMDID; the session lives.
+  2. Framing that can't be right ends the session at once, with no answer: the peer is not speaking SMPP.
+  3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs
+     over their rate and an unbind behind unanswered messages. ``blocked`` says so, and the transport stops reading.
+  4. Requests of our own wait in ``outstanding`` until answered or until the response timer runs out.
+  5. CLOSED is sticky. Every method takes ``now`` (monotonic seconds); nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from struct import Struct
+from typing import Any, Final
+
+from smppd.protocol.wire import HEADER, Command, FrameError, Splitter, Status, pdu, refusal
+
+_REST: Final = Struct(">III")
+_SEQUENCE: Final = Struct(">I")
+_LAST_SEQUENCE: Final = 0x7FFFFFFF
+
+
+class Role(Enum):
+    """Which end we are: the SMSC towards a customer, the ESME towards a carrier."""
+
+    SMSC = "smsc"
+    ESME = "esme"
+
+
+class SessionState(Enum):
+    """Session states of SMPP 3.4 section 2.2; BINDING and UNBINDING are the waits for the answer."""
+
+    OPEN = "open"
+    BINDING = "binding"
+    BOUND_TX = "bound_tx"
+    BOUND_RX = "bound_rx"
+    BOUND_TRX = "bound_trx"
+    UNBINDING = "unbinding"
+    CLOSED = "closed"
+
+
+_BOUND: Final = (SessionState.BOUND_TX, SessionState.BOUND_RX, SessionState.BOUND_TRX)
+_TRANSITIONS: Final[dict[SessionState, frozenset[SessionState]]] = {
+    SessionState.OPEN: frozenset((SessionState.BINDING, SessionState.CLOSED)),
+    SessionState.BINDING: frozenset((*_BOUND, SessionState.OPEN, SessionState.CLOSED)),
+    **{state: frozenset((SessionState.UNBINDING, SessionState.CLOSED)) for state in _BOUND},
+    SessionState.UNBINDING: frozenset((SessionState.CLOSED,)),
+    SessionState.CLOSED: frozenset(),
+}
+BIND_STATES: Final = {
+    int(Command.BIND_TRANSMITTER): SessionState.BOUND_TX,
+    int(Command.BIND_RECEIVER): SessionState.BOUND_RX,
+    int(Command.BIND_TRANSCEIVER): SessionState.BOUND_TRX,
+}
+_COMMON: Final = frozenset((Command.ENQUIRE_LINK, Command.UNBIND))
+_SENDING: Final = frozenset(
+    (Command.SUBMIT_SM, Command.DATA_SM, Command.SUBMIT_MULTI, Command.QUERY_SM, Command.CANCEL_SM, Command.REPLACE_SM)
+)
+_DELIVERING: Final = frozenset((Command.DELIVER_SM, Command.DATA_SM, Command.ALERT_NOTIFICATION))
+_NONE: Final[frozenset[Command]] = frozenset()
+_ALLOWED: Final[dict[Role, dict[SessionState, frozenset[Command]]]] = {
+    Role.SMSC: {
+        SessionState.OPEN: frozenset(BIND_STATES),  # type: ignore[arg-type]
+        SessionState.BINDING: _NONE,
+        SessionState.BOUND_TX: _COMMON | _SENDING,
+        SessionState.BOUND_RX: _COMMON,
+        SessionState.BOUND_TRX: _COMMON | _SENDING,
+        SessionState.UNBINDING: _COMMON,
+        SessionState.CLOSED: _NONE,
+    },
+    Role.ESME: {
+        SessionState.OPEN: frozenset((Command.OUTBIND,)),
+        SessionState.BINDING: _NONE,
+        SessionState.BOUND_TX: _COMMON,
+        SessionState.BOUND_RX: _COMMON | _DELIVERING,
+        SessionState.BOUND_TRX: _COMMON | _DELIVERING,
+        SessionState.UNBINDING: _COMMON,
+        SessionState.CLOSED: _NONE,
+    },
+}
+_MESSAGES: Final = frozenset((Command.SUBMIT_SM, Command.DATA_SM, Command.SUBMIT_MULTI, Command.DELIVER_SM))
+_CONTROL: Final = frozenset((Command.ENQUIRE_LINK, Command.QUERY_SM, Command.CANCEL_SM, Command.REPLACE_SM))
+_REQUESTS: Final = frozenset(int(c) for c in Command if not c & 0x80000000)
+_RESPONSES: Final = frozenset(int(c) for c in Command if c & 0x80000000)
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Deadlines and limits of one session; seconds, octets, PDUs a second (reliability.md, "Hostile peers")."""
+
+    bind: float = 10.0
+    pdu: float = 10.0
+    enquire_link: float = 30.0
+    inactivity: float = 150.0
+    response: float = 30.0
+    max_pdu: int = 65536
+    max_pdu_unbound: int = 512
+    control_rate: float = 5.0
+    control_burst: float = 20.0
+    bad_bodies: int = 10
+
+
+class Outstanding:
+    """One request of ours that waits for its response."""
+
+    __slots__ = ("command", "sent", "token")
+
+    def __init__(self, command: int, token: Any, sent: float) -> None:
+        self.command = command
+        self.token = token
+        self.sent = sent
+
+
+class Received:
+    """What one call of ``receive`` brought, in the order of arrival within each list.
+
+    ``messages``: frames of submit_sm, data_sm, submit_multi or deliver_sm that are now owed an answer (``answered``).
+    ``answers``: (token, command, status, frame) of our own requests. ``others``: (command, frame) of what is left: binds,
+    query_sm, cancel_sm, replace_sm, alert_notification, outbind.
+    """
+
+    __slots__ = ("answers", "messages", "others")
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.answers: list[tuple[Any, int, int, bytes]] = []
+        self.others: list[tuple[int, bytes]] = []
+
+
+class Session:
+    """See the module. ``out`` collects what to send; ``close_reason`` is set once the connection has to end."""
+
+    __slots__ = (
+        "_bad",
+        "_bad_since",
+        "_control",
+        "_control_at",
+        "_enquired",
+        "_held",
+        "_last_received",
+        "_opened",
+        "_partial_since",
+        "_sequence",
+        "_splitter",
+        "blocked",
+        "close_reason",
+        "garbage",
+        "may_submit",
+        "out",
+        "outstanding",
+        "outstanding_limit",
+        "peer_unbound",
+        "role",
+        "state",
+        "timers",
+        "unanswered",
+        "unknown_responses",
+        "window",
+    )
+
+    def __init__(self, role: Role, timers: Timers, now: float, *, window: int = 10, outstanding_limit: int = 10) -> None:
+        self.role = role
+        self.timers = timers
+        self.state = SessionState.OPEN
+        self.window = window
+        self.outstanding_limit = outstanding_limit
+        self.outstanding: dict[int, Outstanding] = {}
+        self.unanswered = 0
+        self.out: list[bytes] = []
+        self.blocked = False
+        self.garbage = False
+        self.may_submit = False
+        self.peer_unbound = False
+        self.close_reason: str | None = None
+        self.unknown_responses = 0
+        self._splitter = Splitter(timers.max_pdu_unbound if role is Role.SMSC else timers.max_pdu)
+        self._held: list[bytes] = []
+        self._sequence = 0
+        self._opened = now
+        self._last_received = now
+        self._partial_since: float | None = None
+        self._enquired: float | None = None
+        self._control = timers.control_burst
+        self._control_at = now
+        self._bad = 0
+        self._bad_since = now
+
+    def __repr__(self) -> str:
+        return f"<Session {self.role.value} {self.state.value}>"
+
+    @property
+    def bound(self) -> bool:
+        """Whether a bind stands."""
+        return self.state in _BOUND
+
+    @property
+    def can_receive(self) -> bool:
+        """Whether deliver_sm may go to the peer (SMSC role)."""
+        return self.state is SessionState.BOUND_TRX or self.state is SessionState.BOUND_RX
+
+    @property
+    def can_send(self) -> bool:
+        """Whether submit_sm may go to the peer (ESME role)."""
+        return self.state is SessionState.BOUND_TRX or self.state is SessionState.BOUND_TX
+
+    @property
+    def room(self) -> int:
+        """How many more requests of ours the window takes now."""
+        return self.outstanding_limit - len(self.outstanding)
+
+    def _enter(self, state: SessionState) -> None:
+        if state not in _TRANSITIONS[self.state]:
+            raise AssertionError(f"no transition from {self.state.value} to {state.value}")
+        self.state = state
+        # submit_sm is by far the most frequent request: its row of the table, kept as one attribute.
+        self.may_submit = Command.SUBMIT_SM in _ALLOWED[self.role][state] and state is not SessionState.UNBINDING
+        if state in _BOUND:
+            self._splitter.limit = self.timers.max_pdu
+
+    def close(self, reason: str) -> None:
+        """Ends the session; the first reason stands."""
+        if self.state is not SessionState.CLOSED:
+            self._enter(SessionState.CLOSED)
+        if self.close_reason is None:
+            self.close_reason = reason
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> Received:
+        """Takes bytes from the peer (none, to go on with what waits) and sorts the PDUs that may be handled now."""
+        got = Received()
+        if self.state is SessionState.CLOSED:
+            return got
+        if data:
+            self._last_received = now
+            self._enquired = None
+        splitter = self._splitter
+        held = self._held
+        if held:
+            self._held = []
+            frames = held + splitter.feed(data)
+        elif self.state in _BOUND:
+            frames = splitter.feed(data)
+        else:
+            # Before a bind each frame is judged under the limits that the one before it left.
+            frames = splitter.feed(data, 0 if self.state is SessionState.BINDING and self.role is Role.SMSC else 1)
+        self.blocked = False
+        messages = got.messages.append
+        unpack = _REST.unpack_from
+        position = 0
+        while position < len(frames):
+            raw = frames[position]
+            command, status, sequence = unpack(raw, 4)
+            if command == 4 and self.may_submit:
+                if self.unanswered >= self.window:
+                    self._hold(frames, position)
+                    break
+                else:
+                    self.unanswered += 1
+                    messages(raw)
+            elif command & 0x80000000:
+                self._response(command, status, sequence, raw, got)
+            elif not self._request(command, sequence, raw, got, now):
+                self._hold(frames, position)
+                break
+            position += 1
+            if self.close_reason is not None:
+                return got
+            if position == len(frames) and self.state is SessionState.OPEN:
+                frames = splitter.feed(b"", 1)
+                position = 0
+        if splitter.fault is not None:
+            self.garbage = self.state is SessionState.OPEN
+            self.close(f"framing: {splitter.fault}")
+        elif not splitter.pending:
+            self._partial_since = None
+        elif frames or not data or self._partial_since is None:
+            # Dribbled octets do not renew the deadline of a PDU; finishing one, or our own holding back, does.
+            self._partial_since = now
+        return got
+
+    def _hold(self, frames: list[bytes], position: int) -> None:
+        self._held = frames[position:] if position else frames
+        self.blocked = True
+
+    def _response(self, command: int, status: int, sequence: int, raw: bytes, got: Received) -> None:
+        entry = self.outstanding.get(sequence)
+        if entry is None or (command != 0x80000000 and command & 0x7FFFFFFF != entry.command):
+            self.unknown_responses += 1
+            if command not in _RESPONSES:
+                self.out.append(pdu(Command.GENERIC_NACK, Status.RINVCMDID, sequence))
+            return
+        del self.outstanding[sequence]
+        if entry.command == Command.ENQUIRE_LINK:
+            return
+        if entry.command == Command.UNBIND:
+            self.close("unbound")
+            return
+        got.answers.append((entry.token, command, status or (Status.RSYSERR if command == 0x80000000 else 0), raw))
+
+    def _request(self, command: int, sequence: int, raw: bytes, got: Received, now: float) -> bool:
+        """Handles one request that is no plain submit_sm; False: it has to wait."""
+        if command not in _REQUESTS:
+            if not self._control_token(now):
+                return False
+            self.out.append(pdu(Command.GENERIC_NACK, Status.RINVCMDID, sequence))
+            return True
+        if command not in _ALLOWED[self.role][self.state]:
+            if not self._control_token(now):
+                return False
+            if command != Command.ALERT_NOTIFICATION and command != Command.OUTBIND:
+                self.out.append(refusal(command, Status.RALYBND if self._rebind(command) else Status.RINVBNDSTS, sequence))
+            return True
+        if command in _MESSAGES:
+            if self.unanswered >= self.window:
+                return False
+            self.unanswered += 1
+            got.messages.append(raw)
+        elif command == Command.UNBIND:
+            if self.unanswered:
+                return False
+            self.out.append(HEADER.pack(16, Command.UNBIND_RESP, 0, sequence))
+            self.peer_unbound = True
+            self.close("unbound by the peer")
+        elif command in BIND_STATES:
+            self._enter(SessionState.BINDING)
+            got.others.append((command, raw))
+        else:
+            if command in _CONTROL and not self._control_token(now):
+                return False
+            if command == Command.ENQUIRE_LINK:
+                self.out.append(HEADER.pack(16, Command.ENQUIRE_LINK_RESP, 0, sequence))
+            else:
+                got.others.append((command, raw))
+        return True
+
+    def _rebind(self, command: int) -> bool:
+        return self.role is Role.SMSC and self.state in _BOUND and command in BIND_STATES
+
+    def _control_token(self, now: float) -> bool:
+        timers = self.timers
+        self._control = min(timers.control_burst, self._control + (now - self._control_at) * timers.control_rate)
+        self._control_at = now
+        if self._control < 1.0:
+            return False
+        self._control -= 1.0
+        return True
+
+    # -- answering and asking ------------------------------------------------------------------------------------------
+
+    def answered(self, count: int = 1) -> None:
+        """``count`` messages of the peer got their response: the window opens again; call ``receive(b"")`` if blocked."""
+        self.unanswered -= count
+
+    def bad_body(self, now: float) -> None:
+        """Counts a PDU with a bad body; more than ``bad_bodies`` within a minute end the session."""
+        if now - self._bad_since > 60.0:
+            self._bad, self._bad_since = 0, now
+        self._bad += 1
+        if self._bad > self.timers.bad_bodies:
+            self.close("too many PDUs with a bad body")
+
+    def accept_bind(self, command: int, *, window: int, outstanding_limit: int) -> None:
+        """The peer's bind stands (SMSC role); its windows from now on."""
+        self._enter(BIND_STATES[command])
+        self.window = window
+        self.outstanding_limit = outstanding_limit
+
+    def refuse_bind(self) -> None:
+        """The peer's bind was refused: it may try again until the bind timer runs out."""
+        self._enter(SessionState.OPEN)
+
+    def request(self, frame: bytes, token: Any, now: float) -> int:
+        """Sends a request of ours; its sequence number is set here. Its answer comes back with ``token``."""
+        sequence = self._sequence = self._sequence + 1 if self._sequence < _LAST_SEQUENCE else 1
+        self.outstanding[sequence] = Outstanding(_SEQUENCE.unpack_from(frame, 4)[0], token, now)
+        self.out.append(frame[:12] + _SEQUENCE.pack(sequence) + frame[16:])
+        return sequence
+
+    def bind(self, frame: bytes, token: Any, now: float) -> None:
+        """Sends our bind (ESME role)."""
+        self._enter(SessionState.BINDING)
+        self.request(frame, token, now)
+
+    def bound_as(self, command: int) -> None:
+        """Our bind ``command`` was accepted (ESME role)."""
+        self._enter(BIND_STATES[command])
+
+    def unbind(self, now: float) -> None:
+        """Asks the peer to end the session; closes at once where no bind stands."""
+        if self.state in _BOUND:
+            self._enter(SessionState.UNBINDING)
+            self.request(pdu(Command.UNBIND, 0, 0), None, now)
+        elif self.state is not SessionState.UNBINDING:
+            self.close("closed before a bind")
+
+    def take(self) -> bytes:
+        """All bytes to send now, in one piece."""
+        out = self.out
+        if not out:
+            return b""
+        self.out = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> list[Any]:
+        """Applies all deadlines; call about once a second. Returns tokens of requests whose response timer ran out."""
+        if self.state is SessionState.CLOSED:
+            return []
+        timers = self.timers
+        silent = now - self._last_received
+        early = self.state is SessionState.OPEN or self.state is SessionState.BINDING
+        if early and self.role is Role.SMSC and now - self._opened > timers.bind:
+            self.close("no bind in time")
+            return []
+        if self._partial_since is not None and now - self._partial_since > timers.pdu and not self.blocked:
+            self.close("an unfinished PDU")
+            return []
+        expired: list[Any] = []
+        limit = now - timers.response
+        # Insertion order is the order of sending, so the first young one ends the search.
+        while self.outstanding:
+            sequence, entry = next(iter(self.outstanding.items()))
+            if entry.sent > limit:
+                break
+            del self.outstanding[sequence]
+            if entry.command == Command.ENQUIRE_LINK:
+                self.close("enquire_link not answered")
+            elif entry.command == Command.UNBIND:
+                self.close("unbind not answered")
+            else:
+                expired.append(entry.token)
+        if self.state in _BOUND and not self.blocked:
+            if silent > timers.inactivity:
+                self.close("silent")
+            elif silent > timers.enquire_link and self._enquired is None:
+                self._enquired = now
+                self.request(pdu(Command.ENQUIRE_LINK, 0, 0), None, now)
+        return expired
+
+    def abandon(self) -> list[Any]:
+        """The connection is gone: the tokens of all requests that will have no answer, in the order of sending."""
+        tokens = [e.token for e in self.outstanding.values() if e.token is not None]
+        self.outstanding.clear()
+        self._held = []
+        self.close("connection lost")
+        return tokens
+
+
+__all__ = ["FrameError", "Outstanding", "Received", "Role", "Session", "SessionState", "Timers"]

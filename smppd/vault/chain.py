@@ -16,7 +16,7 @@ GENESIS = bytes(DIGEST_BYTES)
 """What the first link continues."""
 
 _COUNT = struct.Struct("!I")
-_CHECKPOINT = struct.Struct("!12sQQQ32sQ32s")  # context, sequence, count, time ms, chain, audit id, audit hash
+_CHECKPOINT = struct.Struct("!12sQQQ32sQ32s")  # context, sequence, blocks, time ms, chain, audit id, audit hash
 _CONTEXT = b"smppd-chkp-1"
 _SIGNATURE = 64
 
@@ -39,12 +39,12 @@ def chain(previous: bytes, digests: Iterable[bytes]) -> bytes:
 class Checkpoint(NamedTuple):
     """The state of the log at one moment.
 
-    sequence: rises by one a checkpoint. count: blocks or records the chain covers, as the caller counts. time_ms:
+    sequence: rises by one a checkpoint. blocks: how many blocks the chain covers. time_ms:
     epoch milliseconds. chain: the digest chain. audit_id, audit_hash: the audit trail's head (`AuditTrail.head`).
     """
 
     sequence: int
-    count: int
+    blocks: int
     time_ms: int
     chain: bytes
     audit_id: int = 0
@@ -56,7 +56,7 @@ def sign_checkpoint(key: Ed25519PrivateKey, checkpoint: Checkpoint) -> bytes:
     point = checkpoint
     try:
         packed = _CHECKPOINT.pack(
-            _CONTEXT, point.sequence, point.count, point.time_ms, point.chain, point.audit_id, point.audit_hash
+            _CONTEXT, point.sequence, point.blocks, point.time_ms, point.chain, point.audit_id, point.audit_hash
         )
     except struct.error:
         raise SealError("a value does not fit the checkpoint") from None

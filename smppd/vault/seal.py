@@ -1,6 +1,6 @@
 """The record format: a message sealed in two parts (numbers, body) that can die apart, packed into one binary record.
 
-Pure functions on bytes, tuned for the hot path; docs/adr/0002-record-format.md has the reasons. All integers are big-endian:
+Pure functions on bytes, tuned for the hot path; docs/adr/0002-record-format.md has the reasons. Big-endian throughout:
 
     u32 record length | u8 gone | u16 numbers length | u32 body length            mutable: what erasure may change
     u8 version, algorithm, flags, parts, data_coding, account length

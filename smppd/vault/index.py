@@ -1,0 +1,183 @@
+"""Finding records by phone number without keeping numbers: normal form, blind index, sorted index segments.
+
+Sealing and searching must agree on the normal form, so both use `normalise`; a search adds the other forms in which a
+number may have been sent (`search_forms`). The hot path is digits only; phonenumbers (30-60 us a number) is asked only
+for national numbers of an account with a region, and for what an officer typed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import phonenumbers
+
+from smppd.vault.keys import PeriodKey
+from smppd.vault.seal import INDEX_BYTES, SealError
+
+_NATIONAL = 2  # TON, SMPP 3.4 section 5.2.5
+_SEPARATORS = b" -.()/\t"
+_MIN_INTERNATIONAL = 7  # digits left after a `00` prefix for it to be one
+_CACHED = 8192
+
+
+def normalise(address: bytes, ton: int = 0, npi: int = 0, region: str | None = None) -> bytes:
+    """The normal form of an address for the blind index: E.164 digits without `+`, or a folded alphanumeric sender.
+
+    Digits are taken as they came, with `+` or `00` stripped. Only a national number (TON 2) of an account with a
+    `region` (ISO 3166, `GB`) is made international, if it is valid there; invalid numbers keep their digits. NPI does
+    not matter: carriers fill it in at will. Form depends on content, not on TON 5, so a search need not know the TON.
+    """
+    if address.isdigit():
+        if ton == _NATIONAL and region is not None:
+            return _national(address, region)
+        if address[:2] == b"00" and len(address) >= 2 + _MIN_INTERNATIONAL:
+            return address[2:]
+        return address
+    return _normalise_other(address, ton, region)
+
+
+def _normalise_other(address: bytes, ton: int, region: str | None) -> bytes:
+    digits = address.translate(None, _SEPARATORS)
+    if digits[:1] == b"+" and digits[1:].isdigit():
+        return digits[1:]
+    if digits.isdigit():
+        return normalise(digits, ton, 0, region)
+    if address.isascii():
+        return address.strip().lower()
+    return address.decode("latin-1").strip().casefold().encode("utf-8")
+
+
+@lru_cache(maxsize=_CACHED)
+def _national(digits: bytes, region: str) -> bytes:
+    number = _parse(digits.decode("ascii"), region)
+    return digits if number is None or not phonenumbers.is_valid_number(number) else _e164(number)
+
+
+def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:
+    """The number if its length is possible in its country. Ranges not given out are possible: they are relayed too."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+    return number if phonenumbers.is_possible_number(number) else None
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> bytes:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:].encode("ascii")
+
+
+class SearchForms(NamedTuple):
+    """Normal forms under which a typed number may be found. exact: this subject and no other. ambiguous: national
+    digits, which in another country are someone else's number; show them, but ask before erasing by them."""
+
+    exact: tuple[bytes, ...]
+    ambiguous: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"<SearchForms {len(self.exact)} exact, {len(self.ambiguous)} ambiguous ***>"
+
+
+def search_forms(typed: str, region: str | None = None) -> SearchForms:
+    """The forms to search for what an officer typed: `+44 7700 900123`, `07700 900123` with region `GB`, a short code
+    or an alphanumeric sender. An invalid number is searched by its digits."""
+    latin = typed.strip()
+    try:
+        plain = normalise(latin.encode("latin-1"))
+    except UnicodeEncodeError:
+        return SearchForms((latin.casefold().encode("utf-8"),), ())
+    if not plain.isdigit():
+        return SearchForms((plain,), ())
+    international = latin.startswith("+") or (latin.startswith("00") and len(plain) >= _MIN_INTERNATIONAL)
+    number = _parse("+" + plain.decode("ascii"), None) if international else None
+    if number is None and region is not None and not international:
+        number = _parse(plain.decode("ascii"), region)
+    if number is None and not international:
+        number = _parse("+" + plain.decode("ascii"), None)  # `447700900123`, as SMPP carries it
+    if number is None:
+        return SearchForms((plain,), ())
+    exact = _e164(number)
+    significant = phonenumbers.national_significant_number(number)
+    national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
+    trunk = "".join(c for c in national if "0" <= c <= "9")
+    # dict.fromkeys: in order, each once
+    others = dict.fromkeys(form.encode("ascii") for form in (trunk, significant) if form.encode("ascii") != exact)
+    if plain != exact:
+        others.setdefault(plain)
+    return SearchForms((exact,), tuple(others))
+
+
+def blind(key: PeriodKey, number: bytes) -> bytes:
+    """The blind index (INDEX_BYTES) of a normalised number in the numbers period of `key`."""
+    state = key.index.copy()
+    state.update(number)
+    return state.digest()
+
+
+# --- Sorted segments -------------------------------------------------------------------------------------------------
+
+_SEGMENT = struct.Struct("!4sI")  # magic, entries
+_BLIND_MAGIC = b"SIX1"
+_RECORD_MAGIC = b"SRX1"
+_U64 = struct.Struct("!Q")
+
+
+def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """A sorted, read-only map from blind index (INDEX_BYTES) to record ids (u64); equal entries are kept once."""
+    pack = _U64.pack
+    return _build(_BLIND_MAGIC, INDEX_BYTES, (key + pack(record_id) for key, record_id in entries))
+
+
+def find(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
+    """The record ids of this blind index in a segment of `build_segment`, rising. Bisection: log2(n) comparisons."""
+    if len(blind_index) != INDEX_BYTES:
+        raise SealError("a blind index has a wrong length")
+    return _find(segment, _BLIND_MAGIC, blind_index)
+
+
+def build_record_segment(entries: Iterable[tuple[int, int]]) -> bytes:
+    """A sorted, read-only map from record id (u64) to the sequences (u64) of the event blocks that tell of it."""
+    pack = _U64.pack
+    return _build(_RECORD_MAGIC, 8, (pack(record_id) + pack(block) for record_id, block in entries))
+
+
+def find_record(segment: bytes | memoryview, record_id: int) -> list[int]:
+    """The block sequence numbers of this record in a segment of `build_record_segment`, rising."""
+    return _find(segment, _RECORD_MAGIC, _U64.pack(record_id))
+
+
+def _build(magic: bytes, key_bytes: int, rows: Iterable[bytes]) -> bytes:
+    size = key_bytes + 8
+    try:
+        listed = sorted(set(rows))
+        joined = b"".join(listed)
+        if len(joined) != size * len(listed):
+            raise SealError("an index entry has a wrong length")
+        return _SEGMENT.pack(magic, len(listed)) + joined
+    except struct.error:
+        raise SealError("an index entry's number does not fit 64 bits") from None
+
+
+def _find(segment: bytes | memoryview, magic: bytes, key: bytes) -> list[int]:
+    size = len(key) + 8
+    if len(segment) < _SEGMENT.size:
+        raise SealError("an index segment is cut short")
+    found, count = _SEGMENT.unpack_from(segment)
+    if found != magic or len(segment) != _SEGMENT.size + count * size:
+        raise SealError("an index segment is malformed")
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        at = _SEGMENT.size + middle * size
+        if bytes(segment[at : at + len(key)]) < key:
+            low = middle + 1
+        else:
+            high = middle
+    values = []
+    at = _SEGMENT.size + low * size
+    while at < len(segment) and segment[at : at + len(key)] == key:
+        values.append(_U64.unpack_from(segment, at + len(key))[0])
+        at += size
+    return values

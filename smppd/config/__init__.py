@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
+from smppd.config.loader import ConfigError, ConfigFileError, Fault, load, parse
 from smppd.config.peers import (
     Account,
     Backoff,
@@ -19,6 +20,7 @@ from smppd.config.peers import (
     UpstreamTls,
     Weighted,
 )
+from smppd.config.reload import Changes, changes
 from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
@@ -28,9 +30,13 @@ __all__ = [
     "Action",
     "Addressed",
     "Backoff",
+    "Changes",
     "ClientCertificate",
     "Condition",
+    "ConfigError",
+    "ConfigFileError",
     "DelayGrowth",
+    "Fault",
     "Http",
     "IPNetwork",
     "KeyRef",
@@ -55,6 +61,9 @@ __all__ = [
     "Upstream",
     "UpstreamTls",
     "Weighted",
+    "changes",
     "is_loopback",
+    "load",
+    "parse",
     "split_address",
 ]

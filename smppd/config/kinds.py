@@ -147,6 +147,16 @@ def _as_text(value: Any) -> Any:
 Text = Annotated[str, BeforeValidator(_as_text)]
 
 
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_whole)]
+"""A whole number; neither `true` nor a number in quotes is one."""
+
+
 class _Many:
     """Lets one value stand for a list of one, in the file and in the JSON Schema."""
 

@@ -14,6 +14,7 @@ from smppd.config.kinds import (
     Addressed,
     FileOrSystem,
     FilePath,
+    Int,
     Model,
     Name,
     Names,
@@ -126,8 +127,8 @@ class ReceiptSettings(Model):
     """Receipts and MO messages waiting for a customer."""
 
     keep: PositiveDuration = duration("72h", "How long a receipt waits for the customer; then a visible final state.")
-    limit: int = Field(default=1_000_000, ge=1, description="How many may wait for this account.")
-    window: int = Field(default=10, ge=1, le=1000, description="deliver_sm in flight towards one session.")
+    limit: Int = Field(default=1_000_000, ge=1, description="How many may wait for this account.")
+    window: Int = Field(default=10, ge=1, le=1000, description="deliver_sm in flight towards one session.")
     retry: PositiveDuration = duration("30s", "First pause before a deliver_sm that was not acknowledged goes again.")
 
 
@@ -173,13 +174,13 @@ class Account(Model):
     system_id: Text = Field(description="The name it binds with: 1 to 64 characters (15 with `strict_fields`).")
     password_hash: PasswordHashes = Field(description="From `smppd passwd`; two while a password is rotated.")
     networks: NetworksOrAny = Field(description="Networks it may connect from, or `any`.")
-    max_binds: int = Field(default=4, ge=1, description="Sessions at one time.")
+    max_binds: Int = Field(default=4, ge=1, description="Sessions at one time.")
     when_full: Literal["refuse", "evict_oldest"] = Field(
         default="refuse", description="What a bind above `max_binds` does: it is refused, or the oldest goes."
     )
-    window: int = Field(default=10, ge=1, le=1000, description="Unanswered requests of one session.")
+    window: Int = Field(default=10, ge=1, le=1000, description="Unanswered requests of one session.")
     throughput: Rate | None = rate("50/s", "Messages of the account, all sessions together; null for no limit.")
-    burst: Annotated[int, Field(ge=1)] | None = Field(
+    burst: Annotated[Int, Field(ge=1)] | None = Field(
         default=None, validate_default=True, description="Messages at once above the rate. Default: 2 x throughput."
     )
     acknowledge: Literal["stored", "upstream"] = Field(
@@ -212,7 +213,7 @@ class Account(Model):
         default=(), description="First words of MO messages to a number it shares with other accounts."
     )
     receipts: ReceiptSettings = Field(default_factory=ReceiptSettings, description="Receipts waiting for the customer.")
-    queue: int = Field(default=1_000_000, ge=1, description="Messages that may wait; then ESME_RMSGQFUL.")
+    queue: Int = Field(default=1_000_000, ge=1, description="Messages that may wait; then ESME_RMSGQFUL.")
     expire_after: PositiveDuration | None = duration(
         "72h", "Validity of a message that names none; null leaves it to the upstream."
     )
@@ -305,10 +306,10 @@ class Upstream(Addressed):
     bind: Literal["transceiver", "transmitter+receiver"] = Field(
         default="transceiver", description="One session for both directions, or a pair."
     )
-    sessions: int = Field(default=1, ge=1, le=64, description="Sessions (or pairs) held open.")
-    window: int = Field(default=100, ge=1, le=1000, description="Unanswered submit_sm of one session.")
+    sessions: Int = Field(default=1, ge=1, le=64, description="Sessions (or pairs) held open.")
+    window: Int = Field(default=100, ge=1, le=1000, description="Unanswered submit_sm of one session.")
     throughput: Rate | None = Field(default=None, description="Messages to it, all sessions together; null: no limit.")
-    burst: Annotated[int, Field(ge=1)] | None = Field(
+    burst: Annotated[Int, Field(ge=1)] | None = Field(
         default=None,
         validate_default=True,
         description="Messages at once above the rate. Default: a tenth of a second's worth.",
@@ -318,10 +319,10 @@ class Upstream(Addressed):
     reconnect: Backoff = Field(default_factory=Backoff, description="Pauses between attempts to connect.")
     retry: Backoff = Field(default_factory=Backoff, description="Pauses after it said throttled or queue full.")
     default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
-    addr_ton: int = Field(default=0, ge=0, le=255, description="addr_ton of our binds.")
-    addr_npi: int = Field(default=0, ge=0, le=255, description="addr_npi of our binds.")
+    addr_ton: Int = Field(default=0, ge=0, le=255, description="addr_ton of our binds.")
+    addr_npi: Int = Field(default=0, ge=0, le=255, description="addr_npi of our binds.")
     address_range: Text = Field(default="", max_length=40, description="address_range of our binds.")
-    final_statuses: Annotated[tuple[Annotated[int, Field(ge=1, le=0xFFFFFFFF)], ...], MANY] | None = Field(
+    final_statuses: Annotated[tuple[Annotated[Int, Field(ge=1, le=0xFFFFFFFF)], ...], MANY] | None = Field(
         default=None, description="command_status values that refuse a message for good; null: the usual ones."
     )
     message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex"] = Field(
@@ -347,7 +348,7 @@ class Weighted(Model):
     shorthand = {"type": "string"}
 
     name: Name = Field(description="Name of an upstream.")
-    weight: int = Field(default=1, ge=1, le=1000, description="Its share, against the other weights.")
+    weight: Int = Field(default=1, ge=1, le=1000, description="Its share, against the other weights.")
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,20 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from smppd.config.kinds import MANY, Model, Name, Names, Patterns, Prefixes, Size, Text, Texts, context_of, file_problem
+from smppd.config.kinds import (
+    MANY,
+    Int,
+    Model,
+    Name,
+    Names,
+    Patterns,
+    Prefixes,
+    Size,
+    Text,
+    Texts,
+    context_of,
+    file_problem,
+)
 from smppd.config.statuses import STATUSES
 
 LIST_MAX: Final = 4 * 1024 * 1024
@@ -118,8 +131,8 @@ else:
     ]
 
 Country = Annotated[Text, AfterValidator(_country), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{2}$"})]
-Byte = Annotated[int, Field(ge=0, le=255)]
-Tag16 = Annotated[int, Field(ge=0, le=0xFFFF)]
+Byte = Annotated[Int, Field(ge=0, le=255)]
+Tag16 = Annotated[Int, Field(ge=0, le=0xFFFF)]
 SenderKind = Literal["alphanumeric", "numeric", "short"]
 
 
@@ -143,7 +156,7 @@ class Condition(Model):
     )
     data_coding: Annotated[tuple[Byte, ...], MANY] = Field(default=(), description="data_coding values.")
     binary: bool | None = Field(default=None, description="Whether the body is binary, not text.")
-    longer_than: int | None = Field(default=None, ge=0, description="The joined text has more characters than this.")
+    longer_than: Int | None = Field(default=None, ge=0, description="The joined text has more characters than this.")
     size_over: Size | None = Field(default=None, description="The body of one PDU has more octets than this.")
     has_tlv: Annotated[tuple[Tag16, ...], MANY] = Field(default=(), description="Tags of TLVs, such as 0x1400.")
     tag: Names = Field(default=(), description="Tags that an earlier rule gave.")
@@ -168,7 +181,7 @@ class Refuse(Model):
     """The message is refused with this status."""
 
     status: Annotated[
-        int, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": sorted(STATUSES)}]})
+        Int, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": sorted(STATUSES)}]})
     ] = Field(default=RSUBMITFAIL, ge=1, le=0xFFFFFFFF, description="command_status: a number or its ESME_ name.")
     reason: Text = Field(default="", max_length=100, description="A short text for the customer, where SMPP has room.")
 
@@ -269,7 +282,7 @@ class Rule(Model):
 class Policy(Model):
     """An ordered list of rules. `name` is its key under `policies`."""
 
-    name: Name = Field(description="Set from the key.")
+    name: str = Field(description="Set from the key.")
     hold_parts: bool = Field(
         default=False, description="Wait for all parts of a long message before the first is relayed."
     )

@@ -13,6 +13,7 @@ from smppd.config.kinds import (
     Addressed,
     AnyPath,
     Duration,
+    Int,
     Model,
     Name,
     PositiveDuration,
@@ -35,7 +36,7 @@ class Store(Model):
     path: AnyPath | None = Field(default=None, description="A directory for the embedded store; may exist already.")
     url: str | None = Field(default=None, description="Not supported by this version.")
     reserve: Size = size("256MiB", "Free space below which nothing more is accepted.")
-    hot: int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
+    hot: Int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
     read_only: bool = Field(default=False, description="Serve records, accept no messages.")
 
     @model_validator(mode="before")
@@ -55,7 +56,11 @@ class Store(Model):
     @field_validator("path")
     @classmethod
     def _directory(cls, value: Path | None) -> Path | None:
-        if value is not None and value.is_absolute() and value.exists() and not value.is_dir():
+        try:
+            wrong = value is not None and value.is_absolute() and value.exists() and not value.is_dir()
+        except OSError as error:
+            raise ValueError(f"{value} cannot be used: {error.strerror}") from None
+        if wrong:
             raise ValueError(f"{value} is not a directory")
         return value
 
@@ -99,9 +104,9 @@ class DelayGrowth(Backoff):
 class Limits(Model):
     """What hostile or broken peers may cost. The defaults are safe; each limit is of this process."""
 
-    connections: int = Field(default=10_000, ge=1, description="Connections at one time.")
-    unbound: int = Field(default=512, ge=1, description="... of which not bound yet.")
-    unbound_per_address: int = Field(default=16, ge=1, description="... of which from one address.")
+    connections: Int = Field(default=10_000, ge=1, description="Connections at one time.")
+    unbound: Int = Field(default=512, ge=1, description="... of which not bound yet.")
+    unbound_per_address: Int = Field(default=16, ge=1, description="... of which from one address.")
     tls_handshake: PositiveDuration = duration("5s", "Time for a TLS handshake.")
     bind: PositiveDuration = duration("10s", "Time from connecting to a bind.")
     pdu: PositiveDuration = duration("10s", "Time from a PDU's first octet to its last.")
@@ -112,20 +117,20 @@ class Limits(Model):
     max_pdu_unbound: Size = size("512B", "Longest PDU before the bind.")
     unsent: Size = size("256KiB", "Unsent octets at which reading from the session pauses.")
     unsent_abort: PositiveDuration = duration("30s", "... and how long until it is cut.")
-    bad_bodies: int = Field(
+    bad_bodies: Int = Field(
         default=10, ge=1, description="PDUs with a bad body in a minute before a session is closed."
     )
     control_rate: Rate = rate("5/s", "enquire_link and other control PDUs of a session.")
-    control_burst: int = Field(default=20, ge=1, description="... at once.")
+    control_burst: Int = Field(default=20, ge=1, description="... at once.")
     refusal_floor: Duration = duration("1s", "Every refused bind is answered after this time, whatever the reason.")
-    id_failures: int = Field(default=5, ge=1, description="Failed binds a minute of one name from one address.")
+    id_failures: Int = Field(default=5, ge=1, description="Failed binds a minute of one name from one address.")
     id_delay: DelayGrowth = Field(default_factory=DelayGrowth, description="... after which its binds are delayed.")
-    address_failures: int = Field(default=20, ge=1, description="Failed binds of one address in `address_window`.")
+    address_failures: Int = Field(default=20, ge=1, description="Failed binds of one address in `address_window`.")
     address_window: PositiveDuration = duration("10m", "Time over which they count.")
     address_ban: PositiveDuration = duration("15m", "How long such an address is refused.")
     throttle_wait: Duration = duration("500ms", "Longest delay of an answer before ESME_RTHROTTLED is said.")
-    max_pending_auth: int = Field(default=64, ge=1, description="Binds waiting for their password to be checked.")
-    tlvs: int = Field(default=64, ge=1, le=1024, description="TLVs in one PDU.")
+    max_pending_auth: Int = Field(default=64, ge=1, description="Binds waiting for their password to be checked.")
+    tlvs: Int = Field(default=64, ge=1, le=1024, description="TLVs in one PDU.")
 
     @field_validator("max_pdu", "max_pdu_unbound")
     @classmethod
@@ -159,8 +164,17 @@ class Settings(Model):
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
-    node: int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
+    node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: Any) -> Any:
+        """A section whose lines are all commented out is the same as none."""
+        if isinstance(value, dict):
+            optional = ("accounts", "upstreams", "routes", "policies", "limits", "log")
+            return {key: item for key, item in value.items() if item is not None or key not in optional}
+        return value
 
     @field_validator("policies", mode="before")
     @classmethod

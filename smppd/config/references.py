@@ -1,0 +1,116 @@
+"""What one section of the configuration says about another: names that must exist, and names that must be unique.
+
+Works on plain values that may be wrong in any way, so that these faults are found together with all others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Loc = tuple[str | int, ...]
+Found = tuple[Loc, str]
+
+
+def references(plain: Any) -> Iterator[Found]:
+    """(location, message) of every broken cross reference in the plain configuration."""
+    if not isinstance(plain, dict):
+        return
+    upstreams = [(loc, _get(item, "name")) for loc, item in _each(plain, "upstreams")]
+    accounts = [(loc, _get(item, "system_id")) for loc, item in _each(plain, "accounts")]
+    routes = [(loc, _get(item, "name")) for loc, item in _each(plain, "routes")]
+    yield from _unique(upstreams, "name", "upstream")
+    yield from _unique(accounts, "system_id", "account")
+    yield from _unique(routes, "name", "route")
+    yield from _unique([(loc, _bound(item)) for loc, item in _each(plain, "listeners")], "address", "listener")
+
+    upstream_names = {name for _, name in upstreams}
+    account_names = {name for _, name in accounts}
+    policies = plain.get("policies")
+    policies = policies if isinstance(policies, dict) else {}
+    for loc, account in _each(plain, "accounts"):
+        yield from _known(loc, account, "policies", policies.keys(), "policy")
+    for loc, route in _each(plain, "routes"):
+        yield from _known(loc, route, "upstreams", upstream_names, "upstream")
+        yield from _known(loc, route, "accounts", account_names, "account")
+    for name, policy in policies.items():
+        if isinstance(policy, dict):
+            yield from _rules(("policies", name, "rules"), policy.get("rules"), upstream_names)
+        else:
+            yield from _rules(("policies", name), policy, upstream_names)
+    yield from _owners(plain)
+
+
+def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Found]:
+    if not isinstance(rules, list):
+        return
+    named = [((*loc, index), _get(rule, "name")) for index, rule in enumerate(rules)]
+    yield from _unique(named, "name", "rule")
+    for index, rule in enumerate(rules):
+        action = rule.get("do") if isinstance(rule, dict) else None
+        if isinstance(action, dict):
+            yield from _known((*loc, index, "do"), action, "route", upstreams, "upstream")
+
+
+def _owners(plain: dict[str, Any]) -> Iterator[Found]:
+    """One MO message must have one owner: a number may be shared by accounts only if keywords tell them apart."""
+    owners: dict[tuple[str, str], Loc] = {}
+    for loc, account in _each(plain, "accounts"):
+        words = [str(word).casefold() for word in _list(account.get("keywords"))] or [""]
+        for index, number in enumerate(_list(account.get("numbers"))):
+            for word in words:
+                key = (str(number).lstrip("+"), word)
+                other = owners.setdefault(key, loc)
+                if other != loc:
+                    why = "with the same keyword" if word else "and neither has keywords"
+                    yield (*loc, "numbers", index), f"this number is also that of {_shown(other)}, {why}"
+                    break
+
+
+def _unique(names: list[tuple[Loc, str | None]], key: str, what: str) -> Iterator[Found]:
+    seen: dict[str, Loc] = {}
+    for loc, name in names:
+        if name is None:
+            continue
+        first = seen.setdefault(name, loc)
+        if first != loc:
+            yield (*loc, key), f"{what} {name} is given twice (first as {_shown(first)})"
+
+
+def _known(loc: Loc, section: dict[str, Any], key: str, names: Iterable[str | None], what: str) -> Iterator[Found]:
+    for index, item in enumerate(_list(section.get(key))):
+        name = _get(item, "name") if isinstance(item, dict) else item
+        if isinstance(name, (str, int)) and not isinstance(name, bool) and str(name) not in names:
+            yield (*loc, key, index), f"no {what} is named {name}{suggestion(str(name), names)}"
+
+
+def suggestion(name: str, names: Iterable[str | None]) -> str:
+    """` (did you mean X?)` for the nearest of `names`, or nothing."""
+    near = difflib.get_close_matches(name, [known for known in names if known], n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _each(plain: dict[str, Any], section: str) -> Iterator[tuple[Loc, dict[str, Any]]]:
+    for index, item in enumerate(_list(plain.get(section))):
+        if isinstance(item, dict):
+            yield (section, index), item
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _get(item: Any, key: str) -> str | None:
+    value = item.get(key) if isinstance(item, dict) else None
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _bound(listener: dict[str, Any]) -> str | None:
+    """The address, unless its port is 0 (any free one), which several listeners may ask for."""
+    address = _get(listener, "address")
+    return None if address is None or address.endswith(":0") else address
+
+
+def _shown(loc: Loc) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")

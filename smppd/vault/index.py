@@ -62,7 +62,9 @@ def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    return number if phonenumbers.is_possible_number(number) else None
+    # Not `is_possible_number`, which is also true of local numbers: a short code must not grow a country code.
+    possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    return number if possible else None
 
 
 def _e164(number: phonenumbers.PhoneNumber) -> bytes:

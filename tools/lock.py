@@ -1,7 +1,7 @@
 """Writes requirements/*.txt, the locked and hash-checked packages, from requirements/*.in (`make lock`).
 
-Run by a Python that has pip-tools. Each lock is resolved on the oldest Python that smppd supports and carries the hashes
-of every file of a version, so one lock serves CPython 3.11 to 3.13 on Linux x86_64 and aarch64 (`make lock-check`).
+Run by a Python that has pip-tools. Each lock is resolved on the oldest Python that smppd supports and carries the
+hashes of every file of a version, so one lock serves CPython 3.11 to 3.13 on Linux x86_64 and aarch64 (`make lock-check`).
 The machine's own pip configuration is left out: neither its indexes nor its locally built wheels may enter a lock.
 """
 

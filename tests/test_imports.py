@@ -1,0 +1,272 @@
+"""Holds the house in its shape: who may import whom, where Twisted and the SMPP libraries appear, what may not occur.
+
+The checker reads sources with `ast` and imports nothing of them; its own tests run it on sources that break a rule.
+Imports under TYPE_CHECKING and inside functions count like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_LINES = 500
+
+# room -> what it may import of ours, besides itself; "store.api" is that one module. Imports point down only.
+TABLE: dict[str, frozenset[str]] = {
+    "protocol": frozenset(),
+    "config": frozenset(),
+    "metrics": frozenset(),
+    "message": frozenset({"protocol"}),
+    "policy": frozenset({"message", "protocol", "config", "metrics"}),
+    "vault": frozenset({"message", "config", "metrics"}),
+    "store": frozenset({"message", "vault", "config", "metrics"}),
+    "relay": frozenset({"protocol", "config", "metrics", "message", "policy", "vault", "store.api"}),
+    "net": frozenset({"relay", "protocol", "message", "config", "metrics"}),
+}
+# These wire things together: they may import anything and nobody below imports them.
+TOP = frozenset({"daemon", "admin", "__main__"})
+
+TWISTED_ROOMS = frozenset({"net", "store", "admin", "daemon"})
+# What callers of the store see has no Twisted either: only the store's threads have.
+TWISTED_FREE_MODULES = frozenset({"store", "store.api"})
+FORBIDDEN_MODULES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"})
+FORBIDDEN_CALLS = frozenset({"eval", "exec", "__import__"})
+YAML_LOADS = frozenset({"load", "load_all"})
+YAML_UNSAFE = frozenset(
+    {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "UnsafeLoader", "FullLoader", "Loader"}
+)
+
+
+def module_name(path: PurePosixPath) -> str:
+    """smppd/store/api.py -> store.api; smppd/store/__init__.py -> store; smppd/__init__.py -> an empty name."""
+    parts = path.with_suffix("").parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of all that is imported: `from a import b, c` gives a.b and a.c; a relative one "."."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield node.lineno, "."
+            else:
+                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and called(node).split(".")[-1] == "import_module":
+            first = node.args[0] if node.args else None
+            literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
+            yield node.lineno, first.value if literal else "."  # type: ignore[union-attr]
+
+
+def called(node: ast.Call) -> str:
+    """What a call names: `a.b(...)` gives a.b; an empty string for anything that is no plain name."""
+    parts: list[str] = []
+    target: ast.expr = node.func
+    while isinstance(target, ast.Attribute):
+        parts.append(target.attr)
+        target = target.value
+    return ".".join(reversed([*parts, target.id])) if isinstance(target, ast.Name) else ""
+
+
+def under(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def import_faults(module: str, name: str) -> Iterator[str]:
+    """The rules that an import of `name` (as `imported` gives it) breaks in smppd's module `module`."""
+    room = module.split(".")[0]
+    if name == ".":
+        yield "imports are absolute and named"
+    if name.split(".")[0] in FORBIDDEN_MODULES:
+        yield f"{name.split('.')[0]} must not occur"
+    if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
+        yield "Twisted appears in net, the store's threads, admin and daemon only"
+    if under(name, "smpp"):
+        second = name.split(".")[1] if "." in name else ""
+        if second == "twisted" and room != "admin":
+            yield "smpp.twisted belongs to admin's demo and the tests"
+        if second == "pdu" and module != "protocol.wire":
+            yield "smpp.pdu is imported by protocol/wire.py alone"
+        if second not in ("twisted", "pdu"):
+            yield "name the part of smpp that is meant"
+    if under(name, "smppd"):
+        yield from own_faults(module, name.removeprefix("smppd").lstrip("."))
+
+
+def own_faults(module: str, name: str) -> Iterator[str]:
+    """The rules that an import of our own `name` (without "smppd.") breaks in `module`."""
+    room, target = module.split(".")[0], name.split(".")[0]
+    if target not in TABLE and target not in TOP:
+        # `import smppd`, `from smppd import __version__`: the package itself, which holds nothing else.
+        if target not in ("", "__version__"):
+            yield f"{target} is no room of the table"
+    elif not room:
+        yield "the package itself imports nothing of ours"
+    elif target == room:
+        # Who imports store.api runs store/__init__.py too, which must not bring the rest along.
+        if module == "store" and not under(name, "store.api"):
+            yield "store/__init__.py imports store.api at most"
+    elif room not in TOP and not any(under(name, allowed) for allowed in TABLE.get(room, frozenset())):
+        yield f"{room} must not import {name}"
+
+
+def construct_faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and rule of what may not occur in any file: eval, exec, unsafe YAML."""
+    yaml_names = {"yaml"} | {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "yaml" and alias.asname
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "yaml":
+            for alias in node.names:
+                if alias.name in YAML_UNSAFE | YAML_LOADS:
+                    yield node.lineno, f"yaml.{alias.name} is not safe"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in yaml_names:
+            if node.attr in YAML_UNSAFE:
+                yield node.lineno, f"yaml.{node.attr} is not safe"
+        elif isinstance(node, ast.Call):
+            name = called(node)
+            if name.removeprefix("builtins.") in FORBIDDEN_CALLS:
+                yield node.lineno, f"{name} must not occur"
+            base, _, function = name.rpartition(".")
+            if base in yaml_names and function in YAML_LOADS:
+                loaders = [*node.args[1:2], *(k.value for k in node.keywords if k.arg == "Loader")]
+                if not any("Safe" in ast.unparse(loader) for loader in loaders):
+                    yield node.lineno, f"yaml.{function} without a safe loader"
+
+
+def faults(path: str, source: str) -> list[str]:
+    """Every rule that one Python file breaks, as "path:line: rule". `path` is relative to the checkout."""
+    where = PurePosixPath(path)
+    tree = ast.parse(source, filename=path)
+    found: list[tuple[int, str]] = []
+    if not ast.get_docstring(tree):
+        found.append((1, "a file opens with its job in a docstring"))
+    if (lines := len(source.splitlines())) > MAX_LINES:
+        found.append((MAX_LINES, f"{lines} lines: a file over {MAX_LINES} wants to be two"))
+    found += construct_faults(tree)
+    if where.parts[0] == "smppd":
+        module = module_name(where)
+        if module and module.split(".")[0] not in TABLE.keys() | TOP:
+            found.append((1, f"{module.split('.')[0]} is no room of the table"))
+        found += ((line, fault) for line, name in imported(tree) for fault in import_faults(module, name))
+    else:
+        found += (
+            (line, f"{name} must not occur") for line, name in imported(tree) if name.split(".")[0] in FORBIDDEN_MODULES
+        )
+    return [f"{path}:{line}: {fault}" for line, fault in sorted(set(found))]
+
+
+def house() -> list[Path]:
+    folders = ("smppd", "tests", "bench", "tools", "certs")
+    files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
+    return [file for file in files if "node_modules" not in file.parts]
+
+
+def test_the_house_keeps_its_shape() -> None:
+    found = [fault for file in house() for fault in faults(file.relative_to(ROOT).as_posix(), file.read_text("utf-8"))]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_the_checker_sees_the_house() -> None:
+    seen = {file.relative_to(ROOT).as_posix() for file in house()}
+    assert {"smppd/__init__.py", "smppd/protocol/wire.py", "tests/test_imports.py", "tools/lock.py"} <= seen
+
+
+@pytest.mark.parametrize("room", sorted(TABLE))
+@pytest.mark.parametrize("target", sorted(TABLE | dict.fromkeys(TOP)))
+def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
+    source = f'"""Job."""\nfrom smppd.{target} import anything\n'
+    allowed = target == room or target in TABLE[room]
+    assert bool(faults(f"smppd/{room}/x.py", source)) is not allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "rule"),
+    [
+        ("protocol/x.py", "import smppd.message", "protocol must not import message"),
+        ("protocol/x.py", "from smppd import message", "protocol must not import message"),
+        ("protocol/x.py", "if TYPE_CHECKING:\n    from smppd.message import Message", "must not import message"),
+        ("protocol/x.py", "def f():\n    import smppd.relay.submit", "must not import relay.submit"),
+        ("protocol/x.py", "importlib.import_module('smppd.relay')", "must not import relay"),
+        ("protocol/x.py", "importlib.import_module(name)", "absolute and named"),
+        ("protocol/x.py", "from . import wire", "absolute and named"),
+        ("protocol/x.py", "from ..message import Message", "absolute and named"),
+        ("message.py", "import smppd.vault", "message must not import vault"),
+        ("relay/x.py", "from smppd.store.sqlite import Store", "relay must not import store.sqlite"),
+        ("relay/x.py", "from smppd.store import api, sqlite", "relay must not import store.sqlite"),
+        ("relay/x.py", "import smppd.store", "relay must not import store"),
+        ("relay/x.py", "from smppd.store.apiary import x", "must not import store.apiary"),
+        ("store/__init__.py", "from smppd.store.sqlite import Store", "imports store.api at most"),
+        ("net/x.py", "from smppd.store.api import Records", "net must not import store.api"),
+        ("relay/x.py", "import smppd.daemon", "relay must not import daemon"),
+        ("__init__.py", "from smppd.protocol import wire", "package itself imports nothing"),
+        ("utils.py", "", "utils is no room"),
+        ("protocol/x.py", "from smppd.helpers import x", "helpers is no room"),
+        ("protocol/x.py", "import twisted", "Twisted appears in"),
+        ("policy/x.py", "from twisted.internet import reactor", "Twisted appears in"),
+        ("vault/x.py", "import twisted.internet.defer as d", "Twisted appears in"),
+        ("relay/x.py", "if TYPE_CHECKING:\n    from twisted.internet import defer", "Twisted appears in"),
+        ("store/api.py", "from twisted.internet import defer", "Twisted appears in"),
+        ("config/x.py", "import twisted", "Twisted appears in"),
+        ("__main__.py", "import twisted", "Twisted appears in"),
+        ("protocol/session.py", "from smpp.pdu import operations", "wire.py alone"),
+        ("net/x.py", "from smpp import pdu", "wire.py alone"),
+        ("net/x.py", "import smpp.twisted.server", "smpp.twisted belongs to"),
+        ("protocol/wire.py", "import smpp", "name the part"),
+        ("vault/x.py", "import pickle", "pickle must not occur"),
+        ("vault/x.py", "from pickle import loads", "pickle must not occur"),
+        ("admin/x.py", "eval('1')", "eval must not occur"),
+        ("admin/x.py", "exec('x = 1')", "exec must not occur"),
+        ("admin/x.py", "builtins.eval('1')", "eval must not occur"),
+        ("admin/x.py", "__import__('os')", "__import__ must not occur"),
+        ("config/x.py", "yaml.load(text)", "without a safe loader"),
+        ("config/x.py", "yaml.load(text, yaml.UnsafeLoader)", "not safe"),
+        ("config/x.py", "yaml.load(text, Loader=yaml.FullLoader)", "not safe"),
+        ("config/x.py", "import yaml as y\ny.load(text)", "without a safe loader"),
+        ("config/x.py", "from yaml import load", "yaml.load is not safe"),
+        ("config/x.py", "yaml.unsafe_load(text)", "not safe"),
+        ("config/x.py", "x = 1\n" * MAX_LINES, "wants to be two"),
+    ],
+)
+def test_a_broken_rule_is_found(path: str, code: str, rule: str) -> None:
+    found = faults(f"smppd/{path}", f'"""Job."""\n{code}\n')
+    assert any(rule in fault for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("protocol/x.py", "from smppd.protocol import wire\nimport struct"),
+        ("protocol/wire.py", "from smpp.pdu.constants import command_status_name_map"),
+        ("relay/x.py", "from smppd.store.api import Records\nimport smppd.store.api\nfrom smppd.store import api"),
+        ("store/threads.py", "from twisted.internet import threads"),
+        ("net/x.py", "from twisted.internet import reactor\nfrom smppd.relay.submit import Submit"),
+        ("admin/commands/demo.py", "from smpp.twisted.server import SMPPServerFactory\nfrom smppd.daemon import run"),
+        ("daemon.py", "import smppd.store.postgres\nfrom smppd.admin import http"),
+        ("__main__.py", "from smppd import __version__\nfrom smppd.admin.commands import demo"),
+        ("config/x.py", "yaml.load(text, Loader=yaml.SafeLoader)\nyaml.load(text, yaml.CSafeLoader)"),
+        ("config/x.py", "yaml.safe_load(text)\nyaml.compose(text)"),
+        ("store/x.py", "cursor.execute('SELECT 1')\nconnection.exec('x')\nre.compile('x')"),
+        ("config/x.py", "x = 1\n" * (MAX_LINES - 1)),
+    ],
+)
+def test_what_is_allowed_passes(path: str, code: str) -> None:
+    assert faults(f"smppd/{path}", f'"""Job."""\n{code}'.rstrip("\n") + "\n") == []
+
+
+@pytest.mark.parametrize("path", ["smppd/protocol/x.py", "smppd/net/__init__.py", "tests/x.py", "bench/x.py"])
+def test_a_file_without_a_docstring_is_found(path: str) -> None:
+    assert faults(path, "x = 1\n") == [f"{path}:1: a file opens with its job in a docstring"]
+
+
+def test_forbidden_modules_are_found_outside_the_package_too() -> None:
+    assert faults("tests/x.py", '"""Job."""\nimport pickle\n') == ["tests/x.py:2: pickle must not occur"]

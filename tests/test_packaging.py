@@ -1,0 +1,275 @@
+"""The package, the locks, the image and the unit keep their promises: hashed, without secrets, without privileges.
+
+Reads files and asks git; the slow half, a build without Docker, is `make docker-steps`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import smppd
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ("runtime", "build", "dev", "peers", "node")
+
+# Put together so that this file does not hold what it forbids.
+PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE" + rb" KEY-----")
+MACHINE = re.compile(
+    r"(?<![\w.])/(?:w[o]rk|r[o]ot|h[o]me/\w+|Us[e]rs/\w+)(?=/)"  # somebody's checkout or home
+    r"|\b[\w-]+\.(?:int[e]rnal|c[o]rp|int[r]anet)\b(?!\()"  # somebody's network
+    r"|\b(?:art[i]factory|n[e]xus-repository|dev[p]i)\b",  # somebody's package registry
+)
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text("utf-8")
+
+
+def normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def named(requirements: str) -> set[str]:
+    """The distributions that the lines of a .in file or of install_requires ask for, normalised."""
+    lines = (line.split("#")[0].strip() for line in requirements.splitlines())
+    return {normalise(re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0]) for line in lines if line and line[0] != "-"}
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """A lock's requirements: normalised name -> what follows it, the version first."""
+    lines = (line for line in read(f"requirements/{name}.txt").splitlines() if not line.startswith("#"))
+    found: dict[str, list[str]] = {}
+    for requirement in "\n".join(lines).replace("\\\n", " ").splitlines():
+        words = requirement.split()
+        if words:
+            found[normalise(re.split(r"[=<>~!]", words[0], maxsplit=1)[0])] = words
+    return found
+
+
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(read("setup.cfg"))
+    return parser
+
+
+def tracked() -> list[Path]:
+    """What git tracks, or every file of ours where this is no checkout."""
+    if (ROOT / ".git").exists():
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        files = [ROOT / name.decode() for name in names.split(b"\0") if name]
+    else:
+        away = {".venv", "node_modules", "var", "__pycache__"}
+        files = [path for path in ROOT.rglob("*") if not away & set(path.relative_to(ROOT).parts)]
+    return [file for file in files if file.is_file()]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
+    requirements = locked(name)
+    assert requirements
+    for words in requirements.values():
+        assert re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-z.]*", words[0]), words[0]
+        assert len(words) > 1, f"{words[0]} has no hash"
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", word) for word in words[1:]), words[0]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_what_its_source_asks_for(name: str) -> None:
+    assert named(read(f"requirements/{name}.in")) <= locked(name).keys()
+
+
+def test_every_lock_is_known() -> None:
+    assert {path.stem for path in (ROOT / "requirements").glob("*.txt")} == set(LOCKS)
+
+
+def test_locks_agree_on_versions() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in LOCKS:
+        for package, words in locked(name).items():
+            versions.setdefault(package, set()).add(words[0])
+    assert not {package: found for package, found in versions.items() if len(found) > 1}
+
+
+def test_the_package_asks_for_what_is_locked() -> None:
+    assert named(setup()["options"]["install_requires"]) == named(read("requirements/runtime.in"))
+
+
+def test_what_is_installed_without_dependencies_finds_them_in_the_runtime_lock() -> None:
+    for package in locked("peers"):
+        for requirement in importlib.metadata.requires(package) or []:
+            if "extra ==" not in requirement:
+                assert named(requirement) <= locked("runtime").keys(), f"{package} needs {requirement}"
+
+
+def test_the_environment_is_the_locked_one() -> None:
+    for package, words in (locked("runtime") | locked("dev") | locked("peers")).items():
+        assert importlib.metadata.version(package) == words[0].partition("==")[2], f"{package}: run make venv"
+
+
+def test_no_lock_names_a_registry() -> None:
+    for name in LOCKS:
+        assert "://" not in read(f"requirements/{name}.txt")
+    packages = json.loads(read("tests/peers/package-lock.json"))["packages"]
+    for path, package in packages.items():
+        assert "resolved" not in package, path
+        assert not path or package["integrity"].startswith("sha512-"), path
+
+
+def test_node_smpp_is_provisioned() -> None:
+    node = ROOT / ".venv" / "bin" / "node"
+    assert node.exists(), "the node-smpp peer is missing: run make test, or make node once"
+    script = (
+        "process.stdout.write(require('./package-lock.json').packages['node_modules/smpp'].version); require('smpp')"
+    )
+    answer = subprocess.run(
+        [node, "-e", script], cwd=ROOT / "tests" / "peers", capture_output=True, text=True, check=False
+    )
+    assert (answer.returncode, answer.stderr) == (0, ""), "node-smpp does not load: run make node"
+    assert answer.stdout == json.loads(read("tests/peers/package.json"))["dependencies"]["smpp"]
+
+
+def test_no_private_key_and_no_machine_is_committed() -> None:
+    files = tracked()
+    assert files
+    for file in files:
+        name = file.relative_to(ROOT).as_posix()
+        assert file.suffix not in {".pem", ".key", ".p12"}, name
+        content = file.read_bytes()
+        assert not PRIVATE_KEY.search(content), f"{name} holds a private key"
+        found = MACHINE.search(content.decode("utf-8", "replace"))
+        assert not found, f"{name} names a machine: {found and found[0]}"
+
+
+@pytest.mark.parametrize(
+    "text", ["in /ro" + "ot/x", "'/wo" + "rk/main'", "see /ho" + "me/me/x", "https://pypi.acme.int" + "ernal/"]
+)
+def test_a_machine_is_recognised(text: str) -> None:
+    assert MACHINE.search(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["/opt/smppd/bin", "the network/work/time", "/var/lib/smppd", "the root/of", "x.internal()"]
+)
+def test_ordinary_text_names_no_machine(text: str) -> None:
+    assert not MACHINE.search(text)
+
+
+def test_every_file_of_the_package_gets_into_the_wheel() -> None:
+    for file in (ROOT / "smppd").rglob("*.py"):
+        assert (file.parent / "__init__.py").exists(), f"{file.parent.relative_to(ROOT)} is no package"
+    # setuptools itself says what it would pack, in a process of its own, without building anything.
+    script = (
+        "from setuptools import Distribution\n"
+        "d = Distribution(); d.parse_config_files(); c = d.get_command_obj('build_py'); c.ensure_finalized()\n"
+        "import os\n"
+        "print('\\n'.join(os.path.normpath(os.path.join(s, f)) for _, s, _, fs in c.data_files for f in fs))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    packed = set(answer.stdout.split())
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "smppd").rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert "smppd/py.typed" in data
+    assert data <= packed, "package_data in setup.cfg leaves files out"
+
+
+def test_the_console_script_is_installed() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="smppd")
+    assert script.value == "smppd.__main__:main"
+    assert (Path(sys.executable).parent / "smppd").exists()
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert smppd.__version__ == importlib.metadata.version("smppd"), "run make venv"
+    assert f"## [{smppd.__version__}]" in read("CHANGELOG.md")
+
+
+def test_the_makefile_has_its_targets() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), flags=re.M))
+    promised = "venv demo test check lint bench bench-profile torture fuzz certs docker-steps clean"
+    assert set(promised.split()) <= targets
+    assert targets <= set(read("Makefile").split(".PHONY:")[1].split("\n\n")[0].replace("\\\n", " ").split())
+
+
+def test_continuous_integration_runs_the_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert (lines[0], lines[-1]) == ("set -euo pipefail", "make test")
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions in order: (RUN, command) and so on, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", read("Dockerfile"), flags=re.M).replace("\\\n", " ")
+    lines = (re.sub(r"\s+", " ", line).strip() for line in text.splitlines())
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """The Dockerfile's instructions, a list for each FROM."""
+    found: list[list[tuple[str, str]]] = []
+    for instruction in dockerfile():
+        if instruction[0] == "FROM":
+            found.append([])
+        if found:
+            found[-1].append(instruction)
+    return found
+
+
+def test_docker_steps_are_the_dockerfile_s() -> None:
+    build, _ = stages()
+    script = read("tools/docker-steps.sh")
+    steps = [
+        line.removeprefix("step ").replace('"$root"', "") for line in script.splitlines() if line.startswith("step ")
+    ]
+    assert steps == [rest for word, rest in build if word == "RUN"]
+    copied = {source for word, rest in build if word == "COPY" for source in rest.split()[:-1]}
+    listed = re.search(r"git ls-files -z (.*?) \|", script)
+    assert listed and copied == set(listed[1].split())
+
+
+def test_the_image_is_built_from_the_locks_alone() -> None:
+    for word, rest in dockerfile():
+        assert word != "ADD"
+        if " pip install " in rest:
+            assert "--require-hashes" in rest or "--no-index" in rest, rest
+        assert ":latest" not in rest
+    kept = {line[1:].rstrip("/") for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    for word, rest in stages()[0]:
+        for source in rest.split()[:-1] if word == "COPY" else []:
+            assert source.split("/")[0] in kept, f".dockerignore leaves {source} out"
+            assert (ROOT / source).exists(), source
+
+
+def test_the_image_runs_without_privileges() -> None:
+    final = stages()[1]
+    words = dict(final)
+    assert words["USER"] == "10001:10001"
+    assert words["STOPSIGNAL"] == "SIGTERM"
+    assert words["EXPOSE"].split() == ["3550", "9180"]
+    assert "/healthz" in words["HEALTHCHECK"]
+    assert json.loads(words["ENTRYPOINT"]) == ["smppd"]
+    assert json.loads(words["CMD"])[:2] == ["run", "--config"]
+    assert all(rest.startswith("--from=build ") for word, rest in final if word == "COPY")
+    order = [word for word, _ in final]
+    assert "RUN" not in order[order.index("USER") :], "nothing is done after privileges are dropped"
+
+
+def test_the_unit_is_hardened() -> None:
+    lines = {line for line in read("deploy/smppd.service").splitlines() if line and not line.startswith("#")}
+    wanted = """DynamicUser=yes User=smppd ProtectSystem=strict ProtectHome=yes NoNewPrivileges=yes PrivateTmp=yes
+        CapabilityBoundingSet= LimitNOFILE=65536 LimitCORE=0 UMask=0077 Restart=on-failure TimeoutStopSec=60
+        LoadCredential=kek:/etc/smppd/kek StateDirectory=smppd MemoryDenyWriteExecute=yes"""
+    assert set(wanted.split()) <= lines
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
+    assert "ExecStart=/opt/smppd/bin/smppd run --config /etc/smppd/smppd.yaml" in lines

@@ -234,7 +234,7 @@ def test_docker_steps_are_the_dockerfile_s() -> None:
     ]
     assert steps == [rest for word, rest in build if word == "RUN"]
     copied = {source for word, rest in build if word == "COPY" for source in rest.split()[:-1]}
-    listed = re.search(r"git ls-files -z (.*?) \|", script)
+    listed = re.search(r"git ls-files .*? -- (.*?) \|", script)
     assert listed and copied == set(listed[1].split())
 
 

@@ -17,9 +17,9 @@ step() {
     "$@"
 }
 
-# COPY's sources as git has them, so that nothing untracked gets in.
+# COPY copies the working tree; what git and .dockerignore ignore stays out.
 mkdir -p "$root/src"
-git ls-files -z requirements/runtime.txt requirements/build.txt pyproject.toml setup.cfg LICENSE smppd |
+git ls-files -z --cached --others --exclude-standard -- requirements/runtime.txt requirements/build.txt pyproject.toml setup.cfg LICENSE smppd |
     tar --create --null --files-from=- | tar --extract --directory "$root/src"
 cd "$root/src"
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
-from smppd.config.loader import ConfigError, ConfigFileError, Fault, load, parse
+from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, load, parse
 from smppd.config.peers import (
     Account,
     Backoff,
@@ -62,6 +62,7 @@ __all__ = [
     "UpstreamTls",
     "Weighted",
     "changes",
+    "fault_at",
     "is_loopback",
     "load",
     "parse",

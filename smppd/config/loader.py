@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from smppd.config.tree import MAX_OCTETS, Node, Tree, TreeError, read_tree
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One mistake: where it stands (`line`, `column` from 1), which setting it is (`accounts[0].window`), and what."""
+    """One mistake: where it stands (`line`, `column` from 1; 0 for the whole file), which setting it is (`accounts[0].window`), and what."""
 
     file: str
     line: int
@@ -29,6 +30,8 @@ class Fault:
 
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
+        if not self.line:
+            return f"{self.file}: {path}{self.message}"
         return f"{self.file}:{self.line}:{self.column}: {path}{self.message}"
 
 
@@ -53,7 +56,7 @@ def load(path: Path) -> Settings:
         with path.open("rb") as file:
             content = file.read(MAX_OCTETS + 1)
     except OSError as error:
-        raise ConfigFileError([Fault(str(path), 1, 1, "", f"cannot be read: {error.strerror}")]) from None
+        raise ConfigFileError([Fault(str(path), 0, 0, "", f"cannot be read: {error.strerror}")]) from None
     return parse(content, path)
 
 
@@ -83,6 +86,18 @@ def parse(content: bytes, path: Path) -> Settings:
     if faults or settings is None:
         raise ConfigError(sorted(faults))
     return settings
+
+
+def fault_at(path: Path, setting: str, message: str) -> Fault:
+    """A fault of a file that could be loaded, found later: `setting` is a path such as `policies.house[0].when`."""
+    steps = re.findall(r"\[(\d+)\]|([^.\[\]]+)", setting)
+    loc = tuple(int(number) if number else name for number, name in steps)
+    try:
+        with path.open("rb") as file:
+            place = _locate(read_tree(file.read(MAX_OCTETS + 1)).root, loc)
+    except (OSError, TreeError):
+        return Fault(str(path), 1, 1, setting, message)
+    return Fault(str(path), place.line, place.column, setting, message)
 
 
 # -- positions -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from smppd.config import units
 from smppd.config.kinds import (
@@ -34,7 +34,11 @@ from smppd.config.kinds import (
 from smppd.config.secrets import PasswordHashes, SecretRef
 
 Alphabet = Literal["gsm", "gsm_packed", "latin1", "ascii"]
-Version = Annotated[Literal["3.3", "3.4", "5.0"], BeforeValidator(lambda v: str(v) if isinstance(v, float) else v)]
+Version = Annotated[
+    Literal["3.3", "3.4", "5.0"],
+    BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
+    WithJsonSchema({"enum": ["3.3", "3.4", "5.0", 3.3, 3.4, 5.0]}),
+]
 BindMode = Literal["transmitter", "receiver", "transceiver"]
 Allowed = Literal["allowed"]
 

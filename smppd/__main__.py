@@ -1,0 +1,12 @@
+"""`python -m smppd` and the `smppd` script."""
+
+from __future__ import annotations
+
+import sys
+
+from smppd.admin.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""`make bench`: measure the daemon beside the reference relay and print a table.
+
+Rounds are interleaved: in each, the reference relay and every case are run once. Exit status 1 when a message went
+wrong or a case could not be run, 2 when the bench cannot be set up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pstats
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench import build, config, report
+from bench.cases import BASE, Case, select
+from bench.runner import WARM_UP, ProcessError, Relay, Result, daemon_exists, measure
+
+Job = tuple[Relay, Case]
+WIDTH: Final = 150  # of the table, also where the terminal is narrower or there is none
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one round of two cases, a second each; writes no files")
+    parser.add_argument("--runs", type=int, metavar="N", help="rounds (default 5; with --quick 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 4; with --quick 1)")
+    parser.add_argument("--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, all")
+    parser.add_argument("--relays", default="reference,daemon", help="of daemon, reference, direct (no relay at all)")
+    parser.add_argument("--profile", action="store_true", help="one run under cProfile: the top costs a message")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go (default docs; --quick: nowhere)")
+    parser.add_argument("--list", action="store_true", help="names of all cases")
+    args = parser.parse_args(argv)
+    args.runs = args.runs or (1 if args.quick else 5)
+    args.seconds = args.seconds or (1.0 if args.quick else 4.0)
+    args.relays = args.relays.split(",")
+    if unknown := set(args.relays) - {"daemon", "reference", "direct"}:
+        parser.error(f"no relay is called {', '.join(sorted(unknown))}")
+    try:
+        args.cases = select(args.cases or (["quick"] if args.quick else ["default"]))
+    except ValueError as error:
+        parser.error(str(error))
+    if args.out is None and not args.quick:
+        args.out = config.ROOT / "docs"
+    return args
+
+
+def jobs(cases: Sequence[Case], relays: Sequence[str]) -> list[Job]:
+    """What one round runs, yardsticks first and each once."""
+    made: list[Job] = []
+    for relay in ("direct", "reference"):
+        if relay in relays:
+            made += [(relay, yardstick) for yardstick in dict.fromkeys(case.yardstick for case in cases)]
+    return made + [("daemon", case) for case in cases if "daemon" in relays]
+
+
+def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:
+    """All rounds, the table, the files."""
+    rounds: list[dict[tuple[str, Case], Result]] = []
+    failed = False
+    todo = jobs(args.cases, args.relays)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
+    with bar:
+        task = bar.add_task("", total=args.runs * len(todo))
+        for number in range(args.runs):
+            rounds.append({})
+            for relay, case in todo:
+                bar.update(task, description=f"round {number + 1} of {args.runs}: {relay} {case.name}")
+                try:
+                    result = measure(relay, case, tools, args.seconds)
+                except (ProcessError, RuntimeError) as error:
+                    console.print(f"{relay} {case.name} could not be run: {error}", markup=False, highlight=False)
+                    failed = True
+                else:
+                    rounds[-1][relay, case] = result
+                    failed |= not result.ok
+                bar.advance(task)
+    made = report.rows(rounds)
+    table = Table(*report.HEADINGS, box=box.SIMPLE)
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+    for row in made:
+        table.add_row(*report.cells(row))
+    console.print(table)
+    if args.out and made:
+        results = [result for one in rounds for result in one.values()]
+        written = report.write(args.out, made, results, args.seconds)
+        console.print("written: " + ", ".join(map(str, written)), highlight=False)
+    return 1 if failed or not made else 0
+
+
+def profile(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:
+    """One run of the first case under cProfile (the main thread of the main process): self time a message."""
+    case = args.cases[0] if args.cases else BASE
+    with tempfile.TemporaryDirectory(prefix="smppd-bench-") as directory:
+        path = Path(directory) / "profile"
+        result = measure("daemon", case, tools, args.seconds, profile=path)
+        if not path.exists():
+            console.print("the daemon left no profile: it did not end properly on SIGTERM")
+            return 1
+        stats = pstats.Stats(str(path))
+    entries: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
+    # Start-up and binds are in the profile too, so long runs tell more.
+    messages = result.messages + WARM_UP
+    table = Table("us/msg", "calls/msg", "where", title=f"{case.name}: {result.messages} messages, self time")
+    for (file, line, name), (_, calls, own, _, _) in sorted(entries.items(), key=lambda item: -item[1][2])[:30]:
+        where = f"{file.removeprefix(str(config.ROOT) + '/')}:{line} {name}" if line else name
+        table.add_row(f"{own * 1e6 / messages:.2f}", f"{calls / messages:.2f}", where)
+    console.print(table)
+    console.print(f"under the profiler {result.cpu_per_message:.1f} us CPU a message, all processes")
+    return 0 if result.ok else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    args = arguments(argv)
+    console = Console(width=max(Console().width, WIDTH))
+    if args.list:
+        print("\n".join(case.name for case in select(["all"])))
+        return 0
+    if "daemon" in args.relays and not daemon_exists():
+        console.print("this checkout has no daemon yet: measuring the rest")
+        args.relays.remove("daemon")
+    try:
+        tools = build.tools()
+    except build.BuildError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return 2
+    if args.profile:
+        if "daemon" not in args.relays:
+            return 2
+        try:
+            return profile(args, tools, console)
+        except (ProcessError, RuntimeError) as error:
+            console.print(f"{error}", markup=False, highlight=False)
+            return 2
+    return run(args, tools, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

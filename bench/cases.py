@@ -1,0 +1,77 @@
+"""What the bench measures: the cases, by name."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal
+
+Acknowledge = Literal["stored", "upstream"]
+WINDOW: Final = 50  # submit_sm outstanding on each bind
+PACED: Final = 10_000  # messages a second: a third of the budget's 30,000, where p99 of the answer is to be under 10 ms
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to drive the daemon."""
+
+    binds: int = 10
+    tls: bool = True
+    rules: int = 20
+    acknowledge: Acknowledge = "stored"
+    pinned: bool = True
+    rate: int = 0  # messages a second, open loop; 0: as fast as the windows allow
+
+    @property
+    def name(self) -> str:
+        """Such as `10-tls-20-stored-pinned`: binds, transport, rules, acknowledgement, cores (and rate)."""
+        parts = [str(self.binds), "tls" if self.tls else "plain", str(self.rules), self.acknowledge]
+        parts.append("pinned" if self.pinned else "unpinned")
+        return "-".join(parts + ([f"paced{self.rate}"] if self.rate else []))
+
+    @property
+    def yardstick(self) -> Case:
+        """How the reference relay is driven beside it: the same binds and cores; plain, no rules, full speed."""
+        return Case(self.binds, tls=False, rules=0, acknowledge="upstream", pinned=self.pinned)
+
+
+ACKNOWLEDGE: Final[tuple[Acknowledge, ...]] = ("stored", "upstream")
+MATRIX: Final = tuple(
+    Case(binds, tls, rules, acknowledge, pinned)
+    for binds, tls, rules in product((10, 1), (True, False), (20, 200))
+    for acknowledge, pinned in product(ACKNOWLEDGE, (True, False))
+)
+BASE: Final = Case()
+# The base and its neighbours: one thing changed at a time. The whole matrix takes an hour.
+DEFAULT: Final = (
+    BASE,
+    Case(tls=False),
+    Case(binds=1),
+    Case(binds=1, tls=False),
+    Case(rules=200),
+    Case(acknowledge="upstream"),
+    Case(pinned=False),
+    Case(binds=1, pinned=False),
+    Case(tls=False, pinned=False),
+    Case(rate=PACED),
+    Case(rate=PACED, pinned=False),
+)
+QUICK: Final = (BASE, Case(rate=PACED))
+
+
+def select(patterns: Sequence[str]) -> tuple[Case, ...]:
+    """The cases whose names match one of these shell patterns; `default`, `quick` and `all` name sets.
+
+    ValueError when a pattern matches none.
+    """
+    named = {"default": DEFAULT, "quick": QUICK, "all": (*MATRIX, *(case for case in DEFAULT if case.rate))}
+    known = {case.name: case for case in named["all"]}
+    chosen: dict[str, Case] = {}
+    for pattern in patterns:
+        names = [case.name for case in named[pattern]] if pattern in named else fnmatch.filter(known, pattern)
+        if not names:
+            raise ValueError(f"no case is called {pattern}; there are: {', '.join(known)}")
+        chosen.update((name, known[name]) for name in names)
+    return tuple(chosen.values())

@@ -1,0 +1,186 @@
+"""One measurement: the SMSC and the load generator around a relay (the daemon, the reference, or nothing).
+
+Relay on the first core, tools on the last when pinned. A short warm-up goes first, then CPU and time are taken over the
+run proper, including what the relay still has to do after the last message was accepted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from bench import config
+from bench.cases import WINDOW, Case
+from bench.process import Process, ProcessError, usage
+
+Relay = Literal["daemon", "reference", "direct"]
+READY_SECONDS: Final = 30.0
+WARM_UP: Final = 1000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one measurement gave. Latencies in microseconds, memory in KiB, CPU in microseconds a message."""
+
+    relay: Relay
+    case: str
+    ok: bool
+    messages: int
+    rate: float
+    cpu_per_message: float
+    cores: float
+    peak_kib: int
+    processes: int
+    answer: dict[str, float]
+    receipt: dict[str, float]
+    load_core: float
+    smsc_core: float
+    fault: str = ""
+
+
+def daemon_exists() -> bool:
+    """Whether this checkout has a daemon to measure."""
+    try:
+        return importlib.util.find_spec("smppd.__main__") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def cores(case: Case) -> tuple[int | None, int | None]:
+    """(relay's core, tools' core); None: not pinned."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[-1]) if case.pinned else (None, None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the load goes."""
+
+    process: Process | None
+    port: int
+    password: str = "bench"
+    ca: Path | None = None
+
+
+@contextlib.contextmanager
+def _direct(upstream_port: int) -> Iterator[Target]:
+    yield Target(None, upstream_port)
+
+
+@contextlib.contextmanager
+def _reference(case: Case, upstream_port: int, scratch: Path) -> Iterator[Target]:
+    command = [sys.executable, "-m", "bench.reference", str(upstream_port)]
+    with Process("reference", command, scratch, core=cores(case)[0], cwd=config.ROOT) as process:
+        yield Target(process, process.line(READY_SECONDS)["listening"])
+
+
+def _await_ready(process: Process, http_port: int) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if process.status is not None:
+            raise process.fail(f"ended with status {process.status} before it was ready")
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/readyz", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        time.sleep(0.05)
+    raise process.fail(f"not ready within {READY_SECONDS:g} s")
+
+
+@contextlib.contextmanager
+def _daemon(case: Case, upstream_port: int, scratch: Path, profile: Path | None) -> Iterator[Target]:
+    var = config.ROOT / "var" / "bench"
+    var.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="run-", dir=var))
+    try:
+        work = config.prepare(case, directory, upstream_port)
+        command = config.smppd("run", "--config", str(work.config))
+        if profile:
+            command[1:1] = ["-m", "cProfile", "-o", str(profile)]
+        with Process("smppd", command, scratch, core=cores(case)[0], cwd=config.ROOT) as process:
+            _await_ready(process, work.http_port)
+            yield Target(process, work.port, work.password, work.certificate if case.tls else None)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _load(tool: Path, case: Case, target: Target, scratch: Path, *sizes: str, deadline: float) -> dict[str, Any]:
+    command = [str(tool), "--port", str(target.port), "--system-id", config.SYSTEM_ID, "--binds", str(case.binds)]
+    command += ["--window", str(WINDOW), "--deadline", f"{deadline:g}", *sizes]
+    if target.ca:
+        command += ["--tls-ca", str(target.ca), "--tls-name", "localhost"]
+    env = {"SMPPD_BENCH_PASSWORD": target.password}
+    with Process("load", command, scratch, core=cores(case)[1], env=env) as process:
+        # Connecting, binding and unbinding stand outside the deadline.
+        report: dict[str, Any] = process.line(deadline + 60)
+        process.wait(10)
+    return report
+
+
+def _fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
+    """What was not as it should be, in a few words; empty when all was well."""
+    seen = {name: load[name] for name in ("errors", "missing", "duplicates", "wrong", "lost_sessions")}
+    seen |= {f"smsc {name}": smsc[name] for name in ("mangled", "duplicate_texts", "bad_frames")}
+    return ", ".join(f"{name} {value}" for name, value in seen.items() if value)
+
+
+def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, profile: Path | None = None) -> Result:
+    """Run one case for about `seconds`. ProcessError or RuntimeError when it cannot be run.
+
+    Messages that went wrong do not raise: `ok` is False and `fault` says what was seen.
+    """
+    pace = ("--rate", str(case.rate)) if case.rate else ()
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smppd-bench-")))
+        smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))
+        upstream_port = smsc.line(10)["listening"]
+        if relay == "daemon":
+            target = stack.enter_context(_daemon(case, upstream_port, scratch, profile))
+        elif relay == "reference":
+            target = stack.enter_context(_reference(case, upstream_port, scratch))
+        else:
+            target = stack.enter_context(_direct(upstream_port))
+        _load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
+        pid = target.process.pid if target.process else smsc.pid
+        before, smsc_before = usage(pid), usage(smsc.pid)
+        numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *pace)
+        load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+        after, smsc_after = usage(pid), usage(smsc.pid)
+        if target.process and target.process.status is not None:
+            raise target.process.fail(f"ended with status {target.process.status} during the run")
+        if target.process:
+            target.process.stop()
+        smsc.stop()
+        report = smsc.line(5)
+    elapsed = load["elapsed"] or 1e-9
+    cpu = after.cpu_us - before.cpu_us
+    return Result(
+        relay=relay,
+        case=case.name,
+        ok=bool(load["ok"] and report["ok"]),
+        messages=load["receipts"],
+        rate=load["rate"],
+        cpu_per_message=cpu / max(1, load["receipts"]),
+        cores=cpu / 1e6 / elapsed,
+        peak_kib=after.peak_kib,
+        processes=after.processes,
+        answer=load["answer_us"],
+        receipt=load["receipt_us"],
+        load_core=load["cpu_us"] / 1e6 / elapsed,
+        smsc_core=(smsc_after.cpu_us - smsc_before.cpu_us) / 1e6 / elapsed,
+        fault=_fault(load, report),
+    )
+
+
+__all__ = ["ProcessError", "Relay", "Result", "daemon_exists", "measure"]

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.stamp-venv
 NODE_STAMP := $(VENV)/.stamp-node
-SOURCES := smppd tests tools $(wildcard bench)
+SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
@@ -78,7 +78,7 @@ docker: ## the image
 
 clean: ## caches and builds; keeps .venv, certificates and stores
 	rm -rf build dist bench/build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov smppd.egg-info
-	find smppd tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find smppd tests tools certs bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## also .venv and the Node peer
 	rm -rf $(VENV) .venv.lock tests/peers/node_modules

@@ -1,0 +1,306 @@
+"""TLS without sockets: contexts made from files, and a stream that turns TLS records into plain octets and back.
+
+Standard library ``ssl`` over memory BIOs. Mozilla's intermediate profile (server side TLS 5.7): TLS 1.2 with ECDHE and
+AEAD only, and TLS 1.3; no compression, no renegotiation, no tickets.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from cryptography import x509
+
+from smppd.config import ListenerTls, Upstream
+
+_CIPHERS_1_2: Final = ":".join(
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+    )
+)
+# The plaintext of one record (RFC 8446 section 5.1). Both directions go through the BIOs in pieces of this size: a
+# memory BIO never gives back what it once grew to, so a session that wrote 256 KiB once would hold them while idle.
+RECORD: Final = 16 * 1024
+
+ClientCertificates = Literal["off", "optional", "required"]
+
+
+class TlsError(Exception):
+    """A context cannot be made. The text names the file and OpenSSL's reason, never content."""
+
+
+# -- contexts ------------------------------------------------------------------------------------------------------
+
+
+def server_context(
+    certificate: Path, key: Path, client_ca: Path | None = None, client_certificates: ClientCertificates = "off"
+) -> ssl.SSLContext:
+    """The context of a listener. TlsError names the file that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    # No resumption: a ticket key as old as the process would undo forward secrecy, and binds are rare and long.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
+    _load_pair(context, certificate, key)
+    if client_certificates != "off":
+        if client_ca is None:
+            raise TlsError("client certificates need client_ca")
+        _load_ca(context, client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if client_certificates == "required" else ssl.CERT_OPTIONAL
+    return context
+
+
+def client_context(
+    ca: Path | Literal["system"] = "system", certificate: Path | None = None, key: Path | None = None
+) -> ssl.SSLContext:
+    """The context towards an upstream; certificate and host name are always verified. TlsError names the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.hostname_checks_common_name = False
+    if ca == "system":
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        _load_ca(context, ca)
+    if certificate is not None and key is not None:
+        _load_pair(context, certificate, key)
+    return context
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS_1_2)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # SSL_MODE_RELEASE_BUFFERS and SSL_MODE_ENABLE_PARTIAL_WRITE are on in every CPython context.
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    encrypted = False
+
+    def no_password() -> bytes:
+        # Without a callback OpenSSL would ask on the terminal and stop the daemon.
+        nonlocal encrypted
+        encrypted = True
+        return b""
+
+    for path in (certificate, key):
+        _readable(path)
+    try:
+        context.load_cert_chain(certificate, key, password=no_password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        if encrypted:
+            raise TlsError(f"key {key} is encrypted: give it without a passphrase, readable by smppd only") from None
+        reason = getattr(error, "reason", None)
+        if reason == "KEY_VALUES_MISMATCH":
+            raise TlsError(f"key {key} does not belong to certificate {certificate}") from None
+        raise TlsError(
+            f"certificate {certificate} or key {key} cannot be used: {reason or 'not a PEM file of it'}"
+        ) from None
+
+
+def _load_ca(context: ssl.SSLContext, ca: Path) -> None:
+    _readable(ca)
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "no certificate in it"
+        raise TlsError(f"CA file {ca} cannot be used: {reason}") from None
+
+
+def _readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise TlsError(f"{path} cannot be read: {error.strerror}") from None
+
+
+class TlsServer:
+    """A listener's context, exchanged at reload: new connections use the new one, sessions that stand keep theirs."""
+
+    def __init__(self, settings: ListenerTls) -> None:
+        """TlsError when a file cannot be used."""
+        self.context = _of_listener(settings)
+        self.expires = _expiry(settings.certificate)
+        """When the server's certificate ends (UTC)."""
+
+    def reload(self, settings: ListenerTls) -> None:
+        """Reads the files again. TlsError leaves everything as it was."""
+        context, expires = _of_listener(settings), _expiry(settings.certificate)
+        self.context, self.expires = context, expires
+
+    def stream(self) -> TlsStream:
+        """The server's end of a new connection."""
+        return TlsStream(self.context, server_side=True)
+
+
+class TlsClient:
+    """The client's side towards one server name (a host name or an IP address in its certificate)."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        self.context = context
+        self.server_name = server_name
+
+    def stream(self) -> TlsStream:
+        """The client's end of a new connection."""
+        return TlsStream(self.context, server_side=False, server_name=self.server_name)
+
+
+def client_of(upstream: Upstream) -> TlsClient | None:
+    """The TLS of an upstream's settings; None when it is plain. Reads files; TlsError names the one at fault."""
+    settings = upstream.tls
+    if settings is None:
+        return None
+    context = client_context(settings.ca, settings.certificate, settings.key)
+    return TlsClient(context, settings.server_name or upstream.host)
+
+
+class StreamMaker(Protocol):
+    """What a pipe needs to speak TLS: `TlsServer` or `TlsClient`."""
+
+    def stream(self) -> TlsStream: ...
+
+
+def _of_listener(settings: ListenerTls) -> ssl.SSLContext:
+    return server_context(settings.certificate, settings.key, settings.client_ca, settings.client_certificates)
+
+
+def _expiry(path: Path) -> datetime:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        raise TlsError(f"certificate {path} cannot be read") from None
+
+
+# -- the stream ----------------------------------------------------------------------------------------------------
+
+
+def looks_like_tls(first: bytes) -> bool:
+    """Whether a client's first octets (at least one) can begin TLS: a handshake record of version 3.x."""
+    return first[0] == 0x16 and (len(first) < 2 or first[1] == 0x03)
+
+
+class TlsStream:
+    """One end of a TLS connection: octets of the wire in, plain octets out, and the reverse. No sockets, no clock.
+
+    Nothing raises: an error is kept in `failed`, after which nothing more comes out. After every call `outgoing()`
+    holds what must be sent to the peer, the alert that goes with an error included.
+    """
+
+    __slots__ = ("_in", "_out", "_tls", "begun", "closed", "failed", "open")
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None) -> None:
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=server_name)
+        self.begun = not server_side
+        """Something was said: a server's stream begins with the client's first octets."""
+        self.open = False
+        """The handshake is done."""
+        self.closed = False
+        """The peer said close_notify: nothing more comes."""
+        self.failed: str | None = None
+        """OpenSSL's reason why this stream broke."""
+
+    def begin(self) -> None:
+        """Makes a client's first flight; a server has nothing to say yet."""
+        if self.begun:
+            self._handshake()
+
+    def outgoing(self) -> bytes:
+        """What must go to the peer now; taken once."""
+        return self._out.read() if self._out.pending else b""
+
+    def receive(self, data: bytes) -> bytes:
+        """Octets of the wire -> all plain octets they complete. Any split of the wire gives the same octets."""
+        self.begun = True
+        if len(data) <= RECORD:
+            self._in.write(data)
+            return self._read()
+        plain = []
+        view = memoryview(data)
+        for start in range(0, len(data), RECORD):
+            self._in.write(view[start : start + RECORD])
+            plain.append(self._read())
+        return b"".join(plain)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Plain octets (at least one) -> records, with anything else that waits to be sent."""
+        tls, out, size = self._tls, self._out, len(data)
+        try:
+            done = tls.write(data) if size <= RECORD else 0
+            if done == size:
+                return out.read()
+            # Longer, or the client asked for smaller records (RFC 6066 section 4).
+            records, view = [], memoryview(data)
+            while done < size:
+                done += tls.write(view[done : done + RECORD])
+                records.append(out.read())
+        except ssl.SSLError as error:
+            self._fail(error)
+            return self.outgoing()
+        return b"".join(records)
+
+    def close(self) -> bytes:
+        """close_notify and all that waits to be sent. Later plain octets of the peer are lost."""
+        if self.open and self.failed is None:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # the peer's close_notify is not waited for
+        return self.outgoing()
+
+    @property
+    def version(self) -> str | None:
+        """`TLSv1.2` or `TLSv1.3`; None before the handshake."""
+        return self._tls.version()
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's verified certificate, DER."""
+        return self._tls.getpeercert(binary_form=True) if self.open else None
+
+    def _handshake(self) -> None:
+        try:
+            self._tls.do_handshake()
+            self.open = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            self._fail(error)
+
+    def _read(self) -> bytes:
+        if self.failed is not None or self.closed:
+            self._in.read()
+            return b""
+        if not self.open:
+            self._handshake()
+            if not self.open:
+                return b""
+        # OpenSSL takes a record's header, then its body: while the BIO holds something a read makes progress, and a
+        # chunk that ends with a record costs no exception.
+        tls, incoming, plain = self._tls, self._in, []
+        try:
+            while incoming.pending:
+                part = tls.read(RECORD)
+                if not part:
+                    self.closed = True
+                    break
+                plain.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.closed = True
+        except ssl.SSLError as error:
+            self._fail(error)
+        return plain[0] if len(plain) == 1 else b"".join(plain)
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        # Of OpenSSL's own vocabulary: nothing a peer wrote.
+        self.failed = getattr(error, "verify_message", None) or error.reason or "broken"

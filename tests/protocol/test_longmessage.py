@@ -178,6 +178,14 @@ def test_unfinished_messages_do_not_push_refusals_out() -> None:
     assert joiner.add("bad", part(1), "a", 2.0).refused
 
 
+def test_refusals_have_a_limit_too() -> None:
+    joiner = Joiner(max_messages=3)
+    for number in range(5):
+        joiner.refuse(number, float(number))
+    assert joiner.refused == 3
+    assert not joiner.add(1, part(1), "a", 5.0).refused and joiner.add(2, part(1), "a", 5.0).refused
+
+
 def test_one_message_has_a_limit() -> None:
     joiner = Joiner(max_message_bytes=4096)
     joiner.add("key", part(1, 255), "a" * 2000, 0.0)

@@ -1,0 +1,444 @@
+"""The conditions of all rules of an account, compiled so that a message is put to all of them at once.
+
+Every condition is one bit of an integer. Each kind of test (sender, destination, text ...) turns a message into the mask
+of the conditions it satisfies or leaves open, and the masks are ANDed: the cost grows with the kinds of test and the
+length of the text, hardly with the number of rules. Tests of the head (everything but the text) come first; the text is
+looked at only for conditions that are still alive.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+from smppd.config import Condition
+from smppd.policy import links
+from smppd.policy.countries import KEY_DIGITS, country_of, international
+from smppd.policy.keywords import KeywordIndex
+from smppd.policy.links import DomainIndex
+from smppd.policy.patterns import PatternFault, PatternSet
+from smppd.protocol.text import is_text
+from smppd.protocol.wire import Sm
+
+REMEMBERED: Final = 4096
+"""Senders, and beginnings of destinations, whose masks are kept."""
+SHORT_DIGITS: Final = 6
+"""A sender of at most so many digits is a short code."""
+ALPHANUMERIC_TON: Final = 5
+
+HEAD_KINDS: Final = (
+    "sender",
+    "sender_kind",
+    "sender_pattern",
+    "destination",
+    "country",
+    "data_coding",
+    "binary",
+    "size_over",
+    "has_tlv",
+)
+TEXT_KINDS: Final = ("text", "keywords", "links", "domains", "longer_than")
+
+
+class ConditionFault(ValueError):
+    """A condition that cannot be compiled: ``path`` (``text[0]``) is the place in it, the text says why."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+
+
+def sender_kind(ton: int, digits: bytes) -> str:
+    """``alphanumeric``, ``numeric`` (a phone number) or ``short`` (a short code of at most six digits)."""
+    bare = digits[1:] if digits.startswith(b"+") else digits
+    if ton == ALPHANUMERIC_TON or not bare.isdigit():
+        return "alphanumeric"
+    return "short" if len(bare) <= SHORT_DIGITS else "numeric"
+
+
+def _plain_sender(digits: bytes) -> bytes:
+    digits = digits.strip().lower()
+    return digits[1:] if digits[:1] == b"+" and digits[1:].isdigit() else digits
+
+
+def _octets(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+class _Prefixes:
+    """Values and beginnings of values, each with a mask; found by one look-up for each length there is."""
+
+    __slots__ = ("_by_length", "_exact", "longest")
+
+    def __init__(self) -> None:
+        self._exact: dict[bytes, int] = {}
+        self._by_length: dict[int, dict[bytes, int]] = {}
+        self.longest = 0
+
+    def add(self, value: bytes, prefix: bool, mask: int) -> None:
+        table = self._by_length.setdefault(len(value), {}) if prefix else self._exact
+        table[value] = table.get(value, 0) | mask
+        self.longest = max(self.longest, len(value))
+
+    def of(self, value: bytes) -> int:
+        mask = self._exact.get(value, 0)
+        for length, table in self._by_length.items():
+            mask |= table.get(value[:length], 0)
+        return mask
+
+
+class _Thresholds:
+    """Masks of the conditions ``more than n``."""
+
+    __slots__ = ("_limits", "_masks")
+
+    def __init__(self, limits: dict[int, int]) -> None:
+        self._limits = sorted(limits)
+        self._masks = [0]
+        for limit in self._limits:
+            self._masks.append(self._masks[-1] | limits[limit])
+
+    def of(self, value: int) -> int:
+        return self._masks[bisect_left(self._limits, value)]
+
+
+class Conditions:
+    """Conditions 0 to n-1, where ``exceptions`` (a mask) are those of an ``unless``.
+
+    Their ``domains`` hold only when every link of the text leads to a listed domain, so that one welcome link does not
+    excuse another. ``texts`` is the mask of the conditions that need the text, ``fickle`` of those that more text can
+    make false.
+    """
+
+    __slots__ = (
+        "_alphanumeric",
+        "_any_link",
+        "_by_kind",
+        "_coded",
+        "_codings",
+        "_countries",
+        "_destination_key",
+        "_destinations",
+        "_domains",
+        "_exceptions",
+        "_free",
+        "_free_keywords",
+        "_free_patterns",
+        "_keywords",
+        "_linkless",
+        "_uses_keywords",
+        "_uses_links",
+        "_uses_patterns",
+        "_kinds",
+        "_longer",
+        "_no_link",
+        "_pattern_masks",
+        "_patterns",
+        "_prefixes",
+        "_sender_patterns",
+        "_sender_pattern_masks",
+        "_senders",
+        "_senders_seen",
+        "_sizes",
+        "_tlvs",
+        "_used",
+        "every",
+        "fickle",
+        "texts",
+    )
+
+    def __init__(self, conditions: Sequence[Condition], exceptions: int = 0) -> None:
+        """Raises ``ConditionFault``; its path begins with the condition's number: ``3.text[0]``."""
+        self.every = (1 << len(conditions)) - 1
+        self._exceptions = exceptions
+        # Which conditions use a kind of test, and which leave it open.
+        self._used = {kind: _using(conditions, kind) for kind in (*HEAD_KINDS, *TEXT_KINDS)}
+        self._free = {kind: self.every & ~used for kind, used in self._used.items()}
+        self._compile_sender(conditions)
+        self._compile_destination(conditions)
+        self._compile_rest_of_head(conditions)
+        self._compile_text(conditions)
+
+    # -- compiling -------------------------------------------------------------------------------------------------
+
+    def _compile_sender(self, conditions: Sequence[Condition]) -> None:
+        self._senders = _Prefixes()
+        self._kinds = {"alphanumeric": 0, "numeric": 0, "short": 0}
+        patterns: dict[str, int] = {}
+        for index, condition in enumerate(conditions):
+            bit = 1 << index
+            for sender in condition.sender:
+                prefix = len(sender) > 1 and sender.endswith("*")
+                for form in {_octets(sender), sender.encode("utf-8", "replace")}:
+                    self._senders.add(_plain_sender(form[:-1] if prefix else form), prefix, bit)
+            for kind in condition.sender_kind:
+                self._kinds[kind] |= bit
+            for pattern in condition.sender_pattern:
+                patterns[pattern] = patterns.get(pattern, 0) | bit
+        self._sender_patterns = _compile(conditions, "sender_pattern", patterns)
+        self._sender_pattern_masks = list(patterns.values())
+        used = self._used
+        asked = used["sender"] | used["sender_kind"] | used["sender_pattern"]
+        self._senders_seen: dict[bytes, int] | None = {} if asked else None
+        self._alphanumeric: dict[bytes, int] = {}
+        self._by_kind = bool(used["sender_kind"])
+
+    def _compile_destination(self, conditions: Sequence[Condition]) -> None:
+        self._prefixes = _Prefixes()
+        self._countries: dict[str | None, int] = {}
+        for index, condition in enumerate(conditions):
+            bit = 1 << index
+            for prefix in condition.destination:
+                self._prefixes.add(international(prefix.encode("utf-8", "replace")), True, bit)
+            for country in condition.country:
+                code = country.upper()
+                self._countries[code] = self._countries.get(code, 0) | bit
+        asked = self._used["destination"] | self._used["country"]
+        self._destinations: dict[bytes, int] | None = {} if asked else None
+        # The beginning of a destination that decides. Whole numbers are not worth remembering: they seldom come again.
+        longest = self._prefixes.longest
+        self._destination_key = longest if longest <= KEY_DIGITS else 0
+
+    def _compile_rest_of_head(self, conditions: Sequence[Condition]) -> None:
+        codings = [self._free["data_coding"]] * 256
+        binary = {True: self._free["binary"], False: self._free["binary"]}
+        sizes: dict[int, int] = {}
+        self._tlvs: dict[int, int] = {}
+        for index, condition in enumerate(conditions):
+            bit = 1 << index
+            for coding in condition.data_coding:
+                codings[coding] |= bit
+            if condition.binary is not None:
+                binary[condition.binary] |= bit
+            if condition.size_over is not None:
+                sizes[condition.size_over] = sizes.get(condition.size_over, 0) | bit
+            for tag in condition.has_tlv:
+                self._tlvs[tag] = self._tlvs.get(tag, 0) | bit
+        self._codings = [(codings[value], binary[not is_text(value)]) for value in range(256)]
+        self._coded = [coding & kind for coding, kind in self._codings]
+        self._sizes = _Thresholds(sizes) if sizes else None
+
+    def _compile_text(self, conditions: Sequence[Condition]) -> None:
+        patterns: dict[str, int] = {}
+        self._keywords = KeywordIndex()
+        self._domains = DomainIndex()
+        self._any_link = self._no_link = 0
+        longer: dict[int, int] = {}
+        for index, condition in enumerate(conditions):
+            bit = 1 << index
+            for pattern in condition.text:
+                patterns[pattern] = patterns.get(pattern, 0) | bit
+            for at, keyword in enumerate(condition.keywords):
+                if not self._keywords.add(keyword, bit):
+                    raise ConditionFault(f"{index}.keywords[{at}]", "has no letters or digits to look for: use `text`")
+            for at, domain in enumerate(condition.domains):
+                if not self._domains.add(domain, bit):
+                    raise ConditionFault(f"{index}.domains[{at}]", "must be a domain name such as example.net")
+            if condition.links is not None:
+                if condition.links:
+                    self._any_link |= bit
+                else:
+                    self._no_link |= bit
+            if condition.longer_than is not None:
+                longer[condition.longer_than] = longer.get(condition.longer_than, 0) | bit
+        self._patterns = _compile(conditions, "text", patterns)
+        self._pattern_masks = list(patterns.values())
+        self._keywords.freeze()
+        self._longer = _Thresholds(longer) if longer else None
+        self.texts = 0
+        for kind in TEXT_KINDS:
+            self.texts |= self._used[kind]
+        # The same masks once more, where the way of every message finds them soonest.
+        self._uses_patterns, self._free_patterns = self._used["text"], self._free["text"]
+        self._uses_keywords, self._free_keywords = self._used["keywords"], self._free["keywords"]
+        self._uses_links = self._used["links"] | self._used["domains"]
+        self._linkless = (self._free["links"] | self._no_link) & self._free["domains"]
+        self.fickle = self._no_link | (self._used["domains"] & self._exceptions)
+
+    # -- the head --------------------------------------------------------------------------------------------------
+
+    def head(self, sm: Sm) -> int:
+        """The conditions whose tests of everything but the text hold. Raises ``wire.BodyError`` on broken TLVs."""
+        mask = self._coded[sm.data_coding]
+        if self._senders_seen is not None:
+            digits = sm.source_digits
+            seen = self._senders_seen
+            if self._by_kind and sm.source_ton == ALPHANUMERIC_TON:
+                seen = self._alphanumeric
+            known = seen.get(digits)
+            mask &= self._sender(sm, seen) if known is None else known
+        if self._destinations is not None:
+            digits = sm.destination_digits
+            if digits < b"1":  # + or 0
+                digits = international(digits)
+            known = self._destinations.get(digits[: self._destination_key])
+            mask &= self._destination(digits) if known is None else known
+            if self._countries:
+                mask &= self._country_mask(digits)
+        if self._sizes is not None:
+            mask &= self._free["size_over"] | self._sizes.of(len(sm.body))
+        if self._tlvs:
+            mask &= self._tags(sm)
+        return mask
+
+    def _sender(self, sm: Sm, seen: dict[bytes, int]) -> int:
+        masks = self._sender_masks(sm)
+        mask = masks["sender"] & masks["sender_kind"] & masks["sender_pattern"]
+        if len(seen) >= REMEMBERED:
+            seen.clear()
+        seen[sm.source_digits] = mask
+        return mask
+
+    def _sender_masks(self, sm: Sm) -> dict[str, int]:
+        digits = sm.source_digits
+        free = self._free
+        pattern = free["sender_pattern"]
+        for index in self._sender_patterns.search(digits.decode("latin-1").encode()):
+            pattern |= self._sender_pattern_masks[index]
+        return {
+            "sender": free["sender"] | self._senders.of(_plain_sender(digits)),
+            "sender_kind": free["sender_kind"] | self._kinds[sender_kind(sm.source_ton, digits)],
+            "sender_pattern": pattern,
+        }
+
+    def _destination(self, digits: bytes) -> int:
+        mask = self._prefix_mask(digits)
+        seen = self._destinations
+        if seen is not None and self._destination_key:
+            if len(seen) >= REMEMBERED:
+                seen.clear()
+            seen[digits[: self._destination_key]] = mask
+        return mask
+
+    def _prefix_mask(self, digits: bytes) -> int:
+        return self._free["destination"] | self._prefixes.of(digits)
+
+    def _country_mask(self, digits: bytes) -> int:
+        free = self._free["country"]
+        return free | self._countries.get(country_of(digits), 0) if self._countries else free
+
+    def _tags(self, sm: Sm) -> int:
+        mask = self._free["has_tlv"]
+        for tag, _ in sm.tlvs:
+            mask |= self._tlvs.get(tag, 0)
+        return mask
+
+    # -- the text --------------------------------------------------------------------------------------------------
+
+    def body(self, texts: Sequence[str], alive: int) -> int:
+        """The conditions of ``alive`` whose tests of the text hold.
+
+        ``texts`` are the text of the message, or the runs known of it, which are searched one by one; none if it is
+        binary: then nothing is found in it.
+        """
+        if len(texts) == 1:
+            return self._one_text(texts[0], alive)
+        raws = [text.encode("utf-8", "replace") for text in texts]
+        mask = alive & self._pattern_mask(raws) & self._keyword_mask(texts, raws) & self._length_mask(texts)
+        if mask & self._uses_links:
+            has_link, domains = self._link_masks(texts, raws)
+            mask &= has_link & domains
+        return mask
+
+    def _one_text(self, text: str, alive: int) -> int:
+        """``body`` of the usual message, without the loops and with no test that no condition waits for."""
+        mask = alive
+        raw = text.encode("utf-8", "replace")
+        if mask & self._uses_patterns:
+            found = self._free_patterns
+            for index in self._patterns.search(raw):
+                found |= self._pattern_masks[index]
+            mask &= found
+        if mask & self._uses_keywords:
+            mask &= self._free_keywords | self._keywords.search(text, raw)
+        if mask & self._uses_links:
+            if links.suspicious(text, raw):
+                has_link, domains = self._link_masks((text,), (raw,))
+                mask &= has_link & domains
+            else:
+                mask &= self._linkless
+        if self._longer is not None:
+            mask &= self._length_mask((text,))
+        return mask
+
+    def _pattern_mask(self, raws: Sequence[bytes]) -> int:
+        mask = self._free["text"]
+        for raw in raws:
+            for index in self._patterns.search(raw):
+                mask |= self._pattern_masks[index]
+        return mask
+
+    def _keyword_mask(self, texts: Sequence[str], raws: Sequence[bytes]) -> int:
+        mask = self._free["keywords"]
+        for text, raw in zip(texts, raws, strict=True):
+            mask |= self._keywords.search(text, raw)
+        return mask
+
+    def _length_mask(self, texts: Sequence[str]) -> int:
+        free = self._free["longer_than"]
+        return free | self._longer.of(max(map(len, texts), default=0)) if self._longer is not None else free
+
+    def _link_masks(self, texts: Sequence[str], raws: Sequence[bytes]) -> tuple[int, int]:
+        listed = 0
+        welcome = -1
+        tappable = False
+        for text, raw in zip(texts, raws, strict=True):
+            for name, link in links.find(text, raw).hosts:
+                of = self._domains.of(name)
+                listed |= of
+                if link:
+                    tappable = True
+                    welcome &= of
+        if not tappable:
+            welcome = 0
+        domains = (listed & ~self._exceptions) | (welcome & self._exceptions)
+        return (
+            self._free["links"] | (self._any_link if tappable else self._no_link),
+            self._free["domains"] | domains,
+        )
+
+    # -- for people ------------------------------------------------------------------------------------------------
+
+    def by_kind(self, sm: Sm, texts: Sequence[str]) -> dict[str, int]:
+        """The mask of every kind of test by itself, in the order they are made. Slow: for explanations."""
+        coding, binary = self._codings[sm.data_coding]
+        digits = international(sm.destination_digits)
+        free = self._free
+        masks = self._sender_masks(sm)
+        masks["destination"] = self._prefix_mask(digits)
+        masks["country"] = self._country_mask(digits)
+        masks["data_coding"] = coding
+        masks["binary"] = binary
+        masks["size_over"] = free["size_over"] | (self._sizes.of(len(sm.body)) if self._sizes is not None else 0)
+        masks["has_tlv"] = self._tags(sm)
+        raws = [text.encode("utf-8", "replace") for text in texts]
+        masks["text"] = self._pattern_mask(raws)
+        masks["keywords"] = self._keyword_mask(texts, raws)
+        masks["links"], masks["domains"] = self._link_masks(texts, raws)
+        masks["longer_than"] = self._length_mask(texts)
+        return masks
+
+
+def _using(conditions: Sequence[Condition], kind: str) -> int:
+    """The conditions that have a test of this kind; an empty list and None are no test."""
+    mask = 0
+    for index, condition in enumerate(conditions):
+        if getattr(condition, kind) not in (None, ()):
+            mask |= 1 << index
+    return mask
+
+
+def _compile(conditions: Sequence[Condition], kind: str, patterns: dict[str, int]) -> PatternSet:
+    """One set of all patterns of a kind; a bad one is named by the condition it stands in."""
+    texts = list(patterns)
+    try:
+        return PatternSet(texts)
+    except PatternFault as fault:
+        bad = texts[fault.index]
+        lists: list[tuple[str, ...]] = [getattr(condition, kind) for condition in conditions]
+        index, at = next((index, entries.index(bad)) for index, entries in enumerate(lists) if bad in entries)
+        raise ConditionFault(f"{index}.{kind}[{at}]", str(fault)) from None

@@ -1,0 +1,159 @@
+"""The text of a message as its reader will see it: decoded whatever its alphabet, long messages joined from their parts."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from smppd.policy.keywords import is_unspaced
+from smppd.protocol.longmessage import Concat, Joiner, UdhError, parse_udh, sar
+from smppd.protocol.text import REPLACEMENT, Alphabet, TextError, decode, is_text
+from smppd.protocol.wire import Sm, Tag
+
+_UDHI: Final = 0x40
+_TWO_OCTETS: Final = 2
+_EDGE: Final = 64
+# Noncharacters that mark the ends of a long message while it is joined.
+_FIRST: Final = "\ufdd0"
+_LAST: Final = "\ufdd1"
+
+PartKey = tuple[bytes, bytes, int, int, bool]
+"""Source, destination, reference, number of parts, whether the reference has 16 bits."""
+
+
+class Content(NamedTuple):
+    """What is known of a message's text: ``texts`` to search one by one (none when binary), and whether that is all.
+
+    ``key`` names the long message this one is a part of, None for a whole one. ``refused`` when an earlier part was.
+    """
+
+    texts: tuple[str, ...]
+    complete: bool = True
+    key: PartKey | None = None
+    refused: bool = False
+
+    def __repr__(self) -> str:
+        return f"Content(<{len(self.texts)} texts>, complete={self.complete}, refused={self.refused})"
+
+
+BINARY: Final = Content(())
+
+
+class TooLarge(ValueError):
+    """A long message grew past what is joined. ``key`` names it."""
+
+    def __init__(self, key: PartKey) -> None:
+        super().__init__("long message too large to join")
+        self.key = key
+
+
+def whole_text(sm: Sm, default: Alphabet) -> str | None:
+    """The text of a message that is plainly no part and has nothing unusual about it, None when it needs ``read``."""
+    if sm.esm_class & _UDHI or sm.at_tlvs != len(sm.raw) or not is_text(sm.data_coding):
+        return None
+    return decode(sm.short_message, sm.data_coding, default)
+
+
+def place_of(sm: Sm) -> Concat | None:
+    """Where in a long message this one stands, by its user data header or its SAR TLVs; None for a whole message."""
+    concat: Concat | None = None
+    if sm.esm_class & _UDHI:
+        try:
+            udh = parse_udh(sm.body)
+        except UdhError:
+            udh = None
+        concat = None if udh is None else udh.concat
+    if concat is None:
+        concat = _sar(sm)
+    return None if concat is None or concat.total < 2 else concat
+
+
+def key_of(sm: Sm, concat: Concat) -> PartKey:
+    """What all parts of one long message of an account share."""
+    return (sm.source_digits, sm.destination_digits, concat.ref, concat.total, concat.wide)
+
+
+def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float) -> Content:
+    """The content of any message; a part of a long one is joined to those that came before.
+
+    Raises ``TooLarge``, and ``wire.BodyError`` on broken TLVs. Octets that are no text of their alphabet become U+FFFD.
+    """
+    coding = sm.data_coding
+    if not is_text(coding):
+        return BINARY
+    body = sm.body
+    concat: Concat | None = None
+    if sm.esm_class & _UDHI:
+        try:
+            udh = parse_udh(body)
+        except UdhError:
+            udh = None  # no header at all: every octet may be text, and is searched
+        if udh is None:
+            text = decode(body, coding, default)
+        else:
+            text = decode(body[udh.length :], coding, default, national=udh.national, header=udh.length)
+            concat = udh.concat
+    else:
+        text = decode(body, coding, default)
+    if concat is None:
+        concat = _sar(sm)
+    aside = _aside(sm, body, default)
+    if concat is None or concat.total < 2:
+        return Content((text, *aside))
+    key = key_of(sm, concat)
+    if concat.seq == 1:
+        text = _FIRST + text
+    if concat.seq == concat.total:
+        text += _LAST
+    try:
+        joined = joiner.add(key, concat, text, now)
+    except TextError:
+        raise TooLarge(key) from None
+    runs = tuple([_run(run, joined.complete) for run in joined.runs])
+    return Content(runs + aside, joined.complete, key, joined.refused)
+
+
+def _run(run: str, complete: bool) -> str:
+    """What of a run of parts can be judged. Where a neighbouring part is missing, the word at the edge may be half of
+    another one (``free`` of ``freedom``, ``example.co`` of ``example.com``): it waits, and U+FFFD stands for what is unknown.
+    """
+    first = run.startswith(_FIRST)
+    last = run.endswith(_LAST)
+    run = run[first : len(run) - last]
+    if complete:
+        return run
+    if not last:
+        run = run[: len(run) - _edge(run[: -_EDGE - 1 : -1])] + REPLACEMENT
+    if not first:
+        run = REPLACEMENT + run[_edge(run[:_EDGE]) :]
+    return run
+
+
+def _edge(text: str) -> int:
+    """Length of the word ``text`` begins with; 0 where it is no word: longer than the limit, or in an unspaced script."""
+    for at, character in enumerate(text):
+        if character.isspace():
+            return 0 if is_unspaced(text[:at]) else at
+    return 0 if len(text) == _EDGE or is_unspaced(text) else len(text)
+
+
+def _aside(sm: Sm, body: bytes, default: Alphabet) -> tuple[str, ...]:
+    """A message_payload beside a short_message: not allowed (SMPP 3.4 section 5.3.2.32), but someone may show it."""
+    payload = sm.tlv(Tag.MESSAGE_PAYLOAD)
+    if payload is None or payload is body or payload == body:
+        return ()
+    return (decode(payload, sm.data_coding, default),)
+
+
+def _sar(sm: Sm) -> Concat | None:
+    """The place the SAR TLVs name (SMPP 3.4 sections 5.3.2.22 to 24), None when one is missing or impossible."""
+    if sm.at_tlvs == len(sm.raw):
+        return None
+    ref = sm.tlv(Tag.SAR_MSG_REF_NUM)
+    total = sm.tlv(Tag.SAR_TOTAL_SEGMENTS)
+    seq = sm.tlv(Tag.SAR_SEGMENT_SEQNUM)
+    if not (ref and total and seq) or len(ref) > _TWO_OCTETS:
+        return None
+    try:
+        return sar(int.from_bytes(ref, "big"), int.from_bytes(total, "big"), int.from_bytes(seq, "big"))
+    except TextError:
+        return None

@@ -1,0 +1,134 @@
+"""Why policy decides as it does: every rule in order, whether it matched, and if not, which of its conditions failed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from smppd.config import Action
+from smppd.message import Refusal, Verdict
+from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS
+from smppd.policy.content import TooLarge
+from smppd.policy.pipeline import Pipeline, Program, Standing, replacement
+from smppd.protocol.wire import BodyError, Sm, status_name
+
+
+class Step(NamedTuple):
+    """One rule: what became of it (``standing``), why, what it does, and whether it only counts (``shadow``)."""
+
+    policy: str
+    rule: str
+    standing: Standing
+    why: str
+    action: str
+    shadow: bool
+
+
+class Explanation(NamedTuple):
+    """The rules in order and the verdict: the one ``Pipeline.decide`` gives."""
+
+    steps: list[Step]
+    verdict: Verdict | None
+
+
+def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
+    """Decides on ``sm`` as ``Pipeline.decide`` does, and says why. A part of a long message is remembered as there.
+
+    Where the head alone decides the text is read all the same, to show how every rule that was reached stands.
+    """
+    program = pipeline.program
+    if program is None:
+        return Explanation([], None)
+    try:
+        head = program.head(sm)
+        early = program.early(head)
+        content = pipeline.read(sm, now)
+        verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
+    except BodyError as error:
+        return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv")))
+    except TooLarge:
+        return Explanation([], pipeline.decide(sm, now))
+    if isinstance(early, Standing) and content.refused:
+        return Explanation([], verdict)
+    conditions = program.conditions
+    holds = conditions.body(content.texts, head)
+    maybe = 0
+    if not content.complete:
+        holds &= ~conditions.fickle
+        maybe = head & program.texts & ~holds
+    trace: list[Standing] = []
+    program.walk(holds, maybe, trace=trace)
+    trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
+    kinds = conditions.by_kind(sm, content.texts)
+    steps = [
+        Step(
+            line.hit.policy,
+            line.hit.rule,
+            trace[i],
+            _why(program, i, trace[i], kinds, holds, content.complete),
+            describe(line.rule.do),
+            line.hit.shadow,
+        )
+        for i, line in enumerate(program.lines)
+    ]
+    return Explanation(steps, verdict)
+
+
+def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], holds: int, complete: bool) -> str:
+    line = program.lines[i]
+    count = len(program.lines)
+    if standing is Standing.NOT_REACHED:
+        return "an earlier rule ended it"
+    if standing is Standing.UNDECIDED:
+        return "waits for the other parts of the message"
+    given = (
+        [] if line.rule.when is None else [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.when, k)]
+    )
+    if standing is Standing.MATCHED:
+        return ", ".join(given) or "every message"
+    failed = [kind for kind in given if kind in kinds and not kinds[kind] >> i & 1]
+    if failed:
+        return "not " + ", not ".join(failed) + ("" if complete else " (so far)")
+    if line.rule.unless is not None and holds >> (count + i) & 1:
+        return "unless " + ", ".join(k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k))
+    return "not tag"
+
+
+def _given(condition: object, kind: str) -> bool:
+    return getattr(condition, kind) not in (None, ())
+
+
+def describe(do: Action) -> str:
+    """An action in words, for people."""
+    if do.refuse is not None:
+        return f"refuse {status_name(do.refuse.status)}" + (f" ({do.refuse.reason})" if do.refuse.reason else "")
+    if do.replace_sender is not None:
+        address = replacement(do.replace_sender)
+        return f"replace sender by {do.replace_sender.address} (TON {address.ton}, NPI {address.npi})"
+    if do.drop_tlv:
+        return "drop TLV " + ", ".join(f"0x{tag:04X}" for tag in do.drop_tlv)
+    if do.tag is not None:
+        return f"tag {do.tag}"
+    return f"route {do.route}" if do.route is not None else "pass"
+
+
+def sentence(verdict: Verdict | None) -> str:
+    """A verdict in words, for people."""
+    if verdict is None:
+        return "passes unchanged; no rule matched"
+    if verdict.refusal is not None:
+        refusal = verdict.refusal
+        reason = f": {refusal.reason}" if refusal.reason else ""
+        return f"refused with {status_name(refusal.status)} by {refusal.rule}{reason}"
+    if verdict.hold:
+        return "held until the other parts of the message are there"
+    changes = []
+    if verdict.source is not None:
+        address = verdict.source
+        changes.append(f"sender {address.digits.decode('latin-1')} (TON {address.ton}, NPI {address.npi})")
+    if verdict.drop_tlvs:
+        changes.append("without TLV " + ", ".join(f"0x{tag:04X}" for tag in sorted(verdict.drop_tlvs)))
+    if verdict.tags:
+        changes.append("tagged " + ", ".join(sorted(verdict.tags)))
+    if verdict.route is not None:
+        changes.append(f"to upstream {verdict.route}")
+    return "passes " + (", ".join(changes) if changes else "unchanged")

@@ -14,7 +14,7 @@ for version in 3.11 3.12 3.13; do
             --implementation cp --python-version "$version" \
             --platform "manylinux_2_28_$processor" --platform "manylinux_2_17_$processor" \
             --platform "manylinux2014_$processor" \
-            -r requirements/runtime.txt -r requirements/dev.txt -r requirements/node.txt
+            -r requirements/runtime.txt -r requirements/build.txt -r requirements/dev.txt -r requirements/node.txt
         echo "lock-check: CPython $version on $processor: ok"
     done
 done

@@ -96,8 +96,15 @@ def _section(title: str, model: dict[str, Any]) -> str:
     for key, field in body["properties"].items():
         required = key in body.get("required", ())
         default = "**required**" if required else _default(field)
-        lines.append(f"| `{key}` | {_cell(_type(field))} | {default} | {_cell(field.get('description', ''))} |")
+        lines.append(f"| `{key}` | {_cell(_type(field))} | {default} | {_cell(_meaning(field))} |")
     return "\n".join(lines) + "\n"
+
+
+def _meaning(field: dict[str, Any]) -> str:
+    """A field with the same description as its section has none of its own."""
+    if "description" in field or "$ref" not in field:
+        return str(field.get("description", ""))
+    return str(Settings.model_json_schema()["$defs"][field["$ref"].rsplit("/", 1)[1]].get("description", ""))
 
 
 def _cell(text: str) -> str:
@@ -144,9 +151,8 @@ def _types(field: dict[str, Any]) -> Iterator[str]:
         inner = field.get("patternProperties") or {}
         yield f"name: {_type(next(iter(inner.values())))}" if inner else "{file: path}"
     else:
-        yield {"path": "path", "regex": "RE2"}.get(
-            field.get("format", ""), {"string": "text"}.get(field.get("type", ""), field.get("type", ""))
-        )
+        kind = str(field.get("type", ""))
+        yield _WORDS.get(field.get("format", kind), kind)
 
 
 def _anchor(name: str) -> str:

@@ -20,7 +20,10 @@ from smppd.config.tree import MAX_OCTETS, Node, Tree, TreeError, read_tree
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One mistake: where it stands (`line`, `column` from 1; 0 for the whole file), which setting it is (`accounts[0].window`), and what."""
+    """One mistake: where it stands, which setting it is (`accounts[0].window`), and what is wrong.
+
+    `line` and `column` count from 1; they are 0 when it is about the file as a whole.
+    """
 
     file: str
     line: int

@@ -182,7 +182,13 @@ class Refuse(Model):
 
     status: Annotated[
         Int, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": sorted(STATUSES)}]})
-    ] = Field(default=RSUBMITFAIL, ge=1, le=0xFFFFFFFF, description="command_status: a number or its ESME_ name.")
+    ] = Field(
+        default=RSUBMITFAIL,
+        ge=1,
+        le=0xFFFFFFFF,
+        description="command_status: a number or its ESME_ name.",
+        json_schema_extra={"default": "ESME_RSUBMITFAIL"},
+    )
     reason: Text = Field(default="", max_length=100, description="A short text for the customer, where SMPP has room.")
 
     @field_validator("status", mode="before")

@@ -181,6 +181,8 @@ def _password_hash(value: Any) -> PasswordHash:
     if isinstance(value, PasswordHash):
         return value
     match = _PHC.fullmatch(value)
+    if re.fullmatch(r"\$argon2id\$v=19\$m=[0-9]+", value):
+        raise ValueError("is cut off at its first comma: within {...} the hash needs quotes")
     if match is None:
         raise ValueError("must be an Argon2id hash as `smppd passwd` prints it ($argon2id$v=19$m=...)")
     memory, passes, lanes = int(match[1]), int(match[2]), int(match[3])

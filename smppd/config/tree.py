@@ -95,7 +95,7 @@ def read_tree(content: bytes) -> Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # Quoted words in the parser's sentence may come from the file, and from a secret that got there by mistake.
-        problem = re.sub(r" ?'[^'<]{2,}'", "", error.problem or "cannot be read")
+        problem = re.sub(r"(?<!\S)'[^'<\s]{2,}'", "...", error.problem or "cannot be read")
         where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise TreeError(*where, f"not YAML: {problem}") from None
     except yaml.YAMLError:

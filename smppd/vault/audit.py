@@ -110,22 +110,7 @@ class AuditTrail:
         self._clock = clock
         self._lock = threading.Lock()
         try:
-            if key is None:
-                self._database = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=ro",
-                    uri=True,
-                    timeout=BUSY_SECONDS,
-                    isolation_level=None,
-                    check_same_thread=False,
-                )
-            else:
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would follow the umask
-                self._database = sqlite3.connect(
-                    path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-                )
-                for pragma in ("journal_mode = WAL", "synchronous = FULL"):
-                    self._database.execute(f"PRAGMA {pragma}")
-                self._database.executescript(_SCHEMA)
+            self._database = _connect(path, read_only=key is None)
         except (OSError, sqlite3.Error) as error:
             raise VaultError(f"{path}: the audit trail cannot be opened: {error}") from None
         self._path = path
@@ -234,7 +219,7 @@ class AuditTrail:
                 seen_expected = True
             good, last_hash, last_mac = number, digest, mac
         bad = None
-        if (0, _ZERO) if head is None else head[:2] != (good, last_hash):
+        if (head[:2] if head is not None else (0, _ZERO)) != (good, last_hash):
             bad = "entries are missing at the end: the trail was longer once"
         if head is not None and self._key is not None and bad is None:
             if not hmac.compare_digest(_mac(self._key, b"head", last_mac, last_hash), head[2]):
@@ -262,6 +247,27 @@ class AuditTrail:
                 yield from rows
         except sqlite3.Error as error:
             raise VaultError(f"{self._path}: the audit trail cannot be read: {error}") from None
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would follow the umask
+    database = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        if not read_only:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.executescript(_SCHEMA)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _clean(text: str) -> str:

@@ -47,7 +47,7 @@ def _normalise_other(address: bytes, ton: int, region: str | None) -> bytes:
         return normalise(digits, ton, 0, region)
     if address.isascii():
         return address.strip().lower()
-    return address.decode("latin-1").strip().casefold().encode("utf-8")
+    return address.strip().decode("latin-1").casefold().encode("utf-8")
 
 
 @lru_cache(maxsize=_CACHED)
@@ -85,7 +85,7 @@ class SearchForms(NamedTuple):
 def search_forms(typed: str, region: str | None = None) -> SearchForms:
     """The forms to search for what an officer typed: `+44 7700 900123`, `07700 900123` with region `GB`, a short code
     or an alphanumeric sender. An invalid number is searched by its digits."""
-    latin = typed.strip()
+    latin = typed.strip(" \t\n\r\v\f")  # what bytes.strip takes, no more: `normalise` must agree
     try:
         plain = normalise(latin.encode("latin-1"))
     except UnicodeEncodeError:

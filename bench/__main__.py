@@ -24,7 +24,7 @@ from bench.cases import BASE, Case, select
 from bench.runner import WARM_UP, ProcessError, Relay, Result, daemon_exists, measure
 
 Job = tuple[Relay, Case]
-WIDTH: Final = 150  # of the table, also where the terminal is narrower or there is none
+WIDTH: Final = 190  # of the table, also where the terminal is narrower or there is none
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -85,10 +85,9 @@ def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> i
                 bar.advance(task)
     made = report.rows(rounds)
     table = Table(*report.HEADINGS, box=box.SIMPLE)
-    for column in table.columns:
-        column.no_wrap = True
-    for column in table.columns[1:-1]:
-        column.justify = "right"
+    for column in table.columns[:-1]:
+        column.no_wrap, column.justify = True, "right"
+    table.columns[0].justify = "left"
     for row in made:
         table.add_row(*report.cells(row))
     console.print(table)

@@ -22,7 +22,7 @@ static struct {
     const char *host, *port, *system_id, *ca, *tls_name;
     uint32_t binds, window, slot_mask, first;
     uint64_t messages, rate;
-    double duration, deadline, linger;
+    double duration, deadline, linger, quiet;
     bool mix;
 } opt = {.host = "127.0.0.1", .port = "2775", .system_id = "bench", .binds = 1, .window = 50, .deadline = 120, .linger = 0.1};
 
@@ -30,6 +30,7 @@ static struct bind *binds;
 static struct bind **touched; /* binds with bytes to write or room in the window, once each */
 static uint32_t touched_n, lost;
 static int ep;
+static uint64_t heard; /* when a peer last said something, ns */
 static bool *is_touched;
 
 static void touch(struct bind *b) {
@@ -114,7 +115,7 @@ static void take_answer(struct bind *b, const uint8_t *pdu, uint32_t length, uin
 }
 
 static void take_all(struct bind *b) {
-    uint64_t now = now_ns();
+    uint64_t now = heard = now_ns();
     uint32_t length;
     bool bad = false;
     for (uint8_t *pdu; (pdu = conn_pdu(&b->c, &length, &bad));) {
@@ -198,8 +199,10 @@ static uint64_t run(uint64_t start) {
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
     if (timer < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, timer, &e)) die("timerfd");
+    uint64_t quiet = opt.quiet > 0 ? (uint64_t)(opt.quiet * 1e9) : UINT64_MAX / 2;
     while (!lost && now < end && !finished(start, total, now)) {
         uint64_t due = submit_due(start, total);
+        if (!due && now - start > quiet && now > heard && now - heard > quiet) break; /* what is missing will not come */
         if (due && due != armed) { /* finer than epoll_wait's milliseconds */
             struct itimerspec at = {.it_value = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)}};
             timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
@@ -261,18 +264,19 @@ static void usage(void) __attribute__((noreturn));
 static void usage(void) {
     fprintf(stderr, "usage: load [--host H] [--port P] [--system-id S] [--binds N] [--window W]\n"
                     "            --messages M | --duration SECONDS  [--rate PER_SECOND] [--first NUMBER] [--mix]\n"
-                    "            [--tls-ca PEM [--tls-name HOST]] [--deadline SECONDS] [--linger SECONDS]\n"
+                    "            [--tls-ca PEM [--tls-name HOST]] [--deadline SECONDS] [--quiet SECONDS] [--linger SECONDS]\n"
+                    "quiet: give up when nothing has come for so long; linger: wait for duplicates at the end\n"
                     "password: environment SMPPD_BENCH_PASSWORD (default: bench)\n");
     exit(2);
 }
 
 static void options(int argc, char **argv) {
-    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, CA, NAME, DEADLINE, LINGER };
+    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, CA, NAME, DEADLINE, LINGER, QUIET };
     static const struct option known[] = {
         {"host", 1, 0, HOST}, {"port", 1, 0, PORT}, {"system-id", 1, 0, SYSTEM}, {"binds", 1, 0, BINDS},
         {"window", 1, 0, WINDOW}, {"messages", 1, 0, MESSAGES}, {"duration", 1, 0, DURATION}, {"rate", 1, 0, RATE},
         {"first", 1, 0, FIRST}, {"mix", 0, 0, MIX}, {"tls-ca", 1, 0, CA}, {"tls-name", 1, 0, NAME},
-        {"deadline", 1, 0, DEADLINE}, {"linger", 1, 0, LINGER}, {0, 0, 0, 0}};
+        {"deadline", 1, 0, DEADLINE}, {"linger", 1, 0, LINGER}, {"quiet", 1, 0, QUIET}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (o) {
         case HOST: opt.host = optarg; break;
@@ -289,6 +293,7 @@ static void options(int argc, char **argv) {
         case NAME: opt.tls_name = optarg; break;
         case DEADLINE: opt.deadline = strtod(optarg, NULL); break;
         case LINGER: opt.linger = strtod(optarg, NULL); break;
+        case QUIET: opt.quiet = strtod(optarg, NULL); break;
         default: usage();
         }
     }

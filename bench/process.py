@@ -71,6 +71,13 @@ def usage(root: int) -> Usage:
     return Usage(sum(cpu[pid] for pid in family), sum(map(_peak_kib, family)), len(family))
 
 
+def machine_busy_us() -> float:
+    """CPU time all processes of the machine have used since it started (proc(5), /proc/stat), in microseconds."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+    return (user + nice + system + irq + softirq + steal) * TICK_US
+
+
 @contextlib.contextmanager
 def on_core(core: int | None) -> Iterator[None]:
     """Processes started inside run on this core only; None: wherever the system puts them."""

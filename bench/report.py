@@ -17,6 +17,7 @@ from bench.cases import Case
 from bench.runner import Result
 
 TOOL_LIMIT: Final = 0.60  # of their core; above it the tools may be what is measured
+OTHERS_LIMIT: Final = 0.20  # cores; above it messages/s and latencies say more about the machine's other work
 HEADINGS: Final = (
     "relay and case", "msg/s", "CPU us/msg", "ratio", "answer p50 ms", "p99", "p99.9",
     "receipt p50 ms", "p99", "peak MiB", "cores", "tools %", "",
@@ -55,6 +56,9 @@ def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) 
     busiest = tools if shared_core else max(mid([r.load_core for r in good]), mid([r.smsc_core for r in good]))
     if busiest > TOOL_LIMIT and good[0].relay != "direct":
         notes.append(f"tools above {TOOL_LIMIT:.0%} of their core")
+    others = mid([r.others for r in good])
+    if others > OTHERS_LIMIT:
+        notes.append(f"other processes took {others:.1f} cores")
     return Row(
         relay=good[0].relay,
         case=good[0].case,

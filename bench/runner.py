@@ -22,10 +22,11 @@ from typing import Any, Final, Literal
 
 from bench import config
 from bench.cases import WINDOW, Case
-from bench.process import Process, ProcessError, usage
+from bench.process import Process, ProcessError, machine_busy_us, usage
 
 Relay = Literal["daemon", "reference", "direct"]
 READY_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 10.0  # without any answer or receipt: what is missing then counts as lost
 WARM_UP: Final = 1000
 
 
@@ -46,6 +47,7 @@ class Result:
     receipt: dict[str, float]
     load_core: float
     smsc_core: float
+    others: float  # cores that processes which are not of this measurement took meanwhile
     fault: str = ""
 
 
@@ -117,7 +119,8 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, profile: Path | None)
 
 def _load(tool: Path, case: Case, target: Target, scratch: Path, *sizes: str, deadline: float) -> dict[str, Any]:
     command = [str(tool), "--port", str(target.port), "--system-id", config.SYSTEM_ID, "--binds", str(case.binds)]
-    command += ["--window", str(WINDOW), "--deadline", f"{deadline:g}", *sizes]
+    command += ["--window", str(WINDOW), "--deadline", f"{deadline:g}", "--quiet", f"{QUIET_SECONDS:g}"]
+    command += sizes
     if target.ca:
         command += ["--tls-ca", str(target.ca), "--tls-name", "localhost"]
     env = {"SMPPD_BENCH_PASSWORD": target.password}
@@ -140,7 +143,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
 
     Messages that went wrong do not raise: `ok` is False and `fault` says what was seen.
     """
-    pace = ("--rate", str(case.rate)) if case.rate else ()
+    shape = [*(["--rate", str(case.rate)] if case.rate else []), *(["--mix"] if case.mix else [])]
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smppd-bench-")))
         smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))
@@ -153,9 +156,10 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
             target = stack.enter_context(_direct(upstream_port))
         _load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
         pid = target.process.pid if target.process else smsc.pid
-        before, smsc_before = usage(pid), usage(smsc.pid)
-        numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *pace)
+        before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
+        numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
         load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+        busy, clock = machine_busy_us() - busy, time.monotonic() - clock
         after, smsc_after = usage(pid), usage(smsc.pid)
         if target.process and target.process.status is not None:
             raise target.process.fail(f"ended with status {target.process.status} during the run")
@@ -164,7 +168,8 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
         smsc.stop()
         report = smsc.line(5)
     elapsed = load["elapsed"] or 1e-9
-    cpu = after.cpu_us - before.cpu_us
+    cpu, smsc_cpu = after.cpu_us - before.cpu_us, smsc_after.cpu_us - smsc_before.cpu_us
+    ours = load["cpu_us"] + cpu + (smsc_cpu if target.process else 0.0)
     return Result(
         relay=relay,
         case=case.name,
@@ -178,7 +183,8 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
         answer=load["answer_us"],
         receipt=load["receipt_us"],
         load_core=load["cpu_us"] / 1e6 / elapsed,
-        smsc_core=(smsc_after.cpu_us - smsc_before.cpu_us) / 1e6 / elapsed,
+        smsc_core=smsc_cpu / 1e6 / elapsed,
+        others=max(0.0, busy - ours) / 1e6 / clock,
         fault=_fault(load, report),
     )
 

@@ -18,18 +18,18 @@ from bench.runner import Result, measure
 LATENCY = {"count": 10.0, "mean": 1.0, "p50": 1000.0, "p99": 2000.0, "p999": 3000.0, "max": 4000.0}
 
 
-def result(relay: Any, case: Case, cpu: float, ok: bool = True, tools: float = 0.1) -> Result:
+def result(relay: Any, case: Case, cpu: float, ok: bool = True, tools: float = 0.1, others: float = 0.0) -> Result:
     return Result(
         relay=relay, case=case.name, ok=ok, messages=10, rate=1e6 / cpu, cpu_per_message=cpu, cores=1.0,
         peak_kib=2048, processes=1, answer=LATENCY, receipt=LATENCY, load_core=tools, smsc_core=tools,
-        fault="" if ok else "missing 3",
+        others=others, fault="" if ok else "missing 3",
     )  # fmt: skip
 
 
 class TestCases:
     def test_names_are_unique_and_select_finds_each(self) -> None:
         every = select(["all"])
-        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 2
+        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 3
         for case in (*DEFAULT, *QUICK):
             assert select([case.name]) == (case,)
 
@@ -77,6 +77,11 @@ class TestRows:
         shared, apart = report.rows(rounds)
         assert "tools above 60%" in shared.notes  # both on one core
         assert not apart.notes
+
+    def test_a_busy_machine_is_named(self) -> None:
+        case = Case()
+        (row,) = report.rows([{("daemon", case): result("daemon", case, 30, others=0.7)}])
+        assert row.notes == "other processes took 0.7 cores"
 
     def test_files(self, tmp_path: Path) -> None:
         case = Case()

@@ -117,7 +117,7 @@ FAULTY = 40  # messages; every 7th of them is treated badly: 5
 )
 def test_a_fault_is_noticed(drive: Any, fault: str, tool: str, count: str, times: int) -> None:
     status, load, smsc_status, smsc = drive(
-        f"--fault {fault}=7", f"--binds 3 --window 5 --messages {FAULTY} --deadline 0.3"
+        f"--fault {fault}=7", f"--binds 3 --window 5 --messages {FAULTY} --deadline 10 --quiet 0.4"
     )
     assert smsc["faults"] == 5
     report, bad, good = (load, status, smsc_status) if tool == "load" else (smsc, smsc_status, status)
@@ -135,7 +135,7 @@ def test_a_refusal_is_counted_by_status(drive: Any) -> None:
 
 def test_ids_that_differ_between_answer_and_receipt_are_wrong_to_a_customer(drive: Any) -> None:
     # The daemon must translate them; a customer that is shown both forms has not got its receipt.
-    status, load, _, _ = drive("--ids hexdec", "--messages 20 --deadline 0.3")
+    status, load, _, _ = drive("--ids hexdec", "--messages 20 --deadline 10 --quiet 0.4")
     assert (status, load["orphan_receipts"], load["missing_receipts"]) == (1, 20, 20)
 
 

@@ -1,0 +1,118 @@
+"""How the bench runs a daemon, tried on a stand-in: a proxy of bytes with the daemon's command line and /readyz."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench import build, config
+from bench.cases import Case
+from bench.runner import ProcessError, measure
+
+STAND_IN = """
+import asyncio, signal, ssl, sys, yaml
+
+async def main(path):
+    doc = yaml.safe_load(open(path))
+    base = path.rpartition("/")[0]
+    listener, upstream, http = doc["listeners"][0], doc["upstreams"][0]["address"], doc["http"]["address"]
+    context = None
+    if "tls" in listener:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(base + "/" + listener["tls"]["certificate"], base + "/" + listener["tls"]["key"])
+
+    async def pump(reader, writer):
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    async def customer(reader, writer):
+        up_reader, up_writer = await asyncio.open_connection(*upstream.split(":"))
+        await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer), return_exceptions=True)
+
+    async def ready(reader, writer):
+        await reader.readline()
+        writer.write(b"HTTP/1.0 200 OK\\\\r\\\\n\\\\r\\\\n")
+        await writer.drain()
+        writer.close()
+
+    await asyncio.start_server(customer, *listener["address"].split(":"), ssl=context)
+    await asyncio.start_server(ready, *http.split(":"))
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+    await end.wait()
+
+match sys.argv[1:]:
+    case ["passwd", "--stdin"]:
+        assert sys.stdin.read().strip()
+        print("$argon2id$stand-in")
+    case ["keys", "init", "--config", path]:
+        open(path.rpartition("/")[0] + "/keys/kek", "x").close()
+    case ["run", "--config", path]:
+        asyncio.run(main(path))
+""".replace("\\\\", "\\")
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    script = tmp_path / "stand_in.py"
+    script.write_text(STAND_IN)
+    monkeypatch.setattr(config, "smppd", lambda *arguments: [sys.executable, str(script), *arguments])
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    return script
+
+
+@pytest.mark.parametrize(
+    "case", [Case(binds=3), Case(binds=1, tls=False, rules=0, pinned=False), Case(rate=2000, mix=True)]
+)
+def test_a_daemon_is_set_up_driven_measured_and_cleared_away(stand_in: Path, tmp_path: Path, case: Case) -> None:
+    made = measure("daemon", case, build.tools(), 0.2)
+    assert made.ok, made.fault
+    assert made.messages > 100
+    assert made.case == case.name
+    assert made.peak_kib > 1000
+    assert list((tmp_path / "var" / "bench").iterdir()) == []
+
+
+def test_a_daemon_that_does_not_start_says_why(stand_in: Path, tmp_path: Path) -> None:
+    stand_in.write_text(STAND_IN.replace("asyncio.run(main(path))", "sys.exit('no such upstream')"))
+    with pytest.raises(ProcessError, match=r"(?s)status 1 before it was ready.*no such upstream"):
+        measure("daemon", Case(), build.tools(), 0.2)
+    assert list((tmp_path / "var" / "bench").iterdir()) == []
+
+
+def test_a_command_of_the_daemon_that_fails_says_why(stand_in: Path) -> None:
+    stand_in.write_text("import sys; sys.exit('the key store is there already')")
+    with pytest.raises(RuntimeError, match="already"):
+        measure("daemon", Case(), build.tools(), 0.2)
+
+
+def test_profile(stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "daemon_exists", lambda: True)
+    assert command.main(["--profile", "--seconds", "0.2"]) == 0
+    shown = capsys.readouterr().out
+    assert "calls/msg" in shown
+    assert "pump" in shown
+
+
+def test_a_table_is_printed_and_files_are_written(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "daemon_exists", lambda: True)
+    options = ["--relays", "direct,daemon", "--runs", "1", "--seconds", "0.1", "--out", str(tmp_path / "out")]
+    assert command.main([*options, "--cases", "10-tls-20-stored-pinned"]) == 0
+    shown = capsys.readouterr().out
+    assert "direct: 10-plain-0-upstream-pinned" in shown
+    assert "10-tls-20-stored-pinned" in shown
+    assert (tmp_path / "out" / "benchmarks-latest.json").stat().st_size > 500
+
+
+def test_an_unknown_case_or_relay_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["--cases", "nothing"], ["--relays", "nothing"]):
+        with pytest.raises(SystemExit):
+            command.main(options)
+        assert "nothing" in capsys.readouterr().err

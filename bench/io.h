@@ -47,6 +47,12 @@ static inline uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Allow as many sockets as the system lets us: each session is one. */
+static void allow_files(void) {
+    struct rlimit files;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
+}
+
 /* User and system time of this process so far, in microseconds. */
 static uint64_t cpu_us(void) {
     struct rusage r;

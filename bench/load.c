@@ -304,6 +304,7 @@ static void options(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     options(argc, argv);
+    allow_files();
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes with write(2) */
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *to = NULL;
     if (getaddrinfo(opt.host, opt.port, &hints, &to)) { fprintf(stderr, "cannot resolve %s\n", opt.host); return 2; }

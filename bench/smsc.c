@@ -340,6 +340,7 @@ static void watch(int fd, void *tag, bool required) {
 
 int main(int argc, char **argv) {
     options(argc, argv);
+    allow_files();
     signal(SIGPIPE, SIG_IGN);
     if (opt.cert) context = tls_server(opt.cert, opt.key);
     static char listener_tag, signal_tag, stdin_tag, timer_tag;

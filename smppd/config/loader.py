@@ -17,6 +17,8 @@ from smppd.config.references import Loc, references, suggestion
 from smppd.config.settings import Settings
 from smppd.config.tree import MAX_OCTETS, Node, Tree, TreeError, read_tree
 
+LONGEST_TEXT: Final = 500
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
@@ -31,11 +33,21 @@ class Fault:
     path: str
     message: str
 
+    def __post_init__(self) -> None:
+        # Names and keys of the file are quoted in faults: a fault stays one line, and plays no tricks on a terminal.
+        for name in ("path", "message"):
+            object.__setattr__(self, name, _one_line(getattr(self, name)))
+
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
         if not self.line:
             return f"{self.file}: {path}{self.message}"
         return f"{self.file}:{self.line}:{self.column}: {path}{self.message}"
+
+
+def _one_line(text: str) -> str:
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return shown if len(shown) <= LONGEST_TEXT else shown[:LONGEST_TEXT] + "..."
 
 
 class ConfigError(Exception):
@@ -125,6 +137,9 @@ def _locate(root: Node, loc: Loc) -> _Place:
     rest: list[str | int] = []
     key_line, key_column = root.line, root.column
     for step in loc:
+        if isinstance(step, int) and isinstance(node.value, dict) and "rules" in node.value:
+            node = node.value["rules"].node  # `policies.house[0]` of a policy written as a mapping
+            path += ".rules"
         if isinstance(node.value, dict) and str(step) in node.value:
             entry = node.value[str(step)]
             node, key_line, key_column = entry.node, entry.line, entry.column

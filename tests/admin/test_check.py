@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from smppd.admin.cli import main
+from smppd.policy import pipeline
 from tests.config.helpers import BASE, write
 from tests.config.test_load import FIVE
 
@@ -123,3 +124,17 @@ def test_advice_does_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     err = capsys.readouterr().err
     for advice in ("goes without TLS", "pw can be read by others", "acme may connect from anywhere", "no routes"):
         assert advice in err
+
+
+def test_a_policy_that_does_not_compile_is_a_fault_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(settings: object) -> None:
+        raise pipeline.PolicyError("policies.p[0].when.text[0]", "too large")
+
+    monkeypatch.setattr(pipeline, "compile_policies", refuse)
+    for written in ("[{name: a, when: {text: x}, do: pass}]", "{rules: [{name: a, when: {text: x}, do: pass}]}"):
+        path = write(tmp_path, BASE + f"policies:\n  p: {written}\n")
+        assert main(["check", "--config", str(path)]) == 1
+        column = written.index("x}") + 6
+        assert f"{path}:10:{column}: policies.p[0].when.text[0]: too large" in capsys.readouterr().err

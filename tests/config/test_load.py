@@ -211,6 +211,13 @@ def test_a_hash_cut_off_by_its_own_comma(tmp_path: Path) -> None:
     assert "3:38: accounts[0].password_hash: is cut off at its first comma: within {...} the hash needs quotes" in got
 
 
+def test_a_fault_is_one_short_line(tmp_path: Path) -> None:
+    name = "x\\n\\e[31m" + "y" * 1000
+    (fault,) = faults(tmp_path, BASE.replace("{upstreams: ", f'{{accounts: "{name}", upstreams: '))
+    assert fault.message.startswith("no account is named x\\n\\x1b[31myyy")
+    assert len(str(fault).splitlines()) == 1 and len(fault.message) < 510
+
+
 def test_what_is_no_mapping(tmp_path: Path) -> None:
     assert lines(tmp_path, "- a\n") == ["1:1: must be a mapping of sections"]
 

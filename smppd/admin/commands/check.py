@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import importlib
 import json
 import os
 import stat
@@ -90,15 +89,11 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
+    from smppd.policy.pipeline import PolicyError, compile_policies  # slow to import, and only needed here
+
     try:
-        pipeline: Any = importlib.import_module("smppd.policy.pipeline")  # slow to import, and only needed here
-    except ModuleNotFoundError as error:
-        if error.name != "smppd.policy.pipeline":
-            raise
-        return
-    try:
-        pipeline.compile_policies(settings)
-    except pipeline.PolicyError as error:
+        compile_policies(settings)
+    except PolicyError as error:
         yield error.path, error.message
 
 

@@ -1,7 +1,7 @@
 """Finding records by phone number without keeping numbers: normal form, blind index, sorted index segments.
 
 Sealing and searching must agree on the normal form, so both use `normalise`; a search adds the other forms in which a
-number may have been sent (`search_forms`). The hot path is digits only; phonenumbers (30-60 us a number) is asked only
+number may have been sent (`search_forms`). The hot path is digits only; phonenumbers (about 28 us a number) is asked only
 for national numbers of an account with a region, and for what an officer typed.
 """
 

@@ -63,7 +63,7 @@ class Control(LineOnlyReceiver):  # type: ignore[misc, unused-ignore]
 
 
 class _SmscChild:
-    """Orders: stats, frames (since), set (behaviour), mo, cut, ids."""
+    """Orders: stats, frames (since), sent, ids, set (behaviour), mo, cut."""
 
     def __init__(self) -> None:
         self.control = Control(self.handle)
@@ -82,6 +82,8 @@ class _SmscChild:
                 since = max(0, int(order.get("since", 0)) - smsc.first_frame)
                 frames = list(smsc.frames)[since:]
                 say("frames", frames=[frame.hex() for frame in frames], next=smsc.first_frame + len(smsc.frames))
+            case "sent":
+                say("sent", frames=[frame.hex() for frame in smsc.sent])
             case "ids":
                 say("ids", ids=smsc.ids_given)
             case "set":

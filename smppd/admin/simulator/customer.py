@@ -15,6 +15,7 @@ from smpp.twisted.client import SMPPClientFactory
 from smpp.twisted.config import SMPPClientConfig
 from smpp.twisted.protocol import SMPPClientProtocol
 from twisted.internet import defer
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.python.failure import Failure
 
@@ -50,6 +51,12 @@ class CustomerProtocol(SMPPClientProtocol):  # type: ignore[misc]
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        # The library would wait for its timers.
+        for sequence in list(self.outTxns):
+            self.closeOutboundTransaction(sequence).ackDeferred.errback(ConnectionError("connection lost"))
 
     def rawMessageReceived(self, message: bytes) -> None:
         if message[4:8] == b"\0\0\0\5":
@@ -275,8 +282,6 @@ class Customer:
         if session in self.sessions:
             self.sessions.remove(session)
             self.lost += 1
-            for sequence in list(session.outTxns):
-                session.closeOutboundTransaction(sequence).ackDeferred.errback(ConnectionError("connection lost"))
 
     def _delivered(self, pdu: Any) -> None:
         text = pdu.params["short_message"] or b""

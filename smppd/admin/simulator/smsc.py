@@ -138,6 +138,13 @@ class Session(SMPPServerProtocol):  # type: ignore[misc]
         self.factory.keep(message)
         super().rawMessageReceived(message)
 
+    def sendPDU(self, pdu: Any) -> None:
+        encoded = self.encoder.encode(pdu)
+        if encoded[4:8] == b"\0\0\0\5":
+            self.factory.keep(encoded, sent=True)
+        self.transport.write(encoded)
+        self.onSMPPOperation()
+
     def PDURequestReceived(self, reqPDU: Any) -> None:
         super().PDURequestReceived(reqPDU)
         if reqPDU.id.name.startswith("bind_") and self.isBound():
@@ -178,6 +185,7 @@ class Smsc(SMPPServerFactory):  # type: ignore[misc]
         self.counts = Counts()
         self.frames: deque[bytes] = deque()
         self.first_frame = 0
+        self.sent: deque[bytes] = deque()
         self.ids_given: list[tuple[str, str]] = []
         self._login = (system_id, password)
         self._clock = clock
@@ -197,8 +205,13 @@ class Smsc(SMPPServerFactory):  # type: ignore[misc]
             raise UnauthorizedLogin
         return None, None, lambda: None
 
-    def keep(self, frame: bytes) -> None:
-        """Remembers a received frame; the oldest goes at the limit."""
+    def keep(self, frame: bytes, sent: bool = False) -> None:
+        """Remembers a received frame, or a deliver_sm that was sent; the oldest goes at the limit."""
+        if sent:
+            self.sent.append(frame)
+            if len(self.sent) > self.behaviour.keep:
+                self.sent.popleft()
+            return
         self.frames.append(frame)
         while len(self.frames) > self.behaviour.keep:
             self.frames.popleft()

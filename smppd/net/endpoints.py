@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.protocol import Factory
 
 from smppd import config
@@ -128,7 +129,7 @@ class Attempt(Factory):
 
     def go(self, host: str, port: int) -> None:
         """Resolves and connects, every address of the name in turn (RFC 8305), within 10 s in all."""
-        endpoint: Any = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_WITHIN)
+        endpoint = _endpoint(self._reactor, host, port)
         self._connecting = connecting = endpoint.connect(self)
         connecting.addTimeout(CONNECT_WITHIN, self._reactor)
         connecting.addCallbacks(lambda _: None, self._failure)
@@ -152,7 +153,7 @@ class Attempt(Factory):
             self._fail(reason, pipe.detail)
 
     def _failure(self, failure: Any) -> None:
-        if failure.check(error.TimeoutError, CancelledError, TimeoutError):
+        if failure.check(error.TimeoutError, error.ConnectingCancelledError, CancelledError, TimeoutError):
             reason = Reason.TIMEOUT
         elif failure.check(error.ConnectionRefusedError):
             reason = Reason.REFUSED
@@ -166,6 +167,16 @@ class Attempt(Factory):
         if not self._done:
             self._done = True
             self._handler.failed(reason, detail)
+
+
+def _endpoint(reactor: Any, host: str, port: int) -> Any:
+    """IStreamClientEndpoint; an address needs no resolver, and so no thread."""
+    try:
+        version = ipaddress.ip_address(host.partition("%")[0]).version
+    except ValueError:
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_WITHIN)
+    kind: Any = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
+    return kind(reactor, host, port, timeout=CONNECT_WITHIN)
 
 
 def connect(

@@ -6,7 +6,8 @@ IPv6 peers count by their /64: whoever has one address there has them all.
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict, deque
+from array import array
+from collections import OrderedDict
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -122,7 +123,7 @@ class _Failures:
     __slots__ = ("delay", "times", "until")
 
     def __init__(self) -> None:
-        self.times: deque[float] = deque()
+        self.times = array("d")
         self.delay = 0.0
         self.until = 0.0
 
@@ -133,7 +134,7 @@ class _Offender:
     __slots__ = ("banned_until", "times")
 
     def __init__(self) -> None:
-        self.times: deque[float] = deque()
+        self.times = array("d")
         self.banned_until = 0.0
 
 
@@ -187,7 +188,7 @@ class BindGuard:
         banned = _count(offender.times, now, limits.address_window, limits.address_failures)
         if banned:
             offender.banned_until = now + limits.address_ban
-            offender.times.clear()
+            del offender.times[:]
         self._addresses.put(key, offender)
         return banned
 
@@ -196,9 +197,9 @@ class BindGuard:
         self._pairs.drop((system_id, address_key(peer)))
 
 
-def _count(times: deque[float], now: float, window: float, most: int) -> bool:
+def _count(times: array[float], now: float, window: float, most: int) -> bool:
     """Adds `now`; whether `most` events lie within `window`. Remembers `most` of them at most."""
     times.append(now)
-    while len(times) > most or times[0] <= now - window:
-        times.popleft()
+    old = sum(1 for time in times if time <= now - window)
+    del times[: max(old, len(times) - most)]
     return len(times) >= most

@@ -230,7 +230,8 @@ class Pipe(TwistedProtocol):
         opened, handler = self._handler is not None, self._handler
         self._state = _State.CLOSED
         self._cancel_timer()
-        self._handler, self._held = None, b""
+        self._handler = self.on_drained = None  # no cycles left for the collector
+        self._held = b""
         why = self._why or (Reason.CLOSED_BY_PEER if reason.check(error.ConnectionDone) else Reason.LOST)
         self._owner.ended(self, why, opened)
         if handler is not None:

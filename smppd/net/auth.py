@@ -1,0 +1,326 @@
+"""Whether a bind is who it says: name, network, client certificate and password, and one answer for every refusal.
+
+A peer must not learn from code or time whether a name exists. So each refusal has the same status and goes out a whole
+number of `limits.refusal_floor` after the bind came: one, or more when a password checked now would take longer.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b, sha256
+from ipaddress import ip_address
+from typing import Any, Final, Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from smppd.config import Account, ClientCertificate, Limits, PasswordHash
+from smppd.net.limits import BindGuard, Held
+from smppd.protocol.wire import Status
+
+WORKERS: Final = 2
+_NICENESS: Final = 10
+
+
+class Outcome(StrEnum):
+    """How a bind fared: for metrics and the audit, never for the peer."""
+
+    OK = "ok"
+    UNKNOWN_ID = "unknown_id"
+    WRONG_PASSWORD = "wrong_password"
+    WRONG_NETWORK = "wrong_network"
+    NO_CERTIFICATE = "no_certificate"
+    SUSPENDED = "suspended"
+    BANNED = Held.BANNED
+    DELAYED = Held.DELAYED
+    BUSY = "busy"
+    ERROR = "error"
+
+
+# What a guesser brings about. The others say nothing about who the peer is.
+_FAILURES: Final = frozenset(
+    {Outcome.UNKNOWN_ID, Outcome.WRONG_PASSWORD, Outcome.WRONG_NETWORK, Outcome.NO_CERTIFICATE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a bind."""
+
+    account: Account | None
+    """Who it is; None when refused."""
+    status: int
+    """command_status for the peer: ESME_ROK or ESME_RBINDFAIL (SMPP 3.4 section 5.1.3)."""
+    reason: Outcome
+    ban_began: bool = False
+    """This refusal was the one too many of its address."""
+
+
+Done = Callable[[Decision], None]
+
+
+class Verifier(Protocol):
+    """Checks a password against an account's hashes without holding up the reactor."""
+
+    def verify(self, hashes: tuple[PasswordHash, ...], password: bytes, done: Callable[[bool | None], None]) -> None:
+        """`done`, in the reactor's thread: whether one of the hashes is of this password, None when it broke."""
+
+
+class Check:
+    """A bind being looked at. Its repr shows nothing of the password."""
+
+    __slots__ = ("account", "arrived", "done", "outcome", "password", "peer", "system_id", "timer")
+
+    def __init__(self, system_id: bytes, password: bytes, peer: str, arrived: float, done: Done) -> None:
+        self.system_id = system_id
+        self.password = password
+        self.peer = peer
+        self.arrived = arrived
+        self.done: Done | None = done
+        self.account: Account | None = None
+        self.outcome: Outcome | None = None
+        self.timer: Any = None  # IDelayedCall
+
+    def __repr__(self) -> str:
+        return f"<Check from {self.peer}>"
+
+    def cancel(self) -> None:
+        """The peer has gone: `done` is not called. What it did wrong still counts."""
+        self.done, self.password = None, b""
+        timer, self.timer = self.timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+class Authenticator:
+    """Decides binds. At most `limits.max_pending_auth` passwords wait, `WORKERS` are checked at a time."""
+
+    def __init__(
+        self, accounts: Iterable[Account], limits: Limits, guard: BindGuard, verifier: Verifier, clock: Any
+    ) -> None:
+        """`clock`: IReactorTime, monotonic as Twisted's reactors are."""
+        self._guard = guard
+        self._verifier = verifier
+        self._clock = clock
+        self._queue: deque[Check] = deque()
+        self._waiting = 0  # of the queue, those with a password to check
+        self._running = 0
+        self._usual = 0.0  # seconds a check takes, smoothed
+        self._cache_key = b""
+        self._cache: dict[bytes, tuple[bytes, ...]] = {}
+        self._accounts: dict[bytes, Account] = {}
+        self._limits = limits
+        self.reload(accounts, limits)
+
+    def reload(self, accounts: Iterable[Account], limits: Limits) -> None:
+        """New accounts and limits; remembered passwords are forgotten."""
+        self._accounts = {account.system_id.encode("ascii"): account for account in accounts}
+        self._limits = limits
+        self._guard.reload(limits)
+        self._cache_key = secrets.token_bytes(32)
+        self._cache.clear()
+
+    def check(self, system_id: bytes, password: bytes, peer: str, certificate: bytes | None, done: Done) -> Check:
+        """Decides one bind; `done` is called once, never from within this call. `certificate`: the peer's, DER."""
+        check = Check(system_id, password, peer, self._clock.seconds(), done)
+        check.account = self._accounts.get(system_id)
+        check.outcome = self._without_password(check, certificate)
+        if check.outcome is None and self._remembered(check):
+            check.timer = self._clock.callLater(0, self._accept, check)
+            return check
+        if check.outcome is None and self._waiting >= self._limits.max_pending_auth:
+            check.outcome = Outcome.BUSY
+        if check.outcome is None:
+            self._waiting += 1
+        else:
+            check.password = b""
+        # What is refused already queues too, at no cost, so that it takes as long as a wrong password would.
+        if len(self._queue) < self._limits.max_pending_auth + self._limits.unbound:
+            self._queue.append(check)
+            self._advance()
+        else:
+            self._refuse(check)
+        return check
+
+    # -- what needs no password ------------------------------------------------------------------------------------
+
+    def _without_password(self, check: Check, certificate: bytes | None) -> Outcome | None:
+        held = self._guard.held(check.system_id, check.peer, check.arrived)
+        if held is not None:
+            return Outcome(held)
+        account = check.account
+        if account is None:
+            return Outcome.UNKNOWN_ID
+        if account.networks != "any" and not _within(check.peer, account.networks):
+            return Outcome.WRONG_NETWORK
+        if account.client_certificate is not None and not certificate_matches(account.client_certificate, certificate):
+            return Outcome.NO_CERTIFICATE
+        return Outcome.SUSPENDED if account.suspended else None
+
+    # -- passwords -------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        while self._queue and self._running < WORKERS:
+            check = self._queue.popleft()
+            if check.outcome is not None:
+                self._refuse(check, as_if=self._usual)
+                continue
+            self._waiting -= 1
+            # Those who came while others failed must not slip past the guard.
+            held = self._guard.held(check.system_id, check.peer, self._clock.seconds())
+            if held is not None:
+                check.outcome = Outcome(held)
+                self._refuse(check, as_if=self._usual)
+            elif check.done is not None:
+                self._verify(check)
+
+    def _verify(self, check: Check) -> None:
+        assert check.account is not None
+        began, hashes = self._clock.seconds(), check.account.password_hash
+
+        def verified(right: bool | None) -> None:
+            self._running -= 1
+            took = self._clock.seconds() - began
+            self._usual = took if not self._usual else 0.9 * self._usual + 0.1 * took
+            account = check.account = self._accounts.get(check.system_id)
+            if right is None or account is None or account.password_hash != hashes:
+                check.outcome = Outcome.ERROR  # or reloaded meanwhile: the next attempt meets the new settings
+                self._refuse(check)
+            elif right:
+                self._remember(check)
+                self._accept(check)
+            else:
+                check.outcome = Outcome.WRONG_PASSWORD
+                self._refuse(check)
+            self._advance()
+
+        self._running += 1
+        self._verifier.verify(hashes, check.password, verified)
+
+    def _digest(self, check: Check) -> bytes:
+        return blake2b(
+            len(check.system_id).to_bytes(2) + check.system_id + check.password, key=self._cache_key
+        ).digest()
+
+    def _remembered(self, check: Check) -> bool:
+        known = self._cache.get(check.system_id)
+        if known is None:
+            return False
+        digest = self._digest(check)
+        return any(hmac.compare_digest(digest, other) for other in known)
+
+    def _remember(self, check: Check) -> None:
+        known, digest = self._cache.get(check.system_id, ()), self._digest(check)
+        if digest not in known:
+            self._cache[check.system_id] = (digest, *known)[:2]  # two hashes may live, so two passwords
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _accept(self, check: Check) -> None:
+        check.timer = None
+        self._guard.succeeded(check.system_id, check.peer)
+        account = self._accounts.get(check.system_id)
+        if account is None:  # reloaded within this turn of the reactor
+            check.outcome = Outcome.ERROR
+            self._refuse(check)
+            return
+        self._say(check, Decision(account, Status.ROK, Outcome.OK))
+
+    def _refuse(self, check: Check, as_if: float = 0.0) -> None:
+        """Answers at the next multiple of the floor that is at least `as_if` seconds away."""
+        assert check.outcome is not None
+        now, floor = self._clock.seconds(), self._limits.refusal_floor
+        ban = check.outcome in _FAILURES and self._guard.failed(check.system_id, check.peer, now)
+        decision = Decision(None, Status.RBINDFAIL, check.outcome, ban)
+        check.password = b""
+        if check.done is None:
+            return
+        elapsed = now - check.arrived
+        multiples = max(1, math.ceil((elapsed + as_if) / floor)) if floor else 0
+        check.timer = self._clock.callLater(max(0.0, multiples * floor - elapsed), self._say, check, decision)
+
+    def _say(self, check: Check, decision: Decision) -> None:
+        done, check.done, check.timer, check.password = check.done, None, None, b""
+        if done is not None:
+            done(decision)
+
+
+def _within(peer: str, networks: Iterable[Any]) -> bool:
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def certificate_matches(wanted: ClientCertificate, certificate: bytes | None) -> bool:
+    """Whether a verified client certificate (DER) bears the configured fingerprint, common name or DNS name."""
+    if certificate is None:
+        return False
+    if wanted.fingerprint is not None:
+        return hmac.compare_digest(sha256(certificate).hexdigest(), wanted.fingerprint)
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        names = [name.value for name in parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+        try:
+            alternatives = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            names += alternatives.value.get_values_for_type(x509.DNSName)
+        except x509.ExtensionNotFound:
+            pass
+    except ValueError:  # of its own making: OpenSSL took it, this parser does not
+        return False
+    return wanted.name is not None and wanted.name.lower() in (str(name).lower() for name in names)
+
+
+# -- Argon2id ------------------------------------------------------------------------------------------------------
+
+
+class ArgonPool:
+    """`Verifier` on a few threads that yield to everything else on the machine."""
+
+    def __init__(self, reactor: Any, workers: int = WORKERS) -> None:
+        """`reactor`: IReactorFromThreads."""
+        self._reactor = reactor
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=_yield_to_others)
+
+    def verify(self, hashes: tuple[PasswordHash, ...], password: bytes, done: Callable[[bool | None], None]) -> None:
+        """See `Verifier`."""
+        future = self._threads.submit(password_matches, hashes, password)
+        future.add_done_callback(lambda future: self._reactor.callFromThread(_finished, future, done))
+
+    def stop(self) -> None:
+        """Drops what waits; a check under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _finished(future: Future[bool], done: Callable[[bool | None], None]) -> None:
+    if not future.cancelled():
+        done(None if future.exception() is not None else future.result())
+
+
+def password_matches(hashes: Iterable[PasswordHash], password: bytes) -> bool:
+    """Whether one of the PHC hashes is of this password. Tens of milliseconds each; not for the reactor's thread."""
+    for encoded in hashes:
+        try:
+            Argon2id.verify_phc_encoded(password, encoded)
+        except InvalidKey:
+            continue
+        return True
+    return False
+
+
+def _yield_to_others() -> None:
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    except OSError:
+        pass  # not allowed here: they compete on equal terms

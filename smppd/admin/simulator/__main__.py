@@ -146,7 +146,9 @@ class _CustomerChild:
                     customer.submit(self.numbered, Outgoing.from_json(value))
                     self.numbered += 1
             case "run":
-                self.watch(self.run(int(order["count"]), float(order.get("wait", 60))), "run")
+                self.watch(
+                    self.run(int(order["count"]), float(order.get("wait", 60)), float(order.get("rate", 0))), "run"
+                )
             case "stats":
                 say("stats", binds=len(customer.sessions), lost=customer.lost, **customer.tally.summary())
             case "unbind":
@@ -181,23 +183,33 @@ class _CustomerChild:
         await self.customer.bind(login, int(config.get("binds", 1)))
         self.control.say("bound", binds=len(self.customer.sessions))
 
-    async def run(self, count: int, wait: float) -> None:
-        """Submits ``count`` mixed messages, then waits for the receipts, ``wait`` seconds without news at the most."""
+    async def run(self, count: int, wait: float, rate: float) -> None:
+        """Submits ``count`` mixed messages, ``rate`` a second (0: as fast as the window lets), then waits for the
+        receipts, ``wait`` seconds without news at the most."""
         assert self.customer is not None
         customer, say = self.customer, self.control.say
-        for number, message in enumerate(mixed(count)):
-            customer.submit(number, message)
-        news, last = time.monotonic(), -1
+        messages = mixed(count)
+        started = news = told = time.monotonic()
+        last, queued = -1, 0
         while not (customer.settled and customer.answered == count) and time.monotonic() - news < wait:
-            say("progress", **customer.tally.summary())
+            now = time.monotonic()
+            due = count if not rate else min(count, int((now - started) * rate) + 1)
+            while queued < due:
+                customer.submit(queued, messages[queued])
+                queued += 1
+            if now - told >= 0.2:
+                told = now
+                say("progress", **customer.tally.summary())
             seen = customer.answered + customer.tally.receipts
             if seen != last:
-                news, last = time.monotonic(), seen
-            await task.deferLater(_reactor, 0.2, lambda: None)
+                news, last = now, seen
+            await task.deferLater(_reactor, 0.01 if queued < count else 0.05, lambda: None)
+        took = time.monotonic() - started
         # A duplicate would follow at once.
         await task.deferLater(_reactor, 0.5, lambda: None)
         customer.count_strangers()
-        say("done", complete=customer.settled, lost=customer.lost, **customer.tally.summary())
+        complete = customer.settled and customer.answered == count
+        say("done", complete=complete, seconds=round(took, 3), lost=customer.lost, **customer.tally.summary())
 
     async def unbind(self) -> None:
         assert self.customer is not None

@@ -340,7 +340,7 @@ class Conditions:
         raws = [text.encode("utf-8", "replace") for text in texts]
         mask = alive & self._pattern_mask(raws) & self._keyword_mask(texts, raws) & self._length_mask(texts)
         if mask & self._uses_links:
-            has_link, domains = self._link_masks(texts, raws)
+            has_link, domains = self._link_masks(texts)
             mask &= has_link & domains
         return mask
 
@@ -356,8 +356,8 @@ class Conditions:
         if mask & self._uses_keywords:
             mask &= self._free_keywords | self._keywords.search(text, raw)
         if mask & self._uses_links:
-            if links.suspicious(text, raw):
-                has_link, domains = self._link_masks((text,), (raw,))
+            if links.suspicious(text):
+                has_link, domains = self._link_masks((text,))
                 mask &= has_link & domains
             else:
                 mask &= self._linkless
@@ -382,12 +382,12 @@ class Conditions:
         free = self._free["longer_than"]
         return free | self._longer.of(max(map(len, texts), default=0)) if self._longer is not None else free
 
-    def _link_masks(self, texts: Sequence[str], raws: Sequence[bytes]) -> tuple[int, int]:
+    def _link_masks(self, texts: Sequence[str]) -> tuple[int, int]:
         listed = 0
         welcome = -1
         tappable = False
-        for text, raw in zip(texts, raws, strict=True):
-            for name, link in links.find(text, raw).hosts:
+        for text in texts:
+            for name, link in links.find(text).hosts:
                 of = self._domains.of(name)
                 listed |= of
                 if link:
@@ -418,7 +418,7 @@ class Conditions:
         raws = [text.encode("utf-8", "replace") for text in texts]
         masks["text"] = self._pattern_mask(raws)
         masks["keywords"] = self._keyword_mask(texts, raws)
-        masks["links"], masks["domains"] = self._link_masks(texts, raws)
+        masks["links"], masks["domains"] = self._link_masks(texts)
         masks["longer_than"] = self._length_mask(texts)
         return masks
 

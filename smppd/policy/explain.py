@@ -11,6 +11,8 @@ from smppd.policy.content import TooLarge
 from smppd.policy.pipeline import Pipeline, Program, Standing, replacement
 from smppd.protocol.wire import BodyError, Sm, status_name
 
+_TEXT = frozenset(TEXT_KINDS)
+
 
 class Step(NamedTuple):
     """One rule: what became of it (``standing``), why, what it does, and whether it only counts (``shadow``)."""
@@ -45,8 +47,10 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
     except BodyError as error:
         return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv")))
-    except TooLarge:
-        return Explanation([], pipeline.decide(sm, now))
+    except TooLarge as error:
+        if not isinstance(early, Standing):
+            return Explanation([], early)
+        return Explanation([], pipeline.too_large(error, now))
     if isinstance(early, Standing) and content.refused:
         return Explanation([], verdict)
     conditions = program.conditions
@@ -77,9 +81,9 @@ def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], ho
     line = program.lines[i]
     count = len(program.lines)
     if standing is Standing.NOT_REACHED:
-        return "an earlier rule ended it"
+        return "ended before"
     if standing is Standing.UNDECIDED:
-        return "waits for the other parts of the message"
+        return "needs the other parts"
     given = (
         [] if line.rule.when is None else [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.when, k)]
     )
@@ -87,7 +91,7 @@ def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], ho
         return ", ".join(given) or "every message"
     failed = [kind for kind in given if kind in kinds and not kinds[kind] >> i & 1]
     if failed:
-        return "not " + ", not ".join(failed) + ("" if complete else " (so far)")
+        return "not " + ", not ".join(failed) + (" so far" if not complete and set(failed) & _TEXT else "")
     if line.rule.unless is not None and holds >> (count + i) & 1:
         return "unless " + ", ".join(k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k))
     return "not tag"
@@ -124,7 +128,7 @@ def sentence(verdict: Verdict | None) -> str:
     changes = []
     if verdict.source is not None:
         address = verdict.source
-        changes.append(f"sender {address.digits.decode('latin-1')} (TON {address.ton}, NPI {address.npi})")
+        changes.append(f"with sender {address.digits.decode('latin-1')} (TON {address.ton}, NPI {address.npi})")
     if verdict.drop_tlvs:
         changes.append("without TLV " + ", ".join(f"0x{tag:04X}" for tag in sorted(verdict.drop_tlvs)))
     if verdict.tags:

@@ -282,9 +282,7 @@ class Pipeline:
         except BodyError as error:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
         except TooLarge as error:
-            refusal = Refusal(int(Status.RSUBMITFAIL), str(error), "long-message")
-            self._refuse(error.key, refusal, now)
-            return Verdict(refusal=refusal)
+            return self.too_large(error, now)
 
     def read(self, sm: Sm, now: float) -> Content:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``."""
@@ -306,6 +304,12 @@ class Pipeline:
         elif program.hold and not content.complete:
             return HOLD
         return verdict
+
+    def too_large(self, error: TooLarge, now: float) -> Verdict:
+        """The verdict on a long message that cannot be judged: this part and all later ones are refused."""
+        refusal = Refusal(int(Status.RSUBMITFAIL), str(error), "long-message")
+        self._refuse(error.key, refusal, now)
+        return Verdict(refusal=refusal)
 
     def _refuse(self, key: PartKey, refusal: Refusal, now: float) -> None:
         self._joiner.refuse(key, now)
@@ -342,9 +346,10 @@ def replacement(sender: ReplaceSender) -> Address:
     """The address of a ``replace_sender``. TON and NPI that are not given follow its form (SMPP 3.4 5.2.5, 5.2.6):
     alphanumeric 5/0, short code 3/0, phone number 1/1."""
     digits = sender.address.encode("utf-8")
+    number = digits.translate(None, b" -().").removeprefix(b"+")
+    if sender.ton != ALPHANUMERIC_TON and number.isdigit():
+        digits = number
     kind = sender_kind(ALPHANUMERIC_TON if sender.ton == ALPHANUMERIC_TON else 0, digits)
-    if kind != "alphanumeric":
-        digits = digits.removeprefix(b"+")
     ton, npi = {"alphanumeric": (ALPHANUMERIC_TON, 0), "short": (3, 0), "numeric": (1, 1)}[kind]
     if sender.ton is not None and sender.npi is None:
         ton, npi = sender.ton, 1 if sender.ton in (1, 2) else 0

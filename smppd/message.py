@@ -5,8 +5,10 @@ Types that hold a number or a text print it masked, so that a stray repr in a lo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from struct import Struct
 from typing import NamedTuple
 
 
@@ -16,8 +18,9 @@ def masked(digits: bytes | str) -> str:
     plus = "+" if text.startswith("+") else ""
     bare = text[len(plus) :]
     if bare.isascii() and bare.isdigit() and len(bare) >= 10:
-        return f"{plus or '+'}{bare[:5]}***{bare[-4:]}"
-    return f"{bare[:2] if len(bare) > 4 else ''}***"
+        return f"{plus}{bare[: min(5, len(bare) - 7)]}***{bare[-4:]}"
+    shown = bare[:2] if len(bare) > 4 else ""
+    return "".join(c if " " <= c <= "~" else "?" for c in shown) + "***"
 
 
 class Address(NamedTuple):
@@ -88,3 +91,42 @@ class State(IntEnum):
 FINAL_STATES = frozenset(
     {State.DELIVERED, State.EXPIRED, State.DELETED, State.UNDELIVERABLE, State.UNKNOWN, State.REJECTED, State.SKIPPED}
 )
+
+
+_EVENT = Struct(">QQBBIB")
+
+
+class Event(NamedTuple):
+    """Something that happened to a message after it was recorded. No number and no text: it is stored in the clear.
+
+    ``id``: record; ``time``: epoch milliseconds; ``error``: SMPP status or network code, 0 for none; ``duplicate``: it may
+    have reached the SMSC before; ``upstream``, ``upstream_id``: where it went and what it is called there.
+    """
+
+    id: int
+    time: int
+    state: int
+    duplicate: bool = False
+    error: int = 0
+    upstream: str = ""
+    upstream_id: bytes = b""
+
+
+def pack_event(
+    identity: int, time: int, state: int, *, duplicate: bool = False, error: int = 0, detail: bytes = b""
+) -> bytes:
+    """An ``Event`` as bytes. ``detail``: upstream name, NUL, upstream id; at most 255 octets are kept."""
+    if len(detail) > 255:
+        detail = detail[:255]
+    return _EVENT.pack(identity, time, state, duplicate, error & 0xFFFFFFFF, len(detail)) + detail
+
+
+def read_events(block: bytes) -> Iterator[Event]:
+    """The events packed one after another in ``block``; stops at the first incomplete one."""
+    at, end = 0, len(block)
+    while at + _EVENT.size <= end:
+        identity, time, state, duplicate, error, length = _EVENT.unpack_from(block, at)
+        at += _EVENT.size
+        upstream, _, upstream_id = bytes(block[at : at + length]).partition(b"\0")
+        at += length
+        yield Event(identity, time, state, bool(duplicate), error, upstream.decode("utf-8", "replace"), upstream_id)

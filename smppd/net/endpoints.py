@@ -65,6 +65,16 @@ class Listener(Factory):
             return succeed(None)
         return Deferred.fromCoroutine(_stopped(port))
 
+    @property
+    def address(self) -> str:
+        """The address as configured."""
+        return self._settings.address
+
+    def try_reload(self, settings: config.Listener) -> None:
+        """Raises tls.TlsError where `reload` would; changes nothing."""
+        if self.tls is not None and settings.tls is not None:
+            TlsServer(settings.tls)
+
     def reload(self, settings: config.Listener, limits: config.Limits) -> None:
         """For connections from now on. Same address, TLS as before or not (that needs a restart). tls.TlsError."""
         if self.tls is not None and settings.tls is not None:

@@ -1,0 +1,383 @@
+"""The one place where things are wired together: store, keys, relay, listeners, upstreams, metrics; start, reload, drain, stop."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random, SystemRandom
+from typing import Any, Final
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+
+from smppd import __version__, config
+from smppd.admin.http import Health, HttpServer, assess
+from smppd.admin.notify import Notifier
+from smppd.config import ConfigError, Settings
+from smppd.metrics import Metrics
+from smppd.net.auth import ArgonPool, Authenticator
+from smppd.net.customers import Customers
+from smppd.net.endpoints import Listener
+from smppd.net.limits import BindGuard, ConnectionLimits
+from smppd.net.tls import TlsError, client_of
+from smppd.net.upstreams import Upstreams
+from smppd.policy.pipeline import PolicyError, compile_policies, pipeline_for
+from smppd.relay.ids import Ids
+from smppd.relay.relay import Relay
+from smppd.store.sqlite import SqliteStore, StoreError
+from smppd.vault.audit import AuditTrail
+from smppd.vault.keys import KeyRing, Part, VaultError, load_install, load_kek
+
+log = logging.getLogger("smppd.daemon")
+TICK: Final = 0.1
+PREPARE: Final = 900.0
+_SWITCH: Final = 0.0005
+STALLED: Final = 300.0
+
+
+class StartError(Exception):
+    """The daemon cannot start; the text is one clear sentence."""
+
+
+class Audit:
+    """Appends to the audit trail off the reactor thread; a failure is logged and counted, never lost silently."""
+
+    def __init__(self, trail: AuditTrail, metrics: Metrics) -> None:
+        self._trail = trail
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
+
+    def __call__(self, event: str, what: dict[str, str], result: str = "done") -> None:
+        """One entry of the daemon's own doing."""
+        self._pool.submit(self._append, event, dict(what), result)
+
+    def _append(self, event: str, what: dict[str, str], result: str) -> None:
+        try:
+            self._trail.append(event, "smppd", what, result)
+        except Exception:  # the thread's edge
+            self._metrics.errors.labels("audit").inc()
+            log.exception("the audit trail could not be written")
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._pool.shutdown(wait=True)
+        self._trail.close()
+
+
+class Daemon:
+    """One running smppd. ``ended(status)`` is called when it is over, with the process's exit status."""
+
+    def __init__(self, settings: Settings, reactor: Any, ended: Callable[[int], None]) -> None:
+        self.settings = settings
+        self.reactor = reactor
+        self.metrics = Metrics()
+        self.notifier = Notifier()
+        self._ended = ended
+        self._began = time.monotonic()
+        self._listeners: list[Listener] = []
+        self._ports: list[tuple[str, bool]] = []
+        self._draining = False
+        self._over = False
+        self._beat = time.monotonic()
+        self._prepared = 0.0
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = reactor
+        self._http: HttpServer | None = None
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back."""
+        settings = self.settings
+        try:
+            kek = load_kek(settings.keys)
+            self._open_store(settings)
+            install = load_install(kek, self.store.keys)
+            self.ring = KeyRing(kek, self.store.keys)
+            self.store.use(self.ring)
+            self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
+            random = Random(SystemRandom().random())  # noqa: S311  jitter, nothing secret
+            self.relay = Relay(
+                settings,
+                self.store,
+                self.ring,
+                self.metrics,
+                new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
+                wall=time.time,
+                now=time.monotonic,
+                later=self.reactor.callLater,
+                random=random,
+                broken=self.broken,
+            )
+            self._apply_policies(settings)
+            waiting = self.relay.recover()
+            self.relay.start(self.store.open(self.relay, ids))
+            self._prepare()
+            self._start_edge(settings, random)
+        except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
+            raise StartError(str(error)) from error
+        except CannotListenError as error:
+            raise StartError(f"cannot listen on {error.interface}:{error.port}: {error.socketError}") from error
+        sys.setswitchinterval(_SWITCH)
+        gc.collect()
+        gc.freeze()
+        self._loop.start(TICK, now=False).addErrback(self._loop_failed)
+        self.metrics.ready.set(1)
+        self.audit("start", {"version": __version__, "waiting": str(waiting)})
+        for address, tls in self._ports:
+            log.info("listening", extra={"fields": {"address": address, "tls": tls}})
+        log.info("ready", extra={"fields": {"version": __version__, "recovered": waiting}})
+        self.notifier.ready(f"{len(self._ports)} listeners, {waiting} messages recovered")
+
+    def _open_store(self, settings: Settings) -> None:
+        directory = settings.store.directory
+        if not (directory / "keys.db").exists():
+            raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
+        self.store = SqliteStore(
+            directory,
+            notify=self.reactor.callFromThread,
+            soon=lambda function: self.reactor.callLater(0, function),
+            reserve=settings.store.reserve,
+        )
+        self.store.on_commit_time = self._committed
+
+    def _committed(self, seconds: float, records: int) -> None:
+        self.metrics.commit.observe(seconds)
+        if records:
+            self.metrics.commit_records.observe(records)
+
+    def _start_edge(self, settings: Settings, random: Random) -> None:
+        limits = settings.limits
+        now = time.monotonic
+        self._admission = ConnectionLimits(limits)
+        self._argon = ArgonPool(self.reactor)
+        self.authenticator = Authenticator(settings.accounts, limits, BindGuard(limits), self._argon, self.reactor)
+        self.customers = Customers(self.relay, self.authenticator, self.metrics, limits, now, self.audit)
+        self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
+        self.upstreams.use(settings.upstreams, limits)
+        for one in settings.listeners:
+            listener = Listener(one, limits, self._admission, self.customers.handler, self._refused)
+            port = listener.start(self.reactor)
+            self._listeners.append(listener)
+            self._ports.append((f"{one.host}:{port}", one.tls is not None))
+        if settings.http is not None:
+            self._http = HttpServer(self.reactor, settings.http, self.metrics, self.health, self.status)
+            port = self._http.start()
+            log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
+
+    def _refused(self, reason: str, peer: str, detail: str) -> None:
+        self.metrics.connections.labels("customer", reason).inc()
+        log.info("connection refused", extra={"fields": {"peer": peer, "reason": reason, "detail": detail}})
+
+    def _apply_policies(self, settings: Settings) -> None:
+        compiled = compile_policies(settings)
+        for one in settings.accounts:
+            account = self.relay.context.accounts[one.system_id]
+            account.pipeline = pipeline_for(settings, one, compiled) if one.policies else None
+
+    def _prepare(self) -> None:
+        """Makes the keys of now and of soon, so that no message waits for one."""
+        now = int(time.time())
+        for one in self.settings.accounts:
+            for when in (now, now + int(PREPARE) + 60):
+                self.ring.prepare(one.system_id, Part.NUMBERS, when, one.retain.numbers)
+                if one.content != "hide":
+                    self.ring.prepare(one.system_id, Part.BODY, when, one.retain.body)
+        self._prepared = time.monotonic()
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        try:
+            self.relay.tick(now)
+            if now - self._beat >= 1.0:
+                self._beat = now
+                self.customers.tick(now)
+                self.upstreams.tick(now)
+                self.relay.context.flush()
+                self.notifier.watchdog(self.health().alive)
+                if now - self._prepared > PREPARE:
+                    self._prepare()
+        except Exception:  # the daemon's edge: counted, logged, and the next tick goes on
+            self.metrics.errors.labels("tick").inc()
+            log.exception("error in housekeeping")
+
+    def _loop_failed(self, failure: Any) -> None:
+        log.critical("housekeeping ended", extra={"fields": {"error": failure.type.__name__}})
+        self.broken("housekeeping ended")
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """For /healthz and /readyz."""
+        context = self.relay.context
+        up = [one for one in context.upstreams.values() if one.links]
+        enabled = [one for one in self.settings.upstreams if one.enabled]
+        oldest = max((self.relay.oldest(account) for account in context.accounts.values()), default=0.0)
+        checks = {
+            "store": "failed: no space" if self.store.full else "ok",
+            "spool": "ok" if self.relay.ready else "failed: still reading back",
+            "draining": "failed: stopping" if self._draining else "ok",
+            "upstreams": "ok"
+            if len(up) == len(enabled)
+            else f"degraded: {len(up)} of {len(enabled)} upstreams are bound",
+            "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
+        }
+        return assess(checks, alive=self.store.alive and not self._over)
+
+    def status(self) -> dict[str, object]:
+        """For `smppd status`."""
+        context = self.relay.context
+        now = time.monotonic()
+        return {
+            "version": __version__,
+            "uptime": round(now - self._began, 1),
+            "ready": self.health().ready,
+            "draining": self._draining,
+            "store": {
+                "full": self.store.full,
+                "commits": self.store.commits,
+                "entries": context.journal.count(),
+            },
+            "accounts": [
+                {
+                    "name": account.name,
+                    "sessions": len(account.sessions),
+                    "queued": account.queued,
+                    "mailbox": len(account.mailbox),
+                }
+                for account in context.accounts.values()
+            ],
+            "upstreams": [
+                {
+                    "name": one.name,
+                    "links": len(one.links),
+                    "window_used": sum(len(link.session.outstanding) for link in one.links),
+                    "ready": len(one.ready),
+                    "unknown": len(one.unknown),
+                    "waiting_receipts": len(one.ids) + one.cold_waiting,
+                    "paused": one.paused_until > now,
+                }
+                for one in context.upstreams.values()
+            ],
+            "listeners": [{"address": address, "tls": tls} for address, tls in self._ports],
+        }
+
+    # -- reload --------------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay."""
+        self.notifier.reloading()
+        try:
+            new = config.load(self.settings.path)
+            changes = config.changes(self.settings, new)
+            if changes.refusals:
+                raise _Refused(changes.refusals)
+            compiled = compile_policies(new)
+            pipelines = {
+                one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts
+            }
+            for one in new.upstreams:
+                client_of(one)
+            self._reload_listeners(new)
+        except (ConfigError, PolicyError, TlsError, _Refused) as error:
+            faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
+            for fault in faults:
+                log.error("reload refused", extra={"fields": {"fault": fault}})
+            self.metrics.reloads.labels("refused").inc()
+            self.audit("reload", {"faults": str(len(faults))}, "refused")
+            self.notifier.ready("reload refused, nothing changed")
+            return
+        self.settings = new
+        self.relay.use(new)
+        for name, pipeline in pipelines.items():
+            self.relay.context.accounts[name].pipeline = pipeline
+        self.authenticator.reload(new.accounts, new.limits)
+        self._admission.reload(new.limits)
+        self.customers.limits = new.limits
+        self._prepare()
+        self.upstreams.use(new.upstreams, new.limits)
+        for change in changes.changes:
+            log.info("changed", extra={"fields": {"change": change}})
+        log.info("reloaded", extra={"fields": {"changes": len(changes.changes)}})
+        self.metrics.reloads.labels("done").inc()
+        self.audit("reload", {"changes": "; ".join(changes.changes)[:2000]})
+        self.notifier.ready("reloaded")
+
+    def _reload_listeners(self, new: Settings) -> None:
+        """New certificates for new connections; a bad one raises before any listener has changed."""
+        settings = {one.address: one for one in new.listeners}
+        for listener in self._listeners:
+            listener.try_reload(settings[listener.address])
+        for listener in self._listeners:
+            listener.reload(settings[listener.address], new.limits)
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """SIGTERM: accepts no more, finishes what is in flight within ``drain``, unbinds all sides, ends."""
+        if self._draining:
+            return
+        self._draining = True
+        self.metrics.ready.set(0)
+        self.notifier.stopping("draining")
+        log.info("draining", extra={"fields": {"within": self.settings.drain}})
+        for listener in self._listeners:
+            listener.stop()
+        self.relay.desk.open = False
+        self.relay.dispatch.draining = True
+        self._deadline = time.monotonic() + self.settings.drain
+        self.customers.unbind_all()
+        self._drain()
+
+    def _drain(self) -> None:
+        now = time.monotonic()
+        busy = self.upstreams.waiting() or self.store.busy or self.customers.links
+        if busy and now < self._deadline:
+            self.reactor.callLater(0.05, self._drain)
+            return
+        if self.upstreams.waiting():
+            log.warning("drain time is over", extra={"fields": {"unanswered": self.upstreams.waiting()}})
+        self.upstreams.stop()
+        self._deadline = min(self._deadline, now + 5.0) if self._deadline > now else now + 1.0
+        self._leave()
+
+    def _leave(self) -> None:
+        if (self.upstreams.connected() or self.store.busy) and time.monotonic() < self._deadline:
+            self.reactor.callLater(0.05, self._leave)
+            return
+        self._finish(0)
+
+    def broken(self, reason: str) -> None:
+        """The store failed: nothing may be acknowledged any more. Ends at once; recovery is at the next start."""
+        if self._over:
+            return
+        log.critical("the store failed, ending", extra={"fields": {"reason": reason}})
+        self._finish(3)
+
+    def _finish(self, status: int) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._loop.running:
+            self._loop.stop()
+        if self._http is not None:
+            self._http.stop()
+        self.audit("stop", {"status": str(status)})
+        self.store.close()
+        self.audit.close()
+        self._argon.stop()
+        log.info("stopped", extra={"fields": {"status": status}})
+        self._ended(status)
+
+
+class _Refused(Exception):
+    """A reload that needs a restart."""
+
+    def __init__(self, refusals: list[str]) -> None:
+        super().__init__("; ".join(refusals))

@@ -1,0 +1,80 @@
+"""Every Prometheus series of the daemon, declared once. Labels come from the configuration or from closed lists only.
+
+Counters are added to once per chunk or commit, through children bound when a session or account begins.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
+_SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
+
+
+class Metrics:
+    """One registry and all its series."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"smppd_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"smppd_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Histogram:
+            return Histogram(f"smppd_{name}_seconds", text, labels, registry=registry, buckets=buckets)
+
+        self.connections = counter(
+            "connections", "Connections taken, by listener port kind and outcome", "kind", "outcome"
+        )
+        self.sessions = gauge("sessions", "Bound customer sessions", "account")
+        self.binds = counter("binds", "Binds of customers that were accepted", "account", "mode")
+        self.binds_refused = counter("binds_refused", "Binds refused, by reason", "reason")
+        self.garbage = counter("garbage", "Connections closed because the peer did not speak SMPP")
+        self.bad_pdus = counter("bad_pdus", "Well-framed PDUs with a wrong body", "account")
+        self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
+        self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
+        self.rule_hits = counter("rule_hits", "Messages matched by a rule", "policy", "rule", "mode")
+        self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
+        self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")
+        self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")
+        self.oldest = gauge("oldest_waiting_seconds", "Age of the oldest message waiting to be submitted", "account")
+        self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
+        self.rejected = counter("messages_rejected", "Messages an upstream refused for good", "upstream", "status")
+        self.retried = counter("messages_retried", "Messages an upstream asked to send again later", "upstream")
+        self.unanswered = counter("messages_unanswered", "Submits whose answer never came", "upstream")
+        self.resent = counter("messages_resent", "Messages sent again after no answer, possible duplicates", "upstream")
+        self.expired = counter("messages_expired", "Messages whose validity passed while waiting", "account")
+        self.upstream_answer = histogram("upstream_answer", "From sending a submit_sm to its answer", "upstream")
+        self.links = gauge("upstream_links", "Bound sessions to an upstream", "upstream")
+        self.link_failures = counter(
+            "upstream_link_failures", "Connections or binds to an upstream that failed", "upstream"
+        )
+        self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
+        self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
+        self.receipt_forms = counter(
+            "receipt_id_forms", "Receipts matched, by the form of their id", "upstream", "form"
+        )
+        self.receipt_age = histogram(
+            "receipt_age", "From the upstream's acceptance to the final receipt", "upstream", buckets=_SLOW
+        )
+        self.mo = counter("mo_messages", "Messages from handsets, by what became of them", "upstream", "outcome")
+        self.delivered = counter("receipts_delivered", "deliver_sm acknowledged by a customer", "account")
+        self.redelivered = counter("receipts_redelivered", "deliver_sm sent again to a customer", "account")
+        self.mail_expired = counter("receipts_expired", "deliver_sm a customer never took", "account")
+        self.mailbox = gauge("mailbox", "deliver_sm waiting for a customer", "account")
+        self.commit = histogram("commit", "From handing a batch to the writer to its being durable")
+        self.commit_records = Histogram(
+            "smppd_commit_records",
+            "Records in a commit",
+            registry=registry,
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+        )
+        self.store_full = gauge("store_full", "1 while the store has no space and nothing is accepted")
+        self.ready = gauge("ready", "1 while the daemon is ready to serve")
+        self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
+        self.reloads = counter("reloads", "Reloads of the configuration", "outcome")

@@ -1,0 +1,84 @@
+"""Message ids: time-ordered, unique across restarts and nodes, and the forms in which customers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# 41 bits of milliseconds since EPOCH_MS (until 2089), 6 of node, 16 of sequence: 63 bits, a positive SQLite integer.
+EPOCH_MS = 1_577_836_800_000
+_NODE_SHIFT = 16
+_TIME_SHIFT = 22
+_SEQUENCE = (1 << _NODE_SHIFT) - 1
+
+
+class Ids:
+    """Draws ids. ``wall`` gives epoch seconds; a clock that stands still or jumps back only uses up sequence numbers.
+
+    ``after``: the highest id ever stored, so that no id is repeated after a restart under an earlier clock.
+    """
+
+    __slots__ = ("_last", "_node", "_time", "_wall", "left")
+
+    def __init__(self, wall: Callable[[], float], node: int = 0, after: int = 0) -> None:
+        self._wall = wall
+        self._node = node << _NODE_SHIFT
+        self._time = after >> _TIME_SHIFT
+        self._last = _SEQUENCE if after else 0
+
+    def __call__(self) -> int:
+        """The next id, larger than all before it."""
+        time = int(self._wall() * 1000) - EPOCH_MS
+        if time > self._time:
+            self._time = time
+            self._last = 0
+        elif self._last == _SEQUENCE:
+            self._time += 1
+            self._last = 0
+        else:
+            self._last += 1
+        return self._time << _TIME_SHIFT | self._node | self._last
+
+
+def id_time(identity: int) -> float:
+    """Epoch seconds at which an id was drawn, to the millisecond."""
+    return ((identity >> _TIME_SHIFT) + EPOCH_MS) / 1000
+
+
+class Counter:
+    """Short ids for customers that take no long ones: a number that survives restarts.
+
+    ``reserve(upto)`` must make the new bound durable with the batch that follows; a block is reserved at a time, so a crash
+    skips at most one block. Wraps within ``limit``.
+    """
+
+    __slots__ = ("_block", "_limit", "_next", "_reserve", "_reserved")
+
+    def __init__(self, start: int, limit: int, reserve: Callable[[int], None], block: int = 10_000) -> None:
+        self._next = start
+        self._reserved = start
+        self._limit = limit
+        self._reserve = reserve
+        self._block = block
+
+    def __call__(self) -> int:
+        """The next number, 1..limit."""
+        if self._next >= self._reserved:
+            self._reserved = self._next + self._block
+            self._reserve(self._reserved)
+        self._next += 1
+        return (self._next - 1) % self._limit + 1
+
+
+def shown(identity: int) -> bytes:
+    """The default form in which a customer sees an id: 16 hex characters."""
+    return b"%016x" % identity
+
+
+def parse_shown(text: bytes) -> int | None:
+    """The id behind the default form, None for anything else."""
+    if len(text) != 16:
+        return None
+    try:
+        return int(text, 16)
+    except ValueError:
+        return None

@@ -1,0 +1,475 @@
+"""What the data path works on: accounts, upstreams, lanes, messages and mail, as they live in memory.
+
+A *message* (MT) passes through ``Phase``; ``_PHASES`` says which may follow which. A *lane* is the queue of one account
+towards one list of upstreams; its order is the order of message ids. *Mail* is a deliver_sm for a customer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from smppd.config import Account as AccountSettings
+from smppd.config import Upstream as UpstreamSettings
+from smppd.message import Refusal, State
+from smppd.metrics import Metrics
+from smppd.protocol.receipt import IdMatcher
+from smppd.protocol.session import Session
+from smppd.protocol.text import Alphabet
+from smppd.relay.ids import id_time
+from smppd.relay.ids import shown as shown_form
+from smppd.relay.journal import HEAD, Entry
+from smppd.relay.throttle import Bucket
+from smppd.store.api import ColdRow, Kind
+
+if TYPE_CHECKING:
+    from smppd.policy.pipeline import Pipeline
+
+ACCEPT: Final = Struct(">IBH")  # expires, flags, length of the lane's name
+_FLAG_RELEASED: Final = 1
+_FLAG_DUPLICATE: Final = 2
+_FLAG_SHOWN: Final = 4
+_FLAG_REPLY: Final = 8
+_FLAG_SUBMITTED: Final = 16
+
+ALPHABETS: Final = {
+    "gsm": Alphabet.GSM,
+    "gsm_packed": Alphabet.GSM_PACKED,
+    "latin1": Alphabet.LATIN1,
+    "ascii": Alphabet.ASCII,
+}
+
+
+class Phase(IntEnum):
+    """Where a message is on its way."""
+
+    STORING = 0
+    QUEUED = 1
+    READY = 2
+    SENT = 3
+    UNKNOWN = 4
+    SUBMITTED = 5
+    DONE = 6
+
+
+_PHASES: Final[dict[Phase, frozenset[Phase]]] = {
+    Phase.STORING: frozenset((Phase.QUEUED, Phase.READY, Phase.DONE)),
+    Phase.QUEUED: frozenset((Phase.READY, Phase.DONE)),
+    Phase.READY: frozenset((Phase.SENT, Phase.QUEUED, Phase.DONE)),
+    Phase.SENT: frozenset((Phase.SUBMITTED, Phase.UNKNOWN, Phase.QUEUED, Phase.READY, Phase.DONE)),
+    Phase.UNKNOWN: frozenset((Phase.QUEUED, Phase.READY, Phase.SUBMITTED, Phase.DONE)),
+    Phase.SUBMITTED: frozenset((Phase.DONE,)),
+    Phase.DONE: frozenset(),
+}
+
+
+class Peer(Protocol):
+    """A customer's or carrier's connection, as the relay sees it."""
+
+    session: Session
+
+    def flush(self) -> None:
+        """Writes what the session has to send, and goes on reading if it was blocked."""
+
+
+class Customer(Peer, Protocol):
+    """A bound customer session."""
+
+    account: Account
+    version: int
+    address: bytes
+
+
+class Message:
+    """One message on its way to a carrier.
+
+    ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
+    ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key).
+    """
+
+    __slots__ = (
+        "account",
+        "cold",
+        "customer",
+        "deadline",
+        "duplicate",
+        "expires",
+        "fanout",
+        "frame",
+        "home",
+        "id",
+        "lane",
+        "phase",
+        "read_at",
+        "refusal",
+        "registered",
+        "reply_to",
+        "sent_at",
+        "sequence",
+        "shown",
+        "stored",
+        "tries",
+        "upstream",
+        "upstream_id",
+        "way",
+    )
+
+    def __init__(
+        self, identity: int, account: Account, lane: Lane, frame: bytes, registered: int, expires: int, shown: bytes
+    ) -> None:
+        self.id = identity
+        self.account = account
+        self.lane = lane
+        self.frame = frame
+        self.registered = registered
+        self.expires = expires
+        self.shown = shown
+        self.reply_to: bytes | None = None
+        self.phase = Phase.STORING
+        self.duplicate = False
+        self.home = 0
+        self.cold: tuple[int, str, bytes] | None = None
+        self.customer: Customer | None = None
+        self.sequence = 0
+        self.read_at = 0.0
+        self.sent_at = 0.0
+        self.deadline = 0.0
+        self.tries = 0
+        self.refusal: Refusal | None = None
+        self.fanout: Fanout | None = None
+        self.stored = False
+        self.way = 0
+        self.upstream: UpstreamState | None = None
+        self.upstream_id = b""
+
+    def __repr__(self) -> str:
+        return f"<Message {self.id:016x} {self.phase.name}>"
+
+    def enter(self, phase: Phase) -> None:
+        """The one place where a message changes its phase."""
+        if phase not in _PHASES[self.phase]:
+            raise AssertionError(f"no way from {self.phase.name} to {phase.name}")
+        self.phase = phase
+
+    @property
+    def accepted_at(self) -> float:
+        """Epoch seconds at which it was accepted."""
+        return id_time(self.id)
+
+    @property
+    def wants_success(self) -> bool:
+        """Whether the sender asked for a receipt of delivery (registered_delivery, SMPP 3.4 section 5.2.17)."""
+        return self.registered & 3 in (1, 3)
+
+    @property
+    def wants_failure(self) -> bool:
+        """Whether the sender asked for a receipt of failure."""
+        return self.registered & 3 in (1, 2)
+
+    @property
+    def wants_any(self) -> bool:
+        """Whether any receipt has to be waited for."""
+        return bool(self.registered & 0x13)
+
+    def payload(self) -> bytes:
+        """What the spool keeps of it: enough to go on after a restart."""
+        flags = (
+            (_FLAG_RELEASED if self.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN) else 0)
+            | (_FLAG_DUPLICATE if self.duplicate else 0)
+            | (_FLAG_SUBMITTED if self.phase is Phase.SUBMITTED else 0)
+        )
+        tail = b""
+        if len(self.shown) != 16 or self.shown != shown_form(self.id):
+            flags |= _FLAG_SHOWN
+            tail += bytes((len(self.shown),)) + self.shown
+        if self.reply_to is not None:
+            flags |= _FLAG_REPLY
+            tail += bytes((len(self.reply_to),)) + self.reply_to
+        if self.phase is Phase.SUBMITTED:
+            name = self.upstream.name.encode() if self.upstream else b""
+            tail += bytes((len(name),)) + name + bytes((len(self.upstream_id),)) + self.upstream_id
+        names = self.lane.name_bytes
+        return ACCEPT.pack(self.expires, flags, len(names)) + names + tail + self.frame
+
+    def entry(self) -> bytes:
+        """The spool entry that opens it."""
+        payload = self.payload()
+        return HEAD.pack(Entry.ACCEPT, HEAD.size + len(payload), self.id) + payload
+
+
+class Fanout:
+    """The one answer to a submit_multi, given when all its messages have theirs."""
+
+    __slots__ = ("failed", "left", "shown")
+
+    def __init__(self, left: int, shown: bytes) -> None:
+        self.left = left
+        self.shown = shown
+        self.failed: list[tuple[bytes, int]] = []
+
+
+class Stored:
+    """A message's payload, read back."""
+
+    __slots__ = (
+        "duplicate",
+        "expires",
+        "frame",
+        "id",
+        "lane",
+        "released",
+        "reply_to",
+        "shown",
+        "submitted",
+        "upstream",
+        "upstream_id",
+    )
+
+    def __init__(self, identity: int, payload: bytes) -> None:
+        self.id = identity
+        self.expires, flags, length = ACCEPT.unpack_from(payload, 0)
+        at = ACCEPT.size
+
+        def take(count: int) -> bytes:
+            nonlocal at
+            at += count
+            return payload[at - count : at]
+
+        self.lane = take(length).decode()
+        self.released = bool(flags & _FLAG_RELEASED)
+        self.duplicate = bool(flags & _FLAG_DUPLICATE)
+        self.submitted = bool(flags & _FLAG_SUBMITTED)
+        self.shown = take(take(1)[0]) if flags & _FLAG_SHOWN else shown_form(identity)
+        self.reply_to = take(take(1)[0]) if flags & _FLAG_REPLY else None
+        self.upstream = take(take(1)[0]).decode() if self.submitted else ""
+        self.upstream_id = take(take(1)[0]) if self.submitted else b""
+        self.frame = payload[at:]
+
+
+_MAIL: Final = Struct(">IQB")
+
+
+class Mail:
+    """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the message it is a receipt of, 0 for MO."""
+
+    __slots__ = ("about", "account", "attempts", "busy", "customer", "due", "expires", "frame", "home", "id")
+
+    def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
+        self.id = identity
+        self.account = account
+        self.frame = frame
+        self.about = about
+        self.expires = expires
+        self.home = 0
+        self.attempts = 0
+        self.due = 0.0
+        self.busy = False
+        self.customer: Customer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Mail {self.id:016x}>"
+
+    def payload(self) -> bytes:
+        """What the spool keeps of it."""
+        names = self.account.name_bytes
+        return _MAIL.pack(self.expires, self.about, len(names)) + names + self.frame
+
+    def entry(self) -> bytes:
+        """The spool entry that opens it."""
+        payload = self.payload()
+        return HEAD.pack(Entry.MAIL, HEAD.size + len(payload), self.id) + payload
+
+    def row(self) -> ColdRow:
+        """Its cold row."""
+        return ColdRow(Kind.MAIL, self.account.name, b"", self.id, self.expires, self.payload())
+
+
+def read_mail(payload: bytes) -> tuple[int, int, str, bytes]:
+    """(expires, about, account name, frame) of a mail's payload."""
+    expires, about, length = _MAIL.unpack_from(payload, 0)
+    at = _MAIL.size + length
+    return expires, about, payload[_MAIL.size : at].decode(), payload[at:]
+
+
+_PARK: Final = Struct(">IB")
+
+
+class Parked:
+    """A receipt that came before its message was known: kept until the message turns up or it expires."""
+
+    __slots__ = ("expires", "frame", "home", "id", "keys", "upstream")
+
+    def __init__(
+        self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
+    ) -> None:
+        self.id = identity
+        self.upstream = upstream
+        self.keys = keys
+        self.frame = frame
+        self.expires = expires
+        self.home = 0
+
+    def __repr__(self) -> str:
+        return f"<Parked {self.id:016x}>"
+
+    def payload(self) -> bytes:
+        """What the spool keeps of it."""
+        name = self.upstream.name.encode()
+        return _PARK.pack(self.expires, len(name)) + name + self.frame
+
+    def entry(self) -> bytes:
+        """The spool entry that opens it."""
+        payload = self.payload()
+        return HEAD.pack(Entry.PARK, HEAD.size + len(payload), self.id) + payload
+
+
+def read_parked(payload: bytes) -> tuple[int, str, bytes]:
+    """(expires, upstream name, frame) of a parked receipt's payload."""
+    expires, length = _PARK.unpack_from(payload, 0)
+    at = _PARK.size + length
+    return expires, payload[_PARK.size : at].decode(), payload[at:]
+
+
+class Lane:
+    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` rows
+    are all younger. ``name`` is the owner of its cold rows."""
+
+    __slots__ = ("account", "active", "cold", "hot", "name", "name_bytes", "paging", "route", "upstreams", "upto")
+
+    def __init__(self, account: Account, route: str, upstreams: tuple[UpstreamState, ...]) -> None:
+        self.account = account
+        self.route = route
+        self.upstreams = upstreams
+        self.name = f"{account.name}\n{route}"
+        self.name_bytes = self.name.encode()
+        self.hot: deque[Message] = deque()
+        self.cold = 0
+        self.upto = 0
+        self.paging = False
+        self.active: UpstreamState | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.account.name} {self.route} {len(self.hot)}+{self.cold}>"
+
+    def __len__(self) -> int:
+        return len(self.hot) + self.cold
+
+
+class Mailbox:
+    """What waits for one customer: the oldest mail in memory, younger mail as cold rows, read in pages."""
+
+    __slots__ = ("account", "cold", "hot", "paging", "sent", "upto")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.hot: deque[Mail] = deque()
+        self.sent = 0
+        self.cold = 0
+        self.upto = 0
+        self.paging = False
+
+    def __len__(self) -> int:
+        return len(self.hot) + self.cold + self.sent
+
+
+class Account:
+    """A customer's account at run time; ``settings`` may be exchanged by a reload."""
+
+    def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
+        self.name = settings.system_id
+        self.name_bytes = self.name.encode()
+        self.settings = settings
+        self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
+        self.pipeline: Pipeline | None = None
+        self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.sessions: list[Customer] = []
+        self.mailbox = Mailbox(self)
+        self.lanes: dict[str, Lane] = {}
+        self.queued = 0
+        self.turn = 0
+        self.closed = False
+        self.accepted = metrics.accepted.labels(self.name)
+        self.answer_time = metrics.answer.labels(self.name)
+        self.delivered = metrics.delivered.labels(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Account {self.name}>"
+
+    def use(self, settings: AccountSettings, now: float) -> None:
+        """Exchanges the settings after a reload; sessions stay."""
+        self.settings = settings
+        self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.bucket.change(settings.throughput, settings.burst or 1, now)
+
+
+class UpstreamState:
+    """A carrier at run time."""
+
+    def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
+        self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.detail = self.name.encode() + b"\0"
+        self.links: list[Peer] = []
+        self.lanes: deque[Lane] = deque()
+        self.ready: deque[Message] = deque()
+        self.reserved = 0
+        self.unknown: dict[int, Message] = {}
+        self.ids: dict[bytes, Message] = {}
+        self.cold_waiting = 0
+        self.parked: dict[bytes, Parked] = {}
+        self.cold_parked = 0
+        self.matcher = IdMatcher()
+        self.paused_until = 0.0
+        self.failures = 0
+        self.turn = 0
+        self.wake_at = 0.0
+        self.submitted = metrics.submitted.labels(self.name)
+        self.answer_time = metrics.upstream_answer.labels(self.name)
+        self.receipt_age = metrics.receipt_age.labels(self.name)
+        self.matched = metrics.receipts.labels(self.name, "matched")
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name}>"
+
+    def use(self, settings: UpstreamSettings, now: float) -> None:
+        """Exchanges the settings after a reload; sessions that still fit stay."""
+        self.settings = settings
+        self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
+
+    @property
+    def up(self) -> bool:
+        """Whether a message could be sent now, rate and window aside."""
+        return bool(self.links)
+
+    @property
+    def credit(self) -> int:
+        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for."""
+        return 2 * sum(link.session.outstanding_limit for link in self.links) - self.reserved
+
+
+def customer_state(phase: Phase) -> State:
+    """What query_sm tells of a message that is still on its way."""
+    return State.ACCEPTED if phase is Phase.SUBMITTED else State.ENROUTE
+
+
+__all__ = [
+    "Account",
+    "Any",
+    "Customer",
+    "Lane",
+    "Mail",
+    "Mailbox",
+    "Message",
+    "Parked",
+    "Peer",
+    "Phase",
+    "Stored",
+    "UpstreamState",
+    "read_mail",
+    "read_parked",
+]

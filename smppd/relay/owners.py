@@ -1,0 +1,55 @@
+"""Whose number a message from a handset goes to: by exact number, by the longest prefix, or by keyword on a shared number."""
+
+from __future__ import annotations
+
+from smppd.config import Settings
+from smppd.protocol.text import decode, is_text
+from smppd.protocol.wire import Sm
+
+
+class Owners:
+    """The numbers and keywords of all accounts of one configuration. Immutable."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._exact: dict[bytes, list[tuple[str, frozenset[str]]]] = {}
+        self._prefixes: dict[bytes, list[tuple[str, frozenset[str]]]] = {}
+        for account in settings.accounts:
+            owner = (account.system_id, frozenset(word.casefold() for word in account.keywords))
+            for number in account.numbers:
+                digits = number.lstrip("+").encode()
+                table = self._prefixes if digits.endswith(b"*") else self._exact
+                table.setdefault(digits.rstrip(b"*"), []).append(owner)
+        self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
+
+    def owner(self, destination: bytes, sm: Sm) -> str | None:
+        """The system_id of the account that gets a message to ``destination`` (digits as on the wire)."""
+        digits = destination.lstrip(b"+")
+        found = self._exact.get(digits)
+        if found is None:
+            found = next(
+                (
+                    self._prefixes[digits[:n]]
+                    for n in self._lengths
+                    if len(digits) >= n and digits[:n] in self._prefixes
+                ),
+                None,
+            )
+        if found is None:
+            return None
+        if len(found) > 1 or found[0][1]:
+            word = _first_word(sm)
+            for name, keywords in found:
+                if word in keywords:
+                    return name
+            found = [one for one in found if not one[1]]
+        return found[0][0] if found else None
+
+
+def _first_word(sm: Sm) -> str:
+    if not is_text(sm.data_coding):
+        return ""
+    body = sm.body
+    if sm.esm_class & 0x40 and body:
+        body = body[body[0] + 1 :]
+    words = decode(body, sm.data_coding).split(None, 1)
+    return words[0].casefold() if words else ""

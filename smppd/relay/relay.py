@@ -1,0 +1,328 @@
+"""The data path put together: takes what customers and carriers bring, hears from the store, keeps house once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from smppd.config import Settings
+from smppd.metrics import Metrics
+from smppd.relay.context import Context
+from smppd.relay.dispatch import Dispatch
+from smppd.relay.enquiries import Enquiries
+from smppd.relay.ids import Counter
+from smppd.relay.journal import Journal
+from smppd.relay.mailbox import Mailroom
+from smppd.relay.model import Account, Customer, Mail, Message, Parked, Peer, Phase, UpstreamState
+from smppd.relay.owners import Owners
+from smppd.relay.receipts import Receipts
+from smppd.relay.recovery import Recovery
+from smppd.relay.routing import Router
+from smppd.relay.submit import Recorder, SubmitDesk
+from smppd.store.api import Batch, ColdRow, Kind, Store
+from smppd.vault.keys import KeyRing
+
+_SEGMENT_ENTRIES = 50_000
+_SEGMENT_SECONDS = 120.0
+_SEGMENTS = 6
+_SPILL = 1000
+_AFTER_VALIDITY = 24 * 3600
+
+
+class Relay:
+    """See the module. ``broken(reason)`` is called when nothing may be acknowledged any more."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        ring: KeyRing,
+        metrics: Metrics,
+        *,
+        new_id: Callable[[], int],
+        wall: Callable[[], float],
+        now: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], object],
+        random: Random,
+        broken: Callable[[str], None],
+    ) -> None:
+        self.context = context = Context(
+            store=store,
+            journal=Journal(),
+            ring=ring,
+            new_id=new_id,
+            wall=wall,
+            now=now,
+            later=later,
+            metrics=metrics,
+            hot_limit=settings.store.hot,
+        )
+        self._store = store
+        self._broken = broken
+        self.ready = False
+        self.dispatch = Dispatch(context, random)
+        self.mailroom = Mailroom(context)
+        recorder = Recorder(context)
+        self.desk = SubmitDesk(context, self.dispatch, recorder, Router(settings))
+        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, Owners(settings))
+        self.enquiries = Enquiries(context, self.dispatch, recorder)
+        self.dispatch.finished = self.mailroom.receipt
+        self.dispatch.answer = self.desk.answer_upstream
+        self.dispatch.known = self.receipts.known
+        self.desk.short_taken = self.enquiries.note
+        self._began = now()
+        self._swept = 0.0
+        self._looking: set[Kind] = set()
+        self.use(settings)
+
+    # -- configuration -------------------------------------------------------------------------------------------------
+
+    def use(self, settings: Settings) -> None:
+        """Takes the accounts, upstreams and routes of a configuration; called again on a reload. Policies: ``pipelines``."""
+        context = self.context
+        now = context.now()
+        for one in settings.accounts:
+            account = context.accounts.get(one.system_id)
+            if account is None:
+                context.accounts[one.system_id] = Account(one, context.metrics, now)
+            else:
+                account.closed = False
+                account.use(one, now)
+        named = {one.system_id for one in settings.accounts}
+        for name, account in context.accounts.items():
+            account.closed = name not in named
+        for upstream in settings.upstreams:
+            known = context.upstreams.get(upstream.name)
+            if known is None:
+                context.upstreams[upstream.name] = UpstreamState(upstream, context.metrics, now)
+            else:
+                known.use(upstream, now)
+        self.desk.router = Router(settings)
+        self.desk.patience = settings.limits.throttle_wait
+        self.receipts.owners = Owners(settings)
+        self.short_ids(settings)
+
+    def short_ids(self, settings: Settings) -> None:
+        """Sets up the counters behind short message ids (SMPP 3.3 binds, ``message_id: hex8 | decimal10``)."""
+        store = self._store
+
+        def reserve(upto: int) -> None:
+            store.batch.meta.append(("short_id", upto))
+
+        if "" not in self.desk.short_ids:
+            counter = Counter(store.meta("short_id", 0), 0xFFFFFFFE, reserve)
+            self.desk.short_ids[""] = lambda: b"%08X" % counter()
+            self._counter = counter
+        counter = self._counter
+        for one in settings.accounts:
+            if one.message_id == "hex8":
+                self.desk.short_ids[one.system_id] = lambda: b"%08X" % counter()
+            elif one.message_id == "decimal10":
+                self.desk.short_ids[one.system_id] = lambda: b"%010d" % counter()
+            else:
+                self.desk.short_ids.pop(one.system_id, None)
+
+    def recover(self) -> int:
+        """Reads back what was on its way. Before the store is opened for writing."""
+        recovery = Recovery(self.context, self.dispatch, self.mailroom)
+        return recovery.run(self._store.replay(), self._store.counts())
+
+    def start(self, segment: int) -> None:
+        """The store writes into ``segment`` from now on."""
+        self.context.journal.begin(segment)
+        self.ready = True
+
+    # -- customers -----------------------------------------------------------------------------------------------------
+
+    def submitted(self, customer: Customer, frames: list[bytes], now: float) -> None:
+        """Messages from a customer."""
+        self.desk.take(customer, frames, now)
+
+    def customer_up(self, customer: Customer, now: float) -> None:
+        """A customer's bind stands."""
+        customer.account.sessions.append(customer)
+        if customer.session.can_receive:
+            self.mailroom.pump(customer.account, now)
+
+    def customer_down(self, customer: Customer, tokens: list[Any], now: float) -> None:
+        """A customer's session is gone, and what it was asked will have no answer."""
+        account = customer.account
+        if customer in account.sessions:
+            account.sessions.remove(customer)
+        self.context.dirty.pop(customer, None)
+        self.mailroom.unanswered(account, tokens, now, wait=False)
+        self.context.flush()
+
+    # -- the store's words ---------------------------------------------------------------------------------------------
+
+    def committed(self, batch: Batch) -> None:
+        """See ``store.api.Sink``."""
+        context = self.context
+        now = context.now()
+        if batch.accepted:
+            self.desk.stored(batch.accepted, now)
+            self.dispatch.stored(batch.accepted)
+        if batch.released:
+            self.dispatch.released(batch.released)
+        if batch.acks:
+            self.receipts.stored(batch.acks)
+        if batch.mails:
+            self.mailroom.stored(batch.mails, now)
+        for function in batch.then:
+            function()
+        context.flush()
+
+    def failed(self, batch: Batch, reason: str) -> None:
+        """See ``store.api.Sink``."""
+        now = self.context.now()
+        self.dispatch.lost(batch.accepted)
+        self.desk.lost(batch.accepted, now)
+        self.receipts.lost(batch.acks)
+        self.mailroom.lost(batch.mails)
+        self.context.metrics.store_full.set(1)
+        self.context.flush()
+
+    def broken(self, reason: str) -> None:
+        """See ``store.api.Sink``."""
+        self.desk.open = False
+        self._broken(reason)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Call about ten times a second."""
+        if not self.ready:
+            return
+        self._spill(now)
+        if now - self._swept >= 1.0:
+            self._swept = now
+            self._sweep(now)
+        self.context.flush()
+
+    def _sweep(self, now: float) -> None:
+        context = self.context
+        store = self._store
+        self.dispatch.sweep(now)
+        self.mailroom.sweep(now)
+        self.receipts.sweep()
+        for account in context.accounts.values():
+            if account.pipeline is not None:
+                account.pipeline.expire(now)
+        wall = int(context.wall())
+        self._expired(Kind.QUEUE, wall, self.dispatch.expired_rows)
+        self._expired(Kind.MAIL, wall, self.mailroom.expired_rows)
+        self._expired(Kind.WAITING, wall, self.receipts.expired_rows)
+        if not store.space():
+            store.full = True
+        elif store.full:
+            store.retry()
+        context.metrics.store_full.set(int(store.full))
+        self._gauges(now)
+
+    def _expired(self, kind: Kind, wall: int, then: Callable[[list[ColdRow]], None]) -> None:
+        if kind in self._looking:
+            return
+        self._looking.add(kind)
+
+        def arrived(rows: list[ColdRow]) -> None:
+            self._looking.discard(kind)
+            if rows:
+                then(rows)
+                self.context.store.kick()
+                self.context.flush()
+
+        self._store.expired(kind, wall, 500, arrived)
+
+    def _gauges(self, now: float) -> None:
+        context = self.context
+        metrics = context.metrics
+        for account in context.accounts.values():
+            metrics.queued.labels(account.name).set(account.queued)
+            metrics.mailbox.labels(account.name).set(len(account.mailbox))
+            metrics.sessions.labels(account.name).set(len(account.sessions))
+            metrics.oldest.labels(account.name).set(self.oldest(account))
+        for upstream in context.upstreams.values():
+            metrics.links.labels(upstream.name).set(len(upstream.links))
+            metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
+        metrics.hot.set(context.journal.count())
+
+    def oldest(self, account: Account) -> float:
+        """Age in seconds of the account's oldest message that waits to be submitted, as far as it is in memory."""
+        ages = [lane.hot[0] for lane in account.lanes.values() if lane.hot]
+        return max((self.context.wall() - message.accepted_at for message in ages), default=0.0)
+
+    # -- the journal's bounds ------------------------------------------------------------------------------------------
+
+    def _spill(self, now: float) -> None:
+        """Begins new segments, drops dead ones, and moves what lives too long out of the oldest."""
+        journal = self.context.journal
+        store = self._store
+        if journal.entries >= _SEGMENT_ENTRIES or (journal.entries and now - self._began > _SEGMENT_SECONDS):
+            journal.begin(store.rotate())
+            self._began = now
+        dead = journal.dead()
+        if dead:
+            store.batch.segments.extend(dead)
+            store.kick()
+        if len(journal.live) <= _SEGMENTS:
+            return
+        oldest, things = next(iter(journal.live.items()))
+        if oldest == journal.current:
+            return
+        batch = store.batch
+        for thing in list(things.values())[:_SPILL]:
+            self._move(thing, batch)
+        if batch:
+            store.kick()
+
+    def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
+        """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""
+        journal = self.context.journal
+        if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED and thing.upstream is not None:
+            journal.remove(thing)
+            self._chill(thing, thing.upstream, batch)
+        elif (
+            isinstance(thing, Mail)
+            and not thing.busy
+            and not thing.account.sessions
+            and thing in thing.account.mailbox.hot
+        ):
+            journal.remove(thing)
+            thing.home = 0
+            batch.moves.append(thing.row())
+            # It stays in memory, as a cold row that has been read; a bound session takes it from there.
+            thing.account.mailbox.upto = max(thing.account.mailbox.upto, thing.id)
+        else:
+            journal.remove(thing)
+            batch.marks.append(thing.entry())
+            journal.add(thing)
+
+    def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
+        expires = min(message.expires + _AFTER_VALIDITY, 0xFFFFFFFF)
+        batch.moves.append(
+            ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
+        )
+        message.home = 0
+        message.cold = (Kind.WAITING, upstream.name, message.upstream_id)
+        upstream.cold_waiting += 1
+
+        def forget() -> None:
+            if upstream.ids.get(message.upstream_id) is message:
+                del upstream.ids[message.upstream_id]
+
+        batch.then.append(forget)
+
+    # -- carriers ------------------------------------------------------------------------------------------------------
+
+    def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
+        """A bind to a carrier stands."""
+        if link.session.can_send:
+            self.dispatch.link_up(upstream, link, now)
+        self.context.flush()
+
+    def link_down(self, upstream: UpstreamState, link: Peer, tokens: list[Any], now: float) -> None:
+        """A carrier's session is gone."""
+        self.context.dirty.pop(link, None)
+        self.dispatch.link_down(upstream, link, [t for t in tokens if isinstance(t, Message)], now)
+        self.context.flush()

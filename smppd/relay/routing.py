@@ -1,0 +1,107 @@
+"""Which upstreams a message may take, in the order of preference: routes by destination, sender, account, tag and weight.
+
+The first matching route wins and the next matching ones follow as its fall-backs. Upstreams without weights are tried in
+the order written; with weights a message's destination decides which comes first, so one number keeps one way.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from zlib import crc32
+
+from smppd.config import Route, Settings
+
+_NO_TAGS: frozenset[str] = frozenset()
+
+
+class _Rule(NamedTuple):
+    prefixes: tuple[bytes, ...]
+    senders: frozenset[bytes]
+    sender_prefixes: tuple[bytes, ...]
+    tags: frozenset[str]
+    names: tuple[str, ...]
+    weights: tuple[int, ...] | None
+
+
+def _compile(route: Route) -> _Rule:
+    senders = [text.lower().lstrip("+").encode() for text in route.sender]
+    weighted = any("weight" in one.model_fields_set for one in route.upstreams)
+    return _Rule(
+        tuple(prefix.lstrip("+").encode() for prefix in route.destination),
+        frozenset(text for text in senders if not text.endswith(b"*")),
+        tuple(text[:-1] for text in senders if text.endswith(b"*")),
+        frozenset(route.tags),
+        tuple(one.name for one in route.upstreams),
+        tuple(one.weight for one in route.upstreams) if weighted else None,
+    )
+
+
+class Router:
+    """The routes of one configuration. Immutable; a reload makes a new one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._enabled = frozenset(one.name for one in settings.upstreams if one.enabled)
+        self._known = frozenset(one.name for one in settings.upstreams)
+        self._rules = {
+            account.system_id: tuple(
+                _compile(route)
+                for route in settings.routes
+                if not route.accounts or account.system_id in route.accounts
+            )
+            for account in settings.accounts
+        }
+        self._simple = {
+            name: self._join(rules, b"")
+            for name, rules in self._rules.items()
+            if all(not (r.prefixes or r.senders or r.sender_prefixes or r.tags or r.weights) for r in rules)
+        }
+
+    def _join(self, rules: tuple[_Rule, ...], destination: bytes) -> str:
+        names: dict[str, None] = {}
+        for rule in rules:
+            for name in rule.names if rule.weights is None else _ordered(rule, destination):
+                if name in self._enabled:
+                    names[name] = None
+        return ",".join(names)
+
+    def route(self, account: str, source: bytes, destination: bytes, tags: frozenset[str] = _NO_TAGS) -> str:
+        """Names of the upstreams to try, joined by commas; empty when no route matches. Addresses are digits as on the
+        wire, with or without ``+``."""
+        simple = self._simple.get(account)
+        if simple is not None:
+            return simple
+        if destination[:1] == b"+":
+            destination = destination[1:]
+        matching = []
+        sender: bytes | None = None
+        for rule in self._rules.get(account, ()):
+            if rule.prefixes and not destination.startswith(rule.prefixes):
+                continue
+            if rule.senders or rule.sender_prefixes:
+                if sender is None:
+                    sender = source.lower().lstrip(b"+")
+                if sender not in rule.senders and not sender.startswith(rule.sender_prefixes):
+                    continue
+            if rule.tags and not rule.tags & tags:
+                continue
+            matching.append(rule)
+        if len(matching) == 1 and matching[0].weights is None and len(matching[0].names) == 1:
+            name = matching[0].names[0]
+            return name if name in self._enabled else ""
+        return self._join(tuple(matching), destination)
+
+    def candidates(self, account: str, source: bytes, destination: bytes, tags: frozenset[str] = _NO_TAGS) -> list[str]:
+        """The same as a list."""
+        joined = self.route(account, source, destination, tags)
+        return joined.split(",") if joined else []
+
+
+def _ordered(rule: _Rule, destination: bytes) -> tuple[str, ...]:
+    """The weighted upstreams with the one that this destination falls to in front."""
+    weights = rule.weights or ()
+    point = crc32(destination) % sum(weights)
+    for index, weight in enumerate(weights):
+        point -= weight
+        if point < 0:
+            return (rule.names[index], *rule.names[:index], *rule.names[index + 1 :])
+    return rule.names

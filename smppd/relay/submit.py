@@ -1,0 +1,339 @@
+"""Takes customers' messages: limits, policy, route, seal; and answers them when, and only when, their batch is durable."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from smppd.message import Refusal, State, Verdict
+from smppd.protocol import times
+from smppd.protocol.operations import multi_response, read_multi
+from smppd.protocol.wire import (
+    BodyError,
+    Command,
+    Sm,
+    Status,
+    address_field,
+    id_response,
+    refusal,
+    splice,
+)
+from smppd.relay.context import Context
+from smppd.relay.dispatch import Dispatch
+from smppd.relay.ids import shown as shown_form
+from smppd.relay.model import Account, Customer, Fanout, Message
+from smppd.relay.routing import Router
+from smppd.vault.index import normalise
+from smppd.vault.keys import Part
+from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
+
+_CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
+_RANDOM_POOL: Final = 64
+FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
+QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "queue full")
+THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
+NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no route")
+NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
+
+
+class Recorder:
+    """Seals messages into log records of the current batch. Randomness is drawn for many at once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._random = b""
+        self._at = 0
+
+    def record(self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes) -> None:
+        """Appends the sealed record of one message, and the secrets it was sealed with."""
+        context = self._context
+        settings = account.settings
+        wall = context.wall()
+        if self._at >= len(self._random):
+            self._random = os.urandom(_RANDOM_POOL * (SECRETS_BYTES + NONCES_BYTES))
+            self._at = 0
+        at = self._at
+        secrets = self._random[at : at + SECRETS_BYTES]
+        nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
+        self._at = at + SECRETS_BYTES + NONCES_BYTES
+        retain = settings.retain
+        content = _CONTENT[settings.content]
+        when = int(wall)
+        ring = context.ring
+        addresses, body = split_pdu(sm.raw)
+        if content is Content.HIDE:
+            body_key, body = None, b""
+        else:
+            body_key = ring.period(account.name, Part.BODY, when, retain.body)
+            if content is Content.HASH:
+                body = sm.body
+        text = sm.short_message
+        parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
+        record = seal_record(
+            identity,
+            int(wall * 1000),
+            direction,
+            content,
+            parts,
+            sm.data_coding,
+            ring.period(account.name, Part.NUMBERS, when, retain.numbers),
+            body_key,
+            normalise(sm.source_digits, sm.source_ton),
+            normalise(sm.destination_digits, sm.destination_ton),
+            pack_numbers(addresses, ip),
+            body,
+            secrets,
+            nonces,
+        )
+        batch = context.store.batch
+        batch.records.append(record)
+        batch.secrets.append(secrets)
+
+
+class SubmitDesk:
+    """Where a customer's frames arrive, a chunk at a time."""
+
+    def __init__(self, context: Context, dispatch: Dispatch, recorder: Recorder, router: Router) -> None:
+        self._context = context
+        self._dispatch = dispatch
+        self._recorder = recorder
+        self.router = router
+        self.patience = 0.5
+        self.short_ids: dict[str, Callable[[], bytes]] = {}
+        self.short_taken: Callable[[Message], None]
+        self.open = True
+        self._delayed: list[tuple[float, int, Customer, bytes]] = []
+        self._tie = count()
+        self._timer = False
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def take(self, customer: Customer, frames: list[bytes], now: float) -> None:
+        """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
+        batch otherwise."""
+        refused: dict[str, int] = {}
+        account = customer.account
+        for raw in frames:
+            try:
+                command = raw[7]
+                if command == 0x21:
+                    self._multi(customer, raw, now)
+                    continue
+                sm = Sm(raw)
+                no = self._accept(customer, sm, now, sm.sequence, None)
+            except BodyError as error:
+                customer.session.bad_body(now)
+                self._context.metrics.bad_pdus.labels(account.name).inc()
+                no = Refusal(error.status, str(error), "bad PDU")
+            if no is not None:
+                refused[no.rule] = refused.get(no.rule, 0) + 1
+                self._refuse(customer, raw, no, now)
+        for rule, number in refused.items():
+            self._context.metrics.refused.labels(account.name, rule).inc(number)
+        self._context.store.kick()
+
+    def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
+        """Puts one message into the batch; or the refusal to answer at once."""
+        context = self._context
+        account = customer.account
+        settings = account.settings
+        if sm.at_tlvs != len(sm.raw):
+            sm.tlvs  # noqa: B018  a broken stream raises
+        if not sm.destination_digits:
+            return Refusal(Status.RINVDSTADR, "destination_addr is empty", "bad PDU")
+        if not self.open or context.store.full:
+            return FULL
+        wait = account.bucket.take(now, self.patience)
+        if wait < 0:
+            return THROTTLED
+        verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
+        refused = None if verdict is None else verdict.refusal
+        if verdict is not None:
+            for hit in verdict.hits:
+                context.metrics.rule_hits.labels(hit.policy, hit.rule, "shadow" if hit.shadow else "enforce").inc()
+        if refused is None:
+            if account.queued >= settings.queue:
+                return QUEUE_FULL
+            tags = verdict.tags if verdict is not None else frozenset()
+            if verdict is not None and verdict.route:
+                route = verdict.route
+            else:
+                route = self.router.route(account.name, sm.source_digits, sm.destination_digits, tags)
+            if not route:
+                return NO_ROUTE
+            lane = account.lanes.get(route) or self._dispatch.lane(account, route)
+            if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
+                return NO_UPSTREAM
+        wall = context.wall()
+        expires = times.read(sm.validity, wall) if sm.at_sm >= 0 else None
+        if settings.expire_after is not None:
+            expires = min(expires or wall + settings.expire_after, wall + settings.expire_after)
+        elif expires is None:
+            expires = wall + 3650 * 86400.0
+        identity = context.new_id()
+        self._recorder.record(identity, account, sm, Direction.MT, customer.address)
+        if refused is not None:
+            context.event(identity, State.REFUSED, error=refused.status)
+            lane = None  # type: ignore[assignment]
+        if fanout is not None and fanout.shown:
+            name = fanout.shown
+        else:
+            short = self.short_ids.get(account.name) if self.short_ids else None
+            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(account)
+            if fanout is not None:
+                fanout.shown = name
+        message = Message(identity, account, lane, sm.raw, sm.registered, min(int(expires), 0xFFFFFFFF), name)
+        message.customer = customer
+        message.sequence = sequence
+        message.read_at = now
+        message.deadline = now + wait
+        message.fanout = fanout
+        message.way = hash(sm.destination_digits)
+        batch = context.store.batch
+        batch.accepted.append(message)
+        if refused is not None:
+            message.refusal = refused
+            context.metrics.refused.labels(account.name, refused.rule or "policy").inc()
+            return None  # one record, no life in the spool: the answer goes with the commit
+        if verdict is not None:
+            self._change(message, sm, verdict)
+        self._dispatch.admit(message, now)
+        if len(name) != 16:
+            self.short_taken(message)
+        return None
+
+    def _change(self, message: Message, sm: Sm, verdict: Verdict) -> None:
+        source = None
+        if verdict.source is not None:
+            source = address_field(*verdict.source)
+            message.reply_to = sm.source_field
+        if source is not None or verdict.drop_tlvs:
+            message.frame = splice(sm, source=source, drop=verdict.drop_tlvs)
+
+    def _short(self, account: Account) -> bytes:
+        return self.short_ids.get(account.name, self.short_ids[""])()
+
+    def _multi(self, customer: Customer, raw: bytes, now: float) -> None:
+        multi = read_multi(raw)
+        fanout = Fanout(len(multi.frames), b"")
+        for frame in multi.frames:
+            sm = Sm(frame)
+            try:
+                no = self._accept(customer, sm, now, multi.sequence, fanout)
+            except BodyError as error:
+                no = Refusal(error.status, str(error), "bad PDU")
+            if no is not None:
+                self._context.metrics.refused.labels(customer.account.name, no.rule).inc()
+                self._fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
+
+    # -- answering -----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, customer: Customer, raw: bytes, no: Refusal, now: float) -> None:
+        command = int.from_bytes(raw[4:8], "big")
+        sequence = int.from_bytes(raw[12:16], "big")
+        # The version decides where a reason may stand: data_sm_resp in 3.4, submit_sm_resp from 5.0 on.
+        told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
+        response = refusal(command, no.status, sequence, no.reason if told else "")
+        if no is THROTTLED and self.patience:
+            self._delay(now + self.patience, customer, response)
+        else:
+            customer.session.out.append(response)
+            customer.session.answered()
+            self._context.dirty[customer] = None
+
+    def stored(self, messages: list[Message], now: float) -> None:
+        """Their batch is durable: now the customer may be told."""
+        context = self._context
+        dirty = context.dirty
+        account: Account | None = None
+        number = 0
+        for message in messages:
+            if message.account is not account:
+                if account is not None:
+                    account.accepted.inc(number)
+                account, number = message.account, 0
+            if message.refusal is not None:
+                self._answer(message, message.refusal.status, now, message.refusal)
+                continue
+            number += 1
+            if message.account.settings.acknowledge == "stored":
+                customer = message.customer
+                if customer is None:
+                    continue
+                if message.deadline > now or message.fanout is not None:
+                    self._answer(message, 0, now)
+                    continue
+                message.customer = None
+                session = customer.session
+                session.out.append(
+                    id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
+                )
+                session.unanswered -= 1
+                dirty[customer] = None
+        if account is not None:
+            account.accepted.inc(number)
+        if messages:
+            # One observation a commit: the oldest of its answers.
+            messages[0].account.answer_time.observe(now - messages[0].read_at)
+
+    def lost(self, messages: list[Message], now: float) -> None:
+        """Their batch was not stored: nothing is kept, the customer is told so."""
+        for message in messages:
+            self._answer(message, FULL.status, now, FULL)
+
+    def _answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
+        customer = message.customer
+        if customer is None:
+            return
+        message.customer = None
+        command = int.from_bytes(message.frame[4:8], "big")
+        if message.fanout is not None:
+            self._fan(customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status)
+            return
+        if status:
+            told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
+            response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
+        else:
+            response = id_response(command, message.sequence, message.shown)
+        if message.deadline > now:
+            self._delay(message.deadline, customer, response)
+            return
+        customer.session.out.append(response)
+        customer.session.answered()
+        self._context.dirty[customer] = None
+
+    def answer_upstream(self, message: Message, status: int, now: float) -> None:
+        """What the upstream said, for an account that acknowledges by upstream."""
+        self._answer(message, status, now)
+
+    def _fan(self, customer: Customer, fanout: Fanout, sequence: int, destination: bytes, status: int) -> None:
+        if status:
+            fanout.failed.append((destination, status))
+        fanout.left -= 1
+        if fanout.left == 0:
+            customer.session.out.append(multi_response(sequence, fanout.shown, fanout.failed))
+            customer.session.answered()
+            self._context.dirty[customer] = None
+
+    def _delay(self, due: float, customer: Customer, response: bytes) -> None:
+        heapq.heappush(self._delayed, (due, next(self._tie), customer, response))
+        if not self._timer:
+            self._timer = True
+            self._context.later(max(0.0, due - self._context.now()), self._release)
+
+    def _release(self) -> None:
+        self._timer = False
+        now = self._context.now()
+        delayed = self._delayed
+        while delayed and delayed[0][0] <= now + 0.002:
+            _, _, customer, response = heapq.heappop(delayed)
+            customer.session.out.append(response)
+            customer.session.answered()
+            self._context.dirty[customer] = None
+        if delayed:
+            self._timer = True
+            self._context.later(max(0.001, delayed[0][0] - now), self._release)
+        self._context.flush()

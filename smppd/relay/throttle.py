@@ -1,0 +1,55 @@
+"""Token buckets: a rate in tokens a second and a burst, which may go into debt for callers that are willing to wait."""
+
+from __future__ import annotations
+
+
+class Bucket:
+    """``rate`` tokens a second, at most ``burst`` saved up. ``rate`` None: no limit.
+
+    A bursty caller is not spaced out: whatever was saved up may be spent at once. ``now``: monotonic seconds.
+    """
+
+    __slots__ = ("_at", "_tokens", "burst", "rate")
+
+    def __init__(self, rate: float | None, burst: float, now: float) -> None:
+        self.rate = rate
+        self.burst = max(1.0, float(burst))
+        self._tokens = self.burst
+        self._at = now
+
+    def take(self, now: float, patience: float = 0.0) -> float:
+        """Takes a token; returns the seconds to wait until it is really there (0 mostly), or -1 when that would be longer
+        than ``patience``, and then takes none."""
+        rate = self.rate
+        if rate is None:
+            return 0.0
+        tokens = self._tokens
+        if now > self._at:
+            tokens = min(self.burst, tokens + (now - self._at) * rate)
+            self._at = now
+        if tokens >= 1.0:
+            self._tokens = tokens - 1.0
+            return 0.0
+        wait = (1.0 - tokens) / rate
+        if wait > patience:
+            self._tokens = tokens
+            return -1.0
+        self._tokens = tokens - 1.0
+        return wait
+
+    def ready_in(self, now: float) -> float:
+        """Seconds until ``take`` succeeds without waiting."""
+        rate = self.rate
+        if rate is None:
+            return 0.0
+        tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * rate)
+        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / rate
+
+    def change(self, rate: float | None, burst: float, now: float) -> None:
+        """A new limit after a reload; what was saved up stays, within the new burst."""
+        if self.rate is not None:
+            self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self.rate)
+        self._at = now
+        self.rate = rate
+        self.burst = max(1.0, float(burst))
+        self._tokens = min(self._tokens, self.burst)

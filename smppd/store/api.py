@@ -1,0 +1,166 @@
+"""What the relay asks of a store: batches that become durable as one, cold rows in pages, and a replay after a restart.
+
+Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``; the writer commits it whenever it
+is free, key material first; then exactly one of ``Sink.committed`` and ``Sink.failed`` is called on the reactor thread.
+What arrives meanwhile is the next batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+
+class Kind(IntEnum):
+    """What a cold row is: a message waiting for an upstream, one waiting for its receipt, mail for a customer that is not
+    taking it, or a receipt whose message is not known yet."""
+
+    QUEUE = 1
+    WAITING = 2
+    MAIL = 3
+    PARKED = 4
+
+
+class ColdRow(NamedTuple):
+    """One thing kept on disk instead of in memory.
+
+    ``owner``: lane, upstream or account it belongs to. ``key``: upstream id to find it by, empty where rows are taken in
+    the order of ``id``. ``expires``: epoch seconds. ``data``: sealed on disk, clear here.
+    """
+
+    kind: int
+    owner: str
+    key: bytes
+    id: int
+    expires: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"ColdRow({Kind(self.kind).name}, {self.owner!r}, id={self.id})"
+
+
+class Batch:
+    """Everything that becomes durable in one commit, and whom to tell.
+
+    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with.
+    ``accepts``: spool entries whose loss is answered (a refused message, an unacknowledged receipt); they are dropped when
+    the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
+    ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
+    entries (kept and tried again). ``keys``: (scope, wrapped key) rows, committed first. ``segments``: spool segments that
+    are no longer needed. ``meta``: numbers to remember, kept and tried again. The rest is the relay's: handed back untouched.
+    """
+
+    __slots__ = (
+        "accepted",
+        "accepts",
+        "acks",
+        "drop",
+        "events",
+        "keys",
+        "mails",
+        "marks",
+        "meta",
+        "moves",
+        "put",
+        "records",
+        "released",
+        "secrets",
+        "segments",
+        "seq",
+        "started",
+        "then",
+    )
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.secrets: list[bytes] = []
+        self.accepts: list[bytes] = []
+        self.marks: list[bytes] = []
+        self.events: list[bytes] = []
+        self.put: list[ColdRow] = []
+        self.moves: list[ColdRow] = []
+        self.drop: list[tuple[int, str, bytes, int]] = []
+        self.keys: list[tuple[bytes, bytes]] = []
+        self.segments: list[int] = []
+        self.meta: list[tuple[str, int]] = []
+        self.seq = 0
+        self.started = 0.0
+        self.accepted: list[Any] = []
+        self.released: list[Any] = []
+        self.mails: list[Any] = []
+        self.acks: list[Any] = []
+        self.then: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.accepts
+            or self.marks
+            or self.events
+            or self.put
+            or self.moves
+            or self.drop
+            or self.records
+            or self.keys
+            or self.segments
+            or self.then
+            or self.acks
+            or self.meta
+        )
+
+
+class Sink(Protocol):
+    """Who hears how a batch ended. Called on the reactor thread."""
+
+    def committed(self, batch: Batch) -> None:
+        """The batch is on stable storage."""
+
+    def failed(self, batch: Batch, reason: str) -> None:
+        """No space: nothing of the batch is stored. Its marks, events, drops and moves are already in the next batch."""
+
+    def broken(self, reason: str) -> None:
+        """An I/O error: nothing may be acknowledged any more; the daemon has to end."""
+
+
+class Spool(Protocol):
+    """The durable side of the relay."""
+
+    batch: Batch
+    full: bool
+
+    def kick(self) -> None:
+        """Commits ``batch`` as soon as the writer is free."""
+
+    def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """The first ``limit`` cold rows of one owner with an id above ``after``, in id order, given to ``then``."""
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+        """The cold rows of one owner under these keys."""
+
+    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""
+
+    def counts(self) -> dict[tuple[int, str], int]:
+        """How many cold rows there are of each (kind, owner). Start-up only."""
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        """(segment, entries of one batch) in the order of commitment. Start-up only."""
+
+    def highest_id(self) -> int:
+        """The highest message id ever stored. Start-up only."""
+
+
+class Store(Spool, Protocol):
+    """A store as the relay's housekeeping sees it."""
+
+    def rotate(self) -> int:
+        """Begins a new spool segment; returns its number."""
+
+    def retry(self) -> None:
+        """Tries to commit again after there was no space."""
+
+    def space(self) -> bool:
+        """Whether the reserve is free."""
+
+    def meta(self, name: str, default: int) -> int:
+        """A number remembered by ``Batch.meta``. Start-up only."""

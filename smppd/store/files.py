@@ -1,0 +1,131 @@
+"""The two SQLite files of a store: opening, schema versions, durability settings, the lock that keeps a second daemon out.
+
+keys.db holds wrapped keys and record secrets, data.db everything they open. Both run in WAL with synchronous=FULL: a commit
+that returned is on stable storage (sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+
+_VERSION = 1
+
+
+class StoreError(Exception):
+    """The store cannot be used; the text says why and names the file."""
+
+
+def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connection:
+    """Opens ``data`` or ``keys`` (``kind``), creating it where missing. Raises ``StoreError``."""
+    try:
+        if read_only:
+            if not path.exists():
+                raise StoreError(f"{path}: there is no store here yet")
+            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA busy_timeout=5000")
+            return db
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = not path.exists()
+        if new:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA busy_timeout=5000")
+        if new:
+            db.execute("PRAGMA page_size=8192")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        # Shredded key material must not linger in free pages; in data.db what is deleted is unreadable without its key.
+        db.execute(f"PRAGMA secure_delete={'ON' if kind == 'keys' else 'FAST'}")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > _VERSION:
+            raise StoreError(f"{path}: written by a newer smppd (schema {version}, this one knows {_VERSION})")
+        for step in range(version + 1, _VERSION + 1):
+            script = (resources.files("smppd.store") / "schema" / f"{kind}-{step:04d}.sql").read_text()
+            db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={step}; COMMIT;")
+        if new:
+            _sync_directory(path.parent)
+        return db
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Lock:
+    """An advisory lock on the store's directory: one daemon a store. Released when the process ends, however it ends."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise StoreError(f"{directory}: another smppd is using this store") from error
+
+    def release(self) -> None:
+        """Lets the store go."""
+        os.close(self._file)
+
+
+class KeyStore:
+    """The rows of keys.db, each call durable when it returns (``vault.keys.KeyRows``). For commands and for start-up."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = connect(directory / "keys.db", "keys")
+
+    def get(self, scope: bytes) -> bytes | None:
+        """The wrapped key of a scope."""
+        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
+        """Stores a key unless the scope has one; returns the one that is there now."""
+        row = self._db.execute(
+            "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
+            (scope, wrapped),
+        ).fetchone()
+        return bytes(row[0])
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (scope, wrapped) whose scope begins with ``prefix``, in order."""
+        rows = self._db.execute(
+            "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope", (prefix, prefix + b"\xff")
+        ).fetchall()
+        for scope, wrapped in rows:
+            yield bytes(scope), bytes(wrapped)
+
+    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Replaces the wrapped keys of existing scopes, all or none."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("UPDATE keys SET wrapped = ?2 WHERE scope = ?1", list(pairs))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def delete(self, scope: bytes) -> None:
+        """Destroys a key: its bytes are gone from the file and from the write-ahead log when this returns."""
+        self._db.execute("DELETE FROM keys WHERE scope = ?", (scope,))
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def secrets(self, seq: int) -> bytes | None:
+        """The record secrets of one log row."""
+        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()

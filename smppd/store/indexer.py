@@ -1,0 +1,239 @@
+"""Builds the sorted indexes over the log behind the hot path: phone numbers (blind) to records, records to their events.
+
+The log is cut into runs of about RUN records. A run becomes one segment, cut into BUCKETS by key so that sorting, writing
+and reading one stays a small piece of work; FAN segments of a bucket are merged into one of the next level. Whatever is
+above the last indexed row is the tail, which a search scans. Nothing here is needed for durability: an index that is lost
+is built again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Final, NamedTuple
+
+from smppd.message import read_events
+from smppd.store.files import StoreError, connect
+from smppd.vault.index import build_record_segment, build_segment
+from smppd.vault.keys import VaultError
+from smppd.vault.seal import INDEX_BYTES, iter_indexes
+
+RUN: Final = 20_000
+"""Records in a segment of level 0."""
+FAN: Final = 16
+"""Segments of level 0 that become one of level 1: some 30 of these hold ten million records."""
+BUCKETS: Final = 64
+INDEXED: Final = "indexed"
+"""Name in `meta` of the last log row that the indexes cover."""
+
+_PAGE_ROWS: Final = 16
+_EVENTS_A_RECORD: Final = 8
+_HEAD: Final = 8  # magic 4, u32 entries; see vault.index
+_PART: Final = 1 << 12
+_DUTY: Final = 3.0  # seconds of rest for each second of work
+_REST: Final = 0.005
+_IDLE: Final = 3.0
+_BUSY: Final = 0.5
+_FAILED: Final = 60.0
+_RETRY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def number_bucket(blind: bytes) -> int:
+    """The bucket of a blind index: its first bits."""
+    return blind[0] * BUCKETS >> 8
+
+
+def record_bucket(record_id: int) -> int:
+    """The bucket of a record id: its bits mixed, since most ids end in zeros."""
+    return (record_id * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 58
+
+
+def indexed_upto(db: sqlite3.Connection) -> int:
+    """The last log row that the indexes cover; 0 for none."""
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (INDEXED,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+class _Table(NamedTuple):
+    name: str
+    entry: int
+    magic: bytes
+
+
+_NUMBERS: Final = _Table("number_index", INDEX_BYTES + 8, build_segment(())[:4])
+_EVENTS: Final = _Table("event_index", 16, build_record_segment(())[:4])
+
+
+class Indexer:
+    """Indexes one store, a bounded bit of work a call. Owns what it has collected; the connection is the caller's."""
+
+    def __init__(self, db: sqlite3.Connection, *, run: int = RUN, fan: int = FAN) -> None:
+        """db: a connection to data.db that nobody else uses. run, fan: see RUN and FAN."""
+        self._db = db
+        self._run = run
+        self._fan = fan
+        self._start()
+
+    def _start(self) -> None:
+        self._at = indexed_upto(self._db)
+        self._first = 0
+        self._records = 0
+        self._told = 0
+        self._numbers: list[list[tuple[bytes, int]]] = [[] for _ in range(BUCKETS)]
+        self._events: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
+
+    def step(self) -> bool:
+        """Does a little: reads some rows, or writes a full run, or merges one bucket. False when nothing is left to do.
+
+        Raises sqlite3.Error, and SealError where a row of the log is malformed; then nothing was changed.
+        """
+        if self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD:
+            self._write()
+            return True
+        return self._collect() or self._merge(_NUMBERS) or self._merge(_EVENTS)
+
+    def _collect(self) -> bool:
+        rows = self._db.execute(
+            "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (self._at, _PAGE_ROWS)
+        ).fetchall()
+        for seq, count, records, events in rows:
+            numbers = self._numbers
+            for blind, record_id in iter_indexes(records):
+                numbers[number_bucket(blind)].append((blind, record_id))
+            told = self._events
+            for record_id in dict.fromkeys(event.id for event in read_events(events)):
+                told[record_bucket(record_id)].append((record_id, seq))
+                self._told += 1
+            self._records += count
+            self._first = self._first or seq
+            self._at = seq
+            if self._records >= self._run:
+                break
+        return bool(rows)
+
+    def _write(self) -> None:
+        numbers = [
+            (self._first, self._at, bucket, min(record_id for _, record_id in entries), build_segment(entries))
+            for bucket, entries in enumerate(self._numbers)
+            if entries
+        ]
+        events = [
+            (self._first, self._at, bucket, min(record_id for record_id, _ in entries), build_record_segment(entries))
+            for bucket, entries in enumerate(self._events)
+            if entries
+        ]
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if indexed_upto(db) >= self._first:
+                raise StoreError("the indexes are being built by another process")
+            for table, rows in ((_NUMBERS, numbers), (_EVENTS, events)):
+                if rows:
+                    # One statement, not one a row: each hands over the interpreter lock, and the write lock is held.
+                    values = ",".join(["(?, ?, ?, 0, ?, ?)"] * len(rows))
+                    db.execute(
+                        f"INSERT INTO {table.name} (first, last, bucket, level, low, data) VALUES {values}",
+                        [value for row in rows for value in row],
+                    )
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, self._at))
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        self._start()
+
+    def _merge(self, table: _Table) -> bool:
+        """Merges the oldest segments of one bucket. Each bucket is merged in a transaction of its own, and is whole before
+        and after it."""
+        full = self._db.execute(
+            f"SELECT bucket FROM {table.name} WHERE level = 0 GROUP BY bucket HAVING count(*) >= ? LIMIT 1",
+            (self._fan,),
+        ).fetchone()
+        if full is None:
+            return False
+        rows = self._db.execute(
+            f"SELECT rowid, first, last, low, data FROM {table.name} WHERE bucket = ? AND level = 0"
+            " ORDER BY last LIMIT ?",
+            (full[0], self._fan),
+        ).fetchall()
+        data = _merged(table, [row[4] for row in rows])
+        bounds = (min(row[1] for row in rows), max(row[2] for row in rows), full[0], min(row[3] for row in rows), data)
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            marks = ",".join("?" * len(rows))
+            gone = db.execute(f"DELETE FROM {table.name} WHERE rowid IN ({marks})", [row[0] for row in rows])
+            if gone.rowcount == len(rows):  # else they were purged meanwhile
+                db.execute(
+                    f"INSERT INTO {table.name} (first, last, bucket, level, low, data) VALUES (?, ?, ?, 1, ?, ?)",
+                    bounds,
+                )
+                db.execute("COMMIT")
+            else:
+                db.execute("ROLLBACK")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return True
+
+
+def _merged(table: _Table, segments: list[bytes]) -> bytes:
+    """One segment of all entries. Sorted in small parts by leading bits: one big sort would hold the interpreter lock."""
+    size = table.entry
+    parts: dict[int, list[bytes]] = {}
+    total = sum((len(segment) - _HEAD) // size for segment in segments)
+    shift = 16 - max(0, min(16, (total // _PART).bit_length()))
+    for segment in segments:
+        for at in range(_HEAD, len(segment), size):
+            entry = segment[at : at + size]
+            parts.setdefault((entry[0] << 8 | entry[1]) >> shift, []).append(entry)
+    ordered = [b"".join(sorted(set(parts[part]))) for part in sorted(parts)]
+    count = sum(map(len, ordered)) // size
+    return b"".join((table.magic, count.to_bytes(4, "big"), *ordered))
+
+
+class IndexerThread(threading.Thread):
+    """Runs an `Indexer` on a store until told to stop: works a quarter of the time at most, waits when there is nothing
+    to do or the store is busy."""
+
+    def __init__(
+        self, directory: Path, stop: threading.Event, failed: Callable[[str], object], *, run: int = RUN, fan: int = FAN
+    ) -> None:
+        """directory: the store's. stop: set it, then join. failed(reason): called in this thread when something is wrong;
+        it goes on after a minute."""
+        super().__init__(name="indexer", daemon=True)
+        self._directory = directory
+        self._stop_event = stop
+        self._failed = failed
+        self._sizes = (run, fan)
+
+    def run(self) -> None:
+        """The thread's loop."""
+        db: sqlite3.Connection | None = None
+        indexer: Indexer | None = None
+        while not self._stop_event.is_set():
+            began = monotonic()
+            try:
+                if indexer is None:
+                    db = connect(self._directory / "data.db", "data")
+                    # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
+                    db.execute("PRAGMA synchronous = NORMAL")
+                    indexer = Indexer(db, run=self._sizes[0], fan=self._sizes[1])
+                pause = max(_REST, _DUTY * (monotonic() - began)) if indexer.step() else _IDLE
+            except (sqlite3.Error, StoreError, VaultError) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _RETRY:
+                    pause = _BUSY
+                else:
+                    self._failed(f"{type(error).__name__}: {error}")
+                    pause = _FAILED
+                    indexer = None
+                    if db is not None:
+                        db.close()
+                        db = None
+            self._stop_event.wait(pause)
+        if db is not None:
+            db.close()

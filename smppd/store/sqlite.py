@@ -1,0 +1,379 @@
+"""The embedded store: one writer thread that commits whenever it is free, what arrives meanwhile being the next batch.
+
+Each statement of the writer is one call without the interpreter lock, and their number does not depend on the size of the
+batch. Two files, two ordered commits: keys first, so a record never exists without the secrets that open it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from time import monotonic
+
+from smppd.store.api import Batch, ColdRow, Kind, Sink
+from smppd.store.files import KeyStore, Lock, StoreError, connect
+from smppd.vault.chain import chain
+from smppd.vault.keys import KeyRing
+from smppd.vault.seal import digest_of
+from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
+
+_SPOOL = b"spool"
+_COLD = b"cold"
+_NONCE = 12
+_FULL = (sqlite3.SQLITE_FULL,)
+_CHAIN_START = bytes(32)
+
+
+def events_digest(events: bytes) -> bytes:
+    """What stands in the chain for the events of one log row."""
+    return blake2b(events, digest_size=32, person=b"smppd events").digest()
+
+
+class PendingKeys:
+    """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
+    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory."""
+
+    def __init__(self, files: KeyStore) -> None:
+        self._rows = dict(files.scan(b""))
+        self._lock = threading.Lock()
+        self._new: list[tuple[bytes, bytes]] = []
+        self._gone: list[bytes] = []
+
+    def get(self, scope: bytes) -> bytes | None:
+        """The wrapped key of a scope."""
+        return self._rows.get(scope)
+
+    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
+        """Keeps a key unless the scope has one; it is durable before anything that is handed to the store after it."""
+        with self._lock:
+            known = self._rows.setdefault(scope, wrapped)
+            if known is wrapped:
+                self._new.append((scope, wrapped))
+            return known
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (scope, wrapped) whose scope begins with ``prefix``."""
+        return iter(sorted(pair for pair in self._rows.items() if pair[0].startswith(prefix)))
+
+    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Not while the daemon runs: ``smppd keys rotate`` works on the file."""
+        raise StoreError("keys are re-wrapped by `smppd keys rotate`, not by the daemon")
+
+    def delete(self, scope: bytes) -> None:
+        """Destroys a key with the next batch."""
+        with self._lock:
+            if self._rows.pop(scope, None) is not None:
+                self._gone.append(scope)
+
+    def take(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """What the next batch has to add and to destroy."""
+        with self._lock:
+            new, self._new = self._new, []
+            gone, self._gone = self._gone, []
+            return new, gone
+
+
+class SqliteStore:
+    """``store.api.Spool`` on two SQLite files.
+
+    ``notify(function)`` runs a function on the reactor thread; ``soon(function)`` runs one there at the end of this turn.
+    ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        notify: Callable[[Callable[[], None]], object],
+        soon: Callable[[Callable[[], None]], object],
+        reserve: int = 0,
+    ) -> None:
+        self._directory = directory
+        self._lock = Lock(directory)
+        self._files = KeyStore(directory)
+        self.keys = PendingKeys(self._files)
+        self._data = connect(directory / "data.db", "data")
+        self._secrets = connect(directory / "keys.db", "keys")
+        self._notify = notify
+        self._soon = soon
+        self._reserve = reserve
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._busy = False
+        self._scheduled = False
+        self._closing = False
+        self.full = False
+        self.batch = Batch()
+        self.commits = 0
+        self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
+        row = self._data.execute("SELECT chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        self._chain = bytes(row[0]) if row else _CHAIN_START
+
+    def use(self, ring: KeyRing) -> None:
+        """The keys to open and seal the spool with; before the replay."""
+        self._ring = ring
+
+    def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
+        """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
+        self._sink = sink
+        self._new_id = new_id
+        self._sealer = SegmentSealer(self._ring)
+        self._thread.start()
+        return self._sealer.segment
+
+    def rotate(self) -> int:
+        """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
+        there, which is safe: segments are dropped oldest first."""
+        self._sealer = SegmentSealer(self._ring)
+        return self._sealer.segment
+
+    # -- reactor side --------------------------------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Commits ``batch`` at the end of this turn, or as soon as the writer is free."""
+        if not self._busy and not self._scheduled:
+            self._scheduled = True
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._busy or not self.batch:
+            return
+        batch = self.batch
+        batch.started = monotonic()
+        self.batch = Batch()
+        keys, gone = self.keys.take()
+        batch.keys.extend(keys)
+        sealer = self._sealer
+        self._busy = True
+        seq = batch.seq or self._new_id()
+        self._jobs.put(lambda: self._commit(batch, sealer, gone, seq))
+
+    def _ended(self, batch: Batch, reason: str | None, fatal: bool) -> None:
+        self._busy = False
+        if reason is None:
+            if self.full and batch:
+                self.full = False
+            self.commits += 1
+            self.on_commit_time(monotonic() - batch.started, len(batch.records))
+            self._sink.committed(batch)
+        elif fatal:
+            self._sink.broken(reason)
+            return
+        else:
+            self.full = True
+            following = self.batch
+            following.keys[:0] = batch.keys
+            following.marks[:0] = batch.marks
+            following.events[:0] = batch.events
+            following.moves[:0] = batch.moves
+            following.drop[:0] = batch.drop
+            following.segments[:0] = batch.segments
+            following.released[:0] = batch.released
+            following.meta[:0] = batch.meta
+            following.then[:0] = batch.then
+            self._sink.failed(batch, reason)
+        if reason is None and self.batch:
+            self._flush()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is not durable yet."""
+        return self._busy or bool(self.batch)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the writer runs."""
+        return self._thread.is_alive()
+
+    def retry(self) -> None:
+        """Tries again after the disk was full: called about once a second."""
+        if self.full and not self._busy:
+            if not self.batch:
+                self.full = False
+            self._flush()
+
+    def space(self) -> bool:
+        """Whether the file system keeps its reserve free."""
+        try:
+            stat = os.statvfs(self._directory)
+        except OSError:
+            return False
+        return stat.f_bavail * stat.f_frsize >= self._reserve
+
+    def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """See ``api.Spool``."""
+        self._query(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
+            " WHERE kind = ? AND owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?",
+            (int(kind), owner, after, limit),
+            then,
+        )
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+        """See ``api.Spool``."""
+        marks = ",".join("?" * len(keys))
+        self._query(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
+            f" WHERE kind = ? AND owner = ? AND key IN ({marks})",  # noqa: S608  only question marks
+            (int(kind), owner, *keys),
+            then,
+        )
+
+    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """See ``api.Spool``."""
+        self._query(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
+            " WHERE kind = ? AND expires < ? ORDER BY expires LIMIT ?",
+            (int(kind), now, limit),
+            then,
+        )
+
+    def _query(self, sql: str, arguments: tuple[object, ...], then: Callable[[list[ColdRow]], None]) -> None:
+        def job() -> None:
+            rows = [self._open_row(row) for row in self._data.execute(sql, arguments).fetchall()]
+            self._notify(lambda: then(rows))
+
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Ends the writer after what was handed to it and closes the files."""
+        self._closing = True
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join(30.0)
+        for db in (self._data, self._secrets):
+            db.close()
+        self._files.close()
+        self._lock.release()
+
+    # -- start-up ------------------------------------------------------------------------------------------------------
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        """See ``api.Spool``."""
+        ring = self._ring
+        after = 0
+        while True:
+            rows = self._data.execute(
+                "SELECT seq, data FROM spool WHERE seq > ? ORDER BY seq LIMIT 64", (after,)
+            ).fetchall()
+            if not rows:
+                return
+            for seq, data in rows:
+                segment, counter = split_row_id(seq)
+                yield segment, open_blob(ring.segment(segment), counter, _SPOOL, bytes(data))
+                after = seq
+
+    def counts(self) -> dict[tuple[int, str], int]:
+        """See ``api.Spool``."""
+        rows = self._data.execute("SELECT kind, owner, count(*) FROM cold GROUP BY kind, owner").fetchall()
+        return {(kind, owner): count for kind, owner, count in rows}
+
+    def highest_id(self) -> int:
+        """See ``api.Spool``."""
+        highest = 0
+        row = self._data.execute("SELECT seq, records, events FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        if row:
+            highest = int(row[0]) + (1 << 16) * max(1, len(row[1]) // 64 + len(row[2]) // 16)
+        return max(highest, int(self.meta("highest_id", 0)))
+
+    def meta(self, name: str, default: int) -> int:
+        """A number kept in the store; start-up only."""
+        row = self._data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return default if row is None else int(row[0])
+
+    # -- writer thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            try:
+                job()
+            except Exception as error:  # the thread's edge: whatever it is, nothing may be acknowledged after it
+                reason = f"{type(error).__name__}: {error}"
+                self._notify(lambda reason=reason: self._sink.broken(reason))  # type: ignore[misc]
+                return
+
+    def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], seq: int) -> None:
+        reason, fatal = None, False
+        try:
+            self._commit_keys(batch, gone, seq)
+            self._commit_data(batch, sealer, seq)
+        except sqlite3.Error as error:
+            for db in (self._secrets, self._data):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            reason = str(error)
+            fatal = getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FULL
+        self._notify(lambda: self._ended(batch, reason, fatal))
+
+    def _commit_keys(self, batch: Batch, gone: list[bytes], seq: int) -> None:
+        if not batch.keys and not batch.secrets and not gone:
+            return
+        db = self._secrets
+        db.execute("BEGIN IMMEDIATE")
+        if batch.keys:
+            db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", batch.keys)
+        if gone:
+            db.executemany("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in gone])
+        if batch.secrets:
+            db.execute("INSERT INTO secrets VALUES (?, ?)", (seq, b"".join(batch.secrets)))
+        db.execute("COMMIT")
+
+    def _commit_data(self, batch: Batch, sealer: SegmentSealer, seq: int) -> None:
+        db = self._data
+        link = self._chain
+        db.execute("BEGIN IMMEDIATE")
+        if batch.records or batch.events:
+            events = b"".join(batch.events)
+            digests = [digest_of(record) for record in batch.records]
+            if events:
+                digests.append(events_digest(events))
+            link = chain(link, digests)
+            db.execute(
+                "INSERT INTO log VALUES (?, ?, ?, ?, ?)",
+                (seq, len(batch.records), b"".join(batch.records), events, link),
+            )
+        if batch.accepts or batch.marks:
+            counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
+            db.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
+        if batch.drop:
+            db.executemany("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", batch.drop)
+        if batch.put or batch.moves:
+            # An id may be put again (a row written twice is one row): the newer one stands.
+            db.executemany(
+                "INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [self._seal_row(row, sealer.segment) for row in batch.put + batch.moves],
+            )
+        if batch.meta:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
+        for segment in batch.segments:
+            db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
+        db.execute("COMMIT")
+        self._chain = link
+
+    def _seal_row(self, row: ColdRow, segment: int) -> tuple[int, str, bytes, int, int, int, bytes]:
+        nonce = os.urandom(_NONCE)
+        bound = b"%s %d %s %d" % (_COLD, row.kind, row.owner.encode(), row.id)
+        sealed = nonce + self._ring.segment(segment).encrypt(nonce, row.data, bound)
+        return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
+
+    def _open_row(self, row: tuple[int, str, bytes, int, int, int, bytes]) -> ColdRow:
+        kind, owner, key, identity, expires, segment, sealed = row
+        bound = b"%s %d %s %d" % (_COLD, kind, owner.encode(), identity)
+        data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
+        return ColdRow(kind, owner, key, identity, expires, data)
+
+    def cold_segments(self) -> set[int]:
+        """Segments whose keys cold rows still need. Start-up, or inside a job."""
+        return {int(row[0]) for row in self._data.execute("SELECT DISTINCT segment FROM cold").fetchall()}
+
+
+__all__ = ["PendingKeys", "SqliteStore", "StoreError", "seal_blob"]

@@ -5,7 +5,8 @@ Rules, for both roles (SMPP 3.4 section 2.2 and 2.3):
      out of place is answered ESME_RINVBNDSTS, an unknown one by generic_nack ESME_RINVCMDID; the session lives.
   2. Framing that can't be right ends the session at once, with no answer: the peer is not speaking SMPP.
   3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs
-     over their rate and an unbind behind unanswered messages. ``blocked`` says so, and the transport stops reading.
+     over their rate, an unbind behind unanswered messages, and all that follows a bind until it is decided. ``blocked``
+     says so: the transport stops reading, and calls ``receive(b"")`` to go on. Deadlines of the peer stand still meanwhile.
   4. Requests of our own wait in ``outstanding`` until answered or until the response timer runs out.
   5. CLOSED is sticky. Every method takes ``now`` (monotonic seconds); nothing here reads a clock.
 """
@@ -43,7 +44,9 @@ class SessionState(Enum):
     CLOSED = "closed"
 
 
-_BOUND: Final = (SessionState.BOUND_TX, SessionState.BOUND_RX, SessionState.BOUND_TRX)
+_BOUND: Final = (SessionState.BOUND_TRX, SessionState.BOUND_TX, SessionState.BOUND_RX)
+# Where all frames of a chunk are cut at once: nothing in them changes how the next ones are judged.
+_STREAMING: Final = (*_BOUND, SessionState.UNBINDING)
 _TRANSITIONS: Final[dict[SessionState, frozenset[SessionState]]] = {
     SessionState.OPEN: frozenset((SessionState.BINDING, SessionState.CLOSED)),
     SessionState.BINDING: frozenset((*_BOUND, SessionState.OPEN, SessionState.CLOSED)),
@@ -142,6 +145,7 @@ class Session:
         "_enquired",
         "_held",
         "_last_received",
+        "_late",
         "_opened",
         "_partial_since",
         "_sequence",
@@ -162,13 +166,16 @@ class Session:
         "window",
     )
 
-    def __init__(self, role: Role, timers: Timers, now: float, *, window: int = 10, outstanding_limit: int = 10) -> None:
+    def __init__(
+        self, role: Role, timers: Timers, now: float, *, window: int = 10, outstanding_limit: int = 10
+    ) -> None:
         self.role = role
         self.timers = timers
         self.state = SessionState.OPEN
         self.window = window
         self.outstanding_limit = outstanding_limit
         self.outstanding: dict[int, Outstanding] = {}
+        self._late: dict[int, Outstanding] = {}
         self.unanswered = 0
         self.out: list[bytes] = []
         self.blocked = False
@@ -217,7 +224,7 @@ class Session:
             raise AssertionError(f"no transition from {self.state.value} to {state.value}")
         self.state = state
         # submit_sm is by far the most frequent request: its row of the table, kept as one attribute.
-        self.may_submit = Command.SUBMIT_SM in _ALLOWED[self.role][state] and state is not SessionState.UNBINDING
+        self.may_submit = Command.SUBMIT_SM in _ALLOWED[self.role][state]
         if state in _BOUND:
             self._splitter.limit = self.timers.max_pdu
 
@@ -227,6 +234,8 @@ class Session:
             self._enter(SessionState.CLOSED)
         if self.close_reason is None:
             self.close_reason = reason
+        self._held = []
+        self._late.clear()
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -235,19 +244,24 @@ class Session:
         got = Received()
         if self.state is SessionState.CLOSED:
             return got
-        if data:
+        resumed = self.blocked
+        if data or resumed:
+            # While we did not read, the peer was not silent.
             self._last_received = now
             self._enquired = None
         splitter = self._splitter
         held = self._held
         if held:
             self._held = []
-            frames = held + splitter.feed(data)
-        elif self.state in _BOUND:
+        streaming = self.state in _STREAMING
+        if streaming:
             frames = splitter.feed(data)
+            if held:
+                frames = held + frames
         else:
-            # Before a bind each frame is judged under the limits that the one before it left.
-            frames = splitter.feed(data, 0 if self.state is SessionState.BINDING and self.role is Role.SMSC else 1)
+            splitter.feed(data, 0)
+            frames = held or self._next(got)
+        progress = resumed or bool(frames)
         self.blocked = False
         messages = got.messages.append
         unpack = _REST.unpack_from
@@ -259,48 +273,64 @@ class Session:
                 if self.unanswered >= self.window:
                     self._hold(frames, position)
                     break
-                else:
-                    self.unanswered += 1
-                    messages(raw)
-            elif command & 0x80000000:
-                self._response(command, status, sequence, raw, got)
-            elif not self._request(command, sequence, raw, got, now):
+                self.unanswered += 1
+                messages(raw)
+            elif not (
+                self._response(command, status, sequence, raw, got, now)
+                if command & 0x80000000
+                else self._request(command, sequence, raw, got, now)
+            ):
                 self._hold(frames, position)
                 break
             position += 1
             if self.close_reason is not None:
                 return got
-            if position == len(frames) and self.state is SessionState.OPEN:
-                frames = splitter.feed(b"", 1)
+            if not streaming:
+                frames = self._next(got)
                 position = 0
         if splitter.fault is not None:
             self.garbage = self.state is SessionState.OPEN
             self.close(f"framing: {splitter.fault}")
         elif not splitter.pending:
             self._partial_since = None
-        elif frames or not data or self._partial_since is None:
-            # Dribbled octets do not renew the deadline of a PDU; finishing one, or our own holding back, does.
-            self._partial_since = now
+        else:
+            if not streaming and self._waits(got):
+                self.blocked = True
+            if progress or self._partial_since is None:
+                # Dribbled octets do not renew the deadline of a PDU; finishing one, or our own holding back, does.
+                self._partial_since = now
         return got
+
+    def _waits(self, got: Received) -> bool:
+        """Whether a bind is being decided, the peer's by us or the answer to ours by our caller."""
+        return self.state is SessionState.BINDING and (self.role is Role.SMSC or bool(got.answers))
+
+    def _next(self, got: Received) -> list[bytes]:
+        """Without a bind each frame is judged under the state and limits that the one before it left."""
+        return [] if self._waits(got) else self._splitter.feed(b"", 1)
 
     def _hold(self, frames: list[bytes], position: int) -> None:
         self._held = frames[position:] if position else frames
         self.blocked = True
 
-    def _response(self, command: int, status: int, sequence: int, raw: bytes, got: Received) -> None:
-        entry = self.outstanding.get(sequence)
+    def _response(self, command: int, status: int, sequence: int, raw: bytes, got: Received, now: float) -> bool:
+        """Handles one response; False: it is none of ours, and has to wait like any PDU over the rate of such."""
+        entry = self.outstanding.get(sequence) or self._late.get(sequence)
         if entry is None or (command != 0x80000000 and command & 0x7FFFFFFF != entry.command):
+            unknown = command not in _RESPONSES
+            if (unknown or self.state is SessionState.OPEN) and not self._control_token(now):
+                return False
             self.unknown_responses += 1
-            if command not in _RESPONSES:
+            if unknown:
                 self.out.append(pdu(Command.GENERIC_NACK, Status.RINVCMDID, sequence))
-            return
-        del self.outstanding[sequence]
-        if entry.command == Command.ENQUIRE_LINK:
-            return
+            return True
+        if self.outstanding.pop(sequence, None) is None:
+            del self._late[sequence]
         if entry.command == Command.UNBIND:
             self.close("unbound")
-            return
-        got.answers.append((entry.token, command, status or (Status.RSYSERR if command == 0x80000000 else 0), raw))
+        elif entry.command != Command.ENQUIRE_LINK:
+            got.answers.append((entry.token, command, status or (Status.RSYSERR if command == 0x80000000 else 0), raw))
+        return True
 
     def _request(self, command: int, sequence: int, raw: bytes, got: Received, now: float) -> bool:
         """Handles one request that is no plain submit_sm; False: it has to wait."""
@@ -313,7 +343,8 @@ class Session:
             if not self._control_token(now):
                 return False
             if command != Command.ALERT_NOTIFICATION and command != Command.OUTBIND:
-                self.out.append(refusal(command, Status.RALYBND if self._rebind(command) else Status.RINVBNDSTS, sequence))
+                status = Status.RALYBND if self._rebind(command) else Status.RINVBNDSTS
+                self.out.append(refusal(command, status, sequence))
             return True
         if command in _MESSAGES:
             if self.unanswered >= self.window:
@@ -365,18 +396,23 @@ class Session:
             self.close("too many PDUs with a bad body")
 
     def accept_bind(self, command: int, *, window: int, outstanding_limit: int) -> None:
-        """The peer's bind stands (SMSC role); its windows from now on."""
+        """The peer's bind stands (SMSC role); its windows from now on. What waited behind it: ``receive(b"")``."""
         self._enter(BIND_STATES[command])
         self.window = window
         self.outstanding_limit = outstanding_limit
 
     def refuse_bind(self) -> None:
-        """The peer's bind was refused: it may try again until the bind timer runs out."""
+        """The peer's bind was refused: it may try again (``receive(b"")``) until the bind timer runs out."""
         self._enter(SessionState.OPEN)
 
     def request(self, frame: bytes, token: Any, now: float) -> int:
         """Sends a request of ours; its sequence number is set here. Its answer comes back with ``token``."""
-        sequence = self._sequence = self._sequence + 1 if self._sequence < _LAST_SEQUENCE else 1
+        sequence = self._sequence + 1 if self._sequence < _LAST_SEQUENCE else 1
+        while sequence in self.outstanding:  # after the numbers began anew, or a request of long ago would be forgotten
+            sequence = sequence + 1 if sequence < _LAST_SEQUENCE else 1
+        self._sequence = sequence
+        if self._late:
+            self._late.pop(sequence, None)
         self.outstanding[sequence] = Outstanding(_SEQUENCE.unpack_from(frame, 4)[0], token, now)
         self.out.append(frame[:12] + _SEQUENCE.pack(sequence) + frame[16:])
         return sequence
@@ -387,7 +423,7 @@ class Session:
         self.request(frame, token, now)
 
     def bound_as(self, command: int) -> None:
-        """Our bind ``command`` was accepted (ESME role)."""
+        """Our bind ``command`` was accepted (ESME role). What waited behind the answer: ``receive(b"")``."""
         self._enter(BIND_STATES[command])
 
     def unbind(self, now: float) -> None:
@@ -413,7 +449,6 @@ class Session:
         if self.state is SessionState.CLOSED:
             return []
         timers = self.timers
-        silent = now - self._last_received
         early = self.state is SessionState.OPEN or self.state is SessionState.BINDING
         if early and self.role is Role.SMSC and now - self._opened > timers.bind:
             self.close("no bind in time")
@@ -429,13 +464,22 @@ class Session:
             if entry.sent > limit:
                 break
             del self.outstanding[sequence]
-            if entry.command == Command.ENQUIRE_LINK:
-                self.close("enquire_link not answered")
-            elif entry.command == Command.UNBIND:
+            if entry.command == Command.UNBIND:
                 self.close("unbind not answered")
-            else:
+                continue
+            # An answer after the timer still tells what became of it.
+            self._late[sequence] = entry
+            if len(self._late) > self.outstanding_limit:
+                del self._late[next(iter(self._late))]
+            if entry.command != Command.ENQUIRE_LINK:
                 expired.append(entry.token)
+            elif self.role is Role.ESME and not self.blocked and self._last_received <= entry.sent:
+                # A dead carrier is to be left soon; a customer may stay silent until ``inactivity``.
+                self.close("enquire_link not answered")
+            else:
+                self._enquired = None
         if self.state in _BOUND and not self.blocked:
+            silent = now - self._last_received
             if silent > timers.inactivity:
                 self.close("silent")
             elif silent > timers.enquire_link and self._enquired is None:

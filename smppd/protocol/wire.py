@@ -6,12 +6,13 @@ message copies its frame with another sequence number. Layouts are those of SMPP
 
 from __future__ import annotations
 
-from enum import IntEnum
 from struct import Struct
 from struct import error as StructError
 from typing import Final, NamedTuple
 
-from smpp.pdu import constants as _vocabulary
+from smpp.pdu import constants as _standard
+
+from smppd.protocol.vocabulary import Command, Status, Tag
 
 HEADER: Final = Struct(">IIII")
 _U32: Final = Struct(">I")
@@ -20,104 +21,21 @@ HEADER_LENGTH: Final = 16
 RESPONSE: Final = 0x80000000
 
 
-class Command(IntEnum):
-    """command_id of SMPP 3.4 section 5.1.2.1; a response is the request's id with the top bit set."""
-
-    BIND_RECEIVER = 0x01
-    BIND_TRANSMITTER = 0x02
-    QUERY_SM = 0x03
-    SUBMIT_SM = 0x04
-    DELIVER_SM = 0x05
-    UNBIND = 0x06
-    REPLACE_SM = 0x07
-    CANCEL_SM = 0x08
-    BIND_TRANSCEIVER = 0x09
-    OUTBIND = 0x0B
-    ENQUIRE_LINK = 0x15
-    SUBMIT_MULTI = 0x21
-    ALERT_NOTIFICATION = 0x102
-    DATA_SM = 0x103
-    GENERIC_NACK = 0x80000000
-    BIND_RECEIVER_RESP = 0x80000001
-    BIND_TRANSMITTER_RESP = 0x80000002
-    QUERY_SM_RESP = 0x80000003
-    SUBMIT_SM_RESP = 0x80000004
-    DELIVER_SM_RESP = 0x80000005
-    UNBIND_RESP = 0x80000006
-    REPLACE_SM_RESP = 0x80000007
-    CANCEL_SM_RESP = 0x80000008
-    BIND_TRANSCEIVER_RESP = 0x80000009
-    ENQUIRE_LINK_RESP = 0x80000015
-    SUBMIT_MULTI_RESP = 0x80000021
-    DATA_SM_RESP = 0x80000103
-
-
-class Status(IntEnum):
-    """command_status values this daemon gives (SMPP 3.4 section 5.1.3)."""
-
-    ROK = 0x00
-    RINVMSGLEN = 0x01
-    RINVCMDLEN = 0x02
-    RINVCMDID = 0x03
-    RINVBNDSTS = 0x04
-    RALYBND = 0x05
-    RINVREGDLVFLG = 0x07
-    RSYSERR = 0x08
-    RINVSRCADR = 0x0A
-    RINVDSTADR = 0x0B
-    RINVMSGID = 0x0C
-    RBINDFAIL = 0x0D
-    RINVPASWD = 0x0E
-    RCANCELFAIL = 0x11
-    RREPLACEFAIL = 0x13
-    RMSGQFUL = 0x14
-    RINVSERTYP = 0x15
-    RINVNUMDESTS = 0x33
-    RINVDESTFLAG = 0x40
-    RINVESMCLASS = 0x43
-    RCNTSUBDL = 0x44
-    RSUBMITFAIL = 0x45
-    RTHROTTLED = 0x58
-    RINVSCHED = 0x61
-    RINVEXPIRY = 0x62
-    RX_T_APPN = 0x64
-    RX_P_APPN = 0x65
-    RX_R_APPN = 0x66
-    RQUERYFAIL = 0x67
-    RINVOPTPARSTREAM = 0xC0
-    ROPTPARNOTALLWD = 0xC1
-    RINVPARLEN = 0xC2
-    RMISSINGOPTPARAM = 0xC3
-
-
-class Tag(IntEnum):
-    """TLV tags this daemon looks at (SMPP 3.4 section 5.3.2). Every other tag passes unread."""
-
-    ADDITIONAL_STATUS_INFO_TEXT = 0x001D
-    RECEIPTED_MESSAGE_ID = 0x001E
-    SC_INTERFACE_VERSION = 0x0210
-    SAR_MSG_REF_NUM = 0x020C
-    SAR_TOTAL_SEGMENTS = 0x020E
-    SAR_SEGMENT_SEQNUM = 0x020F
-    NETWORK_ERROR_CODE = 0x0423
-    MESSAGE_PAYLOAD = 0x0424
-    MESSAGE_STATE = 0x0427
-
-
 _KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
-_KNOWN_TAGS: Final = frozenset(_vocabulary.tag_value_map)
+# callback_num and what belongs to it may be given several times (SMPP 3.4 sections 5.3.2.36 to 5.3.2.38).
+_ONCE_ONLY: Final = frozenset(_standard.tag_value_map) - {0x0302, 0x0303, 0x0381}
 MAX_TLVS: Final = 64
 
 
 def status_name(status: int) -> str:
     """The standard's name of a command_status, ``ESME_RTHROTTLED``; ``0x00000400`` for one it does not name."""
-    entry = _vocabulary.command_status_value_map.get(status)
+    entry = _standard.command_status_value_map.get(status)
     return str(entry["name"]) if entry else f"0x{status:08X}"
 
 
 def status_value(name: str) -> int | None:
     """The number behind a status name as written in SMPP 3.4 section 5.1.3, None when there is no such name."""
-    entry = _vocabulary.command_status_name_map.get(name)
+    entry = _standard.command_status_name_map.get(name)
     return None if entry is None else int(entry["value"])
 
 
@@ -217,23 +135,24 @@ class Sm:
         self.raw = raw
         self._tlvs: list[tuple[int, bytes]] | None = None
         find = raw.find
-        self.command = command = _U32.unpack_from(raw, 4)[0]
         try:
+            self.command = command = _U32.unpack_from(raw, 4)[0]
             service_end = find(0, 16, 22)
             if service_end < 0:
-                raise BodyError(Status.RINVSERTYP, "service_type is longer than 5 characters")
+                raise _unended(raw, 16, 6, Status.RINVSERTYP, "service_type")
             self.at_source = service_end + 1
             source = service_end + 3
             # 21 octets by the letter; data_sm allows 65 (section 4.7.1), and so do real senders elsewhere.
-            stop = find(0, source, source + (65 if command == 0x103 else 21))
+            most = 65 if command == 0x103 else 21
+            stop = find(0, source, source + most)
             if stop < 0:
-                raise BodyError(Status.RINVSRCADR, "source_addr is too long")
+                raise _unended(raw, source, most, Status.RINVSRCADR, "source_addr")
             self.source_digits = raw[source:stop]
             self.at_dest = stop + 1
             dest = stop + 3
-            stop = find(0, dest, dest + (65 if command == 0x103 else 21))
+            stop = find(0, dest, dest + most)
             if stop < 0:
-                raise BodyError(Status.RINVDSTADR, "destination_addr is too long")
+                raise _unended(raw, dest, most, Status.RINVDSTADR, "destination_addr")
             self.destination_digits = raw[dest:stop]
             self.at_flags = at = stop + 1
             self.esm_class = raw[at]
@@ -248,12 +167,12 @@ class Sm:
             if raw[at]:
                 at = find(0, at, at + 17)
                 if at != self.at_schedule + 16:
-                    raise BodyError(Status.RINVSCHED, "schedule_delivery_time is not 16 characters")
+                    raise _not_16(raw, self.at_schedule, at, Status.RINVSCHED, "schedule_delivery_time")
             self.at_validity = at = at + 1
             if raw[at]:
                 at = find(0, at, at + 17)
                 if at != self.at_validity + 16:
-                    raise BodyError(Status.RINVEXPIRY, "validity_period is not 16 characters")
+                    raise _not_16(raw, self.at_validity, at, Status.RINVEXPIRY, "validity_period")
             self.registered = raw[at + 1]
             self.data_coding = raw[at + 3]
             length = raw[at + 5]
@@ -262,7 +181,7 @@ class Sm:
             if stop > len(raw):
                 raise BodyError(Status.RINVMSGLEN, "sm_length is longer than the PDU")
             self.short_message = raw[at:stop]
-        except IndexError:
+        except (IndexError, StructError):
             raise BodyError(Status.RINVMSGLEN, "the PDU ends before its mandatory fields do") from None
 
     def __repr__(self) -> str:
@@ -359,6 +278,20 @@ class Sm:
         return b"" if payload is None else payload
 
 
+def _unended(raw: bytes, at: int, most: int, status: int, what: str) -> BodyError:
+    """Why no NUL stands within ``most`` octets from ``at``: the PDU is over, or the string too long."""
+    if len(raw) < at + most:
+        return BodyError(Status.RINVMSGLEN, f"the PDU ends inside {what}")
+    return BodyError(status, f"{what} is longer than {most - 1} characters")
+
+
+def _not_16(raw: bytes, at: int, stop: int, status: int, what: str) -> BodyError:
+    """Why a time field, whose NUL is at ``stop`` if anywhere, is neither empty nor 16 characters (section 7.1.1)."""
+    if stop < 0 and len(raw) < at + 17:
+        return BodyError(Status.RINVMSGLEN, f"the PDU ends inside {what}")
+    return BodyError(status, f"{what} is not 16 characters")
+
+
 def read_tlvs(raw: bytes, at: int) -> list[tuple[int, bytes]]:
     """The TLVs from offset ``at`` to the end of ``raw``, in order (SMPP 3.4 section 5.3.1). Raises ``BodyError``."""
     tlvs: list[tuple[int, bytes]] = []
@@ -372,7 +305,7 @@ def read_tlvs(raw: bytes, at: int) -> list[tuple[int, bytes]]:
         at += 4
         if at + length > end:
             raise BodyError(Status.RINVPARLEN, "a TLV is longer than the PDU")
-        if tag in seen and tag in _KNOWN_TAGS:
+        if tag in seen and tag in _ONCE_ONLY:
             raise BodyError(Status.ROPTPARNOTALLWD, "a standard TLV is given twice")
         seen.add(tag)
         tlvs.append((tag, raw[at : at + length]))
@@ -398,7 +331,7 @@ def with_sequence(raw: bytes, sequence: int) -> bytes:
 
 
 def id_response(command: int, sequence: int, message_id: bytes) -> bytes:
-    """A successful submit_sm_resp, data_sm_resp or deliver_sm_resp for the request ``command`` (message_id without NUL)."""
+    """A successful submit_sm_resp, data_sm_resp or deliver_sm_resp to ``command``; ``message_id`` comes without NUL."""
     return HEADER.pack(17 + len(message_id), command | RESPONSE, 0, sequence) + message_id + b"\0"
 
 
@@ -407,9 +340,8 @@ def refusal(command: int, status: int, sequence: int, reason: str = "") -> bytes
     additional_status_info_text, which the caller gives only where the session's version defines it."""
     if not reason:
         return HEADER.pack(16, command | RESPONSE, status, sequence)
-    return pdu(
-        command | RESPONSE, status, sequence, b"\0" + tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
-    )
+    info = tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
+    return pdu(command | RESPONSE, status, sequence, b"\0" + info)
 
 
 def splice(
@@ -428,8 +360,9 @@ def splice(
     """The frame of ``sm`` with the given fields exchanged and every other octet kept, in order.
 
     ``source``/``destination`` are whole fields (TON, NPI, address, NUL); ``validity``/``schedule`` come without NUL;
-    ``drop`` and ``replace`` name TLVs by tag, unknown ones keep their place. A data_sm has no schedule, validity or
-    short_message and keeps none. The sequence number stays.
+    ``drop`` and ``replace`` name TLVs by tag: every other one keeps its place, and one that is not there is not added.
+    A data_sm has no schedule, validity or short_message and gets none. The sequence number stays. Raises ``BodyError``
+    for a short_message over 255 octets, and for a broken TLV stream where ``drop`` or ``replace`` has to read it.
     """
     raw = sm.raw
     parts = [
@@ -486,15 +419,25 @@ class Fields(NamedTuple):
     registered: int = 0
     replace_if_present: int = 0
     data_coding: int = 0
+    default_message: int = 0
 
 
 _PLAIN: Final = Fields()
 
 
 def build_sm(
-    command: int, sequence: int, source: bytes, destination: bytes, text: bytes, fields: Fields = _PLAIN, tlvs: bytes = b""
+    command: int,
+    sequence: int,
+    source: bytes,
+    destination: bytes,
+    text: bytes,
+    fields: Fields = _PLAIN,
+    tlvs: bytes = b"",
 ) -> bytes:
-    """A submit_sm or deliver_sm of our own making. ``source``/``destination`` are whole fields, ``tlvs`` already encoded."""
+    """A submit_sm or deliver_sm of our own making.
+
+    ``source``/``destination`` are whole fields, ``tlvs`` already encoded. Raises ValueError for a text over 255 octets.
+    """
     body = b"".join(
         (
             fields.service_type,
@@ -506,9 +449,45 @@ def build_sm(
             b"\0",
             fields.validity,
             b"\0",
-            bytes((fields.registered, fields.replace_if_present, fields.data_coding, 0, len(text))),
+            bytes(
+                (
+                    fields.registered,
+                    fields.replace_if_present,
+                    fields.data_coding,
+                    fields.default_message,
+                    len(text),
+                )
+            ),
             text,
             tlvs,
         )
     )
     return HEADER.pack(16 + len(body), command, 0, sequence) + body
+
+
+__all__ = [
+    "BodyError",
+    "Command",
+    "FrameError",
+    "Fields",
+    "HEADER",
+    "HEADER_LENGTH",
+    "MAX_TLVS",
+    "RESPONSE",
+    "Sm",
+    "Splitter",
+    "Status",
+    "Tag",
+    "address_field",
+    "build_sm",
+    "command_name",
+    "id_response",
+    "pdu",
+    "read_tlvs",
+    "refusal",
+    "splice",
+    "status_name",
+    "status_value",
+    "tlv",
+    "with_sequence",
+]

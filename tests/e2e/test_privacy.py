@@ -1,0 +1,190 @@
+"""The canary: a body, numbers, a sender and passwords that must be found nowhere in the clear: no file, log line or metric."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
+from tests.e2e.probes import Probe, frame, status, submit_body
+from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
+
+COUNT: Final = 300
+WRONG: Final = "wr0ng-Zq7secret"
+BODY: Final = "canary-7f3a9d secret body"
+NUMBER: Final = "447700900987"
+SENDER: Final = "CanarySendr"
+PHONE: Final = "447700900654"
+REPLY: Final = "canary-reply-55c1"
+REJECTED: Final = "canary-refused-body"
+SECRETS: Final = {
+    "body": BODY,
+    "number": NUMBER,
+    "sender": SENDER,
+    "MO sender": PHONE,
+    "MO body": REPLY,
+    "refused body": REJECTED,
+    "password": PASSWORD,
+    "wrong password": WRONG,
+    "upstream password": UPSTREAM_PASSWORD,
+}
+
+
+def disguises(secret: str) -> dict[str, bytes]:
+    """A secret in every form that a dump might take."""
+    plain = secret.encode()
+    forms = {"ASCII": plain, "UTF-16-LE": secret.encode("utf-16-le"), "UTF-16-BE": secret.encode("utf-16-be")}
+    forms |= {"hex": plain.hex().encode(), "HEX": plain.hex().upper().encode()}
+    forms["reversed digits"] = _swapped(secret)
+    # base64 of a longer text that holds it: three alignments, without the characters its neighbours change.
+    for shift in range(3):
+        text = base64.b64encode(b"x" * shift + plain)
+        first = -(-8 * shift // 6)
+        forms[f"base64+{shift}"] = text[first : (len(plain) + shift) * 8 // 6]
+    return forms
+
+
+def _swapped(secret: str) -> bytes:
+    """Semi-octets as SIM cards hold numbers; for other secrets just their bytes again."""
+    if not secret.isdigit():
+        return secret.encode()
+    digits = secret + "f" * (len(secret) % 2)
+    return bytes.fromhex("".join(digits[at + 1] + digits[at] for at in range(0, len(digits), 2)))
+
+
+def found(content: bytes) -> set[tuple[str, str]]:
+    """Which secrets are in it, and in which form."""
+    folded = content.lower()
+    return {
+        (name, form)
+        for name, secret in SECRETS.items()
+        for form, pattern in disguises(secret).items()
+        if pattern in content or (form in ("ASCII", "hex") and pattern.lower() in folded)
+    }
+
+
+@pytest.mark.parametrize("secret", list(SECRETS.values()))
+def test_the_search_sees_every_disguise(secret: str) -> None:
+    for form, pattern in disguises(secret).items():
+        assert found(b"\0\1" + pattern + b"\xff"), form
+    for shift in range(5):
+        dump = base64.b64encode(b"y" * shift + secret.encode() + b"tail")
+        assert found(dump)
+    assert not found(b"nothing of the sort")
+
+
+@pytest.fixture(scope="module", params=["encrypt", "hash", "hide"])
+def used(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
+    """A daemon through which the secrets have gone: messages, receipts, MO, wrong binds, refusals, bad PDUs."""
+    customer = account(content=request.param, numbers=["447700900321"], policies=["house"])
+    policies = {"house": [{"name": "refused", "when": {"text": ["canary-refused"]}, "do": "refuse"}]}
+
+    def receipt(message_id: bytes) -> bytes:
+        return receipt_body(b"\1\1" + NUMBER.encode() + b"\0", b"\5\0" + SENDER.encode() + b"\0", message_id)
+
+    def script() -> Iterator[Step]:
+        for turn in range(1_000_000):
+            yield Step(then=() if turn % 10 == 9 else (receipt,))
+
+    with RawSmsc(script()) as smsc, make_gateway([Upstream(smsc.port)], [customer], policies=policies) as gateway:
+        _use(gateway, smsc)
+        yield gateway
+
+
+def _use(gateway: Gateway, smsc: RawSmsc) -> None:
+    ca = gateway.certificates / "ca.pem"
+    with Probe(gateway.tls_port, ca) as wrong:
+        assert wrong.bind("acme", WRONG) == 0x0D
+    with Probe(gateway.plain_port) as wrong:
+        assert wrong.bind("acme" + WRONG[:8], PASSWORD) == 0x0D
+    count = COUNT if gateway.config["accounts"][0]["content"] == "encrypt" else 60
+    with Probe(gateway.tls_port, ca) as probe:
+        assert probe.bind("acme", PASSWORD) == 0
+        answers = receipts = 0
+        for number in range(count):
+            text = f"{BODY} {number}".encode()
+            if number % 3 == 1:
+                body = submit_body(text, NUMBER.encode(), SENDER.encode(), 1)
+            else:
+                tlvs = b"\x14\x00" + (len(BODY)).to_bytes(2) + BODY.encode()
+                body = submit_body(text, NUMBER.encode(), SENDER.encode(), 1, tlvs)
+            probe.send(frame(0x04, 0, 1000 + number, body))
+            while answers <= number:
+                got = probe.read()
+                answers += got[4:8] == b"\x80\0\0\4"
+                receipts += _deliver(probe, got)
+        refused = submit_body(REJECTED.encode(), NUMBER.encode(), SENDER.encode(), 1)
+        probe.send(frame(0x04, 0, 5000, refused))
+        while (got := probe.read())[4:8] != b"\x80\0\0\4":
+            receipts += _deliver(probe, got)
+        assert status(got) == 0x45
+        smsc.deliver(
+            b"\0\1\1"
+            + PHONE.encode()
+            + b"\0\1\x01447700900321\0\0\0\0\0\0\0\0\0\0"
+            + bytes((len(REPLY),))
+            + REPLY.encode()
+        )
+        expected = count - count // 10 + 1
+        while receipts < expected:
+            receipts += _deliver(probe, probe.read())
+        # A body that breaks off inside the secret, and one with the secret where a number belongs.
+        probe.send(frame(0x04, 0, 6000, submit_body(BODY.encode(), NUMBER.encode(), SENDER.encode())[:-5]))
+        probe.send(frame(0x04, 0, 6001, submit_body(b"x", BODY.encode() * 2, SENDER.encode())))
+        for _ in range(2):
+            while (got := probe.read())[4:8] != b"\x80\0\0\4":
+                _deliver(probe, got)
+            assert status(got) != 0
+    # Some receipts stay behind on purpose; what is stored has to be sealed there too.
+    with Probe(gateway.tls_port, ca) as probe:
+        assert probe.bind("acme", PASSWORD, 0x02) == 0
+        for number in range(20):
+            assert (
+                status(probe.ask(0x04, submit_body(f"{BODY} {number}".encode(), NUMBER.encode(), SENDER.encode(), 1)))
+                == 0
+            )
+    wait_for("the last submits", lambda: len(smsc.submits()) >= count + 20)
+
+
+def _deliver(probe: Probe, got: bytes) -> int:
+    if got[4:8] != b"\0\0\0\5":
+        return 0
+    probe.send(frame(0x80000005, 0, int.from_bytes(got[12:16]), b"\0"))
+    return 1
+
+
+def _files(gateway: Gateway) -> Iterator[Path]:
+    """Every file of the run but those in which a secret is meant to stand."""
+    for path in gateway.directory.rglob("*"):
+        if path.is_file() and path != gateway.directory / "secrets" / "upstream":
+            yield path
+
+
+def test_nothing_is_in_the_clear_while_it_runs(used: Gateway) -> None:
+    files = list(_files(used))
+    assert any(path.suffix in (".db", ".sqlite") or "-wal" in path.name for path in files), "no store was found"
+    hits = {path.name: what for path in files if (what := found(path.read_bytes()))}
+    assert not hits
+    assert not found(used.http("/metrics")[1].encode())
+
+
+def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway) -> None:
+    assert not found(Path(f"/proc/{used.pid}/cmdline").read_bytes())
+    for command in (["status"], ["check"], ["keys", "list"], ["audit", "show"]):
+        done = used.command(*command)
+        assert not found((done.stdout + done.stderr).encode()), command
+    search = used.command("log", "search", "+" + NUMBER, "--reason", "support")
+    assert not found((search.stdout + search.stderr).encode())
+    assert search.returncode == 0 and "***" in search.stdout
+
+
+def test_nothing_is_in_the_clear_after_a_crash_or_an_orderly_end(used: Gateway) -> None:
+    used.kill()
+    assert not {path.name: what for path in _files(used) if (what := found(path.read_bytes()))}
+    used.start()
+    used.finish()
+    assert not {path.name: what for path in _files(used) if (what := found(path.read_bytes()))}

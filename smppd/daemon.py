@@ -1,4 +1,4 @@
-"""The one place where things are wired together: store, keys, relay, listeners, upstreams, metrics; start, reload, drain, stop."""
+"""The one place where things are wired together, and where they are started, reloaded, drained and stopped."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Audit:
     def _append(self, event: str, what: dict[str, str], result: str) -> None:
         try:
             self._trail.append(event, "smppd", what, result)
-        except Exception:  # the thread's edge
+        except Exception:  # noqa: BLE001  the thread's edge
             self._metrics.errors.labels("audit").inc()
             log.exception("the audit trail could not be written")
 
@@ -100,7 +100,7 @@ class Daemon:
             self.ring = KeyRing(kek, self.store.keys)
             self.store.use(self.ring)
             self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
-            random = Random(SystemRandom().random())  # noqa: S311  jitter, nothing secret
+            random = Random(SystemRandom().random())  # jitter, nothing secret
             self.relay = Relay(
                 settings,
                 self.store,
@@ -203,7 +203,7 @@ class Daemon:
                 self.notifier.watchdog(self.health().alive)
                 if now - self._prepared > PREPARE:
                     self._prepare()
-        except Exception:  # the daemon's edge: counted, logged, and the next tick goes on
+        except Exception:  # noqa: BLE001  the daemon's edge: counted, logged, and the next tick goes on
             self.metrics.errors.labels("tick").inc()
             log.exception("error in housekeeping")
 

@@ -24,7 +24,7 @@ def masked(digits: bytes | str) -> str:
 
 
 class Address(NamedTuple):
-    """A source or destination address as on the wire: type of number, numbering plan (SMPP 3.4 5.2.5, 5.2.6), digits without NUL."""
+    """An address as on the wire: type of number, numbering plan (SMPP 3.4 5.2.5, 5.2.6), digits without NUL."""
 
     ton: int
     npi: int

@@ -1,4 +1,4 @@
-"""The customers' side: one ``CustomerLink`` a connection joins a pipe, a session and the relay; ``Customers`` knows them all."""
+"""The customers' side: a ``CustomerLink`` joins a pipe, a session and the relay; ``Customers`` knows them all."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class CustomerLink:
         """Bytes from the customer. An error here is ours: it ends this session only, and is counted."""
         try:
             self._work(data)
-        except Exception:  # the session's edge
+        except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
     def lost(self, reason: str) -> None:
@@ -206,7 +206,7 @@ class CustomerLink:
             if self.session.blocked:
                 self._work(b"")
             self._settle()
-        except Exception:  # the session's edge
+        except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
     def unbind(self) -> None:
@@ -233,7 +233,7 @@ class CustomerLink:
         self._check = None
         try:
             self._answer_bind(bind, decision)
-        except Exception:  # the session's edge
+        except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
     def _answer_bind(self, bind: Bind, decision: Decision) -> None:

@@ -5,9 +5,10 @@ What passes is written down in docs/clients.md; a test holds that page to what t
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from importlib.metadata import version
 from typing import Final
 
 import pytest
@@ -19,7 +20,11 @@ from tests.e2e.harness import Gateway, Upstream, account
 PAGE: Final = ROOT / "docs/clients.md"
 ACCOUNTS: Final = {"smpp.twisted": "twisted", "smpplib": "smpplib", "node-smpp": "node"}
 NUMBERS: Final = {"smpp.twisted": "447700900501", "smpplib": "447700900502", "node-smpp": "447700900503"}
-VERSIONS: Final = {"smpp.twisted": "smpp.twisted3 0.8", "smpplib": "smpplib 2.2.4", "node-smpp": "node-smpp 0.5.1"}
+VERSIONS: Final = {
+    "smpp.twisted": f"smpp.twisted3 {version('smpp.twisted3')}",
+    "smpplib": f"smpplib {version('smpplib')}",
+    "node-smpp": f"node-smpp {json.loads((ROOT / 'tests/peers/package.json').read_text())['dependencies']['smpp']}",
+}
 COLUMNS: Final = {
     "transceiver": "bind_transceiver",
     "transmitter": "bind_transmitter",
@@ -95,5 +100,5 @@ def test_the_page_says_what_the_run_showed(outcomes: dict[str, Outcome]) -> None
     text = page({name: outcomes[name] for name in CLIENTS})
     if os.environ.get("SMPPD_WRITE_DOCS"):
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(text)
-    assert Path(PAGE).read_text() == text
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text

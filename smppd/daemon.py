@@ -58,7 +58,7 @@ class Audit:
     def _append(self, event: str, what: dict[str, str], result: str) -> None:
         try:
             self._trail.append(event, "smppd", what, result)
-        except Exception:  # noqa: BLE001  the thread's edge
+        except Exception:  # the thread's edge
             self._metrics.errors.labels("audit").inc()
             log.exception("the audit trail could not be written")
 
@@ -203,7 +203,7 @@ class Daemon:
                 self.notifier.watchdog(self.health().alive)
                 if now - self._prepared > PREPARE:
                     self._prepare()
-        except Exception:  # noqa: BLE001  the daemon's edge: counted, logged, and the next tick goes on
+        except Exception:  # the daemon's edge: counted, logged, and the next tick goes on
             self.metrics.errors.labels("tick").inc()
             log.exception("error in housekeeping")
 

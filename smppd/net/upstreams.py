@@ -212,7 +212,7 @@ class UpstreamLink:
         """Bytes from the carrier. An error here is ours: it ends this session only, and is counted."""
         try:
             self._work(data)
-        except Exception:  # noqa: BLE001  the session's edge
+        except Exception:  # the session's edge
             log.exception("error in an upstream session", extra={"fields": {"upstream": self.settings.name}})
             self._owner.metrics.errors.labels("upstream").inc()
             if self._pipe is not None:

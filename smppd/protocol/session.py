@@ -376,7 +376,7 @@ class Session:
         timers = self.timers
         self._control = min(timers.control_burst, self._control + (now - self._control_at) * timers.control_rate)
         self._control_at = now
-        if self._control < 1.0:
+        if self._control < 0.999:  # less what rounding takes
             return False
         self._control -= 1.0
         return True

@@ -9,12 +9,14 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Final, NamedTuple
 
-from smppd.protocol.wire import BodyError, Command, Fields, Sm, Status, Tag, build_sm, pdu, tlv
+from smppd.protocol.wire import BodyError, Command, Fields, Sm, Status, Tag, build_sm, command_name, pdu, tlv
 
 BINDS: Final = frozenset((Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER))
 # By the letter 15 and 8; real customers use longer ones (strict_fields holds the letter).
 MAX_SYSTEM_ID: Final = 64
 MAX_PASSWORD: Final = 64
+# A submit_multi becomes as many frames as it has destinations: together they take no more than this many octets.
+MAX_FANOUT: Final = 1 << 20
 
 
 class Bind(NamedTuple):
@@ -31,7 +33,7 @@ class Bind(NamedTuple):
     address_range: bytes
 
     def __repr__(self) -> str:
-        return f"Bind({Command(self.command).name.lower()}, {self.system_id!r}, version=0x{self.version:02x})"
+        return f"Bind({command_name(self.command)}, {self.system_id!r}, version=0x{self.version:02x})"
 
 
 class _Reader:
@@ -74,6 +76,8 @@ class _Reader:
 
 
 def _head(raw: bytes) -> tuple[int, int]:
+    if len(raw) < 16:
+        raise BodyError(Status.RINVCMDLEN, "the PDU is shorter than its header")
     command, _status, sequence = unpack_from(">III", raw, 4)
     return int(command), int(sequence)
 
@@ -225,7 +229,10 @@ class Multi(NamedTuple):
 
 
 def read_multi(raw: bytes) -> Multi:
-    """A submit_multi. Distribution lists (dest_flag 2) are answered ESME_RINVDESTFLAG: nobody could have made one here."""
+    """A submit_multi. Distribution lists (dest_flag 2) are answered ESME_RINVDESTFLAG: nobody could have made one here.
+
+    ESME_RINVNUMDESTS where the message, once for each destination, would take more than ``MAX_FANOUT`` octets.
+    """
     _, sequence = _head(raw)
     read = _Reader(raw)
     service_type = read.string(5, Status.RINVSERTYP, "service_type")
@@ -245,9 +252,13 @@ def read_multi(raw: bytes) -> Multi:
     esm_class, protocol_id, priority = read.octets(3, "esm_class, protocol_id, priority_flag")
     schedule = read_time(read, Status.RINVSCHED, "schedule_delivery_time")
     validity = read_time(read, Status.RINVEXPIRY, "validity_period")
-    registered, replace, coding, _default, length = read.octets(5, "the fields before short_message")
+    registered, replace, coding, default, length = read.octets(5, "the fields before short_message")
     text = read.octets(length, "short_message")
-    fields = Fields(service_type, esm_class, protocol_id, priority, schedule, validity, registered, replace, coding)
+    if count * (len(raw) - read.at + length) > MAX_FANOUT:
+        raise BodyError(Status.RINVNUMDESTS, "too many destinations for a message of this size")
+    fields = Fields(
+        service_type, esm_class, protocol_id, priority, schedule, validity, registered, replace, coding, default
+    )
     frames = tuple(
         build_sm(Command.SUBMIT_SM, sequence, source, destination, text, fields, raw[read.at :])
         for destination in destinations

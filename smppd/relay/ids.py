@@ -9,17 +9,21 @@ EPOCH_MS = 1_577_836_800_000
 _NODE_SHIFT = 16
 _TIME_SHIFT = 22
 _SEQUENCE = (1 << _NODE_SHIFT) - 1
+_HEX = b"0123456789abcdefABCDEF"
 
 
 class Ids:
     """Draws ids. ``wall`` gives epoch seconds; a clock that stands still or jumps back only uses up sequence numbers.
 
     ``after``: the highest id ever stored, so that no id is repeated after a restart under an earlier clock.
+    ``node``: 0 to 63, ValueError otherwise; it would run into the time.
     """
 
     __slots__ = ("_last", "_node", "_time", "_wall", "left")
 
     def __init__(self, wall: Callable[[], float], node: int = 0, after: int = 0) -> None:
+        if not 0 <= node < 1 << _TIME_SHIFT - _NODE_SHIFT:
+            raise ValueError("node is outside 0..63")
         self._wall = wall
         self._node = node << _NODE_SHIFT
         self._time = after >> _TIME_SHIFT
@@ -75,10 +79,5 @@ def shown(identity: int) -> bytes:
 
 
 def parse_shown(text: bytes) -> int | None:
-    """The id behind the default form, None for anything else."""
-    if len(text) != 16:
-        return None
-    try:
-        return int(text, 16)
-    except ValueError:
-        return None
+    """The id behind the default form in either case, None for anything else: int() alone takes signs, ``0x`` and ``_``."""
+    return int(text, 16) if len(text) == 16 and not text.translate(None, _HEX) else None

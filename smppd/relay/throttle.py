@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# What rounding may have taken off a token: a caller paced at exactly the rate is never refused. It is owed, not given.
+_SLACK = 1e-3
+
 
 class Bucket:
     """``rate`` tokens a second, at most ``burst`` saved up. ``rate`` None: no limit.
@@ -27,7 +30,7 @@ class Bucket:
         if now > self._at:
             tokens = min(self.burst, tokens + (now - self._at) * rate)
             self._at = now
-        if tokens >= 1.0:
+        if tokens >= 1.0 - _SLACK:
             self._tokens = tokens - 1.0
             return 0.0
         wait = (1.0 - tokens) / rate
@@ -43,7 +46,7 @@ class Bucket:
         if rate is None:
             return 0.0
         tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * rate)
-        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / rate
+        return 0.0 if tokens >= 1.0 - _SLACK else (1.0 - tokens) / rate
 
     def change(self, rate: float | None, burst: float, now: float) -> None:
         """A new limit after a reload; what was saved up stays, within the new burst."""

@@ -216,7 +216,7 @@ class Gateway:
 
     def rss(self) -> int:
         """Resident memory of the daemon and its children, octets."""
-        return sum(_rss(pid) for pid in (self.pid, *_children(self.pid)))
+        return sum(_rss(pid) for pid in (self.pid, *descendants(self.pid)))
 
     def reload(self) -> None:
         """SIGHUP."""
@@ -258,11 +258,12 @@ def _rss(pid: int) -> int:
         return 0
 
 
-def _children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """All processes below this one."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
-            found += [child, *_children(child)]
+            found += [child, *descendants(child)]
     return found
 
 

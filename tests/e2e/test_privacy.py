@@ -177,6 +177,7 @@ def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway)
     for command in (["status"], ["check"], ["keys", "list"], ["audit", "show"]):
         done = used.command(*command)
         assert not found((done.stdout + done.stderr).encode()), command
+        assert done.returncode == 0 and done.stdout + done.stderr, command
     search = used.command("log", "search", "+" + NUMBER, "--reason", "support")
     assert not found((search.stdout + search.stderr).encode())
     assert search.returncode == 0 and "***" in search.stdout

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.e2e.bulk import BulkSmsc, Ledger, bodies, customers
+from tests.e2e.children import CLIENTS, ROOT, Child, Smsc
 from tests.e2e.harness import PASSWORD, Gateway, Upstream
 
 
@@ -70,3 +71,27 @@ def test_the_ledger_sees_every_kind_of_fault() -> None:
         ({"ids": {first: 0}}, "never given"),
     ):
         assert any(words in fault for fault in replace(good, **change).faults()), words
+
+
+@pytest.mark.parametrize("ids", ["hexdec", "uuid", "zeros", "decimal"])
+def test_the_same_against_an_smsc_of_another_make(ids: str, smsc: Smsc, make_gateway: Callable[..., Gateway]) -> None:
+    """smpp.twisted on both sides: throttled answers, late answers, half of the receipts early, some undelivered."""
+    smsc.ask(
+        "set",
+        behaviour={"ids": ids, "early": 0.5, "throttled": 0.05, "undelivered": 0.1, "response_delay": 0.005},
+    )
+    before = smsc.ask("stats")
+    with (
+        make_gateway([Upstream(smsc.port, tls=True, sessions=2)]) as gateway,
+        Child(CLIENTS["smpp.twisted"], gateway.login(binds=10, window=20), ROOT) as customer,
+    ):
+        customer.expect("bound")
+        customer.order("run", count=400, wait=10)
+        done = customer.expect("done", patience=60)
+        customer.ask("unbind", "unbound")
+    after = smsc.ask("stats")
+    assert done["acknowledged"] == done["receipts"] == after["accepted"] - before["accepted"] == 400
+    assert done["complete"] and not done["refused"] and not done["lost"]
+    assert not done["duplicate_ids"] and not done["duplicate_receipts"] and not done["unknown_receipts"]
+    assert done["states"]["DELIVRD"] + done["states"]["UNDELIV"] == 400
+    assert after["throttled"] > before["throttled"]

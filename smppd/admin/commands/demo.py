@@ -119,8 +119,9 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack) -> in
         customer.expect("bound")
         _step(console, "a simulated customer, 4 binds over TLS, the server's certificate verified")
         console.print()
-        customer.order("run", count=count, wait=20, rate=max(250.0, count / 60))
-        with View(console, count) as view:
+        pace = max(250.0, count / 60)
+        customer.order("run", count=count, wait=20, rate=pace)
+        with View(console, f"{count:,} messages over TLS, sent at a pace of {pace:,.0f} a second") as view:
             while True:
                 news = customer.expect("progress", "done")
                 view.update(news, scrape(stage.http_port), last=news["ev"] == "done")

@@ -40,11 +40,12 @@ class _Sample:
 class View:
     """Shows rates and totals; use as a context manager and call ``update`` as often as there is news."""
 
-    def __init__(self, console: Console, count: int) -> None:
+    def __init__(self, console: Console, title: str) -> None:
         self._console = console
-        self._count = count
+        self._title = title
         self._live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal else None
         self._samples: list[_Sample] = []
+        self._first: _Sample | None = None
         self._told = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -63,8 +64,12 @@ class View:
         now = time.monotonic()
         submitted = series.get("smppd_messages_submitted_total", 0.0)
         self._samples.append(_Sample(now, customer["acknowledged"], submitted, customer["receipts"]))
+        self._first = self._first or self._samples[0]
         while len(self._samples) > 2 and now - self._samples[0].at > 2.0:
             self._samples.pop(0)
+        if last:
+            # In the end the rates are those of the whole run.
+            self._samples.insert(0, self._first)
         if self._live is not None:
             self._live.update(self._table(customer))
         elif last or now - self._told >= 1.0:
@@ -77,7 +82,7 @@ class View:
         return float((getattr(last, name) - getattr(first, name)) / seconds) if seconds > 0 else 0.0
 
     def _table(self, customer: dict[str, Any]) -> Table:
-        table = Table(title=f"{self._count:,} messages over TLS", title_justify="left")
+        table = Table(title=self._title, title_justify="left", title_style="bold")
         for heading in ("", "messages", "a second", "p50", "p99"):
             table.add_column(heading, justify="left" if not heading else "right")
         answer = (f"{customer['answer_p50']:.1f} ms", f"{customer['answer_p99']:.1f} ms")

@@ -32,7 +32,6 @@ INDEXED: Final = "indexed"
 _PAGE_ROWS: Final = 16
 _EVENTS_A_RECORD: Final = 8
 _HEAD: Final = 8  # magic 4, u32 entries; see vault.index
-_PART: Final = 1 << 12
 _DUTY: Final = 3.0  # seconds of rest for each second of work
 _REST: Final = 0.005
 _IDLE: Final = 3.0
@@ -182,18 +181,12 @@ class Indexer:
 
 
 def _merged(table: _Table, segments: list[bytes]) -> bytes:
-    """One segment of all entries. Sorted in small parts by leading bits: one big sort would hold the interpreter lock."""
+    """One segment of all entries."""
     size = table.entry
-    parts: dict[int, list[bytes]] = {}
-    total = sum((len(segment) - _HEAD) // size for segment in segments)
-    shift = 16 - max(0, min(16, (total // _PART).bit_length()))
-    for segment in segments:
-        for at in range(_HEAD, len(segment), size):
-            entry = segment[at : at + size]
-            parts.setdefault((entry[0] << 8 | entry[1]) >> shift, []).append(entry)
-    ordered = [b"".join(sorted(set(parts[part]))) for part in sorted(parts)]
-    count = sum(map(len, ordered)) // size
-    return b"".join((table.magic, count.to_bytes(4, "big"), *ordered))
+    entries = [segment[at : at + size] for segment in segments for at in range(_HEAD, len(segment), size)]
+    entries.sort()  # runs that are sorted already: a few comparisons an entry
+    unique = dict.fromkeys(entries)
+    return b"".join((table.magic, len(unique).to_bytes(4, "big"), *unique))
 
 
 class IndexerThread(threading.Thread):

@@ -1,0 +1,501 @@
+"""Retention: destroys what is past its time, keys first, then record secrets, then what they opened.
+
+A period key goes once the period's end plus the account's retention has passed; from then on that part of all its records
+is unreadable. The sweep that follows goes through the log rows of that time: zeroes the secrets of those records, strips
+their dead parts, takes out whole records when billing retention is over too (their digests stay, in table `purged`),
+empties rows when nothing in them is kept any more and deletes the oldest rows, so that the chain over the rest verifies.
+
+What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
+at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from smppd.config import Retain
+from smppd.store.files import StoreError, connect
+from smppd.store.reader import ANCHOR, CLOCK_SLACK, first_id, pack_purged, read_purged, read_scope
+from smppd.vault.audit import Actor, AuditTrail
+from smppd.vault.keys import Part, Period, VaultError, period_scope
+from smppd.vault.seal import (
+    SECRETS_BYTES,
+    Content,
+    RecordHeader,
+    digest_of,
+    erase,
+    erase_body,
+    iter_records,
+    read_header,
+)
+
+EVERY: Final = 3600.0
+"""Seconds between looks for what is due, in the daemon."""
+
+_SPANS: Final = "purge spans"
+_RETAIN: Final = "purge retain"
+_ROWS: Final = 8
+_BARE_ROWS: Final = 256
+_SEGMENTS: Final = 64
+_HOUR: Final = 3600
+_DAY: Final = 86400
+_HALF: Final = SECRETS_BYTES // 2
+_ZERO: Final = bytes(_HALF)
+_CHECKPOINT_MS: Final = 250
+_TRIES: Final = 20
+_PAUSE: Final = 0.01
+_REST: Final = 0.02
+_IDLE: Final = 10.0
+_FAILED: Final = 60.0
+_DAEMON: Final = Actor("smppd", "")
+
+
+class DueKey(NamedTuple):
+    """A period key whose time is over."""
+
+    account: str
+    part: Part
+    period: Period
+
+
+class Plan(NamedTuple):
+    """What a purge would do now. unknown: accounts that have keys but are in no configuration this store has seen, so
+    that nobody can say how long they are to be kept; spans: (from, to) of row ids to sweep."""
+
+    due: list[DueKey]
+    spans: list[list[int]]
+    unknown: list[str]
+
+
+@dataclass(slots=True)
+class Purged:
+    """Counts of what a purge destroyed. complete: False when a write-ahead log could not be truncated yet, so that old
+    bytes may still be in it."""
+
+    keys: int = 0
+    secrets: int = 0
+    parts: int = 0
+    records: int = 0
+    rows: int = 0
+    complete: bool = True
+    unknown: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.secrets or self.parts or self.records or self.rows)
+
+    def counts(self) -> dict[str, int]:
+        """For the audit trail."""
+        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows")}
+
+
+class Purger:
+    """Purges one store, beside the daemon or inside it. For one thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        retains: Callable[[], Mapping[str, Retain]],
+        id_time: Callable[[int], float],
+        *,
+        trail: AuditTrail | None = None,
+        actor: Actor = _DAEMON,
+        dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
+        held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
+    ) -> None:
+        """directory: the store's, with both files. retains(): each account's retention as configured now; those of
+        accounts that were removed are remembered. id_time: `relay.ids.id_time`. dropped: told of every key that is gone,
+        by this purge or another process's; the daemon gives `ring.drop`, which takes it out of memory. held: a key to
+        keep in spite of its age (legal hold). Raises StoreError."""
+        for name in ("keys.db", "data.db"):
+            if not (directory / name).exists():
+                raise StoreError(f"{directory / name}: there is no store here yet")
+        self._keys = connect(directory / "keys.db", "keys")
+        try:
+            self._data = connect(directory / "data.db", "data")
+        except StoreError:
+            self._keys.close()
+            raise
+        self._retains = retains
+        self._id_time = id_time
+        self._trail = trail
+        self._actor = actor
+        self._dropped = dropped
+        self._held = held
+        self._next = float("-inf")
+        self._seen: set[bytes] = set()
+        self._unclean = True  # whoever swept last may have been killed before it could truncate
+        self._finished = True
+        self.done = Purged()
+        """What this pass has destroyed so far; begins anew with each look for what is due."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._data.close()
+        self._keys.close()
+
+    # -- what is due ---------------------------------------------------------------------------------------------------
+
+    def plan(self, now: float) -> Plan:
+        """What is due at `now` (epoch seconds). Changes nothing."""
+        return self._plan(now)[0]
+
+    def _plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
+        known: dict[str, dict[str, float]] = self._meta(_RETAIN, {})
+        retains = {name: dict(entry) for name, entry in known.items()}
+        for account, retain in self._retains().items():
+            entry = retains.setdefault(account, {"swept": 0.0})
+            entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
+        due, unknown, spans = [], set(), []
+        for (scope,) in self._keys.execute("SELECT scope FROM keys").fetchall():
+            parsed = read_scope(bytes(scope))
+            if parsed is None:
+                continue
+            account, part, period = parsed
+            if account not in retains:
+                unknown.add(account)
+            elif period.end + retains[account][part.value] <= now and not self._held(account, part, period):
+                due.append(DueKey(account, part, period))
+                spans.append((float(period.start), period.end + CLOCK_SLACK))
+        for entry in retains.values():
+            over = now - entry["billing"]
+            over -= over % (_HOUR if entry["billing"] <= 2 * _DAY else _DAY)
+            if over > entry["swept"]:
+                spans.append((entry["swept"], over + CLOCK_SLACK))
+                entry["swept"] = over
+        oldest = self._data.execute("SELECT min(seq) FROM log").fetchone()[0]
+        begun = self._id_time(oldest) if oldest is not None else float("inf")
+        rows = [
+            [first_id(self._id_time, max(a, begun - 1)), first_id(self._id_time, b)] for a, b in spans if b >= begun
+        ]
+        return Plan(due, _merge(self._meta(_SPANS, []) + rows), sorted(unknown)), retains
+
+    # -- doing it ------------------------------------------------------------------------------------------------------
+
+    def step(self, now: float) -> bool:
+        """Does a little: looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a few rows. False
+        when there is nothing to do before the next look.
+
+        Raises sqlite3.Error and VaultError; nothing is half done then, and the next call goes on.
+        """
+        if now >= self._next:
+            self.done = Purged()
+            self._begin(now)
+            self._next = now + EVERY
+            self._finished = False
+            return True
+        if self._finished and not self._unclean:
+            return False
+        spans: list[list[int]] = self._meta(_SPANS, [])
+        if spans:
+            self._sweep(spans, now)
+            return True
+        if self._trim():
+            return True
+        if self._unclean and not self._truncate():
+            self.done.complete = False
+            return False
+        self.done.complete = True
+        if not self._finished:
+            self._finished = True
+            self._audit({name: count for name, count in self.done.counts().items() if name != "keys"})
+        return False
+
+    def run(self, now: float, progress: Callable[[Purged], object] | None = None) -> Purged:
+        """Everything that is due at `now`; returns what was destroyed. progress: called after each step."""
+        self._next = float("-inf")
+        while self.step(now):
+            if progress is not None:
+                progress(self.done)
+        return self.done
+
+    def _begin(self, now: float) -> None:
+        plan, retains = self._plan(now)
+        self.done.unknown = plan.unknown
+        self._data.execute("BEGIN IMMEDIATE")
+        try:
+            self._set_meta(_SPANS, plan.spans)
+            self._set_meta(_RETAIN, retains)
+            self._data.execute("COMMIT")
+        except BaseException:
+            self._data.execute("ROLLBACK")
+            raise
+        if plan.due:
+            self._keys.execute("BEGIN IMMEDIATE")
+            try:
+                scopes = [(period_scope(*key),) for key in plan.due]
+                self._keys.executemany("DELETE FROM keys WHERE scope = ?", scopes)
+                self._keys.execute("COMMIT")
+            except BaseException:
+                self._keys.execute("ROLLBACK")
+                raise
+            self._unclean = True
+            self.done.keys = len(plan.due)
+            for key in plan.due:
+                self._dropped(*key)
+            self._truncate()
+            self._audit({"keys": len(plan.due)})
+        left = {bytes(row[0]) for row in self._keys.execute("SELECT scope FROM keys").fetchall()}
+        for scope in self._seen - left - {period_scope(*key) for key in plan.due}:
+            parsed = read_scope(scope)
+            if parsed is not None:  # another process destroyed it
+                self._dropped(*parsed)
+        self._seen = left
+
+    def _sweep(self, spans: list[list[int]], now: float) -> None:
+        """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
+        start, end = spans[0]
+        data = self._data
+        # From the last row begun before the span on: its records may be younger than it is.
+        rows = data.execute(
+            "SELECT seq, count, records, events, digests FROM log LEFT JOIN purged USING (seq)"
+            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
+            (start, end, _ROWS),
+        ).fetchall()
+        newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
+        last = rows[-1][0] if len(rows) == _ROWS else end
+        alive = self._alive()
+        self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive)
+        known = {name: entry["billing"] for name, entry in self._meta(_RETAIN, {}).items()}
+        longest = max(known.values(), default=float("inf"))
+        changed, parts, records, emptied = [], 0, 0, 0
+        for seq, count, block, events, digests in rows:
+            gone = read_purged(digests or b"")
+            kept, stripped, before = [], 0, len(gone)
+            free = [place for place in range(count) if place not in gone]
+            for place, packed in zip(free, iter_records(block), strict=False):
+                head = read_header(packed)
+                numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
+                if not numbers and not body:
+                    if head.accepted_ms / 1000 + known.get(head.account, float("inf")) <= now:
+                        gone[place] = digest_of(packed)
+                        continue
+                    shorter = packed if head.numbers_gone and head.body_gone else erase(packed)
+                elif not body and not head.body_gone and head.content is not Content.HIDE:
+                    shorter = erase_body(packed)
+                else:
+                    shorter = packed
+                stripped += shorter is not packed
+                kept.append(shorter)
+            over = not kept and seq != newest and self._id_time(seq) + longest <= now
+            removed = len(gone) - before
+            bare = over and bool(block or events or digests)
+            if stripped or removed or bare:
+                changed.append((seq, block, events, b"".join(kept), b"" if over else events, {} if over else gone))
+                parts, records, emptied = parts + stripped, records + removed, emptied + bare
+        if last >= end:
+            spans.pop(0)
+        else:
+            spans[0][0] = last + 1
+        data.execute("BEGIN IMMEDIATE")
+        try:
+            for seq, block, events, new_block, new_events, gone in changed:
+                same = data.execute(
+                    "UPDATE log SET records = ?, events = ? WHERE seq = ? AND records = ? AND events = ?",
+                    (new_block, new_events, seq, block, events),
+                )
+                if same.rowcount != 1:  # erased from meanwhile, by another process: look again
+                    data.execute("ROLLBACK")
+                    return
+                data.execute("DELETE FROM purged WHERE seq = ?", (seq,))
+                if gone:
+                    data.execute("INSERT INTO purged VALUES (?, ?)", (seq, pack_purged(gone)))
+            self._set_meta(_SPANS, spans)
+            data.execute("COMMIT")
+        except BaseException:
+            if data.in_transaction:
+                data.execute("ROLLBACK")
+            raise
+        self.done.parts += parts
+        self.done.records += records
+        self.done.rows += emptied
+        self._unclean = self._unclean or bool(changed)
+
+    def _sweep_secrets(
+        self, rows: list[Any], start: int, last: int, newest: int | None, alive: Callable[[RecordHeader, Part], bool]
+    ) -> None:
+        """Zeroes the secrets of what has no key any more; deletes those of records that are no more."""
+        keys = self._keys
+        stored = keys.execute(
+            "SELECT seq, data FROM secrets WHERE seq >= ? AND seq <= ? ORDER BY seq", (start, last)
+        ).fetchall()
+        held = {row[0]: row for row in rows}
+        zeroed = 0
+        changed: list[tuple[int, bytes, bytes]] = []
+        for seq, old in stored:
+            row = held.get(seq)
+            new = bytearray(old)
+            if row is None:
+                if newest is None or seq >= newest:
+                    continue  # its row is being committed
+                new = bytearray(len(old))  # its row never was: the disk was full
+            else:
+                gone = read_purged(row[4] or b"")
+                living = (place for place in range(row[1]) if place not in gone)
+                for place in gone:
+                    new[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES] = bytes(SECRETS_BYTES)
+                for place, packed in zip(living, iter_records(row[2]), strict=False):
+                    head = read_header(packed)
+                    at = place * SECRETS_BYTES
+                    if not alive(head, Part.NUMBERS):
+                        new[at : at + _HALF] = _ZERO
+                    if not alive(head, Part.BODY):
+                        new[at + _HALF : at + SECRETS_BYTES] = _ZERO
+            if new != old:
+                zeroed += sum(old[at : at + _HALF] != new[at : at + _HALF] for at in range(0, len(old), _HALF))
+            if new != old or not any(new):
+                changed.append((seq, bytes(old), bytes(new)))
+        if not changed:
+            return
+        keys.execute("BEGIN IMMEDIATE")
+        try:
+            for seq, before, after in changed:
+                # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
+                keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
+                if not any(after):
+                    keys.execute("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
+            keys.execute("COMMIT")
+        except BaseException:
+            keys.execute("ROLLBACK")
+            raise
+        self._unclean = True
+        self.done.secrets += zeroed
+
+    def _alive(self) -> Callable[[RecordHeader, Part], bool]:
+        """Whether a part of a record has its key. Asked after the record was read: its key was stored before it."""
+        cache: dict[tuple[str, Part, Period], bool] = {}
+
+        def alive(head: RecordHeader, part: Part) -> bool:
+            gone = head.numbers_gone if part is Part.NUMBERS else head.body_gone
+            period = head.numbers_period if part is Part.NUMBERS else head.body_period
+            if gone or period is None:
+                return False
+            key = (head.account, part, period)
+            if key not in cache:
+                query = "SELECT 1 FROM keys WHERE scope = ?"
+                cache[key] = self._keys.execute(query, (period_scope(*key),)).fetchone() is not None
+            return cache[key]
+
+        return alive
+
+    def _trim(self) -> bool:
+        """Deletes the oldest rows while nothing but their link is left, and index segments that no living key can use."""
+        data = self._data
+        rows = data.execute(
+            "SELECT seq, chain, length(records) + length(events), digests IS NULL FROM log LEFT JOIN purged USING (seq)"
+            " ORDER BY seq LIMIT ?",
+            (_BARE_ROWS + 1,),
+        ).fetchall()
+        last, link = 0, b""
+        for seq, chain, size, no_digests in rows[:-1]:  # the newest row stays: the chain goes on from it
+            if size or not no_digests:
+                break
+            last, link = seq, bytes(chain)
+        parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
+        starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
+        oldest = max(last, rows[0][0]) if rows else 0
+        stale = first_id(self._id_time, min(starts)) if starts else oldest
+        data.execute("BEGIN IMMEDIATE")
+        try:
+            if last:
+                data.execute("DELETE FROM log WHERE seq <= ?", (last,))
+                data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ANCHOR, link))
+            segments = 0
+            for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
+                segments += data.execute(
+                    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
+                    (bound, _SEGMENTS),
+                ).rowcount
+            data.execute("COMMIT")
+        except BaseException:
+            data.execute("ROLLBACK")
+            raise
+        self._unclean = self._unclean or bool(last or segments)
+        return bool(last or segments)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _truncate(self) -> bool:
+        """Empties both write-ahead logs, so that no old page is left in them. False while someone is reading."""
+        wait = threading.Event()
+        for db in (self._keys, self._data):
+            # A short patience each time: a checkpoint that waits for a reader keeps the daemon's writer waiting.
+            db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS // _TRIES}")
+            try:
+                for _ in range(_TRIES):
+                    if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                        break
+                    wait.wait(_PAUSE)
+                else:
+                    return False
+            finally:
+                db.execute("PRAGMA busy_timeout = 5000")
+        self._unclean = False
+        return True
+
+    def _audit(self, counts: Mapping[str, int]) -> None:
+        if self._trail is not None and any(counts.values()):
+            self._trail.append("purge", self._actor.who, dict(counts), "destroyed", source=self._actor.source)
+
+    def _meta(self, name: str, default: Any) -> Any:
+        row = self._data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def _set_meta(self, name: str, value: object) -> None:
+        self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def _merge(spans: list[list[int]]) -> list[list[int]]:
+    """The same, in order and without overlaps."""
+    merged: list[list[int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    return merged
+
+
+class PurgeThread(threading.Thread):
+    """Runs a `Purger` in the daemon until told to stop: a look an hour, and short steps while something is due."""
+
+    def __init__(
+        self,
+        make: Callable[[], Purger],
+        stop: threading.Event,
+        clock: Callable[[], float],
+        failed: Callable[[str], object],
+    ) -> None:
+        """make: builds the purger, in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
+        this thread when something is wrong; it goes on after a minute."""
+        super().__init__(name="purge", daemon=True)
+        self._make = make
+        self._stop_event = stop
+        self._clock = clock
+        self._failed = failed
+
+    def run(self) -> None:
+        """The thread's loop."""
+        purger: Purger | None = None
+        while not self._stop_event.is_set():
+            try:
+                if purger is None:
+                    purger = self._make()
+                pause = _REST if purger.step(self._clock()) else _IDLE
+            except (sqlite3.Error, StoreError, VaultError) as error:
+                self._failed(f"{type(error).__name__}: {error}")
+                pause = _FAILED
+            self._stop_event.wait(pause)
+        if purger is not None:
+            purger.close()

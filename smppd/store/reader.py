@@ -1,0 +1,450 @@
+"""Reads the sealed log: a record by its id, its events, all records of a phone number; and recomputes the digest chain.
+
+Works beside the running daemon, on read-only connections, in short statements: a long one would keep the write-ahead log
+from being truncated. What was purged or erased reads as None.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+from urllib.parse import unquote
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from smppd.message import FINAL_STATES, Event, State, read_events
+from smppd.store.files import StoreError, connect
+from smppd.store.indexer import indexed_upto, number_bucket, record_bucket
+from smppd.store.sqlite import events_digest
+from smppd.vault.chain import GENESIS, chain, verify_checkpoint
+from smppd.vault.index import blind, find, find_record
+from smppd.vault.kek import Kek, VaultError
+from smppd.vault.keys import KeyRing, Part, Period, period_from_label
+from smppd.vault.seal import (
+    DIGEST_BYTES,
+    SECRETS_BYTES,
+    OpenRecord,
+    SealError,
+    iter_indexes,
+    iter_records,
+    open_record,
+    read_header,
+    verify_digest,
+)
+
+ANCHOR: Final = "anchor"
+"""Name in `meta` of the chain before the first row that is left, once the oldest rows were deleted."""
+CLOCK_SLACK: Final = 3600.0
+"""Seconds that an id may be ahead of the time its record was accepted: ids rise even when the clock is set back."""
+
+_DAY: Final = 86400.0
+_PAGE: Final = 64
+_ROWS_KEPT: Final = 4
+_NEEDLES: Final = 32
+_TOLD: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
+_PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
+_MAX_ID: Final = (1 << 63) - 1
+
+
+def first_id(id_time: Callable[[int], float], when: float) -> int:
+    """The lowest id that can have been drawn at `when` (epoch seconds) or later. id_time: seconds at which an id was
+    drawn (`relay.ids.id_time`)."""
+    return bisect_left(range(_MAX_ID), when, 0, _MAX_ID, key=id_time)
+
+
+def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
+    """The inverse of `vault.keys.period_scope`; None for the scope of another kind of key."""
+    pieces = scope.decode("ascii", "replace").split("/")
+    try:
+        kind, account, part, label = pieces
+        return (unquote(account), Part(part), period_from_label(label)) if kind == "period" else None
+    except (ValueError, VaultError):
+        return None
+
+
+def read_purged(digests: bytes) -> dict[int, bytes]:
+    """place in the row -> digest, of the records that were purged from a row (table `purged`).
+    Raises SealError."""
+    if len(digests) % _PLACE.size:
+        raise SealError("the digests of purged records are cut short")
+    return dict(_PLACE.iter_unpack(digests))
+
+
+def pack_purged(gone: dict[int, bytes]) -> bytes:
+    """The inverse of `read_purged`."""
+    return b"".join(_PLACE.pack(place, gone[place]) for place in sorted(gone))
+
+
+class ReadOnlyKeys:
+    """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = connect(directory / "keys.db", "keys", read_only=True)
+
+    def get(self, scope: bytes) -> bytes | None:
+        """The wrapped key of a scope."""
+        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (scope, wrapped) whose scope begins with `prefix`, in order."""
+        query = "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope"
+        for scope, wrapped in self._db.execute(query, (prefix, prefix + b"\xff")).fetchall():
+            yield bytes(scope), bytes(wrapped)
+
+    def secrets(self, seq: int) -> bytes:
+        """The record secrets of one log row; empty when they are gone."""
+        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
+        return b"" if row is None else bytes(row[0])
+
+    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
+
+    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
+
+    def delete(self, scope: bytes) -> None:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+
+class Found(NamedTuple):
+    """A record, opened as far as its keys are left, and the log row it stands in."""
+
+    seq: int
+    record: OpenRecord
+
+    def __repr__(self) -> str:
+        return f"<Found in {self.seq}: {self.record!r}>"
+
+
+class LogVerdict(NamedTuple):
+    """What `verify` found. rows, records: how many were good, purged ones included; purged: rows of which only the link
+    is left; first_bad: id of the first log row that cannot be trusted; checkpoints: how many were found in the chain."""
+
+    ok: bool
+    rows: int
+    records: int
+    purged: int
+    checkpoints: int
+    first_bad: int | None
+    reason: str
+
+
+class _Row(NamedTuple):
+    seq: int
+    places: dict[int, tuple[int, bytes]]
+    """record id -> (place in the row as it was written, packed record)"""
+
+
+class _Blind(NamedTuple):
+    start: float
+    end: float
+    account: str
+    period: Period
+
+
+class LogReader:
+    """Reads one store. For one thread."""
+
+    def __init__(self, directory: Path, kek: Kek, id_time: Callable[[int], float]) -> None:
+        """directory: the store's. id_time: epoch seconds at which an id was drawn (`relay.ids.id_time`). Raises
+        StoreError when there is no store."""
+        self._keys = ReadOnlyKeys(directory)
+        try:
+            self._db = connect(directory / "data.db", "data", read_only=True)
+        except StoreError:
+            self._keys.close()
+            raise
+        self._ring = KeyRing(kek, self._keys)
+        self._id_time = id_time
+        self._rows: OrderedDict[int, _Row] = OrderedDict()
+        self.damaged: list[int] = []
+        """Ids of records that `by_number` found and could not open: they were altered."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._db.close()
+        self._keys.close()
+
+    # -- one record ----------------------------------------------------------------------------------------------------
+
+    def record(self, record_id: int) -> Found | None:
+        """The record with this id; None when there is none (any more). Raises SealError when it was altered."""
+        for seq in self._rows_of(record_id):
+            row = self._row(seq)
+            held = row.places.get(record_id)
+            if held is None:
+                continue
+            place, packed = held
+            secrets = self._keys.secrets(seq)[place * SECRETS_BYTES :][:SECRETS_BYTES]
+            return Found(seq, open_record(packed, self._ring, secrets.ljust(SECRETS_BYTES, b"\0")))
+        return None
+
+    def _rows_of(self, record_id: int) -> list[int]:
+        """The rows that may hold a record: the one begun before its id was drawn, and the next."""
+        if not 0 < record_id <= _MAX_ID:
+            return []
+        before = self._db.execute("SELECT max(seq) FROM log WHERE seq <= ?", (record_id,)).fetchone()[0]
+        after = self._db.execute("SELECT min(seq) FROM log WHERE seq > ?", (record_id,)).fetchone()[0]
+        return [seq for seq in (before, after) if seq is not None]
+
+    def _row(self, seq: int) -> _Row:
+        row = self._rows.get(seq)
+        if row is not None:
+            return row
+        found = self._db.execute(
+            "SELECT count, CAST(records AS BLOB), CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq) WHERE seq = ?",
+            (seq,),
+        ).fetchone()
+        count, records, digests = found if found is not None else (0, b"", b"")
+        gone = read_purged(digests or b"")
+        places = (place for place in range(count) if place not in gone)
+        held = {
+            read_header(packed).record_id: (place, packed)
+            for place, packed in zip(places, iter_records(records), strict=False)
+        }
+        row = self._rows[seq] = _Row(seq, held)
+        while len(self._rows) > _ROWS_KEPT:
+            self._rows.popitem(last=False)
+        return row
+
+    def events(self, record_id: int, limit: int = 1000) -> list[Event]:
+        """What happened to a message, oldest first, at most `limit` events. In the rows that are not indexed yet it stops
+        looking once the customer has acknowledged a final receipt."""
+        start = min(self._rows_of(record_id), default=0)
+        upto = indexed_upto(self._db)
+        segments = self._db.execute(
+            "SELECT data FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?",
+            (record_bucket(record_id), start, record_id),
+        ).fetchall()
+        rows = {seq for (data,) in segments for seq in find_record(data, record_id)}
+        events: list[Event] = []
+        for seq in sorted(rows):
+            for (block,) in self._db.execute("SELECT events FROM log WHERE seq = ?", (seq,)).fetchall():
+                events += (event for event in read_events(block) if event.id == record_id)
+            if len(events) >= limit:
+                return events[:limit]
+        needle = record_id.to_bytes(8, "big")
+        for seq, block in self._pages("events", max(upto, start - 1)):
+            if _ended(events):
+                break
+            if seq not in rows and needle in block:
+                events += (event for event in read_events(block) if event.id == record_id)
+                if len(events) >= limit:
+                    break
+        return events[:limit]
+
+    def _pages(self, column: str, after: int, until: int = _MAX_ID) -> Iterator[tuple[int, bytes]]:
+        """(seq, records or events) of the rows above `after` up to `until`."""
+        while True:
+            page = self._db.execute(
+                f"SELECT seq, CAST({column} AS BLOB) FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                (after, until, _PAGE),
+            ).fetchall()
+            if not page:
+                return
+            yield from page
+            after = page[-1][0]
+
+    # -- all records of a number ---------------------------------------------------------------------------------------
+
+    def accounts(self) -> list[str]:
+        """Accounts of which something may still be found."""
+        scopes = (read_scope(scope) for scope, _ in self._keys.scan(b"period/"))
+        return sorted({scope[0] for scope in scopes if scope is not None})
+
+    def by_number(
+        self,
+        forms: Iterable[bytes],
+        accounts: Iterable[str] | None = None,
+        since: float = 0.0,
+        until: float = float("inf"),
+        progress: Callable[[float], object] | None = None,
+    ) -> Iterator[Found]:
+        """Records sent from or to a number and accepted at `since <= t < until` (epoch seconds), newest first.
+
+        forms: normal forms (`vault.index.search_forms`). accounts: None for all. progress(done): 0.0 to 1.0, after each
+        day looked through. Memory is bounded by the records of one day.
+        """
+        wanted = tuple(dict.fromkeys(forms))
+        lowest, highest = self._db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
+        periods = self._periods(None if accounts is None else frozenset(accounts))
+        if lowest is None or not periods or not wanted:
+            return
+        begin = max(since, min(period.start for period in periods), self._id_time(lowest) - 1)
+        end = min(until + CLOCK_SLACK, self._id_time(highest) + CLOCK_SLACK, max(p.end for p in periods) + CLOCK_SLACK)
+        indexed = indexed_upto(self._db)
+        upper = end
+        while upper > begin:
+            lower = max(begin, upper - _DAY)
+            for record_id in self._candidates(wanted, periods, lower, upper, indexed):
+                found = self._checked(record_id, since, until)
+                if found is not None:
+                    yield found
+            upper = lower
+            if progress is not None:
+                progress((end - upper) / (end - begin))
+
+    def _periods(self, accounts: frozenset[str] | None) -> list[_Blind]:
+        """Live periods of which numbers can be searched."""
+        listed = []
+        for scope, _ in self._keys.scan(b"period/"):
+            parsed = read_scope(scope)
+            if parsed is not None and parsed[1] is Part.NUMBERS and (accounts is None or parsed[0] in accounts):
+                listed.append(_Blind(parsed[2].start, parsed[2].end + CLOCK_SLACK, parsed[0], parsed[2]))
+        return listed
+
+    def _candidates(
+        self, forms: tuple[bytes, ...], periods: list[_Blind], lower: float, upper: float, indexed: int
+    ) -> list[int]:
+        """Ids drawn at `lower <= t < upper` whose record has one of the forms, newest first."""
+        blinds: dict[int, set[bytes]] = {}
+        for period in periods:
+            if period.start < upper and period.end > lower:
+                key = self._ring.existing(period.account, Part.NUMBERS, period.period)
+                for form in forms if key is not None else ():
+                    assert key is not None
+                    value = blind(key, form)
+                    blinds.setdefault(number_bucket(value), set()).add(value)
+        low, high = first_id(self._id_time, lower), first_id(self._id_time, upper)
+        first = min(self._rows_of(low), default=0)
+        last = max(self._rows_of(high), default=high)
+        found: set[int] = set()
+        for bucket, values in blinds.items():
+            segments = self._db.execute(
+                "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?", (bucket, first, last)
+            )
+            for (data,) in segments.fetchall():
+                for value in values:
+                    found.update(find(data, value))
+        every = set().union(*blinds.values())
+        if every:
+            for _, records in self._pages("records", max(indexed, first - 1), last):
+                if len(every) > _NEEDLES or any(value in records for value in every):
+                    found.update(record_id for value, record_id in iter_indexes(records) if value in every)
+        return sorted((record_id for record_id in found if low <= record_id < high), reverse=True)
+
+    def _checked(self, record_id: int, since: float, until: float) -> Found | None:
+        try:
+            found = self.record(record_id)
+        except SealError:
+            self.damaged.append(record_id)
+            return None
+        if found is None or found.record.header.numbers_gone:  # purged or erased since it was indexed
+            return None
+        return found if since <= found.record.header.accepted_ms / 1000 < until else None
+
+    # -- the chain -----------------------------------------------------------------------------------------------------
+
+    def verify(
+        self,
+        key: Ed25519PublicKey | None = None,
+        purged_before: float | None = None,
+        progress: Callable[[float], object] | None = None,
+    ) -> LogVerdict:
+        """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it.
+
+        key: the checkpoints' (`InstallSecrets.checkpoint.public_key()`); without it they are not looked at.
+        purged_before: epoch seconds; a row since then of which only the link is left counts as tampered with.
+        """
+        db = self._db
+        db.execute("BEGIN")
+        try:
+            anchor = db.execute("SELECT value FROM meta WHERE name = ?", (ANCHOR,)).fetchone()
+            lowest, highest = db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
+            signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM checkpoints ORDER BY seq").fetchall()]
+        finally:
+            db.execute("COMMIT")
+        link = GENESIS if anchor is None else bytes(anchor[0])
+        waiting: dict[bytes, int] = {}
+        try:
+            for point in (verify_checkpoint(key, one) for one in signed) if key is not None else ():
+                waiting[point.chain] = point.time_ms
+        except SealError as error:
+            return LogVerdict(False, 0, 0, 0, 0, lowest, str(error))
+        points = len(waiting)
+        waiting.pop(link, None)
+        rows = records = purged = after = 0
+        while True:
+            page = db.execute(
+                # Cast, because who edits the file may change types too.
+                "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
+                " CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq)"
+                " WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after, _PAGE),
+            ).fetchall()
+            if not page:
+                break
+            for seq, count, block, events, stored, digests in page:
+                bare = not block and not events and digests is None
+                bad = ""
+                if bare:
+                    purged += 1
+                    if purged_before is not None and self._id_time(seq) >= purged_before:
+                        bad = f"log row {seq:016x} was emptied before its time"
+                else:
+                    try:
+                        if chain(link, _digests(count, block, events, digests or b"")) != stored:
+                            bad = f"log row {seq:016x} was altered or does not follow the one before"
+                    except SealError as error:
+                        bad = f"log row {seq:016x}: {error}"
+                if bad:
+                    return LogVerdict(False, rows, records, purged, points - len(waiting), seq, bad)
+                link = bytes(stored)
+                waiting.pop(link, None)
+                rows += 1
+                records += count
+            after = page[-1][0]
+            if progress is not None:
+                progress(min(1.0, (after - lowest) / max(1, highest - lowest)))
+        begun = self._id_time(lowest) * 1000 if lowest is not None else float("inf")
+        lost = [at for at in waiting.values() if anchor is None or at >= begun]
+        if lost:
+            reason = (
+                "the log is not the one that was signed: rows are missing at its end, or an older copy was put back"
+            )
+            return LogVerdict(False, rows, records, purged, points - len(lost), None, reason)
+        return LogVerdict(
+            True, rows, records, purged, points, None, f"{records} records in {rows} log rows, none altered"
+        )
+
+
+def _digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterator[bytes]:
+    """What the chain continues with at this row. Raises SealError."""
+    gone = read_purged(digests)
+    living = iter_records(block)
+    for place in range(count):
+        if place in gone:
+            yield gone[place]
+            continue
+        packed = next(living, None)
+        if packed is None:
+            raise SealError("records are missing")
+        yield verify_digest(packed)
+    if next(living, None) is not None:
+        raise SealError("there are more records than were written")
+    if events:
+        yield events_digest(events)
+
+
+def _ended(events: list[Event]) -> bool:
+    final = any(event.state in FINAL_STATES for event in events)
+    return final and any(event.state in _TOLD for event in events)

@@ -1,0 +1,149 @@
+"""What the store's tests share: a store with sealed records, written the way the daemon writes it, without the daemon."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from smppd.message import State, pack_event
+from smppd.relay.ids import EPOCH_MS, id_time
+from smppd.store.api import Batch
+from smppd.store.files import KeyStore
+from smppd.store.reader import LogReader
+from smppd.store.sqlite import SqliteStore
+from smppd.vault.index import normalise
+from smppd.vault.kek import Kek
+from smppd.vault.keys import KeyRing, Part, create_install
+from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu
+from tests.vault.rows import NOON, kek, submit_sm
+
+DAY = 86400.0
+CUSTOMER = bytes((192, 0, 2, 7))
+
+
+class Waiting:
+    """`store.api.Sink` that remembers how batches ended."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.wrong: list[str] = []
+
+    def committed(self, batch: Batch) -> None:
+        self.done += 1
+
+    def failed(self, batch: Batch, reason: str) -> None:
+        self.wrong.append(reason)
+
+    def broken(self, reason: str) -> None:
+        self.wrong.append(reason)
+
+
+class Builder:
+    """A store under construction. `now` is the clock, in epoch seconds; ids are drawn from it."""
+
+    def __init__(self, directory: Path, key: Kek | None = None) -> None:
+        self.directory = directory
+        self.kek = key or kek()
+        rows = KeyStore(directory)
+        create_install(self.kek, rows)
+        rows.close()
+        self.now = float(NOON)
+        self._id = 0
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.sink = Waiting()
+        self.store = SqliteStore(directory, notify=self._calls.put, soon=lambda call: call())
+        self.ring = KeyRing(self.kek, self.store.keys)
+        start(self.store, self.ring, self.sink, self.new_id)
+        self.closed = False
+        self.packed: dict[int, bytes] = {}
+        self.secrets: dict[int, bytes] = {}
+
+    def new_id(self) -> int:
+        self._id = max(self._id + 1, int(self.now * 1000) - EPOCH_MS << 22)
+        return self._id
+
+    def record(
+        self,
+        text: bytes = b"hello",
+        source: bytes = b"Acme",
+        destination: bytes = b"447700900123",
+        account: str = "acme",
+        content: Content = Content.ENCRYPT,
+        body: float = 30 * DAY,
+        numbers: float = 30 * DAY,
+    ) -> int:
+        """Seals a record into the batch; returns its id. body, numbers: retention in seconds."""
+        batch = self.store.batch
+        if not batch.seq:
+            batch.seq = self.new_id()
+        record_id = self.new_id()
+        addresses, rest = split_pdu(submit_sm(text, source, destination))
+        secrets = os.urandom(64)
+        when = int(self.now)
+        packed = seal_record(
+            record_id,
+            int(self.now * 1000),
+            Direction.MT,
+            content,
+            1,
+            0,
+            self.ring.period(account, Part.NUMBERS, when, numbers),
+            None if content is Content.HIDE else self.ring.period(account, Part.BODY, when, body),
+            normalise(source),
+            normalise(destination),
+            pack_numbers(addresses, CUSTOMER),
+            text if content is Content.HASH else rest,
+            secrets,
+            os.urandom(24),
+        )
+        batch.records.append(packed)
+        batch.secrets.append(secrets)
+        self.packed[record_id] = packed
+        self.secrets[record_id] = secrets
+        return record_id
+
+    def event(self, record_id: int, state: State, detail: bytes = b"carrier-a\0", error: int = 0) -> None:
+        at = int(self.now * 1000)
+        self.store.batch.events.append(pack_event(record_id, at, state, detail=detail, error=error))
+
+    def commit(self) -> None:
+        """Makes the batch durable: one log row."""
+        before = self.sink.done
+        self.store.kick()
+        while self.sink.done == before and not self.sink.wrong:
+            self._calls.get(timeout=10)()
+        assert not self.sink.wrong, self.sink.wrong
+
+    def fill(self, rows: int, per_row: int, every: float = 1.0) -> list[int]:
+        """Rows of records to changing numbers, each with a SUBMITTED event."""
+        ids = []
+        for row in range(rows):
+            self.now += every
+            for n in range(per_row):
+                ids.append(self.record(destination=b"4477009%05d" % (row * per_row + n)))
+                self.event(ids[-1], State.SUBMITTED)
+            self.commit()
+        return ids
+
+    def reader(self) -> LogReader:
+        return LogReader(self.directory, self.kek, id_time)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.store.close()
+
+
+def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
+    store.use(ring)
+    store.open(sink, new_id)
+
+
+def files(directory: Path) -> bytes:
+    """Everything that is on the disk. Read by another process: closing a database's file here would drop SQLite's locks on
+    it (sqlite.org/howtocorrupt.html, section 2.2)."""
+    paths = sorted(str(path) for path in directory.iterdir() if path.is_file() and path.suffix != ".db-shm")
+    return subprocess.run(["cat", *paths], check=True, stdout=subprocess.PIPE).stdout

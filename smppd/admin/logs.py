@@ -431,9 +431,12 @@ def configure(settings: Log, *, count: Callable[[str], None] | None = None) -> N
 
 
 def reopen() -> None:
-    """Opens the log's file anew (log rotation). OSError when that fails; lines then still go to the old one."""
+    """Opens the log's file anew (log rotation). When that fails lines still go to the old one, the first says so."""
     if _installed.handler is not None:
-        _installed.handler.reopen()
+        try:
+            _installed.handler.reopen()
+        except OSError as error:
+            logging.getLogger(__name__).error("the log file cannot be opened anew", extra={"fields": {"error": error}})
 
 
 def flush() -> None:

@@ -354,6 +354,20 @@ def test_a_moved_file_is_opened_anew(written: Written, tmp_path: Path) -> None:
     assert written.path.stat().st_mode & 0o007 == 0
 
 
+def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    made = Written(directory / "log")
+    made.start()
+    directory.rename(tmp_path / "moved")
+    try:
+        logs.reopen()
+    finally:
+        logs.reset()
+    (line,) = (json.loads(text) for text in (tmp_path / "moved/log").read_text().splitlines())
+    assert line["error"] == "FileNotFoundError: No such file or directory"
+
+
 def test_a_file_that_cannot_be_opened_changes_nothing(written: Written, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         logs.configure(Log(file=tmp_path / "none" / "log"))

@@ -35,8 +35,8 @@ def status_name(status: int) -> str:
 
 def status_value(name: str) -> int | None:
     """The number behind a status name as written in SMPP 3.4 section 5.1.3, None when there is no such name."""
-    entry = _standard.command_status_name_map.get(name)
-    return None if entry is None else int(entry["value"])
+    value = _standard.command_status_name_map.get(name, -1)
+    return int(value) if value >= 0 else None  # the library has negative ones of its own
 
 
 def command_name(command: int) -> str:

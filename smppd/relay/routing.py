@@ -41,7 +41,6 @@ class Router:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = frozenset(one.name for one in settings.upstreams if one.enabled)
-        self._known = frozenset(one.name for one in settings.upstreams)
         self._rules = {
             account.system_id: tuple(
                 _compile(route)
@@ -59,7 +58,7 @@ class Router:
     def _join(self, rules: tuple[_Rule, ...], destination: bytes) -> str:
         names: dict[str, None] = {}
         for rule in rules:
-            for name in rule.names if rule.weights is None else _ordered(rule, destination):
+            for name in rule.names if rule.weights is None else _ordered(rule, destination, self._enabled):
                 if name in self._enabled:
                     names[name] = None
         return ",".join(names)
@@ -96,12 +95,20 @@ class Router:
         return joined.split(",") if joined else []
 
 
-def _ordered(rule: _Rule, destination: bytes) -> tuple[str, ...]:
-    """The weighted upstreams with the one that this destination falls to in front."""
-    weights = rule.weights or ()
-    point = crc32(destination) % sum(weights)
-    for index, weight in enumerate(weights):
-        point -= weight
-        if point < 0:
-            return (rule.names[index], *rule.names[:index], *rule.names[index + 1 :])
-    return rule.names
+def _ordered(rule: _Rule, destination: bytes, enabled: frozenset[str]) -> tuple[str, ...]:
+    """The weighted upstreams with the one that this destination falls to in front, the others behind as written.
+
+    A disabled one's destinations are divided anew by the weights of the others, and no other destination moves.
+    """
+    names, weights = list(rule.names), list(rule.weights or ())
+    point = crc32(destination)
+    while names:
+        point, share = divmod(point, sum(weights))
+        index = 0
+        while share >= weights[index]:
+            share -= weights[index]
+            index += 1
+        if names[index] in enabled:
+            return (names[index], *rule.names)
+        del names[index], weights[index]
+    return ()

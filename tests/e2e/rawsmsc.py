@@ -79,7 +79,8 @@ class RawSmsc:
     def stop(self) -> None:
         """Stops listening and drops all connections."""
         self._stopping = True
-        self._listening.close()
+        # Closing alone would not wake the thread that accepts.
+        _drop(self._listening)
         self.cut()
 
     def cut(self) -> None:
@@ -122,6 +123,9 @@ class RawSmsc:
             try:
                 connection, _ = self._listening.accept()
             except OSError:
+                return
+            if self._stopping:
+                connection.close()
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:

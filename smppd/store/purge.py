@@ -2,8 +2,9 @@
 
 A period key goes once the period's end plus the account's retention has passed; from then on that part of all its records
 is unreadable. The sweep that follows goes through the log rows of that time: zeroes the secrets of those records, strips
-their dead parts, takes out whole records when billing retention is over too (their digests stay, in table `purged`),
-empties rows when nothing in them is kept any more and deletes the oldest rows, so that the chain over the rest verifies.
+their dead parts, and takes out whole records when billing retention is over too; their digests stay, in table `purged`,
+so that the chain verifies. Rows at the front of the log in which nothing is kept any more are deleted; the link that the
+rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off by somebody else shows.
 
 What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
 at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
@@ -41,7 +42,7 @@ EVERY: Final = 3600.0
 _SPANS: Final = "purge spans"
 _RETAIN: Final = "purge retain"
 _ROWS: Final = 8
-_BARE_ROWS: Final = 256
+_FRONT_ROWS: Final = 2000
 _SEGMENTS: Final = 64
 _HOUR: Final = 3600
 _DAY: Final = 86400
@@ -201,7 +202,7 @@ class Purger:
         if spans:
             self._sweep(spans, now)
             return True
-        if self._trim():
+        if self._trim(now):
             return True
         if self._unclean and not self._truncate():
             self.done.complete = False
@@ -209,7 +210,7 @@ class Purger:
         self.done.complete = True
         if not self._finished:
             self._finished = True
-            self._audit({name: count for name, count in self.done.counts().items() if name != "keys"})
+            self._audit({name: count for name, count in self.done.counts().items() if name not in ("keys", "rows")})
         return False
 
     def run(self, now: float, progress: Callable[[Purged], object] | None = None) -> Purged:
@@ -259,7 +260,7 @@ class Purger:
         data = self._data
         # From the last row begun before the span on: its records may be younger than it is.
         rows = data.execute(
-            "SELECT seq, count, records, events, digests FROM log LEFT JOIN purged USING (seq)"
+            "SELECT seq, count, records, digests FROM log LEFT JOIN purged USING (seq)"
             " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
             (start, end, _ROWS),
         ).fetchall()
@@ -268,9 +269,8 @@ class Purger:
         alive = self._alive()
         self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive)
         known = {name: entry["billing"] for name, entry in self._meta(_RETAIN, {}).items()}
-        longest = max(known.values(), default=float("inf"))
-        changed, parts, records, emptied = [], 0, 0, 0
-        for seq, count, block, events, digests in rows:
+        changed, parts, records = [], 0, 0
+        for seq, count, block, digests in rows:
             gone = read_purged(digests or b"")
             kept, stripped, before = [], 0, len(gone)
             free = [place for place in range(count) if place not in gone]
@@ -288,23 +288,18 @@ class Purger:
                     shorter = packed
                 stripped += shorter is not packed
                 kept.append(shorter)
-            over = not kept and seq != newest and self._id_time(seq) + longest <= now
             removed = len(gone) - before
-            bare = over and bool(block or events or digests)
-            if stripped or removed or bare:
-                changed.append((seq, block, events, b"".join(kept), b"" if over else events, {} if over else gone))
-                parts, records, emptied = parts + stripped, records + removed, emptied + bare
+            if stripped or removed:
+                changed.append((seq, block, b"".join(kept), gone))
+                parts, records = parts + stripped, records + removed
         if last >= end:
             spans.pop(0)
         else:
             spans[0][0] = last + 1
         data.execute("BEGIN IMMEDIATE")
         try:
-            for seq, block, events, new_block, new_events, gone in changed:
-                same = data.execute(
-                    "UPDATE log SET records = ?, events = ? WHERE seq = ? AND records = ? AND events = ?",
-                    (new_block, new_events, seq, block, events),
-                )
+            for seq, block, shorter, gone in changed:
+                same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
                 if same.rowcount != 1:  # erased from meanwhile, by another process: look again
                     data.execute("ROLLBACK")
                     return
@@ -319,7 +314,6 @@ class Purger:
             raise
         self.done.parts += parts
         self.done.records += records
-        self.done.rows += emptied
         self._unclean = self._unclean or bool(changed)
 
     def _sweep_secrets(
@@ -341,7 +335,7 @@ class Purger:
                     continue  # its row is being committed
                 new = bytearray(len(old))  # its row never was: the disk was full
             else:
-                gone = read_purged(row[4] or b"")
+                gone = read_purged(row[3] or b"")
                 living = (place for place in range(row[1]) if place not in gone)
                 for place in gone:
                     new[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES] = bytes(SECRETS_BYTES)
@@ -389,19 +383,20 @@ class Purger:
 
         return alive
 
-    def _trim(self) -> bool:
-        """Deletes the oldest rows while nothing but their link is left, and index segments that no living key can use."""
+    def _trim(self, now: float) -> bool:
+        """Deletes the oldest rows while nothing in them is kept, and index segments that no living key can use."""
         data = self._data
         rows = data.execute(
-            "SELECT seq, chain, length(records) + length(events), digests IS NULL FROM log LEFT JOIN purged USING (seq)"
-            " ORDER BY seq LIMIT ?",
-            (_BARE_ROWS + 1,),
+            "SELECT seq, chain, length(records) FROM log ORDER BY seq LIMIT ?", (_FRONT_ROWS + 1,)
         ).fetchall()
-        last, link = 0, b""
-        for seq, chain, size, no_digests in rows[:-1]:  # the newest row stays: the chain goes on from it
-            if size or not no_digests:
+        longest = max((entry["billing"] for entry in self._meta(_RETAIN, {}).values()), default=float("inf"))
+        last, link, count = 0, b"", 0
+        for seq, chain, size in rows[:-1]:  # the newest row stays: the chain goes on from it
+            if size or self._id_time(seq) + longest > now:
                 break
-            last, link = seq, bytes(chain)
+            last, link, count = seq, bytes(chain), count + 1
+        if last:
+            self._audit({"rows": count, "anchor": link.hex()})
         parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
@@ -410,6 +405,7 @@ class Purger:
         try:
             if last:
                 data.execute("DELETE FROM log WHERE seq <= ?", (last,))
+                data.execute("DELETE FROM purged WHERE seq <= ?", (last,))
                 data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ANCHOR, link))
             segments = 0
             for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
@@ -421,6 +417,7 @@ class Purger:
         except BaseException:
             data.execute("ROLLBACK")
             raise
+        self.done.rows += count
         self._unclean = self._unclean or bool(last or segments)
         return bool(last or segments)
 
@@ -444,7 +441,7 @@ class Purger:
         self._unclean = False
         return True
 
-    def _audit(self, counts: Mapping[str, int]) -> None:
+    def _audit(self, counts: Mapping[str, int | str]) -> None:
         if self._trail is not None and any(counts.values()):
             self._trail.append("purge", self._actor.who, dict(counts), "destroyed", source=self._actor.source)
 

@@ -130,8 +130,10 @@ class Found(NamedTuple):
 
 
 class LogVerdict(NamedTuple):
-    """What `verify` found. rows, records: how many were good, purged ones included; purged: rows of which only the link
-    is left; first_bad: id of the first log row that cannot be trusted; checkpoints: how many were found in the chain."""
+    """What `verify` found. rows, records: how many were good, purged records included; purged: records of which only the
+    digest is left; checkpoints: how many were found in the chain; first_bad: id of the first log row that cannot be
+    trusted; first: id of the oldest row there is; anchor: the link it hangs on, when older ones were deleted (a purge puts
+    it on the audit trail)."""
 
     ok: bool
     rows: int
@@ -140,6 +142,8 @@ class LogVerdict(NamedTuple):
     checkpoints: int
     first_bad: int | None
     reason: str
+    first: int | None = None
+    anchor: bytes | None = None
 
 
 class _Row(NamedTuple):
@@ -171,7 +175,7 @@ class LogReader:
         self._id_time = id_time
         self._rows: OrderedDict[int, _Row] = OrderedDict()
         self.damaged: list[int] = []
-        """Ids of records that `by_number` found and could not open: they were altered."""
+        """Ids of records that `by_number` found and could not open, and of log rows it could not read: they were altered."""
 
     def __enter__(self) -> Self:
         return self
@@ -337,9 +341,12 @@ class LogReader:
                     found.update(find(data, value))
         every = set().union(*blinds.values())
         if every:
-            for _, records in self._pages("records", max(indexed, first - 1), last):
+            for seq, records in self._pages("records", max(indexed, first - 1), last):
                 if len(every) > _NEEDLES or any(value in records for value in every):
-                    found.update(record_id for value, record_id in iter_indexes(records) if value in every)
+                    try:
+                        found.update(record_id for value, record_id in iter_indexes(records) if value in every)
+                    except SealError:
+                        self.damaged.append(seq)
         return sorted((record_id for record_id in found if low <= record_id < high), reverse=True)
 
     def _checked(self, record_id: int, since: float, until: float) -> Found | None:
@@ -357,13 +364,11 @@ class LogReader:
     def verify(
         self,
         key: Ed25519PublicKey | None = None,
-        purged_before: float | None = None,
         progress: Callable[[float], object] | None = None,
     ) -> LogVerdict:
         """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it.
 
         key: the checkpoints' (`InstallSecrets.checkpoint.public_key()`); without it they are not looked at.
-        purged_before: epoch seconds; a row since then of which only the link is left counts as tampered with.
         """
         db = self._db
         db.execute("BEGIN")
@@ -375,56 +380,46 @@ class LogReader:
             db.execute("COMMIT")
         link = GENESIS if anchor is None else bytes(anchor[0])
         waiting: dict[bytes, int] = {}
+        rows = records = purged = points = after = 0
+
+        def verdict(reason: str, bad: int | None = None, ok: bool = False) -> LogVerdict:
+            hangs_on = None if anchor is None else bytes(anchor[0])
+            return LogVerdict(ok, rows, records, purged, points - len(waiting), bad, reason, lowest, hangs_on)
+
         try:
             for point in (verify_checkpoint(key, one) for one in signed) if key is not None else ():
                 waiting[point.chain] = point.time_ms
         except SealError as error:
-            return LogVerdict(False, 0, 0, 0, 0, lowest, str(error))
+            return verdict(str(error), lowest)
         points = len(waiting)
         waiting.pop(link, None)
-        rows = records = purged = after = 0
         while True:
             page = db.execute(
                 # Cast, because who edits the file may change types too.
                 "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
-                " CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq)"
-                " WHERE seq > ? ORDER BY seq LIMIT ?",
+                " CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
                 (after, _PAGE),
             ).fetchall()
             if not page:
                 break
             for seq, count, block, events, stored, digests in page:
-                bare = not block and not events and digests is None
-                bad = ""
-                if bare:
-                    purged += 1
-                    if purged_before is not None and self._id_time(seq) >= purged_before:
-                        bad = f"log row {seq:016x} was emptied before its time"
-                else:
-                    try:
-                        if chain(link, _digests(count, block, events, digests or b"")) != stored:
-                            bad = f"log row {seq:016x} was altered or does not follow the one before"
-                    except SealError as error:
-                        bad = f"log row {seq:016x}: {error}"
-                if bad:
-                    return LogVerdict(False, rows, records, purged, points - len(waiting), seq, bad)
+                try:
+                    if chain(link, _digests(count, block, events, digests or b"")) != stored:
+                        return verdict(f"log row {seq:016x} was altered or does not follow the one before", seq)
+                except SealError as error:
+                    return verdict(f"log row {seq:016x}: {error}", seq)
                 link = bytes(stored)
                 waiting.pop(link, None)
                 rows += 1
                 records += count
+                purged += len(digests or b"") // _PLACE.size
             after = page[-1][0]
             if progress is not None:
                 progress(min(1.0, (after - lowest) / max(1, highest - lowest)))
         begun = self._id_time(lowest) * 1000 if lowest is not None else float("inf")
-        lost = [at for at in waiting.values() if anchor is None or at >= begun]
-        if lost:
-            reason = (
-                "the log is not the one that was signed: rows are missing at its end, or an older copy was put back"
-            )
-            return LogVerdict(False, rows, records, purged, points - len(lost), None, reason)
-        return LogVerdict(
-            True, rows, records, purged, points, None, f"{records} records in {rows} log rows, none altered"
-        )
+        if any(anchor is None or at >= begun for at in waiting.values()):
+            return verdict("the log is not the one that was signed: its end is missing, or an older copy was put back")
+        return verdict(f"{records} records in {rows} log rows, none altered", ok=True)
 
 
 def _digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterator[bytes]:

@@ -1,0 +1,180 @@
+"""The embedded store: what is committed is found after a restart, sealed; what is not stored is said; one daemon a store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smppd.store.api import ColdRow, Kind
+from smppd.store.files import Lock, StoreError, connect
+from smppd.store.sqlite import PendingKeys, SqliteStore
+from smppd.vault.keys import KeyRing, VaultError
+from tests.store.builder import Builder, files
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Builder]:
+    builder = Builder(tmp_path)
+    yield builder
+    builder.close()
+
+
+def reopened(builder: Builder) -> SqliteStore:
+    builder.close()
+    store = SqliteStore(builder.directory, notify=lambda call: call(), soon=lambda call: call())
+    store.use(KeyRing(builder.kek, store.keys))
+    return store
+
+
+def rows(builder: Builder, ask: str, *words: object) -> list[ColdRow]:
+    got: list[list[ColdRow]] = []
+    getattr(builder.store, ask)(*words, got.append)
+    while not got:
+        builder._calls.get(timeout=10)()
+    return got[0]
+
+
+def is_full(builder: Builder) -> bool:
+    return builder.store.full
+
+
+def cold(number: int, key: bytes = b"", kind: Kind = Kind.QUEUE, expires: int = 1000) -> ColdRow:
+    return ColdRow(kind, "acme", key, number, expires, b"row %d" % number)
+
+
+def test_the_spool_is_replayed_in_order_and_sealed_on_disk(log: Builder) -> None:
+    for n in range(70):
+        log.store.batch.accepts.append(b"accept of a secret %d;" % n)
+        log.store.batch.marks.append(b"mark %d;" % n)
+        log.commit()
+    assert b"accept of" not in files(log.directory)
+    store = reopened(log)
+    entries = [entry for _, entry in store.replay()]
+    assert entries == [b"accept of a secret %d;mark %d;" % (n, n) for n in range(70)]
+    store.close()
+
+
+def test_a_dropped_segment_takes_its_entries_along(log: Builder) -> None:
+    log.store.batch.accepts.append(b"first")
+    log.commit()
+    second = log.store.rotate()
+    log.store.batch.accepts.append(b"second")
+    log.store.batch.segments.append(second - 1)
+    log.commit()
+    log.ring.drop_segment(second - 1)
+    log.store.batch.marks.append(b"third")
+    log.commit()
+    store = reopened(log)
+    assert list(store.replay()) == [(second, b"second"), (second, b"third")]
+    with pytest.raises(VaultError, match="no key"):
+        KeyRing(log.kek, store.keys).segment(second - 1)
+    store.close()
+
+
+def test_cold_rows_come_back_clear_in_pages(log: Builder) -> None:
+    batch = log.store.batch
+    batch.put += [cold(n) for n in range(1, 6)] + [cold(9, b"up-9", Kind.WAITING, expires=5)]
+    batch.moves += [cold(10, b"up-10", Kind.WAITING)]
+    log.commit()
+    assert b"row 3" not in files(log.directory)
+    assert [row.id for row in rows(log, "page", Kind.QUEUE, "acme", 2, 2)] == [3, 4]
+    assert [row.data for row in rows(log, "find", Kind.WAITING, "acme", [b"up-9", b"none"])] == [b"row 9"]
+    assert [row.id for row in rows(log, "expired", Kind.WAITING, 100, 9)] == [9]
+    log.store.batch.drop.append((Kind.QUEUE, "acme", b"", 3))
+    log.store.batch.put.append(cold(4)._replace(data=b"newer"))
+    log.commit()
+    assert [row.data for row in rows(log, "page", Kind.QUEUE, "acme", 2, 9)] == [b"newer", b"row 5"]
+    assert "row" not in repr(cold(1))
+    store = reopened(log)
+    assert store.counts() == {(Kind.QUEUE, "acme"): 4, (Kind.WAITING, "acme"): 2}
+    store.close()
+
+
+def test_a_row_moved_to_another_owner_does_not_open(log: Builder) -> None:
+    log.store.batch.put.append(cold(1))
+    log.commit()
+    db = sqlite3.connect(log.directory / "data.db", isolation_level=None)
+    db.execute("UPDATE cold SET owner = 'beta'")
+    db.close()
+    log.store.page(Kind.QUEUE, "beta", 0, 9, lambda _rows: None)
+    log._calls.get(timeout=10)()
+    assert log.sink.wrong  # the writer ended: nothing is acknowledged after it
+
+
+def test_keys_are_stored_before_what_they_sealed(log: Builder) -> None:
+    log.record()
+    log.commit()
+    db = sqlite3.connect(f"file:{log.directory / 'keys.db'}?mode=ro", uri=True)
+    assert db.execute("SELECT count(*) FROM keys WHERE CAST(scope AS TEXT) LIKE 'period/acme/%'").fetchone()[0] == 2
+    assert db.execute("SELECT length(data) FROM secrets").fetchall() == [(64,)]
+    db.close()
+
+
+def test_the_chain_goes_on_after_a_restart(log: Builder) -> None:
+    first = log.fill(3, 2)
+    log.close()
+    again = Builder(log.directory, log.kek)
+    assert again.store.highest_id() >= max(first)
+    again.now = log.now + 1
+    again.fill(2, 2)
+    with again.reader() as reader:
+        verdict = reader.verify()
+        assert verdict.ok and verdict.rows == 5
+    again.close()
+
+
+def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
+    log.fill(1, 1)
+    pages = log.store._data.execute("PRAGMA page_count").fetchone()[0]
+    log.store._data.execute(f"PRAGMA max_page_count = {pages}")
+    lost = log.record(b"x" * 200)
+    log.store.batch.accepts.append(b"a" * 60_000)
+    log.store.batch.marks.append(b"mark")
+    log.store.kick()
+    log._calls.get(timeout=10)()
+    assert "full" in log.sink.wrong.pop() and is_full(log)
+    assert log.store.batch.marks == [b"mark"] and not log.store.batch.accepts
+    log.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    log.store.retry()
+    log._calls.get(timeout=10)()
+    assert not is_full(log) and not log.sink.wrong
+    with log.reader() as reader:
+        assert reader.record(lost) is None and reader.verify().ok
+    log.record()
+    log.commit()
+    with log.reader() as reader:
+        assert reader.verify().ok
+
+
+def test_one_daemon_a_store(log: Builder, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="another smppd"):
+        Lock(tmp_path)
+
+
+def test_files_are_private_and_versions_are_checked(tmp_path: Path) -> None:
+    db = connect(tmp_path / "store" / "data.db", "data")
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "store/data.db").stat().st_mode & 0o777 == 0o600
+    assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreError, match="newer smppd"):
+        connect(tmp_path / "store" / "data.db", "data")
+    (tmp_path / "rubbish.db").write_bytes(b"rubbish" * 999)
+    with pytest.raises(StoreError, match="not a database"):
+        connect(tmp_path / "rubbish.db", "data")
+
+
+def test_pending_keys_mirror_the_file(log: Builder) -> None:
+    keys = PendingKeys(log.store._files)
+    assert len(list(keys.scan(b"install/"))) == 4
+    assert keys.put_new(b"a", b"1") == b"1" and keys.put_new(b"a", b"2") == b"1" and keys.get(b"a") == b"1"
+    keys.delete(b"a")
+    keys.delete(b"never there")
+    assert keys.get(b"a") is None
+    assert keys.take() == ([(b"a", b"1")], [b"a"]) and keys.take() == ([], [])
+    with pytest.raises(StoreError):
+        keys.replace_all([])

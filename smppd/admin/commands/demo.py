@@ -7,18 +7,21 @@ acknowledged, relayed and got its receipt under the right id, and the sealed log
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from smppd.admin.commands import CommandError
 from smppd.message import masked
@@ -135,21 +138,17 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack) -> in
     console.print()
     _told(console, count, news, stats, faults)
     number = mixed(min(count, 50))[min(count, 50) // 2].destination[2]
-    faults += _find(console, stage.config, number)
+    found, more = _find(console, stage.config, number)
+    faults += more
     status = daemon.stop()
     if status:
         faults.append(f"smppd ended with status {status}, see {_short(stage.log)}")
     for fault in faults:
         console.print(f"[red]not as promised:[/] {fault}", soft_wrap=True)
     if not faults:
-        console.print(f"\nAll as promised, {time.monotonic() - began:.0f} s from beginning to end. To go on:\n")
-        console.print(
-            f"  smppd run --config {shown}/smppd.yaml        the same daemon again; stop it with Ctrl-C\n"
-            f"  smppd explain --config {shown}/smppd.yaml --account {ACCOUNT} --from Acme --to +{number} "
-            "--text 'see example.com'\n"
-            "  config/smppd.yaml                           a configuration for your own SMSC",
-            soft_wrap=True,
-        )
+        took = time.monotonic() - began
+        console.print(f"All as promised, {took:.0f} s from beginning to end. To go on:\n")
+        _farewell(console, _short(stage.config), found, number)
     return 1 if faults else 0
 
 
@@ -212,20 +211,50 @@ def _told(console: Console, count: int, customer: dict[str, Any], smsc: dict[str
         _step(console, f"{smsc['throttled']:,} times the SMSC said throttled: sent again, nothing lost, nothing twice")
 
 
-def _find(console: Console, config: Path, number: str) -> list[str]:
-    """Searches the sealed log for one number and shows the result as the command prints it."""
+def _find(console: Console, config: Path, number: str) -> tuple[str, list[str]]:
+    """Searches the sealed log for one number and shows what came: the newest id found, and what is not as promised."""
     wanted = f"+{number}"
     _step(console, f"the sealed log, searched for one number: smppd log search {wanted} --reason support\n")
     try:
-        found = _smppd("log", "search", wanted, "--reason", "support", "--config", str(config))
+        text = _smppd("log", "search", wanted, "--reason", "support", "--json", "--config", str(config))
     except CommandError as error:
-        return [str(error)]
-    console.print(found.rstrip(), markup=False, soft_wrap=True)
-    if masked(wanted) not in found:
-        return ["the log search did not find the message"]
-    if number in found:
-        return ["the log search showed a number unmasked"]
-    return []
+        return "", [str(error)]
+    records = [record for record in json.loads(text)["records"] if record["to"] == masked(wanted)]
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = ("time", "id", "from", "to", "state", "upstream", "receipt")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for record in records[:5]:
+        table.add_row(*(str(record.get(column, "")) for column in columns))
+    console.print(table)
+    if not records:
+        return "", ["the log search did not find the message"]
+    faults = ["the log search showed a number unmasked"] if number in text else []
+    return str(records[0]["id"]), faults
+
+
+def _program() -> str:
+    """How to call smppd from here."""
+    own = Path(sys.argv[0]).absolute()
+    return _short(own) if own.name == "smppd" and shutil.which("smppd") != str(own) else "smppd"
+
+
+def _farewell(console: Console, config: str, found: str, number: str) -> None:
+    """What to try next."""
+    smppd = _program()
+    for command, what in (
+        (
+            f"{smppd} log show {found} --reason support --note 'a first look' --reveal --config {config}",
+            "the whole message; the look goes on the audit trail",
+        ),
+        (f"{smppd} audit show --config {config}", "who looked at what"),
+        (
+            f"{smppd} explain --config {config} --account demo --from Acme --to +{number} --text 'see example.com'",
+            "what policy would do with a message",
+        ),
+        (f"{smppd} check --config config/smppd.yaml", "a configuration for your own SMSC, to start from"),
+    ):
+        console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
 
 
 class _Daemon:

@@ -220,12 +220,12 @@ def _find(console: Console, config: Path, number: str) -> tuple[str, list[str]]:
     except CommandError as error:
         return "", [str(error)]
     records = [record for record in json.loads(text)["records"] if record["to"] == masked(wanted)]
-    table = Table(box=box.SIMPLE_HEAD)
-    columns = ("time", "id", "from", "to", "state", "upstream", "receipt")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("time", "id", "from", "to", "state"):
+        table.add_column(column, no_wrap=True)
     for record in records[:5]:
-        table.add_row(*(str(record.get(column, "")) for column in columns))
+        time_of_day = str(record["time"])[11:19]
+        table.add_row(time_of_day, *(str(record[column]) for column in ("id", "from", "to", "state")))
     console.print(table)
     if not records:
         return "", ["the log search did not find the message"]
@@ -252,7 +252,7 @@ def _farewell(console: Console, config: str, found: str, number: str) -> None:
             f"{smppd} explain --config {config} --account demo --from Acme --to +{number} --text 'see example.com'",
             "what policy would do with a message",
         ),
-        (f"{smppd} check --config config/smppd.yaml", "a configuration for your own SMSC, to start from"),
+        ("config/README.md", "from here to a configuration for your own SMSC"),
     ):
         console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
 

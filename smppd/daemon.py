@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random, SystemRandom
 from typing import Any, Final
 
+from prometheus_client import Gauge
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, config
 from smppd.admin.http import Health, HttpServer, assess
+from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
@@ -23,8 +27,8 @@ from smppd.net.auth import ArgonPool, Authenticator
 from smppd.net.customers import Customers
 from smppd.net.endpoints import Listener
 from smppd.net.limits import BindGuard, ConnectionLimits
-from smppd.net.tls import TlsError, client_of
-from smppd.net.upstreams import Upstreams
+from smppd.net.tls import TlsError
+from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
 from smppd.relay.relay import Relay
@@ -37,6 +41,11 @@ TICK: Final = 0.1
 PREPARE: Final = 900.0
 _SWITCH: Final = 0.0005
 STALLED: Final = 300.0
+EXPIRING: Final = 7 * 86400.0
+"""Seconds before its end at which a certificate makes /readyz say `degraded`."""
+AUDIT_QUEUE: Final = 10_000
+"""Audit entries that may wait for the disk; more are dropped, logged and counted."""
+_LONGER: Final = 60.0
 
 
 class StartError(Exception):
@@ -50,9 +59,14 @@ class Audit:
         self._trail = trail
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._room = threading.BoundedSemaphore(AUDIT_QUEUE)
 
     def __call__(self, event: str, what: dict[str, str], result: str = "done") -> None:
         """One entry of the daemon's own doing."""
+        if not self._room.acquire(blocking=False):
+            self._metrics.errors.labels("audit").inc()
+            log.error("the audit trail cannot keep up, an entry was dropped")
+            return
         self._pool.submit(self._append, event, dict(what), result)
 
     def _append(self, event: str, what: dict[str, str], result: str) -> None:
@@ -61,11 +75,28 @@ class Audit:
         except Exception:  # the thread's edge
             self._metrics.errors.labels("audit").inc()
             log.exception("the audit trail could not be written")
+        finally:
+            self._room.release()
 
     def close(self) -> None:
         """Waits for what is under way."""
         self._pool.shutdown(wait=True)
         self._trail.close()
+
+
+class _PatientStore(SqliteStore):
+    """A store whose replay tells the service manager that start-up goes on."""
+
+    notifier: Notifier
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        """See ``SqliteStore``."""
+        told = 0.0
+        for block in super().replay():
+            if time.monotonic() - told > _LONGER / 4:
+                told = time.monotonic()
+                self.notifier.extend(_LONGER)
+            yield block
 
 
 class Daemon:
@@ -87,6 +118,12 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._certificates = Gauge(
+            "smppd_certificate_expiry_timestamp_seconds",
+            "When the certificate of a listener ends, epoch seconds",
+            ("listener",),
+            registry=self.metrics.registry,
+        )
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -116,12 +153,21 @@ class Daemon:
             self._apply_policies(settings)
             waiting = self.relay.recover()
             self.relay.start(self.store.open(self.relay, ids))
+            self.relay.desk.open = not settings.store.read_only
+            # Known before the first message, not a second later.
+            self.store.full = not self.store.space()
             self._prepare()
             self._start_edge(settings, random)
+        except CannotListenError as error:
+            why = getattr(error.socketError, "strerror", None) or error.socketError
+            raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
+        except sqlite3.Error as error:
+            raise StartError(f"{settings.store.directory}: {error}") from error
+        except OSError as error:
+            where = error.filename or settings.store.directory
+            raise StartError(f"{where}: {error.strerror or error}") from error
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
             raise StartError(str(error)) from error
-        except CannotListenError as error:
-            raise StartError(f"cannot listen on {error.interface}:{error.port}: {error.socketError}") from error
         sys.setswitchinterval(_SWITCH)
         gc.collect()
         gc.freeze()
@@ -137,12 +183,13 @@ class Daemon:
         directory = settings.store.directory
         if not (directory / "keys.db").exists():
             raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
-        self.store = SqliteStore(
+        self.store = _PatientStore(
             directory,
             notify=self.reactor.callFromThread,
             soon=lambda function: self.reactor.callLater(0, function),
             reserve=settings.store.reserve,
         )
+        self.store.notifier = self.notifier
         self.store.on_commit_time = self._committed
 
     def _committed(self, seconds: float, records: int) -> None:
@@ -158,16 +205,22 @@ class Daemon:
         self.authenticator = Authenticator(settings.accounts, limits, BindGuard(limits), self._argon, self.reactor)
         self.customers = Customers(self.relay, self.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
-        self.upstreams.use(settings.upstreams, limits)
+        self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         for one in settings.listeners:
             listener = Listener(one, limits, self._admission, self.customers.handler, self._refused)
             port = listener.start(self.reactor)
             self._listeners.append(listener)
             self._ports.append((f"{one.host}:{port}", one.tls is not None))
+        self._note_certificates()
         if settings.http is not None:
             self._http = HttpServer(self.reactor, settings.http, self.metrics, self.health, self.status)
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
+
+    def _note_certificates(self) -> None:
+        for listener in self._listeners:
+            if listener.tls is not None:
+                self._certificates.labels(listener.address).set(listener.tls.expires.timestamp())
 
     def _refused(self, reason: str, peer: str, detail: str) -> None:
         self.metrics.connections.labels("customer", reason).inc()
@@ -193,17 +246,20 @@ class Daemon:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._do(lambda: self.relay.tick(now))
+        if now - self._beat >= 1.0:
+            self._beat = now
+            self._do(lambda: self.customers.tick(now))
+            self._do(lambda: self.upstreams.tick(now))
+            self._do(self.relay.context.flush)
+            self._do(lambda: self.notifier.watchdog(self.health().alive))
+            if now - self._prepared > PREPARE:
+                self._do(self._prepare)
+
+    def _do(self, chore: Callable[[], object]) -> None:
         try:
-            self.relay.tick(now)
-            if now - self._beat >= 1.0:
-                self._beat = now
-                self.customers.tick(now)
-                self.upstreams.tick(now)
-                self.relay.context.flush()
-                self.notifier.watchdog(self.health().alive)
-                if now - self._prepared > PREPARE:
-                    self._prepare()
-        except Exception:  # the daemon's edge: counted, logged, and the next tick goes on
+            chore()
+        except Exception:  # the daemon's edge: counted, logged, and the next chore is done all the same
             self.metrics.errors.labels("tick").inc()
             log.exception("error in housekeeping")
 
@@ -226,9 +282,17 @@ class Daemon:
             "upstreams": "ok"
             if len(up) == len(enabled)
             else f"degraded: {len(up)} of {len(enabled)} upstreams are bound",
+            "certificates": self._certificates_state(),
             "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
         }
         return assess(checks, alive=self.store.alive and not self._over)
+
+    def _certificates_state(self) -> str:
+        ends = [one.tls.expires.timestamp() for one in self._listeners if one.tls is not None]
+        left = min(ends, default=float("inf")) - time.time()
+        if left > EXPIRING:
+            return "ok"
+        return f"degraded: a certificate ends in {int(left / 86400)} days" if left > 0 else "degraded: one has expired"
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
@@ -272,6 +336,8 @@ class Daemon:
 
     def reload(self) -> None:
         """SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay."""
+        if self._draining:
+            return
         self.notifier.reloading()
         try:
             new = config.load(self.settings.path)
@@ -282,32 +348,47 @@ class Daemon:
             pipelines = {
                 one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts
             }
-            for one in new.upstreams:
-                client_of(one)
+            tls = contexts(new.upstreams)
+            kek = load_kek(new.keys)
+            if new.log != self.settings.log:
+                configure(new.log, count=self.count)
             self._reload_listeners(new)
-        except (ConfigError, PolicyError, TlsError, _Refused) as error:
-            faults = [str(fault) for fault in error.faults] if isinstance(error, ConfigError) else [str(error)]
-            for fault in faults:
-                log.error("reload refused", extra={"fields": {"fault": fault}})
-            self.metrics.reloads.labels("refused").inc()
-            self.audit("reload", {"faults": str(len(faults))}, "refused")
-            self.notifier.ready("reload refused, nothing changed")
+        except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as error:
+            self._reload_refused([str(f) for f in error.faults] if isinstance(error, ConfigError) else [str(error)])
+            return
+        except Exception as error:  # the daemon's edge: whatever it is, nothing has changed
+            self.count("reload")
+            log.exception("error in a reload")
+            self._reload_refused([type(error).__name__])
             return
         self.settings = new
+        self.ring.use(kek)
         self.relay.use(new)
         for name, pipeline in pipelines.items():
             self.relay.context.accounts[name].pipeline = pipeline
         self.authenticator.reload(new.accounts, new.limits)
         self._admission.reload(new.limits)
-        self.customers.limits = new.limits
+        self.customers.reload(new.limits)
         self._prepare()
-        self.upstreams.use(new.upstreams, new.limits)
+        self.upstreams.use(new.upstreams, new.limits, tls)
+        self.relay.context.flush()
         for change in changes.changes:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(changes.changes)}})
         self.metrics.reloads.labels("done").inc()
         self.audit("reload", {"changes": "; ".join(changes.changes)[:2000]})
         self.notifier.ready("reloaded")
+
+    def _reload_refused(self, faults: list[str]) -> None:
+        for fault in faults:
+            log.error("reload refused", extra={"fields": {"fault": fault}})
+        self.metrics.reloads.labels("refused").inc()
+        self.audit("reload", {"faults": str(len(faults))}, "refused")
+        self.notifier.ready("reload refused, nothing changed")
+
+    def count(self, where: str) -> None:
+        """An error that was caught at an edge or nowhere: a bug."""
+        self.metrics.errors.labels(where).inc()
 
     def _reload_listeners(self, new: Settings) -> None:
         """New certificates for new connections; a bad one raises before any listener has changed."""
@@ -316,38 +397,53 @@ class Daemon:
             listener.try_reload(settings[listener.address])
         for listener in self._listeners:
             listener.reload(settings[listener.address], new.limits)
+        self._note_certificates()
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """SIGTERM: accepts no more, finishes what is in flight within ``drain``, unbinds all sides, ends."""
+        """SIGTERM: accepts no more, finishes what is in flight within ``drain``, unbinds all sides, ends. A second one
+        ends at once: what is stored is there at the next start."""
         if self._draining:
+            log.warning("told to stop again: ending at once")
+            self._finish(0)
             return
         self._draining = True
         self.metrics.ready.set(0)
         self.notifier.stopping("draining")
+        self.notifier.extend(self.settings.drain + _LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
         for listener in self._listeners:
             listener.stop()
         self.relay.desk.open = False
-        self.relay.dispatch.draining = True
         self._deadline = time.monotonic() + self.settings.drain
         self.customers.unbind_all()
         self._drain()
 
     def _drain(self) -> None:
+        """Customers first: each is unbound when it has its answers. What only waits in the store stays there."""
+        if self._over:
+            return
         now = time.monotonic()
-        busy = self.upstreams.waiting() or self.store.busy or self.customers.links
-        if busy and now < self._deadline:
+        part = self.settings.drain / 4
+        if not self.relay.dispatch.draining:
+            if self.customers.links and now < self._deadline - part:
+                self.reactor.callLater(0.05, self._drain)
+                return
+            self.relay.dispatch.draining = True
+            self.customers.unbind_all(at_once=True)
+        if (self.upstreams.waiting() or self.store.busy or self.customers.links) and now < self._deadline:
             self.reactor.callLater(0.05, self._drain)
             return
         if self.upstreams.waiting():
             log.warning("drain time is over", extra={"fields": {"unanswered": self.upstreams.waiting()}})
-        self.upstreams.stop()
+        self.upstreams.stop(at_once=True)
         self._deadline = min(self._deadline, now + 5.0) if self._deadline > now else now + 1.0
         self._leave()
 
     def _leave(self) -> None:
+        if self._over:
+            return
         if (self.upstreams.connected() or self.store.busy) and time.monotonic() < self._deadline:
             self.reactor.callLater(0.05, self._leave)
             return
@@ -368,6 +464,7 @@ class Daemon:
             self._loop.stop()
         if self._http is not None:
             self._http.stop()
+        self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
         self.store.close()
         self.audit.close()

@@ -11,7 +11,7 @@ from smppd.metrics import Metrics
 from smppd.net.auth import Authenticator, Check, Decision
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import BINDS, Bind, bind_response, read_bind
-from smppd.protocol.session import Role, Session, Timers
+from smppd.protocol.session import Role, Session, SessionState, Timers
 from smppd.protocol.wire import BodyError, Command, Status, refusal
 from smppd.relay.model import Account
 from smppd.relay.relay import Relay
@@ -25,6 +25,12 @@ _MODES: Final = {
 }
 # Interface versions up to 3.3 are written 0x00 to 0x33 (SMPP 3.4 section 5.2.4).
 _VERSIONS: Final = ((0x33, "3.3"), (0x34, "3.4"), (0x50, "5.0"))
+REFUSALS: Final = 1000
+"""(reason, peer) pairs that refused binds are told by in a minute; further peers are told together."""
+_MINUTE: Final = 60.0
+
+Heard = Callable[[str, dict[str, str]], None]
+"""Told of binds for the audit trail: event, fields."""
 
 
 def version_name(version: int) -> str | None:
@@ -50,8 +56,43 @@ def timers(limits: config.Limits) -> Timers:
     )
 
 
+class Refusals:
+    """Refused binds for the log and the audit trail: one entry a minute for a reason and a peer, with how many it stands
+    for, so that a guesser fills no disk. The name that was tried is in neither: a password lands there by mistake."""
+
+    def __init__(self, heard: Heard) -> None:
+        self._heard = heard
+        self._told: dict[tuple[str, str], list[float]] = {}  # until when it is quiet, how many came since
+
+    def note(self, reason: str, peer: str, now: float) -> None:
+        """One refused bind."""
+        key = (reason, peer)
+        if key not in self._told and len(self._told) >= REFUSALS:
+            key = (reason, "others")
+        entry = self._told.get(key)
+        if entry is not None:
+            entry[1] += 1
+        else:
+            self._say(key, 1, now)
+
+    def tick(self, now: float, *, every: bool = False) -> None:
+        """Tells what came since the last entry, where that is a minute old; ``every``: all, before the daemon ends."""
+        for key, (until, number) in list(self._told.items()):
+            if until > now and not every:
+                break  # in the order of telling
+            del self._told[key]
+            if number:
+                self._say(key, int(number), now)
+
+    def _say(self, key: tuple[str, str], number: int, now: float) -> None:
+        self._told[key] = [now + _MINUTE, 0]
+        fields = {"peer": key[1], "reason": key[0], "count": str(number)}
+        log.warning("bind refused", extra={"fields": fields})
+        self._heard("bind refused", fields)
+
+
 class Customers:
-    """All customer connections. ``heard(event, fields)`` is told of binds for the audit trail."""
+    """All customer connections."""
 
     def __init__(
         self,
@@ -60,14 +101,16 @@ class Customers:
         metrics: Metrics,
         limits: config.Limits,
         now: Callable[[], float],
-        heard: Callable[[str, dict[str, str]], None],
+        heard: Heard,
     ) -> None:
         self.relay = relay
         self.authenticator = authenticator
         self.metrics = metrics
-        self.limits = limits
         self.now = now
         self.heard = heard
+        self.refusals = Refusals(heard)
+        self.limits = limits
+        self.timers = timers(limits)
         self.links: set[CustomerLink] = set()
         self.draining = False
 
@@ -75,22 +118,42 @@ class Customers:
         """The handler of a new connection."""
         return CustomerLink(self, pipe)
 
+    def reload(self, limits: config.Limits) -> None:
+        """New limits and, in the relay, new accounts: sessions that stand take them; those of an account that was removed
+        or suspended are unbound."""
+        self.limits = limits
+        self.timers = timers(limits)
+        for link in list(self.links):
+            link.reload()
+
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
         for link in list(self.links):
             link.sweep(now)
+        self.refusals.tick(now)
 
-    def unbind_all(self) -> None:
-        """Asks every customer to go."""
+    def unbind_all(self, *, at_once: bool = False) -> None:
+        """Asks every customer to go, each when its messages are answered, or ``at_once``."""
         self.draining = True
         for link in list(self.links):
-            link.unbind()
+            link.unbind(at_once=at_once)
 
 
 class CustomerLink:
     """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.model.Customer`` to the relay."""
 
-    __slots__ = ("_check", "_customers", "_pipe", "_up", "account", "address", "session", "version")
+    __slots__ = (
+        "_check",
+        "_customers",
+        "_leave_by",
+        "_over",
+        "_pipe",
+        "_up",
+        "account",
+        "address",
+        "session",
+        "version",
+    )
 
     account: Account
 
@@ -99,9 +162,11 @@ class CustomerLink:
         self._pipe = pipe
         self._check: Check | None = None
         self._up = False
+        self._over = False
+        self._leave_by: float | None = None  # set once the session is to be unbound
         self.version = 0x34
         self.address = pipe.peer.encode()
-        self.session = Session(Role.SMSC, timers(customers.limits), customers.now())
+        self.session = Session(Role.SMSC, customers.timers, customers.now())
         customers.links.add(self)
 
     def __repr__(self) -> str:
@@ -112,6 +177,7 @@ class CustomerLink:
     def connected(self, pipe: Pipe) -> None:
         """The pipe is open."""
         pipe.on_drained = self._drained
+        self._customers.metrics.connections.labels("customer", "accepted").inc()
 
     def received(self, data: bytes) -> None:
         """Bytes from the customer. An error here is ours: it ends this session only, and is counted."""
@@ -124,9 +190,8 @@ class CustomerLink:
         """The connection is gone."""
         customers = self._customers
         customers.links.discard(self)
-        if self._check is not None:
-            self._check.cancel()
-            self._check = None
+        self._over = True
+        self._cancel_check()
         tokens = self.session.abandon()
         if self._up:
             self._up = False
@@ -134,7 +199,10 @@ class CustomerLink:
                 "session ended",
                 extra={"fields": {"account": self.account.name, "peer": self._pipe.peer, "reason": reason}},
             )
-            customers.relay.customer_down(self, tokens, customers.now())
+            try:
+                customers.relay.customer_down(self, tokens, customers.now())
+            except Exception:  # noqa: BLE001  the session's edge
+                self._broken()
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -142,81 +210,146 @@ class CustomerLink:
         customers = self._customers
         now = customers.now()
         session = self.session
-        got = session.receive(data, now)
-        if got.answers:
-            customers.relay.mailroom.answered(self, got.answers, now)
-        if got.messages:
-            customers.relay.submitted(self, got.messages, now)
-        if got.others:
-            self._others(got.others, now)
+        again = True
+        while again:
+            got = session.receive(data, now)
+            if got.answers:
+                customers.relay.mailroom.answered(self, got.answers, now)
+            if got.messages:
+                customers.relay.submitted(self, got.messages, now)
+            # A bind that cannot be read is answered here: what stands behind it may go on.
+            again = bool(got.others) and self._others(got.others, now)
+            data = b""
         self._settle()
         customers.relay.context.flush()
 
     def _broken(self) -> None:
         log.exception("error in a customer's session", extra={"fields": {"peer": self._pipe.peer}})
         self._customers.metrics.errors.labels("customer").inc()
+        self._over = True
+        self._cancel_check()
         self.session.close("internal error")
         self._pipe.abort("internal error")
 
-    def _others(self, others: list[tuple[int, bytes]], now: float) -> None:
+    def _others(self, others: list[tuple[int, bytes]], now: float) -> bool:
+        unread = False
         rest = []
         for command, raw in others:
             if command in BINDS:
-                self._bind(raw, now)
+                unread = not self._bind(raw, now)
             else:
                 rest.append((command, raw))
         if rest:
             self._customers.relay.enquiries.take(self, rest, now)
+        return unread
 
     def _settle(self) -> None:
         """Writes what is to be said, and lets the pipe follow the session: pause, resume, close."""
         session = self.session
         pipe = self._pipe
+        leaving = self._leave_by is not None and session.bound
+        if leaving and not session.unanswered:
+            session.unbind(self._customers.now())
+            leaving = False
         if session.out:
-            pipe.write(session.take())
+            self._write()
         if session.close_reason is not None:
-            if session.garbage:
-                self._customers.metrics.garbage.inc()
-            pipe.close(session.close_reason.partition(":")[0])
-        elif session.blocked or self._check is not None:
+            self._end()
+        elif session.blocked or leaving or self._check is not None:
             pipe.pause()
-        elif pipe.paused and not pipe.choked:
+        elif pipe.paused:
             pipe.resume()
 
-    def flush(self) -> None:
-        """Something was put into ``session.out``."""
+    def _write(self) -> None:
+        self._pipe.write(self.session.take())
+        if self._pipe.choked:
+            # Mail is not to be pumped into a pipe that nobody empties; another session of the account may have room.
+            self.session.outstanding_limit = 0
+
+    def _end(self) -> None:
+        """Lets the pipe end with the session, once."""
+        if self._over:
+            return
+        self._over = True
+        self._cancel_check()
         session = self.session
-        if session.out:
-            self._pipe.write(session.take())
-        if session.blocked and session.unanswered < session.window:
-            # What was held back may go on; it may block again at once.
-            self.received(b"")
-        elif session.close_reason is not None:
-            self._settle()
+        if session.garbage:
+            self._customers.metrics.garbage.inc()
+        self._pipe.close((session.close_reason or "closed").partition(":")[0])
+
+    def flush(self) -> None:
+        """Something was put into ``session.out``. Called while somebody else is served, who must not suffer from us."""
+        try:
+            session = self.session
+            if session.out:
+                self._write()
+            if session.blocked and session.unanswered < session.window:
+                # What was held back may go on; it may block again at once.
+                self._work(b"")
+            elif session.close_reason is not None or self._leave_by is not None:
+                self._settle()
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
 
     def _drained(self) -> None:
-        self.received(b"")
+        try:
+            self._work(b"")
+            if self._up and not self._pipe.choked:
+                self._open_window()
+                self._customers.relay.mailroom.pump(self.account, self._customers.now())
+                self._customers.relay.context.flush()
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
+
+    def _open_window(self) -> None:
+        settings = self.account.settings
+        self.session.window = settings.window
+        self.session.outstanding_limit = 0 if self._pipe.choked else settings.receipts.window
 
     def sweep(self, now: float) -> None:
         """Deadlines."""
         try:
-            expired = self.session.sweep(now)
+            session = self.session
+            expired = session.sweep(now)
             if expired and self._up:
                 self._customers.relay.mailroom.unanswered(self.account, expired, now, wait=True)
-            if self.session.blocked:
+            if session.blocked:
                 self._work(b"")
+            elif session.out or session.close_reason is not None:
+                self._settle()
+            if self._leave_by is not None and now >= self._leave_by:
+                self.unbind(at_once=True)
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
+
+    def reload(self) -> None:
+        """The settings behind this session may have changed."""
+        self.session.timers = self._customers.timers
+        if not self._up:
+            return
+        if self.account.closed or self.account.settings.suspended:
+            self.unbind()
+        else:
+            self._open_window()
+
+    def unbind(self, *, at_once: bool = False) -> None:
+        """Asks the customer to go once it has the answers it is owed, within the response timer. Nothing more is read
+        from it until then. A connection without a bind is closed."""
+        try:
+            now = self._customers.now()
+            session = self.session
+            if self._leave_by is None:
+                self._leave_by = now + session.timers.response
+            if at_once or not session.bound:
+                session.unbind(now)
             self._settle()
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
-    def unbind(self) -> None:
-        """Asks the customer to go."""
-        self.session.unbind(self._customers.now())
-        self._settle()
-
     # -- binding -------------------------------------------------------------------------------------------------------
 
-    def _bind(self, raw: bytes, now: float) -> None:
+    def _bind(self, raw: bytes, now: float) -> bool:
+        """Begins to look at a bind; False when it could not be read and is answered."""
         try:
             bind = read_bind(raw)
         except BodyError as error:
@@ -224,15 +357,22 @@ class CustomerLink:
             self.session.bad_body(now)
             command = int.from_bytes(raw[4:8], "big")
             self.session.out.append(refusal(command, error.status, int.from_bytes(raw[12:16], "big")))
-            return
+            return False
         self._check = self._customers.authenticator.check(
             bind.system_id, bind.password, self._pipe.peer, self._pipe.certificate, lambda d: self._decided(bind, d)
         )
+        return True
+
+    def _cancel_check(self) -> None:
+        check, self._check = self._check, None
+        if check is not None:
+            check.cancel()
 
     def _decided(self, bind: Bind, decision: Decision) -> None:
         self._check = None
         try:
-            self._answer_bind(bind, decision)
+            if self.session.state is SessionState.BINDING:
+                self._answer_bind(bind, decision)
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
@@ -246,9 +386,7 @@ class CustomerLink:
         if account is None or status:
             status = status or Status.RBINDFAIL
             customers.metrics.binds_refused.labels(reason).inc()
-            fields = {"peer": self._pipe.peer, "reason": reason}
-            log.warning("bind refused", extra={"fields": fields})
-            customers.heard("bind refused", fields)
+            customers.refusals.note(reason, self._pipe.peer, now)
             self.session.refuse_bind()
             self.session.out.append(bind_response(bind, status, SYSTEM_ID, 0x34))
         else:
@@ -276,24 +414,30 @@ class CustomerLink:
     def _allowed(self, account: Account, bind: Bind) -> tuple[int, str]:
         """What speaks against this bind of a customer who is who he says."""
         settings = account.settings
-        if self._customers.draining or account.closed:
+        if self._customers.draining:
             return Status.RBINDFAIL, "draining"
+        if account.closed or settings.suspended:  # reloaded while the password was looked at
+            return Status.RBINDFAIL, "suspended"
         version = version_name(bind.version)
         if version is None or version not in settings.interface_versions:
             return Status.RBINDFAIL, "version"
         if _MODES[bind.command] not in settings.binds:
             return Status.RBINDFAIL, "mode"
-        if len(account.sessions) >= settings.max_binds:
+        # Sessions that have ended and whose connection is still closing hold no place.
+        standing: list[Any] = [one for one in account.sessions if one.session.state is not SessionState.CLOSED]
+        over = len(standing) - settings.max_binds + 1
+        if over > 0:
             if settings.when_full != "evict_oldest":
                 return Status.RALYBND, "too many binds"
-            oldest: Any = account.sessions[0]
-            oldest.evict()
+            for oldest in standing[:over]:
+                oldest.evict()
         return Status.ROK, ""
 
     def evict(self) -> None:
         """Makes room for a newer bind of the same account."""
+        self._over = True
         self.session.close("evicted by a newer bind")
         self._pipe.abort("evicted")
 
 
-__all__ = ["CustomerLink", "Customers", "timers", "version_name"]
+__all__ = ["CustomerLink", "Customers", "Refusals", "timers", "version_name"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -29,6 +29,14 @@ _MODES: Final = {
 _DELIVER_WINDOW: Final = 1000
 _BIND: Final = object()
 
+Contexts = Mapping[str, TlsClient | None]
+"""The TLS of each enabled upstream by name; None where it is plain."""
+
+
+def contexts(settings: tuple[config.Upstream, ...]) -> Contexts:
+    """Reads the files of all enabled upstreams' TLS. TlsError."""
+    return {one.name: client_of(one) for one in settings if one.enabled}
+
 
 class Upstreams:
     """All sessions to all carriers."""
@@ -49,18 +57,22 @@ class Upstreams:
         self.now = now
         self.random = random
         self.links: dict[str, list[UpstreamLink]] = {}
-        self.stopping = False
+        self.retired: list[UpstreamLink] = []
+        """Sessions that the configuration no longer has, until they are unbound."""
 
-    def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits) -> None:
-        """Brings the sessions to what the configuration says. Sessions of an unchanged upstream stay up. TlsError."""
+    def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits, tls: Contexts) -> None:
+        """Brings the sessions to what the configuration says. Those of an unchanged upstream stay up, and use new
+        certificates from their next connection on; the others are unbound when what they sent is answered."""
         self.limits = limits
-        tls = {one.name: client_of(one) for one in settings if one.enabled}
         wanted = {one.name: one for one in settings if one.enabled}
         for name in list(self.links):
-            old = self.links[name][0].settings if self.links[name] else None
-            if name not in wanted or wanted[name] != old:
-                for link in self.links.pop(name):
-                    link.stop()
+            if name in wanted and all(link.settings == wanted[name] for link in self.links[name]):
+                for link in self.links[name]:
+                    link.tls = tls[name]
+                continue
+            for link in self.links.pop(name):
+                self.retired.append(link)
+                link.stop()
         for name, one in wanted.items():
             if name not in self.links:
                 state = self.relay.context.upstreams[name]
@@ -72,33 +84,31 @@ class Upstreams:
                 for link in self.links[name]:
                     link.start()
 
+    def every(self) -> Iterator[UpstreamLink]:
+        """All links, also those that are on their way out."""
+        for links in list(self.links.values()):
+            yield from links
+        yield from list(self.retired)
+
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
-        for links in self.links.values():
-            for link in links:
-                link.sweep(now)
+        for link in self.every():
+            link.sweep(now)
+        if self.retired:
+            self.retired = [link for link in self.retired if link.session is not None]
 
-    def stop(self) -> None:
-        """Unbinds all and connects no more."""
-        self.stopping = True
-        for links in self.links.values():
-            for link in links:
-                link.stop()
+    def stop(self, *, at_once: bool = False) -> None:
+        """Connects no more and unbinds all: each when what it sent is answered, or ``at_once``."""
+        for link in self.every():
+            link.stop(at_once=at_once)
 
     def waiting(self) -> int:
         """Submits whose answer is still to come."""
-        return sum(
-            1
-            for links in self.links.values()
-            for link in links
-            if link.session is not None
-            for entry in link.session.outstanding.values()
-            if isinstance(entry.token, Message)
-        )
+        return sum(link.waiting() for link in self.every())
 
     def connected(self) -> bool:
         """Whether any connection stands."""
-        return any(link.session is not None for links in self.links.values() for link in links)
+        return any(link.session is not None for link in self.every())
 
 
 class UpstreamLink:
@@ -111,7 +121,7 @@ class UpstreamLink:
         self._owner = owner
         self._state = state
         self.settings = settings
-        self._tls = tls
+        self.tls = tls
         self._command = command
         self._attempt: Attempt | None = None
         self._pipe: Pipe | None = None
@@ -119,6 +129,8 @@ class UpstreamLink:
         self._timer: Any = None
         self._failures = 0
         self._stopped = False
+        self._leave_by = 0.0
+        self._over = False  # the session has ended and the relay knows; the connection is still closing
         self.session: Session | None = None
 
     def __repr__(self) -> str:
@@ -129,19 +141,37 @@ class UpstreamLink:
         self._timer = None
         if self._stopped:
             return
-        self._attempt = connect(self._owner.reactor, self.settings, self._owner.limits, self, self._tls)
+        self._attempt = connect(self._owner.reactor, self.settings, self._owner.limits, self, self.tls)
 
-    def stop(self) -> None:
-        """Unbinds and connects no more."""
-        self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.session is not None:
-            self.session.unbind(self._owner.now())
+    def stop(self, *, at_once: bool = False) -> None:
+        """Connects no more, sends no more messages, and unbinds when those sent are answered (within the response
+        timer), or ``at_once``."""
+        session, now = self.session, self._owner.now()
+        if not self._stopped:
+            self._stopped = True
+            self._leave_by = now + self.settings.response
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if session is None and self._attempt is not None:
+                self._attempt.cancel()
+        if session is None or self._over:
+            return
+        try:
+            if self._bound is not None:
+                # What is released for this carrier and not sent goes elsewhere.
+                self._owner.relay.link_down(self._state, self._bound, [], now)
+            if at_once or not session.bound:
+                session.unbind(now)
             self.settle()
-        elif self._attempt is not None:
-            self._attempt.cancel()
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
+
+    def waiting(self) -> int:
+        """Submits whose answer is still to come."""
+        if self.session is None:
+            return 0
+        return sum(1 for entry in self.session.outstanding.values() if isinstance(entry.token, Message))
 
     def _again(self, reason: str) -> None:
         self._attempt = None
@@ -151,7 +181,7 @@ class UpstreamLink:
         pause = self.settings.reconnect
         seconds = min(pause.most, pause.first * 2 ** min(self._failures, 16))
         self._failures += 1
-        seconds *= 0.75 + 0.5 * self._owner.random.random()
+        seconds *= 0.7 + 0.3 * self._owner.random.random()
         log.warning(
             "upstream not connected",
             extra={"fields": {"upstream": self.settings.name, "reason": reason, "again_in": round(seconds, 1)}},
@@ -168,6 +198,7 @@ class UpstreamLink:
         """The pipe is open: binds."""
         self._attempt = None
         self._pipe = pipe
+        self._over = False
         settings, limits = self.settings, self._owner.limits
         now = self._owner.now()
         session = self.session = Session(
@@ -192,7 +223,7 @@ class UpstreamLink:
         except SecretError as error:
             log.error("no password", extra={"fields": {"upstream": settings.name, "reason": str(error)}})
             session.close("no password")
-            pipe.close("no password")
+            self.settle()
             return
         bind = Bind(
             self._command,
@@ -212,22 +243,16 @@ class UpstreamLink:
         """Bytes from the carrier. An error here is ours: it ends this session only, and is counted."""
         try:
             self._work(data)
-        except Exception:  # the session's edge
-            log.exception("error in an upstream session", extra={"fields": {"upstream": self.settings.name}})
-            self._owner.metrics.errors.labels("upstream").inc()
-            if self._pipe is not None:
-                self._pipe.abort("internal error")
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
 
     def lost(self, reason: str) -> None:
-        """The connection is gone: what it had is unanswered, and another is made."""
-        session, bound = self.session, self._bound
+        """The connection is gone, and another is made."""
+        try:
+            self._end(reason)
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
         self.session = self._pipe = self._bound = None
-        now = self._owner.now()
-        if session is not None:
-            tokens = session.abandon()
-            if bound is not None:
-                log.warning("upstream lost", extra={"fields": {"upstream": self.settings.name, "reason": reason}})
-                self._owner.relay.link_down(self._state, bound, tokens, now)
         self._again(reason)
 
     # -- work ----------------------------------------------------------------------------------------------------------
@@ -249,6 +274,12 @@ class UpstreamLink:
         self.settle()
         relay.context.flush()
 
+    def _broken(self) -> None:
+        log.exception("error in an upstream session", extra={"fields": {"upstream": self.settings.name}})
+        self._owner.metrics.errors.labels("upstream").inc()
+        if self._pipe is not None:
+            self._pipe.abort("internal error")
+
     def _bind_answered(self, answers: list[tuple[Any, int, int, bytes]], session: Session, now: float) -> None:
         _token, _command, status, _frame = answers[0]
         name = self.settings.name
@@ -263,46 +294,72 @@ class UpstreamLink:
         self._owner.relay.link_up(self._state, bound, now)
         self._work(b"")
 
+    def _end(self, reason: str) -> None:
+        """The session is over: what it had is unanswered. The relay is told once, before the connection is closed."""
+        session, bound = self.session, self._bound
+        if session is None or self._over:
+            return
+        self._over = True
+        tokens = session.abandon()
+        if bound is not None:
+            if not self._stopped:
+                log.warning("upstream lost", extra={"fields": {"upstream": self.settings.name, "reason": reason}})
+            self._owner.relay.link_down(self._state, bound, tokens, self._owner.now())
+
     def settle(self) -> None:
         """Writes what is to be said, and lets the pipe follow the session."""
         session, pipe = self.session, self._pipe
         if session is None or pipe is None:
             return
+        if self._stopped and session.bound and not session.unanswered and not self.waiting():
+            session.unbind(self._owner.now())
         if session.out:
             pipe.write(session.take())
         if session.close_reason is not None:
-            pipe.close(session.close_reason.partition(":")[0])
+            reason = session.close_reason.partition(":")[0]
+            pipe.close(reason)
+            self._end(reason)
         elif session.blocked:
             pipe.pause()
         elif pipe.paused:
             pipe.resume()
 
     def go_on(self) -> None:
-        """Something was put into ``session.out``; what was held back may go on."""
-        session, pipe = self.session, self._pipe
-        if session is None or pipe is None:
-            return
-        if session.out:
-            pipe.write(session.take())
-        if session.blocked and session.unanswered < session.window:
-            self.received(b"")
-        elif session.close_reason is not None:
-            self.settle()
+        """Something was put into ``session.out``; what was held back may go on. Called while somebody else is served."""
+        try:
+            session, pipe = self.session, self._pipe
+            if session is None or pipe is None:
+                return
+            if session.out:
+                pipe.write(session.take())
+            if session.blocked and session.unanswered < session.window:
+                self._work(b"")
+            elif session.close_reason is not None or self._stopped:
+                self.settle()
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
 
     def sweep(self, now: float) -> None:
         """Deadlines."""
         session = self.session
-        if session is None:
+        if session is None or self._over:
             return
-        expired = session.sweep(now)
-        if expired:
-            if self._bound is None:
-                session.close("bind not answered")
+        try:
+            expired = session.sweep(now)
+            if expired:
+                if self._bound is None:
+                    session.close("bind not answered")
+                else:
+                    late = [token for token in expired if isinstance(token, Message)]
+                    self._owner.relay.dispatch.unanswered(self._state, late, now)
+            if self._stopped and now >= self._leave_by and session.bound:
+                session.unbind(now)
+            if session.blocked:
+                self._work(b"")
             else:
-                self._owner.relay.dispatch.unanswered(self._state, [t for t in expired if isinstance(t, Message)], now)
-        if session.blocked:
-            self.received(b"")
-        self.settle()
+                self.settle()
+        except Exception:  # noqa: BLE001  the session's edge
+            self._broken()
 
 
 class Bound:
@@ -320,4 +377,4 @@ class Bound:
             self._link.go_on()
 
 
-__all__ = ["SessionState", "TlsError", "UpstreamLink", "Upstreams"]
+__all__ = ["Contexts", "SessionState", "TlsError", "UpstreamLink", "Upstreams", "contexts"]

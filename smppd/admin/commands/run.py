@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from smppd.admin.logs import configure, reopen
     from smppd.daemon import Daemon, StartError
 
-    configure(settings.log)
+    try:
+        configure(settings.log)
+    except OSError as error:
+        raise CommandError(f"cannot start: {settings.log.file}: {error.strerror}") from error
     reactor: Any = installed
     # Twisted's reactors ask time.time(): a jump of the wall clock would fire, or put off, every deadline.
     reactor.seconds = time.monotonic
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         daemon.start()
     except StartError as error:
         raise CommandError(f"cannot start: {error}") from error
+    configure(settings.log, count=daemon.count)
 
     def on_stop(_number: int, _frame: FrameType | None) -> None:
         reactor.callFromThread(daemon.stop)

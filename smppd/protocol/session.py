@@ -476,7 +476,7 @@ class Session:
                 del self._late[next(iter(self._late))]
             if entry.command != Command.ENQUIRE_LINK:
                 expired.append(entry.token)
-            elif self.role is Role.ESME and not self.blocked and self._last_received <= entry.sent:
+            elif self.role is Role.ESME and self._last_received <= entry.sent:
                 # A dead carrier is to be left soon; a customer may stay silent until ``inactivity``.
                 self.close("enquire_link not answered")
             else:

@@ -228,6 +228,12 @@ def test_what_came_before_the_fault_is_still_handled() -> None:
     assert (numbers(got.messages), session.state, session.garbage) == ([1, 2], S.CLOSED, False)
 
 
+def test_what_was_held_back_goes_with_the_session() -> None:
+    session = standing(window=1)
+    got = session.receive(sm(1) + sm(2) + b"\0\0\0\x01", 1.0)
+    assert (numbers(got.messages), session.state, session._held) == ([1], S.CLOSED, [])
+
+
 def test_nothing_is_read_after_the_end() -> None:
     session = standing()
     got = session.receive(pdu(Command.UNBIND, 0, 1) + sm(2), 1.0)

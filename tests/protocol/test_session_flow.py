@@ -361,6 +361,17 @@ def test_an_unfinished_pdu_behind_a_full_window_is_our_doing() -> None:
     assert session.close_reason == "an unfinished PDU"
 
 
+def test_an_unfinished_pdu_behind_a_bind_waits_for_us() -> None:
+    session = standing(Role.SMSC, S.OPEN)
+    session.receive(bind(1) + sm(2)[:20], 0.0)
+    session.accept_bind(Command.BIND_TRANSCEIVER, window=10, outstanding_limit=10)
+    session.receive(b"", 9.0)
+    session.sweep(19.0)
+    assert session.bound
+    session.sweep(19.1)
+    assert session.close_reason == "an unfinished PDU"
+
+
 def test_bad_bodies_are_forgiven_ten_times_a_minute() -> None:
     session = standing()
     for minute in range(3):

@@ -72,6 +72,13 @@ def test_who_waits_as_told_is_not_refused(rate: float, now: float) -> None:
     assert bucket.take(now + wait) == 0.0
 
 
+@pytest.mark.parametrize("early", [0.05, 0.09, 0.0998])
+def test_who_comes_early_is_refused(early: float) -> None:
+    bucket = Bucket(10.0, 1, 0.0)
+    bucket.take(0.0)
+    assert (bucket.take(early), bucket.ready_in(early) > 0) == (-1.0, True)
+
+
 def test_no_rate_is_no_limit() -> None:
     bucket = Bucket(None, 1, 0.0)
     assert {bucket.take(0.0) for _ in range(1000)} == {0.0}

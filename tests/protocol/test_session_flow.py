@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from smppd.protocol.session import Received, Role, Timers
 from smppd.protocol.wire import Command, Status, pdu
-from tests.protocol.sessions import S, enquire, numbers, said, sm, standing
+from tests.protocol.sessions import S, bind, enquire, numbers, said, sm, standing
 
 LAST = 0x7FFFFFFF
 

@@ -8,12 +8,15 @@ is built again.
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from smppd.message import read_events
 from smppd.store.files import StoreError, connect
@@ -32,6 +35,8 @@ INDEXED: Final = "indexed"
 _PAGE_ROWS: Final = 16
 _EVENTS_A_RECORD: Final = 8
 _HEAD: Final = 8  # magic 4, u32 entries; see vault.index
+_PIECE: Final = 4096
+_SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work
 _REST: Final = 0.005
 _IDLE: Final = 3.0
@@ -115,12 +120,12 @@ class Indexer:
 
     def _write(self) -> None:
         numbers = [
-            (self._first, self._at, bucket, min(record_id for _, record_id in entries), build_segment(entries))
+            (self._first, self._at, bucket, min(map(_SECOND, entries)), _segment(_NUMBERS, build_segment, entries))
             for bucket, entries in enumerate(self._numbers)
             if entries
         ]
         events = [
-            (self._first, self._at, bucket, min(record_id for record_id, _ in entries), build_record_segment(entries))
+            (self._first, self._at, bucket, min(entries)[0], _segment(_EVENTS, build_record_segment, entries))
             for bucket, entries in enumerate(self._events)
             if entries
         ]
@@ -180,13 +185,28 @@ class Indexer:
         return True
 
 
+def _segment(table: _Table, build: Callable[[list[Any]], bytes], entries: list[Any]) -> bytes:
+    """One segment of all entries. Big ones (all messages of one sender share a blind index) are sorted in pieces, since
+    nobody else runs while one is sorted."""
+    if len(entries) <= _PIECE:
+        return build(entries)
+    return _merged(table, [build(entries[at : at + _PIECE]) for at in range(0, len(entries), _PIECE)])
+
+
 def _merged(table: _Table, segments: list[bytes]) -> bytes:
-    """One segment of all entries."""
+    """One segment of all entries, which are in one of them each. A merge, not a sort: it can be interrupted."""
     size = table.entry
-    entries = [segment[at : at + size] for segment in segments for at in range(_HEAD, len(segment), size)]
-    entries.sort()  # runs that are sorted already: a few comparisons an entry
-    unique = dict.fromkeys(entries)
-    return b"".join((table.magic, len(unique).to_bytes(4, "big"), *unique))
+    merged = heapq.merge(*(_entries(segment, size) for segment in segments))
+    pieces = []
+    while piece := b"".join(islice(merged, _PIECE)):
+        pieces.append(piece)
+    count = sum(map(len, pieces)) // size
+    return b"".join((table.magic, count.to_bytes(4, "big"), *pieces))
+
+
+def _entries(segment: bytes, size: int) -> Iterator[bytes]:
+    for at in range(_HEAD, len(segment), size):
+        yield segment[at : at + size]
 
 
 class IndexerThread(threading.Thread):

@@ -15,9 +15,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, NamedTuple, Self
 
 from smppd.config import Retain
@@ -52,6 +54,7 @@ _CHECKPOINT_MS: Final = 250
 _TRIES: Final = 20
 _PAUSE: Final = 0.01
 _REST: Final = 0.02
+_DUTY: Final = 3.0
 _IDLE: Final = 10.0
 _FAILED: Final = 60.0
 _DAEMON: Final = Actor("smppd", "")
@@ -224,23 +227,13 @@ class Purger:
     def _begin(self, now: float) -> None:
         plan, retains = self._plan(now)
         self.done.unknown = plan.unknown
-        self._data.execute("BEGIN IMMEDIATE")
-        try:
+        with _writing(self._data):
             self._set_meta(_SPANS, plan.spans)
             self._set_meta(_RETAIN, retains)
-            self._data.execute("COMMIT")
-        except BaseException:
-            self._data.execute("ROLLBACK")
-            raise
         if plan.due:
-            self._keys.execute("BEGIN IMMEDIATE")
-            try:
+            with _writing(self._keys):
                 scopes = [(period_scope(*key),) for key in plan.due]
                 self._keys.executemany("DELETE FROM keys WHERE scope = ?", scopes)
-                self._keys.execute("COMMIT")
-            except BaseException:
-                self._keys.execute("ROLLBACK")
-                raise
             self._unclean = True
             self.done.keys = len(plan.due)
             for key in plan.due:
@@ -258,13 +251,14 @@ class Purger:
         """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
         start, end = spans[0]
         data = self._data
+        # Asked first: secrets above it may be of a row that is committed while we look.
+        newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
         # From the last row begun before the span on: its records may be younger than it is.
         rows = data.execute(
             "SELECT seq, count, records, digests FROM log LEFT JOIN purged USING (seq)"
             " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
             (start, end, _ROWS),
         ).fetchall()
-        newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
         last = rows[-1][0] if len(rows) == _ROWS else end
         alive = self._alive()
         self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive)
@@ -296,8 +290,7 @@ class Purger:
             spans.pop(0)
         else:
             spans[0][0] = last + 1
-        data.execute("BEGIN IMMEDIATE")
-        try:
+        with _writing(data):
             for seq, block, shorter, gone in changed:
                 same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
                 if same.rowcount != 1:  # erased from meanwhile, by another process: look again
@@ -307,11 +300,6 @@ class Purger:
                 if gone:
                     data.execute("INSERT INTO purged VALUES (?, ?)", (seq, pack_purged(gone)))
             self._set_meta(_SPANS, spans)
-            data.execute("COMMIT")
-        except BaseException:
-            if data.in_transaction:
-                data.execute("ROLLBACK")
-            raise
         self.done.parts += parts
         self.done.records += records
         self._unclean = self._unclean or bool(changed)
@@ -352,17 +340,12 @@ class Purger:
                 changed.append((seq, bytes(old), bytes(new)))
         if not changed:
             return
-        keys.execute("BEGIN IMMEDIATE")
-        try:
+        with _writing(keys):
             for seq, before, after in changed:
                 # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
                 keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
                 if not any(after):
                     keys.execute("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
-            keys.execute("COMMIT")
-        except BaseException:
-            keys.execute("ROLLBACK")
-            raise
         self._unclean = True
         self.done.secrets += zeroed
 
@@ -401,22 +384,17 @@ class Purger:
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
         stale = first_id(self._id_time, min(starts)) if starts else oldest
-        data.execute("BEGIN IMMEDIATE")
-        try:
+        segments = 0
+        with _writing(data):
             if last:
                 data.execute("DELETE FROM log WHERE seq <= ?", (last,))
                 data.execute("DELETE FROM purged WHERE seq <= ?", (last,))
                 data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ANCHOR, link))
-            segments = 0
             for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
                 segments += data.execute(
                     f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
                     (bound, _SEGMENTS),
                 ).rowcount
-            data.execute("COMMIT")
-        except BaseException:
-            data.execute("ROLLBACK")
-            raise
         self.done.rows += count
         self._unclean = self._unclean or bool(last or segments)
         return bool(last or segments)
@@ -453,6 +431,20 @@ class Purger:
         self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
 
+@contextmanager
+def _writing(db: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction: all or, when anything is raised, nothing. May be rolled back inside."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        if db.in_transaction:
+            db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
 def _merge(spans: list[list[int]]) -> list[list[int]]:
     """The same, in order and without overlaps."""
     merged: list[list[int]] = []
@@ -486,10 +478,12 @@ class PurgeThread(threading.Thread):
         """The thread's loop."""
         purger: Purger | None = None
         while not self._stop_event.is_set():
+            began = monotonic()
             try:
                 if purger is None:
                     purger = self._make()
-                pause = _REST if purger.step(self._clock()) else _IDLE
+                more = purger.step(self._clock())
+                pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
             except (sqlite3.Error, StoreError, VaultError) as error:
                 self._failed(f"{type(error).__name__}: {error}")
                 pause = _FAILED

@@ -1,0 +1,548 @@
+"""Transcripts of customers' connections: real pipes and sessions over a transport in memory, a fake relay and a fake clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+
+from smppd import config
+from smppd.net.auth import Authenticator
+from smppd.net.customers import REFUSALS, CustomerLink, Customers, Refusals, version_name
+from smppd.net.limits import BindGuard
+from smppd.net.transport import Pipe
+from smppd.protocol.operations import Bind, write_bind
+from smppd.protocol.wire import Command, Status, pdu
+from tests.net.links import FakeRelay, account, frames, lines
+from tests.net.pipes import CUSTOMER, FakeTransport
+from tests.protocol.sessions import sm
+
+PASSWORD = b"right"
+TRX, TX, RX = Command.BIND_TRANSCEIVER, Command.BIND_TRANSMITTER, Command.BIND_RECEIVER
+
+
+class Hand:
+    """Checks passwords when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[bytes, Callable[[bool | None], None]]] = []
+
+    def verify(self, _hashes: object, password: bytes, done: Callable[[bool | None], None]) -> None:
+        self.waiting.append((password, done))
+
+    def decide(self) -> None:
+        while self.waiting:
+            password, done = self.waiting.pop(0)
+            done(password == PASSWORD)
+
+
+class World:
+    """The customers' side of one daemon."""
+
+    def __init__(self, *accounts: config.Account, **limits: Any) -> None:
+        self.clock = Clock()
+        self.limits = config.Limits.model_validate(limits)
+        self.accounts = accounts or (account(),)
+        self.relay = FakeRelay(*self.accounts)
+        self.hand = Hand()
+        self.auth = Authenticator(self.accounts, self.limits, BindGuard(self.limits), self.hand, self.clock)
+        self.heard: list[tuple[str, dict[str, str]]] = []
+        relay: Any = self.relay
+        self.customers = Customers(
+            relay,
+            self.auth,
+            self.relay.metrics,
+            self.limits,
+            self.clock.seconds,
+            lambda event, fields: self.heard.append((event, fields)),
+        )
+
+    def client(self, peer: str = CUSTOMER) -> Client:
+        return Client(self, peer)
+
+    def bound(self, system_id: bytes = b"acme", command: Command = TRX) -> Client:
+        client = self.client()
+        assert client.bind(system_id, command=command) == [(f"{command.name.lower()}_resp", 0, 1)]
+        return client
+
+    def passes(self, seconds: float) -> None:
+        """Time, with the daemon's tick once a second."""
+        while seconds > 0:
+            step = min(1.0, seconds)
+            self.clock.advance(step)
+            self.customers.tick(self.clock.seconds())
+            seconds -= step
+
+    def errors(self) -> float:
+        return self.relay.value("internal_errors_total", where="customer")
+
+
+class Client:
+    """One connection; also the owner of its pipe, as a listener is."""
+
+    def __init__(self, world: World, peer: str) -> None:
+        self.world = world
+        self.admitted_bound = False
+        self.link: CustomerLink
+        self.transport = FakeTransport(world.clock, peer)
+        self.pipe = Pipe(self, world.clock, world.limits)
+        self.transport.protocol = self.pipe
+        make: Any = self.pipe.makeConnection
+        make(self.transport)
+
+    def admit(self, pipe: Pipe) -> None:
+        pipe.admitted = True
+
+    def opened(self, pipe: Pipe) -> CustomerLink:
+        self.link = self.world.customers.handler(pipe)
+        return self.link
+
+    def bound(self, pipe: Pipe) -> None:
+        self.admitted_bound = True
+
+    def ended(self, pipe: Pipe, reason: str, opened: bool) -> None:
+        pass
+
+    def feeds(self, *raws: bytes) -> None:
+        self.pipe.dataReceived(b"".join(raws))
+
+    def hears(self) -> list[tuple[str, int, int]]:
+        return lines(self.transport.take())
+
+    def bind(
+        self,
+        system_id: bytes = b"acme",
+        password: bytes = PASSWORD,
+        *,
+        command: Command = TRX,
+        version: int = 0x34,
+        sequence: int = 1,
+    ) -> list[tuple[str, int, int]]:
+        """Binds, lets the password be checked, and gives what comes at once."""
+        self.feeds(write_bind(Bind(command, sequence, system_id, password, b"", version, 0, 0, b"")))
+        self.world.hand.decide()
+        self.world.clock.advance(0)
+        return self.hears()
+
+    def goes(self) -> None:
+        self.transport.lose(ConnectionLost())
+
+    @property
+    def gone(self) -> Any:  # assertions on either side of an event must not narrow it
+        self.transport.take()
+        self.world.clock.advance(0)
+        return self.transport.lost
+
+
+# -- binds -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_bind_is_answered_counted_and_told() -> None:
+    world = World()
+    client = world.client()
+    assert world.relay.value("connections_total", kind="customer", outcome="accepted") == 1
+    client.feeds(write_bind(Bind(TRX, 7, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    assert not client.transport.reading, "nothing is read while the password is looked at"
+    world.hand.decide()
+    (answer,) = frames(client.transport.take())
+    assert answer[4:] == bytes.fromhex("80000009 00000000 00000007") + b"smppd\0" + bytes.fromhex("0210 0001 34")
+    assert world.relay.ups == [client.link] and client.admitted_bound
+    assert world.relay.value("binds_total", account="acme", mode="transceiver") == 1
+    assert [event for event, _ in world.heard] == ["bind accepted"]
+    assert client.transport.reading
+
+
+def test_a_bind_of_an_old_version_gets_no_tlv() -> None:
+    world = World()
+    client = world.client()
+    client.feeds(write_bind(Bind(TX, 1, b"acme", PASSWORD, b"", 0x33, 0, 0, b"")))
+    world.hand.decide()
+    assert frames(client.transport.take())[0][16:] == b"smppd\0"
+
+
+@pytest.mark.parametrize(
+    ("system_id", "password", "networks"),
+    [(b"nobody", PASSWORD, "any"), (b"acme", b"wrong", "any"), (b"acme", PASSWORD, ["198.51.100.0/24"])],
+)
+def test_every_refusal_is_the_same_and_at_the_same_time(system_id: bytes, password: bytes, networks: Any) -> None:
+    world = World(account(networks=networks))
+    client = world.client()
+    assert client.bind(system_id, password) == []
+    world.clock.advance(0.999)
+    assert client.hears() == []
+    world.clock.advance(0.001)
+    assert client.hears() == [("bind_transceiver_resp", Status.RBINDFAIL, 1)]
+    assert not client.gone and client.transport.reading, "it may try again"
+
+
+def test_a_name_nobody_has_is_in_no_log_line_and_no_audit_entry(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    with caplog.at_level(logging.DEBUG):
+        client = world.client()
+        client.bind(b"s3cret-typed-here", b"acme")
+        world.clock.advance(1)
+        client.hears()
+        client.goes()
+    assert world.heard, "the refusal is told"
+    said = f"{[record.__dict__ for record in caplog.records]} {world.heard} {client.link!r}"
+    assert "s3cret" not in said
+
+
+def test_a_bind_that_cannot_be_read_is_answered_and_what_stands_behind_it_goes_on() -> None:
+    world = World()
+    client = world.client()
+    bad = pdu(TRX, 0, 4, b"acme\0" + b"x" * 70 + b"\0")
+    cut = pdu(TRX, 0, 5, b"acme")
+    good = write_bind(Bind(TRX, 6, b"acme", PASSWORD, b"", 0x34, 0, 0, b""))
+    client.feeds(bad, cut, good)
+    assert client.hears() == [
+        ("bind_transceiver_resp", Status.RBINDFAIL, 4),
+        ("bind_transceiver_resp", Status.RINVMSGLEN, 5),
+    ]
+    world.hand.decide()
+    assert client.hears() == [("bind_transceiver_resp", 0, 6)]
+
+
+def test_binds_that_cannot_be_read_end_the_connection_after_a_while() -> None:
+    world = World()
+    client = world.client()
+    client.feeds(*(pdu(TRX, 0, number, b"acme") for number in range(20)))
+    assert len(client.hears()) == 11  # bad_bodies and the one too many
+    assert client.gone and world.errors() == 0
+
+
+def test_a_second_bind_on_a_session_is_refused_and_the_first_stands() -> None:
+    world = World()
+    client = world.bound()
+    assert client.bind(sequence=2) == [("bind_transceiver_resp", Status.RALYBND, 2)]
+    assert client.link.session.bound and not world.hand.waiting
+
+
+def test_above_max_binds_a_bind_is_refused_until_one_has_ended() -> None:
+    world = World(account(max_binds=2))
+    first, _second = world.bound(), world.bound()
+    assert world.client().bind() == [("bind_transceiver_resp", Status.RALYBND, 1)]
+    first.feeds(pdu(Command.UNBIND, 0, 9))
+    assert first.hears() == [("unbind_resp", 0, 9)]
+    world.bound()  # though the connection of the first is still closing
+    assert world.relay.value("binds_refused_total", reason="too many binds") == 1
+
+
+def test_the_oldest_goes_when_the_account_says_so() -> None:
+    world = World(account(max_binds=2, when_full="evict_oldest"))
+    clients = [world.bound() for _ in range(2)]
+    # Two in one turn of the reactor: the connection of the first evicted one is not gone yet.
+    clients += [world.client(), world.client()]
+    for client in clients[2:]:
+        client.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    world.hand.decide()
+    world.clock.advance(0)
+    assert [client.gone for client in clients] == [True, True, False, False]
+    assert [down for down, _ in world.relay.downs] == [clients[0].link, clients[1].link]
+    assert world.relay.context.accounts["acme"].sessions == [clients[2].link, clients[3].link]
+
+
+@pytest.mark.parametrize("version", [0x35, 0x40, 0x51, 0xFF])
+def test_versions_nobody_defined_are_refused(version: int) -> None:
+    assert World().client().bind(version=version) == [("bind_transceiver_resp", Status.RBINDFAIL, 1)]
+    assert version_name(version) is None
+
+
+@pytest.mark.parametrize("version", [0x00, 0x33, 0x34, 0x50])
+def test_versions_in_use_are_accepted(version: int) -> None:
+    assert World().client().bind(version=version) == [("bind_transceiver_resp", 0, 1)]
+
+
+def test_versions_and_modes_that_the_account_may_not_use_are_refused() -> None:
+    world = World(account(interface_versions=["3.4"], binds=["transmitter"]))
+    assert world.client().bind(command=TX, version=0x50) == [("bind_transmitter_resp", Status.RBINDFAIL, 1)]
+    assert world.client().bind(command=RX) == [("bind_receiver_resp", Status.RBINDFAIL, 1)]
+    assert world.client().bind(command=TX) == [("bind_transmitter_resp", 0, 1)]
+    assert world.relay.value("binds_refused_total", reason="version") == 1
+    assert world.relay.value("binds_refused_total", reason="mode") == 1
+
+
+def test_a_connection_without_a_bind_is_closed_by_a_drain_and_its_bind_with_it() -> None:
+    world = World()
+    checking, silent = world.client(), world.client()
+    checking.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    world.customers.unbind_all()
+    world.hand.decide()
+    assert checking.gone and silent.gone and not world.relay.ups
+    late = world.client()
+    assert late.bind() == [("bind_transceiver_resp", Status.RBINDFAIL, 1)]
+    assert world.errors() == 0
+
+
+def test_a_bind_that_is_decided_after_its_time_is_no_error() -> None:
+    world = World()
+    client = world.client()
+    client.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    world.passes(12)
+    world.hand.decide()
+    assert client.gone and not world.relay.ups and world.errors() == 0
+
+
+def test_a_customer_who_leaves_while_the_password_is_checked_is_forgotten() -> None:
+    world = World()
+    client = world.client()
+    client.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    client.goes()
+    world.hand.decide()
+    world.passes(2)
+    assert not world.relay.ups and not world.customers.links and not world.heard and world.errors() == 0
+
+
+def test_no_bind_at_all_ends_the_connection() -> None:
+    world = World()
+    client = world.client()
+    world.passes(11)
+    assert client.gone
+
+
+# -- refusals in the audit trail ---------------------------------------------------------------------------------------
+
+
+def test_refused_binds_are_told_once_a_minute_with_their_number() -> None:
+    heard: list[dict[str, str]] = []
+    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    for second in range(61):
+        refusals.note("wrong_password", CUSTOMER, float(second))
+        refusals.tick(float(second))
+    assert [fields["count"] for fields in heard] == ["1", "60"]
+    refusals.tick(119.0)
+    refusals.tick(120.0)
+    assert len(heard) == 2, "a quiet minute is not told"
+    refusals.note("wrong_password", CUSTOMER, 121.0)
+    refusals.note("wrong_password", CUSTOMER, 122.0)
+    assert [fields["count"] for fields in heard] == ["1", "60", "1"]
+    refusals.tick(123.0, every=True)
+    assert [fields["count"] for fields in heard] == ["1", "60", "1", "1"], "nothing is left untold at the end"
+    assert set(heard[0]) == {"peer", "reason", "count"}
+
+
+def test_refused_binds_of_many_peers_take_bounded_room() -> None:
+    heard: list[dict[str, str]] = []
+    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    for number in range(3 * REFUSALS):
+        refusals.note("unknown_id", f"2001:db8::{number:x}", 0.0)
+    assert len(heard) == REFUSALS + 1
+    refusals.tick(60.0)
+    assert heard[-1] == {"peer": "others", "reason": "unknown_id", "count": str(2 * REFUSALS - 1)}
+
+
+# -- reading and writing -----------------------------------------------------------------------------------------------
+
+
+def test_a_full_window_stops_reading_until_something_is_answered() -> None:
+    world = World(account(window=2))
+    client = world.bound()
+    client.feeds(*(sm(number) for number in range(10, 15)))
+    assert len(world.relay.received) == 2 and not client.transport.reading
+    world.relay.answer(1)
+    assert client.hears() == [("submit_sm_resp", 0, 10)]
+    assert len(world.relay.received) == 2 and not client.transport.reading
+    world.relay.answer(2)
+    world.relay.answer(2)
+    assert [sequence for _, _, sequence in client.hears()] == [11, 12, 13, 14]
+    assert client.transport.reading
+
+
+def test_mail_is_not_pumped_into_a_pipe_that_nobody_empties() -> None:
+    world = World()
+    client = world.bound()
+    client.link.session.out.append(b"\0" * 300_000)
+    client.link.flush()
+    assert client.pipe.choked and client.link.session.room == 0 and not client.transport.reading
+    world.passes(5)
+    assert client.link.session.room == 0
+    client.transport.take(100_000)
+    assert world.relay.mailroom.pumped == 0
+    client.transport.take()
+    assert client.link.session.room == 10 and world.relay.mailroom.pumped == 1
+    assert client.transport.reading
+
+
+def test_a_choked_and_blocked_session_goes_on_when_both_have_ended() -> None:
+    world = World(account(window=1))
+    client = world.bound()
+    client.feeds(sm(2), sm(3))
+    client.link.session.out.append(b"\0" * 300_000)
+    client.link.flush()
+    client.transport.take()
+    assert not client.transport.reading, "the window is still full"
+    world.relay.answer()
+    world.relay.answer()
+    client.hears()
+    assert client.transport.reading
+
+
+def test_who_does_not_read_at_all_is_cut() -> None:
+    world = World()
+    client = world.bound()
+    client.link.session.out.append(b"\0" * 300_000)
+    client.link.flush()
+    world.passes(40)
+    assert client.transport.lost and world.relay.downs == [(client.link, [])]
+
+
+def test_garbage_ends_the_connection_and_is_counted_once() -> None:
+    world = World()
+    client = world.client()
+    client.feeds(b"GET / HTTP/1.1\r\nHost: example.net\r\n\r\n")
+    world.passes(3)
+    assert client.gone
+    assert world.relay.value("garbage_total") == 1
+    assert not world.heard, "no failed bind"
+
+
+def test_an_error_of_ours_ends_that_session_only() -> None:
+    world = World()
+    one, other = world.bound(), world.bound()
+    world.relay.bug = RuntimeError("a bug")
+    one.feeds(sm(2))
+    world.relay.bug = None
+    assert one.gone and world.errors() == 1
+    assert world.relay.downs == [(one.link, [])]
+    other.feeds(sm(3))
+    world.relay.answer()
+    assert other.hears() == [("submit_sm_resp", 0, 3)]
+
+
+def test_an_error_while_somebody_else_is_served_hits_who_has_it() -> None:
+    world = World(account(window=1))
+    one, other = world.bound(), world.bound()
+    one.feeds(sm(2), sm(3))
+    other.feeds(sm(4))
+    world.relay.bug = RuntimeError("a bug")
+    world.relay.answer(2)  # the first's window opens, and what it held back meets the bug
+    assert one.gone and not other.gone and world.errors() == 1
+    assert ("submit_sm_resp", 0, 4) in lines(other.transport.sent)
+
+
+def test_answers_of_the_customer_reach_the_mailroom_and_silence_too() -> None:
+    world = World()
+    client = world.bound()
+    session = client.link.session
+    for mail in ("first", "second"):
+        session.request(sm(0, Command.DELIVER_SM), mail, world.clock.seconds())
+    client.link.flush()
+    assert client.hears() == [("deliver_sm", 0, 1), ("deliver_sm", 0, 2)]
+    client.feeds(pdu(Command.DELIVER_SM_RESP, 0, 1, b"\0"))
+    assert world.relay.mailroom.answers == [("first", 0)]
+    world.passes(32)
+    assert world.relay.mailroom.silent == ["second"]
+
+
+def test_mail_that_was_under_way_comes_back_in_order_when_the_connection_breaks() -> None:
+    world = World()
+    client = world.bound()
+    for mail in ("first", "second", "third"):
+        client.link.session.request(sm(0, Command.DELIVER_SM), mail, 0.0)
+    client.goes()
+    assert world.relay.downs == [(client.link, ["first", "second", "third"])]
+
+
+def test_other_operations_go_to_their_room() -> None:
+    world = World()
+    client = world.bound()
+    client.feeds(pdu(Command.QUERY_SM, 0, 2, b"1\0\0\0\0"))
+    assert world.relay.others == [Command.QUERY_SM]
+
+
+# -- silence and goodbye -----------------------------------------------------------------------------------------------
+
+
+def test_silence_is_asked_about_and_then_ends_the_session() -> None:
+    world = World()
+    client = world.bound()
+    world.passes(31)
+    assert client.hears() == [("enquire_link", 0, 1)]
+    client.feeds(pdu(Command.ENQUIRE_LINK_RESP, 0, 1))
+    world.passes(100)
+    assert not client.gone
+    world.passes(60)
+    assert client.gone and world.errors() == 0
+
+
+def test_enquire_link_is_answered() -> None:
+    client = World().bound()
+    client.feeds(pdu(Command.ENQUIRE_LINK, 0, 5))
+    assert client.hears() == [("enquire_link_resp", 0, 5)]
+
+
+def test_an_unbind_waits_for_the_answers_before_it() -> None:
+    world = World()
+    client = world.bound()
+    client.feeds(sm(2), pdu(Command.UNBIND, 0, 3))
+    assert client.hears() == []
+    world.relay.answer()
+    assert client.hears() == [("submit_sm_resp", 0, 2), ("unbind_resp", 0, 3)]
+    assert client.gone
+
+
+def test_a_drain_unbinds_when_the_answers_are_out() -> None:
+    world = World()
+    busy, idle = world.bound(), world.bound()
+    busy.feeds(sm(2), sm(3))
+    world.customers.unbind_all()
+    assert idle.hears() == [("unbind", 0, 1)] and busy.hears() == []
+    assert not busy.transport.reading, "nothing new is taken"
+    world.relay.answer()
+    assert busy.hears() == [("submit_sm_resp", 0, 2)]
+    world.relay.answer(status=Status.RSUBMITFAIL)
+    assert busy.hears() == [("submit_sm_resp", Status.RSUBMITFAIL, 3), ("unbind", 0, 1)]
+    assert busy.transport.reading
+    busy.feeds(sm(4))
+    assert busy.hears() == [("submit_sm_resp", Status.RINVBNDSTS, 4)], "too late, and told so"
+    busy.feeds(pdu(Command.UNBIND_RESP, 0, 1))
+    assert busy.gone and not idle.gone
+    idle.feeds(pdu(Command.UNBIND_RESP, 0, 1))
+    assert idle.gone and not world.customers.links
+
+
+def test_a_drain_does_not_wait_for_ever_for_anybody() -> None:
+    world = World()
+    stuck, deaf = world.bound(), world.bound()
+    stuck.feeds(sm(2))
+    world.customers.unbind_all()
+    world.passes(31)
+    assert stuck.hears() == [("unbind", 0, 1)]
+    assert deaf.gone, "it never answered the unbind"
+    world.passes(31)
+    assert stuck.gone and world.errors() == 0
+
+
+def test_a_reload_reaches_sessions_that_stand() -> None:
+    world = World(account(), account("other"))
+    client, other = world.bound(), world.bound(b"other")
+    world.relay.context.accounts["acme"].use(account(window=77, receipts={"window": 5}), 0.0)
+    world.relay.context.accounts["other"].closed = True
+    world.customers.reload(config.Limits.model_validate({"inactivity": "40s"}))
+    assert client.link.session.window == 77 and client.link.session.room == 5
+    assert other.hears() == [("unbind", 0, 1)]
+    world.passes(41)
+    assert client.gone, "the new deadline holds for old sessions"
+
+
+def test_sessions_of_a_suspended_account_are_unbound_and_a_bind_under_way_is_refused() -> None:
+    world = World()
+    client, late = world.bound(), world.client()
+    world.auth.reload(world.accounts, world.limits)  # the password is looked at anew
+    late.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
+    world.relay.context.accounts["acme"].use(account(suspended=True), 0.0)
+    world.customers.reload(world.limits)
+    assert client.hears() == [("unbind", 0, 1)]
+    world.hand.decide()
+    assert late.hears() == [("bind_transceiver_resp", Status.RBINDFAIL, 1)]
+
+
+def test_a_peer_that_closes_in_order_is_forgotten_too() -> None:
+    world = World()
+    client = world.bound()
+    client.transport.lose(ConnectionDone())
+    assert not world.customers.links and len(world.relay.downs) == 1

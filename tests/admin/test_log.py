@@ -201,9 +201,10 @@ def test_a_terminal_gets_a_table_and_no_escapes(run: Run, log: Builder, monkeypa
     log.record(b"\x1bred[bold]", source=b"A\x1b[31m", destination=SUBJECT[1:].encode())
     log.commit()
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "300")
-    out = run("log", "search", SUBJECT, *REVEAL)[1]
-    assert "\x1b[31m" not in out and "A\\x1b[31m" in out
+    for columns in ("300", "80"):
+        monkeypatch.setenv("COLUMNS", columns)
+        out = run("log", "search", SUBJECT, *REVEAL)[1]
+        assert "\x1b[31m" not in out and "A\\x1b[31m" in out and SUBJECT in out
     assert printable("a\nb\u202ec") == "a\\nb\\u202ec"
 
 

@@ -29,12 +29,13 @@ from smppd.relay.ids import id_time, parse_shown
 from smppd.store.reader import Found
 from smppd.vault.index import SearchForms, normalise, search_forms
 from smppd.vault.mask import mask_number
-from smppd.vault.seal import Direction
 
 _COLUMNS: Final = (
     "time", "id", "account", "direction", "from", "to", "state", "error", "upstream", "upstream_id", "parts", "data_coding",
 )  # fmt: skip
 _REVEALED: Final = (*_COLUMNS, "text")
+_NARROW: Final = ("time", "id", "from", "to", "state")
+_WIDE: Final = 150  # characters in which all columns can be read
 _RECEIPT: Final = {
     State.RECEIPT_STORED: "waiting for the customer",
     State.RECEIPT_DONE: "acknowledged by the customer",
@@ -158,7 +159,7 @@ def _show(access: Access, args: argparse.Namespace) -> int:
         return 0
     console = Console(highlight=False, soft_wrap=True)
     for name, value in row.items():
-        if name not in ("events", "match") and value not in (None, ""):
+        if name not in ("events", "match") and value not in (None, "") and (name, value) != ("error", 0):
             console.print(Text(f"{name.replace('_', ' '):<12}  {value}"))
     for event in row["events"]:
         facts = [event["upstream"], event["upstream_id"], f"error {event['error']}" if event["error"] else ""]
@@ -217,7 +218,7 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
         "id": f"{header.record_id:016x}",
         "time": _iso(header.accepted_ms),
         "account": header.account,
-        "direction": "from handset" if header.direction is Direction.MO else "to handset",
+        "direction": header.direction.name,
         "from": _UNREADABLE,
         "to": _UNREADABLE,
         "state": state,
@@ -296,16 +297,25 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         for line in [headings, *cells]:
             print("\t".join(line))
         return
+    console = Console(highlight=False)
+    narrow = console.width < _WIDE
+    shown = [at for at, column in enumerate(columns) if not narrow or column in _NARROW]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for at in shown:
+        table.add_column(headings[at], overflow="fold", no_wrap=columns[at] == "id")
     for line in cells:
-        table.add_row(*map(Text, line))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(line[at]) for at in shown))
+    console.print(table)
+    if narrow:
+        for line in cells if columns is _REVEALED else ():
+            console.print(Text(f"{line[1]}  {line[-1]}"), soft_wrap=True)
+        say("A wider terminal, --json or `smppd log show ID` has all columns.")
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
     value = row[column]
+    if column == "time" and sys.stdout.isatty():
+        return str(value)[:19].replace("T", " ")
     if column == "text" and value is None:
         return f"({row['text_remark']})"
     return "" if value in (None, 0) and column == "error" else str(value)

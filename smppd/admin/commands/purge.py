@@ -97,7 +97,7 @@ def _purge(purger: Purger, args: argparse.Namespace) -> int:
     else:
         print(
             f"Destroyed {done.keys} period keys and {done.secrets} record secrets; stripped {done.parts} records of what"
-            f" they sealed, removed {done.records} records and emptied {done.rows} log rows."
+            f" they sealed, removed {done.records} records and deleted {done.rows} log rows."
         )
         _unknown(done.unknown)
     if not done.complete:

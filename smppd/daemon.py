@@ -247,9 +247,9 @@ class Daemon:
     def _tick(self) -> None:
         now = time.monotonic()
         self._do(lambda: self.relay.tick(now))
+        self._do(lambda: self.customers.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now
-            self._do(lambda: self.customers.tick(now))
             self._do(lambda: self.upstreams.tick(now))
             self._do(self.relay.context.flush)
             self._do(lambda: self.notifier.watchdog(self.health().alive))

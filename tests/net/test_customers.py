@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from smppd import config
 from smppd.net.auth import Authenticator
-from smppd.net.customers import REFUSALS, CustomerLink, Customers, Refusals, version_name
+from smppd.net.customers import REFUSALS, TURNS, CustomerLink, Customers, Refusals, version_name
 from smppd.net.limits import BindGuard
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -70,11 +70,12 @@ class World:
         return client
 
     def passes(self, seconds: float) -> None:
-        """Time, with the daemon's tick once a second."""
+        """Time, with the daemon's ten ticks a second."""
         while seconds > 0:
             step = min(1.0, seconds)
             self.clock.advance(step)
-            self.customers.tick(self.clock.seconds())
+            for _ in range(TURNS):
+                self.customers.tick(self.clock.seconds())
             seconds -= step
 
     def errors(self) -> float:

@@ -250,6 +250,35 @@ def test_secrets_whose_row_was_never_written_go_too(log: Builder) -> None:
     assert stray not in files(log.directory)
 
 
+@pytest.mark.parametrize(
+    "moment", ["SELECT max(seq) FROM log", "SELECT seq, count, records", "SELECT seq, data FROM sec"]
+)
+def test_records_that_arrive_during_the_sweep_are_left_alone(log: Builder, moment: str) -> None:
+    log.record(body=60, numbers=60)
+    log.commit()
+    log.now += 3720  # its hour is over, and so are the 60 s; the sweep looks at an hour more
+    young: list[int] = []
+
+    def arrive(statement: str) -> None:
+        if statement.startswith(moment) and not young:
+            for _ in range(3):
+                young.append(log.record(b"young", body=60, numbers=60))
+                log.commit()
+
+    with purger(log, acme=retain(60, 60)) as purge:
+        purge._data.set_trace_callback(arrive)
+        purge._keys.set_trace_callback(arrive)
+        assert purge.run(log.now).secrets == 2
+        purge._data.set_trace_callback(None)
+        purge._keys.set_trace_callback(None)
+    assert len(young) == 3
+    with log.reader() as reader:
+        for identity in young:
+            found = reader.record(identity)
+            assert found is not None and found.record.pdu() is not None
+    sound(log)
+
+
 def test_the_index_of_dead_periods_goes(log: Builder) -> None:
     for _ in range(10):
         log.now += 1

@@ -77,6 +77,11 @@ class PendingKeys:
             gone, self._gone = self._gone, []
             return new, gone
 
+    def gone_again(self, gone: list[bytes]) -> None:
+        """These could not be destroyed: with the next batch."""
+        with self._lock:
+            self._gone[:0] = gone
+
 
 class SqliteStore:
     """``store.api.Spool`` on two SQLite files.
@@ -111,6 +116,8 @@ class SqliteStore:
         self.batch = Batch()
         self.commits = 0
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
+        # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
+        self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         row = self._data.execute("SELECT chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
         self._chain = bytes(row[0]) if row else _CHAIN_START
 
@@ -124,12 +131,14 @@ class SqliteStore:
         self._new_id = new_id
         self._sealer = SegmentSealer(self._ring)
         self._thread.start()
+        self._shred_later()
         return self._sealer.segment
 
     def rotate(self) -> int:
         """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
         there, which is safe: segments are dropped oldest first."""
         self._sealer = SegmentSealer(self._ring)
+        self._shred_later()
         return self._sealer.segment
 
     # -- reactor side --------------------------------------------------------------------------------------------------
@@ -154,10 +163,11 @@ class SqliteStore:
         seq = batch.seq or self._new_id()
         self._jobs.put(lambda: self._commit(batch, sealer, gone, seq))
 
-    def _ended(self, batch: Batch, reason: str | None, fatal: bool) -> None:
+    def _ended(self, batch: Batch, gone: list[bytes], reason: str | None, fatal: bool) -> None:
         self._busy = False
         if reason is None:
-            if self.full and batch:
+            # That a small batch found room does not mean that the reserve is free again.
+            if self.full and batch and self.space():
                 self.full = False
             self.commits += 1
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
@@ -167,6 +177,7 @@ class SqliteStore:
             return
         else:
             self.full = True
+            self.keys.gone_again(gone)
             following = self.batch
             following.keys[:0] = batch.keys
             following.marks[:0] = batch.marks
@@ -296,7 +307,7 @@ class SqliteStore:
                 return
             try:
                 job()
-            except Exception as error:  # the thread's edge: whatever it is, nothing may be acknowledged after it
+            except Exception as error:  # noqa: BLE001  the thread's edge: nothing may be acknowledged after it
                 reason = f"{type(error).__name__}: {error}"
                 self._notify(lambda reason=reason: self._sink.broken(reason))  # type: ignore[misc]
                 return
@@ -312,7 +323,7 @@ class SqliteStore:
                     db.execute("ROLLBACK")
             reason = str(error)
             fatal = getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FULL
-        self._notify(lambda: self._ended(batch, reason, fatal))
+        self._notify(lambda: self._ended(batch, gone, reason, fatal))
 
     def _commit_keys(self, batch: Batch, gone: list[bytes], seq: int) -> None:
         if not batch.keys and not batch.secrets and not gone:
@@ -326,6 +337,9 @@ class SqliteStore:
         if batch.secrets:
             db.execute("INSERT INTO secrets VALUES (?, ?)", (seq, b"".join(batch.secrets)))
         db.execute("COMMIT")
+        if gone:
+            # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _commit_data(self, batch: Batch, sealer: SegmentSealer, seq: int) -> None:
         db = self._data
@@ -344,14 +358,15 @@ class SqliteStore:
         if batch.accepts or batch.marks:
             counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
             db.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
-        if batch.drop:
-            db.executemany("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", batch.drop)
         if batch.put or batch.moves:
             # An id may be put again (a row written twice is one row): the newer one stands.
             db.executemany(
                 "INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [self._seal_row(row, sealer.segment) for row in batch.put + batch.moves],
             )
+        if batch.drop:
+            # After the puts: a row may be put and be over within one batch, and none is ever put again after it was dropped.
+            db.executemany("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", batch.drop)
         if batch.meta:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
         for segment in batch.segments:
@@ -371,9 +386,24 @@ class SqliteStore:
         data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
         return ColdRow(kind, owner, key, identity, expires, data)
 
-    def cold_segments(self) -> set[int]:
-        """Segments whose keys cold rows still need. Start-up, or inside a job."""
-        return {int(row[0]) for row in self._data.execute("SELECT DISTINCT segment FROM cold").fetchall()}
+    def _shred_later(self) -> None:
+        current = self._sealer.segment
+        self._jobs.put(lambda: self._shred(current))
+
+    def _shred(self, current: int) -> None:
+        """Destroys the keys of segments that neither spool nor cold rows use any more. On the writer's thread, behind every
+        batch sealed under an earlier segment than ``current``: nothing is added to those again. The rows are gone for good
+        before the key is, so no crash leaves a row that does not open; the keys go with the next batch."""
+        for segment in self._ring.segments():
+            if (
+                segment < current
+                and not self._data.execute(
+                    "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
+                    " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)",
+                    (segment,),
+                ).fetchone()[0]
+            ):
+                self._ring.drop_segment(segment)
 
 
 __all__ = ["PendingKeys", "SqliteStore", "StoreError", "seal_blob"]

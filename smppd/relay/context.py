@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from smppd.config import Account as AccountSettings
+from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
 from smppd.relay.journal import Journal
 from smppd.relay.model import Account, Peer, UpstreamState
-from smppd.store.api import Spool
+from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
 
@@ -18,7 +21,8 @@ class Context:
     """Handed to each part by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
 
     ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
-    at the end of what is being handled.
+    at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
+    still find them.
     """
 
     store: Spool
@@ -33,7 +37,26 @@ class Context:
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)
-    hot: int = 0
+    dropping: set[tuple[int, int]] = field(default_factory=set)
+
+    def account(self, name: str) -> Account:
+        """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""
+        account = self.accounts.get(name)
+        if account is None:
+            settings = AccountSettings.model_construct(system_id=name, password_hash=(), networks=(), suspended=True)
+            account = self.accounts[name] = Account(settings, self.metrics, self.now())
+            account.closed = True
+        return account
+
+    def upstream(self, name: str) -> UpstreamState:
+        """The upstream, or a stand-in without links for one that left the configuration: what waits for its receipts goes
+        on waiting, and is there when it comes back."""
+        upstream = self.upstreams.get(name)
+        if upstream is None:
+            fields: dict[str, Any] = {"name": name, "enabled": False}
+            settings = UpstreamSettings.model_construct(**fields)
+            upstream = self.upstreams[name] = UpstreamState(settings, self.metrics, self.now())
+        return upstream
 
     def event(
         self, identity: int, state: State, *, duplicate: bool = False, error: int = 0, detail: bytes = b""
@@ -42,6 +65,19 @@ class Context:
         self.store.batch.events.append(
             pack_event(identity, int(self.wall() * 1000), state, duplicate=duplicate, error=error, detail=detail)
         )
+
+    def drop(self, kind: int, owner: str, key: bytes, identity: int) -> None:
+        """Drops a cold row with the current batch. Until that is durable, queries may still bring the row: see ``alive``."""
+        batch = self.store.batch
+        batch.drop.append((kind, owner, key, identity))
+        gone = (kind, identity)
+        self.dropping.add(gone)
+        batch.then.append(lambda: self.dropping.discard(gone))
+
+    def alive(self, rows: list[ColdRow]) -> list[ColdRow]:
+        """The rows that nobody has ended since the query was made."""
+        dropping = self.dropping
+        return [row for row in rows if (row.kind, row.id) not in dropping] if dropping else rows
 
     def flush(self) -> None:
         """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too."""

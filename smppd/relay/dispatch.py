@@ -1,25 +1,24 @@
-"""Lanes and upstreams: what waits, what is released to which carrier, what its answers mean, what happens when it is silent.
+"""Upstreams: what new messages are admitted to, what is sent, what answers mean, what happens when a carrier is silent.
 
-A message may be sent only after its release is durable: acceptance says so at once while the way is free, a RELEASED mark
-says so later. So after a crash everything that was not released was certainly not sent.
+The order in which messages wait, and who serves them, is in ``lanes``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
 from smppd.message import State
-from smppd.protocol import times
-from smppd.protocol.text import TextError, convert
-from smppd.protocol.wire import Sm, Status, splice, status_name
+from smppd.protocol.wire import Status, status_name
 from smppd.relay.context import Context
+from smppd.relay.holding import Holding
 from smppd.relay.journal import Entry, mark
-from smppd.relay.model import Account, Lane, Message, Peer, Phase, Stored, UpstreamState
+from smppd.relay.lanes import Lanes
+from smppd.relay.model import Account, Lane, Message, Peer, Phase, UpstreamState
+from smppd.relay.outgoing import outgoing
 from smppd.store.api import ColdRow, Kind
 
-PAGE: Final = 500
 # "Later, please": the carrier did not take the message and will.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
 MAX_TRIES: Final = 1
@@ -28,97 +27,128 @@ MAX_TRIES: Final = 1
 class Dispatch:
     """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
     ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
-    upstream id, since a receipt may have come before it."""
+    upstream id, since a receipt may have come before it; ``unsure(upstream, now)`` when messages became unknown."""
 
     def __init__(self, context: Context, random: Random) -> None:
         self._context = context
         self._random = random
+        self.lanes = Lanes(context)
+        self.lanes.pump = self.pump
+        self.holding: Holding
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
         self.known: Callable[[Message], None]
+        self.unsure: Callable[[UpstreamState, float], None]
         self.draining = False
 
-    # -- lanes ---------------------------------------------------------------------------------------------------------
+    # -- admission -----------------------------------------------------------------------------------------------------
 
     def lane(self, account: Account, route: str) -> Lane:
         """The lane of an account for a route (names joined by commas)."""
-        lane = account.lanes.get(route)
-        if lane is None:
-            known = self._context.upstreams
-            lane = Lane(account, route, tuple(known[name] for name in route.split(",") if name in known))
-            account.lanes[route] = lane
-        return lane
-
-    def _open(self, upstream: UpstreamState, now: float) -> bool:
-        return bool(upstream.links) and upstream.paused_until <= now
+        return self.lanes.lane(account, route)
 
     def available(self, lane: Lane, now: float) -> bool:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
-        return any(u.links and (u.credit > 0 or u.paused_until <= now) for u in lane.upstreams)
+        if lane.cold or not any(u.links and (u.credit > 0 or u.paused_until <= now) for u in lane.upstreams):
+            return False
+        return len(lane.hot) < self._context.hot_limit
 
-    def _place(self, lane: Lane, now: float) -> UpstreamState | None:
-        """The upstream that serves the lane now: the first that is up, one that is not pausing before one that is."""
-        best: UpstreamState | None = None
-        for upstream in lane.upstreams:
-            if upstream.links:
-                if upstream.paused_until <= now:
-                    best = upstream
-                    break
-                best = best or upstream
-        if best is not lane.active:
-            if lane.active is not None and lane in lane.active.lanes:
-                lane.active.lanes.remove(lane)
-            lane.active = best
-        return best
-
-    def admit(self, message: Message, now: float) -> None:
+    def admit(self, message: Message, now: float, *, hold: bool = False) -> None:
         """Gives a new message its place, in the batch that accepts it."""
         context = self._context
         lane = message.lane
         batch = context.store.batch
         message.account.queued += 1
+        if hold:
+            self.holding.add(message, now)
+            batch.accepts.append(message.entry())
+            context.journal.add(message)
+            return
         upstream = lane.active
         if upstream is None or not upstream.links or upstream is not lane.upstreams[0]:
-            upstream = self._place(lane, now)
+            upstream = self.lanes.place(lane, now)
+        hot = lane.hot
         if (
             upstream is not None
-            and not lane.hot
+            and not hot
             and not lane.cold
             and upstream.paused_until <= now
             and not upstream.lanes
             and upstream.credit > 0
+            and (message.part is None or self.lanes.pinned(message, now) in (None, upstream))
         ):
             message.enter(Phase.READY)
             upstream.reserved += 1
             message.upstream = upstream
         else:
             message.enter(Phase.QUEUED)
-            if lane.cold or context.journal.count() >= context.hot_limit:
+            # What follows a cold row is one: after a restart rows stand behind all that is in the journal.
+            full = lane.cold or (hot and not hot[-1].home) or context.journal.count() >= context.hot_limit
+            if full and message.account.settings.acknowledge == "stored":
                 lane.cold += 1
+                lane.unstored += 1
                 batch.put.append(ColdRow(Kind.QUEUE, lane.name, b"", message.id, message.expires, message.payload()))
-                if message.account.settings.acknowledge == "upstream":
-                    message.customer = None
                 return
-            lane.hot.append(message)
+            hot.append(message)
         batch.accepts.append(message.entry())
         context.journal.add(message)
 
     def stored(self, messages: list[Message]) -> None:
         """The batch that accepted them is durable."""
         touched: dict[UpstreamState, None] = {}
+        back: dict[UpstreamState, list[Message]] = {}
+        now = self._context.now()
         for message in messages:
             message.stored = True
             if message.phase is Phase.READY:
-                upstream = message.upstream
-                if upstream is not None:
-                    upstream.ready.append(message)
-                    touched[upstream] = None
-            elif message.refusal is None:
+                self._go(message, touched, back, now)
+            elif message.refusal is not None or message.phase is Phase.HELD:
+                if message.part is not None:
+                    self.holding.stored(message, now)
+            else:
                 lane = message.lane
-                self._activate(lane)
+                if not message.home:
+                    lane.unstored -= 1
+                self.lanes.activate(lane)
                 if lane.active is not None:
                     touched[lane.active] = None
+        self._went(touched, back, now)
+
+    def released(self, messages: list[Message]) -> None:
+        """Their RELEASED marks are durable: they may go."""
+        touched: dict[UpstreamState, None] = {}
+        back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
+        for message in messages:
+            if message.phase is Phase.READY:
+                self._go(message, touched, back, now)
+        self._went(touched, back, now)
+
+    def _go(
+        self,
+        message: Message,
+        touched: dict[UpstreamState, None],
+        back: dict[UpstreamState, list[Message]],
+        now: float,
+    ) -> None:
+        """A release is durable. If its upstream went away or pauses meanwhile, the message goes back, or it would wait there
+        while another could take it, and overtake what was refused."""
+        upstream = message.upstream
+        assert upstream is not None
+        touched[upstream] = None
+        if (
+            upstream.links
+            and upstream.paused_until <= now
+            and (message.lane.active is upstream or self.lanes.pinned(message, now) is upstream)
+        ):
+            upstream.ready.append(message)
+        else:
+            back.setdefault(upstream, []).append(message)
+
+    def _went(self, touched: dict[UpstreamState, None], back: dict[UpstreamState, list[Message]], now: float) -> None:
+        for upstream, messages in back.items():
+            self.lanes.unrelease(upstream, messages, now)
+            touched.update(dict.fromkeys(m.lane.active for m in messages if m.lane.active is not None))
         for upstream in touched:
             self.pump(upstream, now)
 
@@ -127,6 +157,7 @@ class Dispatch:
         context = self._context
         lanes: dict[Lane, None] = {}
         for message in messages:
+            self.holding.lost(message)
             if message.refusal is not None:
                 continue
             message.account.queued -= 1
@@ -137,146 +168,23 @@ class Dispatch:
                 lanes[message.lane] = None
             else:
                 message.lane.cold -= 1
+                message.lane.unstored -= 1
             message.phase = Phase.DONE
         for lane in lanes:
             kept = [message for message in lane.hot if message.phase is not Phase.DONE]
             lane.hot.clear()
             lane.hot.extend(kept)
 
-    def released(self, messages: list[Message]) -> None:
-        """Their RELEASED marks are durable: they may go."""
-        touched: dict[UpstreamState, None] = {}
-        for message in messages:
-            upstream = message.upstream
-            if message.phase is Phase.READY and upstream is not None:
-                upstream.ready.append(message)
-                touched[upstream] = None
-        now = self._context.now()
-        for upstream in touched:
-            self.pump(upstream, now)
-
-    def _activate(self, lane: Lane) -> None:
-        upstream = lane.active
-        if upstream is not None and (lane.hot or lane.cold) and lane not in upstream.lanes:
-            upstream.lanes.append(lane)
-
-    def _requeue(self, messages: Iterable[Message]) -> None:
-        """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
-        for message in sorted(messages, key=lambda m: m.id, reverse=True):
-            lane = message.lane
-            message.enter(Phase.QUEUED)
-            message.upstream = None
-            hot = lane.hot
-            if not hot or hot[0].id > message.id:
-                hot.appendleft(message)
-            else:
-                at = next((i for i, other in enumerate(hot) if other.id > message.id), len(hot))
-                hot.insert(at, message)
-            self._place(lane, self._context.now())
-            self._activate(lane)
-
     # -- sending -------------------------------------------------------------------------------------------------------
-
-    def _release(self, upstream: UpstreamState, now: float) -> None:
-        """Releases waiting messages, in turn over the lanes, as far as windows and commits ahead of them go."""
-        context = self._context
-        batch = context.store.batch
-        lanes = upstream.lanes
-        credit = upstream.credit
-        idle = 0
-        while lanes and credit > 0 and idle < len(lanes):
-            lane = lanes[0]
-            if lane.active is not upstream:
-                lanes.popleft()
-                continue
-            hot = lane.hot
-            if not hot:
-                if lane.cold:
-                    self._page(lane)
-                    idle += 1
-                    lanes.rotate(-1)
-                else:
-                    lanes.popleft()
-                continue
-            message = hot[0]
-            if not message.stored:
-                idle += 1
-                lanes.rotate(-1)
-                continue
-            hot.popleft()
-            idle = 0
-            message.enter(Phase.READY)
-            message.upstream = upstream
-            upstream.reserved += 1
-            credit -= 1
-            if message.home:
-                batch.marks.append(mark(Entry.RELEASED, message.id))
-            else:
-                self._rehome(message)
-            batch.released.append(message)
-            lanes.rotate(-1)
-        if batch.released:
-            context.store.kick()
-
-    def _rehome(self, message: Message) -> None:
-        """Moves a message from its cold row into the journal."""
-        batch = self._context.store.batch
-        if message.cold is not None:
-            kind, owner, key = message.cold
-            batch.drop.append((kind, owner, key, message.id))
-            message.cold = None
-        batch.marks.append(message.entry())
-        self._context.journal.add(message)
-
-    def _page(self, lane: Lane) -> None:
-        if lane.paging:
-            return
-        lane.paging = True
-
-        def arrived(rows: list[ColdRow]) -> None:
-            lane.paging = False
-            if not rows:
-                # What was counted is not committed yet, or expired meanwhile; the sweep asks again.
-                return
-            for row in rows:
-                message = self.revive(row.id, row.data, lane)
-                message.cold = (row.kind, row.owner, row.key)
-                message.stored = True
-                message.enter(Phase.QUEUED)
-                lane.hot.append(message)
-                lane.upto = row.id
-            lane.cold -= len(rows)
-            self._place(lane, self._context.now())
-            self._activate(lane)
-            if lane.active is not None:
-                self.pump(lane.active, self._context.now())
-                self._context.flush()
-
-        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, PAGE, arrived)
-
-    def revive(self, identity: int, payload: bytes, lane: Lane | None = None) -> Message:
-        """A message read back from the store, in phase STORING."""
-        stored = Stored(identity, payload)
-        if lane is None:
-            name, _, route = stored.lane.partition("\n")
-            lane = self.lane(self._context.accounts[name], route)
-        sm = Sm(stored.frame)
-        message = Message(identity, lane.account, lane, stored.frame, sm.registered, stored.expires, stored.shown)
-        message.reply_to = stored.reply_to
-        message.duplicate = stored.duplicate
-        message.way = hash(sm.destination_digits)
-        message.stored = True
-        if stored.submitted:
-            message.upstream = self._context.upstreams.get(stored.upstream)
-            message.upstream_id = stored.upstream_id
-        return message
 
     def pump(self, upstream: UpstreamState, now: float) -> None:
         """Sends what may be sent: by window, by rate, in order."""
         if self.draining or upstream.paused_until > now or not upstream.links:
             return
+        if upstream.aside:
+            self.lanes.resume(upstream, now)
         if upstream.lanes:
-            self._release(upstream, now)
+            self.lanes.release(upstream, now)
         ready = upstream.ready
         if not ready:
             return
@@ -287,6 +195,9 @@ class Dispatch:
         dirty = self._context.dirty
         while ready:
             message = ready[0]
+            if message.phase is not Phase.READY:
+                ready.popleft()  # answered meanwhile, to an earlier attempt
+                continue
             if message.expires <= wall:
                 ready.popleft()
                 upstream.reserved -= 1
@@ -296,36 +207,18 @@ class Dispatch:
             session = link.session
             if session.room <= 0 or not session.can_send:
                 break
+            if upstream.failures and any(one.session.outstanding for one in links):
+                break  # it refused for now: one message asks whether it takes more, the others keep their order behind it
             if bucket.rate is not None and bucket.take(now) < 0:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             ready.popleft()
             message.phase = Phase.SENT
             message.sent_at = now
-            session.request(self._outgoing(message, upstream, wall), message, now)
+            if message.part is not None:
+                self.lanes.pin(message, upstream, now)
+            message.wire = session.request(outgoing(message, upstream, wall), message, now)
             dirty[link] = None
-
-    def _outgoing(self, message: Message, upstream: UpstreamState, wall: float) -> bytes:
-        """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking."""
-        frame = message.frame
-        if message.account.alphabet is upstream.alphabet and frame.find(b"R\0", 30, 120) < 0:
-            return frame
-        sm = Sm(frame)
-        validity: bytes | None = None
-        if times.is_relative(sm.validity) and message.expires - wall < (times.read(sm.validity, wall) or 0) - wall - 1:
-            validity = times.write_relative(message.expires - wall)
-        text: bytes | None = None
-        if sm.data_coding == 0 and message.account.alphabet is not upstream.alphabet and sm.short_message:
-            head = sm.short_message[0] + 1 if sm.esm_class & 0x40 else 0
-            try:
-                body = convert(sm.short_message[head:], 0, message.account.alphabet, upstream.alphabet)
-                if head + len(body) <= 254:
-                    text = sm.short_message[:head] + body
-            except TextError:
-                text = None
-        if validity is None and text is None:
-            return frame
-        return splice(sm, validity=validity, short_message=text)
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
         if upstream.wake_at > now:
@@ -345,18 +238,16 @@ class Dispatch:
         """The carrier's responses to submit_sm and data_sm: (message, command, status, frame) each."""
         context = self._context
         batch = context.store.batch
-        taken = 0
+        taken = decided = 0
         back: list[Message] = []
         for message, _command, status, frame in answers:
-            if message.phase is Phase.UNKNOWN:
-                upstream.unknown.pop(message.id, None)
-            elif message.phase is Phase.SENT:
+            if message.phase is Phase.SENT and not message.tries:
                 upstream.reserved -= 1
-            else:
+            elif not self._belated(upstream, message, status, frame):
                 continue
             if status == 0:
                 taken += 1
-                self._taken(upstream, message, frame, now)
+                self.taken(upstream, message, _id_of(frame), now)
             elif (
                 status in RETRY
                 and message.account.settings.acknowledge == "stored"
@@ -364,6 +255,7 @@ class Dispatch:
             ):
                 back.append(message)
             else:
+                decided += 1
                 context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
                 if message.account.settings.acknowledge == "upstream" and message.customer is not None:
                     self.answer(message, status, now)
@@ -372,27 +264,48 @@ class Dispatch:
         if taken:
             upstream.submitted.inc(taken)
             upstream.answer_time.observe(now - answers[0][0].sent_at)
+        if taken or decided:
             upstream.failures = 0
         if back:
             for message in back:
                 batch.marks.append(mark(Entry.RETURNED, message.id))
             context.metrics.retried.labels(upstream.name).inc(len(back))
             self.pause(upstream, now)
-            self._requeue(back)
+            self.lanes.requeue(back, now)
         if batch:
             context.store.kick()
         self.pump(upstream, now)
+        for message in back:
+            if message.lane.active is not None:
+                self.pump(message.lane.active, now)
+
+    def _belated(self, upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
+        """An answer after the response timer, perhaps to an earlier attempt than the last: whether it decides anything. An
+        acceptance always does, a refusal only when it is the last attempt's."""
+        phase = message.phase
+        if phase in (Phase.SUBMITTED, Phase.DONE):
+            return False
+        latest = message.upstream is upstream and message.wire == int.from_bytes(frame[12:16], "big")
+        if status and not (latest and phase in (Phase.SENT, Phase.UNKNOWN)):
+            return False
+        if phase in (Phase.SENT, Phase.READY):
+            assert message.upstream is not None
+            message.upstream.reserved -= 1
+        elif phase is Phase.UNKNOWN:
+            assert message.upstream is not None
+            message.upstream.unknown.pop(message.id, None)
+        elif phase is Phase.QUEUED:
+            self.lanes.take_out(message)
+        return True
 
     def _final(self, upstream: UpstreamState, status: int) -> bool:
         finals = upstream.settings.final_statuses
         return finals is not None and status in finals
 
-    def _taken(self, upstream: UpstreamState, message: Message, frame: bytes, now: float) -> None:
+    def taken(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
+        """The carrier has accepted a message under this id."""
         context = self._context
-        end = frame.find(b"\0", 16)
-        upstream_id = frame[16:end] if end >= 0 else frame[16:]
-        account = message.account
-        account.queued -= 1
+        message.account.queued -= 1
         message.phase = Phase.SUBMITTED
         message.upstream = upstream
         message.upstream_id = upstream_id
@@ -404,7 +317,7 @@ class Dispatch:
             context.store.batch.marks.append(mark(Entry.SUBMITTED, message.id, detail))
             upstream.matcher.answered(upstream_id)
             upstream.ids[upstream_id] = message
-            if upstream.parked or upstream.cold_parked:
+            if upstream.parked:
                 self.known(message)
         else:
             message.phase = Phase.DONE
@@ -420,12 +333,7 @@ class Dispatch:
         upstream.failures += 1
         upstream.paused_until = now + seconds * (0.75 + 0.5 * self._random.random())
         # What was released and not sent yet goes back behind what was refused, so the order stays.
-        waiting = list(upstream.ready)
-        upstream.ready.clear()
-        upstream.reserved -= len(waiting)
-        for message in waiting:
-            self._context.store.batch.marks.append(mark(Entry.RETURNED, message.id))
-        self._requeue(waiting)
+        self.lanes.recall(upstream, list(upstream.ready), now)
         self._wake(upstream, now, upstream.paused_until - now)
 
     def end(self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None) -> None:
@@ -440,13 +348,11 @@ class Dispatch:
         context.event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
         if state is State.EXPIRED:
             context.metrics.expired.labels(message.account.name).inc()
-        batch = context.store.batch
         if message.home:
-            batch.marks.append(mark(Entry.DONE, message.id))
+            context.store.batch.marks.append(mark(Entry.DONE, message.id))
             context.journal.remove(message)
         elif message.cold is not None:
-            kind, owner, key = message.cold
-            batch.drop.append((kind, owner, key, message.id))
+            context.drop(*message.cold, message.id)
         if message.wants_failure:
             self.finished(message, state, error)
         context.store.kick()
@@ -460,13 +366,15 @@ class Dispatch:
             return
         context.metrics.unanswered.labels(upstream.name).inc(len(messages))
         for message in messages:
-            if message.phase is not Phase.SENT:
+            if message.phase is not Phase.SENT or message.upstream is not upstream:
                 continue
             upstream.reserved -= 1
             message.enter(Phase.UNKNOWN)
             message.deadline = now + message.account.settings.unknown_after
             upstream.unknown[message.id] = message
             context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+        if upstream.unknown and upstream.parked:
+            self.unsure(upstream, now)
         context.store.kick()
 
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
@@ -474,9 +382,9 @@ class Dispatch:
         upstream.links.append(link)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
-                if upstream in lane.upstreams and (lane.hot or lane.cold):
-                    self._place(lane, now)
-                    self._activate(lane)
+                if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
+                    self.lanes.place(lane, now)
+                    self.lanes.activate(lane)
         self.pump(upstream, now)
 
     def link_down(self, upstream: UpstreamState, link: Peer, unanswered: list[Message], now: float) -> None:
@@ -485,20 +393,14 @@ class Dispatch:
             upstream.links.remove(link)
         self.unanswered(upstream, unanswered, now)
         if upstream.links:
+            self.pump(upstream, now)
             return
-        waiting = list(upstream.ready)
-        upstream.ready.clear()
-        upstream.reserved -= len(waiting)
-        batch = self._context.store.batch
-        for message in waiting:
-            batch.marks.append(mark(Entry.RETURNED, message.id))
-        lanes = list(upstream.lanes)
-        upstream.lanes.clear()
-        self._requeue(waiting)
+        lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
+        self.lanes.recall(upstream, list(upstream.ready), now)
         for lane in lanes:
-            lane.active = None
-            self._place(lane, now)
-            self._activate(lane)
+            self.lanes.place(lane, now)
+            self.lanes.activate(lane)
+        upstream.lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
             self.pump(other, now)
 
@@ -506,29 +408,38 @@ class Dispatch:
         """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again."""
         context = self._context
         wall = context.wall()
+        self.holding.sweep(now, wall)
         for upstream in context.upstreams.values():
-            due = [message for message in upstream.unknown.values() if message.deadline <= now]
-            for message in due:
+            for message in [message for message in upstream.unknown.values() if message.deadline <= now]:
                 del upstream.unknown[message.id]
-                self._settle_unknown(upstream, message)
+                self._settle_unknown(upstream, message, now)
+            if upstream.aside:
+                late = [m for m in upstream.aside if m.expires <= wall]
+                upstream.aside = [m for m in upstream.aside if m.expires > wall]
+                for message in late:
+                    self.end(message, State.EXPIRED, 0)
+                self.lanes.resume(upstream, now)
         for account in context.accounts.values():
             for lane in account.lanes.values():
                 if lane.hot:
-                    late = [m for m in lane.hot if m.expires <= wall and m.stored]
-                    if late:
-                        gone = set(late)
-                        kept = [m for m in lane.hot if m not in gone]
-                        lane.hot.clear()
-                        lane.hot.extend(kept)
-                        for message in late:
-                            self.end(message, State.EXPIRED, 0)
+                    self._expire(lane, wall)
                 if lane.hot or lane.cold:
-                    self._place(lane, now)
-                    self._activate(lane)
+                    self.lanes.place(lane, now)
+                    self.lanes.activate(lane)
         for upstream in context.upstreams.values():
             self.pump(upstream, now)
 
-    def _settle_unknown(self, upstream: UpstreamState, message: Message) -> None:
+    def _expire(self, lane: Lane, wall: float) -> None:
+        late = [m for m in lane.hot if m.expires <= wall and m.stored]
+        if late:
+            gone = set(late)
+            kept = [m for m in lane.hot if m not in gone]
+            lane.hot.clear()
+            lane.hot.extend(kept)
+            for message in late:
+                self.end(message, State.EXPIRED, 0)
+
+    def _settle_unknown(self, upstream: UpstreamState, message: Message, now: float) -> None:
         context = self._context
         if message.account.settings.on_unknown == "resend" and message.tries < MAX_TRIES:
             message.tries += 1
@@ -536,7 +447,7 @@ class Dispatch:
             context.store.batch.marks.append(mark(Entry.RESENT, message.id))
             context.event(message.id, State.RESENT, duplicate=True, detail=upstream.detail)
             context.metrics.resent.labels(upstream.name).inc()
-            self._requeue([message])
+            self.lanes.requeue([message], now)
             context.store.kick()
         else:
             self.end(message, State.UNKNOWN, 0, upstream)
@@ -544,9 +455,12 @@ class Dispatch:
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold waiting messages whose validity passed."""
         for row in rows:
-            message = self.revive(row.id, row.data)
-            message.cold = (row.kind, row.owner, row.key)
-            if any(m.id == row.id for m in message.lane.hot):
-                continue
-            message.lane.cold = max(0, message.lane.cold - 1)
-            self.end(message, State.EXPIRED, 0)
+            message = self.lanes.expired(row)
+            if message is not None:
+                self.end(message, State.EXPIRED, 0)
+
+
+def _id_of(frame: bytes) -> bytes:
+    """message_id of a response (SMPP 3.4 section 4.4.2)."""
+    end = frame.find(b"\0", 16)
+    return frame[16:end] if end >= 0 else frame[16:]

@@ -23,7 +23,6 @@ from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
 from smppd.relay.submit import Recorder
-from smppd.store.api import Kind
 from smppd.vault.seal import Direction
 
 SHORT_IDS: Final = 100_000
@@ -140,10 +139,16 @@ class Enquiries:
         """Deletes those that still wait here; how many."""
         gone = 0
         for message in messages:
-            if message.phase is Phase.QUEUED and message.stored and message in message.lane.hot:
-                message.lane.hot.remove(message)
-                self._dispatch.end(message, State.DELETED)
-                gone += 1
+            if not message.stored:
+                continue
+            if message.phase is Phase.QUEUED:
+                self._dispatch.lanes.take_out(message)
+            elif message.phase is Phase.HELD:
+                self._dispatch.holding.take_out(message)
+            else:
+                continue
+            self._dispatch.end(message, State.DELETED)
+            gone += 1
         return gone
 
     # -- replace_sm ----------------------------------------------------------------------------------------------------
@@ -184,7 +189,7 @@ class Enquiries:
         if message.home:
             self._context.journal.remove(message)
         elif message.cold is not None:
-            batch.drop.append((Kind.QUEUE, message.lane.name, b"", message.id))
+            self._context.drop(*message.cold, message.id)
             message.cold = None
         batch.marks.append(message.entry())
         self._context.journal.add(message)

@@ -2,6 +2,9 @@
 
 The oldest mail of an account is in memory, the rest are cold rows read in pages, so a customer who is away for days costs
 disk only. Mail is visible here only once its batch is durable; a ``MAIL_DONE`` that a crash swallows costs a duplicate.
+
+Receipts are kept when there is no space, and tried again: what they tell has happened, and their messages have ended. MO
+messages are not: the carrier is told, and has them still.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay.context import Context
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
-from smppd.relay.model import Account, Customer, Mail, Message, read_mail
-from smppd.store.api import ColdRow, Kind
+from smppd.relay.model import Account, Customer, Message
+from smppd.relay.post import Mail, Mailbox, read_mail
+from smppd.store.api import Batch, ColdRow, Kind
 
 HOT: Final = 2000
 PAGE: Final = 500
 _MAX_PAUSE: Final = 3600.0
+# Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
+PUT_OFF: Final = 1000
 # "I will never take this one": said by a customer, there is no point in offering it again.
 _NEVER: Final = frozenset((Status.RX_P_APPN, Status.RX_R_APPN))
 _STATES: Final = {
@@ -41,19 +47,20 @@ class Mailroom:
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
-    def post(self, account: Account, frame: bytes, about: int, prefer: Customer | None = None) -> None:
-        """Puts a deliver_sm frame for the account into the current batch; it is delivered once that is durable."""
+    def post(self, account: Account, frame: bytes, about: int, *, kept: bool = True) -> None:
+        """Puts a deliver_sm frame for the account into the current batch; it is delivered once that is durable. ``kept``:
+        tried again when there is no space."""
         context = self._context
         batch = context.store.batch
-        keep = account.settings.receipts
-        mail = Mail(context.new_id(), account, frame, about, int(context.wall() + keep.keep))
-        mail.customer = prefer
+        mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
+        mail.kept = kept
         box = account.mailbox
         if box.cold or len(box.hot) >= HOT:
             box.cold += 1
-            batch.put.append(mail.row())
+            box.unstored += 1
+            (batch.moves if kept else batch.put).append(mail.row())
         else:
-            batch.accepts.append(mail.entry())
+            (batch.marks if kept else batch.accepts).append(mail.entry())
             context.journal.add(mail)
         batch.mails.append(mail)
         context.store.kick()
@@ -75,103 +82,130 @@ class Mailroom:
             Tag.MESSAGE_STATE, bytes((_STATES.get(state, MessageState.UNKNOWN),))
         )
         frame = build_sm(Command.DELIVER_SM, 0, sm.destination_field, source, text, _RECEIPT, tlvs)
-        self.post(message.account, frame, message.id, message.customer)
+        self.post(message.account, frame, message.id)
 
     def stored(self, mails: list[Mail], now: float) -> None:
         """Their batch is durable."""
         touched: dict[Account, None] = {}
         for mail in mails:
+            mail.stored = True
             if mail.home:
                 mail.account.mailbox.hot.append(mail)
+            else:
+                mail.account.mailbox.unstored -= 1
             touched[mail.account] = None
         for account in touched:
             self._bound(account)
             self.pump(account, now)
 
     def lost(self, mails: list[Mail]) -> None:
-        """Their batch was not stored: whoever brought them gets no acknowledgement and brings them again."""
+        """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
+        following: Batch = self._context.store.batch
         for mail in mails:
-            if mail.home:
-                self._context.journal.remove(mail)
-            else:
-                mail.account.mailbox.cold -= 1
+            if not mail.kept:
+                if mail.home:
+                    self._context.journal.remove(mail)
+                else:
+                    mail.account.mailbox.cold -= 1
+                    mail.account.mailbox.unstored -= 1
+        following.mails[:0] = [mail for mail in mails if mail.kept]
 
     def _bound(self, account: Account) -> None:
         """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
         box = account.mailbox
         over = len(box) - account.settings.receipts.limit
-        while over > 0 and box.hot:
+        while over > 0 and (box.hot or box.later):
             over -= 1
-            self._end(box.hot.popleft(), State.RECEIPT_EXPIRED)
-            self._context.metrics.mail_expired.labels(account.name).inc()
+            self._expire(box, box.hot.popleft() if box.hot else box.later.pop(0))
+        if over > 0 and box.cold:
+            self._page(account)
+
+    def _expire(self, box: Mailbox, mail: Mail) -> None:
+        self._end(mail, State.RECEIPT_EXPIRED)
+        self._context.metrics.mail_expired.labels(box.account.name).inc()
+        self._context.store.kick()
 
     # -- delivering ----------------------------------------------------------------------------------------------------
+
+    def welcome(self, account: Account, now: float) -> None:
+        """A customer has bound: what was put off goes at once."""
+        self._resume(account.mailbox, float("inf"))
+        self.pump(account, now)
+
+    def _resume(self, box: Mailbox, now: float) -> None:
+        due = [mail for mail in box.later if mail.due <= now]
+        if due:
+            box.later = [mail for mail in box.later if mail.due > now]
+            box.hot.extendleft(sorted(due, key=lambda one: one.id, reverse=True))
 
     def pump(self, account: Account, now: float) -> None:
         """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
         box = account.mailbox
         hot = box.hot
-        if not hot:
-            if box.cold and not box.paging and account.sessions:
-                self._page(account)
+        if not hot and not box.cold:
             return
         sessions = [customer for customer in account.sessions if customer.session.can_receive]
         if not sessions:
             return
         dirty = self._context.dirty
         count = len(sessions)
-        skipped: list[Mail] = []
-        full = False
-        while hot and not full:
+        while hot and len(box.later) < PUT_OFF:
+            for _ in range(count):
+                account.turn += 1
+                customer = sessions[account.turn % count]
+                if customer.session.room > 0:
+                    break
+            else:
+                return
             mail = hot.popleft()
-            if mail.due > now:
-                skipped.append(mail)
-                if len(skipped) >= 64:
-                    break
-                continue
-            customer = mail.customer
-            if customer is None or customer not in sessions or customer.session.room <= 0:
-                for _ in range(count):
-                    account.turn += 1
-                    customer = sessions[account.turn % count]
-                    if customer.session.room > 0:
-                        break
-                else:
-                    skipped.append(mail)
-                    full = True
-                    break
-            mail.customer = None
             mail.busy = True
             box.sent += 1
             customer.session.request(mail.frame, mail, now)
             dirty[customer] = None
-        if skipped:
-            hot.extendleft(reversed(skipped))
-        if len(hot) < PAGE and box.cold and not box.paging:
+        if len(hot) < PAGE and box.cold:
             self._page(account)
 
     def _page(self, account: Account) -> None:
         box = account.mailbox
+        if box.paging:
+            return
         box.paging = True
+        sure, before = not box.unstored, box.cold
 
         def arrived(rows: list[ColdRow]) -> None:
             box.paging = False
-            for row in rows:
+            if rows:
+                box.upto = rows[-1].id
+            elif sure and box.cold == before:
+                # Nothing was under way, and nothing is there: the count was wrong.
+                box.cold = 0
+            fresh = [row for row in self._context.alive(rows) if row.id not in box.read]
+            for row in fresh:
                 mail = self.revive(account, row.id, row.data)
+                mail.stored = True
                 box.hot.append(mail)
-                box.upto = row.id
-            box.cold -= len(rows)
-            if not rows and not box.hot and not box.sent:
-                # Every row was read; what is still counted was lost or expired on the way.
-                self._recount(account)
-            elif rows:
+                box.read.add(row.id)
+            box.cold -= len(fresh)
+            if rows:
+                self._bound(account)
                 self.pump(account, self._context.now())
                 self._context.flush()
 
         self._context.store.page(Kind.MAIL, account.name, box.upto, PAGE, arrived)
 
-    def _recount(self, account: Account) -> None:
-        account.mailbox.cold = max(0, account.mailbox.cold)
+    def spill(self, mail: Mail) -> bool:
+        """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
+        was read. False: it has to stay in the journal."""
+        box = mail.account.mailbox
+        if mail.busy or not mail.stored or box.account.sessions:
+            return False
+        batch = self._context.store.batch
+        self._context.journal.remove(mail)
+        mail.home = 0
+        batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
+        batch.moves.append(mail.row())
+        box.read.add(mail.id)
+        return True
 
     def revive(self, account: Account, identity: int, payload: bytes) -> Mail:
         """Mail read back from the store."""
@@ -184,17 +218,24 @@ class Mailroom:
         box = account.mailbox
         taken = 0
         for mail, _command, status, _frame in answers:
-            if not mail.busy:
+            if mail.busy:
+                mail.busy = False
+                box.sent -= 1
+            elif mail.done or status:
                 continue
-            mail.busy = False
-            box.sent -= 1
+            elif mail in box.later:  # after the response timer, and before it went again
+                box.later.remove(mail)
+            elif mail in box.hot:
+                box.hot.remove(mail)
+            else:
+                continue
             if status == 0:
                 taken += 1
                 self._end(mail, State.RECEIPT_DONE)
             elif status in _NEVER:
                 self._end(mail, State.RECEIPT_EXPIRED, status)
             else:
-                self._again([mail], now, wait=True)
+                self._again(account, [mail], now, wait=True)
         if taken:
             account.delivered.inc(taken)
         self._context.store.kick()
@@ -202,27 +243,30 @@ class Mailroom:
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:
         context = self._context
-        batch = context.store.batch
+        mail.done = True
         if mail.home:
-            batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
+            context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
             context.journal.remove(mail)
         else:
-            batch.drop.append((Kind.MAIL, mail.account.name, b"", mail.id))
+            mail.account.mailbox.read.discard(mail.id)
+            context.drop(Kind.MAIL, mail.account.name, b"", mail.id)
         if mail.about:
             context.event(mail.about, state, error=error)
 
-    def _again(self, mails: list[Mail], now: float, *, wait: bool) -> None:
+    def _again(self, account: Account, mails: list[Mail], now: float, *, wait: bool) -> None:
         """Not acknowledged: goes again, in order, after a pause where the customer was there and silent or unwilling."""
         if not mails:
             return
-        account = mails[0].account
-        retry = account.settings.receipts.retry
+        box = account.mailbox
         self._context.metrics.redelivered.labels(account.name).inc(len(mails))
+        if not wait:
+            box.hot.extendleft(sorted(mails, key=lambda one: one.id, reverse=True))
+            return
+        retry = account.settings.receipts.retry
         for mail in mails:
-            if wait:
-                mail.attempts += 1
-                mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
-        account.mailbox.hot.extendleft(sorted(mails, key=lambda one: one.id, reverse=True))
+            mail.attempts += 1
+            mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
+        box.later.extend(mails)
 
     def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
         """The session that had these is silent or gone."""
@@ -230,7 +274,7 @@ class Mailroom:
         for mail in back:
             mail.busy = False
         account.mailbox.sent -= len(back)
-        self._again(back, now, wait=wait)
+        self._again(account, back, now, wait=wait)
         self.pump(account, now)
 
     def sweep(self, now: float) -> None:
@@ -238,13 +282,18 @@ class Mailroom:
         wall = self._context.wall()
         for account in self._context.accounts.values():
             box = account.mailbox
-            if not box.hot and not box.cold:
+            if not len(box):
                 continue
             # Mail expires in the order it came, give or take a changed setting.
             while box.hot and box.hot[0].expires <= wall:
-                self._end(box.hot.popleft(), State.RECEIPT_EXPIRED)
-                self._context.metrics.mail_expired.labels(account.name).inc()
-                self._context.store.kick()
+                self._expire(box, box.hot.popleft())
+            if box.later:
+                late = [mail for mail in box.later if mail.expires <= wall]
+                box.later = [mail for mail in box.later if mail.expires > wall]
+                for mail in late:
+                    self._expire(box, mail)
+                self._resume(box, now)
+            self._bound(account)
             if account.sessions:
                 self.pump(account, now)
 
@@ -252,15 +301,14 @@ class Mailroom:
         """Cold mail whose time is over."""
         context = self._context
         for row in rows:
-            account = context.accounts.get(row.owner)
+            account = context.account(row.owner)
+            box = account.mailbox
+            if row.id in box.read:
+                continue  # in memory: ends there
+            box.cold -= 1
+            context.metrics.mail_expired.labels(account.name).inc()
+            context.drop(row.kind, row.owner, row.key, row.id)
             _expires, about, _name, _frame = read_mail(row.data)
-            if account is not None:
-                box = account.mailbox
-                if row.id <= box.upto:
-                    continue  # in memory: ends there
-                box.cold = max(0, box.cold - 1)
-                context.metrics.mail_expired.labels(account.name).inc()
-            context.store.batch.drop.append((row.kind, row.owner, row.key, row.id))
             if about:
                 context.event(about, State.RECEIPT_EXPIRED)
         context.store.kick()

@@ -1,12 +1,12 @@
-"""What the data path works on: accounts, upstreams, lanes, messages and mail, as they live in memory.
+"""What the data path works on: accounts, upstreams, lanes and messages, as they live in memory.
 
 A *message* (MT) passes through ``Phase``; ``_PHASES`` says which may follow which. A *lane* is the queue of one account
-towards one list of upstreams; its order is the order of message ids. *Mail* is a deliver_sm for a customer.
+towards one list of upstreams; its order is the order of message ids.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from enum import IntEnum
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -21,10 +21,11 @@ from smppd.protocol.text import Alphabet
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.journal import HEAD, Entry
+from smppd.relay.post import Mailbox, Parked
 from smppd.relay.throttle import Bucket
-from smppd.store.api import ColdRow, Kind
 
 if TYPE_CHECKING:
+    from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
 
 ACCEPT: Final = Struct(">IBH")  # expires, flags, length of the lane's name
@@ -33,6 +34,8 @@ _FLAG_DUPLICATE: Final = 2
 _FLAG_SHOWN: Final = 4
 _FLAG_REPLY: Final = 8
 _FLAG_SUBMITTED: Final = 16
+_FLAG_HELD: Final = 32
+_FLAG_VIA: Final = 64
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -52,12 +55,15 @@ class Phase(IntEnum):
     UNKNOWN = 4
     SUBMITTED = 5
     DONE = 6
+    HELD = 7
 
 
 _PHASES: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.STORING: frozenset((Phase.QUEUED, Phase.READY, Phase.DONE)),
-    Phase.QUEUED: frozenset((Phase.READY, Phase.DONE)),
-    Phase.READY: frozenset((Phase.SENT, Phase.QUEUED, Phase.DONE)),
+    Phase.STORING: frozenset((Phase.QUEUED, Phase.READY, Phase.HELD, Phase.DONE)),
+    Phase.HELD: frozenset((Phase.QUEUED, Phase.DONE)),
+    # From QUEUED and READY to SUBMITTED: the carrier's answer to an earlier attempt came very late.
+    Phase.QUEUED: frozenset((Phase.READY, Phase.SUBMITTED, Phase.DONE)),
+    Phase.READY: frozenset((Phase.SENT, Phase.QUEUED, Phase.SUBMITTED, Phase.DONE)),
     Phase.SENT: frozenset((Phase.SUBMITTED, Phase.UNKNOWN, Phase.QUEUED, Phase.READY, Phase.DONE)),
     Phase.UNKNOWN: frozenset((Phase.QUEUED, Phase.READY, Phase.SUBMITTED, Phase.DONE)),
     Phase.SUBMITTED: frozenset((Phase.DONE,)),
@@ -86,11 +92,14 @@ class Message:
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
-    ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key).
+    ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``:
+    not answered before (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence
+    number on the carrier's link, in the latest attempt.
     """
 
     __slots__ = (
         "account",
+        "answer_at",
         "cold",
         "customer",
         "deadline",
@@ -101,6 +110,7 @@ class Message:
         "home",
         "id",
         "lane",
+        "part",
         "phase",
         "read_at",
         "refusal",
@@ -114,6 +124,7 @@ class Message:
         "upstream",
         "upstream_id",
         "way",
+        "wire",
     )
 
     def __init__(
@@ -135,8 +146,11 @@ class Message:
         self.sequence = 0
         self.read_at = 0.0
         self.sent_at = 0.0
+        self.answer_at = 0.0
         self.deadline = 0.0
         self.tries = 0
+        self.part: PartKey | None = None
+        self.wire = 0
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
@@ -173,12 +187,19 @@ class Message:
         """Whether any receipt has to be waited for."""
         return bool(self.registered & 0x13)
 
+    @property
+    def via(self) -> bytes:
+        """Name of the upstream it was released to, where that is not the first of its lane."""
+        upstream, first = self.upstream, self.lane.upstreams
+        return b"" if upstream is None or (first and upstream is first[0]) else upstream.name.encode()
+
     def payload(self) -> bytes:
         """What the spool keeps of it: enough to go on after a restart."""
         flags = (
             (_FLAG_RELEASED if self.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN) else 0)
             | (_FLAG_DUPLICATE if self.duplicate else 0)
             | (_FLAG_SUBMITTED if self.phase is Phase.SUBMITTED else 0)
+            | (_FLAG_HELD if self.phase is Phase.HELD else 0)
         )
         tail = b""
         if len(self.shown) != 16 or self.shown != shown_form(self.id):
@@ -190,6 +211,9 @@ class Message:
         if self.phase is Phase.SUBMITTED:
             name = self.upstream.name.encode() if self.upstream else b""
             tail += bytes((len(name),)) + name + bytes((len(self.upstream_id),)) + self.upstream_id
+        elif flags & _FLAG_RELEASED and (via := self.via):
+            flags |= _FLAG_VIA
+            tail += bytes((len(via),)) + via
         names = self.lane.name_bytes
         return ACCEPT.pack(self.expires, flags, len(names)) + names + tail + self.frame
 
@@ -202,10 +226,10 @@ class Message:
 class Fanout:
     """The one answer to a submit_multi, given when all its messages have theirs."""
 
-    __slots__ = ("failed", "left", "shown")
+    __slots__ = ("failed", "left", "shown", "total")
 
     def __init__(self, left: int, shown: bytes) -> None:
-        self.left = left
+        self.left = self.total = left
         self.shown = shown
         self.failed: list[tuple[bytes, int]] = []
 
@@ -217,6 +241,7 @@ class Stored:
         "duplicate",
         "expires",
         "frame",
+        "held",
         "id",
         "lane",
         "released",
@@ -241,102 +266,31 @@ class Stored:
         self.released = bool(flags & _FLAG_RELEASED)
         self.duplicate = bool(flags & _FLAG_DUPLICATE)
         self.submitted = bool(flags & _FLAG_SUBMITTED)
+        self.held = bool(flags & _FLAG_HELD)
         self.shown = take(take(1)[0]) if flags & _FLAG_SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _FLAG_REPLY else None
-        self.upstream = take(take(1)[0]).decode() if self.submitted else ""
+        self.upstream = take(take(1)[0]).decode() if self.submitted or flags & _FLAG_VIA else ""
         self.upstream_id = take(take(1)[0]) if self.submitted else b""
         self.frame = payload[at:]
 
 
-_MAIL: Final = Struct(">IQB")
-
-
-class Mail:
-    """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the message it is a receipt of, 0 for MO."""
-
-    __slots__ = ("about", "account", "attempts", "busy", "customer", "due", "expires", "frame", "home", "id")
-
-    def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
-        self.id = identity
-        self.account = account
-        self.frame = frame
-        self.about = about
-        self.expires = expires
-        self.home = 0
-        self.attempts = 0
-        self.due = 0.0
-        self.busy = False
-        self.customer: Customer | None = None
-
-    def __repr__(self) -> str:
-        return f"<Mail {self.id:016x}>"
-
-    def payload(self) -> bytes:
-        """What the spool keeps of it."""
-        names = self.account.name_bytes
-        return _MAIL.pack(self.expires, self.about, len(names)) + names + self.frame
-
-    def entry(self) -> bytes:
-        """The spool entry that opens it."""
-        payload = self.payload()
-        return HEAD.pack(Entry.MAIL, HEAD.size + len(payload), self.id) + payload
-
-    def row(self) -> ColdRow:
-        """Its cold row."""
-        return ColdRow(Kind.MAIL, self.account.name, b"", self.id, self.expires, self.payload())
-
-
-def read_mail(payload: bytes) -> tuple[int, int, str, bytes]:
-    """(expires, about, account name, frame) of a mail's payload."""
-    expires, about, length = _MAIL.unpack_from(payload, 0)
-    at = _MAIL.size + length
-    return expires, about, payload[_MAIL.size : at].decode(), payload[at:]
-
-
-_PARK: Final = Struct(">IB")
-
-
-class Parked:
-    """A receipt that came before its message was known: kept until the message turns up or it expires."""
-
-    __slots__ = ("expires", "frame", "home", "id", "keys", "upstream")
-
-    def __init__(
-        self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
-    ) -> None:
-        self.id = identity
-        self.upstream = upstream
-        self.keys = keys
-        self.frame = frame
-        self.expires = expires
-        self.home = 0
-
-    def __repr__(self) -> str:
-        return f"<Parked {self.id:016x}>"
-
-    def payload(self) -> bytes:
-        """What the spool keeps of it."""
-        name = self.upstream.name.encode()
-        return _PARK.pack(self.expires, len(name)) + name + self.frame
-
-    def entry(self) -> bytes:
-        """The spool entry that opens it."""
-        payload = self.payload()
-        return HEAD.pack(Entry.PARK, HEAD.size + len(payload), self.id) + payload
-
-
-def read_parked(payload: bytes) -> tuple[int, str, bytes]:
-    """(expires, upstream name, frame) of a parked receipt's payload."""
-    expires, length = _PARK.unpack_from(payload, 0)
-    at = _PARK.size + length
-    return expires, payload[_PARK.size : at].decode(), payload[at:]
-
-
 class Lane:
-    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` rows
-    are all younger. ``name`` is the owner of its cold rows."""
+    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` counts
+    the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows."""
 
-    __slots__ = ("account", "active", "cold", "hot", "name", "name_bytes", "paging", "route", "upstreams", "upto")
+    __slots__ = (
+        "account",
+        "active",
+        "cold",
+        "hot",
+        "name",
+        "name_bytes",
+        "paging",
+        "route",
+        "unstored",
+        "upstreams",
+        "upto",
+    )
 
     def __init__(self, account: Account, route: str, upstreams: tuple[UpstreamState, ...]) -> None:
         self.account = account
@@ -346,6 +300,7 @@ class Lane:
         self.name_bytes = self.name.encode()
         self.hot: deque[Message] = deque()
         self.cold = 0
+        self.unstored = 0
         self.upto = 0
         self.paging = False
         self.active: UpstreamState | None = None
@@ -355,23 +310,6 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.hot) + self.cold
-
-
-class Mailbox:
-    """What waits for one customer: the oldest mail in memory, younger mail as cold rows, read in pages."""
-
-    __slots__ = ("account", "cold", "hot", "paging", "sent", "upto")
-
-    def __init__(self, account: Account) -> None:
-        self.account = account
-        self.hot: deque[Mail] = deque()
-        self.sent = 0
-        self.cold = 0
-        self.upto = 0
-        self.paging = False
-
-    def __len__(self) -> int:
-        return len(self.hot) + self.cold + self.sent
 
 
 class Account:
@@ -405,7 +343,12 @@ class Account:
 
 
 class UpstreamState:
-    """A carrier at run time."""
+    """A carrier at run time.
+
+    ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
+    unanswered. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for their
+    receipt; ``cold_waiting`` counts those kept as rows. ``seen``: hashes of receipts that need no second look.
+    """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.name
@@ -420,8 +363,10 @@ class UpstreamState:
         self.unknown: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
         self.cold_waiting = 0
-        self.parked: dict[bytes, Parked] = {}
-        self.cold_parked = 0
+        self.parked: dict[int, Parked] = {}
+        self.parked_keys: dict[bytes, list[Parked]] = {}
+        self.seen: OrderedDict[int, None] = OrderedDict()
+        self.aside: list[Message] = []
         self.matcher = IdMatcher()
         self.paused_until = 0.0
         self.failures = 0
@@ -462,14 +407,9 @@ __all__ = [
     "Any",
     "Customer",
     "Lane",
-    "Mail",
-    "Mailbox",
     "Message",
-    "Parked",
     "Peer",
     "Phase",
     "Stored",
     "UpstreamState",
-    "read_mail",
-    "read_parked",
 ]

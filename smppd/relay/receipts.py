@@ -4,19 +4,22 @@ account that owns the number. A carrier is acknowledged when, and only when, wha
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from smppd.message import State
-from smppd.protocol.receipt import MessageState, Receipt, parse, splice as splice_text, write
-from smppd.protocol.text import TextError, convert
-from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, id_response, refusal, splice
+from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse, write
+from smppd.protocol.receipt import splice as splice_text
+from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal, splice
 from smppd.relay.context import Context
+from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Account, Message, Parked, Peer, Phase, UpstreamState
-from smppd.relay.dispatch import Dispatch
+from smppd.relay.model import Account, Message, Peer, Phase, UpstreamState
+from smppd.relay.outgoing import between
 from smppd.relay.owners import Owners
+from smppd.relay.post import Parked
 from smppd.relay.submit import Recorder
 from smppd.store.api import ColdRow, Kind
 from smppd.vault.seal import Direction
@@ -25,6 +28,12 @@ _RECEIPT_BITS: Final = 0x3C  # message type bits of esm_class, SMPP 3.4 section 
 _RECEIPT: Final = 0x04
 _INTERMEDIATE: Final = 0x20
 PARK: Final = 72 * 3600
+# Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
+PARKED: Final = 100_000
+# Receipts of one upstream that need no second look when the carrier brings them again.
+SEEN: Final = 20_000
+# How many parked receipts are looked through for a message that has just become unknown.
+_LOOK_BACK: Final = 1000
 
 
 class Receipts:
@@ -44,7 +53,6 @@ class Receipts:
         context = self._context
         acks = context.store.batch.acks
         matched = 0
-        missed: list[tuple[Sm, Receipt | None, bytes]] = []
         for raw in frames:
             command = raw[7] | raw[6] << 8
             sequence = int.from_bytes(raw[12:16], "big")
@@ -57,19 +65,9 @@ class Receipts:
                     if not self._mo(upstream, sm):
                         self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
                         continue
-                elif kind == _RECEIPT or kind == _INTERMEDIATE:
-                    given = sm.tlv(Tag.RECEIPTED_MESSAGE_ID)
-                    receipt = parse(sm.short_message or sm.body)
-                    raw_id = given.rstrip(b"\0") if given else (receipt.id if receipt is not None else b"")
-                    if not raw_id:
-                        context.metrics.receipts.labels(upstream.name, "unreadable").inc()
-                    else:
-                        message = self._find(upstream, raw_id, receipt)
-                        if message is not None:
-                            matched += 1
-                            self._settle(upstream, message, sm, receipt)
-                        else:
-                            missed.append((sm, receipt, raw_id))
+                elif kind in (_RECEIPT, _INTERMEDIATE):
+                    if self._receipt(upstream, sm, now):
+                        matched += 1
                 else:
                     context.metrics.mo.labels(upstream.name, "unsupported").inc()
             except BodyError as error:
@@ -79,9 +77,29 @@ class Receipts:
             acks.append((link, command, sequence))
         if matched:
             upstream.matched.inc(matched)
-        for sm, receipt, raw_id in missed:
-            self._missed(upstream, sm, receipt, raw_id)
         context.store.kick()
+
+    def _receipt(self, upstream: UpstreamState, sm: Sm, now: float) -> bool:
+        """One receipt; whether it was for a message in memory. What it brings is kept from here on, space or not."""
+        metrics = self._context.metrics
+        seen = upstream.seen
+        mark_of = hash(sm.raw[16:])
+        if mark_of in seen:
+            metrics.receipts.labels(upstream.name, "again").inc()
+            return False
+        raw_id, receipt = _read(sm)
+        if not raw_id:
+            metrics.receipts.labels(upstream.name, "unreadable").inc()
+            return False
+        message = self._find(upstream, raw_id, receipt, sm) or self._unknown(upstream, sm, raw_id, now)
+        if message is not None:
+            self._settle(upstream, message, sm, receipt)
+        else:
+            self._missed(upstream, sm, receipt, raw_id)
+        seen[mark_of] = None
+        if len(seen) > SEEN:
+            seen.popitem(last=False)
+        return message is not None
 
     def _answer(self, link: Peer, response: bytes) -> None:
         link.session.out.append(response)
@@ -103,11 +121,55 @@ class Receipts:
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
-    def _find(self, upstream: UpstreamState, raw_id: bytes, receipt: Receipt | None) -> Message | None:
-        message = upstream.matcher.find(raw_id, upstream.ids)
-        if message is None and receipt is not None and receipt.id and receipt.id != raw_id:
-            message = upstream.matcher.find(receipt.id, upstream.ids)
+    def _find(self, upstream: UpstreamState, raw_id: bytes, receipt: Receipt | None, sm: Sm) -> Message | None:
+        """The message in memory that a receipt is about: by the TLV's id, then by the text's, each as it came and in the
+        forms this upstream is known to use. Another form than the id itself is believed only if the addresses agree too:
+        decimal 16 is hexadecimal 10, and either may be somebody else's."""
+        matcher, ids = upstream.matcher, upstream.ids
+        message = ids.get(raw_id)
+        if message is not None and matcher.settled is IdForm.RAW:
+            matcher.learn(IdForm.RAW)
+            return message
+        for one in (raw_id, receipt.id if receipt is not None else b""):
+            if not one:
+                continue
+            for form, key in matcher.candidates(one):
+                message = ids.get(key)
+                if message is not None and (form is IdForm.RAW or _agree(sm, Sm(message.frame))):
+                    matcher.learn(form)
+                    return message
+        return None
+
+    def _unknown(self, upstream: UpstreamState, sm: Sm, raw_id: bytes, now: float) -> Message | None:
+        """A receipt under an id never seen settles the one unknown message that its addresses fit, if it is only one: that
+        message was taken after all, and this is what the carrier calls it."""
+        if not upstream.unknown:
+            return None
+        fits = [m for m in upstream.unknown.values() if _agree(sm, Sm(m.frame))]
+        if len(fits) != 1:
+            return None
+        for link in upstream.links:
+            for entry in link.session.outstanding.values():
+                if isinstance(entry.token, Message) and _agree(sm, Sm(entry.token.frame)):
+                    return None  # its answer is still to come, and may bring this id
+        message = fits[0]
+        del upstream.unknown[message.id]
+        self._dispatch.taken(upstream, message, raw_id, now)
+        if message.phase is Phase.DONE:
+            return None  # nobody asked for its receipt
         return message
+
+    def unsure(self, upstream: UpstreamState, now: float) -> None:
+        """Messages became unknown: the receipt of one may have come before."""
+        for parked in list(islice(reversed(upstream.parked.values()), _LOOK_BACK)):
+            sm = Sm(parked.frame)
+            oldest = min((message.id for message in upstream.unknown.values()), default=parked.id)
+            if oldest >= parked.id:
+                return  # from here on all came before any of them was sent
+            message = self._unknown(upstream, sm, parked.keys[0], now)
+            if message is not None and not parked.done:
+                self._unpark(upstream, parked)
+                self._settle(upstream, message, sm, _read(sm)[1])
 
     def _state(self, sm: Sm, receipt: Receipt | None) -> MessageState | None:
         given = sm.tlv(Tag.MESSAGE_STATE)
@@ -133,6 +195,7 @@ class Receipts:
             message.id,
             State(int(state)) if state is not None else State.UNKNOWN,
             error=error,
+            duplicate=message.duplicate,
             detail=upstream.detail + message.upstream_id,
         )
         if final:
@@ -146,13 +209,13 @@ class Receipts:
             self._mailroom.post(message.account, self._rewrite(message, sm, receipt, state), message.id)
         if final:
             message.phase = Phase.DONE
-            upstream.ids.pop(message.upstream_id, None)
+            if upstream.ids.get(message.upstream_id) is message:
+                del upstream.ids[message.upstream_id]
             if message.home:
                 batch.marks.append(mark(Entry.DONE, message.id))
                 context.journal.remove(message)
             elif message.cold is not None:
-                kind, owner, key = message.cold
-                batch.drop.append((kind, owner, key, message.id))
+                context.drop(*message.cold, message.id)
                 upstream.cold_waiting -= 1
 
     def _rewrite(self, message: Message, sm: Sm, receipt: Receipt | None, state: MessageState | None) -> bytes:
@@ -182,73 +245,103 @@ class Receipts:
         return splice(sm, source=own.destination_field, destination=source, short_message=text, replace=replace or None)
 
     def _missed(self, upstream: UpstreamState, sm: Sm, receipt: Receipt | None, raw_id: bytes) -> None:
-        """Not in memory: an older message's, one that is not known yet, or nobody's."""
-        keys = {raw_id: None}
-        for candidate in (raw_id, receipt.id if receipt is not None else b""):
-            if candidate:
-                keys.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(candidate)))
-        if upstream.cold_waiting > 0:
-            self._context.store.find(
-                Kind.WAITING,
-                upstream.name,
-                list(keys),
-                lambda rows: self._found(upstream, sm, receipt, tuple(keys), rows),
-            )
-            # Kept first, looked up second: the acknowledgement does not wait for the search.
-        self._park(upstream, sm, tuple(keys))
-
-    def _park(self, upstream: UpstreamState, sm: Sm, keys: tuple[bytes, ...]) -> Parked:
+        """Not in memory: an older message's, one that is not known yet, or nobody's. Kept first, looked up second: the
+        acknowledgement does not wait for the search."""
         context = self._context
-        parked = Parked(context.new_id(), upstream, keys, sm.raw, int(context.wall()) + PARK)
-        context.store.batch.accepts.append(parked.entry())
+        parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
+        context.store.batch.marks.append(parked.entry())
         context.journal.add(parked)
-        for key in keys:
-            upstream.parked[key] = parked
+        self.park(parked)
         context.metrics.receipts.labels(upstream.name, "parked").inc()
-        return parked
+        if upstream.cold_waiting > 0:
+            self._search(parked)
+        if len(upstream.parked) > PARKED:
+            self._give_up(next(iter(upstream.parked.values())))
+
+    def park(self, parked: Parked) -> None:
+        """Keeps a receipt in memory until its message turns up; it is in the journal already."""
+        upstream = parked.upstream
+        raw_id, receipt = _read(Sm(parked.frame))
+        keys = {raw_id: None}
+        for one in (raw_id, receipt.id if receipt is not None else b""):
+            if one:
+                keys[one] = None
+                keys.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(one)))
+        parked.keys = tuple(keys)
+        upstream.parked[parked.id] = parked
+        for key in keys:
+            upstream.parked_keys.setdefault(key, []).append(parked)
 
     def _unpark(self, upstream: UpstreamState, parked: Parked) -> None:
         context = self._context
+        parked.done = True
+        del upstream.parked[parked.id]
         for key in parked.keys:
-            if upstream.parked.get(key) is parked:
-                del upstream.parked[key]
-        if parked.home:
-            context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
-            context.journal.remove(parked)
+            waiting = upstream.parked_keys[key]
+            waiting.remove(parked)
+            if not waiting:
+                del upstream.parked_keys[key]
+        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
+        context.journal.remove(parked)
         context.store.kick()
 
-    def _found(
-        self, upstream: UpstreamState, sm: Sm, receipt: Receipt | None, keys: tuple[bytes, ...], rows: list[ColdRow]
-    ) -> None:
-        if not rows:
+    def _give_up(self, parked: Parked) -> None:
+        self._unpark(parked.upstream, parked)
+        self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
+
+    def _search(self, parked: Parked) -> None:
+        """Looks for its message among the cold rows."""
+        self._context.store.find(
+            Kind.WAITING, parked.upstream.name, list(parked.keys), lambda rows: self._found(parked, rows)
+        )
+
+    def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
+        if parked.done:
             return
-        parked = next((upstream.parked[key] for key in keys if key in upstream.parked), None)
-        if parked is None or parked.frame != sm.raw:
+        upstream = parked.upstream
+        sm = Sm(parked.frame)
+        rank = {key: place for place, key in enumerate(parked.keys)}
+        for row in sorted(self._context.alive(rows), key=lambda one: rank.get(one.key, len(rank))):
+            message = self._dispatch.lanes.revive(row.id, row.data)
+            if row.key != parked.keys[0] and not _agree(sm, Sm(message.frame)):
+                continue
+            message.cold = (row.kind, row.owner, row.key)
+            message.upstream_id = row.key
+            message.phase = Phase.SUBMITTED
+            self._unpark(upstream, parked)
+            self._settle(upstream, message, sm, _read(sm)[1])
+            upstream.matched.inc()
+            self._context.flush()
             return
-        rank = {key: place for place, key in enumerate(keys)}
-        row = min(rows, key=lambda one: rank.get(one.key, len(rank)))
-        message = self._dispatch.revive(row.id, row.data)
-        message.cold = (row.kind, row.owner, row.key)
-        message.upstream_id = row.key
-        message.phase = Phase.SUBMITTED
-        self._settle(upstream, message, sm, receipt)
-        self._unpark(upstream, parked)
-        upstream.matched.inc()
-        self._context.flush()
 
     def known(self, message: Message) -> None:
-        """An upstream id has just become known: a receipt for it may be waiting."""
+        """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
         upstream = message.upstream
-        if upstream is None:
-            return
-        parked = upstream.parked.get(message.upstream_id)
-        if parked is None:
-            return
-        self._unpark(upstream, parked)
-        sm = Sm(parked.frame)
-        receipt = parse(sm.short_message or sm.body)
-        upstream.matched.inc()
-        self._settle(upstream, message, sm, receipt)
+        assert upstream is not None
+        for key in (message.upstream_id, message.upstream_id.lstrip(b"0")):
+            for parked in list(upstream.parked_keys.get(key, ())):
+                sm = Sm(parked.frame)
+                if message.phase is not Phase.SUBMITTED:
+                    return
+                if parked.done or (parked.keys[0] != message.upstream_id and not _agree(sm, Sm(message.frame))):
+                    continue
+                self._unpark(upstream, parked)
+                upstream.matched.inc()
+                self._settle(upstream, message, sm, _read(sm)[1])
+
+    def resume(self) -> None:
+        """After a restart: the search that a parked receipt was in the middle of."""
+        for upstream in list(self._context.upstreams.values()):
+            for parked in list(upstream.parked.values()):
+                sm = Sm(parked.frame)
+                raw_id, receipt = _read(sm)
+                message = self._find(upstream, raw_id, receipt, sm)
+                if message is not None:
+                    self._unpark(upstream, parked)
+                    upstream.matched.inc()
+                    self._settle(upstream, message, sm, receipt)
+                elif upstream.cold_waiting > 0:
+                    self._search(parked)
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
@@ -263,23 +356,13 @@ class Receipts:
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MO, b"")
         context.event(identity, State.ACCEPTED, detail=upstream.detail)
-        self._mailroom.post(account, self._incoming(sm, account, upstream), identity)
+        self._mailroom.post(account, self._incoming(sm, account, upstream), identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         return True
 
     def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes:
-        frame = sm.raw
-        if sm.data_coding == 0 and account.alphabet is not upstream.alphabet and sm.short_message:
-            head = sm.short_message[0] + 1 if sm.esm_class & 0x40 else 0
-            try:
-                body = convert(sm.short_message[head:], 0, upstream.alphabet, account.alphabet)
-                if head + len(body) <= 254:
-                    frame = splice(sm, short_message=sm.short_message[:head] + body)
-            except TextError:
-                frame = sm.raw
-        if sm.command == Command.DATA_SM:
-            return frame
-        return frame
+        text, coding = between(sm, upstream.alphabet, account.alphabet)
+        return sm.raw if text is None else splice(sm, short_message=text, data_coding=coding)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -292,31 +375,47 @@ class Receipts:
                 parked = next(iter(upstream.parked.values()))
                 if parked.expires > wall:
                     break
-                self._unpark(upstream, parked)
-                context.metrics.receipts.labels(upstream.name, "unmatched").inc()
+                self._give_up(parked)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold messages whose receipt never came: their fate is unknown, and their sender is told so."""
         for row in rows:
-            upstream = self._context.upstreams.get(row.owner)
-            message = self._dispatch.revive(row.id, row.data)
+            upstream = self._context.upstream(row.owner)
+            message = self._dispatch.lanes.revive(row.id, row.data)
             message.cold = (row.kind, row.owner, row.key)
-            self.overdue(message, upstream)
+            self._overdue(message, upstream)
 
-    def overdue(self, message: Message, upstream: UpstreamState | None) -> None:
+    def _overdue(self, message: Message, upstream: UpstreamState) -> None:
         """Ends a message that was accepted upstream and never reported on."""
         context = self._context
         message.phase = Phase.DONE
-        context.event(message.id, State.UNKNOWN, detail=upstream.detail if upstream is not None else b"")
-        if message.home:
-            context.store.batch.marks.append(mark(Entry.DONE, message.id))
-            context.journal.remove(message)
-        elif message.cold is not None:
-            kind, owner, key = message.cold
-            context.store.batch.drop.append((kind, owner, key, message.id))
-            if upstream is not None:
-                upstream.cold_waiting -= 1
+        context.event(
+            message.id, State.UNKNOWN, duplicate=message.duplicate, detail=upstream.detail + message.upstream_id
+        )
+        assert message.cold is not None
+        context.drop(*message.cold, message.id)
+        upstream.cold_waiting -= 1
         # registered_delivery 2 means "tell me of failure only": silence was success.
         if message.wants_success:
             self._mailroom.receipt(message, State.UNKNOWN, 0)
         context.store.kick()
+
+
+def _read(sm: Sm) -> tuple[bytes, Receipt | None]:
+    """The id a receipt names, by TLV before text, and its text's fields; empty where it names none."""
+    given = sm.tlv(Tag.RECEIPTED_MESSAGE_ID)
+    receipt = parse(sm.short_message or sm.body)
+    named = given.rstrip(b"\0") if given else b""
+    return named or (receipt.id if receipt is not None else b""), receipt
+
+
+def _agree(receipt: Sm, message: Sm) -> bool:
+    """Whether the addresses of a receipt are those of a message, swapped as they should be or not as with some carriers;
+    the last nine digits, because prefixes are written in many ways."""
+    one, other = _tail(receipt.source_digits), _tail(receipt.destination_digits)
+    source, destination = _tail(message.source_digits), _tail(message.destination_digits)
+    return (one, other) in ((destination, source), (source, destination))
+
+
+def _tail(digits: bytes) -> bytes:
+    return digits.lstrip(b"+0")[-9:].lower()

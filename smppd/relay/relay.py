@@ -11,11 +11,13 @@ from smppd.metrics import Metrics
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
+from smppd.relay.holding import Holding
 from smppd.relay.ids import Counter
-from smppd.relay.journal import Journal
+from smppd.relay.journal import Entry, Journal, mark
 from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Account, Customer, Mail, Message, Parked, Peer, Phase, UpstreamState
+from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
 from smppd.relay.owners import Owners
+from smppd.relay.post import Mail, Parked
 from smppd.relay.receipts import Receipts
 from smppd.relay.recovery import Recovery
 from smppd.relay.routing import Router
@@ -67,6 +69,8 @@ class Relay:
         self.desk = SubmitDesk(context, self.dispatch, recorder, Router(settings))
         self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, Owners(settings))
         self.enquiries = Enquiries(context, self.dispatch, recorder)
+        self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
+        self.dispatch.unsure = self.receipts.unsure
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
         self.dispatch.known = self.receipts.known
@@ -125,13 +129,17 @@ class Relay:
 
     def recover(self) -> int:
         """Reads back what was on its way. Before the store is opened for writing."""
-        recovery = Recovery(self.context, self.dispatch, self.mailroom)
-        return recovery.run(self._store.replay(), self._store.counts())
+        living = Recovery(self.context, self.dispatch, self.receipts).run(self._store.replay(), self._store.counts())
+        self.desk.recall()
+        return living
 
     def start(self, segment: int) -> None:
         """The store writes into ``segment`` from now on."""
         self.context.journal.begin(segment)
         self.ready = True
+        self.dispatch.holding.rejudge(self.context.now())
+        self.receipts.resume()
+        self._store.kick()
 
     # -- customers -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +151,8 @@ class Relay:
         """A customer's bind stands."""
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
-            self.mailroom.pump(customer.account, now)
+            self.mailroom.welcome(customer.account, now)
+            self.context.flush()
 
     def customer_down(self, customer: Customer, tokens: list[Any], now: float) -> None:
         """A customer's session is gone, and what it was asked will have no answer."""
@@ -162,9 +171,11 @@ class Relay:
         now = context.now()
         if batch.accepted:
             self.desk.stored(batch.accepted, now)
-            self.dispatch.stored(batch.accepted)
+        # What was released in this batch waited longer than what was accepted in it.
         if batch.released:
             self.dispatch.released(batch.released)
+        if batch.accepted:
+            self.dispatch.stored(batch.accepted)
         if batch.acks:
             self.receipts.stored(batch.acks)
         if batch.mails:
@@ -227,6 +238,7 @@ class Relay:
 
         def arrived(rows: list[ColdRow]) -> None:
             self._looking.discard(kind)
+            rows = self.context.alive(rows)
             if rows:
                 then(rows)
                 self.context.store.kick()
@@ -258,7 +270,7 @@ class Relay:
         """Begins new segments, drops dead ones, and moves what lives too long out of the oldest."""
         journal = self.context.journal
         store = self._store
-        if journal.entries >= _SEGMENT_ENTRIES or (journal.entries and now - self._began > _SEGMENT_SECONDS):
+        if journal.entries >= _SEGMENT_ENTRIES or (journal.count() and now - self._began > _SEGMENT_SECONDS):
             journal.begin(store.rotate())
             self._began = now
         dead = journal.dead()
@@ -282,17 +294,8 @@ class Relay:
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED and thing.upstream is not None:
             journal.remove(thing)
             self._chill(thing, thing.upstream, batch)
-        elif (
-            isinstance(thing, Mail)
-            and not thing.busy
-            and not thing.account.sessions
-            and thing in thing.account.mailbox.hot
-        ):
-            journal.remove(thing)
-            thing.home = 0
-            batch.moves.append(thing.row())
-            # It stays in memory, as a cold row that has been read; a bound session takes it from there.
-            thing.account.mailbox.upto = max(thing.account.mailbox.upto, thing.id)
+        elif isinstance(thing, Mail) and self.mailroom.spill(thing):
+            pass
         else:
             journal.remove(thing)
             batch.marks.append(thing.entry())
@@ -303,6 +306,7 @@ class Relay:
         batch.moves.append(
             ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
         )
+        batch.marks.append(mark(Entry.DONE, message.id))  # in the journal, that is: it lives on as a row
         message.home = 0
         message.cold = (Kind.WAITING, upstream.name, message.upstream_id)
         upstream.cold_waiting += 1

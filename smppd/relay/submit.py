@@ -9,6 +9,7 @@ from itertools import count
 from typing import Final
 
 from smppd.message import Refusal, State, Verdict
+from smppd.policy.content import PartKey
 from smppd.protocol import times
 from smppd.protocol.operations import multi_response, read_multi
 from smppd.protocol.wire import (
@@ -16,15 +17,16 @@ from smppd.protocol.wire import (
     Command,
     Sm,
     Status,
-    address_field,
     id_response,
     refusal,
-    splice,
 )
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.holding import change
 from smppd.relay.ids import shown as shown_form
-from smppd.relay.model import Account, Customer, Fanout, Message
+from smppd.relay.lanes import part_of
+from smppd.relay.model import Account, Customer, Fanout, Message, Phase
+from smppd.relay.recent import Recent
 from smppd.relay.routing import Router
 from smppd.vault.index import normalise
 from smppd.vault.keys import Part
@@ -32,11 +34,13 @@ from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pa
 
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
+_NEVER: Final = 3650 * 86400.0
 FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
 QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "queue full")
 THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
 NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no route")
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
+ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
 class Recorder:
@@ -105,6 +109,7 @@ class SubmitDesk:
         self.short_ids: dict[str, Callable[[], bytes]] = {}
         self.short_taken: Callable[[Message], None]
         self.open = True
+        self.recent = Recent()
         self._delayed: list[tuple[float, int, Customer, bytes]] = []
         self._tie = count()
         self._timer = False
@@ -149,19 +154,24 @@ class SubmitDesk:
         wait = account.bucket.take(now, self.patience)
         if wait < 0:
             return THROTTLED
+        key = b""
+        if settings.deduplicate is not None and fanout is None:
+            key = self.recent.key(account.name, sm)
+            before = self.recent.find(key, now, settings.deduplicate)
+            if before is not None:
+                return self._again(before, customer, sm)
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
             for hit in verdict.hits:
                 context.metrics.rule_hits.labels(hit.policy, hit.rule, "shadow" if hit.shadow else "enforce").inc()
+        part = part_of(sm) if sm.esm_class & 0x40 or sm.at_tlvs != len(sm.raw) else None
+        hold = False
+        route = ""
         if refused is None:
             if account.queued >= settings.queue:
                 return QUEUE_FULL
-            tags = verdict.tags if verdict is not None else frozenset()
-            if verdict is not None and verdict.route:
-                route = verdict.route
-            else:
-                route = self.router.route(account.name, sm.source_digits, sm.destination_digits, tags)
+            route = self.route(account, sm, verdict)
             if not route:
                 return NO_ROUTE
             lane = account.lanes.get(route) or self._dispatch.lane(account, route)
@@ -169,10 +179,8 @@ class SubmitDesk:
                 return NO_UPSTREAM
         wall = context.wall()
         expires = times.read(sm.validity, wall) if sm.at_sm >= 0 else None
-        if settings.expire_after is not None:
-            expires = min(expires or wall + settings.expire_after, wall + settings.expire_after)
-        elif expires is None:
-            expires = wall + 3650 * 86400.0
+        if expires is None:
+            expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         if refused is not None:
@@ -185,33 +193,81 @@ class SubmitDesk:
             name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(account)
             if fanout is not None:
                 fanout.shown = name
-        message = Message(identity, account, lane, sm.raw, sm.registered, min(int(expires), 0xFFFFFFFF), name)
+        message = Message(identity, account, lane, sm.raw, sm.registered, max(0, min(int(expires), 0xFFFFFFFF)), name)
         message.customer = customer
         message.sequence = sequence
         message.read_at = now
-        message.deadline = now + wait
+        message.answer_at = now + wait
         message.fanout = fanout
+        message.part = part
         message.way = hash(sm.destination_digits)
         batch = context.store.batch
         batch.accepted.append(message)
+        if part is not None:
+            hold = self._whole(message, part, verdict, route)
         if refused is not None:
             message.refusal = refused
             context.metrics.refused.labels(account.name, refused.rule or "policy").inc()
             return None  # one record, no life in the spool: the answer goes with the commit
-        if verdict is not None:
-            self._change(message, sm, verdict)
-        self._dispatch.admit(message, now)
+        if verdict is not None and not hold:
+            change(message, sm, verdict)
+        self._dispatch.admit(message, now, hold=hold)
+        if key:
+            self.recent.note(key, message, now)
         if len(name) != 16:
             self.short_taken(message)
         return None
 
-    def _change(self, message: Message, sm: Sm, verdict: Verdict) -> None:
-        source = None
-        if verdict.source is not None:
-            source = address_field(*verdict.source)
-            message.reply_to = sm.source_field
-        if source is not None or verdict.drop_tlvs:
-            message.frame = splice(sm, source=source, drop=verdict.drop_tlvs)
+    def route(self, account: Account, sm: Sm, verdict: Verdict | None) -> str:
+        """The names of its upstreams, joined by commas; empty when no route leads there."""
+        if verdict is not None:
+            if verdict.route:
+                return verdict.route
+            return self.router.route(account.name, sm.source_digits, sm.destination_digits, verdict.tags)
+        return self.router.route(account.name, sm.source_digits, sm.destination_digits)
+
+    def _whole(self, message: Message, part: PartKey, verdict: Verdict | None, route: str) -> bool:
+        """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""
+        if verdict is not None and verdict.hold:
+            return True
+        holding = self._dispatch.holding
+        if not holding.waits(message.account, part):
+            return False
+        holding.decide(message, verdict, route)
+        return verdict is None or verdict.refusal is None
+
+    def _again(self, before: Message, customer: Customer, sm: Sm) -> Refusal | None:
+        """The same message once more: it has its id already, and is not sent again."""
+        if customer.account.settings.acknowledge == "upstream" and before.phase not in (Phase.SUBMITTED, Phase.DONE):
+            return ON_ITS_WAY
+
+        def answer() -> None:
+            # With its batch or a later one: by now the first is durable, or was lost.
+            response = (
+                id_response(sm.command, sm.sequence, before.shown)
+                if before.stored
+                else refusal(sm.command, FULL.status, sm.sequence)
+            )
+            customer.session.out.append(response)
+            customer.session.answered()
+            self._context.dirty[customer] = None
+
+        if before.stored:
+            answer()
+        else:
+            self._context.store.batch.then.append(answer)
+        return None
+
+    def recall(self) -> None:
+        """After a restart: what of the latest messages is still here, for accounts with ``deduplicate``."""
+        context = self._context
+        wall, now = context.wall(), context.now()
+        for things in context.journal.live.values():
+            for thing in things.values():
+                if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
+                    age = max(0.0, wall - thing.accepted_at)
+                    if age < thing.account.settings.deduplicate:
+                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
 
     def _short(self, account: Account) -> bytes:
         return self.short_ids.get(account.name, self.short_ids[""])()
@@ -259,11 +315,11 @@ class SubmitDesk:
                 self._answer(message, message.refusal.status, now, message.refusal)
                 continue
             number += 1
-            if message.account.settings.acknowledge == "stored":
+            if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
                 customer = message.customer
                 if customer is None:
                     continue
-                if message.deadline > now or message.fanout is not None:
+                if message.answer_at > now or message.fanout is not None:
                     self._answer(message, 0, now)
                     continue
                 message.customer = None
@@ -282,6 +338,8 @@ class SubmitDesk:
     def lost(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
         for message in messages:
+            if message.account.settings.deduplicate is not None:
+                self.recent.forget(message)
             self._answer(message, FULL.status, now, FULL)
 
     def _answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
@@ -298,8 +356,8 @@ class SubmitDesk:
             response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
         else:
             response = id_response(command, message.sequence, message.shown)
-        if message.deadline > now:
-            self._delay(message.deadline, customer, response)
+        if message.answer_at > now:
+            self._delay(message.answer_at, customer, response)
             return
         customer.session.out.append(response)
         customer.session.answered()
@@ -307,6 +365,8 @@ class SubmitDesk:
 
     def answer_upstream(self, message: Message, status: int, now: float) -> None:
         """What the upstream said, for an account that acknowledges by upstream."""
+        if status:
+            self.recent.forget(message)
         self._answer(message, status, now)
 
     def _fan(self, customer: Customer, fanout: Fanout, sequence: int, destination: bytes, status: int) -> None:
@@ -314,7 +374,13 @@ class SubmitDesk:
             fanout.failed.append((destination, status))
         fanout.left -= 1
         if fanout.left == 0:
-            customer.session.out.append(multi_response(sequence, fanout.shown, fanout.failed))
+            whole = len(fanout.failed) == fanout.total
+            # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
+            customer.session.out.append(
+                refusal(Command.SUBMIT_MULTI, fanout.failed[0][1], sequence)
+                if whole
+                else multi_response(sequence, fanout.shown, fanout.failed)
+            )
             customer.session.answered()
             self._context.dirty[customer] = None
 

@@ -1,0 +1,288 @@
+"""Lanes: what waits, which upstream serves it, in what order it is released, what of it is read back from disk.
+
+A message may be sent only after its release is durable: acceptance says so at once while the way is free, a RELEASED mark
+says so later. So after a crash everything that was not released was certainly not sent.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from smppd.policy.content import PartKey
+from smppd.policy.pipeline import Pipeline
+from smppd.protocol.wire import Sm
+from smppd.relay.context import Context
+from smppd.relay.journal import Entry, mark
+from smppd.relay.model import Account, Lane, Message, Phase, Stored, UpstreamState
+from smppd.store.api import ColdRow, Kind
+
+PAGE: Final = 500
+# Parts of a long message take the way of the first one for this long, and so many long messages are remembered.
+PIN: Final = 300.0
+PINS: Final = 10_000
+
+
+def part_of(sm: Sm) -> PartKey | None:
+    """What a part shares with the other parts of its long message, None for a whole message."""
+    return Pipeline.part_key(sm) if sm.esm_class & 0x40 or sm.at_tlvs != len(sm.raw) else None
+
+
+class Lanes:
+    """See the module. ``pump(upstream, now)`` sends what was released."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pins: OrderedDict[tuple[str, PartKey], tuple[UpstreamState, float]] = OrderedDict()
+        self.pump: Callable[[UpstreamState, float], None]
+
+    def lane(self, account: Account, route: str) -> Lane:
+        """The lane of an account for a route (names joined by commas)."""
+        lane = account.lanes.get(route)
+        if lane is None:
+            known = self._context.upstream
+            lane = Lane(account, route, tuple(known(name) for name in route.split(",") if name))
+            account.lanes[route] = lane
+        return lane
+
+    # -- ways ----------------------------------------------------------------------------------------------------------
+
+    def open(self, upstream: UpstreamState, now: float) -> bool:
+        """Whether it takes messages now, rate and window aside."""
+        return bool(upstream.links) and upstream.paused_until <= now
+
+    def place(self, lane: Lane, now: float) -> UpstreamState | None:
+        """The upstream that serves the lane now: the first that is up, one that is not pausing before one that is."""
+        best: UpstreamState | None = None
+        for upstream in lane.upstreams:
+            if upstream.links:
+                if upstream.paused_until <= now:
+                    best = upstream
+                    break
+                best = best or upstream
+        old = lane.active
+        if best is not old:
+            lane.active = best
+            if old is not None:
+                if lane in old.lanes:
+                    old.lanes.remove(lane)
+                # What was released to the old one and not sent goes along, or it would be overtaken.
+                self.recall(old, [m for m in old.ready if m.lane is lane and self.pinned(m, now) is not old], now)
+        return best
+
+    def activate(self, lane: Lane) -> None:
+        """Makes its upstream look at the lane, if anything waits there."""
+        upstream = lane.active
+        if upstream is not None and (lane.hot or lane.cold) and lane not in upstream.lanes:
+            upstream.lanes.append(lane)
+
+    def pin(self, message: Message, upstream: UpstreamState, now: float) -> None:
+        """A part is being sent: the others of its message follow it."""
+        assert message.part is not None
+        key = (message.account.name, message.part)
+        entry = self._pins.get(key)
+        if entry is not None and entry[1] > now:
+            return
+        self._pins[key] = (upstream, now + PIN)
+        self._pins.move_to_end(key)
+        if len(self._pins) > PINS:
+            self._pins.popitem(last=False)
+
+    def pinned(self, message: Message, now: float) -> UpstreamState | None:
+        """The upstream that an earlier part of the same long message took."""
+        if message.part is None:
+            return None
+        entry = self._pins.get((message.account.name, message.part))
+        return entry[0] if entry is not None and entry[1] > now else None
+
+    # -- putting back --------------------------------------------------------------------------------------------------
+
+    def insert(self, message: Message) -> None:
+        """Puts a waiting message where its id belongs."""
+        hot = message.lane.hot
+        if not hot or hot[0].id > message.id:
+            hot.appendleft(message)
+        elif hot[-1].id < message.id:
+            hot.append(message)
+        else:
+            hot.insert(next(i for i, other in enumerate(hot) if other.id > message.id), message)
+
+    def requeue(self, messages: Iterable[Message], now: float) -> None:
+        """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
+        lanes: dict[Lane, None] = {}
+        for message in sorted(messages, key=lambda m: m.id, reverse=True):
+            message.enter(Phase.QUEUED)
+            message.upstream = None
+            self.insert(message)
+            lanes[message.lane] = None
+        for lane in lanes:
+            self.place(lane, now)
+            self.activate(lane)
+
+    def recall(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """Takes back what was released to an upstream and not sent."""
+        if not messages:
+            return
+        if len(messages) == len(upstream.ready):
+            upstream.ready.clear()
+        else:
+            gone = set(messages)
+            kept = [m for m in upstream.ready if m not in gone]
+            upstream.ready.clear()
+            upstream.ready.extend(kept)
+        self.unrelease(upstream, [m for m in messages if m.phase is Phase.READY], now)
+
+    def unrelease(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """These were released to an upstream, are in none of its queues, and are not going there now."""
+        batch = self._context.store.batch
+        upstream.reserved -= len(messages)
+        for message in messages:
+            batch.marks.append(mark(Entry.RETURNED, message.id))
+        self.requeue(messages, now)
+        if messages:
+            self._context.store.kick()
+
+    def take_out(self, message: Message) -> None:
+        """Takes a waiting message out of its place; it is going to end."""
+        if message in message.lane.hot:
+            message.lane.hot.remove(message)
+            return
+        for upstream in self._context.upstreams.values():
+            if message in upstream.aside:
+                upstream.aside.remove(message)
+
+    def resume(self, upstream: UpstreamState, now: float) -> None:
+        """Parts that waited for this upstream go back to their lanes: it takes messages again, or they need not wait."""
+        free = self.open(upstream, now)
+        back = [m for m in upstream.aside if free or self.pinned(m, now) is not upstream]
+        if not back:
+            return
+        upstream.aside = [m for m in upstream.aside if m not in back]
+        lanes: dict[Lane, None] = {}
+        for message in back:
+            self.insert(message)
+            lanes[message.lane] = None
+        for lane in lanes:
+            self.place(lane, now)
+            self.activate(lane)
+
+    # -- releasing -----------------------------------------------------------------------------------------------------
+
+    def release(self, upstream: UpstreamState, now: float) -> None:
+        """Releases waiting messages, in turn over the lanes, as far as windows and commits ahead of them go."""
+        context = self._context
+        batch = context.store.batch
+        lanes = upstream.lanes
+        credit = upstream.credit
+        idle = 0
+        while lanes and credit > 0 and idle < len(lanes):
+            lane = lanes[0]
+            if lane.active is not upstream:
+                lanes.popleft()
+                continue
+            hot = lane.hot
+            if not hot:
+                if lane.cold:
+                    self._page(lane)
+                    idle += 1
+                    lanes.rotate(-1)
+                else:
+                    lanes.popleft()
+                continue
+            message = hot[0]
+            if not message.stored:
+                idle += 1
+                lanes.rotate(-1)
+                continue
+            hot.popleft()
+            idle = 0
+            target = upstream
+            if message.part is not None:
+                target = self.pinned(message, now) or upstream
+                if target is not upstream and not self.open(target, now):
+                    target.aside.append(message)
+                    continue
+            message.enter(Phase.READY)
+            message.upstream = target
+            target.reserved += 1
+            if target is upstream:
+                credit -= 1
+            if message.home:
+                batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
+            else:
+                self._rehome(message)
+            batch.released.append(message)
+            lanes.rotate(-1)
+        if batch.released:
+            context.store.kick()
+
+    def _rehome(self, message: Message) -> None:
+        """Moves a message from its cold row into the journal."""
+        if message.cold is not None:
+            self._context.drop(*message.cold, message.id)
+            message.cold = None
+        self._context.store.batch.marks.append(message.entry())
+        self._context.journal.add(message)
+
+    # -- cold rows -----------------------------------------------------------------------------------------------------
+
+    def _page(self, lane: Lane) -> None:
+        if lane.paging:
+            return
+        lane.paging = True
+        sure, before = not lane.unstored, lane.cold
+
+        def arrived(rows: list[ColdRow]) -> None:
+            lane.paging = False
+            if rows:
+                lane.upto = rows[-1].id
+                self._arrived(lane, self._context.alive(rows))
+            elif sure and lane.cold == before:
+                # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
+                lane.cold = 0
+
+        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, PAGE, arrived)
+
+    def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
+        for row in rows:
+            message = self.revive(row.id, row.data, lane)
+            message.cold = (row.kind, row.owner, row.key)
+            message.enter(Phase.QUEUED)
+            lane.hot.append(message)
+        lane.cold -= len(rows)
+        now = self._context.now()
+        self.place(lane, now)
+        self.activate(lane)
+        if lane.active is not None:
+            self.pump(lane.active, now)
+            self._context.flush()
+
+    def revive(self, identity: int, payload: bytes, lane: Lane | None = None) -> Message:
+        """A message read back from the store, in phase STORING."""
+        stored = Stored(identity, payload)
+        if lane is None:
+            name, _, route = stored.lane.partition("\n")
+            lane = self.lane(self._context.account(name), route)
+        sm = Sm(stored.frame)
+        message = Message(identity, lane.account, lane, stored.frame, sm.registered, stored.expires, stored.shown)
+        message.reply_to = stored.reply_to
+        message.duplicate = stored.duplicate
+        message.tries = int(stored.duplicate)
+        message.way = hash(sm.destination_digits)
+        message.part = part_of(sm)
+        message.stored = True
+        if stored.upstream:
+            message.upstream = self._context.upstream(stored.upstream)
+        message.upstream_id = stored.upstream_id
+        return message
+
+    def expired(self, row: ColdRow) -> Message | None:
+        """The message of a cold row whose validity passed, out of its lane; None when it is in memory and ends there."""
+        message = self.revive(row.id, row.data)
+        lane = message.lane
+        if row.id <= lane.upto:
+            return None
+        message.cold = (row.kind, row.owner, row.key)
+        lane.cold -= 1
+        return message

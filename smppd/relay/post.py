@@ -1,0 +1,138 @@
+"""What waits for somebody: mail (a deliver_sm for a customer), mailboxes, and receipts whose message is not known yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from smppd.relay.journal import HEAD, Entry
+from smppd.store.api import ColdRow, Kind
+
+if TYPE_CHECKING:
+    from smppd.relay.model import Account, Customer, UpstreamState
+
+_MAIL: Final = Struct(">IQB")
+
+
+class Mail:
+    """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the record it belongs to: the message it is a
+    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered."""
+
+    __slots__ = (
+        "about",
+        "account",
+        "attempts",
+        "busy",
+        "customer",
+        "done",
+        "due",
+        "expires",
+        "frame",
+        "home",
+        "id",
+        "kept",
+        "stored",
+    )
+
+    def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
+        self.id = identity
+        self.account = account
+        self.frame = frame
+        self.about = about
+        self.expires = expires
+        self.home = 0
+        self.attempts = 0
+        self.due = 0.0
+        self.busy = False
+        self.done = False
+        self.kept = False
+        self.stored = False
+        self.customer: Customer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Mail {self.id:016x}>"
+
+    def payload(self) -> bytes:
+        """What the spool keeps of it."""
+        names = self.account.name_bytes
+        return _MAIL.pack(self.expires, self.about, len(names)) + names + self.frame
+
+    def entry(self) -> bytes:
+        """The spool entry that opens it."""
+        payload = self.payload()
+        return HEAD.pack(Entry.MAIL, HEAD.size + len(payload), self.id) + payload
+
+    def row(self) -> ColdRow:
+        """Its cold row."""
+        return ColdRow(Kind.MAIL, self.account.name, b"", self.id, self.expires, self.payload())
+
+
+def read_mail(payload: bytes) -> tuple[int, int, str, bytes]:
+    """(expires, about, account name, frame) of a mail's payload."""
+    expires, about, length = _MAIL.unpack_from(payload, 0)
+    at = _MAIL.size + length
+    return expires, about, payload[_MAIL.size : at].decode(), payload[at:]
+
+
+_PARK: Final = Struct(">IB")
+
+
+class Parked:
+    """A receipt that came before its message was known: kept until the message turns up or it expires. ``keys``: what the
+    message may be called, first the id as it came."""
+
+    __slots__ = ("done", "expires", "frame", "home", "id", "keys", "upstream")
+
+    def __init__(
+        self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
+    ) -> None:
+        self.id = identity
+        self.upstream = upstream
+        self.keys = keys
+        self.frame = frame
+        self.expires = expires
+        self.home = 0
+        self.done = False
+
+    def __repr__(self) -> str:
+        return f"<Parked {self.id:016x}>"
+
+    def payload(self) -> bytes:
+        """What the spool keeps of it."""
+        name = self.upstream.name.encode()
+        return _PARK.pack(self.expires, len(name)) + name + self.frame
+
+    def entry(self) -> bytes:
+        """The spool entry that opens it."""
+        payload = self.payload()
+        return HEAD.pack(Entry.PARK, HEAD.size + len(payload), self.id) + payload
+
+
+def read_parked(payload: bytes) -> tuple[int, str, bytes]:
+    """(expires, upstream name, frame) of a parked receipt's payload."""
+    expires, length = _PARK.unpack_from(payload, 0)
+    at = _PARK.size + length
+    return expires, payload[_PARK.size : at].decode(), payload[at:]
+
+
+class Mailbox:
+    """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try.
+    ``sent``: how many are unanswered. ``cold``: rows that are not in memory, ``unstored`` of them in a batch; ``read``: ids of
+    rows that are. Rows up to ``upto`` were read."""
+
+    __slots__ = ("account", "cold", "hot", "later", "paging", "read", "sent", "unstored", "upto")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.hot: deque[Mail] = deque()
+        self.later: list[Mail] = []
+        self.sent = 0
+        self.cold = 0
+        self.unstored = 0
+        self.read: set[int] = set()
+        self.upto = 0
+        self.paging = False
+
+    def __len__(self) -> int:
+        return len(self.hot) + len(self.later) + self.cold + self.sent

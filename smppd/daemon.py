@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from random import Random, SystemRandom
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ EXPIRING: Final = 7 * 86400.0
 AUDIT_QUEUE: Final = 10_000
 """Audit entries that may wait for the disk; more are dropped, logged and counted."""
 _LONGER: Final = 60.0
+_SOME: Final = 20
 
 
 class StartError(Exception):
@@ -115,6 +117,7 @@ class Daemon:
         self._over = False
         self._beat = time.monotonic()
         self._prepared = 0.0
+        self._to_prepare: list[config.Account] = []
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
@@ -131,41 +134,16 @@ class Daemon:
         """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back."""
         settings = self.settings
         try:
-            kek = load_kek(settings.keys)
-            self._open_store(settings)
-            install = load_install(kek, self.store.keys)
-            self.ring = KeyRing(kek, self.store.keys)
-            self.store.use(self.ring)
-            self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
-            random = Random(SystemRandom().random())  # jitter, nothing secret
-            self.relay = Relay(
-                settings,
-                self.store,
-                self.ring,
-                self.metrics,
-                new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
-                wall=time.time,
-                now=time.monotonic,
-                later=self.reactor.callLater,
-                random=random,
-                broken=self.broken,
-            )
-            self._apply_policies(settings)
-            waiting = self.relay.recover()
-            self.relay.start(self.store.open(self.relay, ids))
-            self.relay.desk.open = not settings.store.read_only
-            # Known before the first message, not a second later.
-            self.store.full = not self.store.space()
-            self._prepare()
-            self._start_edge(settings, random)
+            with ExitStack() as undo:
+                waiting = self._open(settings, undo)
+                undo.pop_all()
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
         except sqlite3.Error as error:
             raise StartError(f"{settings.store.directory}: {error}") from error
         except OSError as error:
-            where = error.filename or settings.store.directory
-            raise StartError(f"{where}: {error.strerror or error}") from error
+            raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
             raise StartError(str(error)) from error
         sys.setswitchinterval(_SWITCH)
@@ -178,6 +156,39 @@ class Daemon:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
         log.info("ready", extra={"fields": {"version": __version__, "recovered": waiting}})
         self.notifier.ready(f"{len(self._ports)} listeners, {waiting} messages recovered")
+
+    def _open(self, settings: Settings, undo: ExitStack) -> int:
+        """Opens everything, ``undo`` closes it; how much is on its way."""
+        kek = load_kek(settings.keys)
+        self._open_store(settings)
+        undo.callback(self.store.close)
+        install = load_install(kek, self.store.keys)
+        self.ring = KeyRing(kek, self.store.keys)
+        self.store.use(self.ring)
+        self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
+        undo.callback(self.audit.close)
+        random = Random(SystemRandom().random())  # jitter, nothing secret
+        self.relay = Relay(
+            settings,
+            self.store,
+            self.ring,
+            self.metrics,
+            new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
+            wall=time.time,
+            now=time.monotonic,
+            later=self.reactor.callLater,
+            random=random,
+            broken=self.broken,
+        )
+        self._apply_policies(settings)
+        waiting = self.relay.recover()
+        self.relay.start(self.store.open(self.relay, ids))
+        self.relay.desk.open = not settings.store.read_only
+        # Known before the first message, not a second later.
+        self.store.full = not self.store.space()
+        self._prepare()
+        self._start_edge(settings, random)
+        return waiting
 
     def _open_store(self, settings: Settings) -> None:
         directory = settings.store.directory
@@ -233,9 +244,16 @@ class Daemon:
             account.pipeline = pipeline_for(settings, one, compiled) if one.policies else None
 
     def _prepare(self) -> None:
-        """Makes the keys of now and of soon, so that no message waits for one."""
+        """Makes the keys of now and of soon, so that no message waits for one: of all accounts, at start and reload."""
+        self._to_prepare = list(self.settings.accounts)
+        while self._to_prepare:
+            self._prepare_some()
+
+    def _prepare_some(self) -> None:
+        """The same for a few accounts: 70 us each when their keys are new, and a thousand of them may be."""
         now = int(time.time())
-        for one in self.settings.accounts:
+        for _ in range(min(_SOME, len(self._to_prepare))):
+            one = self._to_prepare.pop()
             for when in (now, now + int(PREPARE) + 60):
                 self.ring.prepare(one.system_id, Part.NUMBERS, when, one.retain.numbers)
                 if one.content != "hide":
@@ -254,7 +272,9 @@ class Daemon:
             self._do(self.relay.context.flush)
             self._do(lambda: self.notifier.watchdog(self.health().alive))
             if now - self._prepared > PREPARE:
-                self._do(self._prepare)
+                self._to_prepare = list(self.settings.accounts)
+        if self._to_prepare:
+            self._do(self._prepare_some)
 
     def _do(self, chore: Callable[[], object]) -> None:
         try:
@@ -406,8 +426,7 @@ class Daemon:
         ends at once: what is stored is there at the next start."""
         if self._draining:
             log.warning("told to stop again: ending at once")
-            self._finish(0)
-            return
+            return self._finish(0)
         self._draining = True
         self.metrics.ready.set(0)
         self.notifier.stopping("draining")
@@ -425,9 +444,8 @@ class Daemon:
         if self._over:
             return
         now = time.monotonic()
-        part = self.settings.drain / 4
         if not self.relay.dispatch.draining:
-            if self.customers.links and now < self._deadline - part:
+            if self.customers.links and now < self._deadline - self.settings.drain / 4:
                 self.reactor.callLater(0.05, self._drain)
                 return
             self.relay.dispatch.draining = True

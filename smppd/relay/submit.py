@@ -34,6 +34,7 @@ from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pa
 
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
+_IDLE: Final = float("inf")
 _NEVER: Final = 3650 * 86400.0
 FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
 QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "queue full")
@@ -112,7 +113,7 @@ class SubmitDesk:
         self.recent = Recent()
         self._delayed: list[tuple[float, int, Customer, bytes]] = []
         self._tie = count()
-        self._timer = False
+        self._timer = _IDLE
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
@@ -386,12 +387,15 @@ class SubmitDesk:
 
     def _delay(self, due: float, customer: Customer, response: bytes) -> None:
         heapq.heappush(self._delayed, (due, next(self._tie), customer, response))
-        if not self._timer:
-            self._timer = True
-            self._context.later(max(0.0, due - self._context.now()), self._release)
+        self._release_at(due)
+
+    def _release_at(self, due: float) -> None:
+        if due < self._timer:  # nothing wakes us before
+            self._timer = due
+            self._context.later(max(0.001, due - self._context.now()), self._release)
 
     def _release(self) -> None:
-        self._timer = False
+        self._timer = _IDLE
         now = self._context.now()
         delayed = self._delayed
         while delayed and delayed[0][0] <= now + 0.002:
@@ -400,6 +404,5 @@ class SubmitDesk:
             customer.session.answered()
             self._context.dirty[customer] = None
         if delayed:
-            self._timer = True
-            self._context.later(max(0.001, delayed[0][0] - now), self._release)
+            self._release_at(delayed[0][0])
         self._context.flush()

@@ -1,14 +1,24 @@
 """What tests of the customers' and carriers' links share: the relay as the links see it, noting what it is told, so that a
-test answers in its stead; and frames read back from what a link wrote."""
+test answers in its stead; frames read back from what a link wrote; and the customers' side of a daemon, in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
 
 from smppd import config
 from smppd.metrics import Metrics
+from smppd.net.auth import Authenticator
+from smppd.net.customers import TURNS, CustomerLink, Customers
+from smppd.net.limits import BindGuard
+from smppd.net.transport import Pipe
+from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command
 from smppd.relay.model import Account, Message, UpstreamState
+from tests.net.pipes import CUSTOMER, FakeTransport
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZS1zYWx0LTAwMQ$7Gq1HCbTU2eXb0Hk8x3e3nV2yKcnF4rTq0D2mJ1xZfM"
 
@@ -157,3 +167,123 @@ class FakeRelay:
     def value(self, series: str, **labels: str) -> float:
         """A metric, 0 when nobody touched it."""
         return self.metrics.registry.get_sample_value(f"smppd_{series}", labels) or 0.0
+
+
+# -- the customers' side --------------------------------------------------------------------------------------------
+
+PASSWORD = b"right"
+TRX = Command.BIND_TRANSCEIVER
+
+
+class Hand:
+    """Checks passwords when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[bytes, Callable[[bool | None], None]]] = []
+
+    def verify(self, _hashes: object, password: bytes, done: Callable[[bool | None], None]) -> None:
+        self.waiting.append((password, done))
+
+    def decide(self) -> None:
+        while self.waiting:
+            password, done = self.waiting.pop(0)
+            done(password == PASSWORD)
+
+
+class World:
+    """The customers' side of one daemon."""
+
+    def __init__(self, *accounts: config.Account, **limits: Any) -> None:
+        self.clock = Clock()
+        self.limits = config.Limits.model_validate(limits)
+        self.accounts = accounts or (account(),)
+        self.relay = FakeRelay(*self.accounts)
+        self.hand = Hand()
+        self.auth = Authenticator(self.accounts, self.limits, BindGuard(self.limits), self.hand, self.clock)
+        self.heard: list[tuple[str, dict[str, str]]] = []
+        relay: Any = self.relay
+        self.customers = Customers(
+            relay,
+            self.auth,
+            self.relay.metrics,
+            self.limits,
+            self.clock.seconds,
+            lambda event, fields: self.heard.append((event, fields)),
+        )
+
+    def client(self, peer: str = CUSTOMER) -> Client:
+        return Client(self, peer)
+
+    def bound(self, system_id: bytes = b"acme", command: Command = TRX) -> Client:
+        client = self.client()
+        assert client.bind(system_id, command=command) == [(f"{command.name.lower()}_resp", 0, 1)]
+        return client
+
+    def passes(self, seconds: float) -> None:
+        """Time, with the daemon's ten ticks a second."""
+        while seconds > 0:
+            step = min(1.0, seconds)
+            self.clock.advance(step)
+            for _ in range(TURNS):
+                self.customers.tick(self.clock.seconds())
+            seconds -= step
+
+    def errors(self) -> float:
+        return self.relay.value("internal_errors_total", where="customer")
+
+
+class Client:
+    """One connection; also the owner of its pipe, as a listener is."""
+
+    def __init__(self, world: World, peer: str) -> None:
+        self.world = world
+        self.admitted_bound = False
+        self.link: CustomerLink
+        self.transport = FakeTransport(world.clock, peer)
+        self.pipe = Pipe(self, world.clock, world.limits)
+        self.transport.protocol = self.pipe
+        make: Any = self.pipe.makeConnection
+        make(self.transport)
+
+    def admit(self, pipe: Pipe) -> None:
+        pipe.admitted = True
+
+    def opened(self, pipe: Pipe) -> CustomerLink:
+        self.link = self.world.customers.handler(pipe)
+        return self.link
+
+    def bound(self, pipe: Pipe) -> None:
+        self.admitted_bound = True
+
+    def ended(self, pipe: Pipe, reason: str, opened: bool) -> None:
+        pass
+
+    def feeds(self, *raws: bytes) -> None:
+        self.pipe.dataReceived(b"".join(raws))
+
+    def hears(self) -> list[tuple[str, int, int]]:
+        return lines(self.transport.take())
+
+    def bind(
+        self,
+        system_id: bytes = b"acme",
+        password: bytes = PASSWORD,
+        *,
+        command: Command = TRX,
+        version: int = 0x34,
+        sequence: int = 1,
+    ) -> list[tuple[str, int, int]]:
+        """Binds, lets the password be checked, and gives what comes at once."""
+        self.feeds(write_bind(Bind(command, sequence, system_id, password, b"", version, 0, 0, b"")))
+        self.world.hand.decide()
+        self.world.clock.advance(0)
+        return self.hears()
+
+    def goes(self) -> None:
+        self.transport.lose(ConnectionLost())
+
+    @property
+    def gone(self) -> Any:  # assertions on either side of an event must not narrow it
+        self.transport.take()
+        self.world.clock.advance(0)
+        return self.transport.lost

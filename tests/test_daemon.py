@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -348,3 +349,46 @@ def test_the_service_manager_is_told(
         gateway.start()
         until("EXTEND_TIMEOUT_USEC=")
         gateway.finish()
+
+
+# -- acknowledge: upstream ---------------------------------------------------------------------------------------------
+
+
+def test_an_account_that_wants_the_carrier_s_word_gets_it(make: Make) -> None:
+    steps = [Step(status=0x58), Step(status=0x14), Step(status=0x45), Step(), Step(times=0, cut=True), Step()]
+    with RawSmsc(iter(steps)) as smsc:
+        gateway = make([smsc], [account(acknowledge="upstream", unknown_after="1s")])
+        with gateway, Probe(gateway.plain_port) as probe:
+            assert probe.bind("acme", PASSWORD) == 0
+            said = [status(probe.ask(0x04, submit_body(b"hello", registered=1))) for _ in range(4)]
+            assert said == [0x58, 0x14, 0x45, 0]
+            # Cut before the answer: sent once more, and answered then.
+            assert status(probe.ask(0x04, submit_body(b"cut", registered=1))) == 0
+            assert [one[-3:] for one in smsc.submits()[4:]] == [b"cut", b"cut"]
+            assert gateway.metric("smppd_messages_resent_total") == 1
+            smsc.stop()
+            gateway.wait_links("sim", 0)
+            began = time.monotonic()
+            assert status(probe.ask(0x04, submit_body(b"down"))) == 0x14
+            assert time.monotonic() - began < 1.0
+            # What was refused is over: no receipt comes for it.
+            assert gateway.metric("smppd_mailbox") == 0 and gateway.metric("smppd_messages_queued") == 0
+
+
+# -- the listener ------------------------------------------------------------------------------------------------------
+
+
+def test_running_out_of_files_costs_those_who_come_then_and_nobody_else(make: Make, smsc: RawSmsc) -> None:
+    gateway = make([smsc])
+    with gateway, Probe(gateway.plain_port) as probe:
+        assert probe.bind("acme", PASSWORD) == 0
+        before = resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE)
+        open_files = len(os.listdir(f"/proc/{gateway.pid}/fd"))
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (open_files + 3, before[1]))
+        crowd = [Probe(gateway.plain_port, timeout=1.0) for _ in range(10)]
+        assert status(probe.ask(0x04, submit_body(b"hello"))) == 0
+        for one in crowd:
+            one.socket.close()
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, before)
+        with Probe(gateway.plain_port) as late:
+            assert late.bind("acme", PASSWORD) == 0

@@ -126,13 +126,15 @@ class Enquiries:
             return Status.ROK if self._delete([message]) else Status.RCANCELFAIL
         wanted = cancel.source[2], cancel.destination[2]
         pending = []
-        for lane in account.lanes.values():
-            for message in lane.hot:
-                sm = Sm(message.frame)
-                if (_source(message), sm.destination_digits) == wanted and (
-                    not cancel.service_type or cancel.service_type == sm.service_type
-                ):
-                    pending.append(message)
+        waiting = [message for lane in account.lanes.values() for message in lane.hot]
+        waiting += [m for one in self._context.upstreams.values() for m in one.aside if m.account is account]
+        waiting += self._dispatch.holding.of(account)
+        for message in waiting:
+            sm = Sm(message.frame)
+            if (_source(message), sm.destination_digits) == wanted and (
+                not cancel.service_type or cancel.service_type == sm.service_type
+            ):
+                pending.append(message)
         return Status.ROK if self._delete(pending) else Status.RCANCELFAIL
 
     def _delete(self, messages: list[Message]) -> int:

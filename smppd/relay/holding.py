@@ -69,6 +69,12 @@ class Holding:
         """Whether parts of this long message are held."""
         return part is not None and (account.name, part) in self._groups
 
+    def of(self, account: Account) -> list[Message]:
+        """What is held of an account."""
+        return [
+            message for (name, _), group in self._groups.items() if name == account.name for message in group.messages
+        ]
+
     def add(self, message: Message, now: float) -> None:
         """Holds a part."""
         message.enter(Phase.HELD)

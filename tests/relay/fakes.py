@@ -230,7 +230,9 @@ class FakeCustomer:
         self._receive(stream)
         return numbers
 
-    def submits(self, *texts: bytes, to: bytes = TO, registered: int = 1, tlvs: bytes = b"", **fields: Any) -> list[int]:
+    def submits(
+        self, *texts: bytes, to: bytes = TO, registered: int = 1, tlvs: bytes = b"", **fields: Any
+    ) -> list[int]:
         """Submits texts in one chunk."""
         field = Fields(registered=registered, **fields)
         frame = lambda text: build_sm(Command.SUBMIT_SM, 0, FROM, address_field(1, 1, to), text, field, tlvs)  # noqa: E731
@@ -267,7 +269,9 @@ class FakeCustomer:
         """Answers the deliver_sm that came, and returns them."""
         mails = [f for f in self.heard if f[4:8] == b"\0\0\0\5"][:most]
         self.heard = [f for f in self.heard if f not in mails]
-        self._receive(b"".join(pdu(Command.DELIVER_SM_RESP, status, int.from_bytes(f[12:16], "big"), b"\0") for f in mails))
+        self._receive(
+            b"".join(pdu(Command.DELIVER_SM_RESP, status, int.from_bytes(f[12:16], "big"), b"\0") for f in mails)
+        )
         self.taken += len(mails) if not status else 0
         return [Sm(f) for f in mails]
 
@@ -299,7 +303,9 @@ class FakeLink:
     def __init__(self, world: World, state: UpstreamState, window: int) -> None:
         self.world = world
         self.state = state
-        self.session = Session(Role.ESME, Timers(control_burst=1000.0), world.now, window=1000, outstanding_limit=window)
+        self.session = Session(
+            Role.ESME, Timers(control_burst=1000.0), world.now, window=1000, outstanding_limit=window
+        )
         self.session.bind(pdu(Command.BIND_TRANSCEIVER, 0, 0, b"x\0y\0\0\x34\0\0\0"), None, world.now)
         self.session.take()
         self.session.receive(pdu(Command.BIND_TRANSCEIVER_RESP, 0, 1, b"x\0"), world.now)
@@ -348,7 +354,9 @@ class FakeLink:
 
     def answers_late(self, sm: Sm, name: bytes = b"", status: int = 0) -> None:
         """Answers one that is not waited for any more."""
-        self._receive(refusal(sm.command, status, sm.sequence) if status else id_response(sm.command, sm.sequence, name))
+        self._receive(
+            refusal(sm.command, status, sm.sequence) if status else id_response(sm.command, sm.sequence, name)
+        )
 
     def delivers(self, *frames: bytes) -> None:
         """Brings deliver_sm in one chunk."""
@@ -366,9 +374,7 @@ class FakeLink:
     def silent(self) -> None:
         """The response timer runs out on what waits here, if it is time."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.dispatch.unanswered(
-            self.state, [t for t in expired if isinstance(t, Message)], self.world.now
-        )
+        self.world.relay.dispatch.unanswered(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
         self.world.relay.context.flush()
 
     def cut(self) -> None:
@@ -548,7 +554,9 @@ class World:
             for lane in lanes:
                 assert list(lane.hot) == sorted(lane.hot, key=lambda m: m.id)
                 memory = {m.id for m in [*lane.hot, *aside]}
-                unread = [r for r in rows.values() if (r.kind, r.owner) == (Kind.QUEUE, lane.name) and r.id not in memory]
+                unread = [
+                    r for r in rows.values() if (r.kind, r.owner) == (Kind.QUEUE, lane.name) and r.id not in memory
+                ]
                 assert lane.cold == len(unread), (lane.cold, len(unread))
             box = account.mailbox
             mine = [r for r in rows.values() if (r.kind, r.owner) == (Kind.MAIL, account.name)]
@@ -565,7 +573,9 @@ class World:
                 if isinstance(m, Message) and m.upstream is upstream and m.phase in (Phase.READY, Phase.SENT)
             ]
             assert upstream.reserved == len(reserved), (upstream.name, upstream.reserved, len(reserved))
-            unknown = [m for m in living if isinstance(m, Message) and m.phase is Phase.UNKNOWN and m.upstream is upstream]
+            unknown = [
+                m for m in living if isinstance(m, Message) and m.phase is Phase.UNKNOWN and m.upstream is upstream
+            ]
             assert {m.id for m in unknown} == set(upstream.unknown)
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))

@@ -373,7 +373,16 @@ def test_held_parts_survive_a_restart_and_are_joined_again() -> None:
 def test_a_held_part_expires_in_time() -> None:
     world = holding()
     acme = world.customer()
-    acme.sends(build_sm(4, 0, FROM, address_field(1, 1, TO), part(b"x", 1)[-7:], Fields(b"", 0x40, 0, 0, b"", b"000000000010000R", 1)))
+    acme.sends(
+        build_sm(
+            4,
+            0,
+            FROM,
+            address_field(1, 1, TO),
+            part(b"x", 1)[-7:],
+            Fields(b"", 0x40, 0, 0, b"", b"000000000010000R", 1),
+        )
+    )
     world.commits()
     (one,) = acme.ids()
     world.passes(12)

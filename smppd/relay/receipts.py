@@ -91,7 +91,9 @@ class Receipts:
         if not raw_id:
             metrics.receipts.labels(upstream.name, "unreadable").inc()
             return False
-        message = self._find(upstream, raw_id, receipt, sm) or self._unknown(upstream, sm, raw_id, now)
+        message = self._find(upstream, raw_id, receipt, sm)
+        if message is None and not upstream.cold_waiting:
+            message = self._unknown(upstream, sm, raw_id, now)
         if message is not None:
             self._settle(upstream, message, sm, receipt)
         else:
@@ -313,6 +315,13 @@ class Receipts:
             upstream.matched.inc()
             self._context.flush()
             return
+        # Nobody's that is known: then it may tell what became of an unknown one.
+        unknown = self._unknown(upstream, sm, parked.keys[0], self._context.now())
+        if unknown is not None and not parked.done:
+            self._unpark(upstream, parked)
+            self._settle(upstream, unknown, sm, _read(sm)[1])
+            upstream.matched.inc()
+            self._context.flush()
 
     def known(self, message: Message) -> None:
         """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""

@@ -7,15 +7,13 @@ Tests read as transcripts: ``world.customer().submits(b"hello")``, ``world.commi
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from smppd.config import Settings
-from smppd.message import Event, read_events
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.receipt import MessageState, parse, write
@@ -37,11 +35,13 @@ from smppd.relay.ids import Ids
 from smppd.relay.model import Account, Message, Phase, UpstreamState
 from smppd.relay.post import Mail, Parked
 from smppd.relay.relay import Relay
-from smppd.store.api import Batch, ColdRow, Kind
+from smppd.store.api import Kind
+from tests.relay.fakestore import FakeStore
 from tests.vault.rows import NOON, MemoryRows, ring
 
 FROM = address_field(1, 1, b"447700900001")
 TO = b"447700900123"
+_PATIENT = Timers(control_burst=1000.0, enquire_link=1e9, inactivity=1e9)
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZS1zYWx0LTAwMQ$7Gq1HCbTU2eXb0Hk8x3e3nV2yKcnF4rTq0D2mJ1xZfM"
 
 
@@ -68,137 +68,6 @@ def settings(**sections: Any) -> Settings:
     )
 
 
-class FakeStore:
-    """``store.api.Store`` in memory. What was committed is in ``blocks``, ``cold``, ``events``, ``records`` and ``numbers``."""
-
-    def __init__(self) -> None:
-        self.batch = Batch()
-        self.full = False
-        self.room = True
-        self.sink: Any = None
-        self.segment = 0
-        self.blocks: list[tuple[int, bytes]] = []
-        self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
-        self.events: list[Event] = []
-        self.records = 0
-        self.numbers: dict[str, int] = {}
-        self.jobs: list[Callable[[], None]] = []
-        self.told: list[Callable[[], None]] = []
-        self.under_way: list[tuple[Batch, int]] = []
-
-    # -- what tests say ------------------------------------------------------------------------------------------------
-
-    def hand_over(self) -> None:
-        """The writer takes the batch; what comes now is the next one."""
-        if self.batch and not self.under_way:
-            self.under_way.append((self.batch, self.segment))
-            self.batch = Batch()
-
-    def commit(self) -> bool:
-        """The writer ends a commit (and queries before it); whether there was anything."""
-        self.hand_over()
-        self.answer()
-        if not self.under_way:
-            return False
-        batch, segment = self.under_way.pop()
-        self._write(batch, segment)
-        if self.full and self.room:
-            self.full = False
-        self.sink.committed(batch)
-        self.answer()
-        return True
-
-    def fail(self) -> None:
-        """The writer finds no space."""
-        self.hand_over()
-        if not self.under_way:
-            return
-        batch, _ = self.under_way.pop()
-        self.full = True
-        for name in ("keys", "marks", "events", "moves", "drop", "segments", "released", "meta", "then"):
-            getattr(self.batch, name)[:0] = getattr(batch, name)
-        self.sink.failed(batch, "database or disk is full")
-
-    def answer(self) -> None:
-        """Queries are answered."""
-        while self.jobs or self.told:
-            for job in self.jobs[:]:
-                self.jobs.remove(job)
-                job()
-            for tell in self.told[:]:
-                self.told.remove(tell)
-                tell()
-
-    def _write(self, batch: Batch, segment: int) -> None:
-        self.records += len(batch.records)
-        assert len(batch.records) == len(batch.secrets)
-        self.events.extend(read_events(b"".join(batch.events)))
-        if batch.accepts or batch.marks:
-            self.blocks.append((segment, b"".join(batch.accepts + batch.marks)))
-        for row in batch.put + batch.moves:
-            self.cold[row.kind, row.owner, row.key, row.id] = row
-        for key in batch.drop:
-            self.cold.pop(key, None)
-        self.numbers.update(batch.meta)
-        self.blocks = [block for block in self.blocks if block[0] not in batch.segments]
-
-    # -- store.api.Store -----------------------------------------------------------------------------------------------
-
-    def open(self) -> int:
-        self.batch, self.jobs, self.told, self.under_way, self.full = Batch(), [], [], [], False
-        return self.rotate()
-
-    def rotate(self) -> int:
-        self.segment += 1
-        return self.segment
-
-    def kick(self) -> None:
-        pass
-
-    def retry(self) -> None:
-        if self.room and not self.under_way and not self.batch:
-            self.full = False
-
-    def space(self) -> bool:
-        return self.room
-
-    def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        self._query(
-            lambda: sorted(
-                (r for r in self.cold.values() if (r.kind, r.owner, r.key) == (kind, owner, b"") and r.id > after),
-                key=lambda r: r.id,
-            )[:limit],
-            then,
-        )
-
-    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        self._query(
-            lambda: [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys], then
-        )
-
-    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        self._query(lambda: [r for r in self.cold.values() if r.kind == kind and r.expires < now][:limit], then)
-
-    def _query(self, rows: Callable[[], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
-        def job() -> None:
-            found = rows()
-            self.told.append(lambda: then(found))
-
-        self.jobs.append(job)
-
-    def counts(self) -> dict[tuple[int, str], int]:
-        return dict(Counter((row.kind, row.owner) for row in self.cold.values()))
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        return iter(list(self.blocks))
-
-    def highest_id(self) -> int:
-        return 0
-
-    def meta(self, name: str, default: int) -> int:
-        return self.numbers.get(name, default)
-
-
 class FakeCustomer:
     """A bound customer. ``heard``: frames it got, answered to only by ``takes``."""
 
@@ -207,7 +76,7 @@ class FakeCustomer:
         self.account = account
         self.version = version
         self.address = b"192.0.2.1"
-        self.session = Session(Role.SMSC, Timers(control_burst=1000.0), world.now)
+        self.session = Session(Role.SMSC, _PATIENT, world.now)
         self.session.receive(pdu(command, 0, 1, b"x\0y\0\0\x34\0\0\0"), world.now)
         self.session.accept_bind(command, window=1000, outstanding_limit=window)
         self.heard: list[bytes] = []
@@ -235,8 +104,8 @@ class FakeCustomer:
     ) -> list[int]:
         """Submits texts in one chunk."""
         field = Fields(registered=registered, **fields)
-        frame = lambda text: build_sm(Command.SUBMIT_SM, 0, FROM, address_field(1, 1, to), text, field, tlvs)  # noqa: E731
-        return self.sends(*[frame(text) for text in texts])
+        destination = address_field(1, 1, to)
+        return self.sends(*[build_sm(Command.SUBMIT_SM, 0, FROM, destination, text, field, tlvs) for text in texts])
 
     def _receive(self, data: bytes) -> None:
         world = self.world
@@ -303,9 +172,7 @@ class FakeLink:
     def __init__(self, world: World, state: UpstreamState, window: int) -> None:
         self.world = world
         self.state = state
-        self.session = Session(
-            Role.ESME, Timers(control_burst=1000.0), world.now, window=1000, outstanding_limit=window
-        )
+        self.session = Session(Role.ESME, _PATIENT, world.now, window=1000, outstanding_limit=window)
         self.session.bind(pdu(Command.BIND_TRANSCEIVER, 0, 0, b"x\0y\0\0\x34\0\0\0"), None, world.now)
         self.session.take()
         self.session.receive(pdu(Command.BIND_TRANSCEIVER_RESP, 0, 1, b"x\0"), world.now)
@@ -428,7 +295,7 @@ class World:
             wall=lambda: self.wall,
             now=lambda: self.now,
             later=self._later,
-            random=Random(7),  # noqa: S311  jitter
+            random=Random(7),
             broken=self.broken.append,
         )
         compiled = compile_policies(self.settings)

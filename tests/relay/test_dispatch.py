@@ -270,7 +270,7 @@ def test_a_cut_link_leaves_messages_unknown_and_they_go_once_more_flagged() -> N
     world.passes(62)
     assert acme.receipts() == [(one, "UNKNOWN")], "sent again once only"
     flagged = [e for e in world.store.events if e.id == int(one, 16) and e.duplicate]
-    assert [e.state for e in flagged][0] == State.RESENT and State.UNKNOWN in [e.state for e in flagged]
+    assert next(e.state for e in flagged) == State.RESENT and State.UNKNOWN in [e.state for e in flagged]
     assert world.account().queued == 0
     world.check()
 

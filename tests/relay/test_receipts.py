@@ -7,7 +7,8 @@ import pytest
 from smppd.message import State
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, tlv
-from tests.relay.fakes import FROM, NOON, TO, FakeCustomer, FakeLink, World, receipt, settings
+from tests.relay.fakes import FROM, TO, FakeCustomer, FakeLink, World, receipt, settings
+from tests.vault.rows import NOON
 
 
 def submitted(world: World, *names: bytes, to: bytes = TO) -> tuple[FakeCustomer, FakeLink, list[bytes]]:

@@ -1,0 +1,207 @@
+"""Housekeeping: segments, what a broken store means, reloads, and the real store under the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from smppd.protocol.wire import Status
+from smppd.store.api import Batch, ColdRow, Kind
+from smppd.store.files import KeyStore
+from smppd.store.sqlite import SqliteStore
+from smppd.vault.keys import KeyRing, create_install
+from tests.relay.fakes import World, settings
+from tests.vault.rows import kek
+
+
+def test_segments_that_nothing_lives_in_are_dropped() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    for n in range(10):
+        acme.submits(b"x")
+        world.commits()
+        a.answers(b"id-%d" % n)
+        a.reports(b"id-%d" % n)
+        world.commits()
+        acme.receipts()
+        world.passes(125, step=125)
+    world.passes(2)
+    assert len({segment for segment, _ in world.store.blocks}) <= 2
+    world.passes(1000, step=125)
+    assert len(world.relay.context.journal.live) == 1, "an idle relay makes no segments"
+    world.check()
+
+
+def test_a_quiet_relay_still_moves_what_waits_for_long() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    a.answers(b"id-1")
+    world.commits()
+    world.spills()
+    assert world.relay.context.journal.count() == 0 and world.upstream().cold_waiting == 1
+
+
+def test_a_broken_store_stops_acceptance() -> None:
+    world = World()
+    acme = world.customer()
+    world.relay.broken("disk I/O error")
+    acme.submits(b"x")
+    assert acme.statuses() == [Status.RMSGQFUL] and world.broken == ["disk I/O error"]
+
+
+def test_a_reload_while_things_wait() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(b"x")
+    world.commits()
+    world.relay.use(settings(acme={"queue": 1}))
+    acme.submits(b"y")
+    world.commits()
+    assert acme.statuses() == [0, Status.RMSGQFUL]
+    world.relay.use(world.settings.model_copy(update={"accounts": ()}))
+    assert world.account().closed
+    a = world.carrier()
+    world.commits()
+    assert a.texts() == [b"x"]
+
+
+def test_gauges_follow() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(b"x", b"y")
+    world.passes(2)
+    sample = world.metrics.registry.get_sample_value
+    assert sample("smppd_messages_queued", {"account": "acme"}) == 2
+    assert sample("smppd_oldest_waiting_seconds", {"account": "acme"}) == pytest.approx(2.0, abs=0.1)
+
+
+# -- the embedded store under it -------------------------------------------------------------------------------------------
+
+
+class Sink:
+    """Hears how batches ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def committed(self, batch: Batch) -> None:
+        self.ends.append("committed")
+        for function in batch.then:
+            function()
+
+    def failed(self, batch: Batch, reason: str) -> None:
+        self.ends.append("failed")
+
+    def broken(self, reason: str) -> None:
+        self.ends.append(f"broken: {reason}")
+
+
+class Opened:
+    """A store whose callbacks run when the test asks, on the test's thread."""
+
+    def __init__(self, directory: Path) -> None:
+        files = KeyStore(directory)
+        create_install(kek(), files)
+        files.close()
+        self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.store = SqliteStore(directory, notify=self.calls.put, soon=self.calls.put)
+        self.ring = KeyRing(kek(), self.store.keys)
+        self.store.use(self.ring)
+        self.replayed = list(self.store.replay())
+        self.counted = self.store.counts()
+        self.sink = Sink()
+        numbers = iter(range(self.store.highest_id() + 1, 1 << 40))
+        self.segment = self.store.open(self.sink, lambda: next(numbers))
+
+    def commit(self) -> None:
+        """Until everything handed over is durable."""
+        self.store.kick()
+        while self.store.busy:
+            self.calls.get(timeout=10)()
+
+    def rows(self, kind: Kind, owner: str) -> list[ColdRow]:
+        got: list[list[ColdRow]] = []
+        self.store.page(kind, owner, 0, 100, got.append)
+        while not got:
+            self.calls.get(timeout=10)()
+        return got[0]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Any:
+    made: list[Opened] = []
+
+    def make() -> Opened:
+        if made:
+            made[-1].store.close()
+        made.append(Opened(tmp_path))
+        return made[-1]
+
+    yield make
+    made[-1].store.close()
+
+
+def row(identity: int) -> ColdRow:
+    return ColdRow(Kind.MAIL, "acme", b"", identity, 99, b"mail")
+
+
+def test_a_row_put_and_dropped_in_one_batch_is_gone(opened: Callable[[], Opened]) -> None:
+    one = opened()
+    one.store.batch.moves.append(row(1))
+    one.store.batch.put.append(row(2))
+    one.store.batch.drop.append((Kind.MAIL, "acme", b"", 1))
+    one.commit()
+    assert [found.id for found in one.rows(Kind.MAIL, "acme")] == [2]
+    assert opened().counted == {(Kind.MAIL, "acme"): 1}
+
+
+def test_keys_of_spent_segments_are_destroyed_and_not_before(opened: Callable[[], Opened]) -> None:
+    one = opened()
+    first = one.segment
+    one.store.batch.marks.append(b"entry")
+    one.store.batch.put.append(row(1))
+    one.commit()
+    second = one.store.rotate()
+    one.commit()
+    one.store.batch.marks.append(b"entry 2")
+    one.commit()
+    one.store.batch.segments.append(first)
+    one.commit()
+    one.store.rotate()
+    one.store.batch.marks.append(b"entry 3")
+    one.commit()
+    assert {first, second} <= set(one.ring.segments()), "a row still needs the first, the spool the second"
+    one.store.batch.drop.append((Kind.MAIL, "acme", b"", 1))
+    one.commit()
+    two = opened()  # it looks at every start, too
+    two.rows(Kind.MAIL, "acme")
+    two.store.batch.marks.append(b"entry 4")
+    two.commit()
+    assert first not in two.ring.segments() and second in two.ring.segments()
+    assert [block for _, block in two.replayed] == [b"entry 2", b"entry 3"]
+    three = opened()
+    assert first not in three.ring.segments()
+    assert [block for _, block in three.replayed] == [b"entry 2", b"entry 3", b"entry 4"]
+    assert all("broken" not in end for end in two.sink.ends + three.sink.ends)
+
+
+def test_room_for_a_small_batch_is_not_the_reserve(
+    opened: Callable[[], Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = opened()
+    room = [False]
+    monkeypatch.setattr(one.store, "space", lambda: room[0])
+    one.store.full = True
+    one.store.batch.marks.append(b"x")
+    one.commit()
+    assert one.store.full
+    room[0] = True
+    one.store.batch.marks.append(b"x")
+    one.commit()
+    assert not one.store.full

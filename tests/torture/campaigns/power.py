@@ -1,0 +1,78 @@
+"""power: the power is cut, so what was not synced is lost, torn or reordered; and the same with the sync taken away, which
+must be noticed, or the campaign could not be trusted."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from tests.torture.campaigns.crash import crash_block
+from tests.torture.daemon import Daemon
+from tests.torture.disk import Cut, materialise
+from tests.torture.layer import Layer
+from tests.torture.plan import Options, Unit, blocks
+
+NAME: Final = "power"
+_CUTS: Final = 100
+_BLOCK: Final = 5
+_MUTATED: Final = 10
+_SYNC_US: Final = 1500
+
+
+def plan(options: Options) -> list[Unit]:
+    """100 cuts in blocks of 5, both modes by turns; then each mutation, one cut at a time, until it is caught."""
+    total = options.rounds or (2 if options.short else _CUTS)
+    size = max(1, min(_BLOCK, total // 2))
+    units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
+    tries = 2 if options.short else _MUTATED
+    for mutation in ("NORMAL", "OFF"):
+        values = {"acknowledge": "stored", "rounds": 1, "mutation": mutation, "tries": tries}
+        units.append(Unit(f"{NAME}-{mutation.lower()}", options.seed * 1000 + 900, values))
+    return units
+
+
+def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
+    """One block; or one mutation, whose result has a fault if it was *not* caught."""
+    mutation = unit.values.get("mutation")
+    if mutation is None:
+        return _block(unit, options, directory, None)
+    for number in range(1, unit.values["tries"] + 1):
+        one = Unit(f"{unit.key}-{number}", unit.seed + number, unit.values)
+        result = _block(one, options, directory / str(number), mutation)
+        if result["faults"]:
+            return {**result, "caught": number, "found": result["faults"], "faults": []}
+    return {**unit.values, "kills": unit.values["tries"], "faults": [f"synchronous={mutation} was not noticed"]}
+
+
+def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:
+    directory.mkdir(parents=True, exist_ok=True)
+    base, log = directory / "base", directory / "operations"
+    layers: list[Layer] = []
+    cuts: list[Cut] = []
+
+    def prepare(daemon: Daemon) -> None:
+        shutil.rmtree(base, ignore_errors=True)
+        shutil.copytree(daemon.store, base)
+        log.write_bytes(b"")
+        if not layers:
+            layers.append(Layer(options.scratch, daemon.store.resolve(), log, _SYNC_US))
+        daemon.environment = layers[0].environment()
+
+    def after(daemon: Daemon, random: Random) -> None:
+        cuts.append(materialise(base, log.read_bytes(), daemon.store, random))
+
+    try:
+        result = crash_block(unit, options, directory, prepare=prepare, after=after, mutation=mutation)
+    finally:
+        log.unlink(missing_ok=True)
+    return {
+        **result,
+        "writes_unsynced": sum(cut.pending for cut in cuts),
+        "writes_lost": sum(cut.lost for cut in cuts),
+        "writes_torn": sum(cut.torn for cut in cuts),
+        "entries_lost": sum(cut.directory_lost for cut in cuts),
+        "manners": dict(Counter(cut.manner for cut in cuts)),
+    }

@@ -1,0 +1,123 @@
+"""The daemon under torture: `smppd run` on a store of its own, plain SMPP on loopback, with layers under it if asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from tests.e2e.children import ROOT
+from tests.e2e.harness import PASSWORD, Gateway, Upstream, account
+from tests.torture.plan import Options
+
+START: Final = 60.0
+
+
+class StartFailure(Exception):
+    """The daemon did not become ready; the text says what it said last."""
+
+
+class Daemon(Gateway):
+    """See the module. ``environment`` goes to the daemon only; ``mutation``: NORMAL or OFF, see ``mutated``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: Options,
+        smsc: int,
+        accounts: list[dict[str, Any]],
+        *,
+        upstream: dict[str, Any] | None = None,
+        mutation: str | None = None,
+        **sections: Any,
+    ) -> None:
+        settings = {"response": "5s", **(upstream or {})}
+        super().__init__(
+            directory, directory, [Upstream(smsc, name="sim", settings=tuple(settings.items()))], accounts, **sections
+        )
+        self.config["listeners"] = [{"address": f"127.0.0.1:{self.plain_port}"}]
+        self.write_config()
+        self.source = options.source
+        self.mutation = mutation
+        self.environment: dict[str, str] = {}
+        self.store = directory / "store"
+        self.password = PASSWORD
+
+    def keys(self) -> None:
+        """Makes the keys and the store. Without any layer: the store begins on a disk that has it all."""
+        made = subprocess.run(
+            [sys.executable, "-m", "smppd", "keys", "init", "--config", str(self.config_file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.source,
+            check=False,
+        )
+        if made.returncode:
+            raise StartFailure(made.stderr)
+
+    def launch(self) -> None:
+        """Starts the process; does not wait for it."""
+        module = "smppd" if self.mutation is None else "tests.torture.mutated"
+        environment = {**os.environ, "PYTHONPATH": f"{self.source}{os.pathsep}{ROOT}", **self.environment}
+        if self.mutation is not None:
+            environment["TORTURE_SYNCHRONOUS"] = self.mutation
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, "run", "--config", str(self.config_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.source,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def await_ready(self, seconds: float = START) -> float:
+        """Waits for /readyz; the seconds it took. ``StartFailure`` when it ends or never gets there."""
+        assert self.process is not None
+        began = time.monotonic()
+        while not self.ready():
+            status = self.process.poll()
+            if status is not None:
+                raise StartFailure(f"smppd ended with status {status}: {self.last_words()}")
+            if time.monotonic() - began > seconds:
+                raise StartFailure(f"smppd is not ready after {seconds:g} s: {self.last_words()}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def kill9(self) -> bool:
+        """kill -9, now; whether it was still running."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            return False
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        return True
+
+    def last_words(self) -> str:
+        """The last line of its log, without the name of any directory."""
+        lines = self.log_text().strip().splitlines() or [""]
+        return lines[-1][-300:].replace(str(self.directory), "...")
+
+    def complaints(self) -> list[str]:
+        """Lines of its log that a daemon in order does not write, shortened: tracebacks and internal errors."""
+        text = self.log_text()
+        return [f"the daemon's log has {text.count('Traceback')} tracebacks"] if "Traceback" in text else []
+
+    def status(self) -> dict[str, Any]:
+        """/status, as `smppd status` reads it."""
+        told: dict[str, Any] = json.loads(self.http("/status")[1])
+        return told
+
+    def waiting(self) -> float:
+        """Messages that are queued or of unknown fate, as its metrics tell."""
+        return self.metric("smppd_messages_queued")
+
+
+__all__ = ["PASSWORD", "Daemon", "StartFailure", "account"]

@@ -1,0 +1,58 @@
+"""What smppd's own record says of each message, read from the log rows of a store that no daemon is using."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smppd.message import Event, State, read_events
+from smppd.store.files import connect
+from smppd.vault.seal import iter_records, read_header
+
+_FINAL = frozenset(range(2, 10))
+
+
+@dataclass(slots=True)
+class Record:
+    """All records and events of a store. ``upstream``: id at the SMSC -> our id, for each acceptance that was recorded."""
+
+    ids: set[int] = field(default_factory=set)
+    repeated: int = 0
+    events: dict[int, list[Event]] = field(default_factory=dict)
+    upstream: dict[bytes, int] = field(default_factory=dict)
+
+    def final(self, identity: int) -> bool:
+        """Whether a final state is on record."""
+        return any(each.state in _FINAL for each in self.events.get(identity, ()))
+
+    def flagged(self, identity: int) -> bool:
+        """Whether it is on record that the SMSC may have it twice."""
+        return any(each.duplicate for each in self.events.get(identity, ()))
+
+
+def read_record(store: Path) -> Record:
+    """Reads data.db. Raises StoreError or sqlite3.Error where it cannot be read."""
+    record = Record()
+    db = connect(store / "data.db", "data", read_only=True)
+    try:
+        for records, events in db.execute("SELECT CAST(records AS BLOB), events FROM log ORDER BY seq"):
+            for packed in iter_records(records):
+                identity = read_header(packed).record_id
+                record.repeated += identity in record.ids
+                record.ids.add(identity)
+            for event in read_events(events):
+                record.events.setdefault(event.id, []).append(event)
+                if event.state == State.SUBMITTED and event.upstream_id:
+                    record.upstream[event.upstream_id] = event.id
+    finally:
+        db.close()
+    return record
+
+
+def number_of(shown: bytes) -> int:
+    """Our id behind the form in which the customer got it (16 hex digits)."""
+    try:
+        return int.from_bytes(bytes.fromhex(shown.decode()), "big")
+    except (ValueError, struct.error):
+        return -1

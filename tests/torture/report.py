@@ -1,0 +1,217 @@
+"""docs/torture.md, docs/torture.json and the soak's picture, out of what the campaigns wrote down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.torture.campaigns import CAMPAIGNS
+from tests.torture.picture import Curve, chart
+from tests.torture.results import Results
+
+Row = dict[str, Any]
+_HEAD: Final = """# What was done to it
+
+`make torture` treats the real daemon badly and then compares three books: what the customer was told, what the SMSC saw, and
+what smppd's own record says. This page is written by it; [torture.json](torture.json) has the figures of each unit.
+
+The peers are in `tests/torture`, on sockets of their own, and share no code with smppd. The customer never submits a text
+twice, so what arrives twice is smppd's doing. A message is **lost** when the customer has its ESME_ROK and the SMSC never got
+it, unless the record shows a final state; a receipt is **missing** when it never came for such a message; a **duplicate** is a
+text that the SMSC took (or never refused) twice, **unflagged** when the record does not say so. The moments of all kills
+and the fate of all writes follow from the seed; `--resume` goes on with an interrupted run.
+"""
+
+
+def _sum(rows: Sequence[Row], name: str) -> int:
+    return sum(int(row.get(name, 0)) for row in rows)
+
+
+def _most(rows: Sequence[Row], name: str) -> float:
+    return max((float(row.get(name, 0)) for row in rows), default=0.0)
+
+
+def _books(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    names = [
+        ("acknowledged messages", "acknowledged"),
+        ("lost", "lost"),
+        ("receipts missing", "receipts_missing"),
+        ("duplicates at the SMSC", "duplicates"),
+        ("of them unflagged", "duplicates_unflagged"),
+        ("acknowledged without a record", "unrecorded"),
+    ]
+    return [(label, f"{_sum(rows, name):,}") for label, name in names]
+
+
+def _rates(rows: Sequence[Row]) -> str:
+    rates = [int(row["rate"]) for row in rows if row.get("rate")]
+    return f"{min(rates):,} to {max(rates):,} msg/s" if rates else "-"
+
+
+def _kill(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    by_mode = {
+        mode: _sum([row for row in rows if row["acknowledge"] == mode], "kills") for mode in ("stored", "upstream")
+    }
+    slowest = max((row["recovery_ms"][1] for row in rows if row.get("recovery_ms")), default=0.0)
+    return [
+        ("kills", f"{_sum(rows, 'kills')} ({by_mode['stored']} stored, {by_mode['upstream']} upstream)"),
+        ("of them while starting", str(_sum(rows, "kills_while_starting"))),
+        ("load, lowest and highest of a block", _rates(rows)),
+        ("slowest start", f"{slowest / 1000:.1f} s"),
+        *_books(rows),
+    ]
+
+
+def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    plain = [row for row in rows if "mutation" not in row]
+    told = [
+        ("power cuts", str(_sum(plain, "kills"))),
+        ("load, lowest and highest of a block", _rates(plain)),
+        ("writes not synced at a cut", f"{_sum(plain, 'writes_unsynced'):,}"),
+        ("of them lost, torn", f"{_sum(plain, 'writes_lost'):,}, {_sum(plain, 'writes_torn'):,}"),
+        *_books(plain),
+    ]
+    for row in rows:
+        if "mutation" in row:
+            caught = f"noticed at cut {row['caught']}" if "caught" in row else "NOT noticed"
+            told.append((f"mutation `synchronous={row['mutation']}`", caught))
+    return told
+
+
+def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    kinds = {
+        "full": "no space (by the file layer)",
+        "small": "no space (a file system of 48 MiB)",
+        "sync": "EIO of fsync",
+        "write": "EIO of write",
+    }
+    told = [
+        (label, f"{sum(row['kind'] == kind and 'skipped' not in row for row in rows)} times")
+        for kind, label in kinds.items()
+    ]
+    return [
+        *told,
+        ("refused with ESME_RMSGQFUL while full", f"{_sum(rows, 'refused_while_full'):,}"),
+        ("acknowledged while full", str(_sum(rows, "acknowledged_while_full"))),
+        ("exit statuses after EIO", ", ".join(sorted({str(r["exit_status"]) for r in rows if "exit_status" in r}))),
+        ("slowest to accept again", f"{_most(rows, 'accepting_after_s'):g} s"),
+        *_books(rows),
+    ]
+
+
+def _script(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    scenes = list(dict.fromkeys(row["scene"] for row in rows))
+    return [("scenes", "; ".join(scenes)), ("units", str(len(rows))), *_books(rows)]
+
+
+def _flaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [
+        ("flaps", str(_sum(rows, "flaps"))),
+        ("load (40 % of the measured capacity)", _rates(rows)),
+        ("longest outage", f"{_most(rows, 'longest_outage_s'):g} s"),
+        ("slowest drain, as a share of its outage", f"{_most(rows, 'slowest_drain'):g}"),
+        *_books(rows),
+    ]
+
+
+def _mailbox(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    row = rows[-1]
+    p99 = row.get("p99_ms", {})
+    return [
+        ("receipts waiting", f"{row['waiting']:,}"),
+        ("memory at the start, most, bound", f"{row['rss_start_mib']}, {row['rss_most_mib']}, {row['bound_mib']} MiB"),
+        ("start with all of them waiting", f"{row['restart_s']:g} s, {row['rss_restarted_mib']} MiB"),
+        ("delivery", f"{row['delivery_s']:g} s"),
+        ("another customer's p99", ", ".join(f"{name} {value:g} ms" for name, value in p99.items())),
+        *_books(rows),
+    ]
+
+
+def _clock(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [
+        ("jumps", f"{_sum(rows, 'jumps')}: an hour and a day, both ways, the last across a kill"),
+        ("messages that expired", str(_sum(rows, "expired"))),
+        *_books(rows),
+    ]
+
+
+def _soak(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    row = rows[-1]
+    ratios = row.get("ratios", {})
+    return [
+        ("length", f"{row['slices'] * row['slice_s'] / 60:g} min"),
+        ("capacity, load", f"{row['capacity']:,}, {row['rate']:,} msg/s"),
+        ("messages", f"{row['messages']:,}"),
+        ("last quarter to second, memory", f"{ratios.get('rss_mib', 0):g}"),
+        ("last quarter to second, file descriptors", f"{ratios.get('fds', 0):g}"),
+        ("last quarter to second, p99", f"{ratios.get('p99_ms', 0):g}"),
+    ]
+
+
+_TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]]]]]] = {
+    "kill": ("`kill -9` at random moments under load", _kill),
+    "power": ("Power cut: what was not synced is lost, torn or reordered", _power),
+    "disk": ("Disk full, I/O errors", _disk),
+    "script": ("An SMSC that misbehaves at each step", _script),
+    "flaps": ("The link to the SMSC goes again and again", _flaps),
+    "mailbox": ("Receipts for a customer who is not there", _mailbox),
+    "clock": ("The clock jumps", _clock),
+    "soak": ("An hour at 70 % of capacity", _soak),
+}
+
+
+def machine() -> str:
+    """Cores and memory, no more."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB of memory"
+
+
+def _public(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in ("kept", "found")}
+
+
+def _section(name: str, rows: Sequence[Row]) -> list[str]:
+    title, tell = _TELL[name]
+    lines = [f"## {title}", ""]
+    if not rows:
+        return [*lines, f"Not run yet: `python -m tests.torture {name}`.", ""]
+    commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in rows))
+    dates = sorted(row["date"][:10] for row in rows)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    seeds = ", ".join(dict.fromkeys(str(row["base_seed"]) for row in rows))
+    minutes = sum(row["seconds"] for row in rows) / 60
+    wrong = [f"{row['unit']} (seed {row['base_seed']}): {fault}" for row in rows for fault in row["faults"]]
+    complete = [row for row in rows if "sent" in row or "curve" in row or "kills" in row]
+    lines += [f"`python -m tests.torture {name}`, seed {seeds}, commit {commits}, {when}, {minutes:.0f} minutes.", ""]
+    if complete:
+        lines += ["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in tell(complete)), ""]
+    if name == "soak" and complete:
+        lines += ["![Memory, file descriptors and p99 of each minute](torture-soak.svg)", ""]
+    if wrong:
+        return [*lines, f"**{len(wrong)} findings:**", "", *(f"- {each}" for each in wrong), ""]
+    return [*lines, "Every promise held.", ""]
+
+
+def write_report(results: Path, docs: Path) -> None:
+    """Writes the page, the figures and, after a soak, its picture."""
+    found = {name: Results(results, name).rows() for name in CAMPAIGNS}
+    lines = [_HEAD, f"Machine: {machine()}.", ""]
+    for name, rows in found.items():
+        lines += _section(name, rows)
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "torture.md").write_text("\n".join(lines).rstrip() + "\n")
+    public = {name: [_public(row) for row in rows] for name, rows in found.items()}
+    text = json.dumps({"machine": machine(), "campaigns": public}, indent=1)
+    (docs / "torture.json").write_text(text + "\n")
+    curve = next((row["curve"] for row in reversed(found["soak"]) if row.get("curve")), None)
+    if curve:
+        curves = [
+            Curve("Resident memory, MiB", [each["rss_mib"] for each in curve]),
+            Curve("File descriptors", [each["fds"] for each in curve]),
+            Curve("p99 from submit_sm to its answer, ms", [each["p99_ms"] for each in curve]),
+            Curve("p99 from submit_sm to its receipt, ms", [each["receipt_p99_ms"] for each in curve]),
+        ]
+        (docs / "torture-soak.svg").write_text(chart(curves, f"one value for each of {len(curve)} slices"))

@@ -1,0 +1,175 @@
+"""The short form of each campaign; the long ones are `make torture`. Each has one fixed seed and its own small store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from smppd.message import State, pack_event, read_events
+from tests.torture.campaigns import CAMPAIGNS
+from tests.torture.campaigns.soak import quarters
+from tests.torture.customer import CustomerBook
+from tests.torture.disk import MANNERS, SECTOR, materialise
+from tests.torture.ledger import compare
+from tests.torture.picture import Curve, chart
+from tests.torture.plan import Options
+from tests.torture.record import Record
+from tests.torture.report import write_report
+from tests.torture.results import Results
+from tests.torture.runner import run_campaign
+from tests.torture.smsc import Receipt, SmscBook, Submit
+
+
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_short_form(name: str, tmp_path: Path) -> None:
+    options = Options(short=True, scratch=tmp_path)
+    rows = run_campaign(CAMPAIGNS[name], options, Results(tmp_path / "results", name), say=lambda _line: None)
+    assert rows
+    assert [fault for row in rows for fault in row["faults"]] == []
+    write_report(tmp_path / "results", tmp_path / "docs")
+    assert "Every promise held." in (tmp_path / "docs" / "torture.md").read_text()
+    # What is finished is not done again.
+    assert run_campaign(CAMPAIGNS[name], options, Results(tmp_path / "results", name), resume=True) == []
+
+
+# -- the judge itself: it must see what is wrong -----------------------------------------------------------------------
+
+
+def _record(*events: tuple[int, State, bool]) -> Record:
+    record = Record(ids={0x10, 0x11})
+    for identity, state, duplicate in events:
+        packed = pack_event(identity, 0, state, duplicate=duplicate)
+        record.events.setdefault(identity, []).extend(read_events(packed))
+    return record
+
+
+def _told(identity: int) -> bytes:
+    return b"%016x" % identity
+
+
+def _books() -> tuple[CustomerBook, SmscBook]:
+    customer = CustomerBook(sent=2, ids={_told(0x10): 0, _told(0x11): 1})
+    customer.receipts.update({_told(0x10): 1, _told(0x11): 1})
+    smsc = SmscBook(submits=[Submit(0, b"A0", True), Submit(1, b"A1", True)])
+    smsc.receipts = [Receipt(0, b"A0", b"", 1, True), Receipt(1, b"A1", b"", 1, True)]
+    return customer, smsc
+
+
+_DONE = ((0x10, State.RECEIPT_DONE, False), (0x11, State.RECEIPT_DONE, False))
+
+
+def test_the_judge_finds_nothing_where_nothing_is_wrong() -> None:
+    customer, smsc = _books()
+    assert compare(customer, smsc, _record(*_DONE))[1] == []
+
+
+def test_the_judge_sees_a_lost_message_unless_its_end_is_on_record() -> None:
+    customer, smsc = _books()
+    del smsc.submits[1]
+    found, faults = compare(customer, smsc, _record(*_DONE))
+    assert found["lost"] == 1
+    assert "1 acknowledged messages lost" in faults[0]
+    assert compare(customer, smsc, _record(*_DONE, (0x11, State.EXPIRED, False)))[0]["lost"] == 0
+
+
+def test_the_judge_sees_a_lost_receipt() -> None:
+    customer, smsc = _books()
+    del customer.receipts[_told(0x11)]
+    found, faults = compare(customer, smsc, _record(*_DONE))
+    assert found["receipts_missing"] == 1
+    assert any("after they were acknowledged to the SMSC" in fault for fault in faults)
+
+
+def test_the_judge_sees_a_duplicate_that_is_not_flagged() -> None:
+    customer, smsc = _books()
+    smsc.submits.append(Submit(1, b"A2", True))
+    assert compare(customer, smsc, _record(*_DONE))[0]["duplicates_unflagged"] == 1
+    assert compare(customer, smsc, _record(*_DONE, (0x11, State.RESENT, True)))[1] == []
+    smsc.submits[-1].status = 0x58
+    assert compare(customer, smsc, _record(*_DONE))[0]["duplicates"] == 0
+
+
+def test_the_judge_sees_a_message_without_a_record_and_an_id_out_of_nowhere() -> None:
+    customer, smsc = _books()
+    record = _record(*_DONE)
+    record.ids.discard(0x11)
+    customer.receipts[_told(0x99)] += 1
+    faults = compare(customer, smsc, record)[1]
+    assert any("have no record" in fault for fault in faults)
+    assert any("an id that never was" in fault for fault in faults)
+
+
+# -- the disk after a power cut ----------------------------------------------------------------------------------------
+
+
+def _entry(op: str, name: str, a: int = 0, data: bytes = b"", second: str = "") -> bytes:
+    import struct
+
+    head = struct.pack("=BBHIQQ", ord(op), len(name), len(second), 0, a, len(data))
+    return head + name.encode() + second.encode() + data
+
+
+def _after(base: dict[str, bytes], log: bytes, tmp_path: Path, seed: int) -> dict[str, bytes]:
+    (tmp_path / "base").mkdir(exist_ok=True)
+    for name, content in base.items():
+        (tmp_path / "base" / name).write_bytes(content)
+    materialise(tmp_path / "base", log, tmp_path / "to", Random(seed))
+    return {each.name: each.read_bytes() for each in (tmp_path / "to").iterdir()}
+
+
+def test_what_is_synced_is_there_whatever_the_cut(tmp_path: Path) -> None:
+    log = _entry("C", "new") + _entry("W", "new", 0, b"x" * 2000) + _entry("W", "old", 3, b"new")
+    log += _entry("S", "new", 2) + _entry("S", "old", 3) + _entry("D", "", 5)
+    for seed in range(20):
+        got = _after({"old": b"old content"}, log + _entry("W", "new", 0, b"y" * 2000), tmp_path, seed)
+        assert got["old"] == b"oldnewntent"
+        assert set(got["new"]) <= set(b"xy")
+        assert all(len(set(got["new"][at : at + SECTOR])) == 1 for at in range(0, 2000, SECTOR))
+
+
+def test_what_is_not_synced_may_be_lost_kept_or_torn(tmp_path: Path) -> None:
+    log = _entry("W", "file", 0, b"y" * 2048)
+    seen = {_after({"file": b"x" * 2048, "data.db-shm": b"-"}, log, tmp_path, seed)["file"] for seed in range(40)}
+    assert b"x" * 2048 in seen
+    assert b"y" * 2048 in seen
+    assert any(len(set(each)) == 2 for each in seen)
+    assert not (tmp_path / "to" / "data.db-shm").exists()
+
+
+def test_a_write_during_a_sync_is_not_covered_by_it(tmp_path: Path) -> None:
+    log = _entry("W", "file", 0, b"y") + _entry("W", "file", 1, b"z") + _entry("S", "file", 1)
+    seen = {_after({"file": b"xx"}, log, tmp_path, seed)["file"] for seed in range(40)}
+    assert seen == {b"yx", b"yz"}
+
+
+def test_a_file_whose_directory_was_not_synced_may_be_gone(tmp_path: Path) -> None:
+    log = (
+        _entry("C", "new")
+        + _entry("W", "new", 0, b"x")
+        + _entry("S", "new", 2)
+        + _entry("W", "new", 0, b"cut off")[:-3]
+    )
+    there = {"new" in _after({}, log, tmp_path, seed) for seed in range(40)}
+    assert there == {True, False}
+    assert len(MANNERS) == 5
+
+
+def test_the_picture_and_the_quarters() -> None:
+    assert quarters([9, 9, 1, 3, 7, 7, 2, 4]) == (2, 3)
+    svg = chart([Curve("Memory <MiB>", [1.0, 2.0, 1.5])], "foot")
+    assert svg.startswith("<svg ")
+    assert "Memory &lt;MiB&gt;" in svg
+
+
+def _names() -> list[Any]:
+    return list(CAMPAIGNS)
+
+
+def test_every_campaign_has_its_units_in_both_forms() -> None:
+    for name in _names():
+        for short in (False, True):
+            units = CAMPAIGNS[name].plan(Options(short=short))
+            assert len({unit.key for unit in units}) == len(units) > 0

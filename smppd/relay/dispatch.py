@@ -317,7 +317,7 @@ class Dispatch:
             context.store.batch.marks.append(mark(Entry.SUBMITTED, message.id, detail))
             upstream.matcher.answered(upstream_id)
             upstream.ids[upstream_id] = message
-            if upstream.parked:
+            if upstream.parked or upstream.early:
                 self.known(message)
         else:
             message.phase = Phase.DONE
@@ -379,7 +379,7 @@ class Dispatch:
 
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A session to the carrier is bound for sending."""
-        upstream.links.append(link)
+        upstream.link(link, True)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
@@ -389,8 +389,7 @@ class Dispatch:
 
     def link_down(self, upstream: UpstreamState, link: Peer, unanswered: list[Message], now: float) -> None:
         """A session to the carrier is gone."""
-        if link in upstream.links:
-            upstream.links.remove(link)
+        upstream.link(link, False)
         self.unanswered(upstream, unanswered, now)
         if upstream.links:
             self.pump(upstream, now)

@@ -267,6 +267,7 @@ class Lanes:
         sm = Sm(stored.frame)
         message = Message(identity, lane.account, lane, stored.frame, sm.registered, stored.expires, stored.shown)
         message.reply_to = stored.reply_to
+        message.reversed = sm.destination_field + (stored.reply_to or sm.source_field)
         message.duplicate = stored.duplicate
         message.tries = int(stored.duplicate)
         message.way = hash(sm.destination_digits)

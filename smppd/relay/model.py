@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
@@ -18,6 +18,7 @@ from smppd.metrics import Metrics
 from smppd.protocol.receipt import IdMatcher
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
+from smppd.protocol.wire import Sm
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.journal import HEAD, Entry
@@ -92,7 +93,7 @@ class Message:
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
-    ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``:
+    ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``:
     not answered before (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence
     number on the carrier's link, in the latest attempt.
     """
@@ -116,6 +117,7 @@ class Message:
         "refusal",
         "registered",
         "reply_to",
+        "reversed",
         "sent_at",
         "sequence",
         "shown",
@@ -138,6 +140,7 @@ class Message:
         self.expires = expires
         self.shown = shown
         self.reply_to: bytes | None = None
+        self.reversed = b""
         self.phase = Phase.STORING
         self.duplicate = False
         self.home = 0
@@ -342,12 +345,26 @@ class Account:
         self.bucket.change(settings.throughput, settings.burst or 1, now)
 
 
+class Early(NamedTuple):
+    """A receipt that overtook the answer it belongs to: kept in memory for a moment, in case that answer is on its way."""
+
+    link: Peer
+    command: int
+    sequence: int
+    sm: Sm
+    since: float
+
+    def __repr__(self) -> str:
+        return f"<Early {self.sequence}>"
+
+
 class UpstreamState:
     """A carrier at run time.
 
     ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
     unanswered. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for their
-    receipt; ``cold_waiting`` counts those kept as rows. ``seen``: hashes of receipts that need no second look.
+    receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not known
+    yet, by id; neither durable nor acknowledged. ``capacity``: submits that the windows of its links hold. ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -357,12 +374,14 @@ class UpstreamState:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.detail = self.name.encode() + b"\0"
         self.links: list[Peer] = []
+        self.capacity = 0
         self.lanes: deque[Lane] = deque()
         self.ready: deque[Message] = deque()
         self.reserved = 0
         self.unknown: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
         self.cold_waiting = 0
+        self.early: dict[bytes, list[Early]] = {}
         self.parked: dict[int, Parked] = {}
         self.parked_keys: dict[bytes, list[Parked]] = {}
         self.seen: OrderedDict[int, None] = OrderedDict()
@@ -394,7 +413,15 @@ class UpstreamState:
     @property
     def credit(self) -> int:
         """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for."""
-        return 2 * sum(link.session.outstanding_limit for link in self.links) - self.reserved
+        return 2 * self.capacity - self.reserved
+
+    def link(self, link: Peer, up: bool) -> None:
+        """Adds or removes a session that may be sent on."""
+        if up:
+            self.links.append(link)
+        elif link in self.links:
+            self.links.remove(link)
+        self.capacity = sum(one.session.outstanding_limit for one in self.links)
 
 
 def customer_state(phase: Phase) -> State:

@@ -10,13 +10,13 @@ from typing import Any, Final
 from smppd.message import State
 from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse, write
 from smppd.protocol.receipt import splice as splice_text
-from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal, splice
+from smppd.protocol.wire import HEADER, BodyError, Sm, Status, Tag, id_response, refusal, splice, tlv
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Account, Message, Peer, Phase, UpstreamState
+from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import between
 from smppd.relay.owners import Owners
 from smppd.relay.post import Parked
@@ -28,6 +28,9 @@ _RECEIPT_BITS: Final = 0x3C  # message type bits of esm_class, SMPP 3.4 section 
 _RECEIPT: Final = 0x04
 _INTERMEDIATE: Final = 0x20
 PARK: Final = 72 * 3600
+# Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook.
+EARLY: Final = 0.05
+_ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
 # Receipts of one upstream that need no second look when the carrier brings them again.
@@ -66,8 +69,10 @@ class Receipts:
                         self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
                         continue
                 elif kind in (_RECEIPT, _INTERMEDIATE):
-                    if self._receipt(upstream, sm, now):
-                        matched += 1
+                    outcome = self._receipt(upstream, sm, now, link)
+                    if outcome is None:
+                        continue
+                    matched += outcome
                 else:
                     context.metrics.mo.labels(upstream.name, "unsupported").inc()
             except BodyError as error:
@@ -79,29 +84,54 @@ class Receipts:
             upstream.matched.inc(matched)
         context.store.kick()
 
-    def _receipt(self, upstream: UpstreamState, sm: Sm, now: float) -> bool:
-        """One receipt; whether it was for a message in memory. What it brings is kept from here on, space or not."""
+    def _receipt(self, upstream: UpstreamState, sm: Sm, now: float, link: Peer | None) -> int | None:
+        """One receipt: 1 if it was for a message in memory, else 0; None if it waits a moment for its message to be known,
+        and for its acknowledgement. What it brings is kept from here on, space or not."""
         metrics = self._context.metrics
         seen = upstream.seen
         mark_of = hash(sm.raw[16:])
         if mark_of in seen:
             metrics.receipts.labels(upstream.name, "again").inc()
-            return False
+            return 0
         raw_id, receipt = _read(sm)
         if not raw_id:
             metrics.receipts.labels(upstream.name, "unreadable").inc()
-            return False
+            return 0
         message = self._find(upstream, raw_id, receipt, sm)
         if message is None and not upstream.cold_waiting:
             message = self._unknown(upstream, sm, raw_id, now)
         if message is not None:
             self._settle(upstream, message, sm, receipt)
+        elif link is not None and upstream.reserved:
+            early = Early(link, sm.command, sm.sequence, sm, now)
+            upstream.early.setdefault(raw_id, []).append(early)
+            return None
         else:
             self._missed(upstream, sm, receipt, raw_id)
         seen[mark_of] = None
         if len(seen) > SEEN:
             seen.popitem(last=False)
-        return message is not None
+        return int(message is not None)
+
+    def moment(self, now: float, most: float = EARLY) -> None:
+        """Receipts that waited long enough for an answer to come are kept as what they are: early. Call often."""
+        for upstream in self._context.upstreams.values():
+            if not upstream.early:
+                continue
+            due = [key for key, waiting in upstream.early.items() if now - waiting[0].since >= most]
+            for key in due:
+                self._overtaken(upstream, upstream.early.pop(key), now)
+            if due:
+                self._context.store.kick()
+
+    def _overtaken(self, upstream: UpstreamState, waiting: list[Early], now: float) -> None:
+        """Handles receipts that had to wait, and lets their carrier be acknowledged."""
+        matched = 0
+        for early in waiting:
+            matched += self._receipt(upstream, early.sm, now, None) or 0
+            self._context.store.batch.acks.append((early.link, early.command, early.sequence))
+        if matched:
+            upstream.matched.inc(matched)
 
     def _answer(self, link: Peer, response: bytes) -> None:
         link.session.out.append(response)
@@ -222,29 +252,44 @@ class Receipts:
 
     def _rewrite(self, message: Message, sm: Sm, receipt: Receipt | None, state: MessageState | None) -> bytes:
         """The carrier's receipt as our customer knows the message: our id in text and TLV, its own addresses, swapped."""
+        if receipt is not None and sm.short_message and message.reversed:
+            return self._rewritten(message, sm, receipt, state)
         own = Sm(message.frame)
         replace: dict[int, bytes] = {}
         if sm.at_tlvs != len(sm.raw):
             replace[Tag.RECEIPTED_MESSAGE_ID] = message.shown + b"\0"
-        text = sm.short_message
-        if receipt is not None and text:
-            new = splice_text(text, message.shown)
-            if new == text and receipt.id != message.shown:
-                # Its id could not be exchanged in place: what it says is said anew rather than leaking the carrier's id.
-                new = write(
-                    message.shown,
-                    state if state is not None else MessageState.UNKNOWN,
-                    submitted=int(id_time(message.id)),
-                    done=int(self._context.wall()),
-                    err=receipt.err or b"000",
-                )
-            text = new
-        elif receipt is not None:
+        if receipt is not None:
             payload = sm.tlv(Tag.MESSAGE_PAYLOAD)
             if payload:
                 replace[Tag.MESSAGE_PAYLOAD] = splice_text(payload, message.shown, 65535)
         source = message.reply_to if message.reply_to is not None else own.source_field
-        return splice(sm, source=own.destination_field, destination=source, short_message=text, replace=replace or None)
+        return splice(sm, source=own.destination_field, destination=source, replace=replace or None)
+
+    def _rewritten(self, message: Message, sm: Sm, receipt: Receipt, state: MessageState | None) -> bytes:
+        """The usual case of ``_rewrite``: a receipt whose text is its short_message."""
+        raw, text, shown = sm.raw, sm.short_message, message.shown
+        new = splice_text(text, shown)
+        if new == text and receipt.id != shown:
+            # Its id could not be exchanged in place: what it says is said anew rather than leaking the carrier's id.
+            new = write(
+                shown,
+                state if state is not None else MessageState.UNKNOWN,
+                submitted=int(id_time(message.id)),
+                done=int(self._context.wall()),
+                err=receipt.err or b"000",
+            )
+        parts = [
+            raw[16 : sm.at_source],
+            message.reversed,
+            raw[sm.at_flags : sm.at_sm - 1],
+            bytes((len(new),)),
+            new,
+        ]
+        if sm.at_tlvs != len(raw):
+            for tag, value in sm.tlvs:
+                parts.append(tlv(tag, shown + b"\0" if tag == _ID else value))
+        body = b"".join(parts)
+        return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
 
     def _missed(self, upstream: UpstreamState, sm: Sm, receipt: Receipt | None, raw_id: bytes) -> None:
         """Not in memory: an older message's, one that is not known yet, or nobody's. Kept first, looked up second: the
@@ -327,6 +372,12 @@ class Receipts:
         """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
         upstream = message.upstream
         assert upstream is not None
+        if upstream.early:
+            early = upstream.early.pop(message.upstream_id, None)
+            if early is not None:
+                self._overtaken(upstream, early, self._context.now())
+        if not upstream.parked:
+            return
         for key in (message.upstream_id, message.upstream_id.lstrip(b"0")):
             for parked in list(upstream.parked_keys.get(key, ())):
                 sm = Sm(parked.frame)

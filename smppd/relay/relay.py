@@ -206,6 +206,7 @@ class Relay:
         if not self.ready:
             return
         self._spill(now)
+        self.receipts.moment(now)
         if now - self._swept >= 1.0:
             self._swept = now
             self._sweep(now)

@@ -202,6 +202,7 @@ class SubmitDesk:
         message.fanout = fanout
         message.part = part
         message.way = hash(sm.destination_digits)
+        message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
         if part is not None:

@@ -8,6 +8,7 @@ VENV_STAMP := $(VENV)/.stamp-venv
 NODE_STAMP := $(VENV)/.stamp-node
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
+COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_bulk.py
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=
@@ -15,21 +16,37 @@ FUZZ_ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node demo test check lint format types bench bench-profile torture fuzz coverage certs \
-	lock lock-check docker-steps docker clean distclean
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-micro bench-profile torture fuzz coverage certs \
+	lock lock-check docker-steps docker clean distclean native-if-possible
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(VENV_STAMP) ## .venv with the locked requirements and smppd itself
+venv: $(VENV_STAMP) native-if-possible ## .venv with the locked requirements and smppd itself, compiled where there is a C compiler
+
+native: $(VENV_STAMP) ## compiles the modules on a message's path, if they changed
+	@$(BIN)/python -m tools.compile
+
+native-if-possible: $(VENV_STAMP)
+	@$(BIN)/python -m tools.compile --optional
 
 node: $(NODE_STAMP) ## the node-smpp peer of the tests
 
-demo: $(VENV_STAMP) ## smppd between a simulated customer and a simulated SMSC
+demo: $(VENV_STAMP) native-if-possible ## smppd between a simulated customer and a simulated SMSC
 	@$(BIN)/smppd demo
 
-test: $(VENV_STAMP) $(NODE_STAMP) ## the whole test suite
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# First everything on the sources, which needs no waiting for a compiler; then, unless a part was asked for, what the
+# compiled modules could change.
+test: $(VENV_STAMP) $(NODE_STAMP) ## the whole test suite; PYTEST_ARGS="tests/relay -k lanes": a part, on the sources
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(MAKE) --no-print-directory test-compiled
+else
+	@echo "smppd: this was a part, interpreted; make test-compiled runs the compiled pass"
+endif
+
+test-compiled: native $(NODE_STAMP) ## the tests of the message path and one end-to-end test, on the compiled modules
+	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(BIN)/python -m pytest $(COMPILED_TESTS)
 
 check: lint types test ## everything a change must pass
 
@@ -44,10 +61,13 @@ format: $(VENV_STAMP) ## ruff: mend what can be mended
 types: $(VENV_STAMP) ## mypy, strict
 	@$(BIN)/mypy $(SOURCES)
 
-bench: $(VENV_STAMP) ## cost of a message, against the reference relay
+bench: native ## cost of a message, against the reference relay
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-bench-profile: $(VENV_STAMP) ## where the time goes
+bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
+	@$(BIN)/python -m bench.micro $(BENCH_ARGS)
+
+bench-profile: $(VENV_STAMP) ## where the time goes (interpreted)
 	@$(BIN)/python -m bench --profile $(BENCH_ARGS)
 
 torture: $(VENV_STAMP) ## kill the daemon at bad moments, look for lost messages
@@ -57,7 +77,7 @@ fuzz: $(VENV_STAMP) ## hostile bytes at everything that parses
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
-	@$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/python -m coverage report --skip-covered
 
 certs: $(VENV_STAMP) ## development certificates in certs/
@@ -77,7 +97,7 @@ docker: ## the image
 	docker build --tag smppd .
 
 clean: ## caches and builds; keeps .venv, certificates and stores
-	rm -rf build dist bench/build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov smppd.egg-info
+	rm -rf build dist smppd/_native bench/build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov smppd.egg-info
 	find smppd tests tools certs bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## also .venv and the Node peer

@@ -71,6 +71,13 @@ def usage(root: int) -> Usage:
     return Usage(sum(cpu[pid] for pid in family), sum(map(_peak_kib, family)), len(family))
 
 
+def maps(pid: int, name: str) -> bool:
+    """Whether the process has a file with this in its name in its memory (proc(5), /proc/pid/maps)."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return any(name in line.rpartition("/")[2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+    return False
+
+
 def machine_busy_us() -> float:
     """CPU time all processes of the machine have used since it started (proc(5), /proc/stat), in microseconds."""
     ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]

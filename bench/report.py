@@ -19,7 +19,7 @@ from bench.runner import Result
 TOOL_LIMIT: Final = 0.60  # of their core; above it the tools may be what is measured
 OTHERS_LIMIT: Final = 0.20  # cores; above it messages/s and latencies say more about the machine's other work
 HEADINGS: Final = (
-    "relay and case", "msg/s", "CPU us/msg", "ratio", "answer p50 ms", "p99", "p99.9",
+    "relay and case", "form", "msg/s", "CPU us/msg", "ratio", "answer p50 ms", "p99", "p99.9",
     "receipt p50 ms", "p99", "peak MiB", "cores", "tools %", "",
 )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Row:
     cores: float
     tools: float
     notes: str
+    form: str
 
 
 def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) -> Row:
@@ -75,6 +76,7 @@ def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) 
         cores=mid([r.cores for r in good]),
         tools=tools,
         notes="; ".join(notes),
+        form="/".join(sorted({r.form for r in good})),
     )
 
 
@@ -100,6 +102,7 @@ def cells(row: Row) -> list[str]:
     milliseconds = (row.answer_p50, row.answer_p99, row.answer_p999, row.receipt_p50, row.receipt_p99)
     return [
         row.case if row.relay == "daemon" else f"{row.relay}: {row.case}",
+        row.form or "-",
         f"{row.rate:,.0f}",
         f"{row.cpu_per_message:,.1f}",
         "-" if row.ratio is None else f"{row.ratio:.1f}",
@@ -148,7 +151,7 @@ def write(directory: Path, table: Sequence[Row], results: Sequence[Result], seco
         f"{about['date']}, {about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}, "
         f"commit {about['commit']}, {seconds:g} s a run, medians of {max((row.rounds for row in table), default=0)} "
         "rounds. Ratio: CPU a message of the reference relay (plain, keeps nothing) / that of smppd, round by round. "
-        "Cases: binds, transport, rules, acknowledgement, cores.",
+        "Form: of the modules on a message's path. Cases: binds, transport, rules, acknowledgement, cores.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|---" + "|---:" * (len(HEADINGS) - 2) + "|---|",

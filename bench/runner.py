@@ -22,7 +22,8 @@ from typing import Any, Final, Literal
 
 from bench import config
 from bench.cases import WINDOW, Case
-from bench.process import Process, ProcessError, machine_busy_us, usage
+from bench.process import Process, ProcessError, machine_busy_us, maps, usage
+from smppd import native
 
 Relay = Literal["daemon", "reference", "direct"]
 READY_SECONDS: Final = 30.0
@@ -49,6 +50,7 @@ class Result:
     smsc_core: float
     others: float  # cores that processes which are not of this measurement took meanwhile
     fault: str = ""
+    form: str = ""  # of the daemon: "compiled" or "interpreted"
 
 
 def daemon_exists() -> bool:
@@ -110,7 +112,9 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, profile: Path | None)
         command = config.smppd("run", "--config", str(work.config))
         if profile:
             command[1:1] = ["-m", "cProfile", "-o", str(profile)]
-        with Process("smppd", command, scratch, core=cores(case)[0], cwd=config.ROOT) as process:
+        # A profiler does not see into compiled functions.
+        env = {"SMPPD_INTERPRETED": "1"} if profile else None
+        with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=config.ROOT) as process:
             _await_ready(process, work.http_port)
             yield Target(process, work.port, work.password, work.certificate if case.tls else None)
     finally:
@@ -156,6 +160,9 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
             target = stack.enter_context(_direct(upstream_port))
         _load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
         pid = target.process.pid if target.process else smsc.pid
+        form = ""
+        if relay == "daemon":
+            form = "compiled" if maps(pid, native.LIBRARY) else "interpreted"
         before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
         load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
@@ -186,6 +193,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
         smsc_core=smsc_cpu / 1e6 / elapsed,
         others=max(0.0, busy - ours) / 1e6 / clock,
         fault=_fault(load, report),
+        form=form,
     )
 
 

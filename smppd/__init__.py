@@ -1,3 +1,8 @@
 """smppd: an SMPP daemon that stands between customers (ESMEs) and carriers (SMSCs)."""
 
+from smppd import native
+
 __version__ = "0.1.0"
+
+# Before anything else of ours is imported: a module that is loaded stays as it was loaded.
+native.install()

@@ -19,19 +19,20 @@ step() {
 
 # COPY copies the working tree; what git and .dockerignore ignore stays out.
 mkdir -p "$root/src"
-git ls-files -z --cached --others --exclude-standard -- requirements/runtime.txt requirements/build.txt pyproject.toml setup.cfg LICENSE smppd |
+git ls-files -z --cached --others --exclude-standard -- requirements/runtime.txt requirements/build.txt requirements/dev.txt pyproject.toml setup.cfg setup.py LICENSE smppd tools/compile.py |
     tar --create --null --files-from=- | tar --extract --directory "$root/src"
 cd "$root/src"
 
 step python -m venv "$root"/opt/smppd
 step "$root"/opt/smppd/bin/python -m pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/runtime.txt
 step python -m venv "$root"/opt/build
-step "$root"/opt/build/bin/python -m pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/build.txt
+step "$root"/opt/build/bin/python -m pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements/runtime.txt -r requirements/build.txt -r requirements/dev.txt
+step "$root"/opt/build/bin/python -m tools.compile
 step "$root"/opt/build/bin/python -m pip wheel --no-deps --no-index --no-build-isolation --wheel-dir "$root"/wheels .
 step "$root"/opt/smppd/bin/python -m pip install --no-cache-dir --no-deps --no-index --find-links "$root"/wheels smppd
 step "$root"/opt/smppd/bin/python -m pip uninstall --yes pip
 step "$root"/opt/smppd/bin/python -m compileall -q "$root"/opt/smppd/lib
-step "$root"/opt/smppd/bin/smppd --help
+step "$root"/opt/smppd/bin/smppd --version | grep compiled
 
 # The final stage: /opt/smppd alone, nothing of it writable, an empty environment, another directory.
 cd "$root"

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 import smppd
+from smppd import native
 from smppd.config import ConfigError, ConfigFileError, SecretError
 
 COMMANDS: Final = {
@@ -29,6 +30,8 @@ COMMANDS: Final = {
     "subject": "export or erase everything about one phone number",
     "hold": "keep records from being purged or erased",
     "purge": "destroy what is past its retention",
+    "backup": "copy the store while the daemon runs, keys apart",
+    "restore": "verify a backup and make it the store",
     "audit": "show and verify the audit trail",
     "explain": "show what policy would do with a message",
     "send": "send a test message through a bind",
@@ -97,7 +100,7 @@ def _top(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true")
     args, _ = parser.parse_known_args(arguments)
     if args.version:
-        print(f"smppd {smppd.__version__}")
+        print(f"smppd {smppd.__version__} ({'compiled' if native.compiled else 'interpreted'})")
         return 0
     print(overview(), file=sys.stdout if args.help else sys.stderr)
     return 0 if args.help else 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import smppd
+from smppd import native
 from smppd.admin import cli
 from smppd.admin.commands import CommandError
 from smppd.config import SecretError
@@ -35,7 +37,8 @@ def test_without_a_command_it_explains_itself_and_fails(capsys: pytest.CaptureFi
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"smppd {smppd.__version__}\n"
+    form = "compiled" if native.compiled else "interpreted"
+    assert capsys.readouterr().out == f"smppd {smppd.__version__} ({form})\n"
 
 
 def test_an_unknown_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,4 +114,5 @@ def test_only_the_command_asked_for_is_imported() -> None:
 
 def test_the_module_runs() -> None:
     done = smppd_run("--version")
-    assert (done.returncode, done.stdout) == (0, f"smppd {smppd.__version__}\n")
+    assert done.returncode == 0
+    assert re.fullmatch(rf"smppd {re.escape(smppd.__version__)} \((compiled|interpreted)\)\n", done.stdout)

@@ -22,7 +22,7 @@ def result(relay: Any, case: Case, cpu: float, ok: bool = True, tools: float = 0
     return Result(
         relay=relay, case=case.name, ok=ok, messages=10, rate=1e6 / cpu, cpu_per_message=cpu, cores=1.0,
         peak_kib=2048, processes=1, answer=LATENCY, receipt=LATENCY, load_core=tools, smsc_core=tools,
-        others=others, fault="" if ok else "missing 3",
+        others=others, fault="" if ok else "missing 3", form="compiled" if relay == "daemon" else "",
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class TestRows:
         paths = report.write(tmp_path, report.rows([{("daemon", case): one}]), [one], 4.0)
         assert [path.name for path in paths] == ["benchmarks-latest.json", "benchmarks-latest.md"]
         text = paths[1].read_text()
-        assert "| 10-tls-20-stored-pinned | 33,333 | 30.0 | - | 1.00 |" in text
+        assert "| 10-tls-20-stored-pinned | compiled | 33,333 | 30.0 | - | 1.00 |" in text
         assert "None" not in text
 
 

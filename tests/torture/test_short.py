@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,10 +26,24 @@ from tests.torture.runner import run_campaign
 from tests.torture.smsc import Receipt, SmscBook, Submit
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[tuple[Path, list[dict[str, Any]]]]]]:
+    """All campaigns, three at a time: most of their time they wait for a process to start or a timer to run out."""
+
+    def run(name: str) -> tuple[Path, list[dict[str, Any]]]:
+        scratch = tmp_path_factory.mktemp(f"torture-{name}")
+        results = Results(scratch / "results", name)
+        options = Options(short=True, scratch=scratch)
+        return scratch, run_campaign(CAMPAIGNS[name], options, results, say=lambda _line: None)
+
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(run, name) for name in CAMPAIGNS}
+
+
 @pytest.mark.parametrize("name", CAMPAIGNS)
-def test_short_form(name: str, tmp_path: Path) -> None:
+def test_short_form(name: str, runs: dict[str, Future[tuple[Path, list[dict[str, Any]]]]]) -> None:
+    tmp_path, rows = runs[name].result(timeout=240)
     options = Options(short=True, scratch=tmp_path)
-    rows = run_campaign(CAMPAIGNS[name], options, Results(tmp_path / "results", name), say=lambda _line: None)
     assert rows
     assert [fault for row in rows for fault in row["faults"]] == []
     write_report(tmp_path / "results", tmp_path / "docs")
@@ -106,8 +123,6 @@ def test_the_judge_sees_a_message_without_a_record_and_an_id_out_of_nowhere() ->
 
 
 def _entry(op: str, name: str, a: int = 0, data: bytes = b"", second: str = "") -> bytes:
-    import struct
-
     head = struct.pack("=BBHIQQ", ord(op), len(name), len(second), 0, a, len(data))
     return head + name.encode() + second.encode() + data
 

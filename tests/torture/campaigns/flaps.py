@@ -28,8 +28,8 @@ _NEAR: Final = 0.1
 
 
 def plan(options: Options) -> list[Unit]:
-    """500 flaps in blocks of 50; short: 6."""
-    total = options.rounds or (6 if options.short else _FLAPS)
+    """500 flaps in blocks of 50; short: 3."""
+    total = options.rounds or (3 if options.short else _FLAPS)
     return blocks(options, NAME, total, min(_BLOCK, total), [{"acknowledge": "stored"}])
 
 
@@ -94,7 +94,8 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 if took > 2 * max(outage, _LEAST):
                     slow.append(took / outage)
             drain(daemon, peers, [customer])
-            if slow:
+            # The short form shares its cores with other tests: its times mean nothing.
+            if slow and not options.short:
                 faults.append(f"{len(slow)} of {len(outages)} backlogs took more than twice the outage")
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}

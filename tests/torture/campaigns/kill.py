@@ -16,8 +16,8 @@ _BLOCK: Final = 10
 
 
 def plan(options: Options) -> list[Unit]:
-    """200 kills in blocks of 10, half of them in each mode; short: 2 in each."""
-    total = options.rounds or (4 if options.short else _KILLS)
+    """200 kills in blocks of 10, half of them in each mode; short: 1 in each."""
+    total = options.rounds or (2 if options.short else _KILLS)
     size = max(1, min(_BLOCK, total // 2))
     return blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
 

@@ -23,12 +23,13 @@ _SYNC_US: Final = 1500
 
 
 def plan(options: Options) -> list[Unit]:
-    """100 cuts in blocks of 5, both modes by turns; then each mutation, one cut at a time, until it is caught."""
-    total = options.rounds or (2 if options.short else _CUTS)
+    """100 cuts in blocks of 5, both modes by turns; then each mutation, one cut at a time, until it is caught; short: one cut
+    and one mutation."""
+    total = options.rounds or (1 if options.short else _CUTS)
     size = max(1, min(_BLOCK, total // 2))
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
     tries = 2 if options.short else _MUTATED
-    for mutation in ("NORMAL", "OFF"):
+    for mutation in ("NORMAL",) if options.short else ("NORMAL", "OFF"):
         values = {"acknowledge": "stored", "rounds": 1, "mutation": mutation, "tries": tries}
         units.append(Unit(f"{NAME}-{mutation.lower()}", options.seed * 1000 + 900, values))
     return units

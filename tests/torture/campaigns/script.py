@@ -70,11 +70,11 @@ SCENES: Final[dict[str, Scene]] = {
     "refused for good": Scene(_first(Step(status=0x0B))),
     "binds refused": Scene(_first(Step(cut="answered"), 30), most=2),
 }
-_SHORT: Final = ("cut before the answer", "out of order", "throttled")
+_SHORT: Final = ("cut before the answer", "throttled")
 
 
 def plan(options: Options) -> list[Unit]:
-    """Each scene with ``on_unknown`` resend and hold, and with ``acknowledge: upstream``; short: three scenes, once each."""
+    """Each scene with ``on_unknown`` resend and hold, and with ``acknowledge: upstream``; short: two scenes, once each."""
     units = []
     for name in _SHORT if options.short else SCENES:
         variants = [("stored", "resend"), ("stored", "hold"), ("upstream", "resend")]

@@ -26,9 +26,9 @@ _P99_MS: Final = 2.0
 
 
 def plan(options: Options) -> list[Unit]:
-    """One hour (``--seconds``) in minutes; short: 4 slices of 2 seconds."""
-    slice_s = 2.0 if options.short else _MINUTE
-    total = options.seconds or (8.0 if options.short else _SECONDS)
+    """One hour (``--seconds``) in minutes; short: 4 slices of 1 second."""
+    slice_s = 1.0 if options.short else _MINUTE
+    total = options.seconds or (4.0 if options.short else _SECONDS)
     return [Unit(f"{NAME}-{int(total)}", options.seed, {"slices": max(4, int(total / slice_s)), "slice_s": slice_s})]
 
 
@@ -47,7 +47,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
             daemon.await_ready()
             daemon.wait_links("sim", 1)
             first = 0
-            burst = ("--duration", f"{2 if options.short else 10:g}")
+            burst = ("--duration", f"{1 if options.short else 10:g}")
             warm = _load(made["load"], daemon, options.scratch, first, burst)
             first += int(warm["sent"])
             measured = _load(made["load"], daemon, options.scratch, first, burst)

@@ -1,0 +1,18 @@
+"""For all tests: those that only the sources allow are skipped on compiled modules, and shown with their reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from smppd import native
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if native.compiled else ():
+        if mark := item.get_closest_marker("interpreted"):
+            (reason,) = mark.args
+            item.add_marker(pytest.mark.skip(reason=f"interpreted only: {reason}"))
+
+
+def pytest_report_header() -> str:
+    return "smppd: compiled" if native.compiled else f"smppd: interpreted ({native.reason})"

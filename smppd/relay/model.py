@@ -346,8 +346,9 @@ class UpstreamState:
     """A carrier at run time.
 
     ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
-    unanswered. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for their
-    receipt; ``cold_waiting`` counts those kept as rows. ``seen``: hashes of receipts that need no second look.
+    unanswered. ``retried``: messages that were unknown here and are being sent again. ``aside``: parts of long messages that
+    wait for this carrier alone. ``ids``: messages that wait for their receipt; ``cold_waiting`` counts those kept as rows.
+    ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -361,6 +362,7 @@ class UpstreamState:
         self.ready: deque[Message] = deque()
         self.reserved = 0
         self.unknown: dict[int, Message] = {}
+        self.retried: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
         self.cold_waiting = 0
         self.parked: dict[int, Parked] = {}

@@ -8,7 +8,8 @@ VENV_STAMP := $(VENV)/.stamp-venv
 NODE_STAMP := $(VENV)/.stamp-node
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
-COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_bulk.py
+COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_golden.py \
+	tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=

@@ -6,22 +6,22 @@ import gc
 import logging
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from random import Random, SystemRandom
 from typing import Any, Final
 
-from prometheus_client import Gauge
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, config
-from smppd.admin.http import Health, HttpServer, assess
+from smppd.admin import state
+from smppd.admin.background import Background
+from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
+from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
 from smppd.net.auth import ArgonPool, Authenticator
@@ -41,49 +41,15 @@ log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
 PREPARE: Final = 900.0
 _SWITCH: Final = 0.0005
-STALLED: Final = 300.0
-EXPIRING: Final = 7 * 86400.0
-"""Seconds before its end at which a certificate makes /readyz say `degraded`."""
-AUDIT_QUEUE: Final = 10_000
-"""Audit entries that may wait for the disk; more are dropped, logged and counted."""
+# Young garbage is looked at after so many new objects, old garbage hardly ever: next to nothing here is cyclic, and a full
+# collection with 100,000 messages in memory would hold the reactor for tens of milliseconds.
+_GARBAGE: Final = (50_000, 50, 1_000)
 _LONGER: Final = 60.0
 _SOME: Final = 20
 
 
 class StartError(Exception):
     """The daemon cannot start; the text is one clear sentence."""
-
-
-class Audit:
-    """Appends to the audit trail off the reactor thread; a failure is logged and counted, never lost silently."""
-
-    def __init__(self, trail: AuditTrail, metrics: Metrics) -> None:
-        self._trail = trail
-        self._metrics = metrics
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
-        self._room = threading.BoundedSemaphore(AUDIT_QUEUE)
-
-    def __call__(self, event: str, what: dict[str, str], result: str = "done") -> None:
-        """One entry of the daemon's own doing."""
-        if not self._room.acquire(blocking=False):
-            self._metrics.errors.labels("audit").inc()
-            log.error("the audit trail cannot keep up, an entry was dropped")
-            return
-        self._pool.submit(self._append, event, dict(what), result)
-
-    def _append(self, event: str, what: dict[str, str], result: str) -> None:
-        try:
-            self._trail.append(event, "smppd", what, result)
-        except Exception:  # the thread's edge
-            self._metrics.errors.labels("audit").inc()
-            log.exception("the audit trail could not be written")
-        finally:
-            self._room.release()
-
-    def close(self) -> None:
-        """Waits for what is under way."""
-        self._pool.shutdown(wait=True)
-        self._trail.close()
 
 
 class _PatientStore(SqliteStore):
@@ -121,12 +87,6 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
-        self._certificates = Gauge(
-            "smppd_certificate_expiry_timestamp_seconds",
-            "When the certificate of a listener ends, epoch seconds",
-            ("listener",),
-            registry=self.metrics.registry,
-        )
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -149,6 +109,7 @@ class Daemon:
         sys.setswitchinterval(_SWITCH)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GARBAGE)
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
         self.audit("start", {"version": __version__, "waiting": str(waiting)})
@@ -187,6 +148,17 @@ class Daemon:
         # Known before the first message, not a second later.
         self.store.full = not self.store.space()
         self._prepare()
+        self._background = Background(
+            settings.store.directory,
+            kek,
+            self.ring,
+            install.audit,
+            lambda: {one.system_id: one.retain for one in self.settings.accounts},
+            self.metrics,
+            self.reactor.callFromThread,
+        )
+        undo.callback(self._background.stop)
+        self.relay.enquiries.history = self._background.history
         self._start_edge(settings, random)
         return waiting
 
@@ -231,7 +203,7 @@ class Daemon:
     def _note_certificates(self) -> None:
         for listener in self._listeners:
             if listener.tls is not None:
-                self._certificates.labels(listener.address).set(listener.tls.expires.timestamp())
+                self.metrics.certificates.labels(listener.address).set(listener.tls.expires.timestamp())
 
     def _refused(self, reason: str, peer: str, detail: str) -> None:
         self.metrics.connections.labels("customer", reason).inc()
@@ -291,66 +263,16 @@ class Daemon:
 
     def health(self) -> Health:
         """For /healthz and /readyz."""
-        context = self.relay.context
-        up = [one for one in context.upstreams.values() if one.links]
-        enabled = [one for one in self.settings.upstreams if one.enabled]
-        oldest = max((self.relay.oldest(account) for account in context.accounts.values()), default=0.0)
-        checks = {
-            "store": "failed: no space" if self.store.full else "ok",
-            "spool": "ok" if self.relay.ready else "failed: still reading back",
-            "draining": "failed: stopping" if self._draining else "ok",
-            "upstreams": "ok"
-            if len(up) == len(enabled)
-            else f"degraded: {len(up)} of {len(enabled)} upstreams are bound",
-            "certificates": self._certificates_state(),
-            "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
-        }
-        return assess(checks, alive=self.store.alive and not self._over)
-
-    def _certificates_state(self) -> str:
-        ends = [one.tls.expires.timestamp() for one in self._listeners if one.tls is not None]
-        left = min(ends, default=float("inf")) - time.time()
-        if left > EXPIRING:
-            return "ok"
-        return f"degraded: a certificate ends in {int(left / 86400)} days" if left > 0 else "degraded: one has expired"
+        return state.health(
+            self.settings, self.relay, self.store, self._listeners, draining=self._draining, over=self._over
+        )
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
-        context = self.relay.context
-        now = time.monotonic()
-        return {
-            "version": __version__,
-            "uptime": round(now - self._began, 1),
-            "ready": self.health().ready,
-            "draining": self._draining,
-            "store": {
-                "full": self.store.full,
-                "commits": self.store.commits,
-                "entries": context.journal.count(),
-            },
-            "accounts": [
-                {
-                    "name": account.name,
-                    "sessions": len(account.sessions),
-                    "queued": account.queued,
-                    "mailbox": len(account.mailbox),
-                }
-                for account in context.accounts.values()
-            ],
-            "upstreams": [
-                {
-                    "name": one.name,
-                    "links": len(one.links),
-                    "window_used": sum(len(link.session.outstanding) for link in one.links),
-                    "ready": len(one.ready),
-                    "unknown": len(one.unknown),
-                    "waiting_receipts": len(one.ids) + one.cold_waiting,
-                    "paused": one.paused_until > now,
-                }
-                for one in context.upstreams.values()
-            ],
-            "listeners": [{"address": address, "tls": tls} for address, tls in self._ports],
-        }
+        ready = self.health().ready
+        return state.picture(
+            self.relay, self.store, self._ports, began=self._began, ready=ready, draining=self._draining
+        )
 
     # -- reload --------------------------------------------------------------------------------------------------------
 
@@ -484,6 +406,7 @@ class Daemon:
             self._http.stop()
         self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
+        self._background.stop()
         self.store.close()
         self.audit.close()
         self._argon.stop()

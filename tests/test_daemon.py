@@ -204,7 +204,10 @@ def test_a_reload_reaches_everything_and_drops_nobody_who_may_stay(make: Make, s
                 assert status(newcomer.ask(0x04, submit_body(b"five"))) == 0
             assert _kek_version(gateway, "period/new/") == 2
             assert 0x58 in [status(probe.ask(0x04, submit_body(b"five"))) for _ in range(4)]
-        audit = gateway.command("audit", "show")
+        # The trail is written by a thread of its own, a moment after the reload is done.
+        deadline = time.monotonic() + 10
+        while (audit := gateway.command("audit", "show")).stdout.count("reload") < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert audit.stdout.count("reload") == 4, audit.stdout
 
 

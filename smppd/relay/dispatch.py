@@ -412,6 +412,9 @@ class Dispatch:
             for message in [message for message in upstream.unknown.values() if message.deadline <= now]:
                 del upstream.unknown[message.id]
                 self._settle_unknown(upstream, message, now)
+            for message in list(upstream.retried.values()):
+                if message.phase in (Phase.SUBMITTED, Phase.DONE):
+                    del upstream.retried[message.id]
             if upstream.aside:
                 late = [m for m in upstream.aside if m.expires <= wall]
                 upstream.aside = [m for m in upstream.aside if m.expires > wall]
@@ -443,6 +446,7 @@ class Dispatch:
         if message.account.settings.on_unknown == "resend" and message.tries < MAX_TRIES:
             message.tries += 1
             message.duplicate = True
+            upstream.retried[message.id] = message
             context.store.batch.marks.append(mark(Entry.RESENT, message.id))
             context.event(message.id, State.RESENT, duplicate=True, detail=upstream.detail)
             context.metrics.resent.labels(upstream.name).inc()

@@ -362,9 +362,10 @@ class UpstreamState:
     """A carrier at run time.
 
     ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
-    unanswered. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for their
-    receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not known
-    yet, by id; neither durable nor acknowledged. ``capacity``: submits that the windows of its links hold. ``seen``: hashes of receipts that need no second look.
+    unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
+    are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
+    their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
+    known yet, by id; neither durable nor acknowledged. ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -379,6 +380,7 @@ class UpstreamState:
         self.ready: deque[Message] = deque()
         self.reserved = 0
         self.unknown: dict[int, Message] = {}
+        self.retried: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
         self.cold_waiting = 0
         self.early: dict[bytes, list[Early]] = {}

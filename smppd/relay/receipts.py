@@ -180,6 +180,13 @@ class Receipts:
         fits = [m for m in upstream.unknown.values() if _agree(sm, Sm(m.frame))]
         if len(fits) != 1:
             return None
+        for other in upstream.retried.values():
+            if (
+                other.phase not in (Phase.SUBMITTED, Phase.DONE)
+                and other is not fits[0]
+                and _agree(sm, Sm(other.frame))
+            ):
+                return None  # this may be about its first attempt
         for link in upstream.links:
             for entry in link.session.outstanding.values():
                 if isinstance(entry.token, Message) and _agree(sm, Sm(entry.token.frame)):

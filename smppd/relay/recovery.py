@@ -117,6 +117,9 @@ class Recovery:
                 self._waiting(thing, now)
 
     def _waiting(self, message: Message, now: float) -> None:
+        if message.duplicate:
+            for one in message.lane.upstreams:
+                one.retried[message.id] = message
         if message.phase is Phase.HELD:
             message.phase = Phase.STORING
             self._dispatch.holding.add(message, now)

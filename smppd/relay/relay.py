@@ -33,7 +33,8 @@ _AFTER_VALIDITY = 24 * 3600
 
 
 class Relay:
-    """See the module. ``broken(reason)`` is called when nothing may be acknowledged any more."""
+    """See the module. ``broken(reason)`` is called when nothing may be acknowledged any more. ``segments``: how many segments
+    what lives may stay in; a new one is begun after ``segment_seconds`` at the latest."""
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class Relay:
         self.dispatch.answer = self.desk.answer_upstream
         self.dispatch.known = self.receipts.known
         self.desk.short_taken = self.enquiries.note
+        self.segments = _SEGMENTS
+        self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
         self._swept = 0.0
         self._looking: set[Kind] = set()
@@ -271,14 +274,14 @@ class Relay:
         """Begins new segments, drops dead ones, and moves what lives too long out of the oldest."""
         journal = self.context.journal
         store = self._store
-        if journal.entries >= _SEGMENT_ENTRIES or (journal.count() and now - self._began > _SEGMENT_SECONDS):
+        if journal.entries >= _SEGMENT_ENTRIES or (journal.count() and now - self._began > self.segment_seconds):
             journal.begin(store.rotate())
             self._began = now
         dead = journal.dead()
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= _SEGMENTS:
+        if len(journal.live) <= self.segments:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:

@@ -269,8 +269,9 @@ def receipt(
 class World:
     """See the module."""
 
-    def __init__(self, configuration: Settings | None = None) -> None:
+    def __init__(self, configuration: Settings | None = None, *, segments: int = 6, seconds: float = 120.0) -> None:
         self.settings = configuration or settings()
+        self._segments = segments, seconds
         self.now = 1000.0
         self.wall = float(NOON)
         self.store = FakeStore()
@@ -298,6 +299,7 @@ class World:
             random=Random(7),
             broken=self.broken.append,
         )
+        self.relay.segments, self.relay.segment_seconds = self._segments
         compiled = compile_policies(self.settings)
         for one in self.settings.accounts:
             if one.policies:
@@ -404,6 +406,7 @@ class World:
             rows.pop(key, None)
         living = [thing for things in context.journal.live.values() for thing in things.values()]
         assert len({thing.id for thing in living}) == len(living)
+        assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
         for account in context.accounts.values():
             lanes = account.lanes.values()
             held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]

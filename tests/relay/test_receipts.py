@@ -496,3 +496,23 @@ def test_a_receipt_by_data_sm_and_one_that_says_nothing() -> None:
     (frame,) = [f for f in acme.heard if not f[4] & 0x80]
     assert (Sm(frame).tlv(Tag.MESSAGE_PAYLOAD) or b"").startswith(b"id:" + one)
     assert world.total("receipts", upstream="a", outcome="unreadable") == 1
+
+
+def test_a_message_that_is_being_sent_again_makes_a_receipt_ambiguous() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    a.cut()
+    acme.submits(b"y")
+    world.commits()
+    world.passes(30)
+    a = world.carrier()
+    world.passes(29)
+    a.cut()  # y is unknown now; x waits to be sent again
+    world.passes(5)
+    a = world.carrier()
+    a.reports(b"id-1")
+    world.commits()
+    assert acme.receipts() == [] and len(world.upstream().parked) == 1
+    world.check()

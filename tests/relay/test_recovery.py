@@ -106,6 +106,59 @@ def test_a_restart_between_spilling_and_settling() -> None:
     assert acme.receipts() == []
 
 
+def spilled_just_now(world: World) -> None:
+    """Until rows were written, and not until the segment they came from is gone."""
+    while not world.store.cold:
+        world.passes(121, step=121)
+
+
+def test_a_restart_between_spilling_a_message_and_dropping_its_segment() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    a.answers(b"0")
+    world.commits()
+    spilled_just_now(world)
+    world.restarts()
+    world.check()
+    assert world.living == 0 and world.upstream().cold_waiting == 1
+
+
+def test_a_restart_between_spilling_mail_and_dropping_its_segment() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    acme.leaves()
+    a.answers(b"0")
+    a.reports(b"0")
+    world.commits()
+    spilled_just_now(world)
+    world.restarts()
+    world.check()
+    assert len(world.account().mailbox) == 1
+    assert len(world.customer().heard) == 0
+    world.commits()
+    assert len(world.customers[0].heard) == 1
+
+
+def test_a_receipt_that_found_no_space_is_durable_afterwards() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    (one,) = acme.ids()
+    a.answers(b"0")
+    world.commits()
+    a.reports(b"0")
+    world.fills()
+    world.frees()
+    world.passes(2)
+    world.restarts()
+    assert world.customer().receipts() == [(one, "DELIVRD")]
+
+
 def test_an_old_segment_of_which_part_was_spilled_is_read_back_right() -> None:
     world = World()
     acme, a = world.customer(), world.carrier()
@@ -167,9 +220,8 @@ class Promises(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(
-            settings(hot=4, acme={"receipts": {"window": 3}, "expire_after": "10m", "unknown_after": "20s"})
-        )
+        acme = {"receipts": {"window": 3}, "expire_after": "10m", "unknown_after": "20s"}
+        self.world = World(settings(hot=4, acme=acme), segments=2, seconds=10.0)
         self.acme: FakeCustomer
         self.links: dict[str, FakeLink | None] = {"a": None, "b": None}
         self.told: dict[bytes, bytes] = {}
@@ -355,7 +407,7 @@ class Promises(RuleBasedStateMachine):
 TestPromises: Any = Promises.TestCase
 TestPromises.settings = hypothesis_settings(
     deadline=None,
-    max_examples=200,
+    max_examples=80,
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )

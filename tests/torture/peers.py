@@ -22,12 +22,16 @@ class Peers:
         self._thread.start()
         self.smsc = Smsc(script)
         self.customers: list[Customer] = []
+        self.at_end: list[Callable[[], object]] = []
+        """What else has to be stopped at the end, however it comes; last one first."""
         self.wait(self.smsc.start())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        for function in reversed(self.at_end):
+            function()
         for each in self.customers:
             self.wait(each.stop())
         self.wait(self.smsc.stop())

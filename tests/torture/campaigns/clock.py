@@ -51,6 +51,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         clock = Clock(options.scratch)
         settings = account("acme", acknowledge=unit.values["acknowledge"], unknown_after="1s")
         daemon = Daemon(directory, options, peers.smsc.port, [settings], upstream={"response": "2s"})
+        peers.at_end.append(daemon.kill)
         daemon.environment = clock.environment()
         customer = Customer(daemon.plain_port, PASSWORD, rate=_RATE)
         book = customer.book
@@ -100,7 +101,6 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         finally:
             customer.sending = False
         found, wrong = verdict(daemon, peers, customer, verify=True)
-        daemon.kill()
         record = read_record(daemon.store)
         expired = sum(any(e.state == State.EXPIRED for e in events) for events in record.events.values())
         if expired:

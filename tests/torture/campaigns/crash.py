@@ -48,6 +48,7 @@ def crash_block(
     with Peers(script) as peers:
         settings = account("acme", acknowledge=unit.values["acknowledge"], unknown_after="1s")
         daemon = Daemon(directory, options, peers.smsc.port, [settings], mutation=mutation)
+        peers.at_end.append(daemon.kill)
         customer = Customer(daemon.plain_port, PASSWORD, rate=RATE)
         try:
             daemon.keys()
@@ -87,7 +88,6 @@ def crash_block(
         finally:
             customer.sending = False
         found, wrong = verdict(daemon, peers, customer, verify=True)
-        daemon.kill()
     shutil.rmtree(directory / "base", ignore_errors=True)
     return {
         **unit.values,

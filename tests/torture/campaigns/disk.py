@@ -55,8 +55,11 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         settings = account("acme", acknowledge=unit.values["acknowledge"], unknown_after="1s")
         store = {"path": "store", "reserve": "1MiB"}
         daemon = Daemon(directory, options, peers.smsc.port, [settings], store=store)
+        peers.at_end.append(daemon.kill)
         customer = Customer(daemon.plain_port, PASSWORD, rate=_RATE)
         mounted = kind == "small" and _mount(daemon.store)
+        if mounted:
+            peers.at_end.insert(0, lambda: subprocess.run(["umount", "-l", str(daemon.store)], check=False, timeout=10))
         if kind == "small" and not mounted:
             return {**unit.values, "skipped": "no file system may be mounted here", "faults": []}
         try:
@@ -95,9 +98,6 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         finally:
             customer.sending = False
         found, wrong = verdict(daemon, peers, customer, verify=True)
-        daemon.kill()
-        if mounted:
-            subprocess.run(["umount", "-l", str(daemon.store)], check=False, timeout=10)
     return {**unit.values, **found, **notes, "faults": faults + wrong}
 
 

@@ -58,6 +58,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     with Peers(lambda _submit, _attempt: Step(receipt=0.05, delay=0.01)) as peers:
         settings = account("acme", acknowledge=unit.values["acknowledge"], unknown_after="1s")
         daemon = Daemon(directory, options, peers.smsc.port, [settings])
+        peers.at_end.append(daemon.kill)
         try:
             daemon.keys()
             daemon.launch()
@@ -100,7 +101,6 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
         found, wrong = verdict(daemon, peers, customer)
-        daemon.kill()
     # The messages of the measurement are in the record too, and nowhere else.
     return {
         **unit.values,

@@ -39,6 +39,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     with Peers(lambda _submit, _attempt: Step(receipt=0.0)) as peers:
         accounts = [account("acme", receipts={"limit": 2 * count, "window": 100}), account("other")]
         daemon = Daemon(directory, options, peers.smsc.port, accounts)
+        peers.at_end.append(daemon.kill)
         try:
             daemon.keys()
             daemon.launch()
@@ -105,7 +106,6 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
             away.book.receipts.update(one.book.receipts)
             away.book.sent += one.book.sent
         found, wrong = verdict(daemon, peers, away)
-        daemon.kill()
     if most > BOUND:
         faults.append(f"{most >> 20} MiB of memory, more than {BOUND >> 20}")
     # The short form shares its cores with other tests: its times mean nothing.

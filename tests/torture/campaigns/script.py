@@ -96,6 +96,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         daemon = Daemon(
             directory, options, peers.smsc.port, [settings], upstream={"response": f"{int(_RESPONSE * 1000)}ms"}
         )
+        peers.at_end.append(daemon.kill)
         customer = Customer(daemon.plain_port, PASSWORD, rate=_RATE, binds=1, window=50)
         customer.limit = _MESSAGES
         try:
@@ -113,7 +114,6 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
         found, wrong = verdict(daemon, peers, customer, receipts=scene.receipts)
-        daemon.kill()
         if customer.book.unasked:
             faults.append(f"{customer.book.unasked} answers that nobody asked for")
         answered = len(customer.book.ids) + sum(customer.book.refused.values())

@@ -1,0 +1,109 @@
+"""What the running daemon does beside its data path, each in a thread of its own: indexing the log, purging what its
+retention is over for, and looking finished messages up for query_sm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from smppd.config import Retain
+from smppd.message import FINAL_STATES, Event, State
+from smppd.metrics import Metrics
+from smppd.relay.ids import id_time
+from smppd.store.indexer import IndexerThread
+from smppd.store.purge import Purger, PurgeThread
+from smppd.store.reader import LogReader
+from smppd.vault.audit import AuditTrail
+from smppd.vault.keys import Kek, KeyRing
+
+log = logging.getLogger("smppd.background")
+LOOKUPS: Final = 1000
+"""Questions that may wait; more are answered as unknown."""
+
+Answer = tuple[State, float, int] | None
+
+
+class Background:
+    """See the module. ``notify(function)`` runs a function on the reactor thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        kek: Kek,
+        ring: KeyRing,
+        audit_key: bytes,
+        retains: Callable[[], Mapping[str, Retain]],
+        metrics: Metrics,
+        notify: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._directory = directory
+        self._kek = kek
+        self._metrics = metrics
+        self._notify = notify
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._room = threading.BoundedSemaphore(LOOKUPS)
+        self._reader: LogReader | None = None
+
+        def purger() -> Purger:
+            trail = AuditTrail(directory / "audit.db", audit_key)
+            return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
+
+        self._threads: list[threading.Thread] = [
+            IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason)),
+            PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _failed(self, what: str, reason: str) -> None:
+        self._metrics.errors.labels(what).inc()
+        log.error("work in the background failed", extra={"fields": {"what": what, "reason": reason}})
+
+    def history(self, account: str, identity: int, then: Callable[[Answer], None]) -> None:
+        """What became of a message of this account: see ``relay.enquiries.History``."""
+        if not self._room.acquire(blocking=False):
+            then(None)
+            return
+
+        def look() -> None:
+            answer: Answer = None
+            try:
+                answer = self._look(account, identity)
+            except Exception:  # the thread's edge
+                self._metrics.errors.labels("history").inc()
+                log.exception("a message could not be looked up")
+            finally:
+                self._room.release()
+            self._notify(lambda: then(answer))
+
+        self._pool.submit(look)
+
+    def _look(self, account: str, identity: int) -> Answer:
+        if self._reader is None:
+            self._reader = LogReader(self._directory, self._kek, id_time)
+        found = self._reader.record(identity)
+        if found is None or found.record.header.account != account:
+            return None
+        told: Event | None = None
+        for event in self._reader.events(identity):
+            # What happened to its receipt is not what happened to the message.
+            if event.state in FINAL_STATES or event.state in (State.REFUSED, State.SUBMITTED):
+                told = event
+        if told is None:
+            return State.STORED, 0.0, 0
+        return State(told.state), told.time / 1000, told.error
+
+    def stop(self) -> None:
+        """Ends all threads; each within a step of its work."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for thread in self._threads:
+            thread.join(10.0)
+        if self._reader is not None:
+            self._reader.close()

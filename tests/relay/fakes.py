@@ -337,7 +337,8 @@ class World:
     # -- what happens --------------------------------------------------------------------------------------------------
 
     def commits(self, most: int = 50) -> int:
-        """The writer commits until nothing is left; how often."""
+        """The writer commits until nothing is left, and so slowly that early receipts are early; how often."""
+        self.relay.receipts.moment(self.now, 0.0)
         for done in range(most):
             if not self.store.commit():
                 self.store.answer()

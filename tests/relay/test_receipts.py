@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smppd.message import State
-from smppd.protocol.receipt import MessageState, write
-from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, tlv
+from smppd.protocol.receipt import MessageState
 from tests.relay.fakes import FROM, TO, FakeCustomer, FakeLink, World, receipt, settings
-from tests.vault.rows import NOON
 
 
 def submitted(world: World, *names: bytes, to: bytes = TO) -> tuple[FakeCustomer, FakeLink, list[bytes]]:
@@ -157,6 +155,41 @@ def test_a_receipt_before_the_answer_is_parked_and_matched() -> None:
     world.commits()
     world.restarts()
     assert world.living == 0
+
+
+def test_a_receipt_that_overtakes_its_answer_by_a_moment_is_not_parked() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    (one,) = acme.ids()
+    a.reports(b"id-1")
+    assert not world.upstream().parked and len(world.upstream().early) == 1
+    assert a.acknowledged() == []  # it is nowhere but in memory
+    a.answers(b"id-1")
+    assert not world.upstream().early and not world.upstream().parked
+    assert a.acknowledged() == []
+    world.commits()
+    assert a.acknowledged() == [0] and acme.receipts() == [(one, "DELIVRD")]
+    world.check()
+
+
+def test_a_moment_later_it_is_parked_and_acknowledged() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    a.reports(b"id-1")
+    a.reports(b"id-1")  # and again, before either is acknowledged
+    world.relay.tick(world.now)
+    assert len(world.upstream().early) == 1 and a.acknowledged() == []
+    world.passes(0.1, 0.1)
+    assert not world.upstream().early and len(world.upstream().parked) == 1
+    assert a.acknowledged() == [0, 0]
+    a.answers(b"id-1")
+    world.commits()
+    assert len(acme.receipts()) == 1
+    world.check()
 
 
 def test_a_receipt_between_the_answer_and_its_commit() -> None:
@@ -337,182 +370,3 @@ def test_after_a_restart_a_receipt_settles_what_went_to_the_second_upstream() ->
 
 
 # -- full -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_a_full_disk_loses_no_receipt(early: bool) -> None:
-    world = World()
-    if early:
-        acme, a = world.customer(), world.carrier()
-        acme.submits(b"x")
-        world.commits()
-        (one,) = acme.ids()
-    else:
-        acme, a, (one,) = submitted(world, b"id-1")
-    a.reports(b"id-1")
-    world.fills()
-    assert a.acknowledged() == [Status.RMSGQFUL]
-    world.passes(3)
-    a.reports(b"id-1")  # it brings it again, while there is no space, and once there is
-    world.passes(3)
-    world.frees()
-    world.passes(3)
-    a.reports(b"id-1")
-    world.commits()
-    if early:
-        a.answers(b"id-1")
-        world.commits()
-    assert acme.receipts() == [(one, "DELIVRD")]
-    world.check()
-    assert a.acknowledged()[-1] == 0 and not world.upstream().parked
-
-
-def test_a_full_disk_loses_no_receipt_of_our_own() -> None:
-    world = World()
-    acme = world.customer()
-    acme.submits(b"x", validity=b"000000000005000R")
-    world.commits()
-    (one,) = acme.ids()
-    world.store.room = False
-    world.passes(10)
-    assert acme.receipts() == []
-    world.frees()
-    world.passes(2)
-    assert acme.receipts() == [(one, "EXPIRED")]
-    world.check()
-
-
-# -- configuration ------------------------------------------------------------------------------------------------------------
-
-
-def test_an_upstream_that_left_the_configuration_and_came_back() -> None:
-    world = World()
-    acme, a, (one,) = submitted(world, b"id-1")
-    acme.submits(b"unsent")
-    world.store.hand_over()
-    a.cut()
-    world.commits()
-    without = world.settings.model_copy(
-        update={"upstreams": world.settings.upstreams[1:], "routes": settings(routes=[{"upstreams": ["b"]}]).routes}
-    )
-    before = world.settings
-    world.restarts(without)
-    world.spills()
-    world.check()
-    world.restarts(before)
-    acme, a = world.customer(), world.carrier()
-    world.commits()
-    assert a.texts() == [b"unsent"]
-    a.reports(b"id-1")
-    world.commits()
-    assert acme.receipts() == [(one, "DELIVRD")]
-    world.check()
-
-
-def test_messages_of_an_upstream_that_never_comes_back_end_unknown() -> None:
-    world = World(settings(acme={"expire_after": "1h"}))
-    _, a, (one,) = submitted(world, b"id-1")
-    without = world.settings.model_copy(
-        update={"upstreams": world.settings.upstreams[1:], "routes": settings(routes=[{"upstreams": ["b"]}]).routes}
-    )
-    world.restarts(without)
-    acme = world.customer()
-    world.passes(27 * 3600, step=300)
-    assert acme.receipts() == [(one, "UNKNOWN")] and a.sent
-    world.check()
-
-
-def test_an_account_that_left_the_configuration() -> None:
-    world = World()
-    acme, a, (one,) = submitted(world, b"id-1")
-    acme.submits(b"more")
-    world.commits()
-    before = world.settings
-    world.restarts(world.settings.model_copy(update={"accounts": ()}))
-    a = world.carrier()
-    a.reports(b"id-1")
-    world.passes(70)
-    assert a.texts() == [b"more"] and len(world.account().mailbox) == 1
-    world.restarts(before)
-    acme = world.customer()
-    world.commits()
-    assert acme.receipts() == [(one, "DELIVRD")]
-
-
-# -- MO ---------------------------------------------------------------------------------------------------------------------
-
-
-def mo(to: bytes, text: bytes = b"hi") -> bytes:
-    return build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), address_field(1, 1, to), text, Fields())
-
-
-def test_mo_goes_to_the_owner_of_the_number_prefix_or_keyword() -> None:
-    zeta = {"system_id": "zeta", "password_hash": settings().accounts[0].password_hash, "networks": "any"}
-    more = [zeta | {"numbers": ["+447700900300", "+4477009004*"], "keywords": []}]
-    world = World(settings(acme={"numbers": ["+447700900300"], "keywords": ["win"]}, more=more))
-    acme, zed, a = world.customer(), world.customer("zeta"), world.carrier()
-    a.delivers(mo(b"447700900300", b"WIN now"), mo(b"447700900300", b"hello"), mo(b"447700900401"), mo(b"12125550100"))
-    assert a.acknowledged() == [Status.RX_P_APPN]
-    world.commits()
-    assert a.acknowledged() == [0, 0, 0]
-    assert [sm.short_message for sm in acme.takes()] == [b"WIN now"]
-    assert [sm.short_message for sm in zed.takes()] == [b"hello", b"hi"]
-    assert world.store.records == 3
-    world.check()
-
-
-def test_mo_without_space_stays_with_the_carrier() -> None:
-    world = World(settings(acme={"numbers": ["+447700900300"]}))
-    acme, a = world.customer(), world.carrier()
-    a.delivers(mo(b"447700900300"))
-    world.fills()
-    assert a.acknowledged() == [Status.RMSGQFUL]
-    world.frees()
-    world.passes(2)
-    assert acme.takes() == [] and len(world.account().mailbox) == 0
-    a.delivers(mo(b"447700900300"))
-    world.commits()
-    assert a.acknowledged() == [0] and len(acme.takes()) == 1
-    world.check()
-
-
-def test_mo_in_another_alphabet() -> None:
-    world = World(settings(acme={"numbers": ["+447700900300"], "default_alphabet": "latin1"}))
-    acme, a = world.customer(), world.carrier()
-    a.delivers(mo(b"447700900300", b"\0 \x05"))
-    world.commits()
-    assert acme.takes()[0].short_message == "@ é".encode("latin-1")
-
-
-def test_a_receipt_by_data_sm_and_one_that_says_nothing() -> None:
-    world = World()
-    acme, a, (one,) = submitted(world, b"id-1")
-    text = write(b"id-1", MessageState.DELIVERED, submitted=NOON, done=NOON)
-    body = b"\0" + address_field(1, 1, TO) + FROM + b"\4\0\0" + tlv(Tag.MESSAGE_PAYLOAD, text)
-    a.delivers((16 + len(body)).to_bytes(4, "big") + Command.DATA_SM.to_bytes(4, "big") + bytes(8) + body)
-    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), FROM, b"?", Fields(esm_class=4)))
-    world.commits()
-    assert a.acknowledged() == [0, 0]
-    (frame,) = [f for f in acme.heard if not f[4] & 0x80]
-    assert (Sm(frame).tlv(Tag.MESSAGE_PAYLOAD) or b"").startswith(b"id:" + one)
-    assert world.total("receipts", upstream="a", outcome="unreadable") == 1
-
-
-def test_a_message_that_is_being_sent_again_makes_a_receipt_ambiguous() -> None:
-    world = World()
-    acme, a = world.customer(), world.carrier()
-    acme.submits(b"x")
-    world.commits()
-    a.cut()
-    acme.submits(b"y")
-    world.commits()
-    world.passes(30)
-    a = world.carrier()
-    world.passes(29)
-    a.cut()  # y is unknown now; x waits to be sent again
-    world.passes(5)
-    a = world.carrier()
-    a.reports(b"id-1")
-    world.commits()
-    assert acme.receipts() == [] and len(world.upstream().parked) == 1
-    world.check()

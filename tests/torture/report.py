@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.torture.campaigns import CAMPAIGNS
+from tests.torture.campaigns import CAMPAIGNS, flaps, mailbox, soak
 from tests.torture.picture import Curve, chart
 from tests.torture.results import Results
 
@@ -18,7 +18,8 @@ _HEAD: Final = """# What was done to it
 `make torture` treats the real daemon badly and then compares three books: what the customer was told, what the SMSC saw, and
 what smppd's own record says. This page is written by it; [torture.json](torture.json) has the figures of each unit.
 
-The peers are in `tests/torture`, on sockets of their own, and share no code with smppd. The customer never submits a text
+The peers are in `tests/torture` (the soak's are the bench's tools), on sockets of their own, and share no code with smppd; its
+record is read with smppd's own code. The customer never submits a text
 twice, so what arrives twice is smppd's doing. A message is **lost** when the customer has its ESME_ROK and the SMSC never got
 it, unless the record shows a final state; a receipt is **missing** when it never came for such a message; a **duplicate** is a
 text that the SMSC took (or never refused) twice, **unflagged** when the record does not say so. The moments of all kills
@@ -59,7 +60,7 @@ def _kill(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [
         ("kills", f"{_sum(rows, 'kills')} ({by_mode['stored']} stored, {by_mode['upstream']} upstream)"),
         ("of them while starting", str(_sum(rows, "kills_while_starting"))),
-        ("load, lowest and highest of a block", _rates(rows)),
+        ("acknowledged between start and kill, lowest and highest block", _rates(rows)),
         ("slowest start", f"{slowest / 1000:.1f} s"),
         *_books(rows),
     ]
@@ -69,7 +70,7 @@ def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
     plain = [row for row in rows if "mutation" not in row]
     told = [
         ("power cuts", str(_sum(plain, "kills"))),
-        ("load, lowest and highest of a block", _rates(plain)),
+        ("acknowledged between start and cut, lowest and highest block", _rates(plain)),
         ("writes not synced at a cut", f"{_sum(plain, 'writes_unsynced'):,}"),
         ("of them lost, torn", f"{_sum(plain, 'writes_lost'):,}, {_sum(plain, 'writes_torn'):,}"),
         *_books(plain),
@@ -110,7 +111,11 @@ def _script(rows: Sequence[Row]) -> list[tuple[str, str]]:
 def _flaps(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [
         ("flaps", str(_sum(rows, "flaps"))),
-        ("load (40 % of the measured capacity)", _rates(rows)),
+        ("load acknowledged, outages included", _rates(rows)),
+        (
+            "as a share of the capacity measured just before",
+            ", ".join(f"{row['share']:.0%}" for row in rows if "share" in row),
+        ),
         ("longest outage", f"{_most(rows, 'longest_outage_s'):g} s"),
         ("slowest drain, as a share of its outage", f"{_most(rows, 'slowest_drain'):g}"),
         *_books(rows),
@@ -143,7 +148,7 @@ def _soak(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ratios = row.get("ratios", {})
     return [
         ("length", f"{row['slices'] * row['slice_s'] / 60:g} min"),
-        ("capacity, load", f"{row['capacity']:,}, {row['rate']:,} msg/s"),
+        ("capacity, aim, load reached", f"{row['capacity']:,}, {row['paced_at']:,}, {row['rate']:,} msg/s"),
         ("messages", f"{row['messages']:,}"),
         ("last quarter to second, memory", f"{ratios.get('rss_mib', 0):g}"),
         ("last quarter to second, file descriptors", f"{ratios.get('fds', 0):g}"),
@@ -160,6 +165,18 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "mailbox": ("Receipts for a customer who is not there", _mailbox),
     "clock": ("The clock jumps", _clock),
     "soak": ("An hour at 70 % of capacity", _soak),
+}
+
+
+_JUDGED: Final = {
+    "power": "A mutation is noticed by any finding, a store that does not open included.",
+    "flaps": f"Judged: each backlog gone within twice its outage, an outage under {flaps.LEAST:g} s counting as that long;"
+    f" {flaps.NEAR:g} s of load and 50 messages are always on their way, and messages of unknown fate wait by intention:"
+    " neither is backlog.",
+    "mailbox": "Judged: the bound, and p99 with the mailbox full against alone, and during delivery against the worse of"
+    f" alone and filling: at most twice. A p99 under {mailbox.FEW_MS:g} ms is never a finding; filling itself is not judged.",
+    "soak": f"Judged: each ratio at most {soak.FLAT:g}; a p99 that differs by at most {soak.P99_MS:g} ms is no finding,"
+    " whatever its ratio.",
 }
 
 
@@ -188,11 +205,15 @@ def _section(name: str, rows: Sequence[Row]) -> list[str]:
     lines += [f"`python -m tests.torture {name}`, seed {seeds}, commit {commits}, {when}, {minutes:.0f} minutes.", ""]
     if complete:
         lines += ["| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in tell(complete)), ""]
+    if name in _JUDGED:
+        lines += [_JUDGED[name], ""]
     if name == "soak" and complete:
         lines += ["![Memory, file descriptors and p99 of each minute](torture-soak.svg)", ""]
     if wrong:
         return [*lines, f"**{len(wrong)} findings:**", "", *(f"- {each}" for each in wrong), ""]
-    return [*lines, "Every promise held.", ""]
+    if any(row["form"] == "short" for row in rows):
+        return [*lines, "Short form: nothing was lost; times and flatness were not judged.", ""]
+    return [*lines, "No findings.", ""]
 
 
 def write_report(results: Path, docs: Path) -> None:

@@ -47,7 +47,7 @@ def test_short_form(name: str, runs: dict[str, Future[tuple[Path, list[dict[str,
     assert rows
     assert [fault for row in rows for fault in row["faults"]] == []
     write_report(tmp_path / "results", tmp_path / "docs")
-    assert "Every promise held." in (tmp_path / "docs" / "torture.md").read_text()
+    assert "Short form: nothing was lost" in (tmp_path / "docs" / "torture.md").read_text()
     # What is finished is not done again.
     assert run_campaign(CAMPAIGNS[name], options, Results(tmp_path / "results", name), resume=True) == []
 

@@ -21,7 +21,7 @@ _MINUTE: Final = 60.0
 _SHARE: Final = 0.7
 FLAT: Final = 1.05
 _BINDS: Final = 4
-_P99_MS: Final = 2.0
+P99_MS: Final = 2.0
 """Milliseconds by which a median p99 may differ whatever its ratio: the clocks and cores of a shared machine are no finer."""
 
 
@@ -70,6 +70,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                         "p99_ms": round(told["answer_us"]["p99"] / 1000, 2),
                         "receipt_p99_ms": round(told["receipt_us"]["p99"] / 1000, 2),
                         "sent": told["sent"],
+                        "seconds": round(told["elapsed"], 3),
                     }
                 )
                 if not told["ok"]:
@@ -89,14 +90,15 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     for name in ("rss_mib", "fds", "p99_ms"):
         second, last = quarters([each[name] for each in curve])
         ratios[name] = round(last / second, 3) if second else 0.0
-        slack = _P99_MS if name == "p99_ms" else 0.0
+        slack = P99_MS if name == "p99_ms" else 0.0
         # A short run has not come to rest yet: it shows that the campaign works.
         if not options.short and last > second * FLAT and last - second > slack:
             faults.append(f"{name}: the last quarter's median is {ratios[name]:g} of the second's")
     return {
         **unit.values,
         "capacity": round(capacity),
-        "rate": rate,
+        "rate": round(sum(each["sent"] for each in curve) / sum(each["seconds"] for each in curve)),
+        "paced_at": rate,
         "messages": sum(int(each["sent"]) for each in curve),
         "ratios": ratios,
         "curve": curve,

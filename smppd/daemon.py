@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
-from smppd import __version__, config
+from smppd import __version__, config, native
 from smppd.admin import state
 from smppd.admin.background import Background
 from smppd.admin.http import Health, HttpServer
@@ -115,7 +115,7 @@ class Daemon:
         self.audit("start", {"version": __version__, "waiting": str(waiting)})
         for address, tls in self._ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
-        log.info("ready", extra={"fields": {"version": __version__, "recovered": waiting}})
+        log.info("ready", extra={"fields": {"version": __version__, "compiled": native.compiled, "recovered": waiting}})
         self.notifier.ready(f"{len(self._ports)} listeners, {waiting} messages recovered")
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
@@ -126,6 +126,7 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
+        self.store.signer = install.checkpoint
         self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
         undo.callback(self.audit.close)
         random = Random(SystemRandom().random())  # jitter, nothing secret
@@ -143,6 +144,8 @@ class Daemon:
         )
         self._apply_policies(settings)
         waiting = self.relay.recover()
+        for things in self.relay.context.journal.live.values():
+            ids.skip(max(things, default=0))
         self.relay.start(self.store.open(self.relay, ids))
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.

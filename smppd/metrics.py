@@ -56,11 +56,11 @@ class Metrics:
         )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
-        self.receipt_forms = counter(
-            "receipt_id_forms", "Receipts matched, by the form of their id", "upstream", "form"
+        self.receipt_forms = gauge(
+            "receipt_id_forms", "Receipts matched since start, by the form of their id", "upstream", "form"
         )
         self.receipt_age = histogram(
-            "receipt_age", "From the upstream's acceptance to the final receipt", "upstream", buckets=_SLOW
+            "receipt_age", "From accepting a message to a receipt of it, one a chunk", "upstream", buckets=_SLOW
         )
         self.mo = counter("mo_messages", "Messages from handsets, by what became of them", "upstream", "outcome")
         self.delivered = counter("receipts_delivered", "deliver_sm acknowledged by a customer", "account")

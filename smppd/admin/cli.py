@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "demo": "show messages and receipts flow between a simulated customer and a simulated SMSC",
     "passwd": "make the password hash of an account",
     "keys": "create, rotate and list keys",
-    "log": "search, show, export and verify the record of messages",
+    "log": "search, show and verify the record of messages",
     "subject": "export or erase everything about one phone number",
     "hold": "keep records from being purged or erased",
     "purge": "destroy what is past its retention",

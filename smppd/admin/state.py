@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from smppd import __version__
+from smppd import __version__, native
 from smppd.admin.http import Health, assess
 from smppd.config import Settings
 from smppd.net.endpoints import Listener
@@ -54,6 +54,7 @@ def picture(
     now = time.monotonic()
     return {
         "version": __version__,
+        "compiled": native.compiled,
         "uptime": round(now - began, 1),
         "ready": ready,
         "draining": draining,

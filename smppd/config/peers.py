@@ -330,7 +330,8 @@ class Upstream(Addressed):
         default=None, description="command_status values that refuse a message for good; null: the usual ones."
     )
     message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex"] = Field(
-        default="learn", description="How ids of its receipts relate to those of its responses."
+        default="learn",
+        description="Its message ids: `hex_to_decimal` are hexadecimal in responses and decimal in receipts.",
     )
     enabled: bool = Field(default=True, description="Whether we connect to it.")
 

@@ -432,6 +432,8 @@ class CustomerLink:
         version = version_name(bind.version)
         if version is None or version not in settings.interface_versions:
             return Status.RBINDFAIL, "version"
+        if settings.strict_fields and (len(bind.system_id) > 15 or len(bind.password) > 8):
+            return Status.RBINDFAIL, "strict"
         if _MODES[bind.command] not in settings.binds:
             return Status.RBINDFAIL, "mode"
         # Sessions that have ended and whose connection is still closing hold no place.

@@ -399,10 +399,12 @@ class IdMatcher:
     the raw one does it go first: then it is the raw reading that would go wrong.
     """
 
-    def __init__(self, settle_after: int = 16) -> None:
+    def __init__(self, settle_after: int = 16, only: tuple[IdForm, ...] = ()) -> None:
+        """only: nothing is learned; ids are tried in these forms and no other."""
         self._settle_after = settle_after
+        self._only = only
         self._hits = dict.fromkeys(_FORMS, 0)
-        self._order = _FORMS
+        self._order = only or _FORMS
         self._widths: dict[int, None] = {}  # of answers with leading zeros
 
     @property
@@ -455,6 +457,8 @@ class IdMatcher:
         return None
 
     def _settle(self) -> None:
+        if self._only:
+            return
         hits = self._hits
         best = max(_FORMS, key=hits.__getitem__)
         if best is IdForm.RAW or hits[best] < max(self._settle_after, 4 * hits[IdForm.RAW]):

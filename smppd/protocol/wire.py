@@ -24,7 +24,8 @@ RESPONSE: Final = 0x80000000
 _KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
 # callback_num and what belongs to it may be given several times (SMPP 3.4 sections 5.3.2.36 to 5.3.2.38).
 _ONCE_ONLY: Final = frozenset(_standard.tag_value_map) - {0x0302, 0x0303, 0x0381}
-MAX_TLVS: Final = 64
+MAX_TLVS: Final = 1024
+"""TLVs that are ever read of one PDU; `limits.tlvs` (64) is what the relay accepts."""
 
 
 def status_name(status: int) -> str:
@@ -341,7 +342,8 @@ def refusal(command: int, status: int, sequence: int, reason: str = "") -> bytes
     if not reason:
         return HEADER.pack(16, command | RESPONSE, status, sequence)
     info = tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
-    return pdu(command | RESPONSE, status, sequence, b"\0" + info)
+    # An empty message_id, and behind it the no_unsuccess of a submit_multi_resp.
+    return pdu(command | RESPONSE, status, sequence, (b"\0\0" if command == Command.SUBMIT_MULTI else b"\0") + info)
 
 
 def splice(

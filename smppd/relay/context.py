@@ -34,6 +34,7 @@ class Context:
     later: Callable[[float, Callable[[], None]], object]
     metrics: Metrics
     hot_limit: int
+    tlvs: int = 64
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)

@@ -19,7 +19,7 @@ class Ids:
     ``node``: 0 to 63, ValueError otherwise; it would run into the time.
     """
 
-    __slots__ = ("_last", "_node", "_time", "_wall", "left")
+    __slots__ = ("_last", "_node", "_time", "_wall")
 
     def __init__(self, wall: Callable[[], float], node: int = 0, after: int = 0) -> None:
         if not 0 <= node < 1 << _TIME_SHIFT - _NODE_SHIFT:
@@ -41,6 +41,12 @@ class Ids:
         else:
             self._last += 1
         return self._time << _TIME_SHIFT | self._node | self._last
+
+    def skip(self, identity: int) -> None:
+        """Never gives ``identity``, or one below it, again: it was found in the store."""
+        if identity >> _TIME_SHIFT >= self._time:
+            self._time = identity >> _TIME_SHIFT
+            self._last = _SEQUENCE
 
 
 def id_time(identity: int) -> float:

@@ -15,7 +15,7 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import Refusal, State
 from smppd.metrics import Metrics
-from smppd.protocol.receipt import IdMatcher
+from smppd.protocol.receipt import IdForm, IdMatcher
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm
@@ -43,6 +43,20 @@ ALPHABETS: Final = {
     "gsm_packed": Alphabet.GSM_PACKED,
     "latin1": Alphabet.LATIN1,
     "ascii": Alphabet.ASCII,
+}
+
+
+_FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
+    "learn": (),
+    "raw": (IdForm.RAW,),
+    # Hexadecimal in the answer, decimal in the receipt: which has to be rewritten the other way round.
+    "hex_to_decimal": (
+        IdForm.DECIMAL_TO_HEX,
+        IdForm.DECIMAL_TO_HEX_UPPER,
+        IdForm.DECIMAL_TO_HEX_PADDED,
+        IdForm.DECIMAL_TO_HEX_UPPER_PADDED,
+    ),
+    "decimal_to_hex": (IdForm.HEX_TO_DECIMAL, IdForm.HEX_TO_DECIMAL_PADDED),
 }
 
 
@@ -93,9 +107,10 @@ class Message:
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
-    ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds. ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``:
-    not answered before (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence
-    number on the carrier's link, in the latest attempt.
+    ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds.
+    ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
+    (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
+    carrier's link, in the latest attempt.
     """
 
     __slots__ = (
@@ -388,7 +403,7 @@ class UpstreamState:
         self.parked_keys: dict[bytes, list[Parked]] = {}
         self.seen: OrderedDict[int, None] = OrderedDict()
         self.aside: list[Message] = []
-        self.matcher = IdMatcher()
+        self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.paused_until = 0.0
         self.failures = 0
         self.turn = 0
@@ -403,6 +418,8 @@ class UpstreamState:
 
     def use(self, settings: UpstreamSettings, now: float) -> None:
         """Exchanges the settings after a reload; sessions that still fit stay."""
+        if settings.message_id_form != self.settings.message_id_form:
+            self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.settings = settings
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)

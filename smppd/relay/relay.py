@@ -107,6 +107,7 @@ class Relay:
                 known.use(upstream, now)
         self.desk.router = Router(settings)
         self.desk.patience = settings.limits.throttle_wait
+        context.tlvs = settings.limits.tlvs
         self.receipts.owners = Owners(settings)
         self.short_ids(settings)
 
@@ -260,6 +261,9 @@ class Relay:
             metrics.oldest.labels(account.name).set(self.oldest(account))
         for upstream in context.upstreams.values():
             metrics.links.labels(upstream.name).set(len(upstream.links))
+            for form, hits in upstream.matcher.hits.items():
+                if hits:
+                    metrics.receipt_forms.labels(upstream.name, form.value).set(hits)
             metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
         metrics.hot.set(context.journal.count())
 

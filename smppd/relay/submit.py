@@ -146,8 +146,10 @@ class SubmitDesk:
         context = self._context
         account = customer.account
         settings = account.settings
-        if sm.at_tlvs != len(sm.raw):
-            sm.tlvs  # noqa: B018  a broken stream raises
+        if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlvs:
+            return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs", "bad PDU")
+        if settings.strict_fields and len(sm.short_message) > 254:
+            return Refusal(Status.RINVMSGLEN, "short_message is longer than 254 octets", "bad PDU")
         if not sm.destination_digits:
             return Refusal(Status.RINVDSTADR, "destination_addr is empty", "bad PDU")
         if not self.open or context.store.full:

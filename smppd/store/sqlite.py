@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.files import KeyStore, Lock, StoreError, connect
-from smppd.vault.chain import chain
+from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import digest_of
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
@@ -26,6 +28,12 @@ _SPOOL = b"spool"
 _COLD = b"cold"
 _NONCE = 12
 _FULL = (sqlite3.SQLITE_FULL,)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
+_BUSY_TRIES = 12
+# A checkpoint is signed when so many records or seconds have come since the last.
+_CHECKPOINT_RECORDS = 1000
+_CHECKPOINT_SECONDS = 60.0
 _CHAIN_START = bytes(32)
 
 
@@ -97,6 +105,7 @@ class SqliteStore:
         notify: Callable[[Callable[[], None]], object],
         soon: Callable[[Callable[[], None]], object],
         reserve: int = 0,
+        wall: Callable[[], float] = time,
     ) -> None:
         self._directory = directory
         self._lock = Lock(directory)
@@ -115,6 +124,11 @@ class SqliteStore:
         self.full = False
         self.batch = Batch()
         self.commits = 0
+        self.signer: Ed25519PrivateKey | None = None
+        """Signs checkpoints of the digest chain; none are made without it. Set before ``open``."""
+        self._wall = wall
+        self._points = self._blocks = self._unsigned = 0
+        self._signed = monotonic()
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
@@ -130,6 +144,7 @@ class SqliteStore:
         self._sink = sink
         self._new_id = new_id
         self._sealer = SegmentSealer(self._ring)
+        self._last_checkpoint()
         self._thread.start()
         self._shred_later()
         return self._sealer.segment
@@ -313,16 +328,25 @@ class SqliteStore:
                 return
 
     def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], seq: int) -> None:
-        reason, fatal = None, False
-        try:
-            self._commit_keys(batch, gone, seq)
-            self._commit_data(batch, sealer, seq)
-        except sqlite3.Error as error:
-            for db in (self._secrets, self._data):
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-            reason = str(error)
-            fatal = getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FULL
+        reason, fatal, keys = None, False, False
+        for tries in range(_BUSY_TRIES, -1, -1):
+            try:
+                if not keys:
+                    self._commit_keys(batch, gone, seq)
+                    keys = True
+                self._commit_data(batch, sealer, seq)
+                break
+            except sqlite3.Error as error:
+                for db in (self._secrets, self._data):
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code in _BUSY and tries:
+                    # A command or a housekeeping thread holds the lock longer than it should; nothing is lost by waiting.
+                    continue
+                reason = str(error)
+                fatal = code not in _FULL
+                break
         self._notify(lambda: self._ended(batch, gone, reason, fatal))
 
     def _commit_keys(self, batch: Batch, gone: list[bytes], seq: int) -> None:
@@ -355,6 +379,7 @@ class SqliteStore:
                 "INSERT INTO log VALUES (?, ?, ?, ?, ?)",
                 (seq, len(batch.records), b"".join(batch.records), events, link),
             )
+            self._checkpoint(seq, len(batch.records), link)
         if batch.accepts or batch.marks:
             counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
             db.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
@@ -373,6 +398,31 @@ class SqliteStore:
             db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
         db.execute("COMMIT")
         self._chain = link
+
+    def _checkpoint(self, seq: int, records: int, link: bytes) -> None:
+        """Signs the state of the chain, now and then: whoever keeps a copy elsewhere can tell edits and roll-backs."""
+        self._unsigned += records
+        now = monotonic()
+        self._blocks += 1
+        key = self.signer
+        if key is None or (self._unsigned < _CHECKPOINT_RECORDS and now - self._signed < _CHECKPOINT_SECONDS):
+            return
+        self._unsigned, self._signed = 0, now
+        self._points += 1
+        point = Checkpoint(self._points, self._blocks, int(self._wall() * 1000), link)
+        # A commit that fails leaves a gap in the numbers, which says nothing: what counts is that none repeats.
+        self._data.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, sign_checkpoint(key, point)))
+
+    def _last_checkpoint(self) -> None:
+        """Goes on counting where the last checkpoint stopped. Start-up only."""
+        if self.signer is None:
+            return
+        row = self._data.execute("SELECT seq, signed FROM checkpoints ORDER BY seq DESC LIMIT 1").fetchone()
+        after = 0
+        if row is not None:
+            after, point = row[0], verify_checkpoint(self.signer.public_key(), bytes(row[1]))
+            self._points, self._blocks = point.sequence, point.blocks
+        self._blocks += self._data.execute("SELECT count(*) FROM log WHERE seq > ?", (after,)).fetchone()[0]
 
     def _seal_row(self, row: ColdRow, segment: int) -> tuple[int, str, bytes, int, int, int, bytes]:
         nonce = os.urandom(_NONCE)

@@ -6,6 +6,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
+from smppd.protocol.wire import Status, tlv
 from tests.relay.fakes import FROM, TO, FakeCustomer, FakeLink, World, receipt, settings
 
 
@@ -370,3 +371,33 @@ def test_after_a_restart_a_receipt_settles_what_went_to_the_second_upstream() ->
 
 
 # -- full -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "answered", "reported", "matches"),
+    [
+        ("hex_to_decimal", b"1F", b"31", True),
+        ("hex_to_decimal", b"0000001f", b"31", True),
+        ("hex_to_decimal", b"31", b"31", False),
+        ("decimal_to_hex", b"31", b"1f", True),
+        ("raw", b"1f", b"31", False),
+        ("raw", b"31", b"31", True),
+    ],
+)
+def test_a_form_of_ids_that_is_configured_is_not_guessed(
+    form: str, answered: bytes, reported: bytes, matches: bool
+) -> None:
+    world = World(settings(a={"message_id_form": form}))
+    acme, a, _ = submitted(world, answered)
+    a.reports(reported)
+    world.commits()
+    assert len(acme.takes()) == matches and len(world.upstream().parked) == (not matches)
+    world.check()
+
+
+def test_more_tlvs_than_the_limit_are_answered_to_carriers_too() -> None:
+    world = World(settings(limits={"tlvs": 2}))
+    _, a, _ = submitted(world, b"id-1")
+    frame = receipt(b"id-1") + tlv(0x1400, b"x") * 3
+    a.delivers(len(frame).to_bytes(4, "big") + frame[4:])
+    assert a.acknowledged() == [Status.RINVOPTPARSTREAM]

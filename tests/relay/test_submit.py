@@ -424,3 +424,13 @@ def test_the_policy_s_changes_reach_every_held_part() -> None:
     assert [sm.destination_digits for sm in deliveries] == [FROM[2:-1]] * 2, "to the sender it knows"
     assert len(ids) == len(deliveries)
     assert Sm(deliveries[0].raw).source_digits == TO
+
+
+def test_limits_of_tlvs_and_strict_fields() -> None:
+    world = World(settings(acme={"strict_fields": True}, limits={"tlvs": 2}))
+    acme = world.customer()
+    acme.submits(b"x", tlvs=tlv(0x1400, b"x") * 2)
+    acme.submits(b"x", tlvs=tlv(0x1400, b"x") * 3)
+    acme.submits(b"x" * 255)
+    world.commits()
+    assert sorted(acme.statuses()) == [Status.ROK, Status.RINVMSGLEN, Status.RINVOPTPARSTREAM]

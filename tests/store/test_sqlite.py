@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store.api import ColdRow, Kind
 from smppd.store.files import Lock, StoreError, connect
 from smppd.store.sqlite import PendingKeys, SqliteStore
+from smppd.vault.chain import verify_checkpoint
 from smppd.vault.keys import KeyRing, VaultError
 from tests.store.builder import Builder, files
 
@@ -178,3 +181,39 @@ def test_pending_keys_mirror_the_file(log: Builder) -> None:
     assert keys.take() == ([(b"a", b"1")], [b"a"]) and keys.take() == ([], [])
     with pytest.raises(StoreError):
         keys.replace_all([])
+
+
+def points(builder: Builder, key: Ed25519PrivateKey) -> list[tuple[int, int]]:
+    db = connect(builder.directory / "data.db", "data", read_only=True)
+    signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM checkpoints ORDER BY seq")]
+    db.close()
+    return [(one.sequence, one.blocks) for one in (verify_checkpoint(key.public_key(), point) for point in signed)]
+
+
+def test_the_writer_signs_checkpoints_and_goes_on_counting_after_a_restart(log: Builder) -> None:
+    key = Ed25519PrivateKey.generate()
+    log.store.signer = key
+    log.fill(1, 999)
+    assert points(log, key) == []
+    log.fill(2, 1)
+    assert points(log, key) == [(1, 2)]
+    store = reopened(log)
+    store.signer = key
+    store._last_checkpoint()
+    assert (store._points, store._blocks) == (1, 3)
+    store.close()
+    with log.reader() as reader:
+        assert reader.verify(key.public_key()).ok
+
+
+def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
+    log.store._data.execute("PRAGMA busy_timeout=20")
+    other = connect(log.directory / "data.db", "data")
+    other.execute("BEGIN IMMEDIATE")
+    log.record()
+    timer = threading.Timer(0.1, lambda: log._calls.put(lambda: other.execute("ROLLBACK")))
+    timer.start()
+    log.commit()
+    timer.join()
+    other.close()
+    assert log.sink.done and not log.sink.wrong

@@ -1,7 +1,7 @@
 -- data.db, version 1. The log (for as long as retention says) and the spool (for as long as a message is on its way).
 -- A log row is one commit: its packed, sealed records, the events of the same moment, and the digest chain after it. seq is
--- drawn from the same time-ordered ids as the records, before them, so every insert is an append and the row of a record
--- is the last one whose seq is not above its id.
+-- drawn from the same time-ordered ids as the records, after them, so every insert is an append and the row of a record is
+-- the first one whose seq is above its id.
 CREATE TABLE log (
     seq INTEGER PRIMARY KEY, count INTEGER NOT NULL, records BLOB NOT NULL, events BLOB NOT NULL, chain BLOB NOT NULL
 );

@@ -22,7 +22,8 @@ class Context:
 
     ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
     at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
-    still find them.
+    still find them. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
+    restored from was taken (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -39,6 +40,7 @@ class Context:
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)
     dropping: set[tuple[int, int]] = field(default_factory=set)
+    restored: int = 0
 
     def account(self, name: str) -> Account:
         """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""

@@ -245,13 +245,15 @@ class Lanes:
         self._context.store.page(Kind.QUEUE, lane.name, lane.upto, PAGE, arrived)
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
+        now = self._context.now()
         for row in rows:
             message = self.revive(row.id, row.data, lane)
             message.cold = (row.kind, row.owner, row.key)
+            if self.doubt(message, now):
+                continue
             message.enter(Phase.QUEUED)
             lane.hot.append(message)
         lane.cold -= len(rows)
-        now = self._context.now()
         self.place(lane, now)
         self.activate(lane)
         if lane.active is not None:
@@ -277,6 +279,23 @@ class Lanes:
             message.upstream = self._context.upstream(stored.upstream)
         message.upstream_id = stored.upstream_id
         return message
+
+    def doubt(self, message: Message, now: float) -> bool:
+        """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be
+        sent (``on_unknown: hold``): it is among the unknown ones now, and is reported so with the next look at them."""
+        if message.id > self._context.restored or message.duplicate:
+            return False
+        message.duplicate = True
+        message.tries = 1
+        for one in message.lane.upstreams:
+            one.retried[message.id] = message
+        if message.account.settings.on_unknown == "resend" or not message.lane.upstreams:
+            return False
+        upstream = message.upstream = message.lane.upstreams[0]
+        message.phase = Phase.UNKNOWN
+        message.deadline = now
+        upstream.unknown[message.id] = message
+        return True
 
     def expired(self, row: ColdRow) -> Message | None:
         """The message of a cold row whose validity passed, out of its lane; None when it is in memory and ends there."""

@@ -117,6 +117,8 @@ class Recovery:
                 self._waiting(thing, now)
 
     def _waiting(self, message: Message, now: float) -> None:
+        if message.phase in (Phase.QUEUED, Phase.HELD) and self._dispatch.lanes.doubt(message, now):
+            return
         if message.duplicate:
             for one in message.lane.upstreams:
                 one.retried[message.id] = message

@@ -133,6 +133,7 @@ class Relay:
 
     def recover(self) -> int:
         """Reads back what was on its way. Before the store is opened for writing."""
+        self.context.restored = self._store.meta("restored", 0)
         living = Recovery(self.context, self.dispatch, self.receipts).run(self._store.replay(), self._store.counts())
         self.desk.recall()
         return living

@@ -363,7 +363,11 @@ class SqliteStore:
         db.execute("COMMIT")
         if gone:
             # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            db.execute("PRAGMA busy_timeout=100")
+            try:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                db.execute("PRAGMA busy_timeout=5000")
 
     def _commit_data(self, batch: Batch, sealer: SegmentSealer, seq: int) -> None:
         db = self._data

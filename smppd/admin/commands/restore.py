@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
             f"{done.checked.unreadable} records have lost their secrets though their keys are there: they cannot be read."
         )
     if found["on_the_way"]["messages"]:
-        say("Messages on their way may have been sent since then, and may be sent again.")
+        say(
+            "Messages on their way may have been sent since then: flagged, they go as `on_unknown` of their account says."
+        )
     if done.aside is not None:
         say(
             f"The store that was there is in {done.aside}; it holds its keys: delete it when it is not needed any more."

@@ -207,8 +207,13 @@ class Dispatch:
             session = link.session
             if session.room <= 0 or not session.can_send:
                 break
-            if upstream.failures and any(one.session.outstanding for one in links):
-                break  # it refused for now: one message asks whether it takes more, the others keep their order behind it
+            if upstream.failures:
+                # It refused for now: one message asks whether it takes more, the others keep their order behind it. What was
+                # sent before the pause and is silent still says nothing about that.
+                probe = upstream.probe
+                if probe is not None and probe.phase is Phase.SENT and probe.upstream is upstream:
+                    break
+                upstream.probe = message
             if bucket.rate is not None and bucket.take(now) < 0:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break

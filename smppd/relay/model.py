@@ -380,7 +380,8 @@ class UpstreamState:
     unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
     are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
-    known yet, by id; neither durable nor acknowledged. ``seen``: hashes of receipts that need no second look.
+    known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
+    after it said "later". ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -406,6 +407,7 @@ class UpstreamState:
         self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.paused_until = 0.0
         self.failures = 0
+        self.probe: Message | None = None
         self.turn = 0
         self.wake_at = 0.0
         self.submitted = metrics.submitted.labels(self.name)

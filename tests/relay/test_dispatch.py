@@ -165,6 +165,23 @@ def test_a_carrier_that_says_later_is_asked_again_in_order(status: int) -> None:
     world.check()
 
 
+def test_a_submit_that_is_never_answered_does_not_hold_up_the_one_that_asks() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier(window=2)
+    acme.submits(*numbered(6))
+    world.commits()
+    assert a.texts() == [b"0", b"1"]
+    silent = a.waiting.pop(0)  # 0 is never answered
+    a.answers(status=Status.RTHROTTLED)
+    world.passes(2)
+    assert a.texts() == [b"1"], "1 asks, though 0 is outstanding"
+    a.answers(b"id-1")
+    world.commits()
+    assert a.texts()[:1] == [b"2"]
+    assert silent is not None
+    world.check()
+
+
 def test_nothing_overtakes_what_was_refused_for_now() -> None:
     world = World()
     acme, a = world.customer(), world.carrier()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,6 +18,8 @@ from tests.torture.runner import run_campaign
 
 def main() -> int:
     """0 when every promise held, 1 when one did not."""
+    # Ended from outside, whatever it started still ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("campaigns", nargs="*", help=f"{', '.join(CAMPAIGNS)}, report; default: all of them")
     parser.add_argument(

@@ -115,9 +115,11 @@ class Daemon(Gateway):
         told: dict[str, Any] = json.loads(self.http("/status")[1])
         return told
 
-    def waiting(self) -> float:
-        """Messages that are queued or of unknown fate, as its metrics tell."""
-        return self.metric("smppd_messages_queued")
+    def waiting(self) -> int:
+        """Messages and mail that it still has to bring somewhere, as it says itself; 0 when it does not run."""
+        if self.process is None or self.process.poll() is not None:
+            return 0
+        return sum(int(one["queued"]) + int(one["mailbox"]) for one in self.status()["accounts"])
 
 
 __all__ = ["PASSWORD", "Daemon", "StartFailure", "account"]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from smppd import config
 from smppd.message import Event, State, read_events
 from smppd.store.files import connect
+from smppd.relay.ids import id_time
+from smppd.store.reader import LogReader
+from smppd.vault.keys import load_kek
 from smppd.vault.seal import iter_records, read_header
+from tests.torture import smpp
 
 _FINAL = frozenset(range(2, 10))
 
@@ -21,6 +27,8 @@ class Record:
     repeated: int = 0
     events: dict[int, list[Event]] = field(default_factory=dict)
     upstream: dict[bytes, int] = field(default_factory=dict)
+    token: Callable[[], dict[int, int]] | None = None
+    """Opens every record: token -> our id. Slow, for messages whose id nobody was told; None where it cannot."""
 
     def final(self, identity: int) -> bool:
         """Whether a final state is on record."""
@@ -31,8 +39,8 @@ class Record:
         return any(each.duplicate for each in self.events.get(identity, ()))
 
 
-def read_record(store: Path) -> Record:
-    """Reads data.db. Raises StoreError or sqlite3.Error where it cannot be read."""
+def read_record(store: Path, config_file: Path | None = None) -> Record:
+    """Reads data.db; with ``config_file``, which names the key, records can be opened too. Raises StoreError or sqlite3.Error where it cannot be read."""
     record = Record()
     db = connect(store / "data.db", "data", read_only=True)
     try:
@@ -47,7 +55,20 @@ def read_record(store: Path) -> Record:
                     record.upstream[event.upstream_id] = event.id
     finally:
         db.close()
+    if config_file is not None:
+        record.token = lambda: _tokens(store, config_file, record.ids)
     return record
+
+
+def _tokens(store: Path, config_file: Path, ids: set[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    with LogReader(store, load_kek(config.load(config_file).keys), id_time) as reader:
+        for identity in sorted(ids):
+            held = reader.record(identity)
+            frame = held.record.pdu() if held is not None else None
+            if frame is not None:
+                found[smpp.token_of(frame[16:])] = identity
+    return found
 
 
 def number_of(shown: bytes) -> int:

@@ -38,6 +38,7 @@ def _most(rows: Sequence[Row], name: str) -> float:
 def _books(rows: Sequence[Row]) -> list[tuple[str, str]]:
     names = [
         ("acknowledged messages", "acknowledged"),
+        ("unfinished when judged, so neither lost nor safe", "unfinished"),
         ("lost", "lost"),
         ("receipts missing", "receipts_missing"),
         ("duplicates at the SMSC", "duplicates"),

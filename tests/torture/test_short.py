@@ -92,6 +92,25 @@ def test_the_judge_sees_a_lost_message_unless_its_end_is_on_record() -> None:
     assert compare(customer, smsc, _record(*_DONE, (0x11, State.EXPIRED, False)))[0]["lost"] == 0
 
 
+def test_the_judge_claims_no_loss_of_what_the_daemon_still_has() -> None:
+    customer, smsc = _books()
+    del smsc.submits[1], customer.receipts[_told(0x11)]
+    found, faults = compare(customer, smsc, _record(*_DONE), unfinished=1)
+    assert (found["lost"], found["receipts_missing"], found["unfinished"]) == (0, 0, 1)
+    assert len(faults) == 1 and "loss cannot be judged" in faults[0]
+
+
+def test_the_judge_opens_records_whose_id_nobody_was_told() -> None:
+    customer, smsc = _books()
+    smsc.submits += [Submit(7, b"B0"), Submit(7, b"B1")]
+    record = _record(*_DONE, (0x12, State.RESENT, True), (0x13, State.UNANSWERED, False))
+    assert compare(customer, smsc, record)[0]["duplicates_unflagged"] == 1
+    record.token = lambda: {7: 0x12}
+    assert compare(customer, smsc, record)[1] == []
+    record.token = lambda: {7: 0x13}
+    assert compare(customer, smsc, record)[0]["duplicates_unflagged"] == 1
+
+
 def test_the_judge_sees_a_lost_receipt() -> None:
     customer, smsc = _books()
     del customer.receipts[_told(0x11)]

@@ -100,7 +100,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
             return {**unit.values, "faults": [str(failure)]}
         finally:
             customer.sending = False
-        found, wrong = verdict(daemon, peers, customer, verify=True)
+        found, wrong = verdict(daemon, peers, customer, verify=True, drained=drained)
         record = read_record(daemon.store)
         expired = sum(any(e.state == State.EXPIRED for e in events) for events in record.events.values())
         if expired:

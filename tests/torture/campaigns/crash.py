@@ -93,7 +93,7 @@ def crash_block(
             drained = 0.0
         finally:
             customer.sending = False
-        found, wrong = verdict(daemon, peers, customer, verify=True)
+        found, wrong = verdict(daemon, peers, customer, verify=True, drained=drained)
     shutil.rmtree(directory / "base", ignore_errors=True)
     return {
         **unit.values,

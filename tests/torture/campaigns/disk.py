@@ -7,6 +7,7 @@ space again. An error of fsync or write: the daemon ends, says so, and the next 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
 
     faults: list[str] = []
     notes: dict[str, Any] = {}
+    drained = 0.0
     kind = unit.values["kind"]
     with Peers(script) as peers:
         settings = account("acme", acknowledge=unit.values["acknowledge"], unknown_after="1s")
@@ -59,7 +61,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         customer = Customer(daemon.plain_port, PASSWORD, rate=_RATE)
         mounted = kind == "small" and _mount(daemon.store)
         if mounted:
-            peers.at_end.insert(0, lambda: subprocess.run(["umount", "-l", str(daemon.store)], check=False, timeout=10))
+            peers.at_end.insert(0, lambda: _unmount(daemon.store))
         if kind == "small" and not mounted:
             return {**unit.values, "skipped": "no file system may be mounted here", "faults": []}
         try:
@@ -92,12 +94,12 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 _full(daemon, customer, fill, free, faults, notes)
             else:
                 _broken(daemon, customer, layer, BAD_SYNC if kind == "sync" else BAD_WRITE, faults, notes)
-            drain(daemon, peers, [customer], quiet=5.0)
+            drained = drain(daemon, peers, [customer], quiet=5.0)
         except StartFailure as failure:
             faults.append(str(failure))
         finally:
             customer.sending = False
-        found, wrong = verdict(daemon, peers, customer, verify=True)
+        found, wrong = verdict(daemon, peers, customer, verify=True, drained=drained)
     return {**unit.values, **found, **notes, "faults": faults + wrong}
 
 
@@ -112,6 +114,12 @@ def _mount(store: Path) -> bool:
         timeout=10,
     )
     return done.returncode == 0
+
+
+def _unmount(store: Path) -> None:
+    """Leaves a copy, or nothing could be looked into afterwards."""
+    shutil.copytree(store, store.with_name("store-copy"), dirs_exist_ok=True)
+    subprocess.run(["umount", "-l", str(store)], check=False, timeout=10)
 
 
 def _fill(ballast: Path) -> None:

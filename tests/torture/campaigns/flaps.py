@@ -97,13 +97,13 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                     slow.append(took / outage)
             # What was really acknowledged, outages and all: the aim alone proves no load.
             achieved = len(customer.book.ids) / (time.monotonic() - loaded)
-            drain(daemon, peers, [customer])
+            drained = drain(daemon, peers, [customer])
             # The short form shares its cores with other tests: its times mean nothing.
             if slow and not options.short:
                 faults.append(f"{len(slow)} of {len(outages)} backlogs took more than twice the outage")
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
-        found, wrong = verdict(daemon, peers, customer)
+        found, wrong = verdict(daemon, peers, customer, drained=drained)
     # The messages of the measurement are in the record too, and nowhere else.
     return {
         **unit.values,

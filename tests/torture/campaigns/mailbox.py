@@ -101,7 +101,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
             delivered = percentile(second.book.waits[mark:], 0.99)
             notes["p99_ms"] = {"alone": quiet, "filling": filled, "waiting": calm, "delivering": delivered}
             notes["rss_most_mib"] = most >> 20
-            drain(daemon, peers, [second])
+            drained = drain(daemon, peers, [second])
             until(lambda: daemon.metric("smppd_mailbox", account="acme") == 0, 5)
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
@@ -110,7 +110,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
             away.book.ids |= one.book.ids
             away.book.receipts.update(one.book.receipts)
             away.book.sent += one.book.sent
-        found, wrong = verdict(daemon, peers, away)
+        found, wrong = verdict(daemon, peers, away, drained=drained)
     if most > BOUND:
         faults.append(f"{most >> 20} MiB of memory, more than {BOUND >> 20}")
     # The short form shares its cores with other tests: its times mean nothing.

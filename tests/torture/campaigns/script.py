@@ -110,10 +110,10 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 _refuse(peers.smsc, peers, customer)
             until(lambda: customer.next >= _MESSAGES, 20)
             until(lambda: len(customer.book.waits) + customer.book.unanswered >= _MESSAGES, 10)
-            drain(daemon, peers, [customer], seconds=20, quiet=scene.settle)
+            drained = drain(daemon, peers, [customer], quiet=scene.settle)
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
-        found, wrong = verdict(daemon, peers, customer, receipts=scene.receipts)
+        found, wrong = verdict(daemon, peers, customer, receipts=scene.receipts, drained=drained)
         if customer.book.unasked:
             faults.append(f"{customer.book.unasked} answers that nobody asked for")
         answered = len(customer.book.ids) + sum(customer.book.refused.values())

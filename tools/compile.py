@@ -39,7 +39,6 @@ ROOMS: Final = ("policy", "relay")  # with what is split off or added later
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
-        "policy.pipeline",  # `decide` catches two exceptions under one name (tests/test_native.py says why not)
         "relay.enquiries",
         "relay.owners",
         "relay.recovery",

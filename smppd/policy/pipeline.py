@@ -281,8 +281,8 @@ class Pipeline:
             return self.judge(program, head, self.read(sm, now), now)
         except BodyError as error:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
-        except TooLarge as error:
-            return self.too_large(error, now)
+        except TooLarge as large:
+            return self.too_large(large, now)
 
     def read(self, sm: Sm, now: float) -> Content:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``."""

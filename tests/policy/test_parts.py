@@ -128,6 +128,7 @@ def test_whole_messages_and_other_rules_join_nothing() -> None:
     assert pipe.waiting == 0
 
 
+@pytest.mark.interpreted("replaces a function that the compiler calls directly")
 def test_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines, "REFUSALS", 2)
     pipe = pipeline(PHISH)

@@ -132,6 +132,7 @@ def test_the_text_is_not_read_where_the_head_decides(monkeypatch: pytest.MonkeyP
     assert run(passed, HELLO) == ["r0"]
 
 
+@pytest.mark.interpreted("replaces a function that the compiler calls directly")
 def test_the_text_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Sm] = []
 

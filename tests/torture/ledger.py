@@ -19,8 +19,8 @@ def _some(ids: list[bytes]) -> str:
 def compare(
     customer: CustomerBook, smsc: SmscBook, record: Record | None, *, receipts: bool = True, unfinished: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
-    """(figures, faults in words). ``receipts``: whether the customer asked for them and was there to take them. ``unfinished``: what the daemon
-    still had when it was ended; then nothing that is missing can be told from what is late, and no loss is claimed."""
+    """(figures, faults in words). ``receipts``: whether the customer asked for them and was there to take them.
+    ``unfinished``: what the daemon still had when it was ended; what is missing may then be late, and no loss is claimed."""
     faults: list[str] = []
     arrived = smsc.arrived()
     acknowledged = set(customer.ids.values())

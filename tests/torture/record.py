@@ -9,8 +9,8 @@ from pathlib import Path
 
 from smppd import config
 from smppd.message import Event, State, read_events
-from smppd.store.files import connect
 from smppd.relay.ids import id_time
+from smppd.store.files import connect
 from smppd.store.reader import LogReader
 from smppd.vault.keys import load_kek
 from smppd.vault.seal import iter_records, read_header
@@ -40,7 +40,8 @@ class Record:
 
 
 def read_record(store: Path, config_file: Path | None = None) -> Record:
-    """Reads data.db; with ``config_file``, which names the key, records can be opened too. Raises StoreError or sqlite3.Error where it cannot be read."""
+    """Reads data.db; with ``config_file``, which names the key, records can be opened too.
+    Raises StoreError or sqlite3.Error where it cannot be read."""
     record = Record()
     db = connect(store / "data.db", "data", read_only=True)
     try:

@@ -30,8 +30,11 @@ from tests.torture.smsc import Receipt, SmscBook, Submit
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[tuple[Path, list[dict[str, Any]]]]]]:
     """All campaigns, three at a time: most of their time they wait for a process to start or a timer to run out."""
 
+    # Made here: pytest's factory is not for several threads.
+    places = {name: tmp_path_factory.mktemp(f"torture-{name}") for name in CAMPAIGNS}
+
     def run(name: str) -> tuple[Path, list[dict[str, Any]]]:
-        scratch = tmp_path_factory.mktemp(f"torture-{name}")
+        scratch = places[name]
         results = Results(scratch / "results", name)
         options = Options(short=True, scratch=scratch)
         return scratch, run_campaign(CAMPAIGNS[name], options, results, say=lambda _line: None)

@@ -40,12 +40,18 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     mutation = unit.values.get("mutation")
     if mutation is None:
         return _block(unit, options, directory, None)
+    missed: list[dict[str, Any]] = []
     for number in range(1, unit.values["tries"] + 1):
         one = Unit(f"{unit.key}-{number}", unit.seed + number, unit.values)
         result = _block(one, options, directory / str(number), mutation)
         if result["faults"]:
             return {**result, "caught": number, "found": result["faults"], "faults": []}
-    return {**unit.values, "kills": unit.values["tries"], "faults": [f"synchronous={mutation} was not noticed"]}
+        missed.append(result)
+    told = "; ".join(
+        f"{one['manners']}, {one['writes_unsynced']} writes not synced, {one['writes_lost']} lost" for one in missed
+    )
+    faults = [f"synchronous={mutation} was not noticed ({told})"]
+    return {**unit.values, "kills": unit.values["tries"], "missed": missed, "faults": faults}
 
 
 def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = not path.exists()
         if new:
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            # Never open and close a file that SQLite may have open in this process: its POSIX locks would go with it.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA busy_timeout=5000")
         if new:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -234,3 +236,23 @@ def test_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert actor == ("alice (as root)", "ssh 192.0.2.9")
     monkeypatch.setattr("smppd.vault.audit.os.geteuid", lambda: 987_654)
     assert current_actor({"SUDO_USER": "alice"}).who == "uid 987654"
+
+
+def test_a_second_trail_in_this_process_does_not_unlock_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    with AuditTrail(path, KEY) as first:
+        first.append("one", "test", {}, "done")
+        AuditTrail(path, KEY).close()
+        # Another process comes and goes, as commands do: it must not take itself for the last and remove the log.
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import sqlite3; d = sqlite3.connect({str(path)!r}); d.execute('SELECT * FROM entries')",
+            ],
+            check=True,
+        )
+        first.append("two", "test", {}, "done")
+        assert (tmp_path / "audit.db-wal").exists()
+    with AuditTrail(path, None) as after:
+        assert [entry.event for entry in after.entries()] == ["one", "two"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from bench import config
-from bench.cases import WINDOW, Case
+from bench.cases import Case
 from bench.process import Process, ProcessError, machine_busy_us, maps, usage
 from smppd import native
 
@@ -123,7 +123,7 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, profile: Path | None)
 
 def _load(tool: Path, case: Case, target: Target, scratch: Path, *sizes: str, deadline: float) -> dict[str, Any]:
     command = [str(tool), "--port", str(target.port), "--system-id", config.SYSTEM_ID, "--binds", str(case.binds)]
-    command += ["--window", str(WINDOW), "--deadline", f"{deadline:g}", "--quiet", f"{QUIET_SECONDS:g}"]
+    command += ["--window", str(case.window), "--deadline", f"{deadline:g}", "--quiet", f"{QUIET_SECONDS:g}"]
     command += sizes
     if target.ca:
         command += ["--tls-ca", str(target.ca), "--tls-name", "localhost"]

@@ -159,6 +159,7 @@ class Daemon:
             lambda: {one.system_id: one.retain for one in self.settings.accounts},
             self.metrics,
             self.reactor.callFromThread,
+            lambda: self.store.busy,
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history

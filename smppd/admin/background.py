@@ -29,7 +29,7 @@ Answer = tuple[State, float, int] | None
 
 
 class Background:
-    """See the module. ``notify(function)`` runs a function on the reactor thread."""
+    """See the module. ``notify(function)`` runs a function on the reactor thread; ``busy()``: has the store much to do?"""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Background:
         retains: Callable[[], Mapping[str, Retain]],
         metrics: Metrics,
         notify: Callable[[Callable[[], None]], object],
+        busy: Callable[[], bool],
     ) -> None:
         self._directory = directory
         self._kek = kek
@@ -55,7 +56,7 @@ class Background:
             return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
-            IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason)),
+            IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
             PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason)),
         ]
         for thread in self._threads:

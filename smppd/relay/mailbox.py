@@ -238,7 +238,7 @@ class Mailroom:
                 self._again(account, [mail], now, wait=True)
         if taken:
             account.delivered.inc(taken)
-        self._context.store.kick()
+        # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
         self.pump(account, now)
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:

@@ -31,6 +31,9 @@ PARK: Final = 72 * 3600
 # Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook.
 EARLY: Final = 0.05
 _ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
+_BY_VALUE: Final = {int(state): state for state in MessageState}
+_OURS: Final = {state: State(int(state)) for state in MessageState}
+_ENDS: Final = frozenset(state for state in MessageState if state.is_final or state is MessageState.UNKNOWN)
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
 # Receipts of one upstream that need no second look when the carrier brings them again.
@@ -216,10 +219,7 @@ class Receipts:
     def _state(self, sm: Sm, receipt: Receipt | None) -> MessageState | None:
         given = sm.tlv(Tag.MESSAGE_STATE)
         if given:
-            try:
-                return MessageState(given[0])
-            except ValueError:
-                return None
+            return _BY_VALUE.get(given[0])
         return receipt.state if receipt is not None else None
 
     def _settle(self, upstream: UpstreamState, message: Message, sm: Sm, receipt: Receipt | None) -> None:
@@ -228,15 +228,13 @@ class Receipts:
         batch = context.store.batch
         self._latest = id_time(message.id)
         state = self._state(sm, receipt)
-        final = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE and (
-            state is None or state.is_final or state is MessageState.UNKNOWN
-        )
+        final = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE and (state is None or state in _ENDS)
         error = 0
         if receipt is not None and receipt.err.isdigit():
             error = int(receipt.err[:9])
         context.event(
             message.id,
-            State(int(state)) if state is not None else State.UNKNOWN,
+            _OURS[state] if state is not None else State.UNKNOWN,
             error=error,
             duplicate=message.duplicate,
             detail=upstream.detail + message.upstream_id,

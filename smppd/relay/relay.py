@@ -212,6 +212,7 @@ class Relay:
             return
         self._spill(now)
         self.receipts.moment(now)
+        self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now
             self._sweep(now)

@@ -181,7 +181,7 @@ class SubmitDesk:
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
                 return NO_UPSTREAM
         wall = context.wall()
-        expires = times.read(sm.validity, wall) if sm.at_sm >= 0 else None
+        expires = times.read(sm.validity, wall) if sm.at_sm >= 0 and sm.raw[sm.at_validity] else None
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         identity = context.new_id()

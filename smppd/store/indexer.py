@@ -38,6 +38,7 @@ _HEAD: Final = 8  # magic 4, u32 entries; see vault.index
 _PIECE: Final = 4096
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work
+_BUSY_DUTY: Final = 30.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
 _REST: Final = 0.005
 _IDLE: Final = 3.0
 _BUSY: Final = 0.5
@@ -214,14 +215,22 @@ class IndexerThread(threading.Thread):
     to do or the store is busy."""
 
     def __init__(
-        self, directory: Path, stop: threading.Event, failed: Callable[[str], object], *, run: int = RUN, fan: int = FAN
+        self,
+        directory: Path,
+        stop: threading.Event,
+        failed: Callable[[str], object],
+        *,
+        busy: Callable[[], bool] = lambda: False,
+        run: int = RUN,
+        fan: int = FAN,
     ) -> None:
         """directory: the store's. stop: set it, then join. failed(reason): called in this thread when something is wrong;
-        it goes on after a minute."""
+        it goes on after a minute. busy(): asked in this thread; then it rests ten times as long."""
         super().__init__(name="indexer", daemon=True)
         self._directory = directory
         self._stop_event = stop
         self._failed = failed
+        self._busy = busy
         self._sizes = (run, fan)
 
     def run(self) -> None:
@@ -236,7 +245,8 @@ class IndexerThread(threading.Thread):
                     # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
                     db.execute("PRAGMA synchronous = NORMAL")
                     indexer = Indexer(db, run=self._sizes[0], fan=self._sizes[1])
-                pause = max(_REST, _DUTY * (monotonic() - began)) if indexer.step() else _IDLE
+                duty = _BUSY_DUTY if self._busy() else _DUTY
+                pause = max(_REST, duty * (monotonic() - began)) if indexer.step() else _IDLE
             except (sqlite3.Error, StoreError, VaultError) as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _RETRY:
                     pause = _BUSY

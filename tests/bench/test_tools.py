@@ -77,7 +77,8 @@ def test_a_duration_ends(drive: Any) -> None:
 
 def test_a_receipt_delay_is_waited_for(drive: Any) -> None:
     _, load, _, smsc = drive("--receipt-delay 50", "--messages 100 --window 100 --deadline 10")
-    assert load["receipt_us"]["p50"] >= 50_000 > load["answer_us"]["p50"]
+    # The mean is of the values themselves; a percentile is the lower edge of its step.
+    assert load["receipt_us"]["mean"] >= 50_000 > load["answer_us"]["p50"]
     assert smsc["ok"]
 
 

@@ -211,7 +211,11 @@ def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
     other = connect(log.directory / "data.db", "data")
     other.execute("BEGIN IMMEDIATE")
     log.record()
-    timer = threading.Timer(0.1, lambda: log._calls.put(lambda: other.execute("ROLLBACK")))
+
+    def let_go() -> None:
+        other.execute("ROLLBACK")
+
+    timer = threading.Timer(0.1, lambda: log._calls.put(let_go))
     timer.start()
     log.commit()
     timer.join()

@@ -212,7 +212,8 @@ class Relay:
             return
         self._spill(now)
         self.receipts.moment(now)
-        self._store.kick()
+        if not self._store.full:  # a full disk is tried again by the sweep, once a second
+            self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now
             self._sweep(now)

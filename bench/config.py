@@ -132,8 +132,6 @@ def document(case: Case, password_hash: str, port: int, http_port: int, upstream
                 "networks": ["127.0.0.0/8"],
                 "max_binds": max(4, case.binds),
                 "window": 100,
-                # The case's window in both directions: what a customer may send ahead, it can take ahead.
-                "receipts": {"window": case.window},
                 "throughput": "1000000/s",  # never reached, but always counted
                 "burst": 2_000_000,
                 "acknowledge": case.acknowledge,

@@ -75,6 +75,9 @@ class MemoryStore:
     def kick(self) -> None:
         pass
 
+    def nudge(self) -> None:
+        pass
+
     def retry(self) -> None:
         pass
 

@@ -173,7 +173,7 @@ class Daemon:
         self.store = _PatientStore(
             directory,
             notify=self.reactor.callFromThread,
-            soon=lambda function: self.reactor.callLater(0, function),
+            later=self.reactor.callLater,
             reserve=settings.store.reserve,
         )
         self.store.notifier = self.notifier

@@ -132,7 +132,9 @@ class ReceiptSettings(Model):
 
     keep: PositiveDuration = duration("72h", "How long a receipt waits for the customer; then a visible final state.")
     limit: Int = Field(default=1_000_000, ge=1, description="How many may wait for this account.")
-    window: Int = Field(default=10, ge=1, le=1000, description="deliver_sm in flight towards one session.")
+    window: Annotated[Int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="deliver_sm in flight towards one session. Default: the account's `window`."
+    )
     retry: PositiveDuration = duration("30s", "First pause before a deliver_sm that was not acknowledged goes again.")
 
 
@@ -230,6 +232,12 @@ class Account(Model):
     )
     strict_fields: bool = Field(default=False, description="Field lengths to the letter of SMPP 3.4.")
     suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
+
+    @property
+    def deliver_window(self) -> int:
+        """deliver_sm in flight towards one session: what a customer may send ahead it takes ahead too, unless told otherwise.
+        A smaller one would let receipts fall behind at full load, however fast the customer answers them."""
+        return self.receipts.window or self.window
 
     @field_validator("system_id")
     @classmethod

@@ -315,7 +315,7 @@ class CustomerLink:
     def _open_window(self) -> None:
         settings = self.account.settings
         self.session.window = settings.window
-        self.session.outstanding_limit = 0 if self._pipe.choked else settings.receipts.window
+        self.session.outstanding_limit = 0 if self._pipe.choked else settings.deliver_window
 
     def sweep(self, now: float) -> None:
         """Deadlines."""
@@ -404,7 +404,7 @@ class CustomerLink:
             self.account = account
             self.version = bind.version
             settings = account.settings
-            self.session.accept_bind(bind.command, window=settings.window, outstanding_limit=settings.receipts.window)
+            self.session.accept_bind(bind.command, window=settings.window, outstanding_limit=settings.deliver_window)
             self._up = True
             self._pipe.mark_bound()
             mode = _MODES[bind.command]

@@ -371,6 +371,7 @@ _REWRITE: Final[dict[str, tuple[Callable[[bytes], bytes | None], bool]]] = {
     "uuid-dashed": (_dashed, False),
 }
 _FORMS: Final = tuple(IdForm)
+_WAYS: Final = {form: (form, *_REWRITE[form.value]) for form in _FORMS}
 
 
 def normalise(raw: bytes, form: IdForm, width: int = 0) -> bytes | None:
@@ -404,7 +405,7 @@ class IdMatcher:
         self._settle_after = settle_after
         self._only = only
         self._hits = dict.fromkeys(_FORMS, 0)
-        self._order = only or _FORMS
+        self._use(only or _FORMS)
         self._widths: dict[int, None] = {}  # of answers with leading zeros
 
     @property
@@ -427,8 +428,7 @@ class IdMatcher:
     def candidates(self, raw: bytes) -> Iterator[tuple[IdForm, bytes]]:
         """The forms and keys to look up for a receipt's id `raw`, in order, no key twice."""
         tried: set[bytes] = set()
-        for form in self._order:
-            rewrite, padded = _REWRITE[form.value]
+        for form, rewrite, padded in self._ways:
             key = rewrite(raw)
             if key is None:
                 continue
@@ -462,6 +462,10 @@ class IdMatcher:
         hits = self._hits
         best = max(_FORMS, key=hits.__getitem__)
         if best is IdForm.RAW or hits[best] < max(self._settle_after, 4 * hits[IdForm.RAW]):
-            self._order = _FORMS
+            self._use(_FORMS)
         else:
-            self._order = (best, *(form for form in _FORMS if form is not best))
+            self._use((best, *(form for form in _FORMS if form is not best)))
+
+    def _use(self, order: tuple[IdForm, ...]) -> None:
+        self._order = order
+        self._ways = [_WAYS[form] for form in order]

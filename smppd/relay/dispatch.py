@@ -278,7 +278,8 @@ class Dispatch:
             self.pause(upstream, now)
             self.lanes.requeue(back, now)
         if batch:
-            context.store.kick()
+            # Nobody waits for these marks: they say what has happened already.
+            context.store.nudge()
         self.pump(upstream, now)
         for message in back:
             if message.lane.active is not None:

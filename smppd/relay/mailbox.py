@@ -63,7 +63,7 @@ class Mailroom:
             (batch.marks if kept else batch.accepts).append(mail.entry())
             context.journal.add(mail)
         batch.mails.append(mail)
-        context.store.kick()
+        context.store.nudge()
 
     def receipt(self, message: Message, state: State, error: int) -> None:
         """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B)."""

@@ -88,7 +88,7 @@ class Receipts:
             upstream.matched.inc(matched)
             # One observation a chunk: the age of its last message, so that no clock is asked for each.
             upstream.receipt_age.observe(max(0.0, context.wall() - self._latest))
-        context.store.kick()
+        context.store.nudge()
 
     def _receipt(self, upstream: UpstreamState, sm: Sm, now: float, link: Peer | None) -> int | None:
         """One receipt: 1 if it was for a message in memory, else 0; None if it waits a moment for its message to be known,
@@ -168,9 +168,8 @@ class Receipts:
         if message is not None and matcher.settled is IdForm.RAW:
             matcher.learn(IdForm.RAW)
             return message
-        for one in (raw_id, receipt.id if receipt is not None else b""):
-            if not one:
-                continue
+        named = receipt.id if receipt is not None else raw_id
+        for one in (raw_id,) if named == raw_id or not named else (raw_id, named):
             for form, key in matcher.candidates(one):
                 message = ids.get(key)
                 if message is not None and (form is IdForm.RAW or _agree(sm, Sm(message.frame))):

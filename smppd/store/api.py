@@ -1,8 +1,8 @@
 """What the relay asks of a store: batches that become durable as one, cold rows in pages, and a replay after a restart.
 
-Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``; the writer commits it whenever it
-is free, key material first; then exactly one of ``Sink.committed`` and ``Sink.failed`` is called on the reactor thread.
-What arrives meanwhile is the next batch.
+Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``, or ``nudge`` where nobody is kept
+waiting; the writer commits it whenever it is free, key material first; then exactly one of ``Sink.committed`` and
+``Sink.failed`` is called on the reactor thread. What arrives meanwhile is the next batch.
 """
 
 from __future__ import annotations
@@ -130,6 +130,9 @@ class Spool(Protocol):
 
     def kick(self) -> None:
         """Commits ``batch`` as soon as the writer is free."""
+
+    def nudge(self) -> None:
+        """Commits ``batch`` with the next one that is kicked, or within some milliseconds."""
 
     def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """The first ``limit`` cold rows of one owner with an id above ``after``, in id order, given to ``then``."""

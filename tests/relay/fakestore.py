@@ -97,6 +97,9 @@ class FakeStore:
     def kick(self) -> None:
         pass
 
+    def nudge(self) -> None:
+        pass
+
     def retry(self) -> None:
         if self.room and not self.under_way and not self.batch:
             self.full = False

@@ -110,7 +110,7 @@ class Opened:
         create_install(kek(), files)
         files.close()
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.store = SqliteStore(directory, notify=self.calls.put, soon=self.calls.put)
+        self.store = SqliteStore(directory, notify=self.calls.put, later=lambda _seconds, call: self.calls.put(call))
         self.ring = KeyRing(kek(), self.store.keys)
         self.store.use(self.ring)
         self.replayed = list(self.store.replay())

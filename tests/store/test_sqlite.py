@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> Iterator[Builder]:
 
 def reopened(builder: Builder) -> SqliteStore:
     builder.close()
-    store = SqliteStore(builder.directory, notify=lambda call: call(), soon=lambda call: call())
+    store = SqliteStore(builder.directory, notify=lambda call: call(), later=lambda _seconds, call: call())
     store.use(KeyRing(builder.kek, store.keys))
     return store
 
@@ -221,3 +221,101 @@ def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
     timer.join()
     other.close()
     assert log.sink.done and not log.sink.wrong
+
+
+class Pace:
+    """The clock and timers of a store, and its writer, held by the test."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.log = builder
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        builder.store._now = lambda: self.now
+        builder.store._later = lambda seconds, call: self.timers.append((self.now + seconds, call))
+
+    def passes(self, seconds: float) -> None:
+        """Time goes by; what is due happens."""
+        self.now += seconds
+        while due := [one for one in self.timers if one[0] <= self.now + 1e-9]:
+            self.timers.remove(due[0])
+            due[0][1]()
+
+    def marks(self, text: bytes) -> None:
+        self.log.store.batch.marks.append(text)
+
+    def ends(self) -> None:
+        """The writer ends its commit."""
+        self.log._calls.get(timeout=10)()
+
+    def writing(self) -> bool:
+        """Whether a commit is under way."""
+        return self.log.store._busy
+
+    @property
+    def commits(self) -> int:
+        return self.log.store.commits
+
+
+def test_what_nobody_waits_for_goes_with_what_somebody_does(log: Builder) -> None:
+    pace = Pace(log)
+    # Alone, it goes at once.
+    pace.marks(b"1")
+    log.store.nudge()
+    pace.passes(0)
+    pace.ends()
+    assert pace.commits == 1
+    # So it does the second time: what nobody waits for is no sign that more is coming.
+    pace.passes(0.001)
+    pace.marks(b"2")
+    log.store.nudge()
+    pace.passes(0)
+    pace.ends()
+    assert pace.commits == 2
+    # After a commit that somebody asked for it waits for the next of those,
+    pace.marks(b"3")
+    log.store.kick()
+    pace.passes(0)
+    pace.ends()
+    pace.passes(0.001)
+    pace.marks(b"4")
+    log.store.nudge()
+    pace.passes(0)
+    assert not pace.writing()
+    pace.passes(0.001)
+    pace.marks(b"5")
+    log.store.kick()
+    pace.passes(0)
+    pace.ends()
+    assert pace.commits == 4 and not log.store.batch
+    # three milliseconds at the most.
+    pace.passes(0.003)
+    pace.marks(b"6")
+    log.store.kick()
+    pace.passes(0)
+    pace.ends()
+    pace.marks(b"7")
+    log.store.nudge()
+    pace.passes(0.002)
+    assert not pace.writing()
+    pace.passes(0.001)
+    pace.ends()
+    assert pace.commits == 6
+
+
+def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> None:
+    pace = Pace(log)
+    pace.marks(b"1")
+    log.store.kick()
+    pace.passes(0)
+    pace.marks(b"2")
+    log.store.nudge()
+    pace.ends()
+    assert not pace.writing() and log.store.batch
+    pace.passes(0.003)
+    assert pace.writing()
+    pace.marks(b"3")
+    log.store.kick()
+    pace.ends()
+    assert pace.writing(), "somebody waits"
+    pace.ends()
+    assert pace.commits == 3 and not log.store.batch

@@ -83,7 +83,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 time.sleep(pause)
             clock.set(_DAY)
             time.sleep(pause)
-            highest = max((int(told, 16) for told in book.ids), default=0)
+            highest = max((int(told, 16) for told in list(book.ids)), default=0)
             daemon.kill9()
             clock.set(-_HOUR)
             count = len(book.ids)

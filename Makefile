@@ -68,7 +68,7 @@ bench: native ## cost of a message, against the reference relay
 bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
 	@$(BIN)/python -m bench.micro $(BENCH_ARGS)
 
-bench-profile: $(VENV_STAMP) ## where the time goes (interpreted)
+bench-profile: native ## which lines cost a message what, compiled and interpreted: docs/profile.md
 	@$(BIN)/python -m bench --profile $(BENCH_ARGS)
 
 torture: $(VENV_STAMP) ## kill the daemon at bad moments, look for lost messages

@@ -7,7 +7,8 @@ wrong or a case could not be run, 2 when the bench cannot be set up.
 from __future__ import annotations
 
 import argparse
-import pstats
+import itertools
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from bench import build, config, report
+from bench import build, config, perf, profile, report
 from bench.cases import BASE, Case, select
-from bench.runner import WARM_UP, ProcessError, Relay, Result, daemon_exists, measure
+from bench.runner import ProcessError, Relay, Result, Sampled, daemon_exists, measure
 
 Job = tuple[Relay, Case]
 WIDTH: Final = 190  # of the table, also where the terminal is narrower or there is none
@@ -35,7 +37,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 4; with --quick 1)")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, all")
     parser.add_argument("--relays", default="reference,daemon", help="of daemon, reference, direct (no relay at all)")
-    parser.add_argument("--profile", action="store_true", help="one run under cProfile: the top costs a message")
+    parser.add_argument("--profile", action="store_true", help="sampled runs: which lines cost a message what")
+    parser.add_argument(
+        "--tree", type=Path, action="append", default=[], help="with --profile: another checkout, first"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the results go (default docs; --quick: nowhere)")
     parser.add_argument("--list", action="store_true", help="names of all cases")
     args = parser.parse_args(argv)
@@ -98,26 +103,44 @@ def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> i
     return 1 if failed or not made else 0
 
 
-def profile(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:
-    """One run of the first case under cProfile (the main thread of the main process): self time a message."""
+def profiled(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:
+    """The first case, watched: interpreted, and compiled where there is perf; of another checkout too, where one is given."""
     case = args.cases[0] if args.cases else BASE
-    with tempfile.TemporaryDirectory(prefix="smppd-bench-") as directory:
-        path = Path(directory) / "profile"
-        result = measure("daemon", case, tools, args.seconds, profile=path)
-        if not path.exists():
-            console.print("the daemon left no profile: it did not end properly on SIGTERM")
-            return 1
-        stats = pstats.Stats(str(path))
-    entries: dict[tuple[str, int, str], tuple[int, int, float, float, object]] = stats.stats  # type: ignore[attr-defined]
-    # Start-up and binds are in the profile too, so long runs tell more.
-    messages = result.messages + WARM_UP
-    table = Table("us/msg", "calls/msg", "where", title=f"{case.name}: {result.messages} messages, self time")
-    for (file, line, name), (_, calls, own, _, _) in sorted(entries.items(), key=lambda item: -item[1][2])[:30]:
-        where = f"{file.removeprefix(str(config.ROOT) + '/')}:{line} {name}" if line else name
-        table.add_row(f"{own * 1e6 / messages:.2f}", f"{calls / messages:.2f}", where)
-    console.print(table)
-    console.print(f"under the profiler {result.cpu_per_message:.1f} us CPU a message, all processes")
-    return 0 if result.ok else 1
+    forms = [True, False] if perf.available() else [True]
+    if len(forms) == 1:
+        console.print("no perf here: the compiled form is left out")
+    runs = []
+    ok = True
+    for tree, interpreted in itertools.product([*args.tree, config.ROOT], forms):
+        with tempfile.TemporaryDirectory(prefix="smppd-bench-") as directory:
+            path = Path(directory) / "samples"
+            result = measure("daemon", case, tools, args.seconds, sampled=Sampled(path, tree, interpreted))
+            if not path.exists():
+                console.print("the daemon left no profile: it did not end properly on SIGTERM")
+                return 1
+            if interpreted:
+                made = profile.digest(json.loads(path.read_text()), tree, max(1, result.messages))
+            else:
+                made = perf.digest(path, result.cpu_per_message)
+        ok &= result.ok
+        about = report.machine(tree)
+        runs.append(
+            {name: about[name] for name in ("commit", "date", "cpu")}
+            | {"form": "interpreted" if interpreted else "compiled", "case": case.name, "messages": result.messages}
+            | {"rate": result.rate, "total": result.cpu_per_message}
+            | made
+        )
+        console.print(
+            f"{case.name}, {runs[-1]['form']}, {about['commit']}: {result.cpu_per_message:.1f} us CPU a message"
+        )
+        table = Table("us/msg", "where", "")
+        rows = [(cost, where, text) for where, cost, text in made["lines"]] if interpreted else made["functions"]
+        for cost, where, *text in rows[:30]:
+            table.add_row(f"{cost:.2f}", where, Text("".join(text)))
+        console.print(table)
+    if args.out:
+        console.print("written: " + ", ".join(map(str, profile.write(args.out, runs))), highlight=False)
+    return 0 if ok else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "daemon" not in args.relays:
             return 2
         try:
-            return profile(args, tools, console)
+            return profiled(args, tools, console)
         except (ProcessError, RuntimeError) as error:
             console.print(f"{error}", markup=False, highlight=False)
             return 2

@@ -114,8 +114,8 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+def machine(tree: Path = Path(__file__).parent) -> dict[str, Any]:
+    """What the figures depend on. `tree`: the checkout that was measured."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -126,7 +126,7 @@ def machine() -> dict[str, Any]:
     )
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=False,
+        cwd=tree, capture_output=True, text=True, timeout=10, check=False,
     )  # fmt: skip
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -20,12 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bench import config
+from bench import config, perf
 from bench.cases import Case
 from bench.process import Process, ProcessError, machine_busy_us, maps, usage
 from smppd import native
 
 Relay = Literal["daemon", "reference", "direct"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A daemon that is watched: where the samples go, and whose smppd it is. Interpreted it runs under `bench/sampler.py`;
+    compiled, perf looks at it."""
+
+    path: Path
+    tree: Path
+    interpreted: bool
+
+
 READY_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 10.0  # without any answer or receipt: what is missing then counts as lost
 WARM_UP: Final = 1000
@@ -103,18 +116,20 @@ def _await_ready(process: Process, http_port: int) -> None:
 
 
 @contextlib.contextmanager
-def _daemon(case: Case, upstream_port: int, scratch: Path, profile: Path | None) -> Iterator[Target]:
+def _daemon(case: Case, upstream_port: int, scratch: Path, sampled: Sampled | None) -> Iterator[Target]:
     var = config.ROOT / "var" / "bench"
     var.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=var))
     try:
         work = config.prepare(case, directory, upstream_port)
         command = config.smppd("run", "--config", str(work.config))
-        if profile:
-            command[1:1] = ["-m", "cProfile", "-o", str(profile)]
-        # A profiler does not see into compiled functions.
-        env = {"SMPPD_INTERPRETED": "1"} if profile else None
-        with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=config.ROOT) as process:
+        env = {}
+        if sampled and sampled.interpreted:
+            command.remove("-m")
+            command[1:1] = [str(Path(__file__).with_name("sampler.py")), str(sampled.path)]
+            env = {"SMPPD_INTERPRETED": "1"}
+        tree = sampled.tree if sampled else config.ROOT
+        with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=tree) as process:
             _await_ready(process, work.http_port)
             yield Target(process, work.port, work.password, work.certificate if case.tls else None)
     finally:
@@ -142,7 +157,7 @@ def _fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in seen.items() if value)
 
 
-def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, profile: Path | None = None) -> Result:
+def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sampled: Sampled | None = None) -> Result:
     """Run one case for about `seconds`. ProcessError or RuntimeError when it cannot be run.
 
     Messages that went wrong do not raise: `ok` is False and `fault` says what was seen.
@@ -153,7 +168,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
         smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))
         upstream_port = smsc.line(10)["listening"]
         if relay == "daemon":
-            target = stack.enter_context(_daemon(case, upstream_port, scratch, profile))
+            target = stack.enter_context(_daemon(case, upstream_port, scratch, sampled))
         elif relay == "reference":
             target = stack.enter_context(_reference(case, upstream_port, scratch))
         else:
@@ -163,9 +178,13 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, pr
         form = ""
         if relay == "daemon":
             form = "compiled" if maps(pid, native.LIBRARY) else "interpreted"
+        if sampled and sampled.interpreted:
+            os.kill(pid, signal.SIGUSR2)  # from here on
+        watched = perf.recording(pid, sampled.path, seconds) if sampled and not sampled.interpreted else None
         before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
-        load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+        with watched or contextlib.nullcontext():
+            load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
         busy, clock = machine_busy_us() - busy, time.monotonic() - clock
         after, smsc_after = usage(pid), usage(smsc.pid)
         if target.process and target.process.status is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import build, config
+from bench import build, config, perf
 from bench.cases import Case
 from bench.runner import ProcessError, measure
 
@@ -91,12 +91,22 @@ def test_a_command_of_the_daemon_that_fails_says_why(stand_in: Path) -> None:
         measure("daemon", Case(), build.tools(), 0.2)
 
 
-def test_profile(stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(command, "daemon_exists", lambda: True)
-    assert command.main(["--profile", "--seconds", "0.2"]) == 0
+    monkeypatch.setattr(perf, "available", lambda: False)
+    package = tmp_path / "smppd"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(STAND_IN)
+    monkeypatch.setattr(config, "smppd", lambda *arguments: [sys.executable, "-m", "smppd", *arguments])
+    # A package of this process by that name would be found first by `keys init`, which runs in the checkout.
+    assert command.main(["--profile", "--seconds", "0.3", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    assert "calls/msg" in shown
-    assert "pump" in shown
+    assert "await writer.drain()" in shown or "writer.write(chunk)" in shown
+    page = (tmp_path / "out" / "profile.md").read_text()
+    assert "| rest of smppd |" in page and "## Compiled" not in page and "__main__.py:" in page
 
 
 def test_a_table_is_printed_and_files_are_written(

@@ -208,10 +208,8 @@ class Dispatch:
             if session.room <= 0 or not session.can_send:
                 break
             if upstream.failures:
-                # It refused for now: one message asks whether it takes more, the others keep their order behind it. What was
-                # sent before the pause and is silent still says nothing about that.
-                probe = upstream.probe
-                if probe is not None and probe.phase is Phase.SENT and probe.upstream is upstream:
+                # It refused for now: one message asks whether it takes more, the others keep their order behind it.
+                if upstream.asking:
                     break
                 upstream.probe = message
             if bucket.rate is not None and bucket.take(now) < 0:
@@ -243,6 +241,7 @@ class Dispatch:
         """The carrier's responses to submit_sm and data_sm: (message, command, status, frame) each."""
         context = self._context
         batch = context.store.batch
+        upstream.heard_at = now
         taken = decided = 0
         back: list[Message] = []
         for message, _command, status, frame in answers:
@@ -382,6 +381,13 @@ class Dispatch:
             self.unsure(upstream, now)
         context.store.kick()
 
+    def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
+        its links say: it gets a pause, as one that says "later" does, and what waits goes to the next of its route."""
+        self.unanswered(upstream, messages, now)
+        if messages and now - upstream.heard_at >= upstream.settings.response:
+            self.pause(upstream, now)
+
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A session to the carrier is bound for sending."""
         upstream.link(link, True)
@@ -420,6 +426,10 @@ class Dispatch:
             for message in list(upstream.retried.values()):
                 if message.phase in (Phase.SUBMITTED, Phase.DONE):
                     del upstream.retried[message.id]
+            if upstream.asking:
+                # Where another way is open, nobody has to wait behind a question that may never be answered.
+                for lane in dict.fromkeys(m.lane for m in upstream.ready):
+                    self.lanes.place(lane, now)
             if upstream.aside:
                 late = [m for m in upstream.aside if m.expires <= wall]
                 upstream.aside = [m for m in upstream.aside if m.expires > wall]

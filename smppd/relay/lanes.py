@@ -53,11 +53,12 @@ class Lanes:
         return bool(upstream.links) and upstream.paused_until <= now
 
     def place(self, lane: Lane, now: float) -> UpstreamState | None:
-        """The upstream that serves the lane now: the first that is up, one that is not pausing before one that is."""
+        """The upstream that serves the lane now: the first that is up, one that takes messages before one that is pausing or
+        still being asked whether it does."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
             if upstream.links:
-                if upstream.paused_until <= now:
+                if upstream.paused_until <= now and not upstream.asking:
                     best = upstream
                     break
                 best = best or upstream

@@ -381,7 +381,8 @@ class UpstreamState:
     are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
     known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
-    after it said "later". ``seen``: hashes of receipts that need no second look.
+    after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``seen``: hashes of receipts that
+    need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -408,6 +409,7 @@ class UpstreamState:
         self.paused_until = 0.0
         self.failures = 0
         self.probe: Message | None = None
+        self.heard_at = now
         self.turn = 0
         self.wake_at = 0.0
         self.submitted = metrics.submitted.labels(self.name)
@@ -430,6 +432,12 @@ class UpstreamState:
     def up(self) -> bool:
         """Whether a message could be sent now, rate and window aside."""
         return bool(self.links)
+
+    @property
+    def asking(self) -> bool:
+        """Whether its probe is on its way. What was sent before the pause and is silent still says nothing."""
+        probe = self.probe
+        return self.failures > 0 and probe is not None and probe.phase is Phase.SENT and probe.upstream is self
 
     @property
     def credit(self) -> int:

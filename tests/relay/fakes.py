@@ -241,7 +241,7 @@ class FakeLink:
     def silent(self) -> None:
         """The response timer runs out on what waits here, if it is time."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.dispatch.unanswered(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
+        self.world.relay.dispatch.timed_out(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
         self.world.relay.context.flush()
 
     def cut(self) -> None:

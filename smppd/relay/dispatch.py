@@ -430,19 +430,19 @@ class Dispatch:
                 # Where another way is open, nobody has to wait behind a question that may never be answered.
                 for lane in dict.fromkeys(m.lane for m in upstream.ready):
                     self.lanes.place(lane, now)
+            for message in self.lanes.overdue(upstream, wall):
+                self.end(message, State.EXPIRED, 0)
             if upstream.aside:
-                late = [m for m in upstream.aside if m.expires <= wall]
-                upstream.aside = [m for m in upstream.aside if m.expires > wall]
-                for message in late:
-                    self.end(message, State.EXPIRED, 0)
                 self.lanes.resume(upstream, now)
         for account in context.accounts.values():
             for lane in account.lanes.values():
                 if lane.hot:
                     self._expire(lane, wall)
                 if lane.hot or lane.cold:
-                    self.lanes.place(lane, now)
+                    if self.lanes.place(lane, now) is None and account.settings.acknowledge == "upstream":
+                        self._no_way(lane, now)
                     self.lanes.activate(lane)
+                    self.lanes.look(lane)
         for upstream in context.upstreams.values():
             self.pump(upstream, now)
 
@@ -455,6 +455,14 @@ class Dispatch:
             lane.hot.extend(kept)
             for message in late:
                 self.end(message, State.EXPIRED, 0)
+
+    def _no_way(self, lane: Lane, now: float) -> None:
+        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
+        for message in [m for m in lane.hot if m.customer is not None and m.stored and not m.duplicate]:
+            lane.hot.remove(message)
+            self.answer(message, Status.RMSGQFUL, now)
+            message.registered = 0
+            self.end(message, State.REJECTED, Status.RMSGQFUL)
 
     def _settle_unknown(self, upstream: UpstreamState, message: Message, now: float) -> None:
         context = self._context

@@ -12,7 +12,7 @@ from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
 from smppd.relay.holding import Holding
-from smppd.relay.ids import Counter
+from smppd.relay.ids import Counter, id_time
 from smppd.relay.journal import Entry, Journal, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
@@ -81,6 +81,7 @@ class Relay:
         self._began = now()
         self._swept = 0.0
         self._looking: set[Kind] = set()
+        self._released: dict[Account, int] = {}
         self.use(settings)
 
     # -- configuration -------------------------------------------------------------------------------------------------
@@ -257,6 +258,7 @@ class Relay:
     def _gauges(self, now: float) -> None:
         context = self.context
         metrics = context.metrics
+        self._look_at_released()
         for account in context.accounts.values():
             metrics.queued.labels(account.name).set(account.queued)
             metrics.mailbox.labels(account.name).set(len(account.mailbox))
@@ -271,9 +273,20 @@ class Relay:
         metrics.hot.set(context.journal.count())
 
     def oldest(self, account: Account) -> float:
-        """Age in seconds of the account's oldest message that waits to be submitted, as far as it is in memory."""
-        ages = [lane.hot[0] for lane in account.lanes.values() if lane.hot]
-        return max((self.context.wall() - message.accepted_at for message in ages), default=0.0)
+        """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
+        ids = [lane.hot[0].id for lane in account.lanes.values() if lane.hot]
+        if account in self._released:
+            ids.append(self._released[account])
+        return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
+
+    def _look_at_released(self) -> None:
+        released: dict[Account, int] = {}
+        for upstream in self.context.upstreams.values():
+            for message in [*upstream.ready, *upstream.aside]:
+                oldest = released.get(message.account)
+                if message.phase is not Phase.SUBMITTED and (oldest is None or message.id < oldest):
+                    released[message.account] = message.id
+        self._released = released
 
     # -- the journal's bounds ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from smppd.message import State
-from tests.relay.fakes import World
+from smppd.protocol.wire import Status
+from tests.relay.fakes import World, settings
 
 
 def test_a_carrier_that_answers_nothing_is_left_for_the_next_and_asked_now_and_then() -> None:
@@ -44,3 +45,71 @@ def test_one_answer_that_is_lost_makes_no_pause() -> None:
     assert len(a.sent) == 41 and world.upstream().failures == 0
     (lost,) = (name for name in acme.ids()[:1])
     assert world.states(lost) == [State.UNANSWERED]
+
+
+# -- how long the oldest waits -----------------------------------------------------------------------------------------
+
+
+def test_the_oldest_is_known_though_it_is_on_disk_and_no_upstream_is_there() -> None:
+    world = World(settings(hot=1))
+    acme = world.customer()
+    acme.submits(b"0", validity=b"000000000010000R")
+    acme.submits(*[b"x"] * 3)
+    world.commits()
+    world.passes(400)
+    assert world.relay.oldest(world.account()) == 400
+    assert [(len(lane.hot), lane.cold) for lane in world.account().lanes.values()] == [(1, 2)]
+    world.check()
+    world.restarts()
+    world.passes(2)
+    assert world.relay.oldest(world.account()) == 402
+    a = world.carrier()
+    world.passes(2)
+    assert a.texts() == [b"x"] * 3
+    world.check()
+
+
+def test_the_oldest_is_known_though_it_was_released_to_a_slow_carrier() -> None:
+    world = World(settings(a={"throughput": 0.01, "burst": 1}))
+    acme, _ = world.customer(), world.carrier()
+    acme.submits(b"0", b"1")
+    world.commits()
+    world.passes(90)
+    assert world.relay.oldest(world.account()) == 90
+
+
+def test_validity_ends_behind_a_slow_carrier_s_queue_in_time() -> None:
+    world = World(settings(a={"throughput": 1.0, "burst": 1}))
+    acme, a = world.customer(), world.carrier()
+    acme.submits(*[b"x"] * 300)
+    acme.submits(b"short", validity=b"000000000010000R")
+    world.commits()
+    ids = acme.ids()
+    world.passes(12)
+    assert acme.receipts() == [(ids[-1], "EXPIRED")]
+    world.check()
+    world.passes(300)
+    assert len(a.sent) == 300 and acme.receipts() == []
+    world.check()
+
+
+# -- the way is gone ---------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_the_carrier_s_word_is_told_when_the_last_link_goes() -> None:
+    world = World(settings(acme={"acknowledge": "upstream"}))
+    acme, a = world.customer(), world.carrier(window=1)
+    acme.submits(b"0", b"1", b"2")
+    world.commits()
+    assert a.texts() == [b"0"]
+    a.cut()
+    world.passes(2)
+    assert acme.statuses() == [Status.RMSGQFUL] * 2, "0 may have arrived: it is unknown"
+    world.check()
+    a = world.carrier()
+    world.passes(62)
+    assert a.texts() == [b"0"]
+    a.answers(b"id-0")
+    world.commits()
+    assert acme.statuses() == [0] and world.account().queued == 0
+    world.check()

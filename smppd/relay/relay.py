@@ -30,6 +30,7 @@ _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
 _AFTER_VALIDITY = 24 * 3600
+_AFTER_SUBMIT = 72 * 3600
 
 
 class Relay:
@@ -326,7 +327,8 @@ class Relay:
             journal.add(thing)
 
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
-        expires = min(message.expires + _AFTER_VALIDITY, 0xFFFFFFFF)
+        # Its receipt may be three days late, however short the time was in which it was worth delivering.
+        expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
         batch.moves.append(
             ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
         )

@@ -90,7 +90,7 @@ def test_messages_of_an_upstream_that_never_comes_back_end_unknown() -> None:
     )
     world.restarts(without)
     acme = world.customer()
-    world.passes(27 * 3600, step=300)
+    world.passes(74 * 3600, step=300)
     assert acme.receipts() == [(one, "UNKNOWN")] and a.sent
     world.check()
 

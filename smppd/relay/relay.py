@@ -295,14 +295,17 @@ class Relay:
         """Begins new segments, drops dead ones, and moves what lives too long out of the oldest."""
         journal = self.context.journal
         store = self._store
-        if journal.entries >= _SEGMENT_ENTRIES or (journal.count() and now - self._began > self.segment_seconds):
+        # On a full disk all that is written anew waits in memory, once more with each turn, for as long as that lasts.
+        turns = not store.full
+        old = journal.count() and now - self._began > self.segment_seconds
+        if turns and (journal.entries >= _SEGMENT_ENTRIES or old):
             journal.begin(store.rotate())
             self._began = now
         dead = journal.dead()
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= self.segments:
+        if len(journal.live) <= self.segments or not turns:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:

@@ -67,18 +67,14 @@ class Receipts:
                 sm = Sm(raw)
                 if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
                     raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
-                kind = sm.esm_class & _RECEIPT_BITS
-                if kind == 0:
-                    if not self._mo(upstream, sm):
-                        self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
-                        continue
-                elif kind in (_RECEIPT, _INTERMEDIATE):
+                if sm.esm_class & (_RECEIPT | _INTERMEDIATE):
                     outcome = self._receipt(upstream, sm, now, link)
                     if outcome is None:
                         continue
                     matched += outcome
-                else:
-                    context.metrics.mo.labels(upstream.name, "unsupported").inc()
+                elif not self._mo(upstream, sm):  # acknowledgements of a handset or its user among them
+                    self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
+                    continue
             except BodyError as error:
                 link.session.bad_body(now)
                 self._answer(link, refusal(command, error.status, sequence))

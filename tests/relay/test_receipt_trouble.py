@@ -189,3 +189,15 @@ def test_a_message_that_is_being_sent_again_makes_a_receipt_ambiguous() -> None:
     world.commits()
     assert acme.receipts() == [] and len(world.upstream().parked) == 1
     world.check()
+
+
+@pytest.mark.parametrize("esm", [0x08, 0x10], ids=["of a handset", "of its user"])
+def test_an_acknowledgement_from_beyond_the_carrier_is_passed_on_or_stays_with_it(esm: int) -> None:
+    world = World(settings(acme={"numbers": ["+447700900300"]}))
+    acme, a = world.customer(), world.carrier()
+    for number in (b"447700900300", b"447700900301"):
+        field = Fields(esm_class=esm)
+        a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), address_field(1, 1, number), b"ok", field))
+    world.commits()
+    assert sorted(a.acknowledged()) == [0, Status.RX_P_APPN], "nobody owns the second number"
+    assert [(sm.esm_class, sm.short_message) for sm in acme.takes()] == [(esm, b"ok")]

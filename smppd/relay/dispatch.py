@@ -327,6 +327,9 @@ class Dispatch:
             message.phase = Phase.DONE
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
             context.journal.remove(message)
+            if message.wants_success:  # and the carrier gave no id that its receipt could be known by
+                context.event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
+                self.finished(message, State.UNKNOWN, 0)
 
     def pause(self, upstream: UpstreamState, now: float) -> None:
         """Backs off: nothing is sent for a while that doubles, with jitter, up to ``retry.most``."""

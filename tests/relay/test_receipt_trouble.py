@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from smppd.message import State
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, tlv
 from tests.relay.fakes import FROM, TO, World, settings
@@ -201,3 +202,18 @@ def test_an_acknowledgement_from_beyond_the_carrier_is_passed_on_or_stays_with_i
     world.commits()
     assert sorted(a.acknowledged()) == [0, Status.RX_P_APPN], "nobody owns the second number"
     assert [(sm.esm_class, sm.short_message) for sm in acme.takes()] == [(esm, b"ok")]
+
+
+def test_a_message_for_which_the_carrier_gave_no_id_ends_unknown() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x", b"y", b"z")
+    acme.submits(b"no receipt", registered=0)
+    world.commits()
+    one, *rest = acme.ids()
+    a.answers(b"", b"1", b"2", b"")
+    world.commits()
+    assert acme.receipts() == [(one, "UNKNOWN")], "its receipt could not be known"
+    assert world.states(one)[:2] == [State.SUBMITTED, State.UNKNOWN]
+    assert world.states(rest[-1]) == [State.SUBMITTED]
+    world.check()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from smppd.message import State
-from smppd.protocol.wire import Status
-from tests.relay.fakes import World, settings
+from smppd.protocol.wire import HEADER, Command, Status, address_field, tlv
+from tests.relay.fakes import FROM, TO, World, settings
 
 
 def test_a_carrier_that_answers_nothing_is_left_for_the_next_and_asked_now_and_then() -> None:
@@ -113,3 +113,26 @@ def test_who_waits_for_the_carrier_s_word_is_told_when_the_last_link_goes() -> N
     world.commits()
     assert acme.statuses() == [0] and world.account().queued == 0
     world.check()
+
+
+def data_sm(seconds: int) -> bytes:
+    body = (
+        b"\0" + FROM + address_field(1, 1, TO) + b"\0\1\0" + tlv(0x17, seconds.to_bytes(4, "big")) + tlv(0x424, b"hi")
+    )
+    return HEADER.pack(16 + len(body), Command.DATA_SM, 0, 0) + body
+
+
+def test_the_time_to_live_of_a_data_sm_is_its_validity() -> None:
+    world = World()
+    acme = world.customer()
+    acme.sends(data_sm(30), data_sm(600), data_sm(0))
+    world.commits()
+    ids = acme.ids()
+    world.passes(32)
+    assert acme.receipts() == [(ids[0], "EXPIRED")]
+    world.passes(68)
+    a = world.carrier()
+    world.commits()
+    left, none = (int.from_bytes(sm.tlv(0x17) or b"", "big") for sm in a.waiting)
+    assert left == 500 and none == 0
+    assert [sm.tlv(0x424) for sm in a.waiting] == [b"hi"] * 2

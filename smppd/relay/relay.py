@@ -29,6 +29,7 @@ _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
+_EXPIRED = 500
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
 
@@ -248,13 +249,18 @@ class Relay:
 
         def arrived(rows: list[ColdRow]) -> None:
             self._looking.discard(kind)
+            full = len(rows) == _EXPIRED
             rows = self.context.alive(rows)
             if rows:
+                before = len(self.context.dropping)
                 then(rows)
+                if full and len(self.context.dropping) > before:
+                    # Many ended at once: the next ones once these are gone, not a second later.
+                    self.context.store.batch.then.append(lambda: self._expired(kind, wall, then))
                 self.context.store.kick()
                 self.context.flush()
 
-        self._store.expired(kind, wall, 500, arrived)
+        self._store.expired(kind, wall, _EXPIRED, arrived)
 
     def _gauges(self, now: float) -> None:
         context = self.context

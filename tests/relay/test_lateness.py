@@ -93,6 +93,17 @@ def test_validity_ends_behind_a_slow_carrier_s_queue_in_time() -> None:
     world.check()
 
 
+def test_many_rows_that_expire_together_end_together() -> None:
+    world = World(settings(hot=1))
+    acme = world.customer()
+    for _ in range(17):
+        acme.submits(*[b"x"] * 100, validity=b"000000000010000R")
+        world.commits()
+    world.passes(12)
+    assert world.account().queued == 0 and world.total("messages_expired", account="acme") == 1700
+    world.check()
+
+
 # -- the way is gone ---------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ class Dispatch:
 
     def available(self, lane: Lane, now: float) -> bool:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
-        if lane.cold or not any(u.links and (u.credit > 0 or u.paused_until <= now) for u in lane.upstreams):
+        if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
             return False
         return len(lane.hot) < self._context.hot_limit
 

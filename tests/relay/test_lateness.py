@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smppd.message import State
 from smppd.protocol.wire import HEADER, Command, Status, address_field, tlv
-from tests.relay.fakes import FROM, TO, World, settings
+from tests.relay.fakes import FROM, HASH, TO, World, settings
 
 
 def test_a_carrier_that_answers_nothing_is_left_for_the_next_and_asked_now_and_then() -> None:
@@ -147,3 +147,32 @@ def test_the_time_to_live_of_a_data_sm_is_its_validity() -> None:
     left, none = (int.from_bytes(sm.tlv(0x17) or b"", "big") for sm in a.waiting)
     assert left == 500 and none == 0
     assert [sm.tlv(0x424) for sm in a.waiting] == [b"hi"] * 2
+
+
+def test_who_waits_for_the_carrier_s_word_is_refused_at_once_while_it_pauses() -> None:
+    zeta = {
+        "system_id": "zeta",
+        "password_hash": HASH,
+        "networks": "any",
+        "throughput": None,
+        "acknowledge": "upstream",
+    }
+    world = World(settings(more=[zeta]))
+    acme, other, a = world.customer(), world.customer("zeta"), world.carrier()
+    acme.submits(b"0")
+    world.commits()
+    a.answers(status=Status.RMSGQFUL)
+    other.submits(b"1")
+    world.commits()
+    assert other.statuses() == [Status.RMSGQFUL]
+    world.passes(2)
+    other.submits(b"2")
+    world.commits()
+    assert other.statuses() == [Status.RMSGQFUL], "it is being asked, and has not said yes"
+    a.answers(b"id-0")
+    other.submits(b"3")
+    world.commits()
+    a.answers(b"id-3")
+    world.commits()
+    assert other.statuses() == [0]
+    world.check()

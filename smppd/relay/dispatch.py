@@ -27,7 +27,8 @@ MAX_TRIES: Final = 1
 class Dispatch:
     """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
     ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
-    upstream id, since a receipt may have come before it; ``unsure(upstream, now)`` when messages became unknown."""
+    upstream id, since a receipt may have come before it, ``displaced(message)`` of one whose id was given again;
+    ``unsure(upstream, now)`` when messages became unknown."""
 
     def __init__(self, context: Context, random: Random) -> None:
         self._context = context
@@ -38,6 +39,7 @@ class Dispatch:
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
         self.known: Callable[[Message], None]
+        self.displaced: Callable[[Message], None]
         self.unsure: Callable[[UpstreamState, float], None]
         self.draining = False
 
@@ -320,6 +322,8 @@ class Dispatch:
         if message.registered & 0x13 and upstream_id:
             context.store.batch.marks.append(mark(Entry.SUBMITTED, message.id, detail))
             upstream.matcher.answered(upstream_id)
+            if upstream_id in upstream.ids:
+                self.displaced(upstream.ids[upstream_id])
             upstream.ids[upstream_id] = message
             if upstream.parked or upstream.early:
                 self.known(message)

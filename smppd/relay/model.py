@@ -381,8 +381,8 @@ class UpstreamState:
     are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
     known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
-    after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``seen``: hashes of receipts that
-    need no second look.
+    after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
+    last answered a submit. ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -399,6 +399,7 @@ class UpstreamState:
         self.unknown: dict[int, Message] = {}
         self.retried: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
+        self.reused: dict[bytes, None] = {}
         self.cold_waiting = 0
         self.early: dict[bytes, list[Early]] = {}
         self.parked: dict[int, Parked] = {}

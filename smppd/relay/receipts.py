@@ -159,9 +159,9 @@ class Receipts:
         """The message in memory that a receipt is about: by the TLV's id, then by the text's, each as it came and in the
         forms this upstream is known to use. Another form than the id itself is believed only if the addresses agree too:
         decimal 16 is hexadecimal 10, and either may be somebody else's."""
-        matcher, ids = upstream.matcher, upstream.ids
+        matcher, ids, reused = upstream.matcher, upstream.ids, upstream.reused
         message = ids.get(raw_id)
-        if message is not None and matcher.settled is IdForm.RAW:
+        if message is not None and matcher.settled is IdForm.RAW and raw_id not in reused:
             matcher.learn(IdForm.RAW)
             return message
         for one in (raw_id, receipt.id if receipt is not None else b""):
@@ -169,7 +169,8 @@ class Receipts:
                 continue
             for form, key in matcher.candidates(one):
                 message = ids.get(key)
-                if message is not None and (form is IdForm.RAW or _agree(sm, Sm(message.frame))):
+                sure = form is IdForm.RAW and key not in reused
+                if message is not None and (sure or _agree(sm, Sm(message.frame))):
                     matcher.learn(form)
                     return message
         return None
@@ -353,9 +354,13 @@ class Receipts:
         upstream = parked.upstream
         sm = Sm(parked.frame)
         rank = {key: place for place, key in enumerate(parked.keys)}
-        for row in sorted(self._context.alive(rows), key=lambda one: rank.get(one.key, len(rank))):
-            message = self._dispatch.lanes.revive(row.id, row.data)
-            if row.key != parked.keys[0] and not _agree(sm, Sm(message.frame)):
+        # Of two that the carrier called by one name, the one that the addresses fit, else the younger.
+        fits: dict[int, Message] = {row.id: self._dispatch.lanes.revive(row.id, row.data) for row in rows}
+        agree = {row.id for row in rows if _agree(sm, Sm(fits[row.id].frame))}
+        rows.sort(key=lambda one: (rank.get(one.key, len(rank)), one.id not in agree, -one.id))
+        for row in self._context.alive(rows):
+            message = fits[row.id]
+            if row.key != parked.keys[0] and row.id not in agree:
                 continue
             message.cold = (row.kind, row.owner, row.key)
             message.upstream_id = row.key

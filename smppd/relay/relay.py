@@ -30,6 +30,7 @@ _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
 _EXPIRED = 500
+_REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
 
@@ -77,6 +78,7 @@ class Relay:
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
         self.dispatch.known = self.receipts.known
+        self.dispatch.displaced = self._displace
         self.desk.short_taken = self.enquiries.note
         self.segments = _SEGMENTS
         self.segment_seconds = _SEGMENT_SECONDS
@@ -351,6 +353,18 @@ class Relay:
                 del upstream.ids[message.upstream_id]
 
         batch.then.append(forget)
+
+    def _displace(self, message: Message) -> None:
+        """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
+        upstream = message.upstream
+        if upstream is None or message.phase is not Phase.SUBMITTED:
+            return
+        upstream.reused[message.upstream_id] = None
+        if len(upstream.reused) > _REUSED:
+            del upstream.reused[next(iter(upstream.reused))]
+        if message.home:
+            self.context.journal.remove(message)
+            self._chill(message, upstream, self._store.batch)
 
     # -- carriers ------------------------------------------------------------------------------------------------------
 

@@ -217,3 +217,28 @@ def test_a_message_for_which_the_carrier_gave_no_id_ends_unknown() -> None:
     assert world.states(one)[:2] == [State.SUBMITTED, State.UNKNOWN]
     assert world.states(rest[-1]) == [State.SUBMITTED]
     world.check()
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["in memory", "on disk"])
+def test_a_carrier_that_gives_an_id_again_while_it_is_waited_for(cold: bool) -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    numbers = (b"447700900101", b"447700900102", b"447700900103")
+    ids = []
+    for number in numbers:
+        acme.submits(b"x", to=number)
+        world.commits()
+        ids += acme.ids()
+        a.answers(b"7")
+        world.commits()
+    world.check()
+    if cold:
+        world.spills()
+        world.restarts()
+        acme, a = world.customer(), world.carrier()
+    for number in (numbers[1], numbers[0], numbers[2]):
+        a.reports(b"7", to=number)
+        world.commits()
+    assert acme.receipts() == [(ids[1], "DELIVRD"), (ids[0], "DELIVRD"), (ids[2], "DELIVRD")]
+    world.check()
+    assert world.store.cold == {} and world.relay.context.journal.count() == 0

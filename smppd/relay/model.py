@@ -376,6 +376,7 @@ class Early(NamedTuple):
 class UpstreamState:
     """A carrier at run time.
 
+    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both.
     ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
     unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
     are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
@@ -392,6 +393,7 @@ class UpstreamState:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.detail = self.name.encode() + b"\0"
         self.links: list[Peer] = []
+        self.receivers: list[Peer] = []
         self.capacity = 0
         self.lanes: deque[Lane] = deque()
         self.ready: deque[Message] = deque()

@@ -370,6 +370,8 @@ class Relay:
 
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A bind to a carrier stands."""
+        if link.session.can_receive:
+            upstream.receivers.append(link)
         if link.session.can_send:
             self.dispatch.link_up(upstream, link, now)
         self.context.flush()
@@ -377,5 +379,7 @@ class Relay:
     def link_down(self, upstream: UpstreamState, link: Peer, tokens: list[Any], now: float) -> None:
         """A carrier's session is gone."""
         self.context.dirty.pop(link, None)
+        if link in upstream.receivers:
+            upstream.receivers.remove(link)
         self.dispatch.link_down(upstream, link, [t for t in tokens if isinstance(t, Message)], now)
         self.context.flush()

@@ -24,7 +24,8 @@ def health(
 ) -> Health:
     """The checks and what follows from them."""
     context = relay.context
-    up = [one for one in context.upstreams.values() if one.links]
+    # One that takes messages and brings no receipts is not whole.
+    up = [one for one in context.upstreams.values() if one.links and one.receivers]
     enabled = [one for one in settings.upstreams if one.enabled]
     oldest = max((relay.oldest(account) for account in context.accounts.values()), default=0.0)
     missing = f"degraded: {len(up)} of {len(enabled)} upstreams are bound"

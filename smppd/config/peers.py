@@ -329,7 +329,9 @@ class Upstream(Addressed):
     enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
     response: PositiveDuration = duration("30s", "How long it may take to answer a request.")
     reconnect: Backoff = Field(default_factory=Backoff, description="Pauses between attempts to connect.")
-    retry: Backoff = Field(default_factory=Backoff, description="Pauses after it said throttled or queue full.")
+    retry: Backoff = Field(
+        default_factory=Backoff, description="Pauses after it said throttled or queue full, or nothing."
+    )
     default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
     addr_ton: Int = Field(default=0, ge=0, le=255, description="addr_ton of our binds.")
     addr_npi: Int = Field(default=0, ge=0, le=255, description="addr_npi of our binds.")

@@ -351,7 +351,7 @@ class UpstreamLink:
                     session.close("bind not answered")
                 else:
                     late = [token for token in expired if isinstance(token, Message)]
-                    self._owner.relay.dispatch.unanswered(self._state, late, now)
+                    self._owner.relay.dispatch.timed_out(self._state, late, now)
             if self._stopped and now >= self._leave_by and session.bound:
                 session.unbind(now)
             if session.blocked:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from typing import Final
 
 from smppd.protocol.wire import BodyError, Status
 
+TIME_TO_LIVE: Final = 0x0017
+"""Tag of qos_time_to_live: how a data_sm says for how long it is valid."""
 _FORM = re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d)(\d\d)([+\-R])")
 
 
@@ -31,6 +34,11 @@ def read(value: bytes, now: float, status: int = Status.RINVEXPIRY) -> float | N
     except ValueError:
         raise BodyError(status, "no such time") from None
     return seconds + tenths / 10 - (quarters * 900 if match[9] == b"+" else -quarters * 900)
+
+
+def to_live(value: bytes | None) -> int | None:
+    """Seconds in the qos_time_to_live of a data_sm (SMPP 3.4 section 5.3.2.9), None where there is none."""
+    return int.from_bytes(value, "big") or None if value is not None and len(value) == 4 else None
 
 
 def is_relative(value: bytes) -> bool:

@@ -27,7 +27,8 @@ MAX_TRIES: Final = 1
 class Dispatch:
     """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
     ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
-    upstream id, since a receipt may have come before it; ``unsure(upstream, now)`` when messages became unknown."""
+    upstream id, since a receipt may have come before it, ``displaced(message)`` of one whose id was given again;
+    ``unsure(upstream, now)`` when messages became unknown."""
 
     def __init__(self, context: Context, random: Random) -> None:
         self._context = context
@@ -38,6 +39,7 @@ class Dispatch:
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
         self.known: Callable[[Message], None]
+        self.displaced: Callable[[Message], None]
         self.unsure: Callable[[UpstreamState, float], None]
         self.draining = False
 
@@ -49,7 +51,7 @@ class Dispatch:
 
     def available(self, lane: Lane, now: float) -> bool:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
-        if lane.cold or not any(u.links and (u.credit > 0 or u.paused_until <= now) for u in lane.upstreams):
+        if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
             return False
         return len(lane.hot) < self._context.hot_limit
 
@@ -208,10 +210,8 @@ class Dispatch:
             if session.room <= 0 or not session.can_send:
                 break
             if upstream.failures:
-                # It refused for now: one message asks whether it takes more, the others keep their order behind it. What was
-                # sent before the pause and is silent still says nothing about that.
-                probe = upstream.probe
-                if probe is not None and probe.phase is Phase.SENT and probe.upstream is upstream:
+                # It refused for now: one message asks whether it takes more, the others keep their order behind it.
+                if upstream.asking:
                     break
                 upstream.probe = message
             if bucket.rate is not None and bucket.take(now) < 0:
@@ -243,6 +243,7 @@ class Dispatch:
         """The carrier's responses to submit_sm and data_sm: (message, command, status, frame) each."""
         context = self._context
         batch = context.store.batch
+        upstream.heard_at = now
         taken = decided = 0
         back: list[Message] = []
         for message, _command, status, frame in answers:
@@ -322,6 +323,8 @@ class Dispatch:
         if message.registered & 0x13 and upstream_id:
             context.store.batch.marks.append(mark(Entry.SUBMITTED, message.id, detail))
             upstream.matcher.answered(upstream_id)
+            if upstream_id in upstream.ids:
+                self.displaced(upstream.ids[upstream_id])
             upstream.ids[upstream_id] = message
             if upstream.parked or upstream.early:
                 self.known(message)
@@ -329,6 +332,9 @@ class Dispatch:
             message.phase = Phase.DONE
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
             context.journal.remove(message)
+            if message.wants_success:  # and the carrier gave no id that its receipt could be known by
+                context.event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
+                self.finished(message, State.UNKNOWN, 0)
 
     def pause(self, upstream: UpstreamState, now: float) -> None:
         """Backs off: nothing is sent for a while that doubles, with jitter, up to ``retry.most``."""
@@ -383,6 +389,13 @@ class Dispatch:
             self.unsure(upstream, now)
         context.store.kick()
 
+    def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
+        its links say: it gets a pause, as one that says "later" does, and what waits goes to the next of its route."""
+        self.unanswered(upstream, messages, now)
+        if messages and now - upstream.heard_at >= upstream.settings.response:
+            self.pause(upstream, now)
+
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A session to the carrier is bound for sending."""
         upstream.link(link, True)
@@ -421,19 +434,23 @@ class Dispatch:
             for message in list(upstream.retried.values()):
                 if message.phase in (Phase.SUBMITTED, Phase.DONE):
                     del upstream.retried[message.id]
+            if upstream.asking:
+                # Where another way is open, nobody has to wait behind a question that may never be answered.
+                for lane in dict.fromkeys(m.lane for m in upstream.ready):
+                    self.lanes.place(lane, now)
+            for message in self.lanes.overdue(upstream, wall):
+                self.end(message, State.EXPIRED, 0)
             if upstream.aside:
-                late = [m for m in upstream.aside if m.expires <= wall]
-                upstream.aside = [m for m in upstream.aside if m.expires > wall]
-                for message in late:
-                    self.end(message, State.EXPIRED, 0)
                 self.lanes.resume(upstream, now)
         for account in context.accounts.values():
             for lane in account.lanes.values():
                 if lane.hot:
                     self._expire(lane, wall)
                 if lane.hot or lane.cold:
-                    self.lanes.place(lane, now)
+                    if self.lanes.place(lane, now) is None and account.settings.acknowledge == "upstream":
+                        self._no_way(lane, now)
                     self.lanes.activate(lane)
+                    self.lanes.look(lane)
         for upstream in context.upstreams.values():
             self.pump(upstream, now)
 
@@ -446,6 +463,14 @@ class Dispatch:
             lane.hot.extend(kept)
             for message in late:
                 self.end(message, State.EXPIRED, 0)
+
+    def _no_way(self, lane: Lane, now: float) -> None:
+        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
+        for message in [m for m in lane.hot if m.customer is not None and m.stored and not m.duplicate]:
+            lane.hot.remove(message)
+            self.answer(message, Status.RMSGQFUL, now)
+            message.registered = 0
+            self.end(message, State.REJECTED, Status.RMSGQFUL)
 
     def _settle_unknown(self, upstream: UpstreamState, message: Message, now: float) -> None:
         context = self._context

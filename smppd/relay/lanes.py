@@ -53,11 +53,12 @@ class Lanes:
         return bool(upstream.links) and upstream.paused_until <= now
 
     def place(self, lane: Lane, now: float) -> UpstreamState | None:
-        """The upstream that serves the lane now: the first that is up, one that is not pausing before one that is."""
+        """The upstream that serves the lane now: the first that is up, one that takes messages before one that is pausing or
+        still being asked whether it does."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
             if upstream.links:
-                if upstream.paused_until <= now:
+                if upstream.paused_until <= now and not upstream.asking:
                     best = upstream
                     break
                 best = best or upstream
@@ -152,6 +153,19 @@ class Lanes:
             if message in upstream.aside:
                 upstream.aside.remove(message)
 
+    def overdue(self, upstream: UpstreamState, wall: float) -> list[Message]:
+        """Takes out those that wait for this upstream, released or aside, and whose validity passed: the way may be slow."""
+        late = [m for m in upstream.aside if m.expires <= wall]
+        if late:
+            upstream.aside = [m for m in upstream.aside if m.expires > wall]
+        gone = [m for m in upstream.ready if m.expires <= wall and m.phase is Phase.READY]
+        if gone:
+            kept = [m for m in upstream.ready if m.expires > wall]
+            upstream.ready.clear()
+            upstream.ready.extend(kept)
+            upstream.reserved -= len(gone)
+        return late + gone
+
     def resume(self, upstream: UpstreamState, now: float) -> None:
         """Parts that waited for this upstream go back to their lanes: it takes messages again, or they need not wait."""
         free = self.open(upstream, now)
@@ -227,7 +241,12 @@ class Lanes:
 
     # -- cold rows -----------------------------------------------------------------------------------------------------
 
-    def _page(self, lane: Lane) -> None:
+    def look(self, lane: Lane) -> None:
+        """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
+        if lane.cold and not lane.hot:
+            self._page(lane, 1)
+
+    def _page(self, lane: Lane, limit: int = PAGE) -> None:
         if lane.paging:
             return
         lane.paging = True
@@ -242,7 +261,7 @@ class Lanes:
                 # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
                 lane.cold = 0
 
-        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, PAGE, arrived)
+        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, limit, arrived)
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         now = self._context.now()

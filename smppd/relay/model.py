@@ -376,12 +376,14 @@ class Early(NamedTuple):
 class UpstreamState:
     """A carrier at run time.
 
+    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both.
     ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
     unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
     are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
     known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
-    after it said "later". ``seen``: hashes of receipts that need no second look.
+    after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
+    last answered a submit. ``seen``: hashes of receipts that need no second look.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -391,6 +393,7 @@ class UpstreamState:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.detail = self.name.encode() + b"\0"
         self.links: list[Peer] = []
+        self.receivers: list[Peer] = []
         self.capacity = 0
         self.lanes: deque[Lane] = deque()
         self.ready: deque[Message] = deque()
@@ -398,6 +401,7 @@ class UpstreamState:
         self.unknown: dict[int, Message] = {}
         self.retried: dict[int, Message] = {}
         self.ids: dict[bytes, Message] = {}
+        self.reused: dict[bytes, None] = {}
         self.cold_waiting = 0
         self.early: dict[bytes, list[Early]] = {}
         self.parked: dict[int, Parked] = {}
@@ -408,6 +412,7 @@ class UpstreamState:
         self.paused_until = 0.0
         self.failures = 0
         self.probe: Message | None = None
+        self.heard_at = now
         self.turn = 0
         self.wake_at = 0.0
         self.submitted = metrics.submitted.labels(self.name)
@@ -430,6 +435,12 @@ class UpstreamState:
     def up(self) -> bool:
         """Whether a message could be sent now, rate and window aside."""
         return bool(self.links)
+
+    @property
+    def asking(self) -> bool:
+        """Whether its probe is on its way. What was sent before the pause and is silent still says nothing."""
+        probe = self.probe
+        return self.failures > 0 and probe is not None and probe.phase is Phase.SENT and probe.upstream is self
 
     @property
     def credit(self) -> int:

@@ -15,6 +15,8 @@ _OCTETS: Final = 140  # of user data in one short message, 3GPP TS 23.040 sectio
 def outgoing(message: Message, upstream: UpstreamState, wall: float) -> bytes:
     """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking."""
     frame = message.frame
+    if frame[6] == 1:
+        return _data(message, wall)
     if message.account.alphabet is upstream.alphabet and frame.find(b"R\0", 30, 120) < 0:
         return frame
     sm = Sm(frame)
@@ -25,6 +27,15 @@ def outgoing(message: Message, upstream: UpstreamState, wall: float) -> bytes:
     if validity is None and text is None:
         return frame
     return splice(sm, validity=validity, short_message=text, data_coding=coding)
+
+
+def _data(message: Message, wall: float) -> bytes:
+    """A data_sm, whose validity is a TLV of seconds, and whose text is in none of its fields."""
+    sm = Sm(message.frame)
+    given, left = times.to_live(sm.tlv(times.TIME_TO_LIVE)), message.expires - wall
+    if given is None or left >= given - 1:
+        return message.frame
+    return splice(sm, replace={times.TIME_TO_LIVE: max(1, int(left)).to_bytes(4, "big")})
 
 
 def between(sm: Sm, ours: Alphabet, theirs: Alphabet) -> tuple[bytes | None, int | None]:

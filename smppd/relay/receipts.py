@@ -67,18 +67,14 @@ class Receipts:
                 sm = Sm(raw)
                 if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
                     raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
-                kind = sm.esm_class & _RECEIPT_BITS
-                if kind == 0:
-                    if not self._mo(upstream, sm):
-                        self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
-                        continue
-                elif kind in (_RECEIPT, _INTERMEDIATE):
+                if sm.esm_class & (_RECEIPT | _INTERMEDIATE):
                     outcome = self._receipt(upstream, sm, now, link)
                     if outcome is None:
                         continue
                     matched += outcome
-                else:
-                    context.metrics.mo.labels(upstream.name, "unsupported").inc()
+                elif not self._mo(upstream, sm):  # acknowledgements of a handset or its user among them
+                    self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
+                    continue
             except BodyError as error:
                 link.session.bad_body(now)
                 self._answer(link, refusal(command, error.status, sequence))
@@ -163,16 +159,17 @@ class Receipts:
         """The message in memory that a receipt is about: by the TLV's id, then by the text's, each as it came and in the
         forms this upstream is known to use. Another form than the id itself is believed only if the addresses agree too:
         decimal 16 is hexadecimal 10, and either may be somebody else's."""
-        matcher, ids = upstream.matcher, upstream.ids
+        matcher, ids, reused = upstream.matcher, upstream.ids, upstream.reused
         message = ids.get(raw_id)
-        if message is not None and matcher.settled is IdForm.RAW:
+        if message is not None and matcher.settled is IdForm.RAW and raw_id not in reused:
             matcher.learn(IdForm.RAW)
             return message
         named = receipt.id if receipt is not None else raw_id
         for one in (raw_id,) if named == raw_id or not named else (raw_id, named):
             for form, key in matcher.candidates(one):
                 message = ids.get(key)
-                if message is not None and (form is IdForm.RAW or _agree(sm, Sm(message.frame))):
+                sure = form is IdForm.RAW and key not in reused
+                if message is not None and (sure or _agree(sm, Sm(message.frame))):
                     matcher.learn(form)
                     return message
         return None
@@ -356,9 +353,13 @@ class Receipts:
         upstream = parked.upstream
         sm = Sm(parked.frame)
         rank = {key: place for place, key in enumerate(parked.keys)}
-        for row in sorted(self._context.alive(rows), key=lambda one: rank.get(one.key, len(rank))):
-            message = self._dispatch.lanes.revive(row.id, row.data)
-            if row.key != parked.keys[0] and not _agree(sm, Sm(message.frame)):
+        # Of two that the carrier called by one name, the one that the addresses fit, else the younger.
+        fits: dict[int, Message] = {row.id: self._dispatch.lanes.revive(row.id, row.data) for row in rows}
+        agree = {row.id for row in rows if _agree(sm, Sm(fits[row.id].frame))}
+        rows.sort(key=lambda one: (rank.get(one.key, len(rank)), one.id not in agree, -one.id))
+        for row in self._context.alive(rows):
+            message = fits[row.id]
+            if row.key != parked.keys[0] and row.id not in agree:
                 continue
             message.cold = (row.kind, row.owner, row.key)
             message.upstream_id = row.key

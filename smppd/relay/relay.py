@@ -12,7 +12,7 @@ from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
 from smppd.relay.holding import Holding
-from smppd.relay.ids import Counter
+from smppd.relay.ids import Counter, id_time
 from smppd.relay.journal import Entry, Journal, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
@@ -29,7 +29,10 @@ _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
+_EXPIRED = 500
+_REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
+_AFTER_SUBMIT = 72 * 3600
 
 
 class Relay:
@@ -75,12 +78,14 @@ class Relay:
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
         self.dispatch.known = self.receipts.known
+        self.dispatch.displaced = self._displace
         self.desk.short_taken = self.enquiries.note
         self.segments = _SEGMENTS
         self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
         self._swept = 0.0
         self._looking: set[Kind] = set()
+        self._released: dict[Account, int] = {}
         self.use(settings)
 
     # -- configuration -------------------------------------------------------------------------------------------------
@@ -246,17 +251,23 @@ class Relay:
 
         def arrived(rows: list[ColdRow]) -> None:
             self._looking.discard(kind)
+            full = len(rows) == _EXPIRED
             rows = self.context.alive(rows)
             if rows:
+                before = len(self.context.dropping)
                 then(rows)
+                if full and len(self.context.dropping) > before:
+                    # Many ended at once: the next ones once these are gone, not a second later.
+                    self.context.store.batch.then.append(lambda: self._expired(kind, wall, then))
                 self.context.store.kick()
                 self.context.flush()
 
-        self._store.expired(kind, wall, 500, arrived)
+        self._store.expired(kind, wall, _EXPIRED, arrived)
 
     def _gauges(self, now: float) -> None:
         context = self.context
         metrics = context.metrics
+        self._look_at_released()
         for account in context.accounts.values():
             metrics.queued.labels(account.name).set(account.queued)
             metrics.mailbox.labels(account.name).set(len(account.mailbox))
@@ -271,9 +282,20 @@ class Relay:
         metrics.hot.set(context.journal.count())
 
     def oldest(self, account: Account) -> float:
-        """Age in seconds of the account's oldest message that waits to be submitted, as far as it is in memory."""
-        ages = [lane.hot[0] for lane in account.lanes.values() if lane.hot]
-        return max((self.context.wall() - message.accepted_at for message in ages), default=0.0)
+        """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
+        ids = [lane.hot[0].id for lane in account.lanes.values() if lane.hot]
+        if account in self._released:
+            ids.append(self._released[account])
+        return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
+
+    def _look_at_released(self) -> None:
+        released: dict[Account, int] = {}
+        for upstream in self.context.upstreams.values():
+            for message in [*upstream.ready, *upstream.aside]:
+                oldest = released.get(message.account)
+                if message.phase is not Phase.SUBMITTED and (oldest is None or message.id < oldest):
+                    released[message.account] = message.id
+        self._released = released
 
     # -- the journal's bounds ------------------------------------------------------------------------------------------
 
@@ -281,14 +303,17 @@ class Relay:
         """Begins new segments, drops dead ones, and moves what lives too long out of the oldest."""
         journal = self.context.journal
         store = self._store
-        if journal.entries >= _SEGMENT_ENTRIES or (journal.count() and now - self._began > self.segment_seconds):
+        # On a full disk all that is written anew waits in memory, once more with each turn, for as long as that lasts.
+        turns = not store.full
+        old = journal.count() and now - self._began > self.segment_seconds
+        if turns and (journal.entries >= _SEGMENT_ENTRIES or old):
             journal.begin(store.rotate())
             self._began = now
         dead = journal.dead()
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= self.segments:
+        if len(journal.live) <= self.segments or not turns:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:
@@ -313,7 +338,8 @@ class Relay:
             journal.add(thing)
 
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
-        expires = min(message.expires + _AFTER_VALIDITY, 0xFFFFFFFF)
+        # Its receipt may be three days late, however short the time was in which it was worth delivering.
+        expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
         batch.moves.append(
             ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
         )
@@ -328,10 +354,24 @@ class Relay:
 
         batch.then.append(forget)
 
+    def _displace(self, message: Message) -> None:
+        """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
+        upstream = message.upstream
+        if upstream is None or message.phase is not Phase.SUBMITTED:
+            return
+        upstream.reused[message.upstream_id] = None
+        if len(upstream.reused) > _REUSED:
+            del upstream.reused[next(iter(upstream.reused))]
+        if message.home:
+            self.context.journal.remove(message)
+            self._chill(message, upstream, self._store.batch)
+
     # -- carriers ------------------------------------------------------------------------------------------------------
 
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A bind to a carrier stands."""
+        if link.session.can_receive:
+            upstream.receivers.append(link)
         if link.session.can_send:
             self.dispatch.link_up(upstream, link, now)
         self.context.flush()
@@ -339,5 +379,7 @@ class Relay:
     def link_down(self, upstream: UpstreamState, link: Peer, tokens: list[Any], now: float) -> None:
         """A carrier's session is gone."""
         self.context.dirty.pop(link, None)
+        if link in upstream.receivers:
+            upstream.receivers.remove(link)
         self.dispatch.link_down(upstream, link, [t for t in tokens if isinstance(t, Message)], now)
         self.context.flush()

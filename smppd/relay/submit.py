@@ -181,7 +181,12 @@ class SubmitDesk:
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
                 return NO_UPSTREAM
         wall = context.wall()
-        expires = times.read(sm.validity, wall) if sm.at_sm >= 0 and sm.raw[sm.at_validity] else None
+        expires: float | None = None
+        if sm.at_sm < 0:
+            left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
+            expires = wall + left if left is not None else None
+        elif sm.raw[sm.at_validity]:
+            expires = times.read(sm.validity, wall)
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         identity = context.new_id()

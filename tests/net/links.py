@@ -101,7 +101,7 @@ class FakeDispatch:
     def answered(self, _upstream: Any, answers: list[tuple[Any, int, int, bytes]], _now: float) -> None:
         self.answers += [(token, status) for token, _command, status, _frame in answers]
 
-    def unanswered(self, _upstream: Any, messages: list[Any], _now: float) -> None:
+    def timed_out(self, _upstream: Any, messages: list[Any], _now: float) -> None:
         self.silent += messages
 
 

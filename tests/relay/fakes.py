@@ -169,14 +169,14 @@ class FakeCustomer:
 class FakeLink:
     """A bound session to a carrier, played by the test. ``waiting``: submit_sm that have no answer."""
 
-    def __init__(self, world: World, state: UpstreamState, window: int) -> None:
+    def __init__(self, world: World, state: UpstreamState, window: int, command: int) -> None:
         self.world = world
         self.state = state
         self.session = Session(Role.ESME, _PATIENT, world.now, window=1000, outstanding_limit=window)
-        self.session.bind(pdu(Command.BIND_TRANSCEIVER, 0, 0, b"x\0y\0\0\x34\0\0\0"), None, world.now)
+        self.session.bind(pdu(command, 0, 0, b"x\0y\0\0\x34\0\0\0"), None, world.now)
         self.session.take()
-        self.session.receive(pdu(Command.BIND_TRANSCEIVER_RESP, 0, 1, b"x\0"), world.now)
-        self.session.bound_as(Command.BIND_TRANSCEIVER)
+        self.session.receive(pdu(command | 0x80000000, 0, 1, b"x\0"), world.now)
+        self.session.bound_as(command)
         self.waiting: list[Sm] = []
         self.sent: list[Sm] = []
         self.responses: list[tuple[int, int]] = []
@@ -241,7 +241,7 @@ class FakeLink:
     def silent(self) -> None:
         """The response timer runs out on what waits here, if it is time."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.dispatch.unanswered(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
+        self.world.relay.dispatch.timed_out(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
         self.world.relay.context.flush()
 
     def cut(self) -> None:
@@ -328,9 +328,9 @@ class World:
         self.customers.append(customer)
         return customer
 
-    def carrier(self, name: str = "a", window: int = 1000) -> FakeLink:
+    def carrier(self, name: str = "a", window: int = 1000, *, command: int = Command.BIND_TRANSCEIVER) -> FakeLink:
         """A new link to an upstream."""
-        link = FakeLink(self, self.upstream(name), window)
+        link = FakeLink(self, self.upstream(name), window, command)
         self.links.append(link)
         return link
 

@@ -60,7 +60,7 @@ def test_order_through_memory_and_disk() -> None:
         if sent == 700:
             acme.submits(*numbered(10, 1500))
         sent += len(a.waiting)
-        a.answers(*[b"id-%d" % n for n in range(len(a.waiting))])
+        a.answers(*[b"id-%d" % (sent - n) for n in range(len(a.waiting))])
     world.commits()
     assert a.texts() == numbered(10, 1500)
     assert world.store.cold == {}

@@ -157,7 +157,7 @@ def test_replace_of_a_row_that_was_read() -> None:
     world.commits()
     world.check()
     while a.waiting:
-        a.answers(b"y")
+        a.answers(b"y%d" % len(a.sent))
         world.commits()
     assert [sm.short_message for sm in a.sent] == [b"0", b"1", b"2", b"3", b"new"]
     assert world.store.cold == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from smppd.message import State
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, tlv
 from tests.relay.fakes import FROM, TO, World, settings
@@ -90,7 +91,7 @@ def test_messages_of_an_upstream_that_never_comes_back_end_unknown() -> None:
     )
     world.restarts(without)
     acme = world.customer()
-    world.passes(27 * 3600, step=300)
+    world.passes(74 * 3600, step=300)
     assert acme.receipts() == [(one, "UNKNOWN")] and a.sent
     world.check()
 
@@ -189,3 +190,55 @@ def test_a_message_that_is_being_sent_again_makes_a_receipt_ambiguous() -> None:
     world.commits()
     assert acme.receipts() == [] and len(world.upstream().parked) == 1
     world.check()
+
+
+@pytest.mark.parametrize("esm", [0x08, 0x10], ids=["of a handset", "of its user"])
+def test_an_acknowledgement_from_beyond_the_carrier_is_passed_on_or_stays_with_it(esm: int) -> None:
+    world = World(settings(acme={"numbers": ["+447700900300"]}))
+    acme, a = world.customer(), world.carrier()
+    for number in (b"447700900300", b"447700900301"):
+        field = Fields(esm_class=esm)
+        a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), address_field(1, 1, number), b"ok", field))
+    world.commits()
+    assert sorted(a.acknowledged()) == [0, Status.RX_P_APPN], "nobody owns the second number"
+    assert [(sm.esm_class, sm.short_message) for sm in acme.takes()] == [(esm, b"ok")]
+
+
+def test_a_message_for_which_the_carrier_gave_no_id_ends_unknown() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x", b"y", b"z")
+    acme.submits(b"no receipt", registered=0)
+    world.commits()
+    one, *rest = acme.ids()
+    a.answers(b"", b"1", b"2", b"")
+    world.commits()
+    assert acme.receipts() == [(one, "UNKNOWN")], "its receipt could not be known"
+    assert world.states(one)[:2] == [State.SUBMITTED, State.UNKNOWN]
+    assert world.states(rest[-1]) == [State.SUBMITTED]
+    world.check()
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["in memory", "on disk"])
+def test_a_carrier_that_gives_an_id_again_while_it_is_waited_for(cold: bool) -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    numbers = (b"447700900101", b"447700900102", b"447700900103")
+    ids = []
+    for number in numbers:
+        acme.submits(b"x", to=number)
+        world.commits()
+        ids += acme.ids()
+        a.answers(b"7")
+        world.commits()
+    world.check()
+    if cold:
+        world.spills()
+        world.restarts()
+        acme, a = world.customer(), world.carrier()
+    for number in (numbers[1], numbers[0], numbers[2]):
+        a.reports(b"7", to=number)
+        world.commits()
+    assert acme.receipts() == [(ids[1], "DELIVRD"), (ids[0], "DELIVRD"), (ids[2], "DELIVRD")]
+    world.check()
+    assert world.store.cold == {} and world.relay.context.journal.count() == 0

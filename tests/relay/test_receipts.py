@@ -298,12 +298,22 @@ def test_receipts_while_their_messages_are_being_spilled() -> None:
 def test_a_message_nobody_reports_on_ends_unknown() -> None:
     world = World(settings(acme={"expire_after": "1h"}))
     acme, _, (one,) = submitted(world, b"id-1")
-    world.passes(24 * 3600, step=300)
+    world.passes(72 * 3600, step=300)
     assert acme.receipts() == []
     world.passes(2 * 3600, step=300)
     assert acme.receipts() == [(one, "UNKNOWN")]
     world.check()
     assert world.store.cold == {}
+
+
+def test_a_receipt_72_hours_late_is_matched_however_short_the_validity_was() -> None:
+    world = World(settings(acme={"expire_after": "5m"}))
+    acme, a, (one,) = submitted(world, b"id-1")
+    world.passes(72 * 3600, step=300)
+    a.reports(b"id-1")
+    world.commits()
+    assert acme.receipts() == [(one, "DELIVRD")]
+    world.check()
 
 
 # -- unknown messages -------------------------------------------------------------------------------------------------------

@@ -47,6 +47,24 @@ def test_a_quiet_relay_still_moves_what_waits_for_long() -> None:
     assert world.relay.context.journal.count() == 0 and world.upstream().cold_waiting == 1
 
 
+def test_nothing_is_written_anew_while_the_disk_is_full() -> None:
+    world = World(segments=2, seconds=10.0)
+    acme = world.customer()
+    acme.submits(*[b"x"] * 100)
+    world.commits()
+    world.fills()
+    world.relay.context.store.full = True
+    world.passes(3600, step=5)
+    written = len(world.store.batch.marks)
+    assert written == 0
+    world.frees()
+    world.passes(60)
+    world.carrier()
+    world.commits()
+    assert len(world.links[0].waiting) == 100
+    world.check()
+
+
 def test_a_broken_store_stops_acceptance() -> None:
     world = World()
     acme = world.customer()

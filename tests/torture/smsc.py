@@ -24,7 +24,7 @@ class Step:
     ``nack``: as generic_nack. ``receipt``: seconds after arrival, None for none; ``early``: before the response.
     ``receipts``: how many, ``state`` in them. ``shape`` makes the id in the receipt out of the one in the response.
     ``cut``: the link is cut "first" (nothing said), "answered" (after the response) or "receipted" (after the receipt was
-    sent, before its acknowledgement is read)."""
+    sent, before its acknowledgement is read); "deaf": it stays, and from here on nothing is read from it or said on it."""
 
     answers: int = 1
     delay: float = 0.0
@@ -90,9 +90,23 @@ class Session(smpp.Peer):
         self.smsc = smsc
         self.sequence = 0
         self.bound = False
+        self.deaf = False
         self.out_there: dict[int, Receipt] = {}
 
+    def say(self, command: int, status: int, sequence: int, body: bytes = b"") -> None:
+        if not self.deaf:
+            super().say(command, status, sequence, body)
+
+    def fall_deaf(self) -> None:
+        """The socket stays open, and that is all: what is behind it has gone."""
+        self.flush()
+        self.deaf = True
+        self.transport.pause_reading()
+        self._leave()
+
     def handle(self, command: int, status: int, sequence: int, body: bytes) -> None:
+        if self.deaf:
+            return
         if command == smpp.SUBMIT:
             self.smsc.take(self, sequence, body)
         elif command == smpp.DELIVER | smpp.RESPONSE:
@@ -120,8 +134,11 @@ class Session(smpp.Peer):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.gone = True
-        self.bound = False
         self.smsc.sessions.discard(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        self.bound = False
         # What was not acknowledged comes again, oldest first.
         self.smsc.waiting.extendleft(reversed(self.out_there.values()))
         self.out_there.clear()
@@ -137,6 +154,10 @@ class Smsc:
         self.sessions: set[Session] = set()
         self.waiting: deque[Receipt] = deque()
         self.bind_status = 0
+        self.form: Callable[[bytes], bytes] | None = None
+        """Makes the ids of its answers out of 16 hexadecimal digits."""
+        self.holding = False
+        """Whether it keeps receipts to itself; ``pump`` when that ends."""
         self.port = 0
         self.unsettled = 0
         """Receipts that smppd has not acknowledged."""
@@ -173,13 +194,17 @@ class Smsc:
         token = smpp.token_of(body)
         if token < 0:
             self.book.harmed += 1
-        submit = Submit(token, b"%016X" % self._next)
+        name = b"%016X" % self._next
+        submit = Submit(token, name if self.form is None else self.form(name))
         self._next += 1
         self.book.submits.append(submit)
         attempt = self._attempts[token] = self._attempts.get(token, -1) + 1
         step = self.script(submit, attempt)
         if step.cut == "first":
             session.cut()
+            return
+        if step.cut == "deaf":
+            session.fall_deaf()
             return
         submit.status = 3 if step.nack and not step.status else step.status
         later = asyncio.get_running_loop().call_later
@@ -202,7 +227,7 @@ class Smsc:
         command = smpp.NACK if step.nack else smpp.SUBMIT | smpp.RESPONSE
         for _ in range(step.answers):
             session.say(command, submit.status, sequence, b"" if submit.status else submit.id + b"\0")
-        if step.answers and not session.gone:
+        if step.answers and not session.gone and not session.deaf:
             submit.answered = True
         if step.delay or step.cut == "answered":
             session.flush()
@@ -231,7 +256,7 @@ class Smsc:
     def pump(self) -> None:
         """Sends receipts that wait, as far as windows go."""
         for session in list(self.sessions):
-            if not session.bound or session.gone:
+            if not session.bound or session.gone or self.holding:
                 continue
             while self.waiting and len(session.out_there) < _WINDOW:
                 session.deliver(self.waiting.popleft())

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from smppd.message import State
 from tests.torture.customer import Customer
 from tests.torture.daemon import PASSWORD, Daemon, StartFailure, account
+from tests.torture.layer import Clock
 from tests.torture.load import drain, until, verdict
 from tests.torture.peers import Peers
 from tests.torture.plan import Options, Unit
@@ -29,17 +30,39 @@ Script = Callable[[Submit, int], Step]
 
 class Scene(NamedTuple):
     """``script``: what the SMSC does. ``most``: how often it may come to have a message. ``receipts``: whether each message
-    gets one. ``settle``: seconds to go on for."""
+    gets one. ``settle``: seconds to go on for. ``response``: seconds that smppd waits for an answer. ``form``: makes the ids of
+    the answers. ``hours``: receipts come so late, by the wall clock and after a restart."""
 
     script: Script
     most: int = 1
     receipts: bool = True
     settle: float = 4.0
+    response: float = _RESPONSE
+    form: Callable[[bytes], bytes] | None = None
+    hours: float = 0.0
 
 
 def _first(step: Step, every: int = 10) -> Script:
     """A misstep at the first arrival of each tenth message."""
     return lambda submit, attempt: step if attempt == 0 and submit.token % every == 0 else Step()
+
+
+def _stuck(submit: Submit, attempt: int) -> Step:
+    """For a while no submit is answered, though everything else is."""
+    return Step(answers=0, receipt=None) if attempt == 0 and 40 <= submit.token < 80 else Step()
+
+
+def _decimal(name: bytes) -> bytes:
+    return b"%d" % int(name, 16)
+
+
+def _uuid(name: bytes) -> bytes:
+    name = name.lower() * 2
+    return b"-".join((name[:8], name[8:12], name[12:16], name[16:20], name[20:]))
+
+
+def _shaped(shape: Callable[[bytes], bytes]) -> Script:
+    return lambda _submit, _attempt: Step(shape=shape)
 
 
 def _spread(submit: Submit, _attempt: int) -> Step:
@@ -61,7 +84,20 @@ SCENES: Final[dict[str, Scene]] = {
     "receipt before the answer": Scene(_first(Step(early=True, delay=0.1), 2)),
     "receipt twice": Scene(_first(Step(receipts=2), 2)),
     "receipts with unknown ids": Scene(_first(Step(shape=lambda _id: b"7" * 12)), receipts=False),
-    "receipts with lower-case ids": Scene(lambda _submit, _attempt: Step(shape=bytes.lower)),
+    "slow, within the timer": Scene(lambda _submit, _attempt: Step(delay=0.8)),
+    "slow, after the timer": Scene(lambda _submit, _attempt: Step(delay=1.6), most=2, settle=8.0),
+    "no submit answered for a while": Scene(_stuck, most=2, settle=8.0),
+    "half open": Scene(_first(Step(cut="deaf"), 40), most=2, settle=12.0),
+    "flapping": Scene(_first(Step(cut="first"), 12), most=2, settle=8.0),
+    "receipt five seconds before the answer": Scene(_first(Step(early=True, delay=5.0), 2), settle=8.0, response=8.0),
+    "receipts 72 hours late": Scene(lambda _submit, _attempt: Step(), hours=72.0 - 0.1),
+    "receipts with lower-case ids": Scene(_shaped(bytes.lower)),
+    "ids hexadecimal, in receipts decimal": Scene(_shaped(_decimal)),
+    "ids decimal, in receipts hexadecimal": Scene(_shaped(lambda name: b"%X" % int(name)), form=_decimal),
+    "ids with leading zeros, in receipts without": Scene(
+        _shaped(lambda name: name.lstrip(b"0")), form=lambda name: b"0000" + _decimal(name)
+    ),
+    "ids with dashes, in receipts without": Scene(_shaped(lambda name: name.replace(b"-", b"")), form=_uuid),
     "receipts of failure": Scene(lambda _submit, _attempt: Step(state=b"UNDELIV")),
     "generic_nack": Scene(_first(Step(nack=True))),
     "throttled": Scene(_first(Step(status=0x58))),
@@ -90,13 +126,17 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     hold = unit.values["on_unknown"] == "hold"
     faults: list[str] = []
     with Peers(scene.script) as peers:
+        peers.smsc.form = scene.form
+        peers.smsc.holding = bool(scene.hours)
         settings = account(
             "acme", acknowledge=unit.values["acknowledge"], on_unknown=unit.values["on_unknown"], unknown_after="1s"
         )
-        daemon = Daemon(
-            directory, options, peers.smsc.port, [settings], upstream={"response": f"{int(_RESPONSE * 1000)}ms"}
-        )
+        upstream = {"response": f"{int(scene.response * 1000)}ms", "enquire_link": "1s"}
+        daemon = Daemon(directory, options, peers.smsc.port, [settings], upstream=upstream)
         peers.at_end.append(daemon.kill)
+        clock = Clock(options.scratch) if scene.hours else None
+        if clock is not None:
+            daemon.environment = clock.environment()
         customer = Customer(daemon.plain_port, PASSWORD, rate=_RATE, binds=1, window=50)
         customer.limit = _MESSAGES
         try:
@@ -110,6 +150,8 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 _refuse(peers.smsc, peers, customer)
             until(lambda: customer.next >= _MESSAGES, 20)
             until(lambda: len(customer.book.waits) + customer.book.unanswered >= _MESSAGES, 10)
+            if clock is not None:
+                _days_later(daemon, peers, clock, scene.hours)
             drained = drain(daemon, peers, [customer], quiet=scene.settle)
         except StartFailure as failure:
             return {**unit.values, "faults": [str(failure)]}
@@ -136,6 +178,20 @@ def _refuse(smsc: Smsc, peers: Peers, customer: Customer) -> None:
     until(lambda: not any(each.bound for each in list(smsc.sessions)), 10)
     time.sleep(2.0)
     smsc.bind_status = 0
+
+
+def _days_later(daemon: Daemon, peers: Peers, clock: Clock, hours: float) -> None:
+    """All is sent and answered. The daemon ends, and comes back when it is ``hours`` later; then the receipts come."""
+    until(lambda: sum(each.answered for each in peers.smsc.book.submits) >= _MESSAGES, 20)
+    time.sleep(1.0)
+    daemon.kill9()
+    clock.set(hours * 3600.0)
+    daemon.launch()
+    daemon.await_ready()
+    daemon.wait_links("sim", 1)
+    time.sleep(2.0)
+    peers.smsc.holding = False
+    peers.call(peers.smsc.pump)
 
 
 def _undefined(customer: Customer, record: Record) -> list[str]:

@@ -205,7 +205,7 @@ class Dispatch:
                 upstream.reserved -= 1
                 self.end(message, State.EXPIRED, 0)
                 continue
-            link = links[message.way % number] if number > 1 else links[0]
+            link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
             if session.room <= 0 or not session.can_send:
                 break

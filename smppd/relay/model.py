@@ -447,6 +447,17 @@ class UpstreamState:
         """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for."""
         return 2 * self.capacity - self.reserved
 
+    def link_for(self, way: int, now: float) -> Peer:
+        """The link of a destination, so that its messages keep their order; another with room where that one's window is full
+        and its oldest message has waited long: a session nobody answers on must not hold up the others."""
+        link = self.links[way % len(self.links)]
+        session = link.session
+        if session.room <= 0 and session.outstanding:
+            oldest = next(iter(session.outstanding.values()))
+            if now - oldest.sent >= self.settings.response / 3:
+                return next((one for one in self.links if one.session.room > 0), link)
+        return link
+
     def link(self, link: Peer, up: bool) -> None:
         """Adds or removes a session that may be sent on."""
         if up:

@@ -47,6 +47,20 @@ def test_one_answer_that_is_lost_makes_no_pause() -> None:
     assert world.states(lost) == [State.UNANSWERED]
 
 
+def test_one_session_of_two_that_nobody_answers_on_does_not_hold_up_the_other() -> None:
+    world = World()
+    acme, deaf, a = world.customer(), world.carrier(window=5), world.carrier(window=5)
+    for second in range(100):
+        acme.submits(b"x", to=b"447700900%03d" % second)
+        world.passes(1)
+        deaf.silent()
+        while a.waiting:
+            a.answers(b"id-%d" % len(a.sent))
+            world.commits()
+    assert len(a.sent) >= 70 and len(a.sent) + len(deaf.sent) >= 98
+    world.check()
+
+
 # -- how long the oldest waits -----------------------------------------------------------------------------------------
 
 

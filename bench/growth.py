@@ -15,11 +15,14 @@ from typing import Final
 
 from bench import build, config, growth_report
 from bench.curves import ACCOUNTS, INFLIGHT, RULES, SESSIONS
+from bench.depth import LOG, MAILBOX
+from bench.latency import LATENCY
+from bench.pauses import PAUSES
 from bench.points import Curve, Point
 from bench.runner import ProcessError, daemon_exists
 from bench.stand import Bench
 
-CURVES: Final[tuple[Curve, ...]] = (SESSIONS, ACCOUNTS, RULES, INFLIGHT)
+CURVES: Final[tuple[Curve, ...]] = (SESSIONS, ACCOUNTS, RULES, LOG, MAILBOX, INFLIGHT, LATENCY, PAUSES)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

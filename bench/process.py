@@ -80,6 +80,16 @@ def pss_kib(root: int) -> int:
     return sum(map(_pss_kib, _family(root)))
 
 
+def waited_us(pid: int) -> float:
+    """How long the main thread of a process, ready to run, has waited for a core so far (/proc/pid/task/pid/schedstat, 0
+    where the kernel does not count it): other processes on its core, never locks or the disk."""
+    try:
+        fields = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(fields[1]) / 1000
+
+
 def usage(root: int) -> Usage:
     """CPU and peak resident memory of `root` and all its descendants.
 

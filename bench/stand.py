@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bench import config
 from bench.cases import Case
-from bench.process import Process, ProcessError, machine_busy_us, maps, pss_kib, usage
+from bench.process import Process, ProcessError, machine_busy_us, maps, pss_kib, usage, waited_us
 from bench.runner import WARM_UP, Target, await_ready, cores, load, load_process
 from smppd import native
 
@@ -136,7 +136,7 @@ class Stand:
         """One measured load. Latencies in milliseconds, CPU in microseconds a message; ``bad``: messages that went wrong."""
         pace = ("--rate", str(rate)) if rate else ()
         before, busy, clock = usage(self.daemon.pid), machine_busy_us(), time.monotonic()
-        smsc = usage(self._smsc.pid).cpu_us
+        smsc, waited = usage(self._smsc.pid).cpu_us, waited_us(self.daemon.pid)
         report = self.send("--duration", f"{seconds:g}", *pace, *options, deadline=seconds * 4 + 30)
         after = usage(self.daemon.pid)
         busy, clock = machine_busy_us() - busy, time.monotonic() - clock
@@ -150,6 +150,7 @@ class Stand:
             "slow": report["answer_us"]["slow"],
             "bad": sum(report[name] for name in ("missing", "duplicates", "wrong", "lost_sessions"))
             + sum(report["errors"].values()),
+            "waited_percent": (waited_us(self.daemon.pid) - waited) / 1e4 / clock,
             "others": max(0.0, busy - ours) / 1e6 / clock,
         }
         values |= {name: report["answer_us"][name] / 1000 for name in _LATENCIES}

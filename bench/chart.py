@@ -13,7 +13,8 @@ _LEFT: Final = 64
 _RIGHT: Final = 24
 _TOP: Final = 28
 _GAP: Final = 30
-_AXIS: Final = 18  # more gap where a panel has a scale of x
+_ROW: Final = 22  # of a picture of dots
+_AXIS: Final = 26  # more gap where a panel has a scale of x
 _COLOURS: Final = ("#2a6db0", "#c4542a", "#3c8c4b", "#8a4fa3", "#8a7a1f", "#555555")
 _SCALES_OF_X: Final = 12  # values of x that each get a mark
 _LETTER: Final = 6.2  # width of a letter of a legend, about
@@ -73,8 +74,15 @@ def _vertical(panel: Panel, ys: Sequence[float], bottom: float) -> tuple[Callabl
         low, high = math.floor(_power(min(ys))), math.ceil(_power(max(ys)))
         high = max(high, low + 1)
         return (lambda y: bottom - (_power(y) - low) / (high - low) * _HEIGHT), [10.0**n for n in range(low, high + 1)]
-    most = max(ys, default=0.0) * 1.15 or 1.0
-    return (lambda y: bottom - y / most * _HEIGHT), [0.0, most / 2, most]
+    most = max(ys, default=0.0) * 1.05 or 1.0
+    step = _step(most / 4)
+    return (lambda y: bottom - y / most * _HEIGHT), [n * step for n in range(int(most / step) + 1)]
+
+
+def _step(least: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20, ... that is not below `least`."""
+    power = 10.0 ** math.floor(_power(least))
+    return next(n * power for n in (1, 2, 5, 10) if n * power >= least * 0.999)
 
 
 def _legend(lines: Sequence[Line], y: float) -> list[str]:
@@ -115,6 +123,30 @@ def _panel(panel: Panel, top: float) -> list[str]:
     return out
 
 
+def dots(title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], foot: str) -> str:
+    """A line for each row with a dot for each of `names`, over a logarithmic scale; values of zero are left out."""
+    values = [value for _, found in rows for value in found if value > 0]
+    low = math.floor(_power(min(values, default=1.0)))
+    high = max(math.ceil(_power(max(values, default=10.0))), low + 1)
+    left, bottom = 300, _TOP + len(rows) * _ROW + 14
+    inner = _WIDTH - left - _RIGHT
+    body = [f'<text x="{_RIGHT}" y="{_TOP - 8}" font-weight="bold">{escape(title)}</text>']
+    body += _legend([Line(name, ()) for name in names], _TOP - 8)
+    for power in range(low, high + 1):
+        x = left + (power - low) / (high - low) * inner
+        body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom - 12}" stroke="#ddd"/>')
+        body.append(f'<text x="{x:.1f}" y="{bottom + 2}" text-anchor="middle">{short(10.0**power)}</text>')
+    for number, (label, found) in enumerate(rows):
+        y = _TOP + (number + 0.5) * _ROW
+        body.append(f'<line x1="{left}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}" stroke="#eee"/>')
+        body.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(label)}</text>')
+        for colour, value in reversed(list(zip(_COLOURS, found, strict=False))):
+            if value > 0:
+                x = left + (_power(value) - low) / (high - low) * inner
+                body.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{colour}" fill-opacity="0.85"/>')
+    return _svg(body, bottom + 26, foot)
+
+
 def chart(panels: Sequence[Panel], foot: str) -> str:
     """The picture, with a line of small print under it."""
     body: list[str] = []
@@ -122,14 +154,17 @@ def chart(panels: Sequence[Panel], foot: str) -> str:
     for panel in panels:
         body += _panel(panel, top)
         top += _HEIGHT + _GAP + (_AXIS if panel.x_title else 0)
-    height = int(top + 12)
+    return _svg(body, int(top + 12), foot)
+
+
+def _svg(body: Sequence[str], height: int, foot: str) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif"'
             ' font-size="11">',
             f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
             *body,
-            f'<text x="{_LEFT}" y="{height - 6}" fill="#555">{escape(foot)}</text>',
+            f'<text x="{_RIGHT}" y="{height - 6}" fill="#555">{escape(foot)}</text>',
             "</svg>",
             "",
         ]

@@ -165,7 +165,7 @@ _COLUMNS: Final = (
 _GRAPHS: Final = (
     Graph("CPU a message at full speed, ratio to an empty store in the same round", ("cpu",), ratio=True),
     Graph("p99 of the answer at 2,000 messages/s, ms", ("p99",), log_y=True),
-    Graph("Start-up, s", ("start", "restart")),
+    Graph("Start-up, s", ("start", "restart"), names=("filled", "after the load")),
     Graph("Peak memory, MiB", ("peak_mib",)),
 )
 LOG: Final = Curve(
@@ -176,7 +176,7 @@ LOG: Final = Curve(
     " the whole command, without the load; a rare number is in up to 25 records, a common one in one of 999.",
     "records in the log",
     (*_COLUMNS, Column("search_rare", "search, rare s", 2), Column("search_common", "common s", 2)),
-    (*_GRAPHS, Graph("`smppd log search`, s", ("search_rare", "search_common"))),
+    (*_GRAPHS, Graph("`smppd log search`, s", ("search_rare", "search_common"), names=("rare", "common"))),
     _log,
 )
 MAILBOX: Final = Curve(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.chart import Line, Panel, chart
+from bench.chart import Line, Panel, chart, dots
 from bench.points import Column, Curve, Graph, Point
 from bench.report import machine
 
@@ -103,16 +103,19 @@ def _section(curve: Curve, row: Row) -> list[str]:
 def picture(curve: Curve, row: Row) -> str:
     """The curve's panels as SVG."""
     foot = f"{row['date']}, commit {row['commit']}, {row['cores']} cores{', a short trial' if row['quick'] else ''}"
+    if not curve.x:
+        (graph,) = curve.graphs
+        rows = [(point["group"], [point["values"].get(key, 0.0) for key in graph.keys]) for point in row["points"]]
+        return dots(graph.title, graph.names, rows, foot)
     return chart([_panel(curve, graph, row["points"]) for graph in curve.graphs], foot)
 
 
 def _panel(curve: Curve, graph: Graph, points: Sequence[Row]) -> Panel:
     kind = "ratios" if graph.ratio else "values"
-    headings = {column.key: column.heading for column in reversed(curve.columns)}
     lines = []
-    for group in dict.fromkeys(point["group"] for point in points):
-        for key in graph.keys:
+    for group in dict.fromkeys(point["group"] for point in points if graph.group in (None, point["group"])):
+        for key, name in zip(graph.keys, graph.names or [""] * len(graph.keys), strict=True):
             found = [(p["x"], p[kind][key]) for p in points if p["group"] == group and key in p[kind]]
-            name = " ".join(filter(None, (group, headings.get(key, key) if len(graph.keys) > 1 else "")))
-            lines.append(Line(name, sorted(found)))
+            shown = [name] if graph.group is not None else [group, name]
+            lines.append(Line(" ".join(filter(None, shown)), sorted(found)))
     return Panel(graph.title, lines, curve.x, log_x=curve.log_x, log_y=graph.log_y)

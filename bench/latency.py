@@ -12,6 +12,10 @@ from bench.stand import Bench, Stand, Values
 
 BASE: Final = 30
 """The share of the base point, in percent."""
+GROUPS: Final = ("one core", "all cores")
+_NAMES: Final = ("p50", "p99", "p99.9")
+_ANSWER: Final = ("p50", "p99", "p999")
+_RECEIPT: Final = tuple(f"receipt_{name}" for name in _ANSWER)
 SHARES: Final = (10, 30, 50, 70, 90, 100)
 
 
@@ -22,7 +26,7 @@ def capacity(stand: Stand, times: int = 3) -> float:
 
 def _latency(bench: Bench) -> Iterator[Point]:
     for pinned in (True, False):
-        group = "one core" if pinned else "both cores"
+        group = GROUPS[not pinned]
         pairs: dict[int, list[tuple[Values, Values]]] = {}
         for number in range(bench.rounds):
             with Stand(bench, Case(pinned=pinned)) as stand, stand.running():
@@ -55,8 +59,8 @@ LATENCY: Final = Curve(
         Column("receipt_p999", "receipt p99.9", 2),
     ),
     (
-        Graph("Answer, ms", ("p50", "p99", "p999"), log_y=True),
-        Graph("Receipt, ms", ("receipt_p50", "receipt_p99", "receipt_p999"), log_y=True),
+        *(Graph(f"Answer, {group}, ms", _ANSWER, log_y=True, names=_NAMES, group=group) for group in GROUPS),
+        *(Graph(f"Receipt, {group}, ms", _RECEIPT, log_y=True, names=_NAMES, group=group) for group in GROUPS),
     ),
     _latency,
     log_x=False,

@@ -16,7 +16,7 @@ from bench.cases import Case
 from bench.depth import fill, search
 from bench.filler import RARE
 from bench.latency import BASE, capacity
-from bench.points import Column, Curve, Point, point
+from bench.points import Column, Curve, Graph, Point, point
 from bench.process import Process
 from bench.runner import cores
 from bench.stand import Bench, Change, Stand, Values
@@ -87,15 +87,15 @@ STRETCHES: Final = (
 
 @contextlib.contextmanager
 def _disturbing(stand: Stand, stretch: Stretch) -> Iterator[Callable[[], int]]:
-    """Disturbs the daemon until the block ends; gives a function that tells how often. An error of the disturbance is raised
-    at the end."""
+    """Disturbs the daemon until the block ends; gives a function that tells how often it was begun. An error of the
+    disturbance is raised at the end."""
     stop, errors, times = threading.Event(), [], [0]
 
     def run(action: Callable[[Stand], object]) -> None:
         while not stop.wait(stretch.every):
             try:
-                action(stand)
                 times[0] += 1
+                action(stand)
             except Exception as error:  # noqa: BLE001  a thread's edge: handed to whoever started it
                 errors.append(error)
                 return
@@ -194,8 +194,8 @@ PAUSES: Final = Curve(
     f"The longest answers at {BASE} % of capacity while something else goes on, in stretches of equal length on a fresh daemon"
     " each; in the same round just before each a quiet one, the base. Gap: how late a process on the same core that sleeps a"
     " millisecond again and again was woken at the most, with the daemon's priority. The machine is shared: an answer as late"
-    " as the machine's gap was is no pause of smppd's. Waiting: share of the time in which the daemon's main thread was ready to"
-    " run and another process had the core. Medians of the rounds; worst: of all rounds.",
+    " as the machine's gap was is no pause of smppd's. Waiting: share of the time in which the daemon's main thread was ready"
+    " to run and another process had the core. Medians of the rounds; worst: of all rounds.",
     "",
     (
         Column("times", "times", 0),
@@ -214,6 +214,12 @@ PAUSES: Final = Curve(
         Column("quiet_gap", "gap ms"),
         Column("quiet_waited_percent", "waiting %"),
     ),
-    (),
+    (
+        Graph(
+            "Longest, ms (medians)",
+            ("max", "quiet_max", "gap"),
+            names=("answer", "answer in the quiet stretch", "gap of the machine"),
+        ),
+    ),
     _pauses,
 )

@@ -25,12 +25,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Graph:
-    """A panel of a curve's picture: which figures over x."""
+    """A panel of a curve's picture: which figures over x; `names` of them for the legend. ``group``: only of this one."""
 
     title: str
     keys: Sequence[str]
     log_y: bool = False
     ratio: bool = False
+    names: Sequence[str] = ()
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Point:
 @dataclass(frozen=True)
 class Curve:
     """One curve of the campaign. ``run`` measures it and gives its points as they are known; ``x``: what x counts, empty
-    where the points have names only (their group)."""
+    where the points have names only (their group); the one graph of such a curve is one of dots."""
 
     name: str
     title: str

@@ -17,7 +17,7 @@ FUZZ_ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-micro bench-profile torture fuzz coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-micro bench-profile torture fuzz coverage certs \
 	lock lock-check docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -64,6 +64,9 @@ types: $(VENV_STAMP) ## mypy, strict
 
 bench: native ## cost of a message, against the reference relay
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-growth: native ## what grows and what it costs; BENCH_ARGS="sessions rules": these curves only
+	@$(BIN)/python -m bench.growth $(BENCH_ARGS)
 
 bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
 	@$(BIN)/python -m bench.micro $(BENCH_ARGS)

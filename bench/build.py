@@ -12,7 +12,7 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 BUILD: Final = HERE / "build"
 FLAGS: Final = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
-TOOLS: Final = ("load", "smsc")
+TOOLS: Final = ("load", "smsc", "gaps")
 
 
 class BuildError(Exception):
@@ -27,7 +27,7 @@ def _digest() -> str:
 
 
 def tools(build: Path = BUILD) -> dict[str, Path]:
-    """Paths of `load` and `smsc`, compiled into `build` if they are not there yet. BuildError without a compiler."""
+    """Paths of `load`, `smsc` and `gaps`, compiled into `build` if they are not there yet. BuildError without a compiler."""
     digest = _digest()
     paths = {name: build / f"{name}-{digest}" for name in TOOLS}
     missing = [name for name in TOOLS if not paths[name].exists()]

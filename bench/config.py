@@ -5,6 +5,7 @@ Its store stands on the checkout's disk (`var/bench`), not in memory; certificat
 
 from __future__ import annotations
 
+import copy
 import datetime
 import ipaddress
 import os
@@ -12,6 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -170,8 +172,25 @@ def _run(*arguments: str, text: str = "") -> str:
     return done.stdout.strip()
 
 
-def prepare(case: Case, directory: Path, upstream_port: int) -> Workspace:
-    """Make everything the daemon needs for this case. RuntimeError with what it said when a command of it fails."""
+def accounts(count: int, content: dict[str, Any]) -> None:
+    """Makes the one account of a configuration `count` alike, `bench-0` and so on, as `load --accounts` names them."""
+    (only,) = content["accounts"]
+    if count > 1:
+        content["accounts"] = [copy.deepcopy(only) | {"system_id": f"{SYSTEM_ID}-{n}"} for n in range(count)]
+
+
+def another(name: str, content: dict[str, Any], **settings: Any) -> None:
+    """Adds an account like the first one, with these settings changed."""
+    content["accounts"].append(copy.deepcopy(content["accounts"][0]) | {"system_id": name} | settings)
+
+
+def prepare(
+    case: Case, directory: Path, upstream_port: int, change: Callable[[dict[str, Any]], None] | None = None
+) -> Workspace:
+    """Make everything the daemon needs for this case. RuntimeError with what it said when a command of it fails.
+
+    change: alters the configuration before it is written.
+    """
     port, http_port = free_ports(2)
     password = secrets.token_urlsafe(18)
     make_certificate(directory)
@@ -180,6 +199,8 @@ def prepare(case: Case, directory: Path, upstream_port: int) -> Workspace:
     password_hash = _run("passwd", "--stdin", text=password + "\n")
     config = directory / "smppd.yaml"
     content = document(case, password_hash, port, http_port, upstream_port)
+    if change is not None:
+        change(content)
     config.write_text(yaml.safe_dump(content, sort_keys=False))
     _run("keys", "init", "--config", str(config))
     return Workspace(config, directory / "server.pem", port, http_port, password)

@@ -6,15 +6,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { HIST_STEPS = 128, HIST_SHIFT = 7, HIST_SLOTS = HIST_STEPS * 34 };
+enum { HIST_STEPS = 128, HIST_SHIFT = 7, HIST_SLOTS = HIST_STEPS * 34, HIST_SLOW = 50000 };
 
-struct hist { uint64_t slot[HIST_SLOTS], count, max, sum; };
+struct hist { uint64_t slot[HIST_SLOTS], count, max, sum, slow; }; /* slow: values over HIST_SLOW */
 
 static inline void hist_add(struct hist *h, uint64_t us) {
     unsigned octave = us < HIST_STEPS * 2 ? 0 : 63 - (unsigned)__builtin_clzll(us) - HIST_SHIFT;
     size_t at = octave ? (size_t)octave * HIST_STEPS + (us >> octave) : us;
     h->slot[at < HIST_SLOTS ? at : HIST_SLOTS - 1]++;
     h->count++, h->sum += us;
+    h->slow += us > HIST_SLOW;
     if (us > h->max) h->max = us;
 }
 
@@ -30,10 +31,11 @@ static uint64_t hist_at(const struct hist *h, double share) {
 }
 
 static void hist_json(const struct hist *h, const char *name) {
-    printf("\"%s\": {\"count\": %llu, \"mean\": %.1f, \"p50\": %llu, \"p99\": %llu, \"p999\": %llu, \"max\": %llu}", name,
+    printf("\"%s\": {\"count\": %llu, \"mean\": %.1f, \"p50\": %llu, \"p99\": %llu, \"p999\": %llu, \"max\": %llu, "
+           "\"slow\": %llu}", name,
            (unsigned long long)h->count, h->count ? (double)h->sum / (double)h->count : 0.0,
            (unsigned long long)hist_at(h, 0.5), (unsigned long long)hist_at(h, 0.99),
-           (unsigned long long)hist_at(h, 0.999), (unsigned long long)h->max);
+           (unsigned long long)hist_at(h, 0.999), (unsigned long long)h->max, (unsigned long long)h->slow);
 }
 
 #endif

@@ -1,11 +1,13 @@
-/* The bench's load generator: an ESME with N transceiver binds that submits messages, checks every answer and every
- * receipt, and prints what it saw as one line of JSON (times in microseconds). One thread, epoll.
+/* The bench's load generator: an ESME with N binds (transceivers, unless told) that submits messages, checks every answer and every
+ * receipt, and prints what it saw as one line of JSON (times in microseconds). One thread, epoll. With --idle it only
+ * binds, prints {"bound": N} and keeps the sessions until its standard input closes.
  *
  * Exit status: 0 when every message was answered ESME_ROK once and receipted once with the id it was given; 1 when
  * anything is missing, doubled or wrong; 2 when it could not run. */
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 
 #include "ledger.h"
@@ -20,11 +22,11 @@ struct bind {
 
 static struct {
     const char *host, *port, *system_id, *ca, *tls_name;
-    uint32_t binds, window, slot_mask, first;
+    uint32_t binds, window, slot_mask, first, accounts;
     uint64_t messages, rate;
     double duration, deadline, linger, quiet;
-    bool mix;
-} opt = {.host = "127.0.0.1", .port = "2775", .system_id = "bench", .binds = 1, .window = 50, .deadline = 120, .linger = 0.1};
+    bool mix, idle, transmit, answers_only;
+} opt = {.host = "127.0.0.1", .port = "2775", .system_id = "bench", .binds = 1, .accounts = 1, .window = 50, .deadline = 120, .linger = 0.1};
 
 static struct bind *binds;
 static struct bind **touched; /* binds with bytes to write or room in the window, once each */
@@ -61,14 +63,18 @@ static void bind_open(struct bind *b, const struct addrinfo *to, void *context) 
         if (tls.connect(c->ssl) != 1) tls_die("handshake");
     }
     const char *password = getenv("SMPPD_BENCH_PASSWORD");
-    char request[256];
+    char request[256], name[64];
+    uint32_t command = opt.transmit ? BIND_TRANSMITTER : BIND_TRANSCEIVER;
     if (!password) password = "bench";
-    size_t a = strlen(opt.system_id) + 1, n = HEADER, z = strlen(password) + 1;
+    if (opt.accounts > 1) /* the binds spread over all accounts, also when those are more */
+        snprintf(name, sizeof name, "%s-%u", opt.system_id, (unsigned)((uint64_t)(b - binds) * opt.accounts / opt.binds));
+    else snprintf(name, sizeof name, "%s", opt.system_id);
+    size_t a = strlen(name) + 1, n = HEADER, z = strlen(password) + 1;
     if (a + z > sizeof request - HEADER - 8) die("system_id or password too long");
-    memcpy(request + n, opt.system_id, a), n += a;
+    memcpy(request + n, name, a), n += a;
     memcpy(request + n, password, z), n += z;
     memcpy(request + n, (uint8_t[]){0, 0x34, 0, 0, 0}, 5), n += 5; /* system_type "", version 3.4, no address range */
-    pdu_header((uint8_t *)request, (uint32_t)n, BIND_TRANSCEIVER, 0, 1);
+    pdu_header((uint8_t *)request, (uint32_t)n, command, 0, 1);
     if ((c->ssl ? tls.write(c->ssl, request, (int)n) : send(c->fd, request, n, MSG_NOSIGNAL)) != (ssize_t)n) die("bind");
     for (uint8_t *pdu = NULL; !pdu;) {
         uint32_t length = 0;
@@ -79,7 +85,7 @@ static void bind_open(struct bind *b, const struct addrinfo *to, void *context) 
         c->in.len += (size_t)got;
         if (!(pdu = conn_pdu(c, &length, &bad)) && !bad) continue;
         errno = 0;
-        if (bad || get32(pdu + 4) != (BIND_TRANSCEIVER | RESPONSE)) die("answer to bind is none");
+        if (bad || get32(pdu + 4) != (command | RESPONSE)) die("answer to bind is none");
         if (get32(pdu + 8)) { fprintf(stderr, "bind refused: 0x%08x\n", get32(pdu + 8)); exit(2); }
     }
     b->next = 2;
@@ -190,7 +196,7 @@ static uint64_t submit_due(uint64_t start, uint64_t total) {
 
 static bool finished(uint64_t start, uint64_t total, uint64_t now) {
     bool sent = ledger.sent == total || (!opt.rate && opt.duration > 0 && now - start > (uint64_t)(opt.duration * 1e9));
-    return sent && ledger.answered == ledger.sent && ledger.receipts == ledger.accepted;
+    return sent && ledger.answered == ledger.sent && (opt.answers_only || ledger.receipts == ledger.accepted);
 }
 
 static uint64_t run(uint64_t start) {
@@ -217,6 +223,26 @@ static uint64_t run(uint64_t start) {
     return now;
 }
 
+/* What an idle session does not need, or 10,000 of them would take a gigabyte. */
+static void spare(struct buf *b) {
+    if (b->at == b->len) free(b->p), *b = (struct buf){0};
+}
+
+/* Keep the sessions, answering what the peer asks, until standard input closes. True when all stood to the end. */
+static bool keep_idle(void) {
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(ep, EPOLL_CTL_ADD, STDIN_FILENO, &e)) die("epoll_ctl");
+    printf("{\"bound\": %u}\n", opt.binds), fflush(stdout);
+    uint64_t swept = now_ns();
+    for (struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN}; poll(&input, 1, 0) == 0;) {
+        turn(1000), flush_touched();
+        if (now_ns() - swept < 1000000000u) continue;
+        for (uint32_t k = 0; k < opt.binds; k++) spare(&binds[k].c.in), spare(&binds[k].c.out);
+        swept = now_ns();
+    }
+    return !lost;
+}
+
 /* Linger for late duplicates, then unbind all sessions. */
 static void finish(void) {
     for (uint64_t end = now_ns() + (uint64_t)(opt.linger * 1e9); now_ns() < end;) turn(10), flush_touched();
@@ -236,7 +262,8 @@ static void finish(void) {
 
 static bool report(double elapsed, uint64_t cpu) {
     uint64_t orphans = ledger_orphans(), refused = ledger.answered - ledger.accepted;
-    uint64_t missing_answers = ledger.sent - ledger.answered, missing_receipts = ledger.accepted - ledger.receipts;
+    uint64_t missing_answers = ledger.sent - ledger.answered;
+    uint64_t missing_receipts = opt.answers_only ? 0 : ledger.accepted - ledger.receipts;
     uint64_t duplicates = ledger.unexpected_answers + ledger.duplicate_ids + ledger.duplicate_receipts;
     uint64_t wrong = ledger.wrong_receipts + ledger.empty_ids + orphans;
     bool ok = ledger.sent && !(refused + missing_answers + missing_receipts + duplicates + wrong + lost);
@@ -265,18 +292,24 @@ static void usage(void) {
     fprintf(stderr, "usage: load [--host H] [--port P] [--system-id S] [--binds N] [--window W]\n"
                     "            --messages M | --duration SECONDS  [--rate PER_SECOND] [--first NUMBER] [--mix]\n"
                     "            [--tls-ca PEM [--tls-name HOST]] [--deadline SECONDS] [--quiet SECONDS] [--linger SECONDS]\n"
+                    "            [--accounts N] [--transmitter] [--answers-only]\n"
+                    "       load --idle [--binds N] ...\n"
                     "quiet: give up when nothing has come for so long; linger: wait for duplicates at the end\n"
+                    "accounts: the binds are spread over S-0 to S-(N-1); answers-only: receipts are not waited for\n"
                     "password: environment SMPPD_BENCH_PASSWORD (default: bench)\n");
     exit(2);
 }
 
 static void options(int argc, char **argv) {
-    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, CA, NAME, DEADLINE, LINGER, QUIET };
+    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, CA, NAME, DEADLINE, LINGER, QUIET,
+           ACCOUNTS, TRANSMITTER, ANSWERS, IDLE };
     static const struct option known[] = {
         {"host", 1, 0, HOST}, {"port", 1, 0, PORT}, {"system-id", 1, 0, SYSTEM}, {"binds", 1, 0, BINDS},
         {"window", 1, 0, WINDOW}, {"messages", 1, 0, MESSAGES}, {"duration", 1, 0, DURATION}, {"rate", 1, 0, RATE},
         {"first", 1, 0, FIRST}, {"mix", 0, 0, MIX}, {"tls-ca", 1, 0, CA}, {"tls-name", 1, 0, NAME},
-        {"deadline", 1, 0, DEADLINE}, {"linger", 1, 0, LINGER}, {"quiet", 1, 0, QUIET}, {0, 0, 0, 0}};
+        {"deadline", 1, 0, DEADLINE}, {"linger", 1, 0, LINGER}, {"quiet", 1, 0, QUIET},
+        {"accounts", 1, 0, ACCOUNTS}, {"transmitter", 0, 0, TRANSMITTER}, {"answers-only", 0, 0, ANSWERS},
+        {"idle", 0, 0, IDLE}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
         switch (o) {
         case HOST: opt.host = optarg; break;
@@ -294,10 +327,14 @@ static void options(int argc, char **argv) {
         case DEADLINE: opt.deadline = strtod(optarg, NULL); break;
         case LINGER: opt.linger = strtod(optarg, NULL); break;
         case QUIET: opt.quiet = strtod(optarg, NULL); break;
+        case ACCOUNTS: opt.accounts = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case TRANSMITTER: opt.transmit = true; break;
+        case ANSWERS: opt.answers_only = true; break;
+        case IDLE: opt.idle = true, opt.window = 1; break;
         default: usage();
         }
     }
-    if (optind != argc || !opt.binds || !opt.window || (!opt.messages && opt.duration <= 0)) usage();
+    if (optind != argc || !opt.binds || !opt.window || !opt.accounts || (!opt.idle && !opt.messages && opt.duration <= 0)) usage();
     for (opt.slot_mask = 1; opt.slot_mask < opt.window * 8; opt.slot_mask *= 2) {}
     opt.slot_mask--;
 }
@@ -315,7 +352,17 @@ int main(int argc, char **argv) {
     binds = grow(NULL, opt.binds * sizeof *binds), memset(binds, 0, opt.binds * sizeof *binds);
     touched = grow(NULL, opt.binds * sizeof *touched);
     is_touched = grow(NULL, opt.binds), memset(is_touched, 0, opt.binds);
-    for (uint32_t k = 0; k < opt.binds; k++) bind_open(&binds[k], to, context);
+    for (uint32_t k = 0; k < opt.binds; k++) {
+        bind_open(&binds[k], to, context);
+        if (!opt.idle) continue;
+        spare(&binds[k].c.in);
+        if (k % 64 == 63) turn(0), flush_touched(); /* the first ones are asked whether they live before the last are up */
+    }
+    if (opt.idle) {
+        bool stood = keep_idle();
+        finish();
+        return stood ? 0 : 1;
+    }
     uint64_t start = now_ns(), cpu = cpu_us();
     for (uint32_t k = 0; k < opt.binds; k++) { /* may hold what came behind the bind's answer, also inside OpenSSL */
         bool open = conn_fill(&binds[k].c);

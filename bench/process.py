@@ -43,20 +43,8 @@ def _stat(pid: int) -> tuple[int, float] | None:
     return int(fields[1]), sum(map(int, fields[11:15])) * TICK_US
 
 
-def _peak_kib(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-
-
-def usage(root: int) -> Usage:
-    """CPU and peak resident memory of `root` and all its descendants.
-
-    CPU has the resolution of a clock tick (10 ms). A child that ends counts on in its parent once reaped, so
-    differences of two samples stay right. Pages shared by several processes count once for each.
-    """
+def _family(root: int) -> dict[int, float]:
+    """`root` and all its descendants, as far as they live, and the CPU in microseconds each has used."""
     parents: dict[int, int] = {}
     cpu: dict[int, float] = {}
     for entry in Path("/proc").iterdir():
@@ -68,7 +56,48 @@ def usage(root: int) -> Usage:
         more = {pid for pid, parent in parents.items() if parent in family} - family
         family |= more
         grew = bool(more)
-    return Usage(sum(cpu[pid] for pid in family), sum(map(_peak_kib, family)), len(family))
+    return {pid: cpu[pid] for pid in family}
+
+
+def _peak_kib(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def pss_kib(root: int) -> int:
+    """Proportional set size of `root` and all its descendants now, in KiB (proc(5), /proc/pid/smaps_rollup)."""
+    return sum(map(_pss_kib, _family(root)))
+
+
+def waited_us(pid: int) -> float:
+    """How long the main thread of a process, ready to run, has waited for a core so far (/proc/pid/task/pid/schedstat, 0
+    where the kernel does not count it): other processes on its core, never locks or the disk."""
+    try:
+        fields = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(fields[1]) / 1000
+
+
+def usage(root: int) -> Usage:
+    """CPU and peak resident memory of `root` and all its descendants.
+
+    CPU has the resolution of a clock tick (10 ms). A child that ends counts on in its parent once reaped, so
+    differences of two samples stay right. Pages shared by several processes count once for each.
+    """
+    cpu = _family(root)
+    return Usage(sum(cpu.values()), sum(map(_peak_kib, cpu)), len(cpu))
 
 
 def maps(pid: int, name: str) -> bool:
@@ -165,6 +194,17 @@ class Process:
         except subprocess.TimeoutExpired:
             raise self.fail(f"did not end within {timeout:g} s") from None
 
+    def end_input(self) -> None:
+        """Closes its standard input, which tells some of them to finish."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal, unless it has ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
     def stop(self, timeout: float = STOP_SECONDS) -> int:
         """SIGTERM, and SIGKILL to its group when it is not gone after `timeout` seconds. Returns the exit status.
 
@@ -190,7 +230,5 @@ class Process:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+        self.end_input()
         self._output.close()

@@ -102,8 +102,9 @@ def _reference(case: Case, upstream_port: int, scratch: Path) -> Iterator[Target
         yield Target(process, process.line(READY_SECONDS)["listening"])
 
 
-def _await_ready(process: Process, http_port: int) -> None:
-    end = time.monotonic() + READY_SECONDS
+def await_ready(process: Process, http_port: int, patience: float = READY_SECONDS) -> None:
+    """Waits until /readyz says so. ProcessError when the daemon ends or `patience` seconds are over."""
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         if process.status is not None:
             raise process.fail(f"ended with status {process.status} before it was ready")
@@ -111,8 +112,8 @@ def _await_ready(process: Process, http_port: int) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/readyz", timeout=2) as answer:
                 if answer.status == 200:
                     return
-        time.sleep(0.05)
-    raise process.fail(f"not ready within {READY_SECONDS:g} s")
+        time.sleep(0.02)
+    raise process.fail(f"not ready within {patience:g} s")
 
 
 @contextlib.contextmanager
@@ -130,27 +131,32 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, sampled: Sampled | No
             env = {"SMPPD_INTERPRETED": "1"}
         tree = sampled.tree if sampled else config.ROOT
         with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=tree) as process:
-            _await_ready(process, work.http_port)
+            await_ready(process, work.http_port)
             yield Target(process, work.port, work.password, work.certificate if case.tls else None)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _load(tool: Path, case: Case, target: Target, scratch: Path, *sizes: str, deadline: float) -> dict[str, Any]:
+def load_process(tool: Path, case: Case, target: Target, scratch: Path, *options: str) -> Process:
+    """Starts the load generator; `options` are those of bench/load.c and win over the case's."""
     command = [str(tool), "--port", str(target.port), "--system-id", config.SYSTEM_ID, "--binds", str(case.binds)]
-    command += ["--window", str(case.window), "--deadline", f"{deadline:g}", "--quiet", f"{QUIET_SECONDS:g}"]
-    command += sizes
+    command += ["--window", str(case.window), "--quiet", f"{QUIET_SECONDS:g}", *options]
     if target.ca:
         command += ["--tls-ca", str(target.ca), "--tls-name", "localhost"]
     env = {"SMPPD_BENCH_PASSWORD": target.password}
-    with Process("load", command, scratch, core=cores(case)[1], env=env) as process:
+    return Process("load", command, scratch, core=cores(case)[1], env=env)
+
+
+def load(tool: Path, case: Case, target: Target, scratch: Path, *options: str, deadline: float) -> dict[str, Any]:
+    """Runs the load generator to its end; returns its report."""
+    with load_process(tool, case, target, scratch, "--deadline", f"{deadline:g}", *options) as process:
         # Connecting, binding and unbinding stand outside the deadline.
         report: dict[str, Any] = process.line(deadline + 60)
         process.wait(10)
     return report
 
 
-def _fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
+def fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
     """What was not as it should be, in a few words; empty when all was well."""
     seen = {name: load[name] for name in ("errors", "missing", "duplicates", "wrong", "lost_sessions")}
     seen |= {f"smsc {name}": smsc[name] for name in ("mangled", "duplicate_texts", "bad_frames")}
@@ -173,7 +179,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
             target = stack.enter_context(_reference(case, upstream_port, scratch))
         else:
             target = stack.enter_context(_direct(upstream_port))
-        _load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
+        load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
         pid = target.process.pid if target.process else smsc.pid
         form = ""
         if relay == "daemon":
@@ -184,7 +190,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
         with watched or contextlib.nullcontext():
-            load = _load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+            sent = load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
         busy, clock = machine_busy_us() - busy, time.monotonic() - clock
         after, smsc_after = usage(pid), usage(smsc.pid)
         if target.process and target.process.status is not None:
@@ -193,25 +199,25 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
             target.process.stop()
         smsc.stop()
         report = smsc.line(5)
-    elapsed = load["elapsed"] or 1e-9
+    elapsed = sent["elapsed"] or 1e-9
     cpu, smsc_cpu = after.cpu_us - before.cpu_us, smsc_after.cpu_us - smsc_before.cpu_us
-    ours = load["cpu_us"] + cpu + (smsc_cpu if target.process else 0.0)
+    ours = sent["cpu_us"] + cpu + (smsc_cpu if target.process else 0.0)
     return Result(
         relay=relay,
         case=case.name,
-        ok=bool(load["ok"] and report["ok"]),
-        messages=load["receipts"],
-        rate=load["rate"],
-        cpu_per_message=cpu / max(1, load["receipts"]),
+        ok=bool(sent["ok"] and report["ok"]),
+        messages=sent["receipts"],
+        rate=sent["rate"],
+        cpu_per_message=cpu / max(1, sent["receipts"]),
         cores=cpu / 1e6 / elapsed,
         peak_kib=after.peak_kib,
         processes=after.processes,
-        answer=load["answer_us"],
-        receipt=load["receipt_us"],
-        load_core=load["cpu_us"] / 1e6 / elapsed,
+        answer=sent["answer_us"],
+        receipt=sent["receipt_us"],
+        load_core=sent["cpu_us"] / 1e6 / elapsed,
         smsc_core=smsc_cpu / 1e6 / elapsed,
         others=max(0.0, busy - ours) / 1e6 / clock,
-        fault=_fault(load, report),
+        fault=fault(sent, report),
         form=form,
     )
 

@@ -35,10 +35,10 @@ struct client {
     struct client *next;
 };
 
-static struct { const char *port, *cert, *key; uint32_t window, ids, every; double delay_ms; bool early; enum fault fault; } opt =
+static struct { const char *port, *cert, *key; uint32_t window, ids, every; double delay_ms; uint64_t hold; bool early; enum fault fault; } opt =
     {.port = "0", .window = 500};
 static struct { uint64_t submits, mangled, duplicate_texts, rejected, no_receipt, receipts, acked, refused, early, dropped, faults,
-                bad_frames, unknown, lost_unacked, binds, sessions, sessions_max, first_at, last_at; } count;
+                bad_frames, unknown, held, lost_unacked, binds, sessions, sessions_max, first_at, last_at; } count;
 static struct client *clients;
 static struct session *touched;
 static uint8_t *seen; /* a bit a message number */
@@ -168,6 +168,7 @@ static void take_submit(struct session *s, uint8_t *pdu, uint32_t length, uint64
     if (is_faulty(SWAP) && before.id) memcpy(later.src, before.src, sizeof r.src), memcpy(later.dst, before.dst, sizeof r.dst);
     before = r;
     if (!wanted) count.no_receipt++;
+    else if (count.held < opt.hold) count.held++;
     else if (is_faulty(DROP)) count.dropped++;
     else {
         struct session *to = opt.early && opt.delay_ms == 0 && s->client->head == s->client->tail ? receiver(s->client) : NULL;
@@ -275,10 +276,10 @@ static bool report(uint64_t cpu) {
 #define N(name) ", \"" #name "\": %llu"
 #define V(name) (unsigned long long)count.name
     printf("{\"ok\": %s" N(submits) N(mangled) N(duplicate_texts) N(rejected) N(no_receipt) N(receipts) N(acked) N(refused)
-           N(early) N(dropped) N(faults) N(bad_frames) N(unknown) N(binds) N(sessions_max)
+           N(early) N(dropped) N(faults) N(bad_frames) N(unknown) N(held) N(binds) N(sessions_max)
            ", \"unacked\": %llu, \"waiting\": %llu, \"submit_seconds\": %.6f, \"cpu_us\": %llu}\n",
            ok ? "true" : "false", V(submits), V(mangled), V(duplicate_texts), V(rejected), V(no_receipt), V(receipts),
-           V(acked), V(refused), V(early), V(dropped), V(faults), V(bad_frames), V(unknown), V(binds), V(sessions_max),
+           V(acked), V(refused), V(early), V(dropped), V(faults), V(bad_frames), V(unknown), V(held), V(binds), V(sessions_max),
            (unsigned long long)unacked, (unsigned long long)waiting, (double)(count.last_at - count.first_at) / 1e9,
            (unsigned long long)cpu);
     return ok;
@@ -286,16 +287,16 @@ static bool report(uint64_t cpu) {
 
 static void usage(void) __attribute__((noreturn));
 static void usage(void) {
-    fprintf(stderr, "usage: smsc [--port P] [--ids decimal|hex|hexdec] [--receipt-delay MS] [--early] [--window W]\n"
+    fprintf(stderr, "usage: smsc [--port P] [--ids decimal|hex|hexdec] [--receipt-delay MS] [--hold N] [--early] [--window W]\n"
                     "            [--tls-cert PEM --tls-key PEM] [--fault NAME=N]  NAME:");
     for (int k = 1; k < FAULTS; k++) fprintf(stderr, " %s", FAULT_NAMES[k]);
-    fprintf(stderr, "\nhexdec: hex in the answer, decimal in the receipt\n");
+    fprintf(stderr, "\nhexdec: hex in the answer, decimal in the receipt; hold: the first N messages get no receipt\n");
     exit(2);
 }
 
 static void options(int argc, char **argv) {
-    enum { PORT, IDS, DELAY, EARLY_, WINDOW, CERT, KEY, FAULT };
-    static const struct option known[] = {{"port", 1, 0, PORT}, {"ids", 1, 0, IDS}, {"receipt-delay", 1, 0, DELAY},
+    enum { PORT, IDS, DELAY, HOLD, EARLY_, WINDOW, CERT, KEY, FAULT };
+    static const struct option known[] = {{"port", 1, 0, PORT}, {"ids", 1, 0, IDS}, {"receipt-delay", 1, 0, DELAY}, {"hold", 1, 0, HOLD},
         {"early", 0, 0, EARLY_}, {"window", 1, 0, WINDOW}, {"tls-cert", 1, 0, CERT}, {"tls-key", 1, 0, KEY},
         {"fault", 1, 0, FAULT}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) >= 0;) {
@@ -303,6 +304,7 @@ static void options(int argc, char **argv) {
         case PORT: opt.port = optarg; break;
         case IDS: opt.ids = !strcmp(optarg, "hex") ? HEX : !strcmp(optarg, "hexdec") ? HEXDEC : DECIMAL; break;
         case DELAY: opt.delay_ms = strtod(optarg, NULL); break;
+        case HOLD: opt.hold = strtoull(optarg, NULL, 10); break;
         case EARLY_: opt.early = true; break;
         case WINDOW: opt.window = (uint32_t)strtoul(optarg, NULL, 10); break;
         case CERT: opt.cert = optarg; break;

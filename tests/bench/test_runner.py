@@ -12,59 +12,6 @@ from bench import build, config, perf
 from bench.cases import Case
 from bench.runner import ProcessError, measure
 
-STAND_IN = """
-import asyncio, signal, ssl, sys, yaml
-
-async def main(path):
-    doc = yaml.safe_load(open(path))
-    base = path.rpartition("/")[0]
-    listener, upstream, http = doc["listeners"][0], doc["upstreams"][0]["address"], doc["http"]["address"]
-    context = None
-    if "tls" in listener:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(base + "/" + listener["tls"]["certificate"], base + "/" + listener["tls"]["key"])
-
-    async def pump(reader, writer):
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-        writer.close()
-
-    async def customer(reader, writer):
-        up_reader, up_writer = await asyncio.open_connection(*upstream.split(":"))
-        await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer), return_exceptions=True)
-
-    async def ready(reader, writer):
-        await reader.readline()
-        writer.write(b"HTTP/1.0 200 OK\\\\r\\\\n\\\\r\\\\n")
-        await writer.drain()
-        writer.close()
-
-    await asyncio.start_server(customer, *listener["address"].split(":"), ssl=context)
-    await asyncio.start_server(ready, *http.split(":"))
-    end = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    await end.wait()
-
-match sys.argv[1:]:
-    case ["passwd", "--stdin"]:
-        assert sys.stdin.read().strip()
-        print("$argon2id$stand-in")
-    case ["keys", "init", "--config", path]:
-        open(path.rpartition("/")[0] + "/keys/kek", "x").close()
-    case ["run", "--config", path]:
-        asyncio.run(main(path))
-""".replace("\\\\", "\\")
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN)
-    monkeypatch.setattr(config, "smppd", lambda *arguments: [sys.executable, str(script), *arguments])
-    monkeypatch.setattr(config, "ROOT", tmp_path)
-    return script
-
 
 @pytest.mark.parametrize(
     "case", [Case(binds=3), Case(binds=1, tls=False, rules=0, pinned=False), Case(rate=2000, mix=True)]
@@ -79,7 +26,7 @@ def test_a_daemon_is_set_up_driven_measured_and_cleared_away(stand_in: Path, tmp
 
 
 def test_a_daemon_that_does_not_start_says_why(stand_in: Path, tmp_path: Path) -> None:
-    stand_in.write_text(STAND_IN.replace("asyncio.run(main(path))", "sys.exit('no such upstream')"))
+    stand_in.write_text(stand_in.read_text().replace("asyncio.run(main(path))", "sys.exit('no such upstream')"))
     with pytest.raises(ProcessError, match=r"(?s)status 1 before it was ready.*no such upstream"):
         measure("daemon", Case(), build.tools(), 0.2)
     assert list((tmp_path / "var" / "bench").iterdir()) == []
@@ -99,7 +46,7 @@ def test_profile(
     package = tmp_path / "smppd"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "__main__.py").write_text(STAND_IN)
+    (package / "__main__.py").write_text(stand_in.read_text())
     monkeypatch.setattr(config, "smppd", lambda *arguments: [sys.executable, "-m", "smppd", *arguments])
     # A package of this process by that name would be found first by `keys init`, which runs in the checkout.
     assert command.main(["--profile", "--seconds", "0.3", "--out", str(tmp_path / "out")]) == 0

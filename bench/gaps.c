@@ -1,0 +1,35 @@
+/* The bench's probe of the machine itself: sleeps a millisecond again and again and notes how late it was woken. Run with
+ * the priority and on the core of what is measured beside it, so that a pause of the machine can be told from one of ours.
+ * Prints a line of JSON (times in microseconds) when its standard input closes or SIGTERM comes. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+
+#include "hist.h"
+
+static volatile sig_atomic_t ended;
+static void end(int number) { (void)number, ended = 1; }
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int main(void) {
+    static struct hist late_us;
+    signal(SIGTERM, end);
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    for (uint64_t began = now_ns(); !ended;) {
+        struct timespec until = {(time_t)((began + 1000000) / 1000000000u), (long)((began + 1000000) % 1000000000u)};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+        uint64_t woke = now_ns();
+        hist_add(&late_us, woke > began + 1000000 ? (woke - began - 1000000) / 1000 : 0);
+        began = woke;
+        if (late_us.count % 64 == 0 && poll(&input, 1, 0) != 0) break;
+    }
+    printf("{"), hist_json(&late_us, "late_us"), printf("}\n");
+    return 0;
+}

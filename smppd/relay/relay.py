@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -25,6 +26,7 @@ from smppd.relay.submit import Recorder, SubmitDesk
 from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
+log = logging.getLogger("smppd.relay")
 _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
@@ -86,6 +88,8 @@ class Relay:
         self._swept = 0.0
         self._looking: set[Kind] = set()
         self._released: dict[Account, int] = {}
+        self._was_full = False
+        self._paused: dict[str, int] = {}
         self.use(settings)
 
     # -- configuration -------------------------------------------------------------------------------------------------
@@ -243,6 +247,27 @@ class Relay:
             store.retry()
         context.metrics.store_full.set(int(store.full))
         self._gauges(now)
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Says what began and what ended since the last sweep."""
+        full = self._store.full
+        if full != self._was_full:
+            self._was_full = full
+            if full:
+                log.error("no space, refusing messages")
+            else:
+                log.warning("space again, accepting messages")
+        for upstream in self.context.upstreams.values():
+            told = self._paused.get(upstream.name, 0)
+            if upstream.failures == told:
+                continue
+            self._paused[upstream.name] = upstream.failures
+            if upstream.failures > told:
+                seconds = round(max(0.0, upstream.paused_until - now), 1)
+                log.warning("upstream paused", extra={"fields": {"upstream": upstream.name, "again_in": seconds}})
+            elif not upstream.failures:
+                log.info("upstream takes messages again", extra={"fields": {"upstream": upstream.name}})
 
     def _expired(self, kind: Kind, wall: int, then: Callable[[list[ColdRow]], None]) -> None:
         if kind in self._looking:

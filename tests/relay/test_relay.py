@@ -65,6 +65,28 @@ def test_nothing_is_written_anew_while_the_disk_is_full() -> None:
     world.check()
 
 
+def test_pauses_and_a_full_disk_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "smppd.relay")
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    a.answers(status=Status.RTHROTTLED)
+    world.passes(5)
+    a.answers(b"id-1")
+    world.passes(5)
+    world.fills()
+    world.passes(5)
+    world.frees()
+    world.passes(5)
+    assert [record.message for record in caplog.records] == [
+        "upstream paused",
+        "upstream takes messages again",
+        "no space, refusing messages",
+        "space again, accepting messages",
+    ]
+
+
 def test_a_broken_store_stops_acceptance() -> None:
     world = World()
     acme = world.customer()

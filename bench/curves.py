@@ -14,6 +14,7 @@ from bench.stand import Bench, Change, Stand, Values
 
 IDLE: Final = "idle"
 _SETTLE: Final = 2.0  # seconds until what a load leaves to do in the background is done
+_ENQUIRY: Final = 30.0  # seconds in which each idle session is asked once whether it lives
 _ENOUGH: Final = 100  # sessions or messages whose memory stands out from all else that grows
 _COST: Final = (
     Column("rate", "msg/s", 0),
@@ -56,11 +57,12 @@ def _beside_idle(stand: Stand, count: int) -> tuple[Values, Values]:
         # Checking a password takes 20 MiB, some of which stays: not the sessions' doing.
         stand.bind_once(IDLE)
         time.sleep(_SETTLE)
-        before, alone = stand.pss_kib(), stand.share()
+        quiet = _ENQUIRY if count >= 1000 else stand.bench.seconds
+        before, alone = stand.pss_kib(), stand.share(stand.bench.seconds)
         with stand.idle(count, IDLE, patience=120 + count / 20) as seconds:
             time.sleep(_SETTLE / 2)
             held = stand.pss_kib()
-            values["bind_seconds"], values["idle_percent"] = seconds, 100 * (stand.share() - alone)
+            values["bind_seconds"], values["idle_percent"] = seconds, 100 * (stand.share(quiet) - alone)
             if count >= _ENOUGH:
                 values["session_kib"] = (held - before) / count
             values |= stand.figures()

@@ -7,6 +7,7 @@ when a message went wrong or a curve could not be run, 2 when the bench cannot b
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from bench.depth import LOG, MAILBOX
 from bench.latency import LATENCY
 from bench.pauses import PAUSES
 from bench.points import Curve, Point
+from bench.process import raise_files
 from bench.runner import ProcessError, daemon_exists
 from bench.stand import Bench
 
@@ -84,10 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except build.BuildError as error:
         print(error, file=sys.stderr)
         return 2
+    # Ending at once would leave the daemon running and its store behind; this way every `with` is left properly.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    raise_files()
     bench = Bench(tools, args.seconds, args.rounds, args.quick, lambda text: print(text, flush=True))
     well = [
         measure(curve, bench, args.out) for curve in args.curves
     ]  # one that fails does not keep others from running
+    signal.signal(signal.SIGTERM, before)
     return 0 if all(well) else 1
 
 

@@ -46,7 +46,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.seconds = args.seconds or (0.5 if args.quick else 4.0)
     args.curves = [curve for curve in CURVES if curve.name in args.curves or not args.curves]
-    if args.out is None and not args.quick:
+    if args.out is None and (args.pages or not args.quick):
         args.out = config.ROOT / "docs"
     return args
 

@@ -75,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
     args = arguments(argv)
     if args.pages:
-        for name, row in growth_report.load(args.out).items():
-            growth_report.keep(args.out, name, row, CURVES)
+        growth_report.write(args.out, growth_report.load(args.out), CURVES)
         return 0
     if not daemon_exists():
         print("this checkout has no daemon", file=sys.stderr)

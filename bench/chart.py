@@ -90,7 +90,7 @@ def _legend(lines: Sequence[Line], y: float) -> list[str]:
     for number in reversed(range(len(lines))):
         name, colour = lines[number].name, _COLOURS[number % len(_COLOURS)]
         out.append(f'<text x="{right:.0f}" y="{y}" text-anchor="end" fill="{colour}">{escape(name)}</text>')
-        right -= len(name) * _LETTER + 14
+        right -= len(name) * _LETTER + 20
     return out
 
 

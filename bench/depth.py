@@ -176,7 +176,7 @@ LOG: Final = Curve(
     " the whole command, without the load; a rare number is in up to 25 records, a common one in one of 999.",
     "records in the log",
     (*_COLUMNS, Column("search_rare", "search, rare s", 2), Column("search_common", "common s", 2)),
-    (*_GRAPHS, Graph("`smppd log search`, s", ("search_rare", "search_common"), names=("rare", "common"))),
+    (*_GRAPHS, Graph("smppd log search, s", ("search_rare", "search_common"), names=("rare", "common"))),
     _log,
 )
 MAILBOX: Final = Curve(

@@ -7,6 +7,7 @@ when a message went wrong or a curve could not be run, 2 when the bench cannot b
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from bench.depth import LOG, MAILBOX
 from bench.latency import LATENCY
 from bench.pauses import PAUSES
 from bench.points import Curve, Point
+from bench.process import raise_files
 from bench.runner import ProcessError, daemon_exists
 from bench.stand import Bench
 
@@ -44,7 +46,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.seconds = args.seconds or (0.5 if args.quick else 4.0)
     args.curves = [curve for curve in CURVES if curve.name in args.curves or not args.curves]
-    if args.out is None and not args.quick:
+    if args.out is None and (args.pages or not args.quick):
         args.out = config.ROOT / "docs"
     return args
 
@@ -73,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status."""
     args = arguments(argv)
     if args.pages:
-        for name, row in growth_report.load(args.out).items():
-            growth_report.keep(args.out, name, row, CURVES)
+        growth_report.write(args.out, growth_report.load(args.out), CURVES)
         return 0
     if not daemon_exists():
         print("this checkout has no daemon", file=sys.stderr)
@@ -84,10 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except build.BuildError as error:
         print(error, file=sys.stderr)
         return 2
+    # Ending at once would leave the daemon running and its store behind; this way every `with` is left properly.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    raise_files()
     bench = Bench(tools, args.seconds, args.rounds, args.quick, lambda text: print(text, flush=True))
     well = [
         measure(curve, bench, args.out) for curve in args.curves
     ]  # one that fails does not keep others from running
+    signal.signal(signal.SIGTERM, before)
     return 0 if all(well) else 1
 
 

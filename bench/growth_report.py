@@ -45,8 +45,12 @@ def entry(points: Sequence[Point], *, seconds: float, rounds: int, quick: bool) 
 
 def keep(directory: Path, name: str, row: Row, curves: Sequence[Curve]) -> list[Path]:
     """Puts one curve's results in place of its earlier ones and writes the files anew; their paths."""
+    return write(directory, load(directory) | {name: row}, curves)
+
+
+def write(directory: Path, known: dict[str, Row], curves: Sequence[Curve]) -> list[Path]:
+    """Writes data, page and pictures of these results; their paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    known = load(directory) | {name: row}
     ordered = {curve.name: known[curve.name] for curve in curves if curve.name in known}
     ordered |= {other: known[other] for other in known if other not in ordered}
     data, page = directory / DATA, directory / PAGE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -105,6 +106,13 @@ def maps(pid: int, name: str) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return any(name in line.rpartition("/")[2] for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
     return False
+
+
+def raise_files() -> int:
+    """Lets this process and those it starts open as many files as the system allows (each session is one); how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def machine_busy_us() -> float:

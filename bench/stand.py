@@ -193,10 +193,10 @@ class Stand:
         """Proportional set size of the daemon."""
         return pss_kib(self.daemon.pid)
 
-    def share(self) -> float:
+    def share(self, seconds: float) -> float:
         """What the daemon uses of a core while nobody drives it."""
         spent, began = usage(self.daemon.pid).cpu_us, time.monotonic()
-        time.sleep(self.bench.seconds)
+        time.sleep(seconds)
         return (usage(self.daemon.pid).cpu_us - spent) / 1e6 / (time.monotonic() - began)
 
     def metric(self, name: str) -> float:

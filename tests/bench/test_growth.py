@@ -12,6 +12,7 @@ import pytest
 from bench import build, config, depth, filler, growth, growth_report, pauses
 from bench.cases import Case
 from bench.chart import Line, Panel, chart, dots, short
+from bench.curves import SESSIONS
 from bench.points import point
 from bench.process import Process
 from bench.stand import Bench, Stand
@@ -181,7 +182,7 @@ def test_a_stand_is_driven_looked_into_and_cleared_away(stand_in: Path, tmp_path
         assert made["bad"] == 0
         assert made["rate"] > 0
         assert made["cpu"] > 0
-        assert stand.share() >= 0
+        assert stand.share(0.1) >= 0
     assert list((tmp_path / "var" / "bench").iterdir()) == []
 
 
@@ -206,3 +207,10 @@ def test_a_curve_that_cannot_be_run_says_why(
     stand_in.write_text("import sys; sys.exit('the key store is there already')")
     assert growth.main(["latency", "--quick"]) == 1
     assert "already" in capsys.readouterr().out
+
+
+def test_more_sessions_than_files_is_said_and_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.curves.raise_files", lambda: 400)
+    points = list(SESSIONS.run(Bench({}, 0.1, 1, True)))
+    assert len(points) == 4
+    assert {one.note for one in points} == {"not measured: the system allows 400 open files"}

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, config, native
 from smppd.admin import state
+from smppd.admin.aside import Aside
 from smppd.admin.background import Background
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
@@ -29,13 +30,13 @@ from smppd.net.customers import Customers
 from smppd.net.endpoints import Listener
 from smppd.net.limits import BindGuard, ConnectionLimits
 from smppd.net.tls import TlsError
-from smppd.net.upstreams import Upstreams, contexts
-from smppd.policy.pipeline import PolicyError, compile_policies, pipeline_for
+from smppd.net.upstreams import Contexts, Upstreams, contexts
+from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
 from smppd.relay.relay import Relay
 from smppd.store.sqlite import SqliteStore, StoreError
 from smppd.vault.audit import AuditTrail
-from smppd.vault.keys import KeyRing, Part, VaultError, load_install, load_kek
+from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
@@ -84,6 +85,8 @@ class Daemon:
         self._beat = time.monotonic()
         self._prepared = 0.0
         self._to_prepare: list[config.Account] = []
+        self._aside = Aside(reactor.callFromThread)
+        self._reloading = self._reload_again = False
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
@@ -172,12 +175,22 @@ class Daemon:
             raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
         self.store = _PatientStore(
             directory,
-            notify=self.reactor.callFromThread,
+            notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
             reserve=settings.store.reserve,
         )
         self.store.notifier = self.notifier
         self.store.on_commit_time = self._committed
+
+    def _from_store(self, function: Callable[[], None]) -> None:
+        """What the store has to say. An error in hearing it would leave messages neither answered nor sent, for ever and
+        unseen; so it ends the daemon, and the next start has all of them from the journal."""
+        try:
+            function()
+        except Exception:  # the daemon's edge
+            self.metrics.errors.labels("store").inc()
+            log.exception("error after a commit")
+            self.broken("an error after a commit")
 
     def _committed(self, seconds: float, records: int) -> None:
         self.metrics.commit.observe(seconds)
@@ -200,7 +213,15 @@ class Daemon:
             self._ports.append((f"{one.host}:{port}", one.tls is not None))
         self._note_certificates()
         if settings.http is not None:
-            self._http = HttpServer(self.reactor, settings.http, self.metrics, self.health, self.status)
+            self._http = HttpServer(
+                self.reactor,
+                settings.http,
+                self.metrics,
+                self.health,
+                self.status,
+                self.relay.gauges,
+                self._aside,
+            )
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
 
@@ -220,7 +241,7 @@ class Daemon:
             account.pipeline = pipeline_for(settings, one, compiled) if one.policies else None
 
     def _prepare(self) -> None:
-        """Makes the keys of now and of soon, so that no message waits for one: of all accounts, at start and reload."""
+        """Makes the keys of now and of soon, so that no message waits for one: of all accounts, at the start."""
         self._to_prepare = list(self.settings.accounts)
         while self._to_prepare:
             self._prepare_some()
@@ -281,48 +302,72 @@ class Daemon:
     # -- reload --------------------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay."""
+        """SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay. It is read beside the
+        reactor: a thousand accounts take a quarter of a second."""
         if self._draining:
             return
-        self.notifier.reloading()
-        try:
-            new = config.load(self.settings.path)
-            changes = config.changes(self.settings, new)
-            if changes.refusals:
-                raise _Refused(changes.refusals)
-            compiled = compile_policies(new)
-            pipelines = {
-                one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts
-            }
-            tls = contexts(new.upstreams)
-            kek = load_kek(new.keys)
-            if new.log != self.settings.log:
-                configure(new.log, count=self.count)
-            self._reload_listeners(new)
-        except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as error:
-            self._reload_refused([str(f) for f in error.faults] if isinstance(error, ConfigError) else [str(error)])
+        if self._reloading:
+            self._reload_again = True
             return
-        except Exception as error:  # the daemon's edge: whatever it is, nothing has changed
+        self._reloading = True
+        self.notifier.reloading()
+        self._aside.run("reload", self._read_again, self._reloaded)
+
+    def _read_again(self) -> _Fresh:
+        new = config.load(self.settings.path)
+        changes = config.changes(self.settings, new)
+        if changes.refusals:
+            raise _Refused(changes.refusals)
+        compiled = compile_policies(new)
+        return _Fresh(
+            new,
+            changes.changes,
+            {one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts},
+            contexts(new.upstreams),
+            load_kek(new.keys),
+        )
+
+    def _reloaded(self, fresh: _Fresh | None, error: Exception | None) -> None:
+        self._reloading = False
+        if self._draining:
+            return
+        try:
+            if fresh is None:
+                raise error or AssertionError("nothing was read")
+            if fresh.settings.log != self.settings.log:
+                configure(fresh.settings.log, count=self.count)
+            self._reload_listeners(fresh.settings)
+        except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as refusal:
+            faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
+            self._reload_refused(faults)
+        except Exception as bug:  # the daemon's edge: whatever it is, nothing has changed
             self.count("reload")
             log.exception("error in a reload")
-            self._reload_refused([type(error).__name__])
-            return
-        self.settings = new
-        self.ring.use(kek)
+            self._reload_refused([type(bug).__name__])
+        else:
+            self._use(fresh)
+        if self._reload_again:
+            self._reload_again = False
+            self.reload()
+
+    def _use(self, fresh: _Fresh) -> None:
+        """Everything in it was tried: from here on nothing refuses."""
+        new = self.settings = fresh.settings
+        self.ring.use(fresh.kek)
         self.relay.use(new)
-        for name, pipeline in pipelines.items():
+        for name, pipeline in fresh.pipelines.items():
             self.relay.context.accounts[name].pipeline = pipeline
         self.authenticator.reload(new.accounts, new.limits)
         self._admission.reload(new.limits)
         self.customers.reload(new.limits)
-        self._prepare()
-        self.upstreams.use(new.upstreams, new.limits, tls)
+        self._to_prepare = list(new.accounts)
+        self.upstreams.use(new.upstreams, new.limits, fresh.tls)
         self.relay.context.flush()
-        for change in changes.changes:
+        for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
-        log.info("reloaded", extra={"fields": {"changes": len(changes.changes)}})
+        log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
         self.metrics.reloads.labels("done").inc()
-        self.audit("reload", {"changes": "; ".join(changes.changes)[:2000]})
+        self.audit("reload", {"changes": "; ".join(fresh.changes)[:2000]})
         self.notifier.ready("reloaded")
 
     def _reload_refused(self, faults: list[str]) -> None:
@@ -416,6 +461,16 @@ class Daemon:
         self._argon.stop()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)
+
+
+class _Fresh(NamedTuple):
+    """A configuration that was read again, and what was made of it."""
+
+    settings: Settings
+    changes: list[str]
+    pipelines: dict[str, Pipeline | None]
+    tls: Contexts
+    kek: Kek
 
 
 class _Refused(Exception):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Final, NamedTuple
@@ -21,6 +20,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from smppd.admin.aside import Aside
 from smppd.config import Http
 from smppd.metrics import Metrics
 
@@ -85,13 +85,17 @@ class HttpServer:
         metrics: Metrics,
         health: Callable[[], Health],
         status: Callable[[], dict[str, object]],
+        refresh: Callable[[], None],
+        aside: Aside,
     ) -> None:
-        """`status` gives what JSON can say; `smppd status` shows it."""
+        """`status` gives what JSON can say; `smppd status` shows it. `refresh` sets the gauges, for a scrape."""
         self._reactor = reactor
         self._settings = settings
         self._series = metrics
         self._check = health
         self._state = status
+        self._refresh = refresh
+        self._aside = aside
         self._port: Any = None
         self._factory = _Factory(reactor, self._answer)
         # Media type -> who waits for the scrape under way.
@@ -167,20 +171,18 @@ class HttpServer:
         waiting = self._scrapes.setdefault(kind, [])
         waiting.append(request)
         if len(waiting) == 1:
+            self._refresh()
             # A thousand accounts are some 30,000 lines and a quarter of a second: too long to hold messages up for.
-            threading.Thread(target=self._scrape, args=(kind,), name="metrics", daemon=True).start()
+            self._aside.run(
+                "metrics",
+                lambda: _FORMATS[kind](self._series.registry),
+                lambda body, error: self._scraped(kind, body, error),
+            )
 
-    def _scrape(self, kind: str) -> None:
-        body: bytes | None = None
-        try:
-            body = _FORMATS[kind](self._series.registry)
-        except Exception:  # noqa: BLE001  the thread's edge: those who wait get an answer
-            _log.exception("metrics could not be written")
-        self._reactor.callFromThread(self._scraped, kind, body)
-
-    def _scraped(self, kind: str, body: bytes | None) -> None:
-        if body is None:
+    def _scraped(self, kind: str, body: bytes | None, error: Exception | None) -> None:
+        if error is not None:
             self._series.errors.labels("http").inc()
+            _log.error("metrics could not be written", exc_info=error)
         for request in self._scrapes.pop(kind):
             if body is None:
                 request.respond(500, b"internal error; see the log\n")

@@ -349,6 +349,12 @@ class Account:
         self.accepted = metrics.accepted.labels(self.name)
         self.answer_time = metrics.answer.labels(self.name)
         self.delivered = metrics.delivered.labels(self.name)
+        self.gauges = (
+            metrics.queued.labels(self.name),
+            metrics.mailbox.labels(self.name),
+            metrics.sessions.labels(self.name),
+            metrics.oldest.labels(self.name),
+        )
 
     def __repr__(self) -> str:
         return f"<Account {self.name}>"

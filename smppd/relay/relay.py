@@ -246,7 +246,7 @@ class Relay:
         elif store.full:
             store.retry()
         context.metrics.store_full.set(int(store.full))
-        self._gauges(now)
+        self._look_at_released()
         self._tell(now)
 
     def _tell(self, now: float) -> None:
@@ -289,15 +289,16 @@ class Relay:
 
         self._store.expired(kind, wall, _EXPIRED, arrived)
 
-    def _gauges(self, now: float) -> None:
+    def gauges(self) -> None:
+        """Sets the gauges; called when somebody asks for them."""
         context = self.context
         metrics = context.metrics
-        self._look_at_released()
         for account in context.accounts.values():
-            metrics.queued.labels(account.name).set(account.queued)
-            metrics.mailbox.labels(account.name).set(len(account.mailbox))
-            metrics.sessions.labels(account.name).set(len(account.sessions))
-            metrics.oldest.labels(account.name).set(self.oldest(account))
+            queued, mailbox, sessions, oldest = account.gauges
+            queued.set(account.queued)
+            mailbox.set(len(account.mailbox))
+            sessions.set(len(account.sessions))
+            oldest.set(self.oldest(account))
         for upstream in context.upstreams.values():
             metrics.links.labels(upstream.name).set(len(upstream.links))
             for form, hits in upstream.matcher.hits.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import resources
@@ -132,3 +133,52 @@ class KeyStore:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+
+class PendingKeys:
+    """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
+    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory."""
+
+    def __init__(self, files: KeyStore) -> None:
+        self._rows = dict(files.scan(b""))
+        self._lock = threading.Lock()
+        self._new: list[tuple[bytes, bytes]] = []
+        self._gone: list[bytes] = []
+
+    def get(self, scope: bytes) -> bytes | None:
+        """The wrapped key of a scope."""
+        return self._rows.get(scope)
+
+    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
+        """Keeps a key unless the scope has one; it is durable before anything that is handed to the store after it."""
+        with self._lock:
+            known = self._rows.setdefault(scope, wrapped)
+            if known is wrapped:
+                self._new.append((scope, wrapped))
+            return known
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All (scope, wrapped) whose scope begins with ``prefix``."""
+        return iter(sorted(pair for pair in self._rows.items() if pair[0].startswith(prefix)))
+
+    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Not while the daemon runs: ``smppd keys rotate`` works on the file."""
+        raise StoreError("keys are re-wrapped by `smppd keys rotate`, not by the daemon")
+
+    def delete(self, scope: bytes) -> None:
+        """Destroys a key with the next batch."""
+        with self._lock:
+            if self._rows.pop(scope, None) is not None:
+                self._gone.append(scope)
+
+    def take(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """What the next batch has to add and to destroy."""
+        with self._lock:
+            new, self._new = self._new, []
+            gone, self._gone = self._gone, []
+            return new, gone
+
+    def gone_again(self, gone: list[bytes]) -> None:
+        """These could not be destroyed: with the next batch."""
+        with self._lock:
+            self._gone[:0] = gone

@@ -10,7 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic, time
@@ -18,7 +18,7 @@ from time import monotonic, time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store.api import Batch, ColdRow, Kind, Sink
-from smppd.store.files import KeyStore, Lock, StoreError, connect
+from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES
@@ -37,60 +37,13 @@ _CHECKPOINT_SECONDS = 60.0
 _CHAIN_START = bytes(32)
 # Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway.
 _GATHER = 0.003
+# Segments whose keys may have become needless that are looked at with each new one.
+_SHREDDED = 1000
 
 
 def events_digest(events: bytes) -> bytes:
     """What stands in the chain for the events of one log row."""
     return blake2b(events, digest_size=32, person=b"smppd events").digest()
-
-
-class PendingKeys:
-    """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
-    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory."""
-
-    def __init__(self, files: KeyStore) -> None:
-        self._rows = dict(files.scan(b""))
-        self._lock = threading.Lock()
-        self._new: list[tuple[bytes, bytes]] = []
-        self._gone: list[bytes] = []
-
-    def get(self, scope: bytes) -> bytes | None:
-        """The wrapped key of a scope."""
-        return self._rows.get(scope)
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Keeps a key unless the scope has one; it is durable before anything that is handed to the store after it."""
-        with self._lock:
-            known = self._rows.setdefault(scope, wrapped)
-            if known is wrapped:
-                self._new.append((scope, wrapped))
-            return known
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (scope, wrapped) whose scope begins with ``prefix``."""
-        return iter(sorted(pair for pair in self._rows.items() if pair[0].startswith(prefix)))
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Not while the daemon runs: ``smppd keys rotate`` works on the file."""
-        raise StoreError("keys are re-wrapped by `smppd keys rotate`, not by the daemon")
-
-    def delete(self, scope: bytes) -> None:
-        """Destroys a key with the next batch."""
-        with self._lock:
-            if self._rows.pop(scope, None) is not None:
-                self._gone.append(scope)
-
-    def take(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What the next batch has to add and to destroy."""
-        with self._lock:
-            new, self._new = self._new, []
-            gone, self._gone = self._gone, []
-            return new, gone
-
-    def gone_again(self, gone: list[bytes]) -> None:
-        """These could not be destroyed: with the next batch."""
-        with self._lock:
-            self._gone[:0] = gone
 
 
 class SqliteStore:
@@ -125,6 +78,7 @@ class SqliteStore:
         self._busy = False
         self._scheduled = self._urgent = self._gathering = False
         self._kicked = -_GATHER
+        self._shredded = 0
         self._closing = False
         self.full = False
         self.batch = Batch()
@@ -477,17 +431,20 @@ class SqliteStore:
     def _shred(self, current: int) -> None:
         """Destroys the keys of segments that neither spool nor cold rows use any more. On the writer's thread, behind every
         batch sealed under an earlier segment than ``current``: nothing is added to those again. The rows are gone for good
-        before the key is, so no crash leaves a row that does not open; the keys go with the next batch."""
-        for segment in self._ring.segments():
-            if (
-                segment < current
-                and not self._data.execute(
-                    "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
-                    " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)",
-                    (segment,),
-                ).fetchone()[0]
-            ):
+        before the key is, so no crash leaves a row that does not open; the keys go with the next batch. A carrier that brings
+        no receipts for days leaves many segments with a few rows each: some are looked at each time, in turn."""
+        segments = [segment for segment in self._ring.segments() if segment < current]
+        later = [segment for segment in segments if segment > self._shredded]
+        turn = (later + segments)[: min(len(segments), _SHREDDED)]
+        if turn:
+            self._shredded = turn[-1]
+        for segment in turn:
+            if not self._data.execute(
+                "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
+                " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)",
+                (segment,),
+            ).fetchone()[0]:
                 self._ring.drop_segment(segment)
 
 
-__all__ = ["PendingKeys", "SqliteStore", "StoreError", "seal_blob"]
+__all__ = ["SqliteStore", "StoreError", "seal_blob"]

@@ -21,6 +21,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from smppd.admin import http
+from smppd.admin.aside import Aside
 from smppd.admin.http import Health, HttpServer, assess
 from smppd.config import Http
 from smppd.metrics import Metrics
@@ -34,13 +35,23 @@ FINE = {"store": "ok", "replay": "ok: 12 entries"}
 class Daemon:
     """What stands behind the server."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, aside: Any = None) -> None:
         self.metrics = Metrics()
         self.health: Callable[[], Health] = lambda: assess(FINE, alive=True)
         self.state: Callable[[], dict[str, object]] = lambda: {"version": "1", "accounts": [{"name": "acme"}]}
         self.server = HttpServer(
-            reactor, Http(address="127.0.0.1:0"), self.metrics, lambda: self.health(), lambda: self.state()
+            reactor,
+            Http(address="127.0.0.1:0"),
+            self.metrics,
+            lambda: self.health(),
+            lambda: self.state(),
+            self.refresh,
+            aside or Aside(lambda function: reactor.callFromThread(function)),
         )
+
+    def refresh(self) -> None:
+        """The gauges are set when they are asked for."""
+        self.metrics.hot.set(7)
 
     @property
     def errors(self) -> float | None:
@@ -307,29 +318,27 @@ def test_metrics_that_cannot_be_written(loop: Loop, caplog: pytest.LogCaptureFix
     assert [record.message for record in caplog.records] == ["metrics could not be written"]
 
 
-def test_scrapes_at_the_same_time_share_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[Any] = []
+class Held:
+    """`Aside` whose work is done when the test says so."""
 
-    class Thread:
-        def __init__(self, **how: Any) -> None:
-            self.how = how
-            threads.append(self)
+    def __init__(self) -> None:
+        self.work: list[Callable[[], None]] = []
 
-        def start(self) -> None: ...
+    def run(self, _name: str, work: Callable[[], Any], then: Callable[[Any, Any], None]) -> None:
+        self.work.append(lambda: then(work(), None))
 
-    class Reactor(Clock):
-        def callFromThread(self, call: Any, *arguments: Any) -> None:
-            call(*arguments)
 
-    monkeypatch.setattr("smppd.admin.http.threading.Thread", Thread)
-    daemon = Daemon(Reactor())
+def test_scrapes_at_the_same_time_share_the_work() -> None:
+    held = Held()
+    daemon = Daemon(Clock(), held)
     first, second, gone = Memory(daemon), Memory(daemon), Memory(daemon)
     for memory in (first, second, gone):
         memory.channel.dataReceived(request("/metrics"))
     gone.transport.loseConnection()
-    (thread,) = threads
-    thread.how["target"](*thread.how["args"])
+    (work,) = held.work
+    work()
     assert parsed(first.transport.value())[0] == parsed(second.transport.value())[0] == 200
+    assert b"smppd_spool_memory_entries 7.0" in first.transport.value(), "gauges are set when they are asked for"
     assert gone.transport.value() == b""
 
 

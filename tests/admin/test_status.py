@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smppd.admin.aside import Aside
 from smppd.admin.cli import main
 from smppd.admin.commands import status
 from smppd.admin.commands.status import age, cell
@@ -48,7 +49,15 @@ class Served:
     def __init__(self, directory: Path) -> None:
         self.checks: dict[str, str] = {"store": "ok"}
         self.loop = Loop()
-        self.server = HttpServer(self.loop.reactor, Http(address="127.0.0.1:0"), Metrics(), self.health, lambda: STATE)
+        self.server = HttpServer(
+            self.loop.reactor,
+            Http(address="127.0.0.1:0"),
+            Metrics(),
+            self.health,
+            lambda: STATE,
+            lambda: None,
+            Aside(self.loop.reactor.callFromThread),
+        )
         self.config = configured(directory, self.server.start())
         self.over = False
         self.thread = threading.Thread(target=self.loop.until, args=(lambda: self.over, 60))

@@ -116,6 +116,7 @@ def test_gauges_follow() -> None:
     acme = world.customer()
     acme.submits(b"x", b"y")
     world.passes(2)
+    world.relay.gauges()
     sample = world.metrics.registry.get_sample_value
     assert sample("smppd_messages_queued", {"account": "acme"}) == 2
     assert sample("smppd_oldest_waiting_seconds", {"account": "acme"}) == pytest.approx(2.0, abs=0.1)

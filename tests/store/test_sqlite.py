@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store.api import ColdRow, Kind
-from smppd.store.files import Lock, StoreError, connect
-from smppd.store.sqlite import PendingKeys, SqliteStore
+from smppd.store.files import Lock, PendingKeys, StoreError, connect
+from smppd.store.sqlite import SqliteStore
 from smppd.vault.chain import verify_checkpoint
 from smppd.vault.keys import KeyRing, VaultError
 from tests.store.builder import Builder, files
@@ -319,3 +319,16 @@ def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> Non
     assert pace.writing(), "somebody waits"
     pace.ends()
     assert pace.commits == 3 and not log.store.batch
+
+
+def test_only_some_segments_are_looked_at_with_each_new_one(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smppd.store.sqlite._SHREDDED", 2)
+    made = [log.store.rotate() for _ in range(6)]
+    log.store.batch.marks.append(b"mark")
+    log.commit()
+    for _ in range(8):
+        log.store.rotate()
+        log.store.batch.marks.append(b"mark")
+        log.commit()
+    left = log.ring.segments()
+    assert not set(made[:-1]) & set(left), "each has had its turn"

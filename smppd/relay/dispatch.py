@@ -80,6 +80,8 @@ class Dispatch:
             and (message.part is None or self.lanes.pinned(message, now) in (None, upstream))
         ):
             message.enter(Phase.READY)
+            message.leaving = True
+            lane.leaving += 1
             upstream.reserved += 1
             message.upstream = upstream
         else:
@@ -102,8 +104,9 @@ class Dispatch:
         now = self._context.now()
         for message in messages:
             message.stored = True
+            overtakes = message.leaving and self._left(message, touched)
             if message.phase is Phase.READY:
-                self._go(message, touched, back, now)
+                self._go(message, touched, back, now, overtakes)
             elif message.refusal is not None or message.phase is Phase.HELD:
                 if message.part is not None:
                     self.holding.stored(message, now)
@@ -122,8 +125,9 @@ class Dispatch:
         back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
         for message in messages:
+            overtakes = message.leaving and self._left(message, touched)
             if message.phase is Phase.READY:
-                self._go(message, touched, back, now)
+                self._go(message, touched, back, now, overtakes)
         self._went(touched, back, now)
 
     def _go(
@@ -132,20 +136,29 @@ class Dispatch:
         touched: dict[UpstreamState, None],
         back: dict[UpstreamState, list[Message]],
         now: float,
+        overtakes: bool,
     ) -> None:
-        """A release is durable. If its upstream went away or pauses meanwhile, the message goes back, or it would wait there
-        while another could take it, and overtake what was refused."""
+        """A release is durable. If its upstream went away or pauses meanwhile, or older messages were put back, this one goes
+        back too, or it would wait there while another could take it, and overtake them."""
         upstream = message.upstream
         assert upstream is not None
         touched[upstream] = None
         if (
             upstream.links
             and upstream.paused_until <= now
+            and not overtakes
             and (message.lane.active is upstream or self.lanes.pinned(message, now) is upstream)
         ):
             upstream.ready.append(message)
         else:
             back.setdefault(upstream, []).append(message)
+
+    def _left(self, message: Message, touched: dict[UpstreamState, None]) -> bool:
+        """See ``Lane.left``; what waited for it may go now."""
+        lane = message.lane
+        if lane.waits and lane.active is not None:
+            touched[lane.active] = None
+        return lane.left(message)
 
     def _went(self, touched: dict[UpstreamState, None], back: dict[UpstreamState, list[Message]], now: float) -> None:
         for upstream, messages in back.items():
@@ -164,6 +177,8 @@ class Dispatch:
                 continue
             message.account.queued -= 1
             context.journal.remove(message)
+            if message.leaving:
+                message.lane.left(message)
             if message.phase is Phase.READY and message.upstream is not None:
                 message.upstream.reserved -= 1
             elif message.home:

@@ -118,6 +118,7 @@ class Lanes:
             self.insert(message)
             lanes[message.lane] = None
         for lane in lanes:
+            lane.waits = lane.leaving > 0
             self.place(lane, now)
             self.activate(lane)
 
@@ -205,7 +206,7 @@ class Lanes:
                     lanes.popleft()
                 continue
             message = hot[0]
-            if not message.stored:
+            if not message.stored or lane.waits:
                 idle += 1
                 lanes.rotate(-1)
                 continue
@@ -218,6 +219,8 @@ class Lanes:
                     target.aside.append(message)
                     continue
             message.enter(Phase.READY)
+            message.leaving = True
+            lane.leaving += 1
             message.upstream = target
             target.reserved += 1
             if target is upstream:

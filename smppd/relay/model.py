@@ -110,7 +110,7 @@ class Message:
     ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds.
     ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
-    carrier's link, in the latest attempt.
+    carrier's link, in the latest attempt. ``leaving``: its release is in a batch.
     """
 
     __slots__ = (
@@ -126,6 +126,7 @@ class Message:
         "home",
         "id",
         "lane",
+        "leaving",
         "part",
         "phase",
         "read_at",
@@ -172,6 +173,7 @@ class Message:
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
+        self.leaving = False
         self.way = 0
         self.upstream: UpstreamState | None = None
         self.upstream_id = b""
@@ -294,13 +296,16 @@ class Stored:
 
 class Lane:
     """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` counts
-    the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows."""
+    the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows.
+    ``leaving``: how many are released in batches that are not durable yet; ``waits`` for them: others were put back meanwhile,
+    and must not be released again before it is known which of these are younger."""
 
     __slots__ = (
         "account",
         "active",
         "cold",
         "hot",
+        "leaving",
         "name",
         "name_bytes",
         "paging",
@@ -308,6 +313,7 @@ class Lane:
         "unstored",
         "upstreams",
         "upto",
+        "waits",
     )
 
     def __init__(self, account: Account, route: str, upstreams: tuple[UpstreamState, ...]) -> None:
@@ -319,6 +325,8 @@ class Lane:
         self.hot: deque[Message] = deque()
         self.cold = 0
         self.unstored = 0
+        self.leaving = 0
+        self.waits = False
         self.upto = 0
         self.paging = False
         self.active: UpstreamState | None = None
@@ -328,6 +336,17 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.hot) + self.cold
+
+    def left(self, message: Message) -> bool:
+        """A release in a batch is over, durable or lost: whether older ones were put back meanwhile, so that this one has to
+        stand behind them."""
+        message.leaving = False
+        self.leaving -= 1
+        if not self.waits:
+            return False
+        if not self.leaving:
+            self.waits = False
+        return bool(self.hot) and self.hot[0].id < message.id
 
 
 class Account:

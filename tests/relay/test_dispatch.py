@@ -43,6 +43,27 @@ def test_released_and_accepted_in_one_commit_keep_their_order() -> None:
     assert a.texts() == [b"0", b"1", b"2"]
 
 
+def test_a_link_that_is_back_within_one_commit_keeps_the_order() -> None:
+    world = World(settings(a={"throughput": "1/s", "burst": 1}))
+    acme = world.customer()
+    a = world.carrier()
+    acme.submits(b"0", b"1")
+    world.commits()
+    assert a.texts() == [b"0"], "the other waits for the carrier's rate"
+    a.answers(b"id-0")
+    world.commits()
+    acme.submits(b"2")
+    world.store.hand_over()  # accepted and released, while the way is free
+    a.cut()
+    again = world.carrier()
+    world.commits()
+    for _ in range(4):
+        world.passes(1)
+        world.commits()
+    assert again.texts() == [b"1", b"2"]
+    world.check()
+
+
 def test_order_through_memory_and_disk() -> None:
     world = World(settings(hot=5))
     acme = world.customer()

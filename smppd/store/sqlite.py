@@ -18,10 +18,11 @@ from time import monotonic, time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store.api import Batch, ColdRow, Kind, Sink
+from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
 from smppd.vault.keys import KeyRing
-from smppd.vault.seal import DIGEST_BYTES
+from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
 
 _SPOOL = b"spool"
@@ -74,6 +75,9 @@ class SqliteStore:
         self._now = now
         self._reserve = reserve
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        for db in (self._data, self._secrets):
+            db.execute("PRAGMA wal_autocheckpoint=0")
+        self._checkpointer: Checkpointer | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._busy = False
         self._scheduled = self._urgent = self._gathering = False
@@ -104,6 +108,11 @@ class SqliteStore:
         self._new_id = new_id
         self._sealer = SegmentSealer(self._ring)
         self._last_checkpoint()
+        self._checkpointer = Checkpointer(
+            [(self._directory / "keys.db", "keys"), (self._directory / "data.db", "data")],
+            lambda: self._jobs.put(self._checkpoint_rest),
+            self._broken,
+        )
         self._thread.start()
         self._shred_later()
         return self._sealer.segment
@@ -256,6 +265,8 @@ class SqliteStore:
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join(30.0)
+        if self._checkpointer is not None:
+            self._checkpointer.stop()
         for db in (self._data, self._secrets):
             db.close()
         self._files.close()
@@ -306,9 +317,17 @@ class SqliteStore:
             try:
                 job()
             except Exception as error:  # noqa: BLE001  the thread's edge: nothing may be acknowledged after it
-                reason = f"{type(error).__name__}: {error}"
-                self._notify(lambda reason=reason: self._sink.broken(reason))  # type: ignore[misc]
+                self._broken(error)
                 return
+
+    def _broken(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._notify(lambda: self._sink.broken(reason))
+
+    def _checkpoint_rest(self) -> None:
+        checkpoint((self._secrets, self._data))
+        if self._checkpointer is not None:
+            self._checkpointer.finished()
 
     def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], seq: int) -> None:
         reason, fatal, keys = None, False, False
@@ -355,6 +374,7 @@ class SqliteStore:
     def _commit_data(self, batch: Batch, sealer: SegmentSealer, seq: int) -> None:
         db = self._data
         link = self._chain
+        written = len(batch.secrets) * SECRETS_BYTES
         db.execute("BEGIN IMMEDIATE")
         if batch.records or batch.events:
             events = b"".join(batch.events)
@@ -363,29 +383,32 @@ class SqliteStore:
             if events:
                 digests.append(events_digest(events))
             link = chain(link, digests)
-            db.execute(
-                "INSERT INTO log VALUES (?, ?, ?, ?, ?)",
-                (seq, len(batch.records), b"".join(batch.records), events, link),
-            )
+            records = b"".join(batch.records)
+            db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (seq, len(batch.records), records, events, link))
+            written += len(records) + len(events)
             self._checkpoint(seq, len(batch.records), link)
         if batch.accepts or batch.marks:
             counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
             db.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
+            written += len(sealed)
         if batch.put or batch.moves:
             # An id may be put again (a row written twice is one row): the newer one stands.
-            db.executemany(
-                "INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [self._seal_row(row, sealer.segment) for row in batch.put + batch.moves],
-            )
+            rows = [self._seal_row(row, sealer.segment) for row in batch.put + batch.moves]
+            db.executemany("INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            written += sum(len(row[6]) for row in rows)
         if batch.drop:
             # After the puts: a row may be put and be over within one batch, and none is ever put again after it was dropped.
             db.executemany("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", batch.drop)
         if batch.meta:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
+        # A row that goes, in an order of its own, touches a page.
+        written += PAGE * len(batch.drop)
         for segment in batch.segments:
             db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
         db.execute("COMMIT")
         self._chain = link
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(written)
 
     def _checkpoint(self, seq: int, records: int, link: bytes) -> None:
         """Signs the state of the chain, now and then: whoever keeps a copy elsewhere can tell edits and roll-backs."""

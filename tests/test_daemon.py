@@ -141,6 +141,28 @@ def test_a_store_that_cannot_be_written_is_one_sentence(make: Make) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_an_error_in_hearing_of_a_commit_ends_the_daemon(make: Make) -> None:
+    # What follows in that commit would be neither answered nor sent, and nobody would see it.
+    reactor = MemoryReactor()
+    reactor.callFromThread = lambda function, *arguments: None
+    ends: list[str] = []
+
+    class Ending(Daemon):
+        def broken(self, reason: str) -> None:
+            ends.append(reason)
+
+    daemon = Ending(config.load(make([]).config_file), reactor, lambda _status: None)
+
+    def hears() -> None:
+        raise KeyError("447700900123")
+
+    daemon._from_store(hears)
+    assert ends == ["an error after a commit"]
+    assert daemon.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "store"}) == 1
+    daemon._from_store(lambda: None)
+    assert len(ends) == 1
+
+
 # -- reload ------------------------------------------------------------------------------------------------------------
 
 

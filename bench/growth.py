@@ -32,6 +32,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     names = [curve.name for curve in CURVES]
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("curves", nargs="*", metavar="CURVE", help=f"of {', '.join(names)}; all when none is named")
+    parser.add_argument("--points", nargs="+", type=int, metavar="N", help="of a curve's points, these alone")
     parser.add_argument("--quick", action="store_true", help="a trial: few small points, one round; writes no files")
     parser.add_argument("--rounds", type=int, metavar="N", help="measurements of each point (default 3; --quick 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of each load (default 4; --quick 0.5)")
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Ending at once would leave the daemon running and its store behind; this way every `with` is left properly.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     raise_files()
-    bench = Bench(tools, args.seconds, args.rounds, args.quick, lambda text: print(text, flush=True))
+    bench = Bench(tools, args.seconds, args.rounds, args.quick, lambda text: print(text, flush=True), args.points or ())
     well = [
         measure(curve, bench, args.out) for curve in args.curves
     ]  # one that fails does not keep others from running

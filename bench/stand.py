@@ -39,10 +39,11 @@ class Bench:
     rounds: int
     quick: bool
     say: Callable[[str], None] = field(default=lambda _text: None)
+    only: Sequence[int] = ()
 
     def first(self, full: Sequence[int], quick: Sequence[int]) -> Sequence[int]:
-        """The points: all of them, or the few of a trial."""
-        return quick if self.quick else full
+        """The points: all of them, the few of a trial, or those of them that were asked for (``only``)."""
+        return [one for one in (quick if self.quick else full) if not self.only or one in self.only]
 
 
 class Stand:

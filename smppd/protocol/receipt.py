@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
@@ -307,7 +307,7 @@ _DECIMAL_LIMIT: Final = 39  # digits of a 128-bit number
 _WIDTHS_LIMIT: Final = 4  # different lengths of padded ids that one upstream is expected to use
 
 
-class IdForm(Enum):
+class IdForm(StrEnum):
     """How the id in a receipt must be rewritten to be the id that submit_sm_resp gave, in the order they are tried."""
 
     RAW = "raw"

@@ -52,7 +52,11 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What policy decided on one message. No verdict at all (``None``) means: pass it on, every byte as it came."""
+    """What policy decided on one message. No verdict at all (``None``) means: pass it on, every byte as it came.
+
+    ``expire_after``: seconds after which it is not worth delivering any more. ``on_unknown``: ``resend`` or ``hold``, where
+    the account's does not count.
+    """
 
     refusal: Refusal | None = None
     source: Address | None = None
@@ -61,6 +65,8 @@ class Verdict:
     route: str | None = None
     hits: tuple[Hit, ...] = field(default=())
     hold: bool = False
+    expire_after: float | None = None
+    on_unknown: str | None = None
 
 
 class State(IntEnum):

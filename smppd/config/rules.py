@@ -30,6 +30,7 @@ from smppd.config.kinds import (
     Name,
     Names,
     Patterns,
+    PositiveDuration,
     Prefixes,
     Size,
     Text,
@@ -216,8 +217,8 @@ class ReplaceSender(Model):
         return {"address": value} if isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
-ActionKind = Literal["pass", "refuse", "replace_sender", "drop_tlv", "tag", "route"]
-_ACTIONS: Final = ("pass", "refuse", "replace_sender", "drop_tlv", "tag", "route")
+ActionKind = Literal["pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown"]
+_ACTIONS: Final = ("pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown")
 
 
 class Action(Model):
@@ -231,6 +232,12 @@ class Action(Model):
     drop_tlv: Annotated[tuple[Tag16, ...], MANY] = Field(default=(), description="Tags of TLVs to leave out.")
     tag: Name | None = Field(default=None, description="A tag for later rules and for routes.")
     route: Name | None = Field(default=None, description="The upstream that must take it.")
+    expire_after: PositiveDuration | None = Field(
+        default=None, description="Expires after this time at the latest, whatever validity it names."
+    )
+    on_unknown: Literal["resend", "hold"] | None = Field(
+        default=None, description="As the account's `on_unknown`, which then does not count."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -267,7 +274,11 @@ class Action(Model):
             return "drop_tlv"
         if self.tag is not None:
             return "tag"
-        return "route" if self.route is not None else "pass"
+        if self.route is not None:
+            return "route"
+        if self.expire_after is not None:
+            return "expire_after"
+        return "on_unknown" if self.on_unknown is not None else "pass"
 
 
 # -- rules and policies --------------------------------------------------------------------------------------------
@@ -282,7 +293,7 @@ class Rule(Model):
     )
     when: Condition | None = Field(default=None, description="The rule applies when this holds; none: always.")
     unless: Condition | None = Field(default=None, description="... and this does not.")
-    do: Action = Field(description="pass, refuse, or one of refuse, replace_sender, drop_tlv, tag, route as a mapping.")
+    do: Action = Field(description=f"pass, refuse, or one of {', '.join(_ACTIONS[1:])} as a mapping.")
 
 
 class Policy(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from smppd.config import Action
+from smppd.config import Action, units
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS
 from smppd.policy.content import TooLarge
@@ -112,6 +112,10 @@ def describe(do: Action) -> str:
         return "drop TLV " + ", ".join(f"0x{tag:04X}" for tag in do.drop_tlv)
     if do.tag is not None:
         return f"tag {do.tag}"
+    if do.expire_after is not None:
+        return f"expire after {units.format_duration(do.expire_after)}"
+    if do.on_unknown is not None:
+        return f"on unknown {do.on_unknown}"
     return f"route {do.route}" if do.route is not None else "pass"
 
 
@@ -135,4 +139,8 @@ def sentence(verdict: Verdict | None) -> str:
         changes.append("tagged " + ", ".join(sorted(verdict.tags)))
     if verdict.route is not None:
         changes.append(f"to upstream {verdict.route}")
+    if verdict.expire_after is not None:
+        changes.append(f"expiring after {units.format_duration(verdict.expire_after)} at the latest")
+    if verdict.on_unknown is not None:
+        changes.append("sent again if unanswered" if verdict.on_unknown == "resend" else "held if unanswered")
     return "passes " + (", ".join(changes) if changes else "unchanged")

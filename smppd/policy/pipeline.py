@@ -1,7 +1,8 @@
 """What policy decides on a message: the rules of an account, compiled when configuration loads, asked once a message.
 
 Rules are asked in order over all policies of the account in order. ``refuse`` ends everything, ``pass`` ends its
-policy, the other actions add up (of two that exchange the same thing the later wins). Shadow rules are only counted.
+policy, the other actions add up (of two that exchange the same thing the later wins; the shortest ``expire_after`` and
+the first ``on_unknown`` do). Shadow rules are only counted.
 Conditions see the message as the customer sent it, whatever earlier rules exchanged; tags alone pass between rules.
 
 Parts of a long message: a rule that refuses does so as soon as the text known so far satisfies it. What more text
@@ -88,6 +89,8 @@ class Line(NamedTuple):
     drop_tlvs: frozenset[int]
     tag: str | None
     route: str | None
+    expire_after: float | None
+    on_unknown: str | None
     rule: Rule
 
 
@@ -180,6 +183,8 @@ class Program:
         source: Address | None = None
         drop_tlvs: frozenset[int] = frozenset()
         route: str | None = None
+        expire_after: float | None = None
+        on_unknown: str | None = None
         over = -1
         for i, line in enumerate(self.lines):
             if line.policy == over:
@@ -214,11 +219,22 @@ class Program:
             source = line.source or source
             drop_tlvs |= line.drop_tlvs
             route = line.route or route
+            if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
+                expire_after = line.expire_after
+            on_unknown = on_unknown or line.on_unknown
             if line.tag is not None:
                 tags |= {line.tag}
         if not hits:
             return None
-        return Verdict(source=source, drop_tlvs=drop_tlvs, tags=tags, route=route, hits=tuple(hits))
+        return Verdict(
+            source=source,
+            drop_tlvs=drop_tlvs,
+            tags=tags,
+            route=route,
+            hits=tuple(hits),
+            expire_after=expire_after,
+            on_unknown=on_unknown,
+        )
 
 
 def _of(holds: int, maybe: int, bit: int) -> Standing:
@@ -370,6 +386,8 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> Line:
         drop_tlvs=frozenset(do.drop_tlv),
         tag=do.tag,
         route=do.route,
+        expire_after=do.expire_after,
+        on_unknown=do.on_unknown,
         rule=rule,
     )
 

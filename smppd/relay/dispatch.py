@@ -489,7 +489,7 @@ class Dispatch:
 
     def _settle_unknown(self, upstream: UpstreamState, message: Message, now: float) -> None:
         context = self._context
-        if message.account.settings.on_unknown == "resend" and message.tries < MAX_TRIES:
+        if message.resends and message.tries < MAX_TRIES:
             message.tries += 1
             message.duplicate = True
             upstream.retried[message.id] = message

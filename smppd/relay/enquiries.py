@@ -18,6 +18,7 @@ from smppd.protocol.operations import (
     read_replace,
 )
 from smppd.protocol.wire import BodyError, Command, Sm, Status, pdu, refusal, splice
+from smppd.relay.changes import shorten
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import parse_shown
@@ -180,6 +181,12 @@ class Enquiries:
         expires = times.read(replace.validity, wall)
         if expires is not None:
             message.expires = min(int(expires), 0xFFFFFFFF)
+        if verdict is not None:
+            # A new validity does not undo what policy says of the message, which was accepted when it was.
+            message.on_unknown = verdict.on_unknown or message.on_unknown
+            ends = shorten(message, sm, verdict, min(message.accepted_at, wall))
+            if ends is not None:
+                frame = splice(sm, validity=ends)
         message.frame = frame
         message.registered = replace.registered
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.

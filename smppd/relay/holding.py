@@ -12,23 +12,14 @@ from typing import Final
 
 from smppd.message import State, Verdict
 from smppd.policy.content import PartKey
-from smppd.protocol.wire import Sm, address_field, splice
+from smppd.protocol.wire import Sm
+from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Message, Phase
 
 HOLD: Final = 300.0
 HELD: Final = 10_000
-
-
-def change(message: Message, sm: Sm, verdict: Verdict) -> None:
-    """Does to a message what policy asks: another sender, TLVs taken away."""
-    source = None
-    if verdict.source is not None:
-        source = address_field(*verdict.source)
-        message.reply_to = sm.source_field
-    if source is not None or verdict.drop_tlvs:
-        message.frame = splice(sm, source=source, drop=verdict.drop_tlvs)
 
 
 class _Group:
@@ -138,11 +129,13 @@ class Holding:
             return
         context, lanes = self._context, self._lanes
         batch = context.store.batch
+        wall = context.wall()
         lane = lanes.lane(messages[0].account, group.route or messages[0].lane.route) if messages else None
         for message in messages:
             assert lane is not None
             if verdict is not None:
-                change(message, Sm(message.frame), verdict)
+                # Its own time began when it was accepted, however long the other parts took.
+                change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
             message.lane = lane
             message.enter(Phase.QUEUED)
             context.journal.remove(message)

@@ -294,6 +294,7 @@ class Lanes:
         message.reversed = sm.destination_field + (stored.reply_to or sm.source_field)
         message.duplicate = stored.duplicate
         message.tries = int(stored.duplicate)
+        message.on_unknown = stored.on_unknown
         message.way = hash(sm.destination_digits)
         message.part = part_of(sm)
         message.stored = True
@@ -311,7 +312,7 @@ class Lanes:
         message.tries = 1
         for one in message.lane.upstreams:
             one.retried[message.id] = message
-        if message.account.settings.on_unknown == "resend" or not message.lane.upstreams:
+        if message.resends or not message.lane.upstreams:
             return False
         upstream = message.upstream = message.lane.upstreams[0]
         message.phase = Phase.UNKNOWN

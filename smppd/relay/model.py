@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
@@ -37,6 +37,9 @@ _FLAG_REPLY: Final = 8
 _FLAG_SUBMITTED: Final = 16
 _FLAG_HELD: Final = 32
 _FLAG_VIA: Final = 64
+_FLAG_MORE: Final = 128  # another octet of flags follows the lane's name
+_MORE_RESEND: Final = 1
+_MORE_HOLD: Final = 2
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -110,7 +113,8 @@ class Message:
     ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds.
     ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
-    carrier's link, in the latest attempt. ``leaving``: its release is in a batch.
+    carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
+    ``leaving``: its release is in a batch.
     """
 
     __slots__ = (
@@ -127,6 +131,7 @@ class Message:
         "id",
         "lane",
         "leaving",
+        "on_unknown",
         "part",
         "phase",
         "read_at",
@@ -170,6 +175,7 @@ class Message:
         self.tries = 0
         self.part: PartKey | None = None
         self.wire = 0
+        self.on_unknown = ""
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
@@ -208,6 +214,11 @@ class Message:
         return bool(self.registered & 0x13)
 
     @property
+    def resends(self) -> bool:
+        """Whether it goes once more when nobody knows if a carrier has it; a rule's word stands before the account's."""
+        return (self.on_unknown or self.account.settings.on_unknown) == "resend"
+
+    @property
     def via(self) -> bytes:
         """Name of the upstream it was released to, where that is not the first of its lane."""
         upstream, first = self.upstream, self.lane.upstreams
@@ -222,6 +233,9 @@ class Message:
             | (_FLAG_HELD if self.phase is Phase.HELD else 0)
         )
         tail = b""
+        if self.on_unknown:
+            flags |= _FLAG_MORE
+            tail = bytes((_MORE_RESEND if self.on_unknown == "resend" else _MORE_HOLD,))
         if len(self.shown) != 16 or self.shown != shown_form(self.id):
             flags |= _FLAG_SHOWN
             tail += bytes((len(self.shown),)) + self.shown
@@ -264,6 +278,7 @@ class Stored:
         "held",
         "id",
         "lane",
+        "on_unknown",
         "released",
         "reply_to",
         "shown",
@@ -287,6 +302,8 @@ class Stored:
         self.duplicate = bool(flags & _FLAG_DUPLICATE)
         self.submitted = bool(flags & _FLAG_SUBMITTED)
         self.held = bool(flags & _FLAG_HELD)
+        more = take(1)[0] if flags & _FLAG_MORE else 0
+        self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & _FLAG_SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _FLAG_REPLY else None
         self.upstream = take(take(1)[0]).decode() if self.submitted or flags & _FLAG_VIA else ""
@@ -495,16 +512,3 @@ class UpstreamState:
 def customer_state(phase: Phase) -> State:
     """What query_sm tells of a message that is still on its way."""
     return State.ACCEPTED if phase is Phase.SUBMITTED else State.ENROUTE
-
-
-__all__ = [
-    "Account",
-    "Any",
-    "Customer",
-    "Lane",
-    "Message",
-    "Peer",
-    "Phase",
-    "Stored",
-    "UpstreamState",
-]

@@ -20,9 +20,9 @@ from smppd.protocol.wire import (
     id_response,
     refusal,
 )
+from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
-from smppd.relay.holding import change
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
 from smppd.relay.model import Account, Customer, Fanout, Message, Phase
@@ -219,7 +219,7 @@ class SubmitDesk:
             context.metrics.refused.labels(account.name, refused.rule or "policy").inc()
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
-            change(message, sm, verdict)
+            change(message, sm, verdict, wall)
         self._dispatch.admit(message, now, hold=hold)
         if key:
             self.recent.note(key, message, now)

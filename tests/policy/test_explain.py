@@ -94,6 +94,9 @@ def test_explanations_agree_with_decisions(messages: list[tuple[str, int, bool]]
     [
         (None, "passes unchanged; no rule matched"),
         (Verdict(), "passes unchanged"),
+        (Verdict(expire_after=300.0), "passes expiring after 5m at the latest"),
+        (Verdict(expire_after=90.0, on_unknown="hold"), "passes expiring after 90s at the latest, held if unanswered"),
+        (Verdict(on_unknown="resend"), "passes sent again if unanswered"),
         (Verdict(hold=True), "held until the other parts of the message are there"),
         (Verdict(refusal=Refusal(0x45, "why", "p/r")), "refused with ESME_RSUBMITFAIL by p/r: why"),
         (
@@ -116,6 +119,8 @@ policies:
     - {name: vendor, when: {has_tlv: 0x1400}, do: {drop_tlv: 0x1400}}
     - {name: raw, mode: shadow, when: {binary: true}, do: refuse}
     - {name: by-hand, when: {sender: "12345"}, do: {route: carrier-a}}
+    - {name: codes, when: {text: code}, do: {expire_after: 5m}}
+    - {name: once, when: {text: code}, do: {on_unknown: hold}}
 """
 
 
@@ -153,12 +158,15 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (whole,) = as_json(config, capsys, "--text", "verify your account")
     assert whole["verdict"] == "refused" and whole["upstreams"] == []
     assert whole["refusal"] == {"status": 0x66, "name": "ESME_RX_R_APPN", "reason": "phishing", "rule": "house/bait"}
-    assert [rule["standing"] for rule in whole["rules"]] == ["matched"] + ["not reached"] * 4
+    assert [rule["standing"] for rule in whole["rules"]] == ["matched"] + ["not reached"] * 6
     (whole,) = as_json(config, capsys, "--hex", "0102", "--data-coding", "4", "--tlv", "0x1400=31", "--from", "12345")
     assert whole["verdict"] == "passes" and whole["drop_tlvs"] == [0x1400] and whole["upstreams"] == ["carrier-a"]
-    assert [rule["standing"] == "matched" for rule in whole["rules"]] == [False, False, True, True, True]
+    assert [rule["standing"] == "matched" for rule in whole["rules"]] == [False, False, True, True, True, False, False]
     (whole,) = as_json(config, capsys, "--hex", "0500030102017665726966", "--esm-class", "0x40")
     assert whole["rules"][0]["standing"] == "undecided" and whole["source"]["ton"] == 1
+    (whole,) = as_json(config, capsys, "--text", "your code")
+    assert [rule["action"] for rule in whole["rules"][-2:]] == ["expire after 5m", "on unknown hold"]
+    assert (whole["expire_after"], whole["on_unknown"]) == (300.0, "hold")
     (whole,) = as_json(config, capsys, "--text", "x" * 300, "--data-coding", "1")
     assert whole["conclusion"].endswith("by carrier-a")
 

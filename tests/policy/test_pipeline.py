@@ -94,6 +94,22 @@ def test_actions_add_up_and_the_later_wins() -> None:
     assert [hit.shadow for hit in verdict.hits] == [False] * 8 + [True]
 
 
+def test_of_times_the_shortest_and_of_words_on_unknown_the_first() -> None:
+    rules: list[dict[str, Any]] = [
+        {"do": {"expire_after": "1m"}, "mode": "shadow"},
+        {"do": {"on_unknown": "resend"}, "mode": "shadow"},
+        {"do": {"expire_after": "1h"}},
+        {"do": {"expire_after": "5m"}},
+        {"do": {"on_unknown": "hold"}},
+        {"do": {"expire_after": "1d"}},
+        {"do": {"on_unknown": "resend"}},
+    ]
+    verdict = pipeline(*rules).decide(HELLO, 0.0)
+    assert verdict is not None and (verdict.expire_after, verdict.on_unknown) == (300.0, "hold")
+    verdict = pipeline(*rules[:2]).decide(HELLO, 0.0)
+    assert verdict is not None and (verdict.expire_after, verdict.on_unknown) == (None, None)
+
+
 def test_conditions_see_the_message_as_it_came() -> None:
     pipe = pipeline({"do": {"replace_sender": "OTHER"}}, {"when": {"sender": "OTHER"}}, {"when": {"sender": "ACME"}})
     assert run(pipe, HELLO) == ["refused r2"]

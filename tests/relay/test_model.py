@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from smppd.relay.model import Message, Phase, Stored
+from smppd.relay.model import ACCEPT, Message, Phase, Stored
 from smppd.relay.post import Mail, Parked, read_mail, read_parked
 from tests.relay.fakes import World
 from tests.vault.rows import submit_sm
@@ -46,17 +46,27 @@ def test_a_message_comes_back_as_it_was(phase: Phase, upstream: str | None) -> N
     duplicate=st.booleans(),
     upstream_id=st.binary(max_size=65),
     phase=st.sampled_from(list(Phase)),
+    on_unknown=st.sampled_from(["", "resend", "hold"]),
 )
 @hypothesis_settings(deadline=None, max_examples=100)
 def test_any_field_comes_back(
-    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase
+    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase, on_unknown: str
 ) -> None:
     one = message(phase)
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id
+    one.on_unknown = on_unknown
     one.upstream = WORLD.upstream("b")
     stored = Stored(7, one.payload())
     assert (stored.shown, stored.reply_to, stored.duplicate, stored.frame) == (shown, reply, duplicate, FRAME)
+    assert stored.on_unknown == on_unknown
     assert stored.upstream_id == (upstream_id if phase is Phase.SUBMITTED else b"")
+
+
+def test_a_payload_of_the_first_version_is_read() -> None:
+    old = ACCEPT.pack(99, 1 | 2 | 64, 8) + b"acme\na,b" + b"\x01b" + FRAME
+    stored = Stored(7, old)
+    assert (stored.expires, stored.released, stored.duplicate, stored.held) == (99, True, True, False)
+    assert (stored.lane, stored.upstream, stored.on_unknown, stored.frame) == ("acme\na,b", "b", "", FRAME)
 
 
 def test_mail_and_parked_receipts_come_back() -> None:

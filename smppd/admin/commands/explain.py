@@ -208,5 +208,7 @@ def _as_dict(one: Explanation, way: list[str] | None) -> dict[str, Any]:
         else {"ton": source.ton, "npi": source.npi, "address": source.digits.decode("latin-1")},
         "drop_tlvs": sorted(verdict.drop_tlvs),
         "tags": sorted(verdict.tags),
+        "expire_after": verdict.expire_after,
+        "on_unknown": verdict.on_unknown,
         "upstreams": way or [],
     }

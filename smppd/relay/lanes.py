@@ -15,7 +15,8 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm
 from smppd.relay.context import Context
 from smppd.relay.journal import Entry, mark
-from smppd.relay.model import Account, Lane, Message, Phase, Stored, UpstreamState
+from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
+from smppd.relay.payload import Stored
 from smppd.store.api import ColdRow, Kind
 
 PAGE: Final = 500
@@ -83,7 +84,7 @@ class Lanes:
         assert message.part is not None
         key = (message.account.name, message.part)
         entry = self._pins.get(key)
-        if entry is not None and entry[1] > now:
+        if entry is not None and entry[1] > now and not entry[0].gone:
             return
         self._pins[key] = (upstream, now + PIN)
         self._pins.move_to_end(key)
@@ -91,11 +92,11 @@ class Lanes:
             self._pins.popitem(last=False)
 
     def pinned(self, message: Message, now: float) -> UpstreamState | None:
-        """The upstream that an earlier part of the same long message took."""
+        """The upstream that an earlier part of the same long message took, and that is still in the configuration."""
         if message.part is None:
             return None
         entry = self._pins.get((message.account.name, message.part))
-        return entry[0] if entry is not None and entry[1] > now else None
+        return entry[0] if entry is not None and entry[1] > now and not entry[0].gone else None
 
     # -- putting back --------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,16 @@ class Lanes:
             hot.append(message)
         else:
             hot.insert(next(i for i, other in enumerate(hot) if other.id > message.id), message)
+
+    def merge(self, lane: Lane, messages: list[Message]) -> None:
+        """Puts waiting messages, in the order of their ids, where these belong in a lane."""
+        hot = lane.hot
+        if not hot or hot[-1].id < messages[0].id:
+            hot.extend(messages)
+            return
+        every = sorted([*hot, *messages], key=lambda m: m.id)
+        hot.clear()
+        hot.extend(every)
 
     def requeue(self, messages: Iterable[Message], now: float) -> None:
         """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
@@ -228,17 +239,19 @@ class Lanes:
             if message.home:
                 batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
             else:
-                self._rehome(message)
+                self.rewrite(message)
             batch.released.append(message)
             lanes.rotate(-1)
         if batch.released:
             context.store.kick()
 
-    def _rehome(self, message: Message) -> None:
-        """Moves a message from its cold row into the journal."""
+    def rewrite(self, message: Message) -> None:
+        """Writes a message into the journal as it is now, out of its cold row or its older segment."""
         if message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
+        elif message.home:
+            self._context.journal.remove(message)
         self._context.store.batch.marks.append(message.entry())
         self._context.journal.add(message)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from enum import IntEnum
-from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from smppd.config import Account as AccountSettings
@@ -22,24 +21,25 @@ from smppd.protocol.wire import Sm
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.journal import HEAD, Entry
+from smppd.relay.payload import (
+    ACCEPT,
+    FLAG_DUPLICATE,
+    FLAG_HELD,
+    FLAG_MORE,
+    FLAG_RELEASED,
+    FLAG_REPLY,
+    FLAG_SHOWN,
+    FLAG_SUBMITTED,
+    FLAG_VIA,
+    MORE_HOLD,
+    MORE_RESEND,
+)
 from smppd.relay.post import Mailbox, Parked
 from smppd.relay.throttle import Bucket
 
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
-
-ACCEPT: Final = Struct(">IBH")  # expires, flags, length of the lane's name
-_FLAG_RELEASED: Final = 1
-_FLAG_DUPLICATE: Final = 2
-_FLAG_SHOWN: Final = 4
-_FLAG_REPLY: Final = 8
-_FLAG_SUBMITTED: Final = 16
-_FLAG_HELD: Final = 32
-_FLAG_VIA: Final = 64
-_FLAG_MORE: Final = 128  # another octet of flags follows the lane's name
-_MORE_RESEND: Final = 1
-_MORE_HOLD: Final = 2
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -227,26 +227,26 @@ class Message:
     def payload(self) -> bytes:
         """What the spool keeps of it: enough to go on after a restart."""
         flags = (
-            (_FLAG_RELEASED if self.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN) else 0)
-            | (_FLAG_DUPLICATE if self.duplicate else 0)
-            | (_FLAG_SUBMITTED if self.phase is Phase.SUBMITTED else 0)
-            | (_FLAG_HELD if self.phase is Phase.HELD else 0)
+            (FLAG_RELEASED if self.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN) else 0)
+            | (FLAG_DUPLICATE if self.duplicate else 0)
+            | (FLAG_SUBMITTED if self.phase is Phase.SUBMITTED else 0)
+            | (FLAG_HELD if self.phase is Phase.HELD else 0)
         )
         tail = b""
         if self.on_unknown:
-            flags |= _FLAG_MORE
-            tail = bytes((_MORE_RESEND if self.on_unknown == "resend" else _MORE_HOLD,))
+            flags |= FLAG_MORE
+            tail = bytes((MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD,))
         if len(self.shown) != 16 or self.shown != shown_form(self.id):
-            flags |= _FLAG_SHOWN
+            flags |= FLAG_SHOWN
             tail += bytes((len(self.shown),)) + self.shown
         if self.reply_to is not None:
-            flags |= _FLAG_REPLY
+            flags |= FLAG_REPLY
             tail += bytes((len(self.reply_to),)) + self.reply_to
         if self.phase is Phase.SUBMITTED:
             name = self.upstream.name.encode() if self.upstream else b""
             tail += bytes((len(name),)) + name + bytes((len(self.upstream_id),)) + self.upstream_id
-        elif flags & _FLAG_RELEASED and (via := self.via):
-            flags |= _FLAG_VIA
+        elif flags & FLAG_RELEASED and (via := self.via):
+            flags |= FLAG_VIA
             tail += bytes((len(via),)) + via
         names = self.lane.name_bytes
         return ACCEPT.pack(self.expires, flags, len(names)) + names + tail + self.frame
@@ -266,49 +266,6 @@ class Fanout:
         self.left = self.total = left
         self.shown = shown
         self.failed: list[tuple[bytes, int]] = []
-
-
-class Stored:
-    """A message's payload, read back."""
-
-    __slots__ = (
-        "duplicate",
-        "expires",
-        "frame",
-        "held",
-        "id",
-        "lane",
-        "on_unknown",
-        "released",
-        "reply_to",
-        "shown",
-        "submitted",
-        "upstream",
-        "upstream_id",
-    )
-
-    def __init__(self, identity: int, payload: bytes) -> None:
-        self.id = identity
-        self.expires, flags, length = ACCEPT.unpack_from(payload, 0)
-        at = ACCEPT.size
-
-        def take(count: int) -> bytes:
-            nonlocal at
-            at += count
-            return payload[at - count : at]
-
-        self.lane = take(length).decode()
-        self.released = bool(flags & _FLAG_RELEASED)
-        self.duplicate = bool(flags & _FLAG_DUPLICATE)
-        self.submitted = bool(flags & _FLAG_SUBMITTED)
-        self.held = bool(flags & _FLAG_HELD)
-        more = take(1)[0] if flags & _FLAG_MORE else 0
-        self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
-        self.shown = take(take(1)[0]) if flags & _FLAG_SHOWN else shown_form(identity)
-        self.reply_to = take(take(1)[0]) if flags & _FLAG_REPLY else None
-        self.upstream = take(take(1)[0]).decode() if self.submitted or flags & _FLAG_VIA else ""
-        self.upstream_id = take(take(1)[0]) if self.submitted else b""
-        self.frame = payload[at:]
 
 
 class Lane:
@@ -364,6 +321,11 @@ class Lane:
         if not self.leaving:
             self.waits = False
         return bool(self.hot) and self.hot[0].id < message.id
+
+    @property
+    def gone(self) -> bool:
+        """Whether the configuration has none of its upstreams any more."""
+        return all(upstream.gone for upstream in self.upstreams)
 
 
 class Account:
@@ -425,12 +387,14 @@ class UpstreamState:
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
     known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
     after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
-    last answered a submit. ``seen``: hashes of receipts that need no second look.
+    last answered a submit. ``seen``: hashes of receipts that need no second look. ``gone``: not in the configuration, or
+    disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.name
         self.settings = settings
+        self.gone = not settings.enabled
         self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.detail = self.name.encode() + b"\0"
@@ -470,6 +434,7 @@ class UpstreamState:
         if settings.message_id_form != self.settings.message_id_form:
             self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.settings = settings
+        self.gone = not settings.enabled
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.journal import Entry, read
-from smppd.relay.model import Message, Phase, Stored
+from smppd.relay.model import Message, Phase
+from smppd.relay.payload import Stored
 from smppd.relay.post import Mail, Parked, read_mail, read_parked
 from smppd.relay.receipts import Receipts
 from smppd.store.api import Kind

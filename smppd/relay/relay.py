@@ -21,6 +21,7 @@ from smppd.relay.owners import Owners
 from smppd.relay.post import Mail, Parked
 from smppd.relay.receipts import Receipts
 from smppd.relay.recovery import Recovery
+from smppd.relay.rerouting import Rerouting
 from smppd.relay.routing import Router
 from smppd.relay.submit import Recorder, SubmitDesk
 from smppd.store.api import Batch, ColdRow, Kind, Store
@@ -76,6 +77,7 @@ class Relay:
         self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, Owners(settings))
         self.enquiries = Enquiries(context, self.dispatch, recorder)
         self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
+        self.rerouting = Rerouting(context, self.dispatch.lanes, self.desk.route)
         self.dispatch.unsure = self.receipts.unsure
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
@@ -114,6 +116,11 @@ class Relay:
                 context.upstreams[upstream.name] = UpstreamState(upstream, context.metrics, now)
             else:
                 known.use(upstream, now)
+        present = {one.name for one in settings.upstreams}
+        for name, state in context.upstreams.items():
+            if name not in present:
+                state.gone = True
+        self.rerouting.anew()
         self.desk.router = Router(settings)
         self.desk.patience = settings.limits.throttle_wait
         context.tlvs = settings.limits.tlvs
@@ -221,6 +228,7 @@ class Relay:
             return
         self._spill(now)
         self.receipts.moment(now)
+        self.rerouting.move(now)
         if not self._store.full:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
@@ -231,6 +239,8 @@ class Relay:
     def _sweep(self, now: float) -> None:
         context = self.context
         store = self._store
+        self.rerouting.sweep()
+        self.rerouting.move(now)
         self.dispatch.sweep(now)
         self.mailroom.sweep(now)
         self.receipts.sweep()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from smppd.relay.model import ACCEPT, Message, Phase, Stored
+from smppd.relay.model import Message, Phase
+from smppd.relay.payload import ACCEPT, Stored
 from smppd.relay.post import Mail, Parked, read_mail, read_parked
 from tests.relay.fakes import World
 from tests.vault.rows import submit_sm

@@ -9,7 +9,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
-from smppd.relay.model import Stored
+from smppd.relay.payload import Stored
 from tests.relay.fakes import World, settings
 from tests.relay.test_enquiries import asked, replace
 from tests.relay.test_lateness import data_sm

@@ -1,0 +1,63 @@
+"""A message as the spool and its cold rows keep it: what precedes its frame, and how that is read back."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from smppd.relay.ids import shown as shown_form
+
+ACCEPT: Final = Struct(">IBH")  # expires, flags, length of the lane's name
+FLAG_RELEASED: Final = 1
+FLAG_DUPLICATE: Final = 2
+FLAG_SHOWN: Final = 4
+FLAG_REPLY: Final = 8
+FLAG_SUBMITTED: Final = 16
+FLAG_HELD: Final = 32
+FLAG_VIA: Final = 64
+FLAG_MORE: Final = 128  # another octet of flags follows the lane's name
+MORE_RESEND: Final = 1
+MORE_HOLD: Final = 2
+
+
+class Stored:
+    """A message's payload, read back."""
+
+    __slots__ = (
+        "duplicate",
+        "expires",
+        "frame",
+        "held",
+        "id",
+        "lane",
+        "on_unknown",
+        "released",
+        "reply_to",
+        "shown",
+        "submitted",
+        "upstream",
+        "upstream_id",
+    )
+
+    def __init__(self, identity: int, payload: bytes) -> None:
+        self.id = identity
+        self.expires, flags, length = ACCEPT.unpack_from(payload, 0)
+        at = ACCEPT.size
+
+        def take(count: int) -> bytes:
+            nonlocal at
+            at += count
+            return payload[at - count : at]
+
+        self.lane = take(length).decode()
+        self.released = bool(flags & FLAG_RELEASED)
+        self.duplicate = bool(flags & FLAG_DUPLICATE)
+        self.submitted = bool(flags & FLAG_SUBMITTED)
+        self.held = bool(flags & FLAG_HELD)
+        more = take(1)[0] if flags & FLAG_MORE else 0
+        self.on_unknown = "resend" if more & MORE_RESEND else "hold" if more & MORE_HOLD else ""
+        self.shown = take(take(1)[0]) if flags & FLAG_SHOWN else shown_form(identity)
+        self.reply_to = take(take(1)[0]) if flags & FLAG_REPLY else None
+        self.upstream = take(take(1)[0]).decode() if self.submitted or flags & FLAG_VIA else ""
+        self.upstream_id = take(take(1)[0]) if self.submitted else b""
+        self.frame = payload[at:]

@@ -51,6 +51,11 @@ class Metrics:
         self.expired = counter("messages_expired", "Messages whose validity passed while waiting", "account")
         self.upstream_answer = histogram("upstream_answer", "From sending a submit_sm to its answer", "upstream")
         self.links = gauge("upstream_links", "Bound sessions to an upstream", "upstream")
+        self.paused = gauge(
+            "upstream_paused",
+            '1 from an upstream\'s "later", or its silence, until it takes a message again',
+            "upstream",
+        )
         self.link_failures = counter(
             "upstream_link_failures", "Connections or binds to an upstream that failed", "upstream"
         )

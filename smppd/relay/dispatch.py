@@ -11,17 +11,18 @@ from typing import Any, Final
 
 from smppd.message import State
 from smppd.protocol.wire import Status, status_name
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.holding import Holding
 from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import outgoing
+from smppd.relay.unknown import Unknown
 from smppd.store.api import ColdRow, Kind
 
 # "Later, please": the carrier did not take the message and will.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
-MAX_TRIES: Final = 1
 
 
 class Dispatch:
@@ -35,6 +36,7 @@ class Dispatch:
         self._random = random
         self.lanes = Lanes(context)
         self.lanes.pump = self.pump
+        self.unknown = Unknown(context, self.lanes, self.end)
         self.holding: Holding
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
@@ -375,6 +377,7 @@ class Dispatch:
         context.event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
         if state is State.EXPIRED:
             context.metrics.expired.labels(message.account.name).inc()
+            context.tally.add(tally.EXPIRED, message.account.name)
         if message.home:
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
             context.journal.remove(message)
@@ -388,21 +391,11 @@ class Dispatch:
 
     def unanswered(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
         """These were sent and no answer came (timer or cut link): nobody knows whether the carrier has them."""
-        context = self._context
         if not messages:
             return
-        context.metrics.unanswered.labels(upstream.name).inc(len(messages))
-        for message in messages:
-            if message.phase is not Phase.SENT or message.upstream is not upstream:
-                continue
-            upstream.reserved -= 1
-            message.enter(Phase.UNKNOWN)
-            message.deadline = now + message.account.settings.unknown_after
-            upstream.unknown[message.id] = message
-            context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+        self.unknown.add(upstream, messages, now)
         if upstream.unknown and upstream.parked:
             self.unsure(upstream, now)
-        context.store.kick()
 
     def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
         """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
@@ -443,12 +436,7 @@ class Dispatch:
         wall = context.wall()
         self.holding.sweep(now, wall)
         for upstream in context.upstreams.values():
-            for message in [message for message in upstream.unknown.values() if message.deadline <= now]:
-                del upstream.unknown[message.id]
-                self._settle_unknown(upstream, message, now)
-            for message in list(upstream.retried.values()):
-                if message.phase in (Phase.SUBMITTED, Phase.DONE):
-                    del upstream.retried[message.id]
+            self.unknown.sweep(upstream, now)
             if upstream.asking:
                 # Where another way is open, nobody has to wait behind a question that may never be answered.
                 for lane in dict.fromkeys(m.lane for m in upstream.ready):
@@ -486,20 +474,6 @@ class Dispatch:
             self.answer(message, Status.RMSGQFUL, now)
             message.registered = 0
             self.end(message, State.REJECTED, Status.RMSGQFUL)
-
-    def _settle_unknown(self, upstream: UpstreamState, message: Message, now: float) -> None:
-        context = self._context
-        if message.resends and message.tries < MAX_TRIES:
-            message.tries += 1
-            message.duplicate = True
-            upstream.retried[message.id] = message
-            context.store.batch.marks.append(mark(Entry.RESENT, message.id))
-            context.event(message.id, State.RESENT, duplicate=True, detail=upstream.detail)
-            context.metrics.resent.labels(upstream.name).inc()
-            self.lanes.requeue([message], now)
-            context.store.kick()
-        else:
-            self.end(message, State.UNKNOWN, 0, upstream)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold waiting messages whose validity passed."""

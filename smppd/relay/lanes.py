@@ -13,6 +13,7 @@ from typing import Final
 from smppd.policy.content import PartKey
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
@@ -331,6 +332,7 @@ class Lanes:
         message.phase = Phase.UNKNOWN
         message.deadline = now
         upstream.unknown[message.id] = message
+        self._context.tally.add(tally.UNKNOWN, upstream.name)
         return True
 
     def expired(self, row: ColdRow) -> Message | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from smppd.message import State
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
@@ -116,13 +117,14 @@ class Mailroom:
         over = len(box) - account.settings.receipts.limit
         while over > 0 and (box.hot or box.later):
             over -= 1
-            self._expire(box, box.hot.popleft() if box.hot else box.later.pop(0))
+            self._expire(box, box.hot.popleft() if box.hot else box.later.pop(0), tally.MAIL_LIMIT)
         if over > 0 and box.cold:
             self._page(account)
 
-    def _expire(self, box: Mailbox, mail: Mail) -> None:
+    def _expire(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
         self._end(mail, State.RECEIPT_EXPIRED)
         self._context.metrics.mail_expired.labels(box.account.name).inc()
+        self._context.tally.add(why, box.account.name)
         self._context.store.kick()
 
     # -- delivering ----------------------------------------------------------------------------------------------------
@@ -286,12 +288,12 @@ class Mailroom:
                 continue
             # Mail expires in the order it came, give or take a changed setting.
             while box.hot and box.hot[0].expires <= wall:
-                self._expire(box, box.hot.popleft())
+                self._expire(box, box.hot.popleft(), tally.MAIL_AGE)
             if box.later:
                 late = [mail for mail in box.later if mail.expires <= wall]
                 box.later = [mail for mail in box.later if mail.expires > wall]
                 for mail in late:
-                    self._expire(box, mail)
+                    self._expire(box, mail, tally.MAIL_AGE)
                 self._resume(box, now)
             self._bound(account)
             if account.sessions:
@@ -307,6 +309,7 @@ class Mailroom:
                 continue  # in memory: ends there
             box.cold -= 1
             context.metrics.mail_expired.labels(account.name).inc()
+            context.tally.add(tally.MAIL_AGE, account.name)
             context.drop(row.kind, row.owner, row.key, row.id)
             _expires, about, _name, _frame = read_mail(row.data)
             if about:

@@ -11,6 +11,7 @@ from smppd.message import State
 from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse, write
 from smppd.protocol.receipt import splice as splice_text
 from smppd.protocol.wire import HEADER, BodyError, Sm, Status, Tag, id_response, refusal, splice, tlv
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import id_time
@@ -305,10 +306,11 @@ class Receipts:
         context.journal.add(parked)
         self.park(parked)
         context.metrics.receipts.labels(upstream.name, "parked").inc()
+        context.tally.add(tally.PARKED, upstream.name)
         if upstream.cold_waiting > 0:
             self._search(parked)
         if len(upstream.parked) > PARKED:
-            self._give_up(next(iter(upstream.parked.values())))
+            self._give_up(next(iter(upstream.parked.values())), tally.GIVEN_UP_LIMIT)
 
     def park(self, parked: Parked) -> None:
         """Keeps a receipt in memory until its message turns up; it is in the journal already."""
@@ -337,9 +339,10 @@ class Receipts:
         context.journal.remove(parked)
         context.store.kick()
 
-    def _give_up(self, parked: Parked) -> None:
+    def _give_up(self, parked: Parked, why: tally.Line) -> None:
         self._unpark(parked.upstream, parked)
         self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
+        self._context.tally.add(why, parked.upstream.name)
 
     def _search(self, parked: Parked) -> None:
         """Looks for its message among the cold rows."""
@@ -444,7 +447,7 @@ class Receipts:
                 parked = next(iter(upstream.parked.values()))
                 if parked.expires > wall:
                     break
-                self._give_up(parked)
+                self._give_up(parked, tally.GIVEN_UP_AGE)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold messages whose receipt never came: their fate is unknown, and their sender is told so."""
@@ -457,6 +460,7 @@ class Receipts:
     def _overdue(self, message: Message, upstream: UpstreamState) -> None:
         """Ends a message that was accepted upstream and never reported on."""
         context = self._context
+        context.tally.add(tally.SILENT, upstream.name)
         message.phase = Phase.DONE
         context.event(
             message.id, State.UNKNOWN, duplicate=message.duplicate, detail=upstream.detail + message.upstream_id

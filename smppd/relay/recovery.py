@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.journal import Entry, read
@@ -131,6 +132,7 @@ class Recovery:
             message.phase = Phase.UNKNOWN
             message.deadline = now + message.account.settings.unknown_after
             upstream.unknown[message.id] = message
+            self._context.tally.add(tally.UNKNOWN, upstream.name)
         else:
             message.phase = Phase.QUEUED
             message.upstream = None

@@ -260,7 +260,8 @@ class Relay:
         self._tell(now)
 
     def _tell(self, now: float) -> None:
-        """Says what began and what ended since the last sweep."""
+        """Says what began, what ended and what there was of many things since the last sweep."""
+        self.context.tally.say()
         full = self._store.full
         if full != self._was_full:
             self._was_full = full
@@ -311,6 +312,7 @@ class Relay:
             oldest.set(self.oldest(account))
         for upstream in context.upstreams.values():
             metrics.links.labels(upstream.name).set(len(upstream.links))
+            metrics.paused.labels(upstream.name).set(int(upstream.failures > 0))
             for form, hits in upstream.matcher.hits.items():
                 if hits:
                     metrics.receipt_forms.labels(upstream.name, form.value).set(hits)

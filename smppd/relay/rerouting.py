@@ -15,6 +15,7 @@ from smppd.message import Verdict
 from smppd.policy.content import PartKey
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, splice
+from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Phase
@@ -205,6 +206,7 @@ class Rerouting:
         for target, messages in going.items():
             for message in messages:
                 lanes.rewrite(message)
+            self._context.tally.add(tally.REROUTED, target.account.name, len(messages))
             lanes.merge(target, messages)
             target.waits = target.leaving > 0  # what is released in a batch may be younger
             lanes.place(target, now)

@@ -96,7 +96,7 @@ class Enquiries:
             if query.source[2] and query.source[2] != _source(message):
                 self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVSRCADR, query.sequence))
                 return
-            state = customer_state(message.phase)
+            state = State.UNKNOWN if message.told else customer_state(message.phase)
             self._say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
             return
         if identity is None or self.history is None:

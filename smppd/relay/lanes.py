@@ -309,6 +309,7 @@ class Lanes:
         message.duplicate = stored.duplicate
         message.tries = int(stored.duplicate)
         message.on_unknown = stored.on_unknown
+        message.told = stored.told
         message.way = hash(sm.destination_digits)
         message.part = part_of(sm)
         message.stored = True

@@ -33,6 +33,7 @@ from smppd.relay.payload import (
     FLAG_VIA,
     MORE_HOLD,
     MORE_RESEND,
+    MORE_TOLD,
 )
 from smppd.relay.post import Mailbox, Parked
 from smppd.relay.throttle import Bucket
@@ -114,7 +115,7 @@ class Message:
     ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
     carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
-    ``leaving``: its release is in a batch.
+    ``leaving``: its release is in a batch. ``told``: its carrier has reported it UNKNOWN, which may not be the last word.
     """
 
     __slots__ = (
@@ -143,6 +144,7 @@ class Message:
         "sequence",
         "shown",
         "stored",
+        "told",
         "tries",
         "upstream",
         "upstream_id",
@@ -180,6 +182,7 @@ class Message:
         self.fanout: Fanout | None = None
         self.stored = False
         self.leaving = False
+        self.told = False
         self.way = 0
         self.upstream: UpstreamState | None = None
         self.upstream_id = b""
@@ -233,9 +236,12 @@ class Message:
             | (FLAG_HELD if self.phase is Phase.HELD else 0)
         )
         tail = b""
-        if self.on_unknown:
+        if self.on_unknown or self.told:
             flags |= FLAG_MORE
-            tail = bytes((MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD,))
+            more = MORE_TOLD if self.told else 0
+            if self.on_unknown:
+                more |= MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD
+            tail = bytes((more,))
         if len(self.shown) != 16 or self.shown != shown_form(self.id):
             flags |= FLAG_SHOWN
             tail += bytes((len(self.shown),)) + self.shown

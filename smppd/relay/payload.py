@@ -18,6 +18,7 @@ FLAG_VIA: Final = 64
 FLAG_MORE: Final = 128  # another octet of flags follows the lane's name
 MORE_RESEND: Final = 1
 MORE_HOLD: Final = 2
+MORE_TOLD: Final = 4
 
 
 class Stored:
@@ -35,6 +36,7 @@ class Stored:
         "reply_to",
         "shown",
         "submitted",
+        "told",
         "upstream",
         "upstream_id",
     )
@@ -55,6 +57,7 @@ class Stored:
         self.submitted = bool(flags & FLAG_SUBMITTED)
         self.held = bool(flags & FLAG_HELD)
         more = take(1)[0] if flags & FLAG_MORE else 0
+        self.told = bool(more & MORE_TOLD)
         self.on_unknown = "resend" if more & MORE_RESEND else "hold" if more & MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & FLAG_SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & FLAG_REPLY else None

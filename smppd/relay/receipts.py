@@ -8,9 +8,8 @@ from itertools import islice
 from typing import Any, Final
 
 from smppd.message import State
-from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse, write
-from smppd.protocol.receipt import splice as splice_text
-from smppd.protocol.wire import HEADER, BodyError, Sm, Status, Tag, id_response, refusal, splice, tlv
+from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse
+from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal, splice
 from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
@@ -20,6 +19,7 @@ from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import between
 from smppd.relay.owners import Owners
+from smppd.relay.passing import rewritten
 from smppd.relay.post import Parked
 from smppd.relay.submit import Recorder
 from smppd.store.api import ColdRow, Kind
@@ -31,10 +31,8 @@ _INTERMEDIATE: Final = 0x20
 PARK: Final = 72 * 3600
 # Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook.
 EARLY: Final = 0.05
-_ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
 _BY_VALUE: Final = {int(state): state for state in MessageState}
 _OURS: Final = {state: State(int(state)) for state in MessageState}
-_ENDS: Final = frozenset(state for state in MessageState if state.is_final or state is MessageState.UNKNOWN)
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
 # Receipts of one upstream that need no second look when the carrier brings them again.
@@ -225,7 +223,9 @@ class Receipts:
         batch = context.store.batch
         self._latest = id_time(message.id)
         state = self._state(sm, receipt)
-        final = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE and (state is None or state in _ENDS)
+        last = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE
+        final = last and (state is None or state.is_final)
+        unknown = last and state is MessageState.UNKNOWN
         error = 0
         if receipt is not None and receipt.err.isdigit():
             error = int(receipt.err[:9])
@@ -241,10 +241,14 @@ class Receipts:
                 wanted = message.wants_success
             else:
                 wanted = message.wants_failure
+        elif unknown:
+            wanted = message.wants_failure and not message.told
         else:
             wanted = bool(message.registered & 0x10)
         if wanted:
-            self._mailroom.post(message.account, self._rewrite(message, sm, receipt, state), message.id)
+            self._mailroom.post(message.account, rewritten(message, sm, receipt, state, context.wall()), message.id)
+        if unknown and not message.told:
+            self._reported_unknown(message)
         if final:
             message.phase = Phase.DONE
             if upstream.ids.get(message.upstream_id) is message:
@@ -256,46 +260,16 @@ class Receipts:
                 context.drop(*message.cold, message.id)
                 upstream.cold_waiting -= 1
 
-    def _rewrite(self, message: Message, sm: Sm, receipt: Receipt | None, state: MessageState | None) -> bytes:
-        """The carrier's receipt as our customer knows the message: our id in text and TLV, its own addresses, swapped."""
-        if receipt is not None and sm.short_message and message.reversed:
-            return self._rewritten(message, sm, receipt, state)
-        own = Sm(message.frame)
-        replace: dict[int, bytes] = {}
-        if sm.at_tlvs != len(sm.raw):
-            replace[Tag.RECEIPTED_MESSAGE_ID] = message.shown + b"\0"
-        if receipt is not None:
-            payload = sm.tlv(Tag.MESSAGE_PAYLOAD)
-            if payload:
-                replace[Tag.MESSAGE_PAYLOAD] = splice_text(payload, message.shown, 65535)
-        source = message.reply_to if message.reply_to is not None else own.source_field
-        return splice(sm, source=own.destination_field, destination=source, replace=replace or None)
-
-    def _rewritten(self, message: Message, sm: Sm, receipt: Receipt, state: MessageState | None) -> bytes:
-        """The usual case of ``_rewrite``: a receipt whose text is its short_message."""
-        raw, text, shown = sm.raw, sm.short_message, message.shown
-        new = splice_text(text, shown)
-        if new == text and receipt.id != shown:
-            # Its id could not be exchanged in place: what it says is said anew rather than leaking the carrier's id.
-            new = write(
-                shown,
-                state if state is not None else MessageState.UNKNOWN,
-                submitted=int(id_time(message.id)),
-                done=int(self._context.wall()),
-                err=receipt.err or b"000",
-            )
-        parts = [
-            raw[16 : sm.at_source],
-            message.reversed,
-            raw[sm.at_flags : sm.at_sm - 1],
-            bytes((len(new),)),
-            new,
-        ]
-        if sm.at_tlvs != len(raw):
-            for tag, value in sm.tlvs:
-                parts.append(tlv(tag, shown + b"\0" if tag == _ID else value))
-        body = b"".join(parts)
-        return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
+    def _reported_unknown(self, message: Message) -> None:
+        """UNKNOWN is the last word of some carriers and a passing trouble to others (SMPP 3.4 section 5.2.28): its sender has
+        been told, and another receipt may follow for 72 hours; then it ends without a word."""
+        context = self._context
+        message.told = True
+        if message.home:
+            self._dispatch.lanes.rewrite(message)
+        elif message.cold is not None:
+            row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, message.payload())
+            context.store.batch.moves.append(row)  # in the place of the one before
 
     def _missed(self, upstream: UpstreamState, sm: Sm, receipt: Receipt | None, raw_id: bytes) -> None:
         """Not in memory: an older message's, one that is not known yet, or nobody's. Kept first, looked up second: the
@@ -460,16 +434,17 @@ class Receipts:
     def _overdue(self, message: Message, upstream: UpstreamState) -> None:
         """Ends a message that was accepted upstream and never reported on."""
         context = self._context
-        context.tally.add(tally.SILENT, upstream.name)
         message.phase = Phase.DONE
-        context.event(
-            message.id, State.UNKNOWN, duplicate=message.duplicate, detail=upstream.detail + message.upstream_id
-        )
+        if not message.told:
+            context.tally.add(tally.SILENT, upstream.name)
+            context.event(
+                message.id, State.UNKNOWN, duplicate=message.duplicate, detail=upstream.detail + message.upstream_id
+            )
         assert message.cold is not None
         context.drop(*message.cold, message.id)
         upstream.cold_waiting -= 1
         # registered_delivery 2 means "tell me of failure only": silence was success.
-        if message.wants_success:
+        if message.wants_success and not message.told:
             self._mailroom.receipt(message, State.UNKNOWN, 0)
         context.store.kick()
 

@@ -441,5 +441,6 @@ def _digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterato
 
 
 def _ended(events: list[Event]) -> bool:
-    final = any(event.state in FINAL_STATES for event in events)
+    # Not UNKNOWN: another receipt may have followed.
+    final = any(event.state in FINAL_STATES and event.state != State.UNKNOWN for event in events)
     return final and any(event.state in _TOLD for event in events)

@@ -48,18 +48,19 @@ def test_a_message_comes_back_as_it_was(phase: Phase, upstream: str | None) -> N
     upstream_id=st.binary(max_size=65),
     phase=st.sampled_from(list(Phase)),
     on_unknown=st.sampled_from(["", "resend", "hold"]),
+    told=st.booleans(),
 )
 @hypothesis_settings(deadline=None, max_examples=100)
 def test_any_field_comes_back(
-    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase, on_unknown: str
+    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase, on_unknown: str, told: bool
 ) -> None:
     one = message(phase)
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id
-    one.on_unknown = on_unknown
+    one.on_unknown, one.told = on_unknown, told
     one.upstream = WORLD.upstream("b")
     stored = Stored(7, one.payload())
     assert (stored.shown, stored.reply_to, stored.duplicate, stored.frame) == (shown, reply, duplicate, FRAME)
-    assert stored.on_unknown == on_unknown
+    assert (stored.on_unknown, stored.told) == (on_unknown, told)
     assert stored.upstream_id == (upstream_id if phase is Phase.SUBMITTED else b"")
 
 

@@ -154,6 +154,17 @@ def test_events_of_a_record(log: Builder, indexed: bool) -> None:
         assert [event.state for event in reader.events(record, limit=2)] == [State.SUBMITTED, State.DELIVERED]
 
 
+def test_what_a_carrier_says_after_unknown_is_found(log: Builder) -> None:
+    record = log.record(destination=SUBJECT)
+    log.commit()
+    for state in (State.UNKNOWN, State.RECEIPT_DONE, State.DELIVERED):
+        log.event(record, state)
+        log.commit()
+        log.fill(5, 4)
+    with log.reader() as reader:
+        assert [event.state for event in reader.events(record)] == [State.UNKNOWN, State.RECEIPT_DONE, State.DELIVERED]
+
+
 def test_the_reader_works_while_the_store_writes(log: Builder) -> None:
     log.fill(2, 3)
     with log.reader() as reader:

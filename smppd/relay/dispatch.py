@@ -368,6 +368,8 @@ class Dispatch:
     def end(self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None) -> None:
         """Ends a message whose fate is decided here, with the receipt its sender asked for."""
         context = self._context
+        if state is State.EXPIRED and message.duplicate:
+            state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
         message.account.queued -= 1
         message.phase = Phase.DONE
         if message.customer is not None:

@@ -190,3 +190,20 @@ def test_who_waits_for_the_carrier_s_word_is_refused_at_once_while_it_pauses() -
     world.commits()
     assert other.statuses() == [0]
     world.check()
+
+
+def test_what_may_have_arrived_ends_unknown_not_expired() -> None:
+    world = World(settings(acme={"unknown_after": "10s"}))
+    acme = world.customer()
+    a = world.carrier()
+    acme.submits(b"x", validity=b"000000000130000R")
+    world.commits()
+    (told,) = acme.ids()
+    a.silent()
+    a.cut()
+    world.passes(100)  # it is to be sent once more, and there is no way
+    assert acme.receipts() == [(told, "UNKNOWN")], "nobody can say that it was not delivered"
+    assert world.states(told)[-1] in (State.UNKNOWN, State.RECEIPT_DONE)
+    world.passes(100)
+    assert acme.receipts() == []
+    world.check()

@@ -59,7 +59,7 @@ class Lanes:
         still being asked whether it does."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
-            if upstream.links:
+            if upstream.links and not upstream.gone:
                 if upstream.paused_until <= now and not upstream.asking:
                     best = upstream
                     break

@@ -28,13 +28,15 @@ AGAIN: Final = 1.0
 
 
 class _Search:
-    """How far a lane without a way was looked through. ``stay``: in memory, and no route leads anywhere for them. Rows up to
-    ``upto`` were looked at, all of them when ``done``. ``targets``: the lanes that the latest went to."""
+    """How far a lane without a way was looked through. ``stay``: in memory, and no route leads anywhere for them; ``behind``:
+    others have to go before them, and they are looked at again ``again``. Rows up to ``upto`` were looked at, all of them when
+    ``done``. ``targets``: the lanes that the latest went to."""
 
-    __slots__ = ("again", "asking", "done", "stay", "targets", "upto")
+    __slots__ = ("again", "asking", "behind", "done", "stay", "targets", "upto")
 
     def __init__(self) -> None:
         self.stay: set[int] = set()
+        self.behind: set[int] = set()
         self.targets: list[Lane] = []
         self.upto = 0
         self.asking = False
@@ -78,13 +80,16 @@ class Rerouting:
             for message in lane.hot:
                 if len(waiting) >= left or (message.cold is not None and not room):
                     break
-                if message.stored and not message.leaving and message.id not in search.stay:
+                if message.id in search.stay or message.id in search.behind:
+                    continue
+                if message.stored and not message.leaving:
                     waiting.append(message)
             if waiting:
                 left -= len(waiting)
                 self._hot(lane, search, waiting, now)
-            elif not lane.cold or search.done:
+            elif search.behind or not lane.cold or search.done:
                 search.again = now + AGAIN
+                search.behind.clear()
             elif room and not search.asking:
                 self._ask(lane, search)
             if left <= 0:
@@ -101,16 +106,14 @@ class Rerouting:
 
     def _hot(self, lane: Lane, search: _Search, waiting: list[Message], now: float) -> None:
         going: dict[Lane, list[Message]] = {}
-        behind = False
         for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
             if target is None:
                 search.stay.add(message.id)
             elif _fits(target, message.id):
                 going.setdefault(target, []).append(message)
             else:
-                behind = True
+                search.behind.add(message.id)
         if not going:
-            search.again = now + AGAIN if behind else 0.0
             return
         for target, messages in going.items():
             for message in messages:
@@ -152,11 +155,13 @@ class Rerouting:
                 message.cold = (row.kind, row.owner, row.key)
                 waiting.append(message)
         going: dict[Lane, list[Message]] = {}
+        behind = False
         for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
             if target is None:
                 continue
             if not _fits(target, message.id):
-                if search.again <= now:  # the first of them: from here on they are looked at again
+                if not behind:  # from here on they are looked at again
+                    behind = True
                     search.again = now + AGAIN
                     search.upto = message.id - 1
                     search.done = False

@@ -134,6 +134,38 @@ def test_older_rows_of_the_new_lane_go_first() -> None:
     assert sent[:1200] == numbered(1200), "what is older than all that was moved"
 
 
+def test_those_behind_a_long_queue_do_not_hold_up_others() -> None:
+    third = b"447700900777"
+    upstreams = [
+        {"name": name, "address": "127.0.0.1:2776", "system_id": "gw", "password": {"env": "PW"}} for name in "abc"
+    ]
+
+    def routed(others: str, thirds: str, **more: Any) -> Settings:
+        routes = [{"destination": [OTHER.decode()], "upstreams": ["b"]}]
+        routes += [{"destination": [TO.decode()], "upstreams": [others]}]
+        routes += [{"destination": [third.decode()], "upstreams": [thirds]}]
+        return settings(upstreams=upstreams, routes=routes, **more)
+
+    world = World(routed("a", "a", hot=10))
+    acme = world.customer()
+    acme.submits(*numbered(600), to=OTHER)
+    world.commits()
+    assert len(world.store.cold) == 590
+    world.restarts(routed("a", "a"))
+    acme = world.customer()
+    acme.submits(*[b"behind"] * 600)
+    acme.submits(b"free", to=third)
+    world.commits()
+    new = routed("b", "c")
+    reloads(world, new.model_copy(update={"upstreams": new.upstreams[1:]}))
+    c = world.carrier("c")
+    world.passes(3)
+    assert c.texts() == [b"free"]
+    world.check()
+    sent = drained(world, world.carrier("b", window=50), most=120)
+    assert sent == numbered(600) + [b"behind"] * 600
+
+
 def test_where_no_route_leads_it_waits_and_goes_when_there_is_one() -> None:
     world = World(settings(routes=ONLY_A, hot=5))
     acme, b = world.customer(), world.carrier("b")
@@ -250,6 +282,22 @@ def test_a_customer_who_waits_for_the_carrier_s_word_gets_the_other_s() -> None:
     b.answers(b"id-1", b"id-2")
     world.commits()
     assert acme.statuses() == [0, 0], "0 may have arrived: it is unknown"
+
+
+def test_a_link_that_is_on_its_way_out_gets_no_more() -> None:
+    world = World(settings())
+    acme, a = world.customer(), world.carrier(window=1)
+    acme.submits(*numbered(4))
+    world.commits()
+    b = world.carrier("b")
+    assert a.texts() == [b"0"]
+    reloads(world, without_a(world))
+    world.passes(2)
+    assert b.texts() == numbered(3, 1)
+    a.answers(b"id-0")
+    world.commits()
+    assert len(a.sent) == 1
+    world.check()
 
 
 def test_nothing_moves_on_a_full_disk() -> None:

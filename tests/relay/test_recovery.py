@@ -221,7 +221,18 @@ class Promises(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         acme = {"receipts": {"window": 3}, "expire_after": "10m", "unknown_after": "20s"}
-        self.world = World(settings(hot=4, acme=acme), segments=2, seconds=10.0)
+        both = settings(hot=4, acme=acme)
+        self.configurations = {
+            names: both.model_copy(
+                update={
+                    "upstreams": tuple(one for one in both.upstreams if one.name in names),
+                    "routes": settings(routes=[{"upstreams": list(names)}]).routes,
+                }
+            )
+            for names in ("ab", "a", "b")
+        }
+        self.names = "ab"
+        self.world = World(both, segments=2, seconds=10.0)
         self.acme: FakeCustomer
         self.links: dict[str, FakeLink | None] = {"a": None, "b": None}
         self.told: dict[bytes, bytes] = {}
@@ -275,11 +286,18 @@ class Promises(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def link(self, name: str) -> None:
         link = self.links[name]
-        if link is None:
-            self.links[name] = self.world.carrier(name, window=2)
-        else:
+        if link is not None:
             link.cut()
             self.links[name] = None
+        elif name in self.names:
+            self.links[name] = self.world.carrier(name, window=2)
+
+    @rule(names=st.sampled_from(["ab", "a", "b"]))
+    def configured(self, names: str) -> None:
+        """A reload: links of an upstream that is gone stay until they are cut, as if waiting for answers."""
+        self.names = names
+        self.world.settings = self.configurations[names]
+        self.world.relay.use(self.world.settings)
 
     @rule(name=st.sampled_from("ab"), answer=st.sampled_from(["ok", "ok", "ok", "later", "no", "early"]))
     def answers(self, name: str, answer: str) -> None:
@@ -372,6 +390,7 @@ class Promises(RuleBasedStateMachine):
             return
         world = self.world
         world.frees()
+        self.configured("ab")
         self.hears()
         for way in "ab":
             self.links[way] = self.links[way] or world.carrier(way, window=2)

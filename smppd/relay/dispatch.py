@@ -368,6 +368,8 @@ class Dispatch:
     def end(self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None) -> None:
         """Ends a message whose fate is decided here, with the receipt its sender asked for."""
         context = self._context
+        if state is State.EXPIRED:
+            context.tally.add(tally.EXPIRED, message.account.name)
         if state is State.EXPIRED and message.duplicate:
             state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
         message.account.queued -= 1
@@ -379,7 +381,6 @@ class Dispatch:
         context.event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
         if state is State.EXPIRED:
             context.metrics.expired.labels(message.account.name).inc()
-            context.tally.add(tally.EXPIRED, message.account.name)
         if message.home:
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
             context.journal.remove(message)

@@ -77,6 +77,21 @@ def test_expired_messages(hot: int, caplog: pytest.LogCaptureFixture) -> None:
     assert sum(int(fields["messages"]) for _, fields in lines) == 3
 
 
+def test_what_expires_after_an_attempt_is_told_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(settings(routes=ONLY_A))
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x", validity=b"000000000200000R")
+    world.commits()
+    a.cut()
+    world.passes(130)
+    assert [event for event, _ in said(caplog)] == [
+        "no answer, messages are unknown",
+        "no answer, messages sent again",
+        "messages expired",
+    ]
+    assert [stat for _, stat in acme.receipts()] == ["UNKNOWN"]
+
+
 def test_parked_receipts_and_those_given_up(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     a = world.carrier()

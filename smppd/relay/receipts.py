@@ -33,6 +33,7 @@ PARK: Final = 72 * 3600
 EARLY: Final = 0.05
 _BY_VALUE: Final = {int(state): state for state in MessageState}
 _OURS: Final = {state: State(int(state)) for state in MessageState}
+_ENDS: Final = frozenset(state for state in MessageState if state.is_final)
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
 # Receipts of one upstream that need no second look when the carrier brings them again.
@@ -224,7 +225,7 @@ class Receipts:
         self._latest = id_time(message.id)
         state = self._state(sm, receipt)
         last = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE
-        final = last and (state is None or state.is_final)
+        final = last and (state is None or state in _ENDS)
         unknown = last and state is MessageState.UNKNOWN
         error = 0
         if receipt is not None and receipt.err.isdigit():

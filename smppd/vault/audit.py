@@ -27,6 +27,7 @@ from smppd.vault.keys import VaultError
 from smppd.vault.mask import mask_text
 
 BUSY_SECONDS = 5.0
+_RETRY_SECONDS = 0.02
 VALUE_CHARACTERS = 4096
 """Longer values are clipped, and end with an ellipsis."""
 ITEMS = 64
@@ -266,13 +267,30 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     )
     try:
         if not read_only:
-            database.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(database)
             database.execute("PRAGMA synchronous = FULL")
             database.executescript(_SCHEMA)
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switches a new file to a write-ahead log. SQLite does not wait where another process is doing the same just now, as a
+    daemon and a command may that start together: so we do."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def _clean(text: str) -> str:

@@ -75,7 +75,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "counted"),
     [
-        ("smppd.yaml", "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 6 rules"),
+        ("smppd.yaml", "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 8 rules"),
         ("minimal.yaml", "1 listener, 1 account, 1 upstream, 1 route, 0 policies, 0 rules"),
     ],
 )

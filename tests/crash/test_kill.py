@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import sqlite3
 import threading
 from collections import Counter
@@ -42,17 +43,27 @@ def _receipt(message_id: bytes) -> bytes:
 
 
 class Smsc(RawSmsc):
-    """Keeps which receipt went under which sequence number."""
+    """Keeps which receipt went under which sequence number. What was not acknowledged comes again, as with any SMSC."""
 
     def __init__(self) -> None:
         self.reported: dict[int, bytes] = {}
+        self._bodies: dict[int, bytes] = {}
         super().__init__(repeat(Step(then=(_receipt,))))
 
     def deliver(self, body: bytes) -> int:
         """See ``RawSmsc``."""
         sequence = super().deliver(body)
+        self._bodies[sequence] = body
         self.reported[sequence] = body[body.index(b"id:") + 3 :].split(b" ")[0]
         return sequence
+
+    def _handle(self, connection: socket.socket, whole: bytes) -> bool:
+        goes_on = super()._handle(connection, whole)
+        if int.from_bytes(whole[4:8]) in (1, 2, 9):
+            taken = {int.from_bytes(one[12:16]) for one in self.responses() if status(one) == 0}
+            for sequence in [one for one in self._bodies if one not in taken]:
+                self.deliver(self._bodies.pop(sequence))
+        return goes_on
 
     def texts(self) -> list[bytes]:
         """The text of each submit, in order."""

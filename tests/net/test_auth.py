@@ -371,7 +371,8 @@ def test_argon2id_over_real_threads(loop: Loop) -> None:
         auth.check(b"acme", password, A, None, decisions.append)
     loop.until(lambda: len(decisions) == 2)
     pool.stop()
-    assert [decision.reason for decision in decisions] == [Outcome.OK, Outcome.WRONG_PASSWORD]
+    # Both are told after the floor; which of them first is nobody's business where checking takes longer than that.
+    assert {decision.reason for decision in decisions} == {Outcome.OK, Outcome.WRONG_PASSWORD}
 
 
 def test_peer_addresses_of_both_families_are_looked_for_in_networks() -> None:

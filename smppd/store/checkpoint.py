@@ -44,10 +44,11 @@ class Checkpointer:
         self,
         files: Sequence[tuple[Path, str]],
         rest: Callable[[], None],
-        failed: Callable[[sqlite3.Error], None],
+        failed: Callable[[Exception], None],
     ) -> None:
-        """files: (path, kind) of each, as `files.connect` takes them."""
-        self._files = files
+        """files: (path, kind) of each, as `files.connect` takes them. Opened here, so that what is wrong with them is said at
+        the start. Raises ``StoreError``."""
+        self._databases = [connect(path, kind) for path, kind in files]
         self._rest = rest
         self._failed = failed
         self._written = 0
@@ -76,19 +77,16 @@ class Checkpointer:
         self._thread.join(30.0)
 
     def _run(self) -> None:
-        databases: list[sqlite3.Connection] = []
         try:
             while True:
                 self._wanted.wait()
                 self._wanted.clear()
                 if self._over:
                     return
-                if not databases:
-                    databases = [connect(path, kind) for path, kind in self._files]
-                checkpoint(databases)
+                checkpoint(self._databases)
                 self._rest()
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001  the thread's edge: a log that grows unseen would fill the disk
             self._failed(error)
         finally:
-            for db in databases:
+            for db in self._databases:
                 db.close()

@@ -16,7 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, config, native
-from smppd.admin import state
+from smppd.admin import memory, state
 from smppd.admin.aside import Aside
 from smppd.admin.background import Background
 from smppd.admin.http import Health, HttpServer
@@ -84,6 +84,7 @@ class Daemon:
         self._over = False
         self._beat = time.monotonic()
         self._prepared = 0.0
+        self._gave_back = self._began
         self._to_prepare: list[config.Account] = []
         self._aside = Aside(reactor.callFromThread)
         self._reloading = self._reload_again = False
@@ -268,6 +269,9 @@ class Daemon:
             self._do(lambda: self.upstreams.tick(now))
             self._do(self.relay.context.flush)
             self._do(lambda: self.notifier.watchdog(self.health().alive))
+            if now - self._gave_back >= memory.EVERY:
+                self._gave_back = now
+                self._do(memory.give_back)
             if now - self._prepared > PREPARE:
                 self._to_prepare = list(self.settings.accounts)
         if self._to_prepare:

@@ -59,6 +59,7 @@ class Filler:
             settings.store.directory,
             notify=self._calls.put,
             later=lambda _seconds, call: self._calls.put(call),
+            soon=self._calls.put,
             wall=wall,
         )
         install = load_install(kek, self.store.keys)

@@ -178,6 +178,7 @@ class Daemon:
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
+            soon=self.reactor.soon,
             reserve=settings.store.reserve,
         )
         self.store.notifier = self.notifier

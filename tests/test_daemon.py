@@ -70,6 +70,7 @@ def refused_start(gateway: Gateway) -> str:
     """Starts a daemon in this process, which must not come up; what it says."""
     reactor = MemoryReactor()
     reactor.callFromThread = lambda function, *arguments: None
+    reactor.soon = lambda function: None
     daemon = Daemon(config.load(gateway.config_file), reactor, lambda _status: None)
     with pytest.raises(StartError) as caught:
         daemon.start()

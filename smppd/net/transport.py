@@ -7,6 +7,7 @@ has a deadline. What a peer does not read is bounded: reading from it pauses, an
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable
 from enum import Enum, StrEnum, auto
 from typing import Any, Final, Protocol
@@ -119,6 +120,7 @@ class Pipe(TwistedProtocol):
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header
         self._why: str | None = None
+        self._socket: socket.socket | None = None  # None where the transport has none: in tests
         self._written = self._taken = 0
         self._taken_at = 0.0
         self.admitted = self.is_bound = False
@@ -162,8 +164,7 @@ class Pipe(TwistedProtocol):
             if self._tls.failed is not None:
                 self._tls_failed()
                 return
-        self._written += len(data)
-        self.transport.write(data)
+        self._put(data)
 
     def pause(self) -> None:
         """Stops reading. What was read already is held back too, unless `received` has it."""
@@ -205,6 +206,7 @@ class Pipe(TwistedProtocol):
 
     def connectionMade(self) -> None:
         transport = self.transport
+        self._socket = getattr(transport, "socket", None)
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         peer, host = transport.getPeer(), transport.getHost()
@@ -354,8 +356,22 @@ class Pipe(TwistedProtocol):
         if self._tls is not None:
             data = self._tls.outgoing()
             if data:
-                self._written += len(data)
-                self.transport.write(data)
+                self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        """Gives octets to the kernel, and to Twisted those that it does not take now. Twisted alone would send them in a turn
+        of their own, between two changes of what the reactor watches."""
+        self._written += len(data)
+        transport, sock = self.transport, self._socket
+        if sock is not None and not transport.dataBuffer and not transport._tempDataLen:
+            try:
+                sent = sock.send(data)
+            except OSError:
+                sent = 0  # no room, or an end that the transport is going to see itself
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
 
     def _tls_failed(self) -> None:
         """Says the alert, then closes."""

@@ -227,7 +227,9 @@ def _check(
         if verdict.anchor is not None and verdict.anchor.hex() not in anchors:
             raise BackupError("the log's oldest rows were deleted by no purge on the audit trail")
         unreadable = _check_secrets(directory, reader, scopes, manifest, progress)
-    store = SqliteStore(directory, notify=lambda _call: None, later=lambda _seconds, _call: None)
+    store = SqliteStore(
+        directory, notify=lambda _call: None, later=lambda _seconds, _call: None, soon=lambda _call: None
+    )
     try:
         ring = KeyRing(kek, store.keys)
         store.use(ring)

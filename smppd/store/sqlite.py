@@ -50,8 +50,8 @@ def events_digest(events: bytes) -> bytes:
 class SqliteStore:
     """``store.api.Spool`` on two SQLite files.
 
-    ``notify(function)`` runs a function on the reactor thread; ``later(seconds, function)`` runs one there after a time, 0 at
-    the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
+    ``notify(function)`` runs a function on the reactor thread; ``later(seconds, function)`` runs one there after a time,
+    ``soon(function)`` at the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class SqliteStore:
         *,
         notify: Callable[[Callable[[], None]], object],
         later: Callable[[float, Callable[[], None]], object],
+        soon: Callable[[Callable[[], None]], object],
         reserve: int = 0,
         wall: Callable[[], float] = time,
         now: Callable[[], float] = monotonic,
@@ -72,6 +73,7 @@ class SqliteStore:
         self._secrets = connect(directory / "keys.db", "keys")
         self._notify = notify
         self._later = later
+        self._soon = soon
         self._now = now
         self._reserve = reserve
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -150,7 +152,7 @@ class SqliteStore:
     def _schedule(self) -> None:
         if not self._busy and not self._scheduled:
             self._scheduled = True
-            self._later(0, self._flush)
+            self._soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False

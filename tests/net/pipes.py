@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python import failure
 
 from smppd import config
+from smppd.net.reactor import TurnReactor
 from smppd.net.tls import StreamMaker, TlsStream
 from smppd.net.transport import Pipe
 
@@ -226,9 +226,8 @@ class Loop:
     """A reactor of the test's own: no thread, no signals, turned by hand."""
 
     def __init__(self) -> None:
-        make: Any = EPollReactor
+        make: Any = TurnReactor
         self.reactor = make()
-        self.reactor.seconds = time.monotonic
 
     def until(self, done: Callable[[], object], within: float = 10.0) -> None:
         """Turns the reactor until `done()`; fails after `within` seconds."""

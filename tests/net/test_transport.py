@@ -38,6 +38,33 @@ def open_tls(certs: Path, **options: object) -> tuple[Bench, TlsStream]:
     return bench, client
 
 
+class Kernel:
+    """The socket under a transport: takes up to ``room`` octets."""
+
+    def __init__(self, room: int = 1 << 20) -> None:
+        self.room = room
+        self.error: OSError | None = None
+        self.got = b""
+
+    def send(self, data: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        if not self.room:
+            raise BlockingIOError
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.got += taken
+        return len(taken)
+
+
+def kernel_bench(room: int = 1 << 20) -> tuple[Bench, Kernel]:
+    bench = Bench(start=False)
+    kernel = Kernel(room)
+    bench.transport.socket = kernel  # type: ignore[attr-defined]
+    bench.pipe.makeConnection(bench.transport)
+    return bench, kernel
+
+
 # -- opening -------------------------------------------------------------------------------------------------------
 
 
@@ -420,3 +447,47 @@ def test_a_small_limit_still_allows_what_twisted_buffers() -> None:
     assert not bench.pipe.choked
     bench.pipe.write(bytes(60_000))
     assert bench.pipe.choked
+
+
+# -- what the kernel takes at once -------------------------------------------------------------------------------------
+
+
+def test_what_the_kernel_takes_is_gone_at_once() -> None:
+    bench, kernel = kernel_bench()
+    bench.pipe.write(b"abc")
+    bench.pipe.write(b"def")
+    assert kernel.got == b"abcdef" and not bench.transport.dataBuffer and bench.pipe.unsent == 0
+
+
+def test_what_it_does_not_take_waits_in_order() -> None:
+    bench, kernel = kernel_bench(room=4)
+    bench.pipe.write(b"abc")
+    bench.pipe.write(b"def")
+    kernel.room = 100
+    bench.pipe.write(b"ghi")
+    assert kernel.got == b"abcd" and bench.transport.dataBuffer == b"efghi", "nothing overtakes what waits"
+    assert bench.pipe.unsent == 5
+    bench.transport.take()
+    bench.pipe.write(b"jkl")
+    assert kernel.got == b"abcdjkl"
+
+
+def test_without_room_everything_waits() -> None:
+    bench, kernel = kernel_bench(room=0)
+    bench.pipe.write(b"abc")
+    assert bench.transport.take() == b"abc" and kernel.got == b""
+
+
+def test_a_broken_socket_is_left_for_the_transport_to_find() -> None:
+    bench, kernel = kernel_bench()
+    kernel.error = ConnectionResetError()
+    bench.pipe.write(b"abc")
+    assert bench.transport.dataBuffer == b"abc" and not bench.handler.reasons
+
+
+def test_a_peer_that_does_not_read_is_found_behind_the_kernel_too() -> None:
+    bench, _kernel = kernel_bench(room=1000)
+    bench.pipe.write(bytes(300_000))
+    assert bench.pipe.choked and not bench.transport.reading
+    bench.transport.take()
+    assert not bench.pipe.choked and bench.transport.reading

@@ -151,7 +151,9 @@ class Opened:
         create_install(kek(), files)
         files.close()
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.store = SqliteStore(directory, notify=self.calls.put, later=lambda _seconds, call: self.calls.put(call))
+        self.store = SqliteStore(
+            directory, notify=self.calls.put, later=lambda _seconds, call: self.calls.put(call), soon=self.calls.put
+        )
         self.ring = KeyRing(kek(), self.store.keys)
         self.store.use(self.ring)
         self.replayed = list(self.store.replay())

@@ -54,7 +54,9 @@ class Builder:
         self._id = 0
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.sink = Waiting()
-        self.store = SqliteStore(directory, notify=self._calls.put, later=lambda _seconds, call: call())
+        self.store = SqliteStore(
+            directory, notify=self._calls.put, later=lambda _seconds, call: call(), soon=lambda call: call()
+        )
         self.ring = KeyRing(self.kek, self.store.keys)
         start(self.store, self.ring, self.sink, self.new_id)
         self.closed = False

@@ -27,7 +27,9 @@ def log(tmp_path: Path) -> Iterator[Builder]:
 
 def reopened(builder: Builder) -> SqliteStore:
     builder.close()
-    store = SqliteStore(builder.directory, notify=lambda call: call(), later=lambda _seconds, call: call())
+    store = SqliteStore(
+        builder.directory, notify=lambda call: call(), later=lambda _seconds, call: call(), soon=lambda call: call()
+    )
     store.use(KeyRing(builder.kek, store.keys))
     return store
 
@@ -232,6 +234,7 @@ class Pace:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         builder.store._now = lambda: self.now
         builder.store._later = lambda seconds, call: self.timers.append((self.now + seconds, call))
+        builder.store._soon = lambda call: self.timers.append((self.now, call))
 
     def passes(self, seconds: float) -> None:
         """Time goes by; what is due happens."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import time
 from types import FrameType
 from typing import Any
 
@@ -23,8 +22,10 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs until told to stop; 0 after a clean stop, 1 when it could not start, 3 when the store failed."""
     settings = load_settings(args)
-    from twisted.internet import reactor as installed
+    from smppd.net.reactor import install
 
+    # First: what is imported below may import Twisted's.
+    reactor = install()
     from smppd.admin.logs import configure, reopen
     from smppd.daemon import Daemon, StartError
 
@@ -32,9 +33,6 @@ def run(args: argparse.Namespace) -> int:
         configure(settings.log)
     except OSError as error:
         raise CommandError(f"cannot start: {settings.log.file}: {error.strerror}") from error
-    reactor: Any = installed
-    # Twisted's reactors ask time.time(): a jump of the wall clock would fire, or put off, every deadline.
-    reactor.seconds = time.monotonic
     outcome = {"status": 0}
 
     def ended(status: int) -> None:

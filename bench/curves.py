@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bench import config
 from bench.cases import Case
-from bench.points import Column, Curve, Graph, Point, point
+from bench.points import COST, PACED, Column, Curve, Graph, Point, point
 from bench.process import raise_files
 from bench.stand import Bench, Change, Stand, Values
 
@@ -18,18 +18,10 @@ _FILES: Final = 500  # that a daemon opens besides its sessions, at most
 _SETTLE: Final = 2.0  # seconds until what a load leaves to do in the background is done
 _ENQUIRY: Final = 30.0  # seconds in which each idle session is asked once whether it lives
 _ENOUGH: Final = 100  # sessions or messages whose memory stands out from all else that grows
-_COST: Final = (
-    Column("rate", "msg/s", 0),
-    Column("cpu", "CPU us/msg"),
-    Column("cpu", "ratio", 2, ratio=True),
-    Column("p50", "answer p50 ms", 2),
-    Column("p99", "p99 ms", 2),
-    Column("p99", "ratio", 2, ratio=True),
-    Column("pss_mib", "PSS MiB", 0),
-)
+_COST: Final = (*COST, Column("pss_mib", "PSS MiB", 0))
 _GRAPHS: Final = (
     Graph("CPU a message at full speed, ratio to the base of the same round", ("cpu",), ratio=True),
-    Graph("p99 of the answer at 2,000 messages/s, ms", ("p99",), log_y=True),
+    PACED,
 )
 
 

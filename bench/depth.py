@@ -13,7 +13,7 @@ from typing import Any, Final
 from bench import config
 from bench.cases import Case
 from bench.filler import COMMON, RARE
-from bench.points import Column, Curve, Graph, Point, point
+from bench.points import COST, PACED, Column, Curve, Graph, Point, point
 from bench.runner import ProcessError
 from bench.stand import Bench, Change, Stand, Values
 
@@ -149,12 +149,7 @@ def _mailbox(bench: Bench) -> Iterator[Point]:
 
 
 _COLUMNS: Final = (
-    Column("rate", "msg/s", 0),
-    Column("cpu", "CPU us/msg"),
-    Column("cpu", "ratio", 2, ratio=True),
-    Column("p50", "answer p50 ms", 2),
-    Column("p99", "p99 ms", 2),
-    Column("p99", "ratio", 2, ratio=True),
+    *COST,
     Column("peak_mib", "peak MiB", 0),
     Column("start", "start-up s", 2),
     Column("start", "ratio", 2, ratio=True),
@@ -164,7 +159,7 @@ _COLUMNS: Final = (
 )
 _GRAPHS: Final = (
     Graph("CPU a message at full speed, ratio to an empty store in the same round", ("cpu",), ratio=True),
-    Graph("p99 of the answer at 2,000 messages/s, ms", ("p99",), log_y=True),
+    PACED,
     Graph("Start-up, s", ("start", "restart"), names=("filled", "after the load")),
     Graph("Peak memory, MiB", ("peak_mib",)),
 )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Final
 
-from bench.stand import Bench, Values
+from bench.stand import PACE, Bench, Values
 
 OTHERS_LIMIT: Final = 0.20  # cores; as in bench.report
 
@@ -100,3 +100,15 @@ def point(x: float, group: str, pairs: Sequence[tuple[Values, Values]], note: st
 def _medians(runs: Sequence[Values]) -> Values:
     keys = dict.fromkeys(key for run in runs for key in run)
     return {key: median([run[key] for run in runs if key in run]) for key in keys}
+
+
+COST: Final = (
+    Column("rate", "msg/s", 0),
+    Column("cpu", "CPU us/msg"),
+    Column("cpu", "ratio", 2, ratio=True),
+    Column("p50", "answer p50 ms", 2),
+    Column("p99", "p99 ms", 2),
+    Column("p99", "ratio", 2, ratio=True),
+)
+"""What `Stand.figures` tells, in every curve's table."""
+PACED: Final = Graph(f"p99 of the answer at {PACE:,} messages/s, ms", ("p99",), log_y=True)

@@ -33,7 +33,8 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
-from smppd.relay.relay import Relay
+from smppd.relay.relay import Relay, Ways
+from smppd.store.api import Kind
 from smppd.store.sqlite import SqliteStore, StoreError
 from smppd.vault.audit import AuditTrail
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -183,6 +184,7 @@ class Daemon:
         )
         self.store.notifier = self.notifier
         self.store.on_commit_time = self._committed
+        self.store.on_damage = self._damaged
 
     def _from_store(self, function: Callable[[], None]) -> None:
         """What the store has to say. An error in hearing it would leave messages neither answered nor sent, for ever and
@@ -193,6 +195,10 @@ class Daemon:
             self.metrics.errors.labels("store").inc()
             log.exception("error after a commit")
             self.broken("an error after a commit")
+
+    def _damaged(self, kind: Kind, identity: int) -> None:
+        self.metrics.errors.labels("damaged row").inc()
+        log.error("stored and does not open", extra={"fields": {"kind": kind.name.lower(), "id": f"{identity:016x}"}})
 
     def _committed(self, seconds: float, records: int) -> None:
         self.metrics.commit.observe(seconds)
@@ -328,6 +334,7 @@ class Daemon:
             new,
             changes.changes,
             {one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts},
+            Ways.of(new),
             contexts(new.upstreams),
             load_kek(new.keys),
         )
@@ -359,7 +366,7 @@ class Daemon:
         """Everything in it was tried: from here on nothing refuses."""
         new = self.settings = fresh.settings
         self.ring.use(fresh.kek)
-        self.relay.use(new)
+        self.relay.use(new, fresh.ways)
         for name, pipeline in fresh.pipelines.items():
             self.relay.context.accounts[name].pipeline = pipeline
         self.authenticator.reload(new.accounts, new.limits)
@@ -474,6 +481,7 @@ class _Fresh(NamedTuple):
     settings: Settings
     changes: list[str]
     pipelines: dict[str, Pipeline | None]
+    ways: Ways
     tls: Contexts
     kek: Kek
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 def masked(digits: bytes | str) -> str:
@@ -94,12 +94,12 @@ class State(IntEnum):
     CANCELLED = 29
 
 
-FINAL_STATES = frozenset(
+FINAL_STATES: Final = frozenset(
     {State.DELIVERED, State.EXPIRED, State.DELETED, State.UNDELIVERABLE, State.UNKNOWN, State.REJECTED, State.SKIPPED}
 )
 
 
-_EVENT = Struct(">QQBBIB")
+_EVENT: Final = Struct(">QQBBIB")
 
 
 class Event(NamedTuple):

@@ -28,6 +28,7 @@ _VERSIONS: Final = ((0x33, "3.3"), (0x34, "3.4"), (0x50, "5.0"))
 TURNS: Final = 10
 REFUSALS: Final = 1000
 """(reason, peer) pairs that refused binds are told by in a minute; further peers are told together."""
+_RELOADED: Final = 1000  # sessions that are told of a reload in one go: some milliseconds
 _MINUTE: Final = 60.0
 
 Heard = Callable[[str, dict[str, str]], None]
@@ -115,6 +116,7 @@ class Customers:
         self.links: set[CustomerLink] = set()
         self._turns: tuple[set[CustomerLink], ...] = tuple(set() for _ in range(TURNS))
         self._made = self._turn = 0
+        self._stale: list[CustomerLink] = []  # to be told of the latest reload
         self.draining = False
 
     def handler(self, pipe: Pipe) -> CustomerLink:
@@ -126,10 +128,15 @@ class Customers:
 
     def reload(self, limits: config.Limits) -> None:
         """New limits and, in the relay, new accounts: sessions that stand take them; those of an account that was removed
-        or suspended are unbound."""
+        or suspended are unbound. A thousand at once, more with the next ticks."""
         self.limits = limits
         self.timers = timers(limits)
-        for link in list(self.links):
+        self._stale = list(self.links)
+        self._reload_some()
+
+    def _reload_some(self) -> None:
+        some, self._stale = self._stale[:_RELOADED], self._stale[_RELOADED:]
+        for link in some:
             link.reload()
 
     def tick(self, now: float) -> None:
@@ -137,6 +144,8 @@ class Customers:
         self._turn = (self._turn + 1) % TURNS
         for link in list(self._turns[self._turn]):
             link.sweep(now)
+        if self._stale:
+            self._reload_some()
         self.refusals.tick(now)
 
     def unbind_all(self, *, at_once: bool = False) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 # 41 bits of milliseconds since EPOCH_MS (until 2089), 6 of node, 16 of sequence: 63 bits, a positive SQLite integer.
-EPOCH_MS = 1_577_836_800_000
-_NODE_SHIFT = 16
-_TIME_SHIFT = 22
-_SEQUENCE = (1 << _NODE_SHIFT) - 1
-_HEX = b"0123456789abcdefABCDEF"
+EPOCH_MS: Final = 1_577_836_800_000
+_NODE_SHIFT: Final = 16
+_TIME_SHIFT: Final = 22
+_SEQUENCE: Final = (1 << _NODE_SHIFT) - 1
+_HEX: Final = b"0123456789abcdefABCDEF"
 
 
 class Ids:

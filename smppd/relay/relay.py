@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from smppd.config import Settings
 from smppd.metrics import Metrics
@@ -36,6 +36,18 @@ _EXPIRED = 500
 _REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
+
+
+class Ways(NamedTuple):
+    """Where messages go, out of one configuration: to carriers, and to the accounts that own a number."""
+
+    router: Router
+    owners: Owners
+
+    @classmethod
+    def of(cls, settings: Settings) -> Ways:
+        """Takes some milliseconds for a thousand accounts, in any thread."""
+        return cls(Router(settings), Owners(settings))
 
 
 class Relay:
@@ -73,8 +85,9 @@ class Relay:
         self.dispatch = Dispatch(context, random)
         self.mailroom = Mailroom(context)
         recorder = Recorder(context)
-        self.desk = SubmitDesk(context, self.dispatch, recorder, Router(settings))
-        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, Owners(settings))
+        ways = Ways.of(settings)
+        self.desk = SubmitDesk(context, self.dispatch, recorder, ways.router)
+        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, ways.owners)
         self.enquiries = Enquiries(context, self.dispatch, recorder)
         self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.desk.route)
@@ -92,12 +105,14 @@ class Relay:
         self._released: dict[Account, int] = {}
         self._was_full = False
         self._paused: dict[str, int] = {}
-        self.use(settings)
+        self.use(settings, ways)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
-    def use(self, settings: Settings) -> None:
-        """Takes the accounts, upstreams and routes of a configuration; called again on a reload. Policies: ``pipelines``."""
+    def use(self, settings: Settings, ways: Ways | None = None) -> None:
+        """Takes the accounts, upstreams and routes of a configuration; called again on a reload, with ``ways`` that were made
+        beside the reactor. Policies: ``pipelines``."""
+        ways = ways or Ways.of(settings)
         context = self.context
         now = context.now()
         for one in settings.accounts:
@@ -121,10 +136,10 @@ class Relay:
             if name not in present:
                 state.gone = True
         self.rerouting.anew()
-        self.desk.router = Router(settings)
+        self.desk.router = ways.router
         self.desk.patience = settings.limits.throttle_wait
         context.tlvs = settings.limits.tlvs
-        self.receipts.owners = Owners(settings)
+        self.receipts.owners = ways.owners
         self.short_ids(settings)
 
     def short_ids(self, settings: Settings) -> None:

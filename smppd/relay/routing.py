@@ -41,12 +41,9 @@ class Router:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = frozenset(one.name for one in settings.upstreams if one.enabled)
+        routes = [(frozenset(route.accounts), _compile(route)) for route in settings.routes]
         self._rules = {
-            account.system_id: tuple(
-                _compile(route)
-                for route in settings.routes
-                if not route.accounts or account.system_id in route.accounts
-            )
+            account.system_id: tuple(rule for named, rule in routes if not named or account.system_id in named)
             for account in settings.accounts
         }
         self._simple = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 # What rounding may have taken off a token: a caller paced at exactly the rate is never refused. It is owed, not given.
-_SLACK = 1e-3
+_SLACK: Final = 1e-3
 
 
 class Bucket:

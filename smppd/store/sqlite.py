@@ -1,7 +1,8 @@
 """The embedded store: one writer thread that commits whenever it is free, what arrives meanwhile being the next batch.
 
-Each statement of the writer is one call without the interpreter lock, and their number does not depend on the size of the
-batch. Two files, two ordered commits: keys first, so a record never exists without the secrets that open it.
+Two files, two ordered commits: keys first, so a record never exists without the secrets that open it. Each is one statement,
+whatever the size of the batch, unless something out of the ordinary is in it: SQLite gives the interpreter's lock away for a
+statement, and getting it back behind a busy reactor may take milliseconds each time.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
+from smppd.store.rows import ColdRows
 from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
 
 _SPOOL = b"spool"
-_COLD = b"cold"
-_NONCE = 12
 _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
@@ -36,6 +36,15 @@ _BUSY_TRIES = 12
 _CHECKPOINT_RECORDS = 1000
 _CHECKPOINT_SECONDS = 60.0
 _CHAIN_START = bytes(32)
+# What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
+_BLOCK = (
+    "CREATE TEMP VIEW block (seq, count, records, events, chain, row, data) AS SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL",
+    "CREATE TEMP TRIGGER block_put INSTEAD OF INSERT ON block BEGIN"
+    " INSERT INTO log SELECT NEW.seq, NEW.count, NEW.records, NEW.events, NEW.chain WHERE NEW.seq IS NOT NULL;"
+    " INSERT INTO spool SELECT NEW.row, NEW.data WHERE NEW.row IS NOT NULL;"
+    " END",
+)
+_PUT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
 # Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway.
 _GATHER = 0.003
 # Segments whose keys may have become needless that are looked at with each new one.
@@ -79,6 +88,9 @@ class SqliteStore:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         for db in (self._data, self._secrets):
             db.execute("PRAGMA wal_autocheckpoint=0")
+            db.execute("PRAGMA temp_store=MEMORY")
+        for statement in _BLOCK:
+            self._data.execute(statement)
         self._checkpointer: Checkpointer | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._busy = False
@@ -95,6 +107,8 @@ class SqliteStore:
         self._points = self._blocks = self._unsigned = 0
         self._signed = monotonic()
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
+        self.on_damage: Callable[[Kind, int], None] = lambda _kind, _identity: None
+        """Told on the reactor thread of each cold row that does not open, once."""
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         row = self._data.execute("SELECT chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
@@ -103,6 +117,9 @@ class SqliteStore:
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
+        self._cold = ColdRows(
+            self._data, ring, lambda kind, identity: self._notify(lambda: self.on_damage(kind, identity))
+        )
 
     def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
@@ -154,6 +171,16 @@ class SqliteStore:
             self._scheduled = True
             self._soon(self._flush)
 
+    def _go_on(self) -> None:
+        """The next commit follows this one, with what the sockets have by now: at full load the batches are twice as large
+        for it, and where nothing has come it costs one look."""
+        if not self._busy and not self._scheduled:
+            self._scheduled = True
+            self._soon(self._next)
+
+    def _next(self) -> None:
+        self._soon(self._flush)
+
     def _flush(self) -> None:
         self._scheduled = False
         if self._busy or not self.batch:
@@ -197,7 +224,7 @@ class SqliteStore:
             self._sink.failed(batch, reason)
         if reason is None and self.batch:
             if self._urgent:
-                self._flush()
+                self._go_on()
             else:
                 self.nudge()
 
@@ -228,35 +255,19 @@ class SqliteStore:
 
     def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """See ``api.Spool``."""
-        self._query(
-            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
-            " WHERE kind = ? AND owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?",
-            (int(kind), owner, after, limit),
-            then,
-        )
+        self._look(lambda rows: rows.page(kind, owner, after, limit), then)
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
         """See ``api.Spool``."""
-        marks = ",".join("?" * len(keys))
-        self._query(
-            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
-            f" WHERE kind = ? AND owner = ? AND key IN ({marks})",  # noqa: S608  only question marks
-            (int(kind), owner, *keys),
-            then,
-        )
+        self._look(lambda rows: rows.find(kind, owner, keys), then)
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """See ``api.Spool``."""
-        self._query(
-            "SELECT kind, owner, key, id, expires, segment, data FROM cold"
-            " WHERE kind = ? AND expires < ? ORDER BY expires LIMIT ?",
-            (int(kind), now, limit),
-            then,
-        )
+        self._look(lambda rows: rows.expired(kind, now, limit), then)
 
-    def _query(self, sql: str, arguments: tuple[object, ...], then: Callable[[list[ColdRow]], None]) -> None:
+    def _look(self, look: Callable[[ColdRows], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
         def job() -> None:
-            rows = [self._open_row(row) for row in self._data.execute(sql, arguments).fetchall()]
+            rows = look(self._cold)
             self._notify(lambda: then(rows))
 
         self._jobs.put(job)
@@ -357,14 +368,17 @@ class SqliteStore:
         if not batch.keys and not batch.secrets and not gone:
             return
         db = self._secrets
-        db.execute("BEGIN IMMEDIATE")
+        ordinary = not batch.keys and not gone
+        if not ordinary:
+            db.execute("BEGIN IMMEDIATE")
         if batch.keys:
             db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", batch.keys)
         if gone:
             db.executemany("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in gone])
         if batch.secrets:
             db.execute("INSERT INTO secrets VALUES (?, ?)", (seq, b"".join(batch.secrets)))
-        db.execute("COMMIT")
+        if not ordinary:
+            db.execute("COMMIT")
         if gone:
             # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
             db.execute("PRAGMA busy_timeout=100")
@@ -377,7 +391,8 @@ class SqliteStore:
         db = self._data
         link = self._chain
         written = len(batch.secrets) * SECRETS_BYTES
-        db.execute("BEGIN IMMEDIATE")
+        log: tuple[object, ...] = (None, 0, None, None, None)
+        point: Checkpoint | None = None
         if batch.records or batch.events:
             events = b"".join(batch.events)
             # A packed record ends with its digest (`vault.seal.digest_of`, which also checks the form of one from disk).
@@ -386,45 +401,55 @@ class SqliteStore:
                 digests.append(events_digest(events))
             link = chain(link, digests)
             records = b"".join(batch.records)
-            db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (seq, len(batch.records), records, events, link))
+            log = (seq, len(batch.records), records, events, link)
             written += len(records) + len(events)
-            self._checkpoint(seq, len(batch.records), link)
+            point = self._checkpoint(len(batch.records), link)
+        blocks = int(log[0] is not None)
+        spool: tuple[object, ...] = (None, None)
         if batch.accepts or batch.marks:
             counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
-            db.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
+            spool = (row_id(sealer.segment, counter), sealed)
             written += len(sealed)
-        if batch.put or batch.moves:
-            # An id may be put again (a row written twice is one row): the newer one stands.
-            rows = [self._seal_row(row, sealer.segment) for row in batch.put + batch.moves]
-            db.executemany("INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-            written += sum(len(row[6]) for row in rows)
-        if batch.drop:
-            # After the puts: a row may be put and be over within one batch, and none is ever put again after it was dropped.
-            db.executemany("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", batch.drop)
-        if batch.meta:
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
-        # A row that goes, in an order of its own, touches a page.
-        written += PAGE * len(batch.drop)
-        for segment in batch.segments:
-            db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
-        db.execute("COMMIT")
+        cold = batch.put + batch.moves
+        if point is None and not cold and not batch.drop and not batch.meta and not batch.segments:
+            if log[0] is not None or spool[0] is not None:
+                db.execute(_PUT, log + spool)
+        else:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(_PUT, log + spool)
+            if point is not None and self.signer is not None:
+                db.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, sign_checkpoint(self.signer, point)))
+            if cold:
+                # An id may be put again (a row written twice is one row): the newer one stands.
+                written += self._cold.put(cold, sealer.segment)
+            if batch.drop:
+                # After the puts: a row may be put and be over within one batch, and none is put again after it was dropped.
+                self._cold.drop(batch.drop)
+                # A row that goes, in an order of its own, touches a page.
+                written += PAGE * len(batch.drop)
+            if batch.meta:
+                db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
+            for segment in batch.segments:
+                db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
+            db.execute("COMMIT")
         self._chain = link
+        self._blocks += blocks
+        self._unsigned += len(batch.records)
+        if point is not None:
+            self._unsigned, self._signed = 0, monotonic()
         if self._checkpointer is not None:
             self._checkpointer.wrote(written)
 
-    def _checkpoint(self, seq: int, records: int, link: bytes) -> None:
-        """Signs the state of the chain, now and then: whoever keeps a copy elsewhere can tell edits and roll-backs."""
-        self._unsigned += records
-        now = monotonic()
-        self._blocks += 1
-        key = self.signer
-        if key is None or (self._unsigned < _CHECKPOINT_RECORDS and now - self._signed < _CHECKPOINT_SECONDS):
-            return
-        self._unsigned, self._signed = 0, now
-        self._points += 1
-        point = Checkpoint(self._points, self._blocks, int(self._wall() * 1000), link)
+    def _checkpoint(self, records: int, link: bytes) -> Checkpoint | None:
+        """The state of the chain with one block more, to be signed now and then: whoever keeps a copy elsewhere can tell edits
+        and roll-backs."""
+        if self.signer is None or (
+            self._unsigned + records < _CHECKPOINT_RECORDS and monotonic() - self._signed < _CHECKPOINT_SECONDS
+        ):
+            return None
         # A commit that fails leaves a gap in the numbers, which says nothing: what counts is that none repeats.
-        self._data.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, sign_checkpoint(key, point)))
+        self._points += 1
+        return Checkpoint(self._points, self._blocks + 1, int(self._wall() * 1000), link)
 
     def _last_checkpoint(self) -> None:
         """Goes on counting where the last checkpoint stopped. Start-up only."""
@@ -436,18 +461,6 @@ class SqliteStore:
             after, point = row[0], verify_checkpoint(self.signer.public_key(), bytes(row[1]))
             self._points, self._blocks = point.sequence, point.blocks
         self._blocks += self._data.execute("SELECT count(*) FROM log WHERE seq > ?", (after,)).fetchone()[0]
-
-    def _seal_row(self, row: ColdRow, segment: int) -> tuple[int, str, bytes, int, int, int, bytes]:
-        nonce = os.urandom(_NONCE)
-        bound = b"%s %d %s %d" % (_COLD, row.kind, row.owner.encode(), row.id)
-        sealed = nonce + self._ring.segment(segment).encrypt(nonce, row.data, bound)
-        return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
-
-    def _open_row(self, row: tuple[int, str, bytes, int, int, int, bytes]) -> ColdRow:
-        kind, owner, key, identity, expires, segment, sealed = row
-        bound = b"%s %d %s %d" % (_COLD, kind, owner.encode(), identity)
-        data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
-        return ColdRow(kind, owner, key, identity, expires, data)
 
     def _shred_later(self) -> None:
         current = self._sealer.segment

@@ -19,45 +19,46 @@ from collections.abc import Iterator
 from enum import IntEnum
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from smppd.vault.keys import Part, Period, PeriodKey, VaultError, period_from_code
 
-FORMAT_VERSION = 1
-ALGORITHM = 1
+FORMAT_VERSION: Final = 1
+ALGORITHM: Final = 1
 """1: AES-256-GCM under BLAKE2b-256 derived keys; blind index BLAKE2b-128."""
-SECRETS_BYTES = 64
+SECRETS_BYTES: Final = 64
 """Record secrets of one record: 32 for the numbers, then 32 for the body."""
-NONCES_BYTES = 24
+NONCES_BYTES: Final = 24
 """Nonces of one record: 12 for the numbers, then 12 for the body."""
-DIGEST_BYTES = 32
+DIGEST_BYTES: Final = 32
 """A record ends with its digest: `packed[-DIGEST_BYTES:]`."""
-INDEX_BYTES = 16
+INDEX_BYTES: Final = 16
 
-_LENGTHS = struct.Struct("!IBHI")
-_HEAD = struct.Struct("!BBBBBBQQII")
-_FIXED = _LENGTHS.size + _HEAD.size
-_LEN = struct.Struct("!I")
-_BLOCK = 64
-_MASK = _BLOCK - 1
-_PAD = tuple(bytes(n) for n in range(_BLOCK))
-_NONCE = 12
-_TAG = 16
-_LEAF = 32
-_NUMBERS_MIN = 2 * INDEX_BYTES + _NONCE + _BLOCK + _TAG
-_BODY_MIN = _NONCE + _BLOCK + _TAG
-_GONE_NUMBERS = 1
-_GONE_BODY = 2
-_NUMBERS_LABEL = b"N"
-_BODY_LABEL = b"B"
-_RECORD_PERSON = b"smppd-record"
-_LEAF_PERSON = b"smppd-leaf"
-_DESTROYED = bytes(32)
-_LEAF_STATE = blake2b(digest_size=_LEAF, person=_LEAF_PERSON)
-_RECORD_STATE = blake2b(digest_size=DIGEST_BYTES, person=_RECORD_PERSON)
+_LENGTHS: Final = struct.Struct("!IBHI")
+_HEAD: Final = struct.Struct("!BBBBBBQQII")
+_FIXED: Final = _LENGTHS.size + _HEAD.size
+_LEN: Final = struct.Struct("!I")
+_BLOCK: Final = 64
+_MASK: Final = _BLOCK - 1
+_PAD: Final = tuple(bytes(n) for n in range(_BLOCK))
+_NONCE: Final = 12
+_TAG: Final = 16
+_LEAF: Final = 32
+_NUMBERS_MIN: Final = 2 * INDEX_BYTES + _NONCE + _BLOCK + _TAG
+_BODY_MIN: Final = _NONCE + _BLOCK + _TAG
+_GONE_NUMBERS: Final = 1
+_GONE_BODY: Final = 2
+_NUMBERS_LABEL: Final = b"N"
+_BODY_LABEL: Final = b"B"
+_RECORD_PERSON: Final = b"smppd-record"
+_LEAF_PERSON: Final = b"smppd-leaf"
+_DESTROYED: Final = bytes(32)
+_LEAF_STATE: Final = blake2b(digest_size=_LEAF, person=_LEAF_PERSON)
+_RECORD_STATE: Final = blake2b(digest_size=DIGEST_BYTES, person=_RECORD_PERSON)
+_AEAD: Final = AESGCM  # compiled, a constant of the module costs nothing, a name one look-up each time
 
 
 class SealError(VaultError):
@@ -192,7 +193,7 @@ def seal_record(
         nonce = nonces[:12]
         size = len(numbers)
         plain = _LEN.pack(size) + numbers + _PAD[-(size + 4) & _MASK]
-        numbers_section = indexes + nonce + AESGCM(state.digest()).encrypt(nonce, plain, _NUMBERS_LABEL + bound)
+        numbers_section = indexes + nonce + _AEAD(state.digest()).encrypt(nonce, plain, _NUMBERS_LABEL + bound)
 
         if body_key is None:
             body_section = b""
@@ -206,7 +207,7 @@ def seal_record(
             nonce = nonces[12:]
             size = len(body)
             plain = _LEN.pack(size) + body + _PAD[-(size + 4) & _MASK]
-            body_section = nonce + AESGCM(state.digest()).encrypt(nonce, plain, _BODY_LABEL + bound)
+            body_section = nonce + _AEAD(state.digest()).encrypt(nonce, plain, _BODY_LABEL + bound)
 
         n, b = len(numbers_section), len(body_section)
         lengths = _LENGTHS.pack(_FIXED + len(account) + n + b + DIGEST_BYTES, 0, n, b)

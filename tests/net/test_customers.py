@@ -410,6 +410,26 @@ def test_a_reload_reaches_sessions_that_stand() -> None:
     assert client.gone, "the new deadline holds for old sessions"
 
 
+def test_with_very_many_sessions_a_reload_reaches_the_later_ones_with_the_ticks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smppd.net.customers._RELOADED", 2)
+    world = World(account(max_binds=5))
+    clients = [world.bound() for _ in range(5)]
+    world.relay.context.accounts["acme"].use(account(window=77), 0.0)
+    gone = clients.pop()
+
+    def told() -> int:
+        return sum(client.link.session.window == 77 for client in clients)
+
+    world.customers.reload(world.limits)
+    gone.transport.lose(ConnectionDone())
+    assert 1 <= told() <= 2
+    world.customers.tick(0.0)
+    world.customers.tick(0.0)
+    assert told() == 4 and world.errors() == 0
+
+
 def test_sessions_of_a_suspended_account_are_unbound_and_a_bind_under_way_is_refused() -> None:
     world = World()
     client, late = world.bound(), world.client()

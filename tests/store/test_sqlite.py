@@ -6,10 +6,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from smppd.message import State, pack_event
 from smppd.store.api import ColdRow, Kind
 from smppd.store.files import Lock, PendingKeys, StoreError, connect
 from smppd.store.sqlite import SqliteStore
@@ -99,14 +101,17 @@ def test_cold_rows_come_back_clear_in_pages(log: Builder) -> None:
 
 
 def test_a_row_moved_to_another_owner_does_not_open(log: Builder) -> None:
+    damaged: list[tuple[Kind, int]] = []
+    log.store.on_damage = lambda kind, identity: damaged.append((kind, identity))
     log.store.batch.put.append(cold(1))
     log.commit()
     db = sqlite3.connect(log.directory / "data.db", isolation_level=None)
     db.execute("UPDATE cold SET owner = 'beta'")
     db.close()
-    log.store.page(Kind.QUEUE, "beta", 0, 9, lambda _rows: None)
-    log._calls.get(timeout=10)()
-    assert log.sink.wrong  # the writer ended: nothing is acknowledged after it
+    assert rows(log, "page", Kind.QUEUE, "beta", 0, 9) == []
+    assert damaged == [(Kind.QUEUE, 1)]
+    log.record()
+    log.commit()  # all else goes on
 
 
 def test_keys_are_stored_before_what_they_sealed(log: Builder) -> None:
@@ -152,6 +157,65 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
     log.commit()
     with log.reader() as reader:
         assert reader.verify().ok
+
+
+class Noting:
+    """A connection that notes what it is asked to execute."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.told: list[str] = []
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        self.told.append(sql.split(" ")[0])
+        return self._db.execute(sql, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_an_ordinary_batch_is_one_statement_in_each_file(log: Builder) -> None:
+    log.fill(1, 1)  # brings the period's keys
+    store = log.store
+    noting: Any = store
+    noting._data, noting._secrets = Noting(store._data), Noting(store._secrets)
+    data, keys = noting._data.told, noting._secrets.told
+    log.event(log.record(), State.SUBMITTED)
+    store.batch.accepts.append(b"accept")
+    log.commit()
+    assert (data, keys) == (["INSERT"], ["INSERT"])
+    store.batch.marks.append(b"mark")
+    log.commit()
+    store.batch.events.append(pack_event(1, 1, State.SUBMITTED))
+    log.commit()
+    assert (data, keys) == (["INSERT"] * 3, ["INSERT"])
+    store.batch.then.append(lambda: None)
+    log.commit()
+    assert (data, keys) == (["INSERT"] * 3, ["INSERT"]), "nothing to write"
+    store.batch.put.append(cold(1))
+    store.batch.marks.append(b"mark")
+    log.commit()
+    assert data[3] == "BEGIN" and data[-1] == "COMMIT"
+    again = reopened(log)
+    assert [entry for _, entry in again.replay()] == [b"accept", b"mark", b"mark"]
+    again.close()
+
+
+def test_a_block_that_a_full_disk_refused_is_not_counted(log: Builder) -> None:
+    key = Ed25519PrivateKey.generate()
+    log.store.signer = key
+    log.fill(1, 1)
+    pages = log.store._data.execute("PRAGMA page_count").fetchone()[0]
+    log.store._data.execute(f"PRAGMA max_page_count = {pages}")
+    log.record(b"x" * 200)
+    log.store.batch.accepts.append(b"a" * 60_000)
+    log.store.kick()
+    log._calls.get(timeout=10)()
+    assert log.sink.wrong.pop() and log.store._blocks == 1
+    log.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    log.store.retry()
+    log.fill(1, 999)
+    assert points(log, key) == [(1, 2)]
 
 
 def test_one_daemon_a_store(log: Builder, tmp_path: Path) -> None:
@@ -236,6 +300,12 @@ class Pace:
         builder.store._later = lambda seconds, call: self.timers.append((self.now + seconds, call))
         builder.store._soon = lambda call: self.timers.append((self.now, call))
 
+    def turn(self) -> None:
+        """One end of a turn."""
+        due, self.timers = [one for one in self.timers if one[0] <= self.now], []
+        for _, call in due:
+            call()
+
     def passes(self, seconds: float) -> None:
         """Time goes by; what is due happens."""
         self.now += seconds
@@ -319,7 +389,14 @@ def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> Non
     pace.marks(b"3")
     log.store.kick()
     pace.ends()
+    assert not pace.writing(), "the sockets are looked at before"
+    pace.turn()
+    assert not pace.writing()
+    pace.marks(b"4")
+    log.store.kick()
+    pace.turn()
     assert pace.writing(), "somebody waits"
+    assert not log.store.batch, "what came with that look goes along"
     pace.ends()
     assert pace.commits == 3 and not log.store.batch
 

@@ -1,0 +1,104 @@
+"""Cold rows: what waits too long for memory lies on disk, sealed under the key of the spool segment it was written in."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidTag
+
+from smppd.store.api import ColdRow, Kind
+from smppd.vault.keys import KeyRing, VaultError
+
+_COLD: Final = b"cold"
+_NONCE: Final = 12
+_SELECT: Final = "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE kind = ? AND "
+_PUT: Final = "INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP: Final = "DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?"
+_REMEMBERED: Final = 10_000
+
+Columns = tuple[int, str, bytes, int, int, int, bytes]
+"""kind, owner, key, id, expires (epoch seconds), segment, sealed data: the columns of table `cold`."""
+
+
+class ColdRows:
+    """Table `cold`, for the thread that writes it. ``damaged(kind, id)`` is called once for each row that does not open: it was
+    altered, or its key is gone. Such a row is passed over, so that it stops nothing but itself, and lies where it is until it
+    expires."""
+
+    def __init__(self, db: sqlite3.Connection, ring: KeyRing, damaged: Callable[[Kind, int], object]) -> None:
+        self._db = db
+        self._ring = ring
+        self._damaged = damaged
+        self._told: set[tuple[int, int]] = set()
+
+    def put(self, rows: Iterable[ColdRow], segment: int) -> int:
+        """Writes rows, in the caller's transaction; how many octets. One that is there already is replaced."""
+        sealed = [self._seal(row, segment) for row in rows]
+        self._db.executemany(_PUT, sealed)
+        return sum(len(columns[6]) for columns in sealed)
+
+    def drop(self, rows: Sequence[tuple[int, str, bytes, int]]) -> None:
+        """Deletes rows by (kind, owner, key, id), in the caller's transaction."""
+        self._db.executemany(_DROP, rows)
+
+    def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        while True:
+            rows, damaged = self._read(
+                "owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?", kind, owner, after, limit
+            )
+            if rows or not damaged:
+                return rows
+            after = damaged[-1][3]  # a whole page of them: what stands behind is wanted
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        return self._read(f"owner = ? AND key IN ({','.join('?' * len(keys))})", kind, owner, *keys)[0]
+
+    def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``. Damaged ones are deleted: nobody can be told of them, and others expire behind them."""
+        rows, damaged = self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)
+        if damaged:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self.drop([columns[:4] for columns in damaged])
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        return rows
+
+    def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
+        rows, damaged = [], []
+        found: list[Any] = self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall()
+        for columns in found:
+            try:
+                rows.append(self._open(columns))
+            except (InvalidTag, VaultError):
+                damaged.append(columns)
+                self._tell(Kind(columns[0]), columns[3])
+        return rows, damaged
+
+    def _tell(self, kind: Kind, identity: int) -> None:
+        key = (int(kind), identity)
+        if key not in self._told and len(self._told) < _REMEMBERED:
+            self._told.add(key)
+            self._damaged(kind, identity)
+
+    def _seal(self, row: ColdRow, segment: int) -> Columns:
+        nonce = os.urandom(_NONCE)
+        sealed = nonce + self._ring.segment(segment).encrypt(nonce, row.data, _bound(row.kind, row.owner, row.id))
+        return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
+
+    def _open(self, columns: Columns) -> ColdRow:
+        kind, owner, key, identity, expires, segment, sealed = columns
+        data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, identity))
+        return ColdRow(kind, owner, key, identity, expires, data)
+
+
+def _bound(kind: int, owner: str, identity: int) -> bytes:
+    """What ties a row to its place (associated data)."""
+    return b"%s %d %s %d" % (_COLD, kind, owner.encode(), identity)

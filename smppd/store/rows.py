@@ -15,8 +15,18 @@ from smppd.vault.keys import KeyRing, VaultError
 _COLD: Final = b"cold"
 _NONCE: Final = 12
 _SELECT: Final = "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE kind = ? AND "
-_PUT: Final = "INSERT OR REPLACE INTO cold VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DROP: Final = "DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?"
+_PUT: Final = "INSERT OR REPLACE INTO cold VALUES "
+# Many rows in one statement: a DELETE with a list of them would go through the whole table (no index is used for it).
+_DROPPED: Final = (
+    "CREATE TEMP VIEW dropped (kind, owner, key, id) AS SELECT 0, '', x'', 0",
+    "CREATE TEMP TRIGGER dropped_put INSTEAD OF INSERT ON dropped BEGIN"
+    " DELETE FROM cold WHERE kind = NEW.kind AND owner = NEW.owner AND key = NEW.key AND id = NEW.id;"
+    " END",
+)
+_DROP: Final = "INSERT INTO dropped VALUES "
+# Rows a statement: SQLite's module gives the interpreter's lock away for each and waits for it again. Few sizes, so that each
+# is prepared once.
+_SIZES: Final = (64, 8, 1)
 _REMEMBERED: Final = 10_000
 
 Columns = tuple[int, str, bytes, int, int, int, bytes]
@@ -33,16 +43,27 @@ class ColdRows:
         self._ring = ring
         self._damaged = damaged
         self._told: set[tuple[int, int]] = set()
+        for statement in _DROPPED:
+            db.execute(statement)
 
     def put(self, rows: Iterable[ColdRow], segment: int) -> int:
         """Writes rows, in the caller's transaction; how many octets. One that is there already is replaced."""
         sealed = [self._seal(row, segment) for row in rows]
-        self._db.executemany(_PUT, sealed)
+        self._many(_PUT, sealed)
         return sum(len(columns[6]) for columns in sealed)
 
     def drop(self, rows: Sequence[tuple[int, str, bytes, int]]) -> None:
         """Deletes rows by (kind, owner, key, id), in the caller's transaction."""
-        self._db.executemany(_DROP, rows)
+        self._many(_DROP, rows)
+
+    def _many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        at = 0
+        for size in _SIZES:
+            while len(rows) - at >= size:
+                values = [value for row in rows[at : at + size] for value in row]
+                marks = "(" + ",".join("?" * (len(values) // size)) + ")"
+                self._db.execute(statement + ",".join([marks] * size), values)
+                at += size
 
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""

@@ -98,3 +98,14 @@ def test_a_damaged_row_ends_when_it_expires(table: Table) -> None:
     assert [row.id for row in table.rows.expired(Kind.QUEUE, 101, 10)] == [2]
     assert table.ids() == [2, 3] and table.told == [(Kind.QUEUE, 1)]
     assert not table.db.in_transaction
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 63, 64, 65, 200])
+def test_any_number_of_rows_is_written_replaced_and_dropped(table: Table, count: int) -> None:
+    table.put(*range(1, count + 1))
+    table.put(*range(1, count + 1))
+    assert table.page(limit=1000) == list(range(1, count + 1))
+    other = ColdRow(Kind.WAITING, "sim", b"key", 1, NEVER, b"x")
+    table.rows.put([other], table.segment)
+    table.rows.drop([(Kind.QUEUE, "acme", b"", number) for number in range(1, count + 1)])
+    assert table.page() == [] and table.rows.find(Kind.WAITING, "sim", [b"key"]) == [other]

@@ -315,12 +315,12 @@ from smppd.store.sqlite import SqliteStore
 
 commit = SqliteStore._commit_data
 
-def breaks(self, batch, sealer, seq):
+def breaks(self, batch, sealer, plan, seq):
     if batch.records:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
-    commit(self, batch, sealer, seq)
+    commit(self, batch, sealer, plan, seq)
 
 SqliteStore._commit_data = breaks
 status = cli.main(sys.argv[1:])

@@ -61,7 +61,8 @@ class Recorder:
             self._random = os.urandom(_RANDOM_POOL * (SECRETS_BYTES + NONCES_BYTES))
             self._at = 0
         at = self._at
-        secrets = self._random[at : at + SECRETS_BYTES]
+        batch = context.store.batch
+        secrets = batch.draw() or self._random[at : at + SECRETS_BYTES]
         nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
         self._at = at + SECRETS_BYTES + NONCES_BYTES
         retain = settings.retain
@@ -93,7 +94,6 @@ class Recorder:
             secrets,
             nonces,
         )
-        batch = context.store.batch
         batch.records.append(record)
         batch.secrets.append(secrets)
 

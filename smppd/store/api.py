@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from smppd.vault.seal import SECRETS_BYTES
+
+SLOT_RECORDS: Final = 16
+"""Records that one slot has secrets for."""
 
 
 class Kind(IntEnum):
@@ -40,10 +45,21 @@ class ColdRow(NamedTuple):
         return f"ColdRow({Kind(self.kind).name}, {self.owner!r}, id={self.id})"
 
 
+class Slot(NamedTuple):
+    """Record secrets that are durable before they are used: the row of `secrets` and what it holds (`store.ahead`)."""
+
+    id: int
+    secrets: bytes
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.id:016x} ***>"
+
+
 class Batch:
     """Everything that becomes durable in one commit, and whom to tell.
 
-    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with.
+    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with. ``slot``: where
+    the first of them may come from (``draw``), ``slotted``: how many do.
     ``accepts``: spool entries whose loss is answered (a refused message, an unacknowledged receipt); they are dropped when
     the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
     ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
@@ -68,6 +84,8 @@ class Batch:
         "secrets",
         "segments",
         "seq",
+        "slot",
+        "slotted",
         "started",
         "then",
     )
@@ -85,12 +103,22 @@ class Batch:
         self.segments: list[int] = []
         self.meta: list[tuple[str, int]] = []
         self.seq = 0
+        self.slot: Slot | None = None
+        self.slotted = 0
         self.started = 0.0
         self.accepted: list[Any] = []
         self.released: list[Any] = []
         self.mails: list[Any] = []
         self.acks: list[Any] = []
         self.then: list[Callable[[], None]] = []
+
+    def draw(self) -> bytes:
+        """Secrets for the next record that are durable already; empty where there are none (left)."""
+        at = self.slotted
+        if self.slot is None or at == SLOT_RECORDS or at != len(self.secrets):
+            return b""
+        self.slotted = at + 1
+        return self.slot.secrets[at * SECRETS_BYTES : (at + 1) * SECRETS_BYTES]
 
     def __bool__(self) -> bool:
         return bool(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-_VERSION = 1
+_VERSION = 2
 
 
 class StoreError(Exception):
@@ -56,6 +56,11 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         return db
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def secrets_column(db: sqlite3.Connection) -> str:
+    """SQL for the row of `secrets` that a row of `log` names, or NULL: data.db may be of version 1 where it is only read."""
+    return "secrets" if int(db.execute("PRAGMA user_version").fetchone()[0]) > 1 else "NULL"
 
 
 def _sync_directory(path: Path) -> None:

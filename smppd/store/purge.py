@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple, Self
 
 from smppd.config import Retain
+from smppd.store.ahead import IS_SLOT
 from smppd.store.files import StoreError, connect
 from smppd.store.reader import ANCHOR, CLOCK_SLACK, first_id, pack_purged, read_purged, read_scope
 from smppd.vault.audit import Actor, AuditTrail
@@ -255,16 +256,17 @@ class Purger:
         newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
         # From the last row begun before the span on: its records may be younger than it is.
         rows = data.execute(
-            "SELECT seq, count, records, digests FROM log LEFT JOIN purged USING (seq)"
+            "SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq)"
             " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
             (start, end, _ROWS),
         ).fetchall()
         last = rows[-1][0] if len(rows) == _ROWS else end
         alive = self._alive()
-        self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive)
+        if not self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive):
+            return
         known = {name: entry["billing"] for name, entry in self._meta(_RETAIN, {}).items()}
         changed, parts, records = [], 0, 0
-        for seq, count, block, digests in rows:
+        for seq, count, block, digests, _secrets in rows:
             gone = read_purged(digests or b"")
             kept, stripped, before = [], 0, len(gone)
             free = [place for place in range(count) if place not in gone]
@@ -286,10 +288,7 @@ class Purger:
             if stripped or removed:
                 changed.append((seq, block, b"".join(kept), gone))
                 parts, records = parts + stripped, records + removed
-        if last >= end:
-            spans.pop(0)
-        else:
-            spans[0][0] = last + 1
+        spans[:1] = [[last + 1, end]] if last < end else []
         with _writing(data):
             for seq, block, shorter, gone in changed:
                 same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
@@ -306,13 +305,15 @@ class Purger:
 
     def _sweep_secrets(
         self, rows: list[Any], start: int, last: int, newest: int | None, alive: Callable[[RecordHeader, Part], bool]
-    ) -> None:
-        """Zeroes the secrets of what has no key any more; deletes those of records that are no more."""
+    ) -> bool:
+        """Zeroes secrets of what has no key any more, deletes those of records that are no more. False: nothing, look again."""
         keys = self._keys
+        held = {row[4] or row[0]: row for row in rows}  # a slot is the log row's that names it (`store.ahead`)
+        marks = ",".join("?" * len(held))
         stored = keys.execute(
-            "SELECT seq, data FROM secrets WHERE seq >= ? AND seq <= ? ORDER BY seq", (start, last)
+            f"SELECT seq, data FROM secrets WHERE seq IN ({marks}) OR seq >= ? AND seq <= ? AND NOT {IS_SLOT} ORDER BY seq",
+            (*held, start, last),
         ).fetchall()
-        held = {row[0]: row for row in rows}
         zeroed = 0
         changed: list[tuple[int, bytes, bytes]] = []
         for seq, old in stored:
@@ -325,6 +326,7 @@ class Purger:
             else:
                 gone = read_purged(row[3] or b"")
                 living = (place for place in range(row[1]) if place not in gone)
+                new[row[1] * SECRETS_BYTES :] = bytes(len(new) - row[1] * SECRETS_BYTES)  # of a slot, what was not used
                 for place in gone:
                     new[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES] = bytes(SECRETS_BYTES)
                 for place, packed in zip(living, iter_records(row[2]), strict=False):
@@ -335,19 +337,24 @@ class Purger:
                     if not alive(head, Part.BODY):
                         new[at + _HALF : at + SECRETS_BYTES] = _ZERO
             if new != old:
-                zeroed += sum(old[at : at + _HALF] != new[at : at + _HALF] for at in range(0, len(old), _HALF))
+                size = len(old) if row is None else row[1] * SECRETS_BYTES
+                zeroed += sum(old[at : at + _HALF] != new[at : at + _HALF] for at in range(0, size, _HALF))
             if new != old or not any(new):
                 changed.append((seq, bytes(old), bytes(new)))
         if not changed:
-            return
+            return True
         with _writing(keys):
             for seq, before, after in changed:
                 # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
-                keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
+                same = keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
+                if same.rowcount != 1:  # a slot was cut meanwhile
+                    keys.execute("ROLLBACK")
+                    return False
                 if not any(after):
                     keys.execute("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
         self._unclean = True
         self.done.secrets += zeroed
+        return True
 
     def _alive(self) -> Callable[[RecordHeader, Part], bool]:
         """Whether a part of a record has its key. Asked after the record was read: its key was stored before it."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from smppd.message import FINAL_STATES, Event, State, read_events
-from smppd.store.files import StoreError, connect
+from smppd.store.files import StoreError, connect, secrets_column
 from smppd.store.indexer import indexed_upto, number_bucket, record_bucket
 from smppd.store.sqlite import events_digest
 from smppd.vault.chain import GENESIS, chain, verify_checkpoint
@@ -148,6 +148,8 @@ class LogVerdict(NamedTuple):
 
 class _Row(NamedTuple):
     seq: int
+    secrets: int
+    """The row of `secrets` that is this one's."""
     places: dict[int, tuple[int, bytes]]
     """record id -> (place in the row as it was written, packed record)"""
 
@@ -171,6 +173,7 @@ class LogReader:
         except StoreError:
             self._keys.close()
             raise
+        self._named = secrets_column(self._db)
         self._ring = KeyRing(kek, self._keys)
         self._id_time = id_time
         self._rows: OrderedDict[int, _Row] = OrderedDict()
@@ -198,7 +201,7 @@ class LogReader:
             if held is None:
                 continue
             place, packed = held
-            secrets = self._keys.secrets(seq)[place * SECRETS_BYTES :][:SECRETS_BYTES]
+            secrets = self._keys.secrets(row.secrets)[place * SECRETS_BYTES :][:SECRETS_BYTES]
             return Found(seq, open_record(packed, self._ring, secrets.ljust(SECRETS_BYTES, b"\0")))
         return None
 
@@ -215,17 +218,18 @@ class LogReader:
         if row is not None:
             return row
         found = self._db.execute(
-            "SELECT count, CAST(records AS BLOB), CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq) WHERE seq = ?",
+            f"SELECT count, CAST(records AS BLOB), CAST(digests AS BLOB), {self._named} FROM log LEFT JOIN purged USING (seq)"
+            " WHERE seq = ?",
             (seq,),
         ).fetchone()
-        count, records, digests = found if found is not None else (0, b"", b"")
+        count, records, digests, named = found if found is not None else (0, b"", b"", None)
         gone = read_purged(digests or b"")
         places = (place for place in range(count) if place not in gone)
         held = {
             read_header(packed).record_id: (place, packed)
             for place, packed in zip(places, iter_records(records), strict=False)
         }
-        row = self._rows[seq] = _Row(seq, held)
+        row = self._rows[seq] = _Row(seq, named or seq, held)
         while len(self._rows) > _ROWS_KEPT:
             self._rows.popitem(last=False)
         return row

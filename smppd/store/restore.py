@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.store.backup import free_room
-from smppd.store.files import Lock, connect
+from smppd.store.files import Lock, connect, secrets_column
 from smppd.store.manifest import (
     AUDIT,
     DATA,
@@ -297,21 +297,22 @@ def _check_secrets(
     lacking, after, done, link = 0, 0, 0, b""
     data = connect(directory / DATA, "data", read_only=True)
     keys = connect(directory / KEYS, "keys", read_only=True)
+    named = secrets_column(data)
     try:
         while True:
             page = data.execute(
-                "SELECT seq, count, records, digests, chain FROM log LEFT JOIN purged USING (seq)"
+                f"SELECT seq, count, records, digests, chain, {named} FROM log LEFT JOIN purged USING (seq)"
                 " WHERE seq > ? ORDER BY seq LIMIT ?",
                 (after, _PAGE),
             ).fetchall()
             if not page:
                 break
-            stored = dict(
-                keys.execute("SELECT seq, data FROM secrets WHERE seq >= ? AND seq <= ?", (page[0][0], page[-1][0]))
-            )
+            wanted = [row[5] or row[0] for row in page]
+            marks = ",".join("?" * len(wanted))
+            stored = dict(keys.execute(f"SELECT seq, data FROM secrets WHERE seq IN ({marks})", wanted))
             probe = 0
-            for seq, count, records, digests, _chain in page:
-                lacking += _lacking(count, records, digests or b"", stored.get(seq, b""), scopes)
+            for secrets, (_seq, count, records, digests, _chain, _named) in zip(wanted, page, strict=True):
+                lacking += _lacking(count, records, digests or b"", stored.get(secrets, b""), scopes)
                 if records:
                     probe = read_header(records).record_id
             if probe:

@@ -18,6 +18,8 @@ from time import monotonic, time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from smppd.store import ahead
+from smppd.store.ahead import Ahead, Plan
 from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
@@ -38,13 +40,14 @@ _CHECKPOINT_SECONDS = 60.0
 _CHAIN_START = bytes(32)
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK = (
-    "CREATE TEMP VIEW block (seq, count, records, events, chain, row, data) AS SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL",
+    "CREATE TEMP VIEW block (seq, count, records, events, chain, secrets, row, data)"
+    " AS SELECT NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL",
     "CREATE TEMP TRIGGER block_put INSTEAD OF INSERT ON block BEGIN"
-    " INSERT INTO log SELECT NEW.seq, NEW.count, NEW.records, NEW.events, NEW.chain WHERE NEW.seq IS NOT NULL;"
+    " INSERT INTO log SELECT NEW.seq, NEW.count, NEW.records, NEW.events, NEW.chain, NEW.secrets WHERE NEW.seq IS NOT NULL;"
     " INSERT INTO spool SELECT NEW.row, NEW.data WHERE NEW.row IS NOT NULL;"
     " END",
 )
-_PUT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 # Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway.
 _GATHER = 0.003
 # Segments whose keys may have become needless that are looked at with each new one.
@@ -88,8 +91,7 @@ class SqliteStore:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         for db in (self._data, self._secrets):
             db.execute("PRAGMA wal_autocheckpoint=0")
-            db.execute("PRAGMA temp_store=MEMORY")
-        for statement in _BLOCK:
+        for statement in ("PRAGMA temp_store=MEMORY", *_BLOCK):
             self._data.execute(statement)
         self._checkpointer: Checkpointer | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -125,6 +127,8 @@ class SqliteStore:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
         self._sink = sink
         self._new_id = new_id
+        ahead.sweep(self._secrets, self._data)
+        self._ahead = Ahead(new_id)
         self._sealer = SegmentSealer(self._ring)
         self._last_checkpoint()
         self._checkpointer = Checkpointer(
@@ -188,21 +192,25 @@ class SqliteStore:
         self._urgent = False
         batch = self.batch
         batch.started = monotonic()
+        plan = self._ahead.plan(batch)
         self.batch = Batch()
+        self._ahead.give(self.batch)
         keys, gone = self.keys.take()
         batch.keys.extend(keys)
         sealer = self._sealer
         self._busy = True
         seq = batch.seq or self._new_id()
-        self._jobs.put(lambda: self._commit(batch, sealer, gone, seq))
+        self._jobs.put(lambda: self._commit(batch, sealer, gone, plan, seq))
 
-    def _ended(self, batch: Batch, gone: list[bytes], reason: str | None, fatal: bool) -> None:
+    def _ended(self, batch: Batch, gone: list[bytes], plan: Plan, reason: str | None, fatal: bool) -> None:
         self._busy = False
         if reason is None:
             # That a small batch found room does not mean that the reserve is free again.
             if self.full and batch and self.space():
                 self.full = False
             self.commits += 1
+            self._ahead.stored(plan)
+            self._ahead.give(self.batch)
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
             self._sink.committed(batch)
         elif fatal:
@@ -211,6 +219,7 @@ class SqliteStore:
         else:
             self.full = True
             self.keys.gone_again(gone)
+            self._ahead.lost(plan)
             following = self.batch
             following.keys[:0] = batch.keys
             following.marks[:0] = batch.marks
@@ -280,6 +289,7 @@ class SqliteStore:
             self._thread.join(30.0)
         if self._checkpointer is not None:
             self._checkpointer.stop()
+            self._ahead.end(self.batch, self._secrets)
         for db in (self._data, self._secrets):
             db.close()
         self._files.close()
@@ -342,14 +352,14 @@ class SqliteStore:
         if self._checkpointer is not None:
             self._checkpointer.finished()
 
-    def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], seq: int) -> None:
+    def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], plan: Plan, seq: int) -> None:
         reason, fatal, keys = None, False, False
         for tries in range(_BUSY_TRIES, -1, -1):
             try:
                 if not keys:
-                    self._commit_keys(batch, gone, seq)
+                    self._commit_keys(batch, gone, plan, seq)
                     keys = True
-                self._commit_data(batch, sealer, seq)
+                self._commit_data(batch, sealer, plan, seq)
                 break
             except sqlite3.Error as error:
                 for db in (self._secrets, self._data):
@@ -362,21 +372,23 @@ class SqliteStore:
                 reason = str(error)
                 fatal = code not in _FULL
                 break
-        self._notify(lambda: self._ended(batch, gone, reason, fatal))
+        self._notify(lambda: self._ended(batch, gone, plan, reason, fatal))
 
-    def _commit_keys(self, batch: Batch, gone: list[bytes], seq: int) -> None:
-        if not batch.keys and not batch.secrets and not gone:
+    def _commit_keys(self, batch: Batch, gone: list[bytes], plan: Plan, seq: int) -> None:
+        own = bool(batch.secrets) and plan.slot is None
+        ordinary = not batch.keys and not gone and plan.empty
+        if ordinary and not own:
             return
         db = self._secrets
-        ordinary = not batch.keys and not gone
         if not ordinary:
             db.execute("BEGIN IMMEDIATE")
         if batch.keys:
             db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", batch.keys)
         if gone:
             db.executemany("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in gone])
-        if batch.secrets:
+        if own:
             db.execute("INSERT INTO secrets VALUES (?, ?)", (seq, b"".join(batch.secrets)))
+        ahead.write(db, plan)
         if not ordinary:
             db.execute("COMMIT")
         if gone:
@@ -387,11 +399,11 @@ class SqliteStore:
             finally:
                 db.execute("PRAGMA busy_timeout=5000")
 
-    def _commit_data(self, batch: Batch, sealer: SegmentSealer, seq: int) -> None:
+    def _commit_data(self, batch: Batch, sealer: SegmentSealer, plan: Plan, seq: int) -> None:
         db = self._data
         link = self._chain
         written = len(batch.secrets) * SECRETS_BYTES
-        log: tuple[object, ...] = (None, 0, None, None, None)
+        log: tuple[object, ...] = (None, 0, None, None, None, None)
         point: Checkpoint | None = None
         if batch.records or batch.events:
             events = b"".join(batch.events)
@@ -401,7 +413,7 @@ class SqliteStore:
                 digests.append(events_digest(events))
             link = chain(link, digests)
             records = b"".join(batch.records)
-            log = (seq, len(batch.records), records, events, link)
+            log = (seq, len(batch.records), records, events, link, plan.slot.id if plan.slot is not None else None)
             written += len(records) + len(events)
             point = self._checkpoint(len(batch.records), link)
         blocks = int(log[0] is not None)

@@ -83,7 +83,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination))
-        secrets = os.urandom(64)
+        secrets = batch.draw() or os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,

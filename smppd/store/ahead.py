@@ -16,6 +16,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -105,11 +106,13 @@ class Ahead:
             self._gone.append(plan.slot.id)
 
     def end(self, batch: Batch, db: sqlite3.Connection) -> None:
-        """Removes what was not used; when the writer has ended. ``batch``: the last one, which is not going to be stored."""
+        """Removes what was not used; when the writer has ended. ``batch``: the last one, which is not going to be stored. Where
+        the disk does not let it, the next start does it."""
         self.lost(self.plan(batch))
         gone = [*self._gone, *(one.id for one in self._ready)]
         self._ready.clear()
-        _tidy(db, Plan(gone=gone, cut=self._used))
+        with suppress(sqlite3.Error):
+            _tidy(db, Plan(gone=gone, cut=self._used))
 
 
 def write(db: sqlite3.Connection, plan: Plan) -> None:
@@ -156,5 +159,10 @@ def sweep(keys: sqlite3.Connection, data: sqlite3.Connection) -> None:
 def _tidy(db: sqlite3.Connection, plan: Plan) -> None:
     if not plan.empty:
         db.execute("BEGIN IMMEDIATE")
-        write(db, plan)
-        db.execute("COMMIT")
+        try:
+            write(db, plan)
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise

@@ -123,7 +123,15 @@ def test_the_demo_ends_by_itself_with_everything_found_again(tmp_path: Path) -> 
 def test_the_demo_leaves_nothing_behind_when_interrupted(number: signal.Signals, tmp_path: Path) -> None:
     directory = tmp_path / "demo"
     command = [sys.executable, "-m", "smppd", "demo", "--directory", str(directory), "--messages", "5000"]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
+    demo = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        start_new_session=True,
+        # A shell that runs the tests in the background has its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         assert demo.stdout is not None
         for line in demo.stdout:

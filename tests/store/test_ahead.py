@@ -207,3 +207,10 @@ def test_slots_are_not_printed() -> None:
     ahead.give(fresh := Batch())
     assert fresh.slot is not None and repr(fresh.slot.secrets)[2:12] not in repr(fresh.slot)
     assert repr(ahead) == "<Ahead 15 ready>"
+
+
+def test_a_disk_that_breaks_does_not_keep_it_from_ending(log: Builder) -> None:
+    log.fill(5, 1)
+    log.store._secrets.execute("PRAGMA query_only = 1")  # every write is an error
+    log.close()
+    assert len(slots(log)) == 16, "the next start removes them"

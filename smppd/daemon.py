@@ -179,7 +179,7 @@ class Daemon:
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
-            soon=self.reactor.soon,
+            soon=lambda function: self.reactor.soon(lambda: self._from_store(function)),
             reserve=settings.store.reserve,
         )
         self.store.notifier = self.notifier
@@ -187,7 +187,7 @@ class Daemon:
         self.store.on_damage = self._damaged
 
     def _from_store(self, function: Callable[[], None]) -> None:
-        """What the store has to say. An error in hearing it would leave messages neither answered nor sent, for ever and
+        """What the store has to say or to do. An error in it would leave messages neither answered nor sent, for ever and
         unseen; so it ends the daemon, and the next start has all of them from the journal."""
         try:
             function()

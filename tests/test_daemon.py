@@ -26,6 +26,7 @@ from twisted.internet.testing import MemoryReactorClock
 from smppd import config
 from smppd.daemon import Daemon, StartError
 from smppd.store.files import KeyStore, Lock
+from smppd.store.sqlite import SqliteStore
 from smppd.vault.kek import blob_info, create_kek
 from tests.e2e.children import ROOT
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, wait_for
@@ -161,6 +162,34 @@ def test_an_error_in_hearing_of_a_commit_ends_the_daemon(make: Make) -> None:
     assert ends == ["an error after a commit"]
     assert daemon.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "store"}) == 1
     daemon._from_store(lambda: None)
+    assert len(ends) == 1
+
+
+def test_an_error_in_handing_over_a_batch_ends_the_daemon(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The batch would be gone, and its messages neither answered nor sent.
+    gateway = make([])
+    assert gateway.command("keys", "init").returncode == 0
+    turn: list[Callable[[], None]] = []
+    reactor = MemoryReactor()
+    reactor.callFromThread = lambda function, *arguments: None
+    reactor.soon = turn.append
+    ends: list[str] = []
+
+    class Ending(Daemon):
+        def broken(self, reason: str) -> None:
+            ends.append(reason)
+
+    def fails(_store: SqliteStore) -> None:
+        raise KeyError("447700900123")
+
+    monkeypatch.setattr(SqliteStore, "_flush", fails)
+    settings = config.load(gateway.config_file)
+    daemon = Ending(settings, reactor, lambda _status: None)
+    daemon._open_store(settings)
+    daemon.store.kick()
+    (handing_over,) = turn
+    handing_over()
+    daemon.store.close()
     assert len(ends) == 1
 
 

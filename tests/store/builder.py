@@ -119,6 +119,24 @@ class Builder:
             self._calls.get(timeout=10)()
         assert not self.sink.wrong, self.sink.wrong
 
+    def fill_disk(self) -> Callable[[], None]:
+        """From now on there is no room for another page; what is returned makes room again and lets the store try."""
+        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
+        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
+
+        def room() -> None:
+            self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
+            self.store.retry()
+
+        return room
+
+    def refused(self) -> str:
+        """Commits a batch with more in it than fits; the reason that the store gives."""
+        self.store.batch.accepts.append(b"a" * 60_000)
+        self.store.kick()
+        self._calls.get(timeout=10)()
+        return self.sink.wrong.pop()
+
     def fill(self, rows: int, per_row: int, every: float = 1.0) -> list[int]:
         """Rows of records to changing numbers, each with a SUBMITTED event."""
         ids = []

@@ -142,15 +142,10 @@ def test_after_a_crash_the_unused_ones_are_removed_and_the_used_ones_cut(log: Bu
 
 def test_a_slot_whose_batch_a_full_disk_refused_is_not_used_again(log: Builder) -> None:
     log.fill(5, 1)
-    pages = log.store._data.execute("PRAGMA page_count").fetchone()[0]
-    log.store._data.execute(f"PRAGMA max_page_count = {pages}")
+    room = log.fill_disk()
     lost = log.record(b"x" * 200)
-    log.store.batch.accepts.append(b"a" * 60_000)
-    log.store.kick()
-    log._calls.get(timeout=10)()
-    assert log.sink.wrong.pop()
-    log.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-    log.store.retry()
+    assert log.refused()
+    room()
     secrets = log.secrets.pop(lost)
     del log.packed[lost]
     log.fill(20, 1, every=0.001)

@@ -138,17 +138,12 @@ def test_the_chain_goes_on_after_a_restart(log: Builder) -> None:
 
 def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
     log.fill(1, 1)
-    pages = log.store._data.execute("PRAGMA page_count").fetchone()[0]
-    log.store._data.execute(f"PRAGMA max_page_count = {pages}")
+    room = log.fill_disk()
     lost = log.record(b"x" * 200)
-    log.store.batch.accepts.append(b"a" * 60_000)
     log.store.batch.marks.append(b"mark")
-    log.store.kick()
-    log._calls.get(timeout=10)()
-    assert "full" in log.sink.wrong.pop() and is_full(log)
+    assert "full" in log.refused() and is_full(log)
     assert log.store.batch.marks == [b"mark"] and not log.store.batch.accepts
-    log.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-    log.store.retry()
+    room()
     log._calls.get(timeout=10)()
     assert not is_full(log) and not log.sink.wrong
     with log.reader() as reader:
@@ -205,15 +200,10 @@ def test_a_block_that_a_full_disk_refused_is_not_counted(log: Builder) -> None:
     key = Ed25519PrivateKey.generate()
     log.store.signer = key
     log.fill(1, 1)
-    pages = log.store._data.execute("PRAGMA page_count").fetchone()[0]
-    log.store._data.execute(f"PRAGMA max_page_count = {pages}")
+    room = log.fill_disk()
     log.record(b"x" * 200)
-    log.store.batch.accepts.append(b"a" * 60_000)
-    log.store.kick()
-    log._calls.get(timeout=10)()
-    assert log.sink.wrong.pop() and log.store._blocks == 1
-    log.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-    log.store.retry()
+    assert log.refused() and log.store._blocks == 1
+    room()
     log.fill(1, 999)
     assert points(log, key) == [(1, 2)]
 

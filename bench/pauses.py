@@ -15,13 +15,14 @@ from bench import config
 from bench.cases import Case
 from bench.depth import fill, search
 from bench.filler import RARE
-from bench.latency import BASE, capacity
+from bench.latency import capacity
 from bench.points import Column, Curve, Graph, Point, point
-from bench.process import Process
-from bench.runner import cores
+from bench.runner import cores, gaps
 from bench.stand import Bench, Change, Stand, Values
 
 OLD: Final = "old"
+_SHARE: Final = 10
+"""Of capacity, percent. With more, the backlog that any delay leaves is what is seen, not the delay."""
 _ACCOUNTS: Final = 1000
 _COLLECTING: Final = """
 import gc, runpy, signal
@@ -113,28 +114,16 @@ def _disturbing(stand: Stand, stretch: Stretch) -> Iterator[Callable[[], int]]:
         raise RuntimeError(f"{stretch.name}: {errors[0]}")
 
 
-@contextlib.contextmanager
-def _gaps(stand: Stand, core: int | None, name: str) -> Iterator[Callable[[], dict[str, Any]]]:
-    """The probe of the machine's own gaps on one core (bench/gaps.c); gives a function that ends it and tells."""
-    with Process(name, [str(stand.bench.tools["gaps"])], stand.scratch, core=core) as process:
-
-        def tell() -> dict[str, Any]:
-            process.end_input()
-            told: dict[str, Any] = process.line(5)["late_us"]
-            return told
-
-        yield tell
-
-
 def _measured(stand: Stand, stretch: Stretch, seconds: float, pace: int) -> Values:
     ours, theirs = cores(stand.case)
+    probe = stand.bench.tools["gaps"]
     with (
-        _gaps(stand, ours, "gaps") as gaps,
-        _gaps(stand, theirs, "tool-gaps") as tool_gaps,
+        gaps(probe, ours, stand.scratch) as tell,
+        gaps(probe, theirs, stand.scratch, "tool-gaps") as tell_tools,
         _disturbing(stand, stretch) as times,
     ):
         values = stand.drive(seconds, pace)
-        gap, tool_gap = gaps(), tool_gaps()
+        gap, tool_gap = tell(), tell_tools()
         done = times()
     return values | {
         "times": done,
@@ -171,7 +160,7 @@ def _one(bench: Bench, stretch: Stretch, seconds: float, pace: int) -> tuple[Val
 def _pauses(bench: Bench) -> Iterator[Point]:
     quiet = STRETCHES[0]
     with Stand(bench, Case()) as stand, stand.running():
-        pace = int(capacity(stand, 1 if bench.quick else 3) * BASE / 100)
+        pace = int(capacity(stand, 1 if bench.quick else 3) * _SHARE / 100)
     seconds = bench.seconds if bench.quick else bench.seconds * 2.5
     for place, stretch in enumerate(STRETCHES):
         if bench.quick and not stretch.quick:
@@ -191,11 +180,11 @@ def _pauses(bench: Bench) -> Iterator[Point]:
 PAUSES: Final = Curve(
     "pauses",
     "Pauses",
-    f"The longest answers at {BASE} % of capacity while something else goes on, in stretches of equal length on a fresh daemon"
-    " each; in the same round just before each a quiet one, the base. Gap: how late a process on the same core that sleeps a"
-    " millisecond again and again was woken at the most, with the daemon's priority. The machine is shared: an answer as late"
-    " as the machine's gap was is no pause of smppd's. Waiting: share of the time in which the daemon's main thread was ready"
-    " to run and another process had the core. Medians of the rounds; worst: of all rounds.",
+    f"The longest answers at {_SHARE} % of capacity while something else goes on, in stretches of equal length on a fresh"
+    " daemon each; in the same round just before each a quiet one, the base. Gap: how late a process on the same core that"
+    " sleeps a millisecond again and again was woken at the most, with the daemon's priority. The machine is shared: an answer"
+    " as late as the machine's gap was is no pause of smppd's. Waiting: share of the time in which the daemon's main thread was"
+    " ready to run and another process had the core. Medians of the rounds; worst: of all rounds.",
     "",
     (
         Column("times", "times", 0),

@@ -20,7 +20,7 @@ TOOL_LIMIT: Final = 0.60  # of their core; above it the tools may be what is mea
 OTHERS_LIMIT: Final = 0.20  # cores; above it messages/s and latencies say more about the machine's other work
 HEADINGS: Final = (
     "relay and case", "form", "msg/s", "CPU us/msg", "ratio", "answer p50 ms", "p99", "p99.9",
-    "receipt p50 ms", "p99", "peak MiB", "cores", "tools %", "",
+    "receipt p50 ms", "p99", "gap p99 ms", "longest", "peak MiB", "cores", "tools %", "",
 )  # fmt: skip
 
 
@@ -44,6 +44,8 @@ class Row:
     tools: float
     notes: str
     form: str
+    gap_p99: float | None  # of the machine, on the relay's core
+    gap_max: float | None
 
 
 def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) -> Row:
@@ -60,6 +62,7 @@ def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) 
     others = mid([r.others for r in good])
     if others > OTHERS_LIMIT:
         notes.append(f"other processes took {others:.1f} cores")
+    gaps = [r.gap for r in good if r.gap]
     return Row(
         relay=good[0].relay,
         case=good[0].case,
@@ -77,6 +80,8 @@ def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) 
         tools=tools,
         notes="; ".join(notes),
         form="/".join(sorted({r.form for r in good})),
+        gap_p99=mid([gap["p99"] for gap in gaps]) if gaps else None,
+        gap_max=mid([gap["max"] for gap in gaps]) if gaps else None,
     )
 
 
@@ -107,6 +112,7 @@ def cells(row: Row) -> list[str]:
         f"{row.cpu_per_message:,.1f}",
         "-" if row.ratio is None else f"{row.ratio:.1f}",
         *(f"{value / 1000:,.2f}" for value in milliseconds),
+        *("-" if value is None else f"{value / 1000:,.2f}" for value in (row.gap_p99, row.gap_max)),
         f"{row.peak_kib / 1024:,.0f}",
         f"{row.cores:.2f}",
         f"{row.tools * 100:.0f}",
@@ -151,7 +157,9 @@ def write(directory: Path, table: Sequence[Row], results: Sequence[Result], seco
         f"{about['date']}, {about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}, "
         f"commit {about['commit']}, {seconds:g} s a run, medians of {max((row.rounds for row in table), default=0)} "
         "rounds. Ratio: CPU a message of the reference relay (plain, keeps nothing) / that of smppd, round by round. "
-        "Form: of the modules on a message's path. Cases: binds, transport, rules, acknowledgement, cores.",
+        "Form: of the modules on a message's path. Cases: binds, transport, rules, acknowledgement, cores. Gap: how much too "
+        "late a process on the relay's core that sleeps a millisecond again and again was woken, in paced cases: the machine's "
+        "share of their latency.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|---" + "|---:" * (len(HEADINGS) - 2) + "|---|",

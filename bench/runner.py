@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -64,6 +64,7 @@ class Result:
     others: float  # cores that processes which are not of this measurement took meanwhile
     fault: str = ""
     form: str = ""  # of the daemon: "compiled" or "interpreted"
+    gap: dict[str, float] | None = None  # of paced cases: what `gaps` tells of the relay's core
 
 
 def daemon_exists() -> bool:
@@ -156,6 +157,20 @@ def load(tool: Path, case: Case, target: Target, scratch: Path, *options: str, d
     return report
 
 
+@contextlib.contextmanager
+def gaps(tool: Path, core: int | None, scratch: Path, name: str = "gaps") -> Iterator[Callable[[], dict[str, float]]]:
+    """The probe of the machine's own gaps on one core (bench/gaps.c); gives a function that ends it and tells: by how much it
+    was woken too late, microseconds (`p99`, `max`), and how often by more than 50 ms (`slow`)."""
+    with Process(name, [str(tool)], scratch, core=core) as process:
+
+        def tell() -> dict[str, float]:
+            process.end_input()
+            told: dict[str, float] = process.line(5)["late_us"]
+            return told
+
+        yield tell
+
+
 def fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
     """What was not as it should be, in a few words; empty when all was well."""
     seen = {name: load[name] for name in ("errors", "missing", "duplicates", "wrong", "lost_sessions")}
@@ -189,8 +204,13 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         watched = perf.recording(pid, sampled.path, seconds) if sampled and not sampled.interpreted else None
         before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
-        with watched or contextlib.nullcontext():
+        gap: dict[str, float] | None = None
+        # At full speed latency is that of full windows, and the probe would only take time from the relay.
+        probe = gaps(tools["gaps"], cores(case)[0], scratch) if case.rate else contextlib.nullcontext()
+        with watched or contextlib.nullcontext(), probe as tell:
             sent = load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+            if tell is not None:
+                gap = tell()
         busy, clock = machine_busy_us() - busy, time.monotonic() - clock
         after, smsc_after = usage(pid), usage(smsc.pid)
         if target.process and target.process.status is not None:
@@ -219,6 +239,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         others=max(0.0, busy - ours) / 1e6 / clock,
         fault=fault(sent, report),
         form=form,
+        gap=gap,
     )
 
 

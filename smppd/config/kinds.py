@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
@@ -240,14 +241,21 @@ def _network(value: Any) -> IPNetwork:
         return value
     if not isinstance(value, str):
         raise ValueError("must be a network such as 192.0.2.0/24")
+    return _network_of(value)
+
+
+@lru_cache(1024)
+def _network_of(value: str) -> IPNetwork:
+    # Kept: a thousand accounts often name the same few.
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        pass
     try:
         loose = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise ValueError("must be a network such as 192.0.2.0/24 or 2001:db8::/32") from None
-    try:
-        return ipaddress.ip_network(value)
-    except ValueError:
-        raise ValueError(f"has bits set behind its mask (did you mean {loose}?)") from None
+    raise ValueError(f"has bits set behind its mask (did you mean {loose}?)")
 
 
 def _any(value: Any, handler: Callable[[Any], Any]) -> Any:

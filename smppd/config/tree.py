@@ -27,6 +27,7 @@ _WORDS: Final[dict[str, Any]] = {"": None, "~": None, "null": None, "Null": None
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
 _STR_TAGS: Final = {"!", "tag:yaml.org,2002:str"}
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _NOT_PRINTABLE: Final = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"  # YAML 1.2, c-printable less BOM
 )
@@ -191,7 +192,7 @@ class _Composer:
 
     def _scalar(self, event: Any) -> Any:
         text: str = event.value
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if _HALF.search(text):
             raise _error(event, "has half a character here")
         if event.tag is not None:
             if event.tag not in _STR_TAGS:

@@ -163,9 +163,9 @@ def smppd(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "smppd", *arguments]
 
 
-def _run(*arguments: str, text: str = "") -> str:
+def _run(*arguments: str, text: str = "", tree: Path = ROOT) -> str:
     done = subprocess.run(
-        smppd(*arguments), input=text, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        smppd(*arguments), input=text, capture_output=True, text=True, cwd=tree, timeout=60, check=False
     )
     if done.returncode:
         raise RuntimeError(f"smppd {arguments[0]} failed: {done.stderr.strip()[-2000:]}")
@@ -185,11 +185,16 @@ def another(name: str, content: dict[str, Any], **settings: Any) -> None:
 
 
 def prepare(
-    case: Case, directory: Path, upstream_port: int, change: Callable[[dict[str, Any]], None] | None = None
+    case: Case,
+    directory: Path,
+    upstream_port: int,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    tree: Path = ROOT,
 ) -> Workspace:
     """Make everything the daemon needs for this case. RuntimeError with what it said when a command of it fails.
 
-    change: alters the configuration before it is written.
+    change: alters the configuration before it is written. tree: the checkout whose smppd makes the keys: an older one opens no
+    store of a newer one.
     """
     port, http_port = free_ports(2)
     password = secrets.token_urlsafe(18)
@@ -202,5 +207,5 @@ def prepare(
     if change is not None:
         change(content)
     config.write_text(yaml.safe_dump(content, sort_keys=False))
-    _run("keys", "init", "--config", str(config))
+    _run("keys", "init", "--config", str(config), tree=tree)
     return Workspace(config, directory / "server.pem", port, http_port, password)

@@ -123,14 +123,14 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, sampled: Sampled | No
     var.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=var))
     try:
-        work = config.prepare(case, directory, upstream_port)
+        tree = sampled.tree if sampled else config.ROOT
+        work = config.prepare(case, directory, upstream_port, tree=tree)
         command = config.smppd("run", "--config", str(work.config))
         env = {}
         if sampled and sampled.interpreted:
             command.remove("-m")
             command[1:1] = [str(Path(__file__).with_name("sampler.py")), str(sampled.path)]
             env = {"SMPPD_INTERPRETED": "1"}
-        tree = sampled.tree if sampled else config.ROOT
         with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=tree) as process:
             await_ready(process, work.http_port)
             yield Target(process, work.port, work.password, work.certificate if case.tls else None)

@@ -1,4 +1,5 @@
-"""Work that takes long, beside the reactor: in a thread that gives way often, so that messages hardly notice it."""
+"""Work that takes long, beside the reactor: in a thread that gives way often, and rests where the work calls `breathe`, so that
+messages hardly notice it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
+
+from smppd.breath import breathing
 
 T = TypeVar("T")
 GIVE_WAY: Final = 0.0001
@@ -31,7 +34,8 @@ class Aside:
             error: Exception | None = None
             self._begin()
             try:
-                result = work()
+                with breathing():
+                    result = work()
             except Exception as caught:  # noqa: BLE001  the thread's edge: who waits for it hears of it
                 error = caught
             finally:

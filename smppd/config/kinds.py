@@ -32,6 +32,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from smppd.breath import breathe
 from smppd.config import units
 
 
@@ -259,6 +260,7 @@ def _network_of(value: str) -> IPNetwork:
 
 
 def _any(value: Any, handler: Callable[[Any], Any]) -> Any:
+    breathe()  # once for each account and listener
     if value == "any":
         return value
     try:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import yaml
 
+from smppd.breath import breathe
+
 MAX_OCTETS: Final = 4 << 20
 MAX_DEPTH: Final = 50
 MAX_ALIASES: Final = 100
@@ -129,6 +131,7 @@ class _Composer:
             raise _error(event, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
+        breathe()
         node = Node(*_position(event), None)
         if event.anchor is not None:
             self._anchors[event.anchor] = node

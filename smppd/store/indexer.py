@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from typing import Any, Final, NamedTuple
 
+from smppd.breath import breathe, breathing
 from smppd.message import read_events
 from smppd.store.files import StoreError, connect
 from smppd.vault.index import build_record_segment, build_segment
@@ -37,7 +38,7 @@ _EVENTS_A_RECORD: Final = 8
 _HEAD: Final = 8  # magic 4, u32 entries; see vault.index
 _PIECE: Final = 4096
 _SECOND: Final = itemgetter(1)
-_DUTY: Final = 3.0  # seconds of rest for each second of work
+_DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
 _BUSY_DUTY: Final = 30.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
 _REST: Final = 0.005
 _IDLE: Final = 3.0
@@ -105,6 +106,7 @@ class Indexer:
             "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (self._at, _PAGE_ROWS)
         ).fetchall()
         for seq, count, records, events in rows:
+            breathe()
             numbers = self._numbers
             for blind, record_id in iter_indexes(records):
                 numbers[number_bucket(blind)].append((blind, record_id))
@@ -189,6 +191,7 @@ class Indexer:
 def _segment(table: _Table, build: Callable[[list[Any]], bytes], entries: list[Any]) -> bytes:
     """One segment of all entries. Big ones (all messages of one sender share a blind index) are sorted in pieces, since
     nobody else runs while one is sorted."""
+    breathe()
     if len(entries) <= _PIECE:
         return build(entries)
     return _merged(table, [build(entries[at : at + _PIECE]) for at in range(0, len(entries), _PIECE)])
@@ -201,6 +204,7 @@ def _merged(table: _Table, segments: list[bytes]) -> bytes:
     pieces = []
     while piece := b"".join(islice(merged, _PIECE)):
         pieces.append(piece)
+        breathe()
     count = sum(map(len, pieces)) // size
     return b"".join((table.magic, count.to_bytes(4, "big"), *pieces))
 
@@ -235,10 +239,14 @@ class IndexerThread(threading.Thread):
 
     def run(self) -> None:
         """The thread's loop."""
+        with breathing():
+            self._loop()
+
+    def _loop(self) -> None:
         db: sqlite3.Connection | None = None
         indexer: Indexer | None = None
         while not self._stop_event.is_set():
-            began = monotonic()
+            began = thread_time()
             try:
                 if indexer is None:
                     db = connect(self._directory / "data.db", "data")
@@ -246,7 +254,7 @@ class IndexerThread(threading.Thread):
                     db.execute("PRAGMA synchronous = NORMAL")
                     indexer = Indexer(db, run=self._sizes[0], fan=self._sizes[1])
                 duty = _BUSY_DUTY if self._busy() else _DUTY
-                pause = max(_REST, duty * (monotonic() - began)) if indexer.step() else _IDLE
+                pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
             except (sqlite3.Error, StoreError, VaultError) as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _RETRY:
                     pause = _BUSY

@@ -61,7 +61,7 @@ def measure(curve: Curve, bench: Bench, out: Path | None) -> bool:
             points.append(point)
             figures = [(column.heading, growth_report.cells(column, point.as_json())) for column in curve.columns]
             told = ", ".join(f"{heading} {cell}" for heading, cell in figures)
-            bench.say(f"{curve.name} {f'{point.x:,g} ' if curve.x else ''}{point.group}: {told} {point.note}")
+            bench.say(f"{curve.name} {f'{point.x:,} ' if curve.x else ''}{point.group}: {told} {point.note}")
             if out is not None:
                 row = growth_report.entry(points, seconds=bench.seconds, rounds=bench.rounds, quick=bench.quick)
                 growth_report.keep(out, curve.name, row, CURVES)

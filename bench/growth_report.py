@@ -95,7 +95,7 @@ def _section(curve: Curve, row: Row) -> list[str]:
     lines = [f"## {curve.title}", "", curve.about, "", _where(row), ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "|".join([*rules, *(["---"] * noted)]) + "|"]
     for point in points:
-        shown = [f"{point['x']:,g}"] if curve.x else []
+        shown = [f"{point['x']:,}"] if curve.x else []
         shown += [point["group"]] if grouped else []
         shown += [cells(column, point) for column in curve.columns] + [point["note"]] * noted
         lines.append("| " + " | ".join(shown) + " |")

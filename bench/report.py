@@ -158,7 +158,7 @@ def write(directory: Path, table: Sequence[Row], results: Sequence[Result], seco
         f"commit {about['commit']}, {seconds:g} s a run, medians of {max((row.rounds for row in table), default=0)} "
         "rounds. Ratio: CPU a message of the reference relay (plain, keeps nothing) / that of smppd, round by round. "
         "Form: of the modules on a message's path. Cases: binds, transport, rules, acknowledgement, cores. Gap: how much too "
-        "late a process on the relay's core that sleeps a millisecond again and again was woken, in paced cases: the machine's "
+        "late a process on the relay's core that sleeps 10 ms again and again was woken, in paced cases: the machine's "
         "share of their latency.",
         "",
         "| " + " | ".join(HEADINGS) + " |",

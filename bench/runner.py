@@ -42,6 +42,7 @@ class Sampled:
 READY_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 10.0  # without any answer or receipt: what is missing then counts as lost
 WARM_UP: Final = 1000
+_NAP: Final = 10  # milliseconds: a thousand wakings a second would be felt at 500 messages a second
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,12 @@ def load(tool: Path, case: Case, target: Target, scratch: Path, *options: str, d
 
 
 @contextlib.contextmanager
-def gaps(tool: Path, core: int | None, scratch: Path, name: str = "gaps") -> Iterator[Callable[[], dict[str, float]]]:
+def gaps(
+    tool: Path, core: int | None, scratch: Path, name: str = "gaps", nap: int = 1
+) -> Iterator[Callable[[], dict[str, float]]]:
     """The probe of the machine's own gaps on one core (bench/gaps.c); gives a function that ends it and tells: by how much it
-    was woken too late, microseconds (`p99`, `max`), and how often by more than 50 ms (`slow`)."""
-    with Process(name, [str(tool)], scratch, core=core) as process:
+    was woken too late after each `nap` milliseconds, microseconds (`p99`, `max`), and how often by more than 50 ms (`slow`)."""
+    with Process(name, [str(tool), str(nap)], scratch, core=core) as process:
 
         def tell() -> dict[str, float]:
             process.end_input()
@@ -206,7 +209,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
         gap: dict[str, float] | None = None
         # At full speed latency is that of full windows, and the probe would only take time from the relay.
-        probe = gaps(tools["gaps"], cores(case)[0], scratch) if case.rate else contextlib.nullcontext()
+        probe = gaps(tools["gaps"], cores(case)[0], scratch, nap=_NAP) if case.rate else contextlib.nullcontext()
         with watched or contextlib.nullcontext(), probe as tell:
             sent = load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
             if tell is not None:

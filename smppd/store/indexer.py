@@ -39,7 +39,7 @@ _HEAD: Final = 8  # magic 4, u32 entries; see vault.index
 _PIECE: Final = 4096
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
-_BUSY_DUTY: Final = 30.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
+_BUSY_DUTY: Final = 100.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
 _REST: Final = 0.005
 _IDLE: Final = 3.0
 _BUSY: Final = 0.5
@@ -229,7 +229,7 @@ class IndexerThread(threading.Thread):
         fan: int = FAN,
     ) -> None:
         """directory: the store's. stop: set it, then join. failed(reason): called in this thread when something is wrong;
-        it goes on after a minute. busy(): asked in this thread; then it rests ten times as long."""
+        it goes on after a minute. busy(): asked in this thread; then it rests much longer."""
         super().__init__(name="indexer", daemon=True)
         self._directory = directory
         self._stop_event = stop

@@ -21,9 +21,10 @@ _HEAD: Final = """# What grows, and what it costs
 other unless said otherwise. Each curve can be run alone (`python -m bench.growth sessions`) and replaces only its own results,
 kept as [data](growth.json) too.
 
-Each point is measured several times, medians are shown. Messages/s and CPU are taken at full speed, latencies at 2,000
-messages a second unless the table says otherwise. Beside each point the base is measured again, and "ratio" is the median of
-point / base of the same round: machines drift by a quarter within minutes, so believe ratios before figures.
+Each point is measured in so many rounds as stand above its table, medians are shown. Messages/s and CPU are taken at full
+speed, latencies at 2,000 messages a second unless the table says otherwise. Beside each point the base is measured again, and
+"ratio" is the median of point / base of the same round: machines drift by a quarter within minutes, so believe ratios before
+figures.
 """
 
 

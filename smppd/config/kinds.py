@@ -260,7 +260,7 @@ def _network_of(value: str) -> IPNetwork:
 
 
 def _any(value: Any, handler: Callable[[Any], Any]) -> Any:
-    breathe()  # once for each account and listener
+    breathe()  # once for each account
     if value == "any":
         return value
     try:

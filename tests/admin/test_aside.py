@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import queue
 import sys
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from smppd import breath
 from smppd.admin.aside import GIVE_WAY, Aside
+from smppd.config.tree import read_tree
 
 
 def heard(work: Callable[[], Any]) -> tuple[Any, Any]:
@@ -47,3 +51,16 @@ def test_two_at_once_leave_the_usual_interval_behind() -> None:
     hold.put(None)
     calls.get(timeout=10)
     assert sys.getswitchinterval() == pytest.approx(usual)
+
+
+def test_it_rests_between_the_steps_of_a_configuration_and_a_command_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(breath, "WORK", 0.0)
+    monkeypatch.setattr(breath, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rests.append))
+    content = b"accounts:\n- system_id: one\n- system_id: two\n"
+    read_tree(content)
+    assert rests == []
+    assert heard(lambda: read_tree(content).root.plain())[0] == {
+        "accounts": [{"system_id": "one"}, {"system_id": "two"}]
+    }
+    assert rests == [breath.REST] * 6, "once a value: two mappings, their list, the whole, two texts"

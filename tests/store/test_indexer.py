@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from smppd import breath
 from smppd.message import State
 from smppd.store.files import StoreError, connect
 from smppd.store.indexer import BUCKETS, Indexer, IndexerThread, indexed_upto, number_bucket, record_bucket
@@ -123,8 +127,11 @@ def test_rows_of_events_alone_are_indexed(log: Opened) -> None:
         assert len(reader.events(record)) == 31
 
 
-def test_the_thread_indexes_and_ends(log: Opened) -> None:
+def test_the_thread_indexes_and_ends(log: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     builder, db = log
+    rests: list[float] = []
+    monkeypatch.setattr(breath, "WORK", 0.0)
+    monkeypatch.setattr(breath, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rests.append))
     builder.fill(4, 5)
     stop = threading.Event()
     wrong: list[str] = []
@@ -137,6 +144,7 @@ def test_the_thread_indexes_and_ends(log: Opened) -> None:
     stop.set()
     thread.join(10)
     assert not thread.is_alive() and indexed_upto(db) and not wrong
+    assert rests
 
 
 def test_the_thread_tells_what_is_wrong(tmp_path: Path) -> None:
@@ -152,3 +160,24 @@ def test_the_thread_tells_what_is_wrong(tmp_path: Path) -> None:
     thread.start()
     thread.join(10)
     assert not thread.is_alive() and "not a database" in wrong[0]
+
+
+def test_it_rests_between_rows_and_buckets_and_never_with_the_write_lock(
+    log: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder, db = log
+    builder.fill(4, 5)
+    rests: list[float] = []
+    with closing(sqlite3.connect(builder.directory / "data.db", timeout=0, isolation_level=None)) as other:
+
+        def rest(seconds: float) -> None:
+            other.execute("BEGIN IMMEDIATE")  # an error: the store's writer would have to wait
+            other.execute("ROLLBACK")
+            rests.append(seconds)
+
+        monkeypatch.setattr(breath, "WORK", 0.0)
+        monkeypatch.setattr(breath, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rest))
+        with breath.breathing():
+            drain(Indexer(db, run=10, fan=2))
+    assert len(rests) > 20, "a row each, a bucket each, a piece of a merge each"
+    assert sorted(found(builder, 20)) == sorted(builder.packed)

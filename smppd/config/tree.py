@@ -18,7 +18,7 @@ from smppd.breath import breathe
 
 MAX_OCTETS: Final = 4 << 20
 MAX_DEPTH: Final = 50
-MAX_ALIASES: Final = 100
+MAX_ALIASES: Final = 10_000
 MAX_ALIASED_NODES: Final = 100_000
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -97,12 +97,58 @@ def read_tree(content: bytes) -> Tree:
         return _Composer(yaml.parse(text, Loader=_LOADER)).compose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        # Quoted words in the parser's sentence may come from the file, and from a secret that got there by mistake.
-        problem = re.sub(r"(?<!\S)'[^'<\s]{2,}'", "...", error.problem or "cannot be read")
         where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise TreeError(*where, f"not YAML: {problem}") from None
+        raise TreeError(*where, f"not YAML: {_in_words(text, error, *where)}") from None
     except yaml.YAMLError:
         raise TreeError(1, 1, "not YAML") from None
+
+
+# What the parser says -> what a person does about it. The parser's own sentences speak of its insides.
+_PROBLEMS: Final = (
+    ("tab character", "a tab stands here: indent with spaces only"),
+    (
+        "mapping values are not allowed",
+        "a `:` where none can stand: this line is indented further than the one it belongs with, or a text with `: ` in it"
+        " needs quotes",
+    ),
+    ("did not find expected '-' indicator", "an entry of this list has no `- `, or this line's indentation is wrong"),
+    ("block sequence entries are not allowed", "a list cannot begin here: put its first `- ` on a line of its own"),
+    ("could not find expected ':'", "the line above is a key without its `:`, or is indented too little"),
+    ("did not find expected ',' or '}'", "a `{` is not closed, or a comma is missing between its entries"),
+    ("did not find expected ',' or ']'", "a `[` is not closed, or a comma is missing between its entries"),
+    ("unexpected end of stream", "a quote is not closed"),
+    (
+        "unknown escape character",
+        "an unknown escape: within double quotes write `\\\\` for a backslash, or use single quotes",
+    ),
+    ("did not find expected node content", "a value is missing here"),
+    ("did not find expected comment or line break", "nothing but a comment can stand behind `|` or `>`"),
+    (
+        "did not find expected alphabetic or numeric character",
+        "`&` and `*` need a name; a text that begins with one needs quotes",
+    ),
+    (
+        "did not find expected key",
+        "a key is expected here: this line's indentation fits none above it, or a bracket or quote is not in its place",
+    ),
+)
+
+
+def _in_words(text: str, error: yaml.MarkedYAMLError, line: int, column: int) -> str:
+    """What is wrong at `line` and `column` in words for who wrote the file, with nothing of the file in them."""
+    problem = error.problem or "cannot be read"
+    lines = text.splitlines()
+    here = lines[line - 1] if 0 < line <= len(lines) else ""
+    indentation = here[: len(here) - len(here.lstrip(" \t"))]
+    if "\t" in indentation:
+        return "a tab stands here: indent with spaces only"
+    if "cannot start any token" in problem:
+        return "a text cannot begin with this character unless it stands in quotes"
+    for words, sentence in _PROBLEMS:
+        if words in problem:
+            return sentence
+    # Quoted words in the parser's sentence may come from the file, and from a secret that got there by mistake.
+    return re.sub(r"(?<!\S)'[^'<\s]{2,}'", "...", problem)
 
 
 class _Composer:

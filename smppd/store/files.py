@@ -7,14 +7,17 @@ that returned is on stable storage (sqlite.org/pragma.html#pragma_synchronous).
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+log = logging.getLogger("smppd.store")
 _VERSION = 2
 
 
@@ -30,9 +33,12 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
                 raise StoreError(f"{path}: there is no store here yet")
             db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA busy_timeout=5000")
+            _known(path, db)
             return db
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = not path.exists()
+        if not new:
+            _close_to_others(path)
         if new:
             # Never open and close a file that SQLite may have open in this process: its POSIX locks would go with it.
             with suppress(FileExistsError):
@@ -45,9 +51,7 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         db.execute("PRAGMA synchronous=FULL")
         # Shredded key material must not linger in free pages; in data.db what is deleted is unreadable without its key.
         db.execute(f"PRAGMA secure_delete={'ON' if kind == 'keys' else 'FAST'}")
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > _VERSION:
-            raise StoreError(f"{path}: written by a newer smppd (schema {version}, this one knows {_VERSION})")
+        version = _known(path, db)
         for step in range(version + 1, _VERSION + 1):
             script = (resources.files("smppd.store") / "schema" / f"{kind}-{step:04d}.sql").read_text()
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={step}; COMMIT;")
@@ -56,6 +60,27 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         return db
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def _known(path: Path, db: sqlite3.Connection) -> int:
+    """The file's schema version. ``StoreError`` when it is of a newer smppd: its rows may mean something else."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > _VERSION:
+        db.close()
+        raise StoreError(f"{path}: written by a newer smppd (schema {version}, this one knows {_VERSION})")
+    return version
+
+
+def _close_to_others(path: Path) -> None:
+    """A file of the store that others can read or write, after a careless copy perhaps, is taken from them, and it is said."""
+    for one in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        try:
+            mode = stat.S_IMODE(one.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        if mode & 0o077:
+            one.chmod(0o600)
+            log.warning("store file was open to others", extra={"fields": {"file": str(one), "mode": f"{mode:04o}"}})
 
 
 def secrets_column(db: sqlite3.Connection) -> str:

@@ -37,6 +37,7 @@ from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
 from smppd.store.sqlite import SqliteStore, StoreError
 from smppd.vault.audit import AuditTrail
+from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
@@ -96,8 +97,9 @@ class Daemon:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back."""
+    def start(self, before_ready: Callable[[], None] = lambda: None) -> None:
+        """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back. ``before_ready``
+        is called just before anybody is told that it is ready, and may send signals from then on."""
         settings = self.settings
         try:
             with ExitStack() as undo:
@@ -119,6 +121,7 @@ class Daemon:
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
         self.audit("start", {"version": __version__, "waiting": str(waiting)})
+        before_ready()
         for address, tls in self._ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
         log.info("ready", extra={"fields": {"version": __version__, "compiled": native.compiled, "recovered": waiting}})
@@ -126,7 +129,10 @@ class Daemon:
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
         """Opens everything, ``undo`` closes it; how much is on its way."""
-        kek = load_kek(settings.keys)
+        try:
+            kek = load_kek(settings.keys)
+        except KekMissing as error:
+            raise StartError(advice_for_missing(error, settings.store.directory, settings.path)) from error
         self._open_store(settings)
         undo.callback(self.store.close)
         install = load_install(kek, self.store.keys)

@@ -56,6 +56,7 @@ def picture(
     return {
         "version": __version__,
         "compiled": native.compiled,
+        "interpreted_because": native.reason,
         "uptime": round(now - began, 1),
         "ready": ready,
         "draining": draining,

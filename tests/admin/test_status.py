@@ -23,6 +23,7 @@ from tests.net.pipes import Loop
 
 STATE: dict[str, object] = {
     "version": "1.2.3",
+    "compiled": True,
     "uptime": 93784.4,
     "ready": True,
     "draining": False,
@@ -90,7 +91,7 @@ def run(config: Path, *more: str) -> int:
 def test_ready(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(served.config) == 0
     out, err = capsys.readouterr()
-    assert "smppd 1.2.3; up 1d 2h; store ok, 12345 commits, 67 entries in memory" in out
+    assert "smppd 1.2.3 (compiled); up 1d 2h; store ok, 12345 commits, 67 entries in memory" in out
     rows = [line.split() for line in out.splitlines()]
     assert ["carrier-a", "2", "99", "5", "1", "888", "yes"] in rows
     assert ["acme", "2", "0", "4711"] in rows

@@ -136,7 +136,7 @@ def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
     full = store.get("full")
     space = ("FULL" if full else "ok") if isinstance(full, bool) else "?"
     head = [
-        f"smppd {cell(state.get('version', '?'))}",
+        f"smppd {cell(state.get('version', '?'))} ({_form(state)})",
         f"up {age(state.get('uptime'))}",
         *(["draining"] if state.get("draining") is True else []),
         f"store {space}, {cell(store.get('commits', '?'))} commits,"
@@ -152,6 +152,14 @@ def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
     checks = readiness.get("checks")
     if isinstance(checks, dict):
         _table(console, (("check", "name"), ("", "text")), [{"name": n, "text": t} for n, t in checks.items()])
+
+
+def _form(state: Mapping[str, Any]) -> str:
+    """Whether the message path runs compiled, and why not."""
+    if state.get("compiled") is True:
+        return "compiled"
+    why = state.get("interpreted_because")
+    return f"interpreted: {cell(why)}" if why else "interpreted"
 
 
 def _table(console: Any, columns: Sequence[tuple[str, str]], rows: object) -> None:

@@ -18,7 +18,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-micro bench-profile torture fuzz coverage certs \
-	lock lock-check docker-steps docker clean distclean native-if-possible
+	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,14 @@ lock: ## new versions into requirements/*.txt (network; PYTHON must be 3.11 with
 
 lock-check: $(VENV_STAMP) ## do the locks install on every supported Python and processor? (network)
 	@PYTHON=$(BIN)/python tools/lock-check.sh
+
+wheel: native ## dist/: smppd with its compiled modules, for this Python and processor
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir dist .
+	@ls dist
+
+install-steps: $(VENV_STAMP) ## the installation of docs/operations.md, its systemd unit included, without systemd (network)
+	@PYTHON=$(BIN)/python tools/install-steps.sh
 
 docker-steps: $(VENV_STAMP) ## the Dockerfile's steps without Docker (network)
 	@PYTHON=$(BIN)/python tools/docker-steps.sh

@@ -8,14 +8,19 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import smppd
+from tools.unit import Unit, UnitError, service
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("runtime", "build", "dev", "peers", "node")
@@ -265,11 +270,83 @@ def test_the_image_runs_without_privileges() -> None:
     assert "RUN" not in order[order.index("USER") :], "nothing is done after privileges are dropped"
 
 
+@pytest.fixture
+def installed() -> Iterator[Unit]:
+    """What docs/operations.md installs, in a directory that other users can look into."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        held = root / "etc/smppd/credentials"
+        held.mkdir(parents=True)
+        environment = {**os.environ, "PYTHON": sys.executable}
+        made = root / "made"
+        subprocess.run([ROOT / "certs/make.sh", made], check=True, capture_output=True, env=environment)
+        shutil.copy(made / "server.key", held / "server.key")
+        shutil.copy(made / "server.pem", root / "etc/smppd/server.pem")
+        (held / "carrier-a").write_text("not a real one\n")
+        text = read("deploy/smppd.yaml").replace("/var/lib/smppd", f"{root}/var/lib/smppd")
+        text = text.replace("0.0.0.0:3550", "127.0.0.1:0").replace("smsc.example.net:3550", "127.0.0.1:9")
+        config = root / "etc/smppd/smppd.yaml"
+        config.write_text(text + "http: {address: '127.0.0.1:0'}\ndrain: 2s\n")
+        for file in held.iterdir():
+            file.chmod(0o600)
+        smppd_script = Path(sys.executable).parent / "smppd"
+        environment["CREDENTIALS_DIRECTORY"] = str(held)
+        subprocess.run(
+            [smppd_script, "keys", "init", "--config", config], check=True, capture_output=True, env=environment
+        )
+        unit = Unit(root, smppd_script)
+        unit.prepare()
+        try:
+            yield unit
+        finally:
+            unit.close()
+
+
 def test_the_unit_is_hardened() -> None:
     lines = {line for line in read("deploy/smppd.service").splitlines() if line and not line.startswith("#")}
     wanted = """DynamicUser=yes User=smppd ProtectSystem=strict ProtectHome=yes NoNewPrivileges=yes PrivateTmp=yes
         CapabilityBoundingSet= LimitNOFILE=65536 LimitCORE=0 UMask=0077 Restart=on-failure TimeoutStopSec=60
-        LoadCredential=kek:/etc/smppd/kek StateDirectory=smppd MemoryDenyWriteExecute=yes"""
+        LoadCredential=kek:/etc/smppd/credentials/kek StateDirectory=smppd MemoryDenyWriteExecute=yes
+        Type=notify-reload NotifyAccess=main WatchdogSec=30"""
     assert set(wanted.split()) <= lines
-    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines
     assert "ExecStart=/opt/smppd/bin/smppd run --config /etc/smppd/smppd.yaml" in lines
+
+
+def test_the_unit_lets_password_threads_yield() -> None:
+    filters = service(read("deploy/smppd.service"))["SystemCallFilter"]
+    assert filters.index("~@privileged @resources") < filters.index("setpriority"), "what comes later counts"
+
+
+def test_the_unit_hands_over_every_secret_that_its_configuration_names() -> None:
+    named = set(re.findall(r"credential: ([\w.-]+)", read("deploy/smppd.yaml")))
+    handed = {value.partition(":")[0] for value in service(read("deploy/smppd.service"))["LoadCredential"]}
+    assert named == handed
+
+
+def test_install_steps_are_the_documented_ones() -> None:
+    script = read("tools/install-steps.sh")
+    steps = [
+        re.sub(r'"?\$root"?', "", line.removeprefix("step ")) for line in script.splitlines() if line[:5] == "step "
+    ]
+    page = read("docs/operations.md")
+    page = page[page.index("### A virtual environment") : page.index("### Docker")]
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", page, flags=re.S))
+    documented = [line for line in blocks.splitlines() if line and not line.startswith(("systemctl", "export"))]
+    assert steps == documented
+
+
+@pytest.mark.parametrize("secret", ["kek", "server.key", "carrier-a"])
+def test_a_unit_without_one_of_its_secrets_does_not_start(installed: Unit, secret: str) -> None:
+    (installed.credentials / secret).unlink()
+    with pytest.raises(UnitError, match="ended with status 1"):
+        installed.start()
+
+
+def test_the_documented_unit_starts_reloads_and_stops(installed: Unit) -> None:
+    installed.start()
+    limits = Path(f"/proc/{installed.process.pid}/limits").read_text()  # type: ignore[union-attr]
+    assert re.search(r"^Max core file size +0 +0 ", limits, flags=re.M)
+    installed.wait_for("WATCHDOG=1")
+    installed.reload()
+    installed.stop()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from smppd.config import units
+from smppd.config.loader import DEFAULTS_SECTION, OWN_KEYS, PRIVATE_SECTION
 from smppd.config.settings import Settings
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -20,6 +21,17 @@ _UNITS: Final = {
 def json_schema() -> str:
     """The JSON Schema of the configuration file, as text that ends with a newline."""
     schema = {"$schema": _DRAFT, **Settings.model_json_schema(), "title": "smppd configuration"}
+    account = schema["$defs"]["Account"]
+    schema["properties"] = {
+        **schema["properties"],
+        DEFAULTS_SECTION: {
+            "type": "object",
+            "description": "Keys that every account has which does not name them itself.",
+            "properties": {key: value for key, value in account["properties"].items() if key not in OWN_KEYS},
+            "additionalProperties": False,
+        },
+    }
+    schema["patternProperties"] = {f"^{PRIVATE_SECTION}": {"description": "The writer's own: anchors stand there."}}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -37,9 +49,16 @@ Generated from the settings' own descriptions by `smppd schema --markdown`; a te
 - **rate**: `100/s`, `3000/m`, `50000/h`. **size**: `512B`, `10kB` (1000), `64KiB` (1024), `16MiB`.
 - **path**: relative paths are relative to the configuration file.
 - **list**: where a list is expected, one value may stand alone: `policies: house`.
-- **Secrets are never in the file**: `{file: path}`, `{env: NAME}`, or an Argon2id hash from `smppd passwd`.
+- **Secrets are never in the file**: `{file: path}`, `{credential: NAME}`, `{env: NAME}`, or an Argon2id hash from
+  `smppd passwd`.
 - YAML as in its version 1.2: `off`, `no` and `12:30` are text, and so is a number with a leading `0` or `+`.
-  Anchors, aliases and `<<` work, tags do not; a key given twice and an unknown key are faults.
+  Anchors, aliases and `<<` work, tags do not; a key given twice and an unknown key are faults. Top-level keys that begin
+  with `x-` are yours: a place for anchors.
+- **`account_defaults`**: keys that every account has which does not name them itself, `account_defaults: {networks: any,
+  throughput: 20/s}`. An account's own key replaces the default whole, sections such as `receipts` too. `system_id`,
+  `password_hash`, `numbers` and `keywords` are of one account only.
+- **Files with secrets** (passwords, private keys) are refused when others can read them or write to them: mode 0600 or 0640.
+  Wherever a file is named, `{credential: NAME}` names a systemd credential instead.
 - A reload (SIGHUP) applies everything or nothing. Addresses of `listeners` and their TLS on or off, `store`, `keys`,
   `http` and `node` need a restart, and a reload that would change them is refused.
 """

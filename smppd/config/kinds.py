@@ -33,7 +33,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from smppd.breath import breathe
-from smppd.config import units
+from smppd.config import private, units
 
 
 class Model(BaseModel):
@@ -350,11 +350,28 @@ def _path(value: Any, info: ValidationInfo) -> Any:
     return Path(os.path.abspath(context.base / value)) if context is not None else Path(value)
 
 
+def _credential(value: Any, info: ValidationInfo) -> Any:
+    """`{credential: NAME}` is the file of that systemd credential; anything else is a path."""
+    if not isinstance(value, dict):
+        return _path(value, info)
+    if value.keys() != {"credential"} or not isinstance(value["credential"], str):
+        raise ValueError("must be a path, or {credential: NAME}")
+    return private.credential_path(private.credential_name(value["credential"]))
+
+
 def _existing(value: Path, info: ValidationInfo) -> Path:
     if context_of(info) is not None:
         problem = file_problem(value)
         if problem:
             raise ValueError(problem)
+    return value
+
+
+def _private(value: Path, info: ValidationInfo) -> Path:
+    if context_of(info) is not None:
+        problem = file_problem(value) or private.exposure(value, value.stat().st_mode)
+        if problem:
+            raise ValueError(problem if str(value) in problem else f"{value}: {problem}")
     return value
 
 
@@ -373,8 +390,23 @@ def file_problem(path: Path) -> str | None:
 _PATH_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "path"})
 AnyPath = Annotated[Path, BeforeValidator(_path), _PATH_SCHEMA]
 """A path, absolute when it came from a file."""
-FilePath = Annotated[Path, BeforeValidator(_path), AfterValidator(_existing), _PATH_SCHEMA]
-"""A path of a file that exists and can be read when the configuration is loaded."""
+_FILE_SCHEMA: Final = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "format": "path"},
+            {
+                "type": "object",
+                "properties": {"credential": {"type": "string"}},
+                "required": ["credential"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+FilePath = Annotated[Path, BeforeValidator(_credential), AfterValidator(_existing), _FILE_SCHEMA]
+"""A file that exists and can be read when the configuration is loaded: its path, or {credential: NAME} (systemd)."""
+PrivateFile = Annotated[Path, BeforeValidator(_credential), AfterValidator(_private), _FILE_SCHEMA]
+"""A `FilePath` that holds a secret: one that others can read, or that others can write to, is refused."""
 
 if TYPE_CHECKING:
     FileOrSystem = Path | Literal["system"]

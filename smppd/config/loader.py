@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,11 +13,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from smppd.config.kinds import Context
+from smppd.config.peers import Account
 from smppd.config.references import Loc, references, suggestion
 from smppd.config.settings import Settings
 from smppd.config.tree import MAX_OCTETS, Node, Tree, TreeError, read_tree
 
 LONGEST_TEXT: Final = 500
+PRIVATE_SECTION: Final = "x-"
+"""Top-level keys that begin so are the writer's own: anchors stand there."""
+DEFAULTS_SECTION: Final = "account_defaults"
+OWN_KEYS: Final = frozenset({"system_id", "password_hash", "numbers", "keywords"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,11 +87,15 @@ def parse(content: bytes, path: Path) -> Settings:
         tree = read_tree(content)
     except TreeError as error:
         raise ConfigError([Fault(file, error.line, error.column, "", error.message)]) from None
+    defaults = _spread_defaults(tree.root)
     plain = tree.root.plain()
     faults = {Fault(file, line, column, "", message) for line, column, message in tree.mistakes}
     if not isinstance(plain, dict):
         raise ConfigError([Fault(file, tree.root.line, tree.root.column, "", "must be a mapping of sections")])
     absolute = Path(os.path.abspath(path))
+    faults.update(Fault(file, line, column, path, message) for line, column, path, message in defaults)
+    for name in [key for key in plain if key.startswith(PRIVATE_SECTION) or key == DEFAULTS_SECTION]:
+        del plain[name]
     if "path" in plain:
         entry = tree.root.value["path"]
         faults.add(Fault(file, entry.line, entry.column, "path", "unknown key"))
@@ -99,8 +108,47 @@ def parse(content: bytes, path: Path) -> Settings:
         place = _locate(tree.root, loc)
         faults.add(Fault(file, place.line, place.column, place.path, message))
     if faults or settings is None:
-        raise ConfigError(sorted(faults))
+        raise ConfigError(_once(faults))
     return settings
+
+
+def _once(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults in the order of the file; one that several accounts share by a default or an alias is told once."""
+    seen: dict[tuple[int, int, str], Fault] = {}
+    for fault in sorted(faults):
+        seen.setdefault((fault.line, fault.column, fault.message), fault)
+    return list(seen.values())
+
+
+def _spread_defaults(root: Node) -> list[tuple[int, int, str, str]]:
+    """Puts the keys of `account_defaults` into each account that does not name them itself, with the places where they
+    stand, so that a fault in one is told there. Gives (line, column, path, message) of what cannot be a default."""
+    if not isinstance(root.value, dict) or DEFAULTS_SECTION not in root.value:
+        return []
+    section = root.value[DEFAULTS_SECTION]
+    if section.node.value is None:
+        return []
+    if not isinstance(section.node.value, dict):
+        return [(section.node.line, section.node.column, DEFAULTS_SECTION, "must be a mapping")]
+    faults = []
+    given = {}
+    for key, entry in section.node.value.items():
+        path = f"{DEFAULTS_SECTION}.{key}"
+        if key not in Account.model_fields:
+            faults.append((entry.line, entry.column, path, f"unknown key{suggestion(key, Account.model_fields)}"))
+        elif key in OWN_KEYS:
+            faults.append((entry.line, entry.column, path, "is of one account, and no default"))
+        else:
+            given[key] = entry
+    accounts = root.value["accounts"].node.value if "accounts" in root.value else None
+    for account in accounts if isinstance(accounts, list) else ():
+        # A node may stand for several accounts by an alias: what is given already stays.
+        if isinstance(account.value, dict):
+            account.value = {
+                **{key: entry for key, entry in given.items() if key not in account.value},
+                **account.value,
+            }
+    return faults
 
 
 def fault_at(path: Path, setting: str, message: str) -> Fault:

@@ -23,6 +23,7 @@ from smppd.config.kinds import (
     NumberOrPrefix,
     PositiveDuration,
     Prefixes,
+    PrivateFile,
     Rate,
     Text,
     Texts,
@@ -62,7 +63,7 @@ class ListenerTls(Model):
     """TLS towards customers."""
 
     certificate: FilePath = Field(description="PEM file with the server's certificate and its chain.")
-    key: FilePath = Field(description="PEM file with the server's private key.")
+    key: PrivateFile = Field(description="PEM file with the server's private key, mode 0600 or 0640.")
     client_ca: FilePath | None = Field(default=None, description="PEM file of the CAs that sign client certificates.")
     client_certificates: Literal["off", "optional", "required"] = Field(
         default="off",
@@ -276,8 +277,10 @@ class UpstreamTls(Model):
 
     ca: FileOrSystem = Field(default="system", description="`system`, or a PEM file of the CAs to trust.")
     certificate: FilePath | None = Field(default=None, description="PEM file of our client certificate.")
-    key: FilePath | None = Field(
-        default=None, validate_default=True, description="PEM file of its private key; with `certificate` only."
+    key: PrivateFile | None = Field(
+        default=None,
+        validate_default=True,
+        description="PEM file of its private key, mode 0600 or 0640; with `certificate` only.",
     )
     server_name: str | None = Field(
         default=None, min_length=1, max_length=253, description="Name to expect in the certificate, if not the host."
@@ -312,7 +315,9 @@ class Upstream(Addressed):
     tls: UpstreamTls | None = Field(default=None, description="TLS; without it, on loopback only.")
     plaintext: Allowed | None = Field(default=None, validate_default=True, description=_PLAINTEXT)
     system_id: Text = Field(min_length=1, max_length=64, description="The name we bind with.")
-    password: SecretRef = Field(description="Where the password is kept: {file: path} or {env: NAME}.")
+    password: SecretRef = Field(
+        description="Where the password is kept: {file: path}, {credential: NAME} or {env: NAME}."
+    )
     system_type: Text = Field(default="", max_length=12, description="system_type of our binds.")
     interface_version: Version = Field(default="3.4", description="SMPP version of our binds.")
     bind: Literal["transceiver", "transmitter+receiver"] = Field(

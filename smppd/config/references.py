@@ -9,6 +9,9 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+DEFAULT_HTTP = "127.0.0.1:9180"
+_WILDCARDS = {"0.0.0.0", "[::]"}
+
 Loc = tuple[str | int, ...]
 Found = tuple[Loc, str]
 
@@ -23,7 +26,7 @@ def references(plain: Any) -> Iterator[Found]:
     yield from _unique(upstreams, "name", "upstream")
     yield from _unique(accounts, "system_id", "account")
     yield from _unique(routes, "name", "route")
-    yield from _unique([(loc, _bound(item)) for loc, item in _each(plain, "listeners")], "address", "listener")
+    yield from _addresses(plain)
 
     upstream_names = {name for _, name in upstreams}
     account_names = {name for _, name in accounts}
@@ -106,10 +109,25 @@ def _get(item: Any, key: str) -> str | None:
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
 
-def _bound(listener: dict[str, Any]) -> str | None:
-    """The address, unless its port is 0 (any free one), which several listeners may ask for."""
-    address = _get(listener, "address")
-    return None if address is None or address.endswith(":0") else address
+def _addresses(plain: dict[str, Any]) -> Iterator[Found]:
+    """Addresses that cannot be listened on at the same time: equal ones, and a wildcard beside another of its port."""
+    wanted: list[tuple[Loc, str | None]] = [(loc, _get(item, "address")) for loc, item in _each(plain, "listeners")]
+    http = plain.get("http", {})
+    if isinstance(http, dict):
+        wanted.append((("http",), _get(http, "address") or DEFAULT_HTTP))
+    taken: list[tuple[Loc, str, str]] = []
+    for loc, address in wanted:
+        host, _, port = (address or "").rpartition(":")
+        if not host or port == "0":  # any free one, which several may ask for
+            continue
+        other = next((where for where, h, p in taken if p == port and (h == host or _WILDCARDS & {h, host})), None)
+        if other is not None:
+            where = (*loc, "address") if loc != ("http",) or "address" in plain.get("http", {}) else (*other, "address")
+            yield (
+                where,
+                f"cannot be listened on together with {_shown(other if where[0] == loc[0] else loc)}: the same port",
+            )
+        taken.append((loc, host, port))
 
 
 def _shown(loc: Loc) -> str:

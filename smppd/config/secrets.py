@@ -14,9 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from smppd.config.kinds import MANY, AnyPath, FilePath, Model, Text
+from smppd.config import private
+from smppd.config.kinds import MANY, AnyPath, Model, PrivateFile, Text, context_of, file_problem
 
 SECRET_MAX: Final = 64 * 1024
 
@@ -25,14 +26,17 @@ class SecretError(Exception):
     """A secret cannot be had. The text says where it was looked for and why, never what was found."""
 
 
-_LITERAL: Final = "secrets are never written here: use {file: path} or {env: NAME}"
+_LITERAL: Final = "secrets are never written here: use {file: path}, {credential: NAME} or {env: NAME}"
 
 
 class SecretRef(Model):
     """Where a secret is kept. Never the secret."""
 
-    file: FilePath | None = Field(
-        default=None, description="A file that holds the secret; one newline at its end is dropped."
+    file: PrivateFile | None = Field(
+        default=None, description="A file that holds the secret, mode 0600 or 0640; one newline at its end is dropped."
+    )
+    credential: str | None = Field(
+        default=None, description="The name of a systemd credential (LoadCredential=) that holds the secret."
     )
     env: str | None = Field(default=None, description="An environment variable that holds the secret.")
 
@@ -43,8 +47,24 @@ class SecretRef(Model):
             return value
         if not isinstance(value, dict):
             raise ValueError(_LITERAL)
-        if len(value) != 1 or not value.keys() <= {"file", "env"}:
-            raise ValueError("must be exactly one of {file: path} and {env: NAME}")
+        if len(value) != 1 or not value.keys() <= {"file", "credential", "env"}:
+            raise ValueError("must be exactly one of {file: path}, {credential: NAME} and {env: NAME}")
+        return value
+
+    @field_validator("file")
+    @classmethod
+    def _holds_something(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return _filled(value, info)
+
+    @field_validator("credential")
+    @classmethod
+    def _credential(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and context_of(info) is not None:
+            path = private.credential_path(private.credential_name(value))
+            problem = file_problem(path) or private.exposure(path, path.stat().st_mode)
+            if problem:
+                raise ValueError(f"credential {value}: {problem}")
+            _filled(path, info)
         return value
 
     @field_validator("env")
@@ -58,6 +78,8 @@ class SecretRef(Model):
         """The secret, without one newline at its end. SecretError names the place, never the content."""
         if self.file is not None:
             return _strip(read_secret_file(self.file), f"file {self.file}")
+        if self.credential is not None:
+            return _strip(read_secret_file(_credential_file(self.credential)), f"credential {self.credential}")
         if self.env is not None:
             value = os.environb.get(self.env.encode())
             if value is None:
@@ -97,17 +119,17 @@ class KeyRef(Model):
     @field_validator("credential")
     @classmethod
     def _credential(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", value):
-            raise ValueError("must be the name of a systemd credential")
-        return value
+        return None if value is None else private.credential_name(value)
 
     @property
     def path(self) -> Path | None:
         """The file that holds the key, for `file` and `credential`; None for a command or outside systemd."""
         if self.file is not None:
             return self.file
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        return Path(directory, self.credential) if self.credential is not None and directory else None
+        try:
+            return private.credential_path(self.credential) if self.credential is not None else None
+        except ValueError:
+            return None
 
     def resolve(self, timeout: float = 10.0) -> bytes:
         """The key text, without one newline at its end; a command has `timeout` seconds. SecretError otherwise."""
@@ -119,10 +141,29 @@ class KeyRef(Model):
         return _strip(read_secret_file(path), f"file {path}")
 
 
+def _credential_file(name: str) -> Path:
+    try:
+        return private.credential_path(name)
+    except ValueError as error:
+        raise SecretError(str(error)) from None
+
+
+def _filled(path: Path | None, info: ValidationInfo) -> Path | None:
+    """The path of a secret again; ValueError where the file holds none, which would show only when it is needed."""
+    if path is not None and context_of(info) is not None and path.is_file():
+        with path.open("rb") as file:
+            if not file.read(SECRET_MAX).strip(b"\r\n"):
+                raise ValueError(f"{path} is empty")
+    return path
+
+
 def read_secret_file(path: Path) -> bytes:
-    """The file's content, at most 64 KiB. SecretError names the path."""
+    """The file's content, at most 64 KiB. SecretError names the path and says why it cannot be read or is not safe."""
     try:
         with path.open("rb") as file:
+            problem = private.exposure(path, os.fstat(file.fileno()).st_mode)
+            if problem:
+                raise SecretError(f"file {path}: {problem}")
             content = file.read(SECRET_MAX + 1)
     except OSError as error:
         raise SecretError(f"file {path} cannot be read: {error.strerror}") from None

@@ -26,6 +26,7 @@ from smppd.config.kinds import (
     split_address,
 )
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
+from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
 from smppd.config.secrets import KeyRef
 
@@ -77,7 +78,7 @@ Keys = KeyRef
 class Http(Addressed):
     """Metrics and health. Carries no message content, numbers or secrets."""
 
-    address: Address = Field(default="127.0.0.1:9180", description="host:port of /metrics, /healthz and /readyz.")
+    address: Address = Field(default=DEFAULT_HTTP, description="host:port of /metrics, /healthz and /readyz.")
     plaintext: Allowed | None = Field(
         default=None,
         validate_default=True,

@@ -25,6 +25,8 @@ from typing import NamedTuple, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
+from smppd.config import private
+
 KEY_BYTES = 32
 COMMAND_SECONDS = 10.0
 """How long a key command may take before it counts as failed."""
@@ -38,6 +40,10 @@ _TAG_BYTES = 16
 
 class VaultError(Exception):
     """A key is missing, unreadable, unsafe or altered. The text is for the operator and never holds key bytes."""
+
+
+class KekMissing(VaultError):
+    """There is no KEK where the settings say. What to do depends on whether there are keys that only it opens."""
 
 
 class KeySource(Protocol):
@@ -204,7 +210,7 @@ def create_kek(path: Path) -> None:
 
 def add_kek_version(path: Path) -> int:
     """Append a fresh version to the KEK file (new file, synced, renamed over the old one) and return its number."""
-    text = _read_file(path, "KEK file", others_only=False)
+    text = _read_file(path, "KEK file")
     version = _parse_lines(text, str(path))[-1][0] + 1
     _replace(path, text.rstrip(b"\n") + b"\n" + _kek_line(version))
     return version
@@ -213,7 +219,7 @@ def add_kek_version(path: Path) -> int:
 def retire_kek_versions(path: Path) -> list[int]:
     """Keep only the current version in the KEK file; returns the versions dropped. The caller has made sure that no
     wrapped key needs them any more."""
-    text = _read_file(path, "KEK file", others_only=False)
+    text = _read_file(path, "KEK file")
     versions = [line[0] for line in _parse_lines(text, str(path))]
     last = [line for line in text.splitlines() if line.startswith(b"smppd-kek")][-1]
     _replace(path, last + b"\n")
@@ -223,7 +229,7 @@ def retire_kek_versions(path: Path) -> list[int]:
 def load_kek(source: KeySource) -> Kek:
     """Read the KEK from where the settings say. Raises VaultError with the place and the reason, never the content."""
     if source.file is not None:
-        return Kek.parse(_read_file(Path(source.file), "KEK file", others_only=False), str(source.file))
+        return Kek.parse(_read_file(Path(source.file), "KEK file"), str(source.file))
     if source.credential is not None:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
@@ -232,29 +238,34 @@ def load_kek(source: KeySource) -> Kek:
             )
         if "/" in source.credential or source.credential in ("", ".", ".."):
             raise VaultError("keys.credential is a name, not a path")
-        # systemd grants access by ACL, whose mask shows up as group bits: only `others` is forbidden here.
-        text = _read_file(Path(directory, source.credential), "credential", others_only=True)
+        text = _read_file(Path(directory, source.credential), "credential")
         return Kek.parse(text, f"credential {source.credential}")
     if source.command:
         return Kek.parse(_run_command(source.command), f"the output of {source.command[0]}")
     raise VaultError("keys: one of file, credential and command must be set")
 
 
-def _read_file(path: Path, what: str, *, others_only: bool) -> bytes:
+def advice_for_missing(error: KekMissing, directory: Path, config: Path) -> str:
+    """The sentence for an operator whose KEK is not there: `directory` is the store's, `config` the configuration file."""
+    if (directory / "keys.db").exists():
+        return f"{error}: restore it from where it was backed up; nothing in {directory} opens with another one"
+    return f"{error}; `smppd keys init --config {config}` makes one"
+
+
+def _read_file(path: Path, what: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise VaultError(f"{path}: no such {what}; `smppd keys init` makes one") from None
+        raise KekMissing(f"{path}: no such {what}") from None
     except OSError as error:
         raise VaultError(f"{path}: the {what} cannot be read: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise VaultError(f"{path}: the {what} must be a regular file")
-        if status.st_mode & (0o007 if others_only else 0o077):
-            raise VaultError(
-                f"{path}: mode {stat.S_IMODE(status.st_mode):04o} lets others at the {what}; it must be 0600"
-            )
+        problem = private.exposure(path, status.st_mode, owner_only=True)
+        if problem:
+            raise VaultError(f"{path}: the {what}: {problem}")
         allowed = {os.geteuid(), 0}
         if os.geteuid() == 0:  # root runs commands for a daemon that is another user: the directory tells which
             allowed.add(path.parent.stat().st_uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -12,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from smppd.admin.cli import main
+from smppd.config import load
 from smppd.policy import pipeline
+from smppd.vault.kek import create_kek
 from tests.config.helpers import BASE, write
 from tests.config.test_load import FIVE
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of config/ with the certificates and secrets that its files name."""
     root = tmp_path_factory.mktemp("example")
@@ -73,16 +76,30 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "counted"),
+    ("name", "counted", "advised"),
     [
-        ("smppd.yaml", "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 8 rules"),
-        ("minimal.yaml", "1 listener, 1 account, 1 upstream, 1 route, 0 policies, 0 rules"),
+        (
+            "smppd.yaml",
+            "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 8 rules",
+            ["there are no keys yet", "environment variable SMPPD_CARRIER_B, its password, is not set here"],
+        ),
+        (
+            "minimal.yaml",
+            "1 listener, 1 account, 1 upstream, 1 route, 0 policies, 0 rules",
+            ["there are no keys yet", "environment variable SMPPD_CARRIER_A, its password, is not set here"],
+        ),
     ],
 )
-def test_the_examples_pass(example: Path, name: str, counted: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_pass(
+    example: Path, name: str, counted: str, advised: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = example / "config" / name
     assert main(["check", "--config", str(path)]) == 0
-    assert capsys.readouterr() == (f"{path}: ok: {counted}\n", "")
+    out, err = capsys.readouterr()
+    assert out == f"{path}: ok: {counted}\n"
+    assert len(err.splitlines()) == len(advised)
+    for line, words in zip(err.splitlines(), advised, strict=True):
+        assert line.startswith(f"{path}: advice: ") and words in line
 
 
 def test_a_missing_file_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +123,7 @@ def test_a_key_of_another_certificate(example: Path, tmp_path: Path, capsys: pyt
 
 def test_files_that_hold_something_else(example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     certs = example / "certs"
+    (certs / "server.pem").chmod(0o600)
     path = listener(tmp_path, certs / "server.key", certs / "server.pem", f", client_ca: {certs / 'ca.key'}")
     assert main(["check", "--config", str(path)]) == 1
     err = capsys.readouterr().err
@@ -114,16 +132,137 @@ def test_files_that_hold_something_else(example: Path, tmp_path: Path, capsys: p
     assert "tls.client_ca: " in err and "BEGIN" not in err
 
 
-def test_advice_does_not_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    secret = tmp_path / "pw"
-    secret.write_text("x\n")
-    secret.chmod(0o644)
-    text = BASE.replace("{env: PW}", f"{{file: {secret}}}").replace("routes: [{upstreams: carrier-a}]", "")
+def test_advice_does_not_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "")
+    text = BASE.replace("routes: [{upstreams: carrier-a}]", "policies: {house: []}")
     text = text.replace('{address: "127.0.0.1:0"}', '{address: "0.0.0.0:0", plaintext: allowed}')
     assert main(["check", "--config", str(write(tmp_path, text))]) == 0
     err = capsys.readouterr().err
-    for advice in ("goes without TLS", "pw can be read by others", "acme may connect from anywhere", "no routes"):
+    for advice in (
+        "goes without TLS",
+        "acme may connect from anywhere",
+        "no routes",
+        "policy house is used by no account",
+        "environment variable PW, its password, is empty",
+        "there are no keys yet: `smppd keys init --config",
+    ):
         assert advice in err
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o777, 0o660, 0o602])
+def test_a_password_that_others_can_get_at_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    secret = tmp_path / "pw"
+    secret.write_text("x\n")
+    secret.chmod(mode)
+    assert main(["check", "--config", str(write(tmp_path, BASE.replace("{env: PW}", f"{{file: {secret}}}")))]) == 1
+    assert f"{secret}: mode {mode:04o} lets others at it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640])
+def test_a_password_of_its_owner_or_group_is_none(tmp_path: Path, mode: int) -> None:
+    secret = tmp_path / "pw"
+    secret.write_text("x\n")
+    secret.chmod(mode)
+    assert main(["check", "--config", str(write(tmp_path, BASE.replace("{env: PW}", f"{{file: {secret}}}")))]) == 0
+
+
+def test_an_empty_password_file_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "pw"
+    secret.touch(0o600)
+    assert main(["check", "--config", str(write(tmp_path, BASE.replace("{env: PW}", f"{{file: {secret}}}")))]) == 1
+    assert f"{secret} is empty" in capsys.readouterr().err
+
+
+def test_a_private_key_that_others_can_read_is_a_fault(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certs = example / "certs"
+    (certs / "server.key").chmod(0o644)
+    assert main(["check", "--config", str(listener(tmp_path, certs / "server.pem", certs / "server.key"))]) == 1
+    assert "listeners[0].tls.key: " in (err := capsys.readouterr().err) and "mode 0644 lets others at it" in err
+
+
+def test_credentials_are_files_that_systemd_lets_us_read(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "credentials"
+    held.mkdir(mode=0o700)
+    for name, source in (("server-key", "server.key"), ("server-pem", "server.pem")):
+        (held / name).write_bytes((example / "certs" / source).read_bytes())
+    (held / "carrier-a").write_text("pw\n")
+    for file in held.iterdir():
+        file.chmod(0o440)
+    path = listener(tmp_path, "{credential: server-pem}", "{credential: server-key}")
+    path.write_text(path.read_text().replace("{env: PW}", "{credential: carrier-a}"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert main(["check", "--config", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert err.count("CREDENTIALS_DIRECTORY is not set") == 3 and "set it to the directory" in err
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(held))
+    assert main(["check", "--config", str(path)]) == 0
+    (held / "carrier-a").chmod(0o444)
+    assert main(["check", "--config", str(path)]) == 1
+    assert "mode 0444 lets others at it" in capsys.readouterr().err
+
+
+def initialised(tmp_path: Path) -> Path:
+    path = write(tmp_path, BASE)
+    assert main(["keys", "init", "--config", str(path)]) == 0
+    return path
+
+
+def test_a_kek_that_run_would_refuse_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = initialised(tmp_path)
+    assert main(["check", "--config", str(path)]) == 0
+    kek = load(path).keys.file
+    assert kek is not None
+    kek.chmod(0o644)
+    capsys.readouterr()
+    assert main(["check", "--config", str(path)]) == 1
+    assert "keys: " in (err := capsys.readouterr().err) and "mode 0644 lets others at it" in err
+
+
+def test_a_kek_of_another_installation_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = initialised(tmp_path)
+    kek = load(path).keys.file
+    assert kek is not None
+    kek.unlink()
+    create_kek(kek)
+    assert main(["check", "--config", str(path)]) == 1
+    assert "does not open: another KEK" in capsys.readouterr().err
+
+
+def test_a_lost_kek_is_to_be_restored_and_never_made_anew(tmp_path: Path) -> None:
+    path = initialised(tmp_path)
+    kek = load(path).keys.file
+    assert kek is not None
+    kek.unlink()
+    for command in ("check", "run"):
+        done = subprocess.run(
+            [sys.executable, "-m", "smppd", command, "--config", path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        err = done.stderr
+        assert done.returncode == 1
+        assert f"{kek}: no such KEK file: restore it from where it was backed up" in err and "keys init" not in err
+
+
+def test_a_certificate_that_ends_soon_is_said(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = listener(tmp_path, example / "certs" / "server.pem", example / "certs" / "server.key")
+    assert main(["check", "--config", str(path)]) == 0
+    assert "renew it" not in capsys.readouterr().err
+    monkeypatch.setattr("smppd.admin.commands.check.SOON", dt.timedelta(days=36500))
+    assert main(["check", "--config", str(path)]) == 0
+    assert "server.pem ends on " in capsys.readouterr().err
 
 
 def test_a_policy_that_does_not_compile_is_a_fault_with_its_place(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smppd.config import ConfigError, ConfigFileError, load, parse
-from tests.config.helpers import BASE, HASH, faults, lines, loaded
+from tests.config.helpers import BASE, HASH, faults, lines, loaded, write
 
 
 def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) -> None:
@@ -84,7 +84,11 @@ def test_five_mistakes_are_five_faults_with_their_places(tmp_path: Path) -> None
         ("routes: [{upstreams: carrier-a}]", "routes: [{upstreams: carrier-a, accounts: acm}]", "did you mean acme?"),
         ("routes: [{upstreams: carrier-a}]", "routes: 7", "routes: must be a list"),
         ("password: {env: PW}", "password: {file: nope}", "nope does not exist"),
-        ("password: {env: PW}", "password: {file: a, env: b}", "exactly one of {file: path} and {env: NAME}"),
+        (
+            "password: {env: PW}",
+            "password: {file: a, env: b}",
+            "exactly one of {file: path}, {credential: NAME} and {env",
+        ),
         ("127.0.0.1:2776", "192.0.2.1:2776", "upstreams[0]: 192.0.2.1 is not loopback"),
         ("127.0.0.1:2776", "127.0.0.1", "must be host:port"),
         ("127.0.0.1:2776", "127.0.0.1:99999", "has a port above 65535"),
@@ -275,3 +279,74 @@ def test_any_bytes_load_or_have_faults(content: bytes) -> None:
 @given(st.integers(0, len(FIVE)), st.integers(0, 12), st.text(alphabet="-:[]{}&*! \n0a", max_size=4))
 def test_a_damaged_configuration_never_crashes(start: int, length: int, put: str) -> None:
     _load_or_faults((FIVE[:start] + put + FIVE[start + length :]).encode())
+
+
+# -- defaults of accounts, and the writer's own sections -------------------------------------------------------------
+
+
+MANY_ACCOUNTS = BASE.replace(
+    "accounts:",
+    """x-night: &night {window: 7}
+account_defaults:
+  networks: 192.0.2.0/24
+  throughput: 20/s
+  receipts: {window: 5}
+accounts:""",
+)
+
+
+def test_an_account_takes_the_defaults_it_does_not_name(tmp_path: Path) -> None:
+    text = MANY_ACCOUNTS.replace("networks: any", "<<: *night")
+    account = load(write(tmp_path, text)).accounts[0]
+    assert (account.window, account.throughput, account.receipts.window) == (7, 20.0, 5)
+    assert [str(network) for network in account.networks] == ["192.0.2.0/24"]
+    assert load(write(tmp_path, MANY_ACCOUNTS)).accounts[0].networks == "any"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place", "message"),
+    [
+        ("throughput: 20", "accounts[0].throughput", "a rate needs its unit"),
+        ("troughput: 20/s", "account_defaults.troughput", "unknown key (did you mean throughput?)"),
+        ("system_id: acme", "account_defaults.system_id", "is of one account, and no default"),
+    ],
+)
+def test_a_wrong_default_is_told_once_where_it_stands(tmp_path: Path, wrong: str, place: str, message: str) -> None:
+    text = MANY_ACCOUNTS.replace("throughput: 20/s", wrong)
+    another = f"  - {{system_id: bravo, password_hash: '{HASH}', networks: any}}\nupstreams:"
+    text = text.replace("upstreams:", another, 1)
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    [fault] = caught.value.faults
+    assert (fault.path, text.splitlines()[fault.line - 1].strip()) == (place, wrong)
+    assert message in fault.message
+
+
+def test_other_sections_that_begin_with_x_are_the_writer_s_own(tmp_path: Path) -> None:
+    assert load(write(tmp_path, BASE + "x-anything: [1, {two: 3}]\n"))
+    with pytest.raises(ConfigError, match="unknown key"):
+        load(write(tmp_path, BASE + "y-anything: 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("listeners", "http"),
+    [
+        ("[{address: '127.0.0.1:9180'}]", ""),
+        ("[{address: '0.0.0.0:9180', plaintext: allowed}]", ""),
+        ("[{address: '127.0.0.1:2775'}]", "http: {address: '127.0.0.1:2775'}"),
+        ("[{address: '127.0.0.1:2775'}, {address: '0.0.0.0:2775', plaintext: allowed}]", ""),
+    ],
+)
+def test_addresses_that_cannot_be_listened_on_together(tmp_path: Path, listeners: str, http: str) -> None:
+    text = BASE.replace('[{address: "127.0.0.1:0"}]', listeners) + http + "\n"
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    [fault] = caught.value.faults
+    assert "cannot be listened on together with" in fault.message
+
+
+def test_addresses_that_do_not_meet(tmp_path: Path) -> None:
+    listeners = (
+        "[{address: '127.0.0.1:2775'}, {address: '127.0.0.2:2775'}, {address: '127.0.0.1:0'}, {address: '127.0.0.1:0'}]"
+    )
+    assert load(write(tmp_path, BASE.replace('[{address: "127.0.0.1:0"}]', listeners)))

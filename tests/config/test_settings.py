@@ -130,6 +130,7 @@ def test_a_masked_hash_still_verifies() -> None:
 
 def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
     path = tmp_path / "secret"
+    path.touch(0o600)
     for content, secret in ((b"pw\n", b"pw"), (b"pw\r\n", b"pw"), (b"pw\n\n", b"pw\n"), (b" p w", b" p w")):
         path.write_bytes(content)
         assert SecretRef(file=path).resolve() == secret
@@ -167,6 +168,7 @@ def test_a_key_from_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         KeyRef(credential="kek").resolve()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "kek").write_bytes(b"k\n")
+    (tmp_path / "kek").chmod(0o440)
     assert KeyRef(credential="kek").resolve() == b"k"
     assert KeyRef(credential="kek").path == tmp_path / "kek"
 

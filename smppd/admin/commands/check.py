@@ -7,7 +7,6 @@ import argparse
 import datetime as dt
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from smppd.admin.commands import add_config, add_json, load_settings, say
 from smppd.config import ConfigError, Fault, Settings, fault_at
+from smppd.store.files import StoreError
+from smppd.store.reader import ReadOnlyKeys
+from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
+from smppd.vault.keys import load_install
+
+SOON = dt.timedelta(days=30)
+"""How long before its end a certificate is worth a word."""
 
 
 def register(subparsers: Any) -> None:
@@ -75,6 +81,7 @@ def _counted(number: int, what: str) -> str:
 def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
     """(setting, message) of what only shows when things are put together: the policy, certificates and their keys."""
     yield from _policy(settings)
+    yield from _keys(settings)
     for index, listener in enumerate(settings.listeners):
         if listener.tls is not None:
             yield from _pair(f"listeners[{index}].tls", listener.tls.certificate, listener.tls.key, now)
@@ -95,6 +102,25 @@ def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
         compile_policies(settings)
     except PolicyError as error:
         yield error.path, error.message
+
+
+def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What `run` would say of the KEK and the keys in the store. A KEK that is not there yet is no fault before `keys init`."""
+    directory = settings.store.directory
+    initialised = (directory / "keys.db").exists()
+    try:
+        kek = load_kek(settings.keys)
+        if initialised:
+            rows = ReadOnlyKeys(directory)
+            try:
+                load_install(kek, rows)
+            finally:
+                rows.close()
+    except KekMissing as error:
+        if initialised:
+            yield "keys", advice_for_missing(error, directory, settings.path)
+    except (VaultError, StoreError) as error:
+        yield "keys", str(error)
 
 
 def _pair(setting: str, certificate: Path, key: Path, now: dt.datetime) -> Iterator[tuple[str, str]]:
@@ -127,13 +153,21 @@ def _chain(setting: str, path: Path, now: dt.datetime) -> Iterator[tuple[str, st
 
 def advice(settings: Settings) -> Iterator[str]:
     """What is allowed and yet worth a second look; never changes the exit status."""
+    if not (settings.store.directory / "keys.db").exists():
+        yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
+    used = {name for account in settings.accounts for name in account.policies}
+    for name in settings.policies:
+        if name not in used:
+            yield f"policy {name} is used by no account"
+    for upstream in settings.upstreams:
+        if upstream.password.env is not None and not os.environ.get(upstream.password.env):
+            state = "empty" if upstream.password.env in os.environ else "not set here"
+            yield f"upstream {upstream.name}: environment variable {upstream.password.env}, its password, is {state}"
+    yield from _ending(settings, dt.datetime.now(dt.UTC))
     for section, items in (("listener", settings.listeners), ("upstream", settings.upstreams)):
         for item in items:
             if item.tls is None and item.plaintext == "allowed":
                 yield f"{section} {item.address} goes without TLS: passwords and messages cross the network readable"
-    for path in _secrets(settings):
-        if _open_to_others(path):
-            yield f"{path} can be read by others: chmod 600"
     for account in settings.accounts:
         if account.networks == "any":
             yield f"account {account.system_id} may connect from anywhere: only its password protects it"
@@ -141,19 +175,13 @@ def advice(settings: Settings) -> Iterator[str]:
         yield "there are no routes: every message will be refused"
 
 
-def _secrets(settings: Settings) -> Iterator[Path]:
-    for listener in settings.listeners:
-        if listener.tls is not None:
-            yield listener.tls.key
-    for upstream in settings.upstreams:
-        if upstream.password.file is not None:
-            yield upstream.password.file
-        if upstream.tls is not None and upstream.tls.key is not None:
-            yield upstream.tls.key
-
-
-def _open_to_others(path: Path) -> bool:
-    try:
-        return bool(os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH))
-    except OSError:
-        return False
+def _ending(settings: Settings, now: dt.datetime) -> Iterator[str]:
+    """Certificates that end within `SOON`; those that have ended are faults."""
+    certificates = [one.tls.certificate for one in settings.listeners if one.tls is not None]
+    certificates += [
+        one.tls.certificate for one in settings.upstreams if one.tls is not None and one.tls.certificate is not None
+    ]
+    for path in dict.fromkeys(certificates):
+        ends = x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+        if ends < now + SOON:
+            yield f"{path} ends on {ends:%Y-%m-%d}: renew it, then SIGHUP"

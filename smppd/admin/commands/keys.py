@@ -66,7 +66,7 @@ def existing_store(directory: Path) -> KeyStore:
 
 def _init(settings: Settings, _args: argparse.Namespace) -> int:
     directory = store_directory(settings)
-    file = settings.keys.file
+    file = settings.keys.path
     done = []
     if file is not None and not file.exists():
         if (directory / KEYS_FILE).exists():
@@ -100,7 +100,7 @@ def _init(settings: Settings, _args: argparse.Namespace) -> int:
 
 def _rotate(settings: Settings, args: argparse.Namespace) -> int:
     directory = store_directory(settings)
-    file = settings.keys.file
+    file = settings.keys.path
     rows = existing_store(directory)
     try:
         kek = load_kek(settings.keys)

@@ -61,8 +61,8 @@ class Metrics:
         )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
-        self.receipt_forms = gauge(
-            "receipt_id_forms", "Receipts matched since start, by the form of their id", "upstream", "form"
+        self.receipt_forms = counter(
+            "receipt_id_forms", "Receipts matched, by the form of their id", "upstream", "form"
         )
         self.receipt_age = histogram(
             "receipt_age", "From accepting a message to a receipt of it, one a chunk", "upstream", buckets=_SLOW
@@ -86,3 +86,13 @@ class Metrics:
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"
         )
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
+
+    def forget_upstream(self, name: str) -> None:
+        """Takes away what only says how an upstream is now; counters stay. For one that is disabled or not configured."""
+        for gauge in (self.links, self.paused, self.window):
+            gauge.remove(name)
+
+
+def total(counter: Counter) -> float:
+    """What one child of a counter stands at. The library shows it by collecting only, which builds samples for each look."""
+    return float(counter._value.get())

@@ -114,6 +114,17 @@ def test_quoted_sees_what_is_typed() -> None:
     assert quoted(page) == ["make demo", "smppd check", "smppd run --config F"]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_table_is_broken(page: Path) -> None:
+    """A row after an empty line is no row of the table any more."""
+    lines = ["", *_FENCE.sub("", read(page)).splitlines()]
+    starts = [
+        n for n in range(1, len(lines)) if lines[n].startswith("|") and not lines[n - 1].startswith(("|", "<!--"))
+    ]
+    alone = [lines[n] for n in starts if n + 1 >= len(lines) or not lines[n + 1].startswith("|--")]
+    assert not alone
+
+
 def test_no_leftovers() -> None:
     marks = re.compile(r"@[A-Z]+@|TODO|FIXME|XXX")
     assert not [name_of(page) for page in PAGES if marks.search(read(page))]

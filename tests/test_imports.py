@@ -38,7 +38,7 @@ TWISTED_ROOMS = frozenset({"net", "store", "admin", "daemon"})
 TWISTED_FREE_MODULES = frozenset({"store", "store.api"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
 # import both; in the daemon itself smpp.pdu stays with protocol/wire.py.
-PEER_STACK = ("admin.simulator", "admin.commands.demo")
+PEER_STACK = ("admin.simulator", "admin.commands.demo", "admin.commands.simulate")
 FORBIDDEN_MODULES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"})
 FORBIDDEN_CALLS = frozenset({"eval", "exec", "__import__"})
 YAML_LOADS = frozenset({"load", "load_all"})

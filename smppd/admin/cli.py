@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "run": "start the daemon",
     "check": "find every mistake in a configuration",
     "demo": "show messages and receipts flow between a simulated customer and a simulated SMSC",
+    "simulate": "play a carrier's SMSC or a customer, to try a configuration with",
     "passwd": "make the password hash of an account",
     "keys": "create, rotate and list keys",
     "log": "search, show and verify the record of messages",

@@ -9,12 +9,16 @@ from typing import Final
 from smppd import __version__, native
 from smppd.admin.http import Health, assess
 from smppd.config import Settings
+from smppd.metrics import total
 from smppd.net.endpoints import Listener
+from smppd.relay.model import Account
 from smppd.relay.relay import Relay
 from smppd.store.sqlite import SqliteStore
 
 STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
+PEERS: Final = 8
+"""How many addresses of an account `smppd status` shows."""
 EXPIRING: Final = 7 * 86400.0
 """Seconds before its end at which a certificate makes /readyz say `degraded`."""
 
@@ -47,6 +51,11 @@ def _certificates(ends: list[float]) -> str:
     return f"degraded: a certificate ends in {int(left / 86400)} days" if left > 0 else "degraded: one has expired"
 
 
+def _peers(account: Account) -> list[str]:
+    """The addresses that an account's sessions come from, the first few of them."""
+    return sorted({one.address.decode("ascii", "replace") for one in account.sessions})[:PEERS]
+
+
 def picture(
     relay: Relay, store: SqliteStore, ports: Sequence[tuple[str, bool]], *, began: float, ready: bool, draining: bool
 ) -> dict[str, object]:
@@ -65,20 +74,27 @@ def picture(
             {
                 "name": account.name,
                 "sessions": len(account.sessions),
+                "peers": _peers(account),
                 "queued": account.queued,
+                "oldest": round(relay.oldest(account), 1),
                 "mailbox": len(account.mailbox),
+                "accepted": total(account.accepted),
+                "delivered": total(account.delivered),
             }
             for account in context.accounts.values()
         ],
         "upstreams": [
             {
                 "name": one.name,
+                "address": one.settings.address,
+                "enabled": not one.gone,
                 "links": len(one.links),
                 "window_used": sum(len(link.session.outstanding) for link in one.links),
                 "ready": len(one.ready),
                 "unknown": len(one.unknown),
                 "waiting_receipts": len(one.ids) + one.cold_waiting,
                 "paused": one.paused_until > now,
+                "submitted": total(one.submitted),
             }
             for one in context.upstreams.values()
         ],

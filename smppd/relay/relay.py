@@ -105,6 +105,7 @@ class Relay:
         self._released: dict[Account, int] = {}
         self._was_full = False
         self._paused: dict[str, int] = {}
+        self._told_forms: dict[tuple[str, str], int] = {}
         self.use(settings, ways)
 
     # -- configuration -------------------------------------------------------------------------------------------------
@@ -326,12 +327,19 @@ class Relay:
             sessions.set(len(account.sessions))
             oldest.set(self.oldest(account))
         for upstream in context.upstreams.values():
+            if upstream.gone and not upstream.links:
+                # It is meant to be down: a series that says 0 links would call somebody.
+                metrics.forget_upstream(upstream.name)
+                continue
             metrics.links.labels(upstream.name).set(len(upstream.links))
             metrics.paused.labels(upstream.name).set(int(upstream.failures > 0))
-            for form, hits in upstream.matcher.hits.items():
-                if hits:
-                    metrics.receipt_forms.labels(upstream.name, form.value).set(hits)
             metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
+            for form, hits in upstream.matcher.hits.items():
+                told = self._told_forms.get((upstream.name, form.value), 0)
+                if hits != told:
+                    # Fewer than told: a reload gave the upstream another matcher, which counts from 0.
+                    metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
+                    self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
 
     def oldest(self, account: Account) -> float:

@@ -325,3 +325,9 @@ def test_the_state_is_the_last_final_one() -> None:
     assert command._state([Event(1, 2, State.SUBMITTED), Event(1, 3, State.RECEIPT_DONE)])[0] == "SUBMITTED"
     assert command._state([Event(1, 2, State.DELIVERED), Event(1, 3, 250)])[0] == "DELIVERED"
     assert command._state([Event(1, 3, 250)])[0] == "state 250"
+
+
+def test_an_id_that_lost_its_leading_zero_in_a_spreadsheet_is_found(run: Run, record: str) -> None:
+    assert record[0] == "0"
+    assert run("log", "show", record[1:], *LOOK)[0] == 0
+    assert run("log", "show", record[2:], *LOOK)[0] == 2

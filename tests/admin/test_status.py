@@ -28,10 +28,22 @@ STATE: dict[str, object] = {
     "ready": True,
     "draining": False,
     "store": {"full": False, "commits": 12345, "entries": 67},
-    "accounts": [{"name": "acme", "sessions": 2, "queued": 0, "mailbox": 4711}],
+    "accounts": [
+        {
+            "name": "acme",
+            "sessions": 2,
+            "peers": ["192.0.2.7"],
+            "queued": 0,
+            "oldest": 1.5,
+            "mailbox": 4711,
+            "accepted": 100.0,
+        }
+    ],
     "upstreams": [
         {
             "name": "carrier-a",
+            "address": "127.0.0.1:2776",
+            "enabled": True,
             "links": 2,
             "window_used": 99,
             "ready": 5,
@@ -85,7 +97,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def run(config: Path, *more: str) -> int:
-    return main(["status", "--config", str(config), *more])
+    return main(["status", "--config", str(config), "--over", "1ms", *more])
 
 
 def test_ready(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +105,8 @@ def test_ready(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "smppd 1.2.3 (compiled); up 1d 2h; store ok, 12345 commits, 67 entries in memory" in out
     rows = [line.split() for line in out.splitlines()]
-    assert ["carrier-a", "2", "99", "5", "1", "888", "yes"] in rows
-    assert ["acme", "2", "0", "4711"] in rows
+    assert ["carrier-a", "127.0.0.1:2776", "2", "-", "99", "5", "1", "888", "yes", "yes"] in rows
+    assert ["acme", "2", "192.0.2.7", "0.0", "0", "1.5", "4711"] in rows
     assert ["127.0.0.1:3550", "yes"] in rows
     assert err.startswith("smppd at 127.0.0.1:") and err.endswith(" is ready.\n")
 
@@ -118,6 +130,16 @@ def test_for_scripts(served: Served, capsys: pytest.CaptureFixture[str]) -> None
     found = json.loads(out)
     assert err == "" and found["reachable"] is True and found["ready"] is False
     assert found["checks"] == {"store": "failed"} and found["upstreams"] == STATE["upstreams"]
+
+
+def test_rates_are_what_came_in_between() -> None:
+    before = {"accounts": [{"name": "acme", "accepted": 100.0}], "upstreams": [{"name": "a", "submitted": 5.0}]}
+    state: dict[str, Any] = {
+        "accounts": [{"name": "acme", "accepted": 150.0}, {"name": "new", "accepted": 7.0}],
+        "upstreams": [{"name": "a", "submitted": 0.0}],
+    }
+    status.add_rates(before, state, 0.5)
+    assert [row.get("rate") for row in (*state["accounts"], *state["upstreams"])] == [100.0, None, 0.0]
 
 
 # -- nobody there, or somebody else ------------------------------------------------------------------------------------
@@ -231,7 +253,7 @@ def test_what_others_say_cannot_move_the_cursor(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "-"), (True, "yes"), (False, "no"), (3, "3"), (1.26, "1.3"), ([1, 2], "2"), ("a\tb", "a?b")],
+    [(None, "-"), (True, "yes"), (False, "no"), (3, "3"), (1.26, "1.3"), ([1, 2], "1, 2"), ([], "-"), ("a\tb", "a?b")],
 )
 def test_cells(value: object, shown: str) -> None:
     assert cell(value) == shown

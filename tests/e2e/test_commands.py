@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.children import ROOT, Smsc
-from tests.e2e.harness import PASSWORD, Gateway, Upstream, descendants, free_port, wait_for
+from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, descendants, free_port, wait_for
 
 TO = "+44 7700 900123"
 
@@ -152,3 +152,91 @@ def test_the_demo_leaves_nothing_behind_when_interrupted(number: signal.Signals,
             demo.wait()
         if demo.stdout is not None:
             demo.stdout.close()
+
+
+def test_a_demo_that_is_kept_can_be_used_until_it_is_interrupted(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    command = [sys.executable, "-m", "smppd", "demo", "--keep", "--directory", str(directory), "--messages", "100"]
+    demo = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert demo.stdout is not None
+        said = b""
+        for line in demo.stdout:
+            said += line
+            if b"for an SMPP client of your own" in line:
+                break
+        assert b"still running" in said
+        simulated = [sys.executable, "-m", "smppd", "simulate", "customer", "--config", str(directory / "smppd.yaml")]
+        simulated += ["--account", "demo", "--password-file", str(directory / "secrets/customer"), "--messages", "50"]
+        done = subprocess.run([*simulated, "--rate", "100/s"], capture_output=True, text=True, timeout=90, cwd=ROOT)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert "All acknowledged with a receipt: " in done.stdout
+        children = descendants(demo.pid)
+        os.kill(demo.pid, signal.SIGINT)
+        rest = demo.stdout.read()
+        assert demo.wait(30) == 0
+        assert b"All as promised" in rest and b"Traceback" not in rest
+        wait_for("the children's end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5)
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+            demo.wait()
+        if demo.stdout is not None:
+            demo.stdout.close()
+
+
+def test_a_simulated_smsc_serves_a_daemon_and_a_simulated_customer(
+    tmp_path: Path, make_gateway: Callable[..., Gateway]
+) -> None:
+    """What README's next step does: the three of them by their commands alone."""
+    secret = tmp_path / "carrier"
+    secret.write_text(UPSTREAM_PASSWORD + "\n")
+    port = free_port()
+    smsc = [sys.executable, "-m", "smppd", "simulate", "smsc", "--address", f"127.0.0.1:{port}"]
+    smsc += ["--password-file", str(secret), "--receipt-delay", "10ms", "--throttled", "0.1", "--ids", "hexdec"]
+    with subprocess.Popen(smsc, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(f"A simulated SMSC listens on 127.0.0.1:{port} for gateway")
+            with make_gateway([Upstream(port)]) as gateway:
+                (gateway.directory / "password").write_text(PASSWORD + "\n")
+                password = str(gateway.directory / "password")
+                for way in ((), ("--plain",)):
+                    customer = [sys.executable, "-m", "smppd", "simulate", "customer", "--account", "acme", *way]
+                    customer += ["--config", str(gateway.config_file), "--password-file", password, "--rate", "200/s"]
+                    done = subprocess.run(customer, capture_output=True, text=True, timeout=90, cwd=ROOT)
+                    assert (done.returncode, done.stderr) == (0, "")
+                    assert done.stdout.endswith("All acknowledged with a receipt: 100 DELIVRD.\n")
+                (gateway.directory / "password").unlink()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.stdout.read() if process.stdout is not None else ""
+    assert process.returncode == 0 and "200 accepted" in rest and "stopped" in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("smsc", "--address", "0.0.0.0:2776"), "127.0.0.1 only"),
+        (("smsc", "--throttled", "2"), "a share, from 0 to 1"),
+        (("smsc", "--certificate", "a.pem"), "both or not at all"),
+        (("smsc", "--delay", "1"), "--delay"),
+    ],
+)
+def test_a_simulator_that_is_called_wrongly_says_so(arguments: tuple[str, ...], words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smppd", "simulate", *arguments, "--password-file", "-"],
+        capture_output=True,
+        text=True,
+        input="pw\n",
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2 and words in done.stderr

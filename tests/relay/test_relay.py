@@ -122,6 +122,23 @@ def test_gauges_follow() -> None:
     assert sample("smppd_oldest_waiting_seconds", {"account": "acme"}) == pytest.approx(2.0, abs=0.1)
 
 
+def test_an_upstream_that_is_meant_to_be_down_has_no_series_that_says_so() -> None:
+    world = World()
+    sample = world.metrics.registry.get_sample_value
+    link = world.carrier("a")
+    world.relay.gauges()
+    assert sample("smppd_upstream_links", {"upstream": "a"}) == 1
+    world.relay.use(settings(a={"enabled": False}))
+    link.cut()
+    world.relay.gauges()
+    for name in ("smppd_upstream_links", "smppd_upstream_paused", "smppd_upstream_window_used"):
+        assert sample(name, {"upstream": "a"}) is None
+        assert sample(name, {"upstream": "b"}) == 0
+    world.relay.use(settings())
+    world.relay.gauges()
+    assert sample("smppd_upstream_links", {"upstream": "a"}) == 0
+
+
 # -- the embedded store under it -------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
@@ -25,6 +25,9 @@ from rich.table import Table
 
 from smppd.admin.commands import CommandError
 from smppd.message import masked
+
+if TYPE_CHECKING:
+    from smppd.admin.simulator.setup import Stage
 
 START: Final = 30.0
 STOP: Final = 20.0
@@ -49,6 +52,11 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--directory", metavar="D", type=Path, default=Path("var/demo"), help="where to work (default: %(default)s)"
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave the SMSC and smppd running afterwards, until Ctrl-C, to try things with",
+    )
     parser.add_argument("--messages", metavar="N", type=int, default=1000, help="how many (default: %(default)s)")
 
 
@@ -65,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, _interrupted)
     console = Console(highlight=False)
     with ExitStack() as stack:
-        return _play(args.directory.absolute(), args.messages, console, stack)
+        return _play(args.directory.absolute(), args.messages, console, stack, keep=args.keep)
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _play(directory: Path, count: int, console: Console, stack: ExitStack) -> int:
+def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, keep: bool) -> int:
     from smppd.admin.simulator.process import ChildError, simulator
     from smppd.admin.simulator.setup import ACCOUNT, prepare
     from smppd.admin.simulator.texts import mixed
@@ -140,6 +148,8 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack) -> in
     number = mixed(min(count, 50))[min(count, 50) // 2].destination[2]
     found, more = _find(console, stage.config, number)
     faults += more
+    if keep and not faults:
+        _kept(console, stage, daemon)
     status = daemon.stop()
     if status:
         faults.append(f"smppd ended with status {status}, see {_short(stage.log)}")
@@ -257,6 +267,34 @@ def _farewell(console: Console, config: str, found: str, number: str) -> None:
         console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
 
 
+def _kept(console: Console, stage: Stage, daemon: _Daemon) -> None:
+    """Leaves all of it running until Ctrl-C, and says how to use it."""
+    smppd, config = _program(), _short(stage.config)
+    secret = _short(stage.directory / "secrets" / "customer")
+    _step(console, f"still running: smppd on ports {stage.tls_port} (TLS) and {stage.plain_port}, until Ctrl-C. Try:\n")
+    for command, what in (
+        (
+            f"{smppd} send --config {config} --account demo --password-file {secret} --from Acme --to +447700900123"
+            " --text Hello --receipt",
+            "one message and its receipt",
+        ),
+        (
+            f"{smppd} simulate customer --config {config} --account demo --password-file {secret} --rate 100/s"
+            " --messages 1000",
+            "more of them",
+        ),
+        (f"{smppd} status --config {config}", "how it does"),
+        (f"http://127.0.0.1:{stage.http_port}/metrics", "what Prometheus would see"),
+        (f"127.0.0.1:{stage.plain_port}, system_id demo, password in {secret}", "for an SMPP client of your own"),
+    ):
+        console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
+    try:
+        while daemon.running:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        console.print()
+
+
 class _Daemon:
     """`smppd run` as a child; left, it is stopped."""
 
@@ -299,6 +337,11 @@ class _Daemon:
                 return int(page.status) == 200
         except OSError:
             return False
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def stop(self) -> int:
         """SIGTERM; SIGKILL to its group when it does not end in time. The exit status."""

@@ -169,8 +169,8 @@ def _show(access: Access, args: argparse.Namespace) -> int:
 
 
 def _ids(text: str) -> list[int]:
-    """What an id may mean: the form a customer sees, or decimal."""
-    shown = parse_shown(text.encode("utf-8", "replace"))
+    """What an id may mean: the form a customer sees, the same without its leading zero as spreadsheets show it, or decimal."""
+    shown = parse_shown((text.rjust(16, "0") if len(text) == 15 else text).encode("utf-8", "replace"))
     meant = [] if shown is None else [shown]
     if text.isascii() and text.isdigit() and len(text) < 20:
         meant.append(int(text))

@@ -12,7 +12,7 @@ from typing import Any
 
 from smppd.admin.client import Client, ClientError
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.config import Account, Listener, Settings, split_address
+from smppd.config import Account, Settings, split_address
 from smppd.config.units import parse_duration
 from smppd.protocol.longmessage import split
 from smppd.protocol.text import Alphabet, TextError
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     wait, timeout = _seconds(args.wait, "--wait"), _seconds(args.timeout, "--timeout")
     frames = _frames(args, account)
     host, port, context, name = _target(args, settings)
-    password = _password(args.password_file)
+    password = read_password(args.password_file)
     try:
         with Client(host, port, context, name, timeout) as client:
             client.bind(account.system_id, password)
@@ -152,30 +152,37 @@ def _target(args: argparse.Namespace, settings: Settings) -> tuple[str, int, ssl
             return host, port, ssl.create_default_context(cafile=args.ca), host
         except (OSError, ssl.SSLError):
             raise CommandError(f"--ca: {args.ca} cannot be read as PEM certificates") from None
-    listener = next((each for each in settings.listeners if (each.tls is None) == args.plain), None)
+    host, port, certificate = target(settings, plain=args.plain)
+    return host, port, None if certificate is None else _pinned(certificate), host
+
+
+def target(settings: Settings, *, plain: bool) -> tuple[str, int, Path | None]:
+    """Host and port of the configuration's first TLS (or plain) listener, and the file of its certificate.
+    CommandError when there is none that can be connected to."""
+    listener = next((each for each in settings.listeners if (each.tls is None) == plain), None)
     if listener is None:
-        kind = "plain" if args.plain else "TLS"
-        raise CommandError(f"the configuration has no {kind} listener; try {'without ' if args.plain else ''}--plain")
+        kind = "plain" if plain else "TLS"
+        raise CommandError(f"the configuration has no {kind} listener; try {'without ' if plain else ''}--plain")
     if listener.port == 0:
         raise CommandError("the listener takes any free port: name it with --address")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(listener.host, listener.host)
-    return host, listener.port, None if args.plain else _pinned(listener), host
+    return host, listener.port, None if listener.tls is None else listener.tls.certificate
 
 
-def _pinned(listener: Listener) -> ssl.SSLContext:
+def _pinned(certificate: Path) -> ssl.SSLContext:
     """A context that accepts the listener's own certificate and no other."""
-    assert listener.tls is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(listener.tls.certificate)
+        context.load_verify_locations(certificate)
     except (OSError, ssl.SSLError):
-        raise CommandError(f"the certificate {listener.tls.certificate} cannot be read") from None
+        raise CommandError(f"the certificate {certificate} cannot be read") from None
     return context
 
 
-def _password(source: str | None) -> bytes:
+def read_password(source: str | None) -> bytes:
+    """A password from the file `source`, from standard input (`-`), or asked for at the terminal. CommandError otherwise."""
     if source is None:
         if not sys.stdin.isatty():
             raise CommandError("no terminal to ask for the password at: use --password-file", 2)

@@ -6,11 +6,13 @@ import argparse
 import http.client
 import json
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.config import Settings
+from smppd.config.units import parse_duration
 
 READY: Final = 0
 NOT_READY: Final = 1
@@ -29,6 +31,9 @@ def register(subparsers: Any) -> None:
         " configuration. Exit status: 0 ready, 1 not ready (or a fault in the configuration), 2 not reachable.",
     )
     add_config(parser)
+    parser.add_argument(
+        "--over", metavar="TIME", default="500ms", help="time over which rates are measured (default: %(default)s)"
+    )
     add_json(parser)
 
 
@@ -36,11 +41,19 @@ def run(args: argparse.Namespace) -> int:
     """Prints tables, or one JSON object with `--json`. CommandError, status 2, when no smppd answers."""
     settings = load_settings(args)
     try:
+        interval = parse_duration(args.over)
+    except ValueError as error:
+        raise CommandError(f"--over: {error}", 2) from None
+    try:
         host, port = target(settings)
         _, readiness = fetch(host, port, "/readyz")
         code, state = fetch(host, port, "/status")
         if code != 200 or not isinstance(readiness.get("ready"), bool):
             raise CommandError(f"what answers at {_join(host, port)} does not speak like smppd", UNREACHABLE)
+        before, began = state, time.monotonic()
+        time.sleep(interval)
+        _, state = fetch(host, port, "/status")
+        add_rates(before, state, time.monotonic() - began)
     except CommandError as error:
         if args.json:
             print(json.dumps({"reachable": False, "ready": False, "error": str(error)}))
@@ -96,18 +109,39 @@ def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def add_rates(before: Mapping[str, Any], state: Mapping[str, Any], seconds: float) -> None:
+    """Puts into each account and upstream of `state` how many messages a second it took since `before`: `rate`."""
+    for section, key in (("accounts", "accepted"), ("upstreams", "submitted")):
+        rows = {row["name"]: row for row in before.get(section) or () if isinstance(row, dict) and "name" in row}
+        for row in state.get(section) or ():
+            old = rows.get(row.get("name"), {}).get(key) if isinstance(row, dict) else None
+            if isinstance(old, (int, float)) and isinstance(row.get(key), (int, float)) and seconds > 0:
+                row["rate"] = round(max(0.0, row[key] - old) / seconds, 1)
+
+
 # -- showing -----------------------------------------------------------------------------------------------------------
 
 _UPSTREAMS: Final = (
     ("upstream", "name"),
+    ("address", "address"),
     ("links", "links"),
+    ("msg/s", "rate"),
     ("window", "window_used"),
     ("waiting", "ready"),
     ("unknown", "unknown"),
     ("receipts due", "waiting_receipts"),
     ("paused", "paused"),
+    ("enabled", "enabled"),
 )
-_ACCOUNTS: Final = (("account", "name"), ("sessions", "sessions"), ("queued", "queued"), ("mailbox", "mailbox"))
+_ACCOUNTS: Final = (
+    ("account", "name"),
+    ("sessions", "sessions"),
+    ("from", "peers"),
+    ("msg/s", "rate"),
+    ("queued", "queued"),
+    ("oldest, s", "oldest"),
+    ("mailbox", "mailbox"),
+)
 _LISTENERS: Final = (("listener", "address"), ("tls", "tls"))
 
 
@@ -188,7 +222,7 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return str(len(list(value)))
+        return ", ".join(cell(one) for one in value) or "-"
     return "".join(c if c.isprintable() else "?" for c in str(value))
 
 

@@ -172,6 +172,7 @@ class _CustomerChild:
             ca=Path(config["ca"]) if config.get("ca") else None,
             server_name=config.get("server_name", "localhost"),
             mode=config.get("mode", "transceiver"),
+            pinned=Path(config["pinned"]) if config.get("pinned") else None,
         )
         watch = _FrameEvents(self.control) if config.get("frames") else None
         self.customer = Customer(_reactor, window=int(config.get("window", 10)), watch=watch)

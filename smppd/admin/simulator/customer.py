@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_PEM, load_certificate
 from smpp.pdu.error import SMPPTransactionError
 from smpp.twisted.client import SMPPClientFactory
 from smpp.twisted.config import SMPPClientConfig
@@ -28,7 +30,8 @@ _RECEIPT_STATE: Final = re.compile(rb"\bstat:\s*(\S+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Where and as whom to bind; ``ca`` is a PEM file, None for plain SMPP. Prints without the password."""
+    """Where and as whom to bind; TLS with ``ca``, a PEM file, or with ``pinned``, a PEM file that begins with the one
+    certificate to accept; with neither, plain SMPP. Prints without the password."""
 
     host: str
     port: int
@@ -37,6 +40,7 @@ class Login:
     ca: Path | None = None
     server_name: str = "localhost"
     mode: str = "transceiver"
+    pinned: Path | None = None
 
 
 class CustomerProtocol(SMPPClientProtocol):  # type: ignore[misc]
@@ -90,6 +94,23 @@ class _Factory(SMPPClientFactory):  # type: ignore[misc]
         self.watch = watch
 
 
+class _OneCertificate:
+    """A TLS client that accepts one certificate, whatever name it is reached by (Twisted's IOpenSSLContextFactory)."""
+
+    def __init__(self, file: Path) -> None:
+        wanted = load_certificate(FILETYPE_PEM, file.read_bytes()).digest("sha256")
+        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+
+        def verify(_connection: Any, certificate: Any, _error: int, depth: int, _ok: int) -> bool:
+            return depth > 0 or certificate.digest("sha256") == wanted
+
+        self._context.set_verify(SSL.VERIFY_PEER, verify)
+
+    def getContext(self) -> Any:
+        """As Twisted asks for it."""
+        return self._context
+
+
 def bind(reactor: Any, login: Login, on_deliver: Callable[[Any], None], watch: Watch) -> defer.Deferred[Any]:
     """Connects, verifies the server's certificate, binds. Fires with the bound protocol; fails with the library's error."""
     config = SMPPClientConfig(
@@ -102,7 +123,9 @@ def bind(reactor: Any, login: Login, on_deliver: Callable[[Any], None], watch: W
         sessionInitTimerSecs=15,
     )
     factory = _Factory(config, watch)
-    if login.ca is None:
+    if login.pinned is not None:
+        reactor.connectSSL(login.host, login.port, factory, _OneCertificate(login.pinned), timeout=10)
+    elif login.ca is None:
         reactor.connectTCP(login.host, login.port, factory, timeout=10)
     else:
         trust = Certificate.loadPEM(login.ca.read_bytes())

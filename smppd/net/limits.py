@@ -101,6 +101,10 @@ class Full(StrEnum):
 class Guest(Protocol):
     """A connection that can be asked to leave."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has said nothing so far, and had time to."""
+
     def evict(self) -> None:
         """Its place is given to another; it is not to be reported as gone any more."""
 
@@ -113,7 +117,8 @@ class ConnectionLimits:
     """Counts the customers' connections of all listeners: in total, not bound yet, and of those per address.
 
     When there is no room for another that is not bound yet, the network that holds most of those places gives up its oldest
-    one. `unbound_reserved` of the places are for the accounts' own networks: strangers never fill them.
+    one; an address with all of its own gives up one that has said nothing. `unbound_reserved` of the places are for the
+    accounts' own networks: strangers never fill them.
     """
 
     def __init__(self, limits: Limits, known: Networks | None = None) -> None:
@@ -139,9 +144,9 @@ class ConnectionLimits:
         limits, key = self._limits, address_key(peer)
         if self.connections >= limits.connections:
             return Full.CONNECTIONS
-        if self._per_address.get(key, 0) >= limits.unbound_per_address:
-            return Full.UNBOUND_PER_ADDRESS
         known = self._known.has(peer)
+        if self._per_address.get(key, 0) >= limits.unbound_per_address and not self._evict_idle(known, peer):
+            return Full.UNBOUND_PER_ADDRESS
         if not self._room(known):
             return Full.UNBOUND
         self.connections += 1
@@ -188,11 +193,23 @@ class ConnectionLimits:
         if not places:
             return False
         most = max(places, key=lambda place: (len(kept := self._kept[place[0]][place[1]]), -next(iter(kept.values()))))
-        victim = next(iter(self._kept[most[0]][most[1]]))
+        self._dismiss(next(iter(self._kept[most[0]][most[1]])))
+        return True
+
+    def _evict_idle(self, known: bool, peer: str) -> bool:
+        """Frees a place of an address that is full, of one that only holds it: many that come back at once are not to push
+        each other out in the middle of their binds."""
+        key = address_key(peer)
+        for guest in self._kept[not known].get(network_key(peer), ()):
+            if guest.idle and address_key(self._where[guest][2]) == key:
+                self._dismiss(guest)
+                return True
+        return False
+
+    def _dismiss(self, victim: Guest) -> None:
         self._leave(self._where[victim][2], victim)
         self.connections -= 1
         victim.evict()
-        return True
 
     def _leave(self, peer: str, guest: Guest | None) -> None:
         """A connection is no longer one that is not bound yet."""

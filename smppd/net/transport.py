@@ -25,6 +25,8 @@ from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 PROXY_WITHIN: Final = 5.0
 CLOSE_WITHIN: Final = 5.0
 """Seconds for a PROXY header, and for a closing pipe to be flushed."""
+SAY_WITHIN: Final = 1.0
+"""Seconds after which a connection that has said nothing may have to go for another one from its address."""
 
 
 class Reason(StrEnum):
@@ -131,6 +133,7 @@ class Pipe(TwistedProtocol):
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
         self._asked = False  # for its turn to shake hands
+        self._came = 0.0
         self._why: str | None = None
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
         self._written = self._taken = 0
@@ -219,6 +222,7 @@ class Pipe(TwistedProtocol):
     def connectionMade(self) -> None:
         transport = self.transport
         self._socket = getattr(transport, "socket", None)
+        self._came = self._clock.seconds()
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         peer, host = transport.getPeer(), transport.getHost()
@@ -342,6 +346,14 @@ class Pipe(TwistedProtocol):
             self._tls.begun = True
             self.transport.resumeProducing()
             self._shake(held)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has said nothing that we would be at work for, and had a second to. (`limits.Guest`)"""
+        if self._clock.seconds() - self._came < SAY_WITHIN:
+            return False
+        # While a bind is decided the handler does not read.
+        return not self.paused if self._state is _State.OPEN else not self._asked
 
     def evict(self) -> None:
         """Its place among those not bound yet goes to another. (`limits.Guest`)"""

@@ -11,6 +11,7 @@ import pytest
 
 from smppd.config import Settings
 from smppd.metrics import Metrics
+from smppd.net import transport
 from smppd.net.door import Door
 from smppd.net.tls import TlsClient, client_context
 from smppd.net.transport import Pipe
@@ -124,6 +125,23 @@ def test_idle_connections_keep_nobody_out(loop: Loop, house: Make, certs: Path, 
     assert home.gone(idle[0]) and not home.gone(idle[-1])
     for one in idle:
         one.close()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_idle_connections_of_an_address_do_not_keep_its_own_customers_out(
+    loop: Loop, house: Make, certs: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = house(certs if secure else None, unbound_per_address=4)
+    idle = [home.come("127.5.0.1") for _ in range(4)]
+    fifth = home.come("127.5.0.1")
+    loop.until(lambda: home.gone(fifth))  # they have just come: a bind may be on its way
+    monkeypatch.setattr(transport, "SAY_WITHIN", 0.0)
+    good = home.come("127.5.0.1")
+    loop.until(lambda: home.gone(idle[0]))
+    if secure:
+        home.open_tls(good)
+    loop.until(lambda: any(one.pipe for one in home.handlers))
+    assert not home.gone(good) and not any(home.gone(one) for one in idle[1:])
 
 
 def test_a_banned_address_is_closed_before_its_handshake(loop: Loop, house: Make, certs: Path) -> None:

@@ -87,6 +87,7 @@ class Guest:
     def __init__(self, hall: Hall, peer: str) -> None:
         self.hall = hall
         self.peer = peer
+        self.idle = False
 
     def evict(self) -> None:
         self.hall.here.remove(self)
@@ -173,6 +174,18 @@ def test_strangers_never_take_what_is_reserved_nor_accounts_more_than_there_is()
     for number in range(20):
         assert hall.come(f"{network_of(number)}.1")
     assert [one.peer for one in hall.here].count("192.0.2.1") == 4
+
+
+def test_an_address_that_is_full_gives_up_one_that_has_said_nothing() -> None:
+    hall = Hall(unbound_per_address=3)
+    assert all(hall.come("192.0.2.1") for _ in range(3)) and hall.come("192.0.2.2")
+    hall.here[3].idle = True
+    assert not hall.come("192.0.2.1"), "those at their binds keep their places"
+    hall.here[1].idle = True
+    kept = hall.here[0], hall.here[2]
+    assert hall.come("192.0.2.1") and hall.evicted == ["192.0.2.1"]
+    assert all(one in hall.here for one in kept)
+    assert not hall.come("192.0.2.1")
 
 
 def test_without_networks_of_accounts_nothing_is_reserved() -> None:

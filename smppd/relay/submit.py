@@ -26,6 +26,7 @@ from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
 from smppd.relay.model import Account, Customer, Fanout, Message, Phase
+from smppd.relay.outgoing import sayable
 from smppd.relay.recent import Recent
 from smppd.relay.routing import Router
 from smppd.vault.index import normalise
@@ -41,6 +42,7 @@ QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "q
 THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
 NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no route")
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
+UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -180,6 +182,12 @@ class SubmitDesk:
             lane = account.lanes.get(route) or self._dispatch.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
                 return NO_UPSTREAM
+            for upstream in lane.upstreams:
+                if upstream.alphabet is not account.alphabet:
+                    if not sayable(sm, account.alphabet, lane):
+                        context.metrics.text_refused.labels(account.name, "MT").inc()
+                        return UNSAYABLE
+                    break
         wall = context.wall()
         expires: float | None = None
         if sm.at_sm < 0:

@@ -18,6 +18,7 @@ from smppd.config.kinds import (
     Name,
     PositiveDuration,
     Rate,
+    Region,
     Size,
     duration,
     is_loopback,
@@ -165,6 +166,9 @@ class Settings(Model):
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
+    region: Region | None = Field(
+        default=None, description="Country whose national numbers are meant where no country code stands."
+    )
     node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 

@@ -41,7 +41,7 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if program is None:
         return Explanation([], None)
     try:
-        head = program.head(sm)
+        head = program.head(sm, pipeline.region)
         early = program.early(head)
         content = pipeline.read(sm, now)
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
@@ -62,7 +62,7 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     trace: list[Standing] = []
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
-    kinds = conditions.by_kind(sm, content.texts)
+    kinds = conditions.by_kind(sm, content.texts, pipeline.region)
     steps = [
         Step(
             line.hit.policy,

@@ -133,9 +133,9 @@ class Program:
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
-    def head(self, sm: Sm) -> int:
+    def head(self, sm: Sm, region: str | None = None) -> int:
         """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``."""
-        return self.conditions.head(sm) & self._real
+        return self.conditions.head(sm, region) & self._real
 
     def early(self, head: int) -> Verdict | Standing | None:
         """The verdict where the head alone gives one, else ``Standing.UNDECIDED``: the text must be read."""
@@ -270,11 +270,12 @@ class Pipeline:
     or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
-    __slots__ = ("_joiner", "_refusals", "alphabet", "program")
+    __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
 
-    def __init__(self, program: Program | None, alphabet: Alphabet = Alphabet.GSM) -> None:
+    def __init__(self, program: Program | None, alphabet: Alphabet = Alphabet.GSM, region: str | None = None) -> None:
         self.program = program if program is not None and program.lines else None
         self.alphabet = alphabet
+        self.region = region
         self._joiner = Joiner()
         self._refusals: OrderedDict[PartKey, Refusal] = OrderedDict()
 
@@ -287,7 +288,7 @@ class Pipeline:
         if program is None:
             return None
         try:
-            head = program.head(sm)
+            head = program.head(sm, self.region)
             verdict = program.early(head)
             if not isinstance(verdict, Standing):
                 return verdict
@@ -434,4 +435,4 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     program: Program | None = None
     if names:
         program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
-    return Pipeline(program, Alphabet[account.default_alphabet.upper()])
+    return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region)

@@ -235,9 +235,10 @@ class Dispatch:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             ready.popleft()
-            frame = outgoing(message, upstream, wall, self._nearest)
+            frame = outgoing(self._context, message, upstream, wall)
             if frame is None:
-                self._unsayable(message, upstream)
+                upstream.reserved -= 1
+                self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
                 continue
             message.phase = Phase.SENT
             message.sent_at = now
@@ -245,18 +246,6 @@ class Dispatch:
                 self.lanes.pin(message, upstream, now)
             message.wire = session.request(frame, message, now)
             dirty[link] = None
-
-    def _nearest(self, message: Message) -> None:
-        """Some letters of a text are only the nearest that the carrier's alphabet has."""
-        self._context.metrics.text_nearest.labels(message.account.name, "MT").inc()
-        self._context.tally.add(tally.NEAREST, message.account.name)
-
-    def _unsayable(self, message: Message, upstream: UpstreamState) -> None:
-        """The carrier's alphabet has no letters for an accepted text: it ends, visibly."""
-        self._context.metrics.text_refused.labels(message.account.name, "MT").inc()
-        self._context.tally.add(tally.UNSAYABLE, message.account.name)
-        upstream.reserved -= 1
-        self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
         if upstream.wake_at > now:

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from smppd.protocol import times
 from smppd.protocol.text import Alphabet, means_default
 from smppd.protocol.wire import BodyError, Sm, splice
+from smppd.relay import tally
 from smppd.relay.alphabets import exchange
+from smppd.relay.context import Context
 from smppd.relay.model import Lane, Message, UpstreamState
 
 
-def outgoing(
-    message: Message, upstream: UpstreamState, wall: float, nearest: Callable[[Message], None]
-) -> bytes | None:
+def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
     """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking.
 
-    None where its text cannot be said in the upstream's alphabet. ``nearest`` is told of a text of which some letters are
-    only the nearest ones.
+    None where its text cannot be said in the upstream's alphabet: it has to end, visibly.
     """
     frame = message.frame
     if frame[6] == 1:
         frame = _data(message, wall)
     elif frame.find(b"R\0", 30, 120) >= 0:
         frame = _shortened(message, wall)
-    ours, theirs = message.account.alphabet, upstream.alphabet
-    if ours is theirs:
+    if message.account.alphabet is upstream.alphabet:
         return frame
+    return _exchanged(context, message, frame, upstream)
+
+
+def _exchanged(context: Context, message: Message, frame: bytes, upstream: UpstreamState) -> bytes | None:
+    account = message.account
     try:
-        made = exchange(Sm(frame), ours, theirs, payloads=knows_payload(upstream))
+        made = exchange(Sm(frame), account.alphabet, upstream.alphabet, payloads=knows_payload(upstream))
     except BodyError:
-        return None  # its TLVs are broken, and may hold the text
+        made = None  # its TLVs are broken, and may hold the text
     if made is None:
+        context.metrics.text_refused.labels(account.name, "MT").inc()
+        context.tally.add(tally.UNSAYABLE, account.name)
         return None
     if made.nearest:
-        nearest(message)
+        context.metrics.text_nearest.labels(account.name, "MT").inc()
+        context.tally.add(tally.NEAREST, account.name)
     return made.frame
 
 

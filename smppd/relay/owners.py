@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from smppd.config import Settings
+from smppd.numbering import normalise, normalise_prefix
 from smppd.protocol.text import decode, is_text
 from smppd.protocol.wire import Sm
 
@@ -15,25 +16,28 @@ class Owners:
         self._prefixes: dict[bytes, list[tuple[str, frozenset[str]]]] = {}
         for account in settings.accounts:
             owner = (account.system_id, frozenset(word.casefold() for word in account.keywords))
+            region = account.region or settings.region
             for number in account.numbers:
                 digits = number.lstrip("+").encode()
-                table = self._prefixes if digits.endswith(b"*") else self._exact
-                table.setdefault(digits.rstrip(b"*"), []).append(owner)
+                bare = digits.rstrip(b"*")
+                if bare is digits:
+                    table, normal = self._exact, normalise(digits, 0, 0, region)
+                else:
+                    table, normal = self._prefixes, normalise_prefix(bare, region)
+                # As it stands too: a carrier without a region may deliver it in its national form.
+                for form in {bare, normal}:
+                    owners = table.setdefault(form, [])
+                    if owner not in owners:
+                        owners.append(owner)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
 
-    def owner(self, destination: bytes, sm: Sm) -> str | None:
-        """The system_id of the account that gets a message to ``destination`` (digits as on the wire)."""
-        digits = destination.lstrip(b"+")
-        found = self._exact.get(digits)
-        if found is None:
-            found = next(
-                (
-                    self._prefixes[digits[:n]]
-                    for n in self._lengths
-                    if len(digits) >= n and digits[:n] in self._prefixes
-                ),
-                None,
-            )
+    def owner(self, destination: bytes, sm: Sm, region: str | None = None) -> str | None:
+        """The system_id of the account that gets a message to ``destination`` (digits as on the wire), which came from a
+        carrier whose national numbers are those of ``region``."""
+        digits = normalise(destination, sm.destination_ton, 0, region)
+        found = self._owners(digits)
+        if found is None and digits != destination:
+            found = self._owners(destination.lstrip(b"+"))
         if found is None:
             return None
         if len(found) > 1 or found[0][1]:
@@ -43,6 +47,15 @@ class Owners:
                     return name
             found = [one for one in found if not one[1]]
         return found[0][0] if found else None
+
+    def _owners(self, digits: bytes) -> list[tuple[str, frozenset[str]]] | None:
+        found = self._exact.get(digits)
+        if found is not None:
+            return found
+        for length in self._lengths:
+            if len(digits) >= length and digits[:length] in self._prefixes:
+                return self._prefixes[digits[:length]]
+        return None
 
 
 def _first_word(sm: Sm) -> str:

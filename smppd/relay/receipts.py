@@ -395,7 +395,7 @@ class Receipts:
     def _mo(self, upstream: UpstreamState, sm: Sm) -> bool:
         """A message from a handset; False when nobody here owns its destination."""
         context = self._context
-        name = self.owners.owner(sm.destination_digits, sm)
+        name = self.owners.owner(sm.destination_digits, sm, upstream.region)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()

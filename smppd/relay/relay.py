@@ -123,6 +123,8 @@ class Relay:
             else:
                 account.closed = False
                 account.use(one, now)
+        for one in settings.accounts:
+            context.accounts[one.system_id].region = one.region or settings.region
         named = {one.system_id for one in settings.accounts}
         for name, account in context.accounts.items():
             account.closed = name not in named
@@ -132,6 +134,8 @@ class Relay:
                 context.upstreams[upstream.name] = UpstreamState(upstream, context.metrics, now)
             else:
                 known.use(upstream, now)
+        for upstream in settings.upstreams:
+            context.upstreams[upstream.name].region = upstream.region or settings.region
         present = {one.name for one in settings.upstreams}
         for name, state in context.upstreams.items():
             if name not in present:

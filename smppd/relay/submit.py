@@ -9,6 +9,7 @@ from itertools import count
 from typing import Final
 
 from smppd.message import Refusal, State, Verdict
+from smppd.numbering import normalise
 from smppd.policy.content import PartKey
 from smppd.protocol import times
 from smppd.protocol.operations import multi_response, read_multi
@@ -29,7 +30,6 @@ from smppd.relay.model import Account, Customer, Fanout, Message, Phase
 from smppd.relay.outgoing import sayable
 from smppd.relay.recent import Recent
 from smppd.relay.routing import Router
-from smppd.vault.index import normalise
 from smppd.vault.keys import Part
 from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
 
@@ -79,6 +79,7 @@ class Recorder:
             if content is Content.HASH:
                 body = sm.body
         text = sm.short_message
+        region = account.region
         parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
         record = seal_record(
             identity,
@@ -89,8 +90,8 @@ class Recorder:
             sm.data_coding,
             ring.period(account.name, Part.NUMBERS, when, retain.numbers),
             body_key,
-            normalise(sm.source_digits, sm.source_ton),
-            normalise(sm.destination_digits, sm.destination_ton),
+            normalise(sm.source_digits, sm.source_ton, 0, region),
+            normalise(sm.destination_digits, sm.destination_ton, 0, region),
             pack_numbers(addresses, ip),
             body,
             secrets,
@@ -240,8 +241,8 @@ class SubmitDesk:
         if verdict is not None:
             if verdict.route:
                 return verdict.route
-            return self.router.route(account.name, sm.source_digits, sm.destination_digits, verdict.tags)
-        return self.router.route(account.name, sm.source_digits, sm.destination_digits)
+            return self.router.way(account.name, sm, verdict.tags)
+        return self.router.way(account.name, sm)
 
     def _whole(self, message: Message, part: PartKey, verdict: Verdict | None, route: str) -> bool:
         """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""

@@ -211,8 +211,19 @@ def test_a_header_that_is_none_is_not_guessed_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("coding", "wide"), [(0, 8), (0x0F, 8), (0x10, 0x18), (0x13, 0x1B), (0x43, 0x4B), (0xC8, 0xE8), (0xD1, 0xE1), (0xF0, 0x18), (0xF2, 0x1A)]
-)  # fmt: skip
+    ("coding", "wide"),
+    [
+        (0, 8),
+        (0xF, 8),
+        (0x10, 0x18),
+        (0x13, 0x1B),
+        (0x43, 0x4B),
+        (0xC8, 0xE8),
+        (0xD1, 0xE1),
+        (0xF0, 0x18),
+        (0xF2, 0x1A),
+    ],
+)
 def test_ucs2_keeps_class_and_waiting_indication(coding: int, wide: int) -> None:
     assert as_ucs2(coding) == wide
     made = exchange(written("€", Alphabet.GSM, "short", coding), Alphabet.GSM, Alphabet.LATIN1, payloads=True)

@@ -375,7 +375,10 @@ class Daemon:
         self.ring.use(fresh.kek)
         self.relay.use(new, fresh.ways)
         for name, pipeline in fresh.pipelines.items():
-            self.relay.context.accounts[name].pipeline = pipeline
+            account = self.relay.context.accounts[name]
+            if pipeline is not None and account.pipeline is not None:
+                pipeline.inherit(account.pipeline)
+            account.pipeline = pipeline
         self.authenticator.reload(new.accounts, new.limits)
         self._admission.reload(new.limits)
         self.customers.reload(new.limits)

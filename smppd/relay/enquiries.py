@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from smppd.message import FINAL_STATES, State
+from smppd.message import FINAL_STATES, State, Verdict
 from smppd.protocol import times
 from smppd.protocol.operations import (
     Cancel,
@@ -23,6 +23,7 @@ from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
+from smppd.relay.outgoing import sayable
 from smppd.relay.submit import Recorder
 from smppd.vault.seal import Direction
 
@@ -164,7 +165,7 @@ class Enquiries:
         if replace.source[2] != _source(message):
             return Status.RINVSRCADR
         old = Sm(message.frame)
-        if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0:
+        if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0 or replace.payload:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
         frame = splice(
@@ -175,10 +176,16 @@ class Enquiries:
             registered=replace.registered,
         )
         sm = Sm(frame)
-        verdict = account.pipeline.decide(sm, self._context.now()) if account.pipeline is not None else None
-        if verdict is not None and verdict.refusal is not None:
-            return verdict.refusal.status
         expires = times.read(replace.validity, wall)
+        verdict: Verdict | None = None
+        if account.pipeline is not None:
+            verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
+            if verdict is not None and verdict.refusal is not None:
+                return verdict.refusal.status
+        if not sayable(sm, account.alphabet, message.lane):
+            if account.pipeline is not None and message.part is not None:
+                account.pipeline.undo()
+            return Status.RREPLACEFAIL
         if expires is not None:
             message.expires = min(int(expires), 0xFFFFFFFF)
         if verdict is not None:
@@ -203,6 +210,11 @@ class Enquiries:
         batch.marks.append(message.entry())
         self._context.journal.add(message)
         return Status.ROK
+
+
+def _as_sent(sm: Sm, message: Message) -> Sm:
+    """The frame with the sender that its customer gave it: rules see no other."""
+    return sm if message.reply_to is None else Sm(splice(sm, source=message.reply_to))
 
 
 def _source(message: Message) -> bytes:

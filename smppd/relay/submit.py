@@ -43,6 +43,7 @@ THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled
 NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no route")
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
 UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
+HELD_FULL: Final = Refusal(Status.RMSGQFUL, "too many parts wait for the rest of their messages", "held parts full")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -166,6 +167,16 @@ class SubmitDesk:
             before = self.recent.find(key, now, settings.deduplicate)
             if before is not None:
                 return self._again(before, customer, sm)
+        wall = context.wall()
+        expires: float | None = None
+        if sm.at_sm < 0:
+            left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
+            expires = wall + left if left is not None else None
+        elif sm.raw[sm.at_validity]:
+            expires = times.read(sm.validity, wall)
+        if expires is None:
+            expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
+        # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
@@ -176,28 +187,21 @@ class SubmitDesk:
         route = ""
         if refused is None:
             if account.queued >= settings.queue:
-                return QUEUE_FULL
+                return self._not_taken(account, part, QUEUE_FULL)
             route = self.route(account, sm, verdict)
             if not route:
-                return NO_ROUTE
+                return self._not_taken(account, part, NO_ROUTE)
             lane = account.lanes.get(route) or self._dispatch.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
-                return NO_UPSTREAM
+                return self._not_taken(account, part, NO_UPSTREAM)
+            if verdict is not None and verdict.hold and not self._dispatch.holding.room(account, len(sm.raw)):
+                return self._not_taken(account, part, HELD_FULL)
             for upstream in lane.upstreams:
                 if upstream.alphabet is not account.alphabet:
                     if not sayable(sm, account.alphabet, lane):
                         context.metrics.text_refused.labels(account.name, "MT").inc()
-                        return UNSAYABLE
+                        return self._not_taken(account, part, UNSAYABLE)
                     break
-        wall = context.wall()
-        expires: float | None = None
-        if sm.at_sm < 0:
-            left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
-            expires = wall + left if left is not None else None
-        elif sm.raw[sm.at_validity]:
-            expires = times.read(sm.validity, wall)
-        if expires is None:
-            expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         if refused is not None:
@@ -235,6 +239,12 @@ class SubmitDesk:
         if len(name) != 16:
             self.short_taken(message)
         return None
+
+    @staticmethod
+    def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:
+        if part is not None and account.pipeline is not None:
+            account.pipeline.undo()
+        return why
 
     def route(self, account: Account, sm: Sm, verdict: Verdict | None) -> str:
         """The names of its upstreams, joined by commas; empty when no route leads there."""

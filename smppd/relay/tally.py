@@ -30,6 +30,10 @@ NEAREST: Final = Line("texts sent with the nearest letters", logging.INFO, "acco
 UNSAYABLE: Final = Line(
     "texts refused, the link's alphabet lacks their letters", logging.WARNING, "account", "messages"
 )
+HELD_AGE: Final = Line("held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age")
+HELD_LIMIT: Final = Line(
+    "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "limit"
+)
 PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
 GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
 GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")

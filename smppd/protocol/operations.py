@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Final, NamedTuple
 
-from smppd.protocol.wire import BodyError, Command, Fields, Sm, Status, Tag, build_sm, command_name, pdu, read_tlvs, tlv
+from smppd.protocol.wire import BodyError, Command, Fields, Sm, Status, Tag, build_sm, command_name, pdu, tlv
 
 BINDS: Final = frozenset((Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER))
 # By the letter 15 and 8; real customers use longer ones (strict_fields holds the letter).
@@ -182,7 +182,7 @@ def read_cancel(raw: bytes) -> Cancel:
 
 
 class Replace(NamedTuple):
-    """replace_sm (section 4.10.1). ``payload``: it brings a message_payload, which is SMPP 5.0's (4.5.3.1)."""
+    """replace_sm (section 4.10.1)."""
 
     sequence: int
     message_id: bytes
@@ -191,7 +191,6 @@ class Replace(NamedTuple):
     validity: bytes
     registered: int
     short_message: bytes
-    payload: bool = False
 
     def __repr__(self) -> str:
         return f"Replace(sequence={self.sequence})"
@@ -208,15 +207,7 @@ def read_replace(raw: bytes) -> Replace:
     registered = read.octet("registered_delivery")
     read.octet("sm_default_msg_id")
     length = read.octet("sm_length")
-    text = read.octets(length, "short_message")
-    return Replace(sequence, message_id, source, schedule, validity, registered, text, _has_payload(raw, read.at))
-
-
-def _has_payload(raw: bytes, at: int) -> bool:
-    try:
-        return any(tag == Tag.MESSAGE_PAYLOAD for tag, _ in read_tlvs(raw, at))
-    except BodyError:
-        return False  # a replace_sm of 3.4 has no TLVs, and what stands there is none
+    return Replace(sequence, message_id, source, schedule, validity, registered, read.octets(length, "short_message"))
 
 
 def read_time(read: _Reader, status: int, what: str) -> bytes:

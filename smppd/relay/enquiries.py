@@ -17,7 +17,7 @@ from smppd.protocol.operations import (
     read_query,
     read_replace,
 )
-from smppd.protocol.wire import BodyError, Command, Sm, Status, pdu, refusal, splice
+from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
 from smppd.relay.changes import shorten
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
@@ -59,9 +59,9 @@ class Enquiries:
                 elif command == Command.CANCEL_SM:
                     self._say(customer, pdu(Command.CANCEL_SM_RESP, self._cancel(customer, read_cancel(raw)), sequence))
                 elif command == Command.REPLACE_SM:
-                    self._say(
-                        customer, pdu(Command.REPLACE_SM_RESP, self._replace(customer, read_replace(raw)), sequence)
-                    )
+                    replace = read_replace(raw)
+                    status = Status.RREPLACEFAIL if _has_payload(raw, replace) else self._replace(customer, replace)
+                    self._say(customer, pdu(Command.REPLACE_SM_RESP, status, sequence))
                 else:
                     self._say(customer, refusal(command, Status.RINVCMDID, sequence))
             except BodyError as error:
@@ -165,7 +165,7 @@ class Enquiries:
         if replace.source[2] != _source(message):
             return Status.RINVSRCADR
         old = Sm(message.frame)
-        if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0 or replace.payload:
+        if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
         frame = splice(
@@ -210,6 +210,16 @@ class Enquiries:
         batch.marks.append(message.entry())
         self._context.journal.add(message)
         return Status.ROK
+
+
+def _has_payload(raw: bytes, replace: Replace) -> bool:
+    """Whether a replace_sm brings its text in message_payload, as SMPP 5.0 has it (4.5.3.1): nothing here exchanges one."""
+    fields = (replace.message_id, replace.source[2], replace.schedule, replace.validity)
+    at = 16 + sum(len(field) + 1 for field in fields) + 2 + 3 + len(replace.short_message)
+    try:
+        return any(tag == Tag.MESSAGE_PAYLOAD for tag, _ in read_tlvs(raw, at))
+    except BodyError:
+        return False  # a replace_sm of 3.4 has no TLVs, and what stands there is none
 
 
 def _as_sent(sm: Sm, message: Message) -> Sm:

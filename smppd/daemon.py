@@ -374,11 +374,7 @@ class Daemon:
         new = self.settings = fresh.settings
         self.ring.use(fresh.kek)
         self.relay.use(new, fresh.ways)
-        for name, pipeline in fresh.pipelines.items():
-            account = self.relay.context.accounts[name]
-            if pipeline is not None and account.pipeline is not None:
-                pipeline.inherit(account.pipeline)
-            account.pipeline = pipeline
+        self.relay.judge_by(fresh.pipelines)
         self.authenticator.reload(new.accounts, new.limits)
         self._admission.reload(new.limits)
         self.customers.reload(new.limits)

@@ -298,7 +298,7 @@ def test_memory_stays_within_its_bounds(
         assert joined.refused or any(content in run for run in every)
         if then == "refuse":
             joiner.refuse(now)
-            assert max_bytes < 2000 or joiner.add(key, concat, content, now).refused
+            assert max_bytes < 4000 or joiner.add(key, concat, content, now).refused
         elif then == "undo":
             joiner.undo()
         elif then == "replace":

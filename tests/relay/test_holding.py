@@ -247,10 +247,8 @@ def test_a_reload_forgets_no_part() -> None:
     acme.sends(part(b"a pri", 1))
     here.commits()
     fresh = pipeline_for(here.settings, "acme", compile_policies(here.settings))
-    old = here.account().pipeline
-    assert old is not None
-    fresh.inherit(old)
-    here.account().pipeline = fresh
+    here.relay.judge_by({"acme": fresh})
+    assert here.account().pipeline is fresh
     acme.sends(part(b"ze", 2))
     here.commits()
     assert acme.statuses() == [0, Status.RX_P_APPN] and a.sent == []

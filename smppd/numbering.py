@@ -20,6 +20,9 @@ MIN_INTERNATIONAL: Final = 7
 SHORT_DIGITS: Final = 6
 """A number of at most so many digits is a short code, which no region makes longer."""
 _CACHED: Final = 8192
+_DECIDE: Final = 8  # digits that decide, see `policy.countries`
+_REST: Final = b"23456789012345678901"
+_LOCAL: Final = 8  # shorter numbers are national ones only where they are given out
 
 REGIONS: Final = frozenset(phonenumbers.SUPPORTED_REGIONS)
 """ISO 3166 alpha-2 codes that may be a region."""
@@ -53,22 +56,35 @@ def _normalise_other(address: bytes, ton: int, region: str | None) -> bytes:
     return address.strip().decode("latin-1").casefold().encode("utf-8")
 
 
-@lru_cache(_CACHED)
 def _local(digits: bytes, ton: int, region: str) -> bytes:
     if len(digits) <= SHORT_DIGITS:
         return digits
     if digits[:2] == b"00":
         return normalise(digits)
-    text = digits.decode("ascii")
+    left_out, front = _form(digits[:_DECIDE], len(digits), ton, region)
+    return front + digits[left_out:]
+
+
+@lru_cache(_CACHED)
+def _form(head: bytes, length: int, ton: int, region: str) -> tuple[int, bytes]:
+    """How many digits are left out of a number that begins like this, and what comes in front of the rest. The beginning
+    and the length decide, so that whole numbers need not be remembered: they seldom come again."""
+    text = (head + _REST)[:length].decode("ascii")
     here = parse(text, region)
-    if ton == UNKNOWN and digits[:1] != b"0":
+    if here is None:
+        return 0, b""
+    if ton == UNKNOWN and text[0] != "0":
         # SMPP's usual form is the international one: a national number has to be the better reading.
         there = parse("+" + text, None)
         if there is not None and phonenumbers.is_valid_number(there):
-            return digits
-        if here is not None and not phonenumbers.is_valid_number(here) and (there is not None or len(digits) < 8):
-            return digits
-    return digits if here is None else e164(here)
+            return 0, b""
+        if not phonenumbers.is_valid_number(here) and (there is not None or length < _LOCAL):
+            return 0, b""
+    form = e164(here).decode("ascii")
+    for left_out in range(len(head)):
+        if form.endswith(text[left_out:]):
+            return left_out, form[: len(form) - (length - left_out)].encode("ascii")
+    return 0, b""
 
 
 def parse(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:

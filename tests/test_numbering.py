@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smppd.admin.commands.log import _forms as log_forms
+from smppd.config.references import references
 from smppd.numbering import normalise, normalise_prefix, regions_of
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
@@ -160,8 +163,6 @@ def test_what_is_sent_is_what_came() -> None:
 
 
 def test_two_owners_of_one_number_in_two_notations_are_a_fault() -> None:
-    from smppd.config.references import references
-
     plain = {
         "accounts": [
             {"system_id": "one", "numbers": ["+447700900123"]},
@@ -184,3 +185,31 @@ def test_no_route_and_an_owner_in_the_form_behind_two_zeros() -> None:
     a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, b"447700900002"), to, b"hi", Fields()))
     world.commits()
     assert a.acknowledged() == [0] and len(acme.takes()) == 1
+
+
+@pytest.mark.parametrize(
+    ("region", "typed", "exact"),
+    [
+        (None, "07700 900123", b"447700900123"),  # its routes lead to +44
+        ("GB", "07700 900123", b"447700900123"),
+        ("US", "212 555 0100", b"12125550100"),
+        ("US", "+44 7700 900123", b"447700900123"),
+    ],
+)
+def test_the_log_is_searched_by_the_regions_of_the_configuration(region: str | None, typed: str, exact: bytes) -> None:
+    forms = log_forms(house(region), Namespace(number=typed, region=None, account=None))
+    assert exact in forms.exact + forms.ambiguous
+    assert forms.exact == (exact,)
+    assert log_forms(house(None), Namespace(number="0612345678", region="IT", account=None)).exact == (b"390612345678",)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.text("0123456789", min_size=1, max_size=15), st.integers(0, 6), st.sampled_from(["GB", "US", "IT", "AR", "DK"])
+)
+def test_any_digits_have_a_form_that_a_search_finds(digits: str, ton: int, region: str) -> None:
+    form = normalise(digits.encode(), ton, 1, region)
+    assert form.isdigit() and normalise(form, 1) == normalise(form, 1, 0, region)
+    forms = search_forms(digits, region)
+    if ton == 2:
+        assert form in forms.exact + forms.ambiguous

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from smppd.config import Settings
 from smppd.numbering import normalise, normalise_prefix
-from smppd.protocol.text import decode, is_text
+from smppd.protocol.longmessage import UdhError, parse_udh
+from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import Sm
 
 
@@ -31,9 +32,11 @@ class Owners:
                         owners.append(owner)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
 
-    def owner(self, destination: bytes, sm: Sm, region: str | None = None) -> str | None:
+    def owner(
+        self, destination: bytes, sm: Sm, region: str | None = None, alphabet: Alphabet = Alphabet.GSM
+    ) -> str | None:
         """The system_id of the account that gets a message to ``destination`` (digits as on the wire), which came from a
-        carrier whose national numbers are those of ``region``."""
+        carrier whose national numbers are those of ``region``, and whose data_coding 0 is ``alphabet``."""
         digits = normalise(destination, sm.destination_ton, 0, region)
         found = self._owners(digits)
         if found is None and digits != destination:
@@ -41,7 +44,7 @@ class Owners:
         if found is None:
             return None
         if len(found) > 1 or found[0][1]:
-            word = _first_word(sm)
+            word = _first_word(sm, alphabet)
             for name, keywords in found:
                 if word in keywords:
                     return name
@@ -58,11 +61,17 @@ class Owners:
         return None
 
 
-def _first_word(sm: Sm) -> str:
+def _first_word(sm: Sm, alphabet: Alphabet) -> str:
     if not is_text(sm.data_coding):
         return ""
     body = sm.body
-    if sm.esm_class & 0x40 and body:
-        body = body[body[0] + 1 :]
-    words = decode(body, sm.data_coding).split(None, 1)
+    length, national = 0, (0, 0)
+    if sm.esm_class & 0x40:
+        try:
+            udh = parse_udh(body)
+        except UdhError:
+            udh = None
+        if udh is not None:
+            length, national = udh.length, udh.national
+    words = decode(body[length:], sm.data_coding, alphabet, national=national, header=length).split(None, 1)
     return words[0].casefold() if words else ""

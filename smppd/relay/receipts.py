@@ -395,7 +395,7 @@ class Receipts:
     def _mo(self, upstream: UpstreamState, sm: Sm) -> bool:
         """A message from a handset; False when nobody here owns its destination."""
         context = self._context
-        name = self.owners.owner(sm.destination_digits, sm, upstream.region)
+        name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
@@ -407,7 +407,9 @@ class Receipts:
             context.tally.add(tally.UNSAYABLE, account.name)
             return False
         identity = context.new_id()
-        self._recorder.record(identity, account, sm, Direction.MO, b"")
+        # Recorded as its owner gets it: the log is read in the owner's alphabet.
+        recorded = sm if frame is sm.raw else Sm(frame)
+        self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
         context.event(identity, State.ACCEPTED, detail=upstream.detail)
         self._mailroom.post(account, frame, identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()

@@ -55,8 +55,11 @@ class Recorder:
         self._random = b""
         self._at = 0
 
-    def record(self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes) -> None:
-        """Appends the sealed record of one message, and the secrets it was sealed with."""
+    def record(
+        self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes, region: str | None = None
+    ) -> None:
+        """Appends the sealed record of one message, and the secrets it was sealed with. ``region``: of its national numbers,
+        where that is not the account's."""
         context = self._context
         settings = account.settings
         wall = context.wall()
@@ -80,7 +83,7 @@ class Recorder:
             if content is Content.HASH:
                 body = sm.body
         text = sm.short_message
-        region = account.region
+        region = region or account.region
         parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
         record = seal_record(
             identity,

@@ -314,3 +314,17 @@ def test_mo_in_a_payload_and_beyond_what_the_customers_alphabet_has() -> None:
     assert two.body == long.encode("utf-16-be") and two.data_coding == 8
     assert three.short_message == PART + ("EUR@é" + "x" * 140).encode("latin-1") and three.data_coding == 0
     assert here.total("text_nearest", account="acme", direction="MO") == 1
+
+
+def test_mo_keywords_are_read_in_the_carriers_alphabet_and_recorded_in_the_owners() -> None:
+    hashed = configuration().accounts[0].password_hash
+    other = {"system_id": "other", "password_hash": hashed, "networks": "any", "keywords": ["vote"]}
+    here = world("gsm", "latin1", acme={"keywords": ["été"]}, more=[{**other, "numbers": ["+447700900300"]}])
+    acme, a = here.customer(), here.carrier()
+    to = address_field(1, 1, b"447700900300")
+    a.delivers(build_sm(Command.DELIVER_SM, 0, FROM, to, "Été @".encode("latin-1"), Fields()))
+    a.delivers(build_sm(Command.DELIVER_SM, 0, FROM, to, PART + "été @".encode("latin-1"), Fields(esm_class=0x40)))
+    here.commits()
+    first, second = acme.takes()
+    assert decode(first.short_message, first.data_coding) == "Été @"
+    assert second.short_message == PART + encode("été @", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from smppd.numbering import normalise
+from smppd.numbering import SEPARATORS, normalise
 from smppd.policy.keywords import is_unspaced
 from smppd.protocol.joiner import Joined, Joiner, Reading
 from smppd.protocol.longmessage import Concat, UdhError, alike, parse_udh, sar
@@ -89,7 +89,7 @@ def place_of(sm: Sm) -> Concat | None:
 
 def key_of(sm: Sm, concat: Concat) -> PartKey:
     """What all parts of one long message of an account share, whatever the notation of its numbers."""
-    return (normalise(sm.source_digits), normalise(sm.destination_digits), concat.ref, concat.total, concat.wide)
+    return (_plain(sm.source_digits), _plain(sm.destination_digits), concat.ref, concat.total, concat.wide)
 
 
 def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
@@ -98,9 +98,16 @@ def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
     return (source, _tail(sm.destination_digits), concat.ref & 0xFF)
 
 
+def _plain(digits: bytes) -> bytes:
+    """A number in its normal form, a name as it stands."""
+    if digits[:1] > b"0" and (digits.isdigit() or not digits.translate(None, SEPARATORS).isdigit()):
+        return digits
+    return normalise(digits)
+
+
 def _tail(digits: bytes) -> bytes:
-    form = normalise(digits)
-    return form.lstrip(b"0")[-_TAIL:] if form.isdigit() else digits
+    form = _plain(digits)
+    return form.lstrip(b"0")[-_TAIL:] if form.isdigit() else form
 
 
 def read_part(sm: Sm, default: Alphabet) -> Part | None:

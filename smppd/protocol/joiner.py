@@ -83,6 +83,7 @@ class _Message:
     open: dict[Family, dict[int, list[str]]] = field(default_factory=dict)
     done: OrderedDict[Family, dict[int, str]] = field(default_factory=OrderedDict)
     closed: bool = False
+    plain: bool = True  # each part came with one text, and all are of one message: there is one way to read it
 
 
 class Joiner:
@@ -148,41 +149,53 @@ class Joiner:
         if (key, family) in self._refused:
             return _REFUSED
         message = self._messages.get(key) or self._done.get(key)
-        if message is not None and message.closed:
-            self._touch(key, message)
-            raise TextError("long message too large to join")
         seq = concat.seq
-        if message is not None and family not in message.open:
-            whole = message.done.get(family)
-            if whole is not None and whole[seq] == text:
-                self._touch(key, message)
-                return self._joined(message, whole, concat, text)
         cost = _PART_COST + sys.getsizeof(text)
         if message is None:
             self._make_room(_MESSAGE_COST + _FAMILY_COST + cost)
-            message = self._messages[key] = _Message(self._now)
-            self._charge(_MESSAGE_COST)
-        elif not message.open:
-            self._make_room(message.cost + _FAMILY_COST + cost)
-            self._reopen(key, message)
-        elif text not in message.open.get(family, {}).get(seq, ()):
-            self._make_room(_FAMILY_COST + cost, key)
-        self._touch(key, message)
-        parts = message.open.get(family)
-        if parts is None:
+            message = _Message(self._now, _MESSAGE_COST + _FAMILY_COST)
             parts = message.open[family] = {}
-            self._grow(message, _FAMILY_COST)
-        texts = parts.setdefault(seq, [])
-        before = list(texts)
-        if text in texts:
-            texts.remove(text)
+            self._messages[key] = message
+            self._charge(_MESSAGE_COST + _FAMILY_COST)
         else:
+            if message.closed:
+                self._touch(key, message)
+                raise TextError("long message too large to join")
+            known = message.open.get(family)
+            if known is not None:
+                parts = known
+                if text not in parts.get(seq, ()):
+                    self._make_room(cost, key)
+            else:
+                whole = message.done.get(family)
+                if whole is not None and whole[seq] == text:
+                    self._touch(key, message)
+                    return self._joined(message, whole, concat, text)
+                if message.open:
+                    self._make_room(_FAMILY_COST + cost, key)
+                else:
+                    self._make_room(message.cost + _FAMILY_COST + cost)
+                    self._reopen(key, message)
+                parts = message.open[family] = {}
+                message.plain = False
+                self._grow(message, _FAMILY_COST)
+            self._touch(key, message)
+        before: list[str] = []
+        texts = parts.get(seq)
+        if texts is None:
+            parts[seq] = [text]
             self._grow(message, cost)
-        texts.append(text)
-        ways = self._readings(message, seq)
-        if message.cost > self._max_message_bytes or (
-            ways > 1 and (ways > READINGS or ways * message.cost > MOST_READ)
-        ):
+        else:
+            before = list(texts)
+            if text in texts:
+                texts.remove(text)
+            else:
+                self._grow(message, cost)
+                message.plain = False
+            texts.append(text)
+        ways = 1 if message.plain else self._readings(message, seq)
+        too_many = ways > READINGS or (ways > 1 and ways * message.cost > MOST_READ)
+        if too_many or message.cost > self._max_message_bytes:
             self._close(message)
             raise TextError("long message too large to join")
         joined = self._joined(message, {number: texts[-1] for number, texts in parts.items()}, concat, text)
@@ -300,9 +313,7 @@ class Joiner:
         runs = tuple(_runs(latest))
         complete = len(latest) == concat.total
         others: tuple[Reading, ...] = ()
-        if len(message.open) + len(message.done) > 1 or any(
-            len(t) > 1 for p in message.open.values() for t in p.values()
-        ):
+        if not message.plain:
             others = self._others(message, concat, text, runs)
         return Joined(REPLACEMENT.join(runs), complete, False, runs, others)
 

@@ -482,7 +482,7 @@ def _texts(families: Iterable[dict[int, list[str]]]) -> dict[int, list[str]]:
     for parts in families:
         for seq, texts in parts.items():
             known = found.setdefault(seq, [])
-            known.extend(text for text in texts if text not in known)
+            known.extend([text for text in texts if text not in known])
     return found
 
 

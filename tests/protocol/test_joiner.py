@@ -264,7 +264,7 @@ def test_a_long_message_as_large_as_they_come_is_joined() -> None:
 def test_nothing_prints_the_text() -> None:
     joiner = Joiner()
     joined = joiner.add("key", part(1), "confidential", 0.0)
-    shown = f"{joined!r} {joined} {joiner!r} {vars(joiner)!r}"
+    shown = f"{joined!r} {joined} {joiner!r} {joiner._messages!r} {joiner._done!r}"
     assert "confidential" not in shown
 
 

@@ -364,8 +364,7 @@ class Daemon:
         new = self.settings = fresh.settings
         self.ring.use(fresh.kek)
         self.relay.use(new, fresh.ways)
-        for name, pipeline in fresh.pipelines.items():
-            self.relay.context.accounts[name].pipeline = pipeline
+        self.relay.judge_by(fresh.pipelines)
         self.door.use(new)
         self.customers.reload(new.limits)
         self._to_prepare = list(new.accounts)

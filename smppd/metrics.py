@@ -46,6 +46,15 @@ class Metrics:
         self.bad_pdus = counter("bad_pdus", "Well-framed PDUs with a wrong body", "account")
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
+        self.text_nearest = counter(
+            "text_nearest",
+            "Texts passed on with the nearest letters, since the link's alphabet lacks some",
+            "account",
+            "direction",
+        )
+        self.text_refused = counter(
+            "text_refused", "Texts refused since the link's alphabet lacks their letters", "account", "direction"
+        )
         self.rule_hits = counter("rule_hits", "Messages matched by a rule", "policy", "rule", "mode")
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")

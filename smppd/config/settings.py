@@ -19,6 +19,7 @@ from smppd.config.kinds import (
     Name,
     PositiveDuration,
     Rate,
+    Region,
     Size,
     Texts,
     duration,
@@ -129,7 +130,7 @@ class Limits(Model):
         default=64, ge=1, description="Connections of one proxy whose PROXY header is not here yet."
     )
     handshake_share: Int = Field(
-        default=20, ge=1, le=100, description="Percent of the daemon's time that customers' TLS handshakes may take."
+        default=10, ge=1, le=100, description="Percent of the daemon's time that customers' TLS handshakes may take."
     )
     handshakes_per_address: Rate = rate(
         "20/s", "TLS handshakes of one address, four times as many in accounts' networks."
@@ -194,6 +195,9 @@ class Settings(Model):
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
+    region: Region | None = Field(
+        default=None, description="Country whose national numbers are meant where no country code stands."
+    )
     node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 

@@ -56,7 +56,7 @@ class Background:
             return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
-            IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
+            IndexerThread(directory, id_time, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
             PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason)),
         ]
         for thread in self._threads:

@@ -19,6 +19,7 @@ from smppd import __version__, config, native
 from smppd.admin import memory, state
 from smppd.admin.aside import Aside
 from smppd.admin.background import Background
+from smppd.admin.clock import ClockWatch
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
@@ -154,10 +155,12 @@ class Daemon:
             random=random,
             broken=self.broken,
         )
+        self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
             ids.skip(max(things, default=0))
+        self.clock.look()
         self.relay.start(self.store.open(self.relay, ids))
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
@@ -281,6 +284,7 @@ class Daemon:
         if now - self._beat >= 1.0:
             self._beat = now
             self._do(lambda: self.upstreams.tick(now))
+            self._do(self.clock.look)
             self._do(self.relay.context.flush)
             self._do(lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
@@ -306,9 +310,8 @@ class Daemon:
 
     def health(self) -> Health:
         """For /healthz and /readyz."""
-        return state.health(
-            self.settings, self.relay, self.store, self._listeners, draining=self._draining, over=self._over
-        )
+        ends = {"draining": self._draining, "over": self._over}
+        return state.health(self.settings, self.relay, self.store, self._listeners, clock=self.clock.check, **ends)
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""

@@ -19,8 +19,9 @@ from smppd.admin.commands import CommandError, add_config, add_json, load_settin
 from smppd.admin.commands.keys import existing_store, open_trail
 from smppd.config import Settings
 from smppd.relay.ids import id_time
+from smppd.store.due import Plan
 from smppd.store.files import StoreError
-from smppd.store.purge import Plan, Purged, Purger
+from smppd.store.purge import Purged, Purger
 from smppd.vault.audit import AuditTrail, current_actor
 from smppd.vault.kek import VaultError, load_kek
 

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from random import Random, SystemRandom
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from smppd.admin.clock import ClockWatch
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
+from smppd.admin.patient import LONGER, PatientStore
 from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
@@ -34,9 +35,11 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
+from smppd.relay.journal import Living
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
-from smppd.store.sqlite import SqliteStore, StoreError
+from smppd.store.sqlite import StoreError
+from smppd.store.tidy import DONE
 from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -49,27 +52,11 @@ _SWITCH: Final = 0.0005
 # reload), old garbage hardly ever: next to nothing here is cyclic, and a full collection with 100,000 messages in memory
 # takes tens of milliseconds.
 _GARBAGE: Final = (5_000, 1_000, 1_000)
-_LONGER: Final = 60.0
 _SOME: Final = 20
 
 
 class StartError(Exception):
     """The daemon cannot start; the text is one clear sentence."""
-
-
-class _PatientStore(SqliteStore):
-    """A store whose replay tells the service manager that start-up goes on."""
-
-    notifier: Notifier
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See ``SqliteStore``."""
-        told = 0.0
-        for block in super().replay():
-            if time.monotonic() - told > _LONGER / 4:
-                told = time.monotonic()
-                self.notifier.extend(_LONGER)
-            yield block
 
 
 class Daemon:
@@ -157,6 +144,9 @@ class Daemon:
         )
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
+        self.notifier.extend(LONGER)
+        tidied = self.store.compact(Living())
+        log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
             ids.skip(max(things, default=0))
@@ -175,17 +165,28 @@ class Daemon:
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,
+            self._tidy,
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history
         self._start_edge(settings, random)
         return waiting
 
+    def _tidy(self, token: int) -> None:
+        """Takes what is over out of the spool; ``token``: who asked is told under it."""
+
+        def told(complete: bool) -> None:
+            if token and complete:
+                self.store.batch.meta.append((DONE, token))
+                self.store.kick()
+
+        self.relay.tidy(told)
+
     def _open_store(self, settings: Settings) -> None:
         directory = settings.store.directory
         if not (directory / "keys.db").exists():
             raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
-        self.store = _PatientStore(
+        self.store = PatientStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
@@ -423,7 +424,7 @@ class Daemon:
         self._draining = True
         self.metrics.ready.set(0)
         self.notifier.stopping("draining")
-        self.notifier.extend(self.settings.drain + _LONGER)
+        self.notifier.extend(self.settings.drain + LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
         for listener in self._listeners:
             listener.stop()
@@ -478,7 +479,7 @@ class Daemon:
         self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
         self._background.stop()
-        self.store.close()
+        self.store.close(None if status else Living())
         self.audit.close()
         self._argon.stop()
         log.info("stopped", extra={"fields": {"status": status}})

@@ -15,7 +15,7 @@ BEHIND: Final = 1.0
 
 
 class ClockWatch:
-    """``look`` is called at the start and once a second. ``behind``: seconds behind the newest id as of the latest look, 0 up to
+    """``look`` is called at the start and once a second. ``behind``: seconds behind the newest id at the latest look, 0 up to
     ``BEHIND``.
 
     Nothing is refused for it: ids go on from the newest one. But dates in receipts, validity periods given as dates, and the

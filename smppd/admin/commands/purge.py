@@ -129,8 +129,8 @@ def _purge(purger: Purger, untidy: str, args: argparse.Namespace) -> int:
 def _future(keys: int) -> None:
     if keys:
         say(
-            f"{keys} period keys lie in the future: a clock was ahead when they were made, or this one is behind. What is sealed"
-            " under them is kept until that time and its retention have passed."
+            f"{keys} period keys lie in the future: a clock was ahead when they were made, or this one is behind. What they"
+            " seal is kept until that time and its retention have passed."
         )
 
 

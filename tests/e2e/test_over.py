@@ -39,7 +39,8 @@ def receipt(message_id: bytes) -> bytes:
 
 def sends(gateway: Gateway, count: int, *, receipts: bool = True) -> list[str]:
     """Messages with the secret, their receipts taken; their ids."""
-    ids, taken = [], 0
+    ids: list[str] = []
+    taken = 0
     with Probe(gateway.plain_port) as probe:
         assert probe.bind("acme", PASSWORD) == 0
         for number in range(count):

@@ -24,6 +24,7 @@ from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
 from smppd.admin.patient import LONGER, PatientStore
+from smppd.admin.tidying import on_request
 from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
@@ -39,7 +40,6 @@ from smppd.relay.journal import Living
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
 from smppd.store.sqlite import StoreError
-from smppd.store.tidy import DONE
 from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -165,22 +165,12 @@ class Daemon:
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,
-            self._tidy,
+            on_request(self.relay, self.store),
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history
         self._start_edge(settings, random)
         return waiting
-
-    def _tidy(self, token: int) -> None:
-        """Takes what is over out of the spool; ``token``: who asked is told under it."""
-
-        def told(complete: bool) -> None:
-            if token and complete:
-                self.store.batch.meta.append((DONE, token))
-                self.store.kick()
-
-        self.relay.tidy(told)
 
     def _open_store(self, settings: Settings) -> None:
         directory = settings.store.directory

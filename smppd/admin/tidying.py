@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from smppd.relay.journal import Living
+from smppd.relay.relay import Relay
 from smppd.store.files import Lock, StoreError
 from smppd.store.sqlite import SqliteStore
-from smppd.store.tidy import Compacted, ask
+from smppd.store.tidy import DONE, Compacted, ask
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
@@ -32,6 +34,20 @@ def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
     if done.unreadable:
         return f"{done.unreadable} spool blocks do not open and were left as they are"
     return "" if done.complete else "somebody is reading the store, or it is short of space"
+
+
+def on_request(relay: Relay, store: SqliteStore) -> Callable[[int], None]:
+    """What the daemon does when it is asked to tidy: called on the reactor thread with the token of whoever asked, or 0."""
+
+    def wanted(token: int) -> None:
+        def told(complete: bool) -> None:
+            if token and complete:
+                store.batch.meta.append((DONE, token))
+                store.kick()
+
+        relay.tidy(told)
+
+    return wanted
 
 
 def _directly(directory: Path, kek: Kek) -> Compacted:

@@ -102,6 +102,7 @@ def test_a_purge_beside_the_daemon_empties_its_spool_and_keeps_what_waits(
         sends(gateway, 2)
         sends(gateway, 1, receipts=False)
         wait_for("the third submit", lambda: len(smsc.submits()) == 3)
+        wait_for("the receipts' end", lambda: gateway.metric("smppd_spool_memory_entries") == 1)
         store = gateway.directory / "store"
         before = {key for scope, key in wrapped_keys(store).items() if scope.startswith(b"segment/")}
         done = gateway.command("purge", "--json")

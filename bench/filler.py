@@ -28,7 +28,7 @@ from smppd.config import Settings
 from smppd.message import State
 from smppd.metrics import Metrics
 from smppd.protocol import wire
-from smppd.relay.ids import Ids
+from smppd.relay.ids import Ids, id_time
 from smppd.relay.relay import Relay
 from smppd.relay.submit import Recorder
 from smppd.store.files import connect
@@ -147,7 +147,7 @@ def index(directory: Path) -> None:
     db = connect(directory / "data.db", "data")
     try:
         db.execute("PRAGMA synchronous = NORMAL")
-        indexer = Indexer(db)
+        indexer = Indexer(db, id_time)
         while indexer.step():
             pass
     finally:

@@ -105,6 +105,9 @@ class MemoryStore:
     def meta(self, name: str, default: int) -> int:
         return default
 
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        then(True)
+
     def rotate(self) -> int:
         self.segment += 1
         return self.segment

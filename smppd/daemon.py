@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from random import Random, SystemRandom
 from typing import Any, Final, NamedTuple
@@ -19,11 +19,14 @@ from smppd import __version__, config, native
 from smppd.admin import memory, state
 from smppd.admin.aside import Aside
 from smppd.admin.background import Background
+from smppd.admin.clock import ClockWatch
 from smppd.admin.control import ControlServer
 from smppd.admin.deeds import deeds
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
+from smppd.admin.patient import LONGER, PatientStore
+from smppd.admin.tidying import on_request
 from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
@@ -33,9 +36,10 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
+from smppd.relay.journal import Living
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
-from smppd.store.sqlite import SqliteStore, StoreError
+from smppd.store.sqlite import StoreError
 from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -48,27 +52,11 @@ _SWITCH: Final = 0.0005
 # reload), old garbage hardly ever: next to nothing here is cyclic, and a full collection with 100,000 messages in memory
 # takes tens of milliseconds.
 _GARBAGE: Final = (5_000, 1_000, 1_000)
-_LONGER: Final = 60.0
 _SOME: Final = 20
 
 
 class StartError(Exception):
     """The daemon cannot start; the text is one clear sentence."""
-
-
-class _PatientStore(SqliteStore):
-    """A store whose replay tells the service manager that start-up goes on."""
-
-    notifier: Notifier
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See ``SqliteStore``."""
-        told = 0.0
-        for block in super().replay():
-            if time.monotonic() - told > _LONGER / 4:
-                told = time.monotonic()
-                self.notifier.extend(_LONGER)
-            yield block
 
 
 class Daemon:
@@ -152,10 +140,15 @@ class Daemon:
             random=random,
             broken=self.broken,
         )
+        self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
+        self.notifier.extend(LONGER)
+        tidied = self.store.compact(Living())
+        log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
             ids.skip(max(things, default=0))
+        self.clock.look()
         self.relay.start(self.store.open(self.relay, ids))
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
@@ -170,6 +163,7 @@ class Daemon:
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,
+            on_request(self.relay, self.store),
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history
@@ -180,7 +174,7 @@ class Daemon:
         directory = settings.store.directory
         if not (directory / "keys.db").exists():
             raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
-        self.store = _PatientStore(
+        self.store = PatientStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
@@ -271,6 +265,7 @@ class Daemon:
         if now - self._beat >= 1.0:
             self._beat = now
             self._do(lambda: self.upstreams.tick(now))
+            self._do(self.clock.look)
             self._do(self.relay.context.flush)
             self._do(lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
@@ -296,9 +291,8 @@ class Daemon:
 
     def health(self) -> Health:
         """For /healthz and /readyz."""
-        return state.health(
-            self.settings, self.relay, self.store, self.door.listeners, draining=self._draining, over=self._over
-        )
+        ends = {"draining": self._draining, "over": self._over}
+        return state.health(self.settings, self.relay, self.store, self.door.listeners, clock=self.clock.check, **ends)
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
@@ -399,7 +393,7 @@ class Daemon:
         self._draining = True
         self.metrics.ready.set(0)
         self.notifier.stopping("draining")
-        self.notifier.extend(self.settings.drain + _LONGER)
+        self.notifier.extend(self.settings.drain + LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
         self.door.stop()
         self.relay.desk.open = False
@@ -454,7 +448,7 @@ class Daemon:
         self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
         self._background.stop()
-        self.store.close()
+        self.store.close(None if status else Living())
         self.audit.close()
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})

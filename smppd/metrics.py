@@ -98,6 +98,7 @@ class Metrics:
         )
         self.store_full = gauge("store_full", "1 while the store has no space and nothing is accepted")
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
+        self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
         self.certificates = gauge(
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"

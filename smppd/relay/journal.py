@@ -50,6 +50,57 @@ def read(block: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += length
 
 
+_OPENS: Final = frozenset((Entry.ACCEPT, Entry.MAIL, Entry.PARK))
+_CLOSES: Final = frozenset((Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE))
+
+
+class Living:
+    """Which entries of a journal still count (``store.tidy.Entries``): what opened something that is not closed, and the marks
+    on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, list[int]] = {}  # id -> number of the entry that opened it, how many count
+        self._known: set[int] = set()
+        self._looked = 0
+        self._kept = 0
+        self._unsure = False
+
+    def look(self, block: bytes) -> None:
+        """One block. Raises ValueError for one that is broken; then nothing of it was looked at."""
+        for kind, identity, _ in list(read(block)):
+            self._looked += 1
+            if kind in _OPENS:
+                self._open[identity] = [self._looked, 1]
+                self._known.add(identity)
+            elif kind in _CLOSES:
+                self._open.pop(identity, None)
+            elif identity in self._open:
+                self._open[identity][1] += 1
+
+    def doubt(self) -> None:
+        """Some blocks could not be looked at: marks on what is not known may be about what they opened, and are kept."""
+        self._unsure = True
+
+    @property
+    def dead(self) -> int:
+        """How many entries count no more."""
+        return self._looked - sum(entries for _, entries in self._open.values())
+
+    def keep(self, block: bytes) -> bytes:
+        """The entries of a block that count."""
+        kept = []
+        for kind, identity, payload in read(block):
+            self._kept += 1
+            opened = self._open.get(identity)
+            if opened is not None:
+                counts = self._kept >= opened[0]
+            else:
+                counts = self._unsure and kind not in _OPENS and identity not in self._known
+            if counts:
+                kept.append(HEAD.pack(kind, _SIZE + len(payload), identity) + payload)
+        return b"".join(kept)
+
+
 class Journal:
     """Which things live in which segment. A thing is anything with ``id`` and ``home`` (its segment, 0 when cold)."""
 

@@ -51,6 +51,10 @@ class Ways(NamedTuple):
         return cls(Router(settings), Owners(settings))
 
 
+def _is_stored(thing: Message | Mail | Parked) -> bool:
+    return True if isinstance(thing, Parked) else thing.stored
+
+
 class Relay:
     """See the module. ``broken(reason)`` is called when nothing may be acknowledged any more. ``segments``: how many segments
     what lives may stay in; a new one is begun after ``segment_seconds`` at the latest."""
@@ -101,6 +105,8 @@ class Relay:
         self.segments = _SEGMENTS
         self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
+        self._before = 0
+        self._tidying: list[Callable[[bool], None]] = []
         self._swept = 0.0
         self._looking: set[Kind] = set()
         self._released: dict[Account, int] = {}
@@ -379,10 +385,13 @@ class Relay:
         store = self._store
         # On a full disk all that is written anew waits in memory, once more with each turn, for as long as that lasts.
         turns = not store.full
-        old = journal.count() and now - self._began > self.segment_seconds
+        # Also when all in it is over: nobody else would ever take it out.
+        old = (journal.entries or journal.count()) and now - self._began > self.segment_seconds
         if turns and (journal.entries >= _SEGMENT_ENTRIES or old):
             journal.begin(store.rotate())
             self._began = now
+        if self._before and turns:
+            self._clear()
         dead = journal.dead()
         if dead:
             store.batch.segments.extend(dead)
@@ -397,6 +406,44 @@ class Relay:
             self._move(thing, batch)
         if batch:
             store.kick()
+
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """Takes what is over out of the spool, whatever else waits: what lives is written into a new segment, others go and so
+        do their keys. ``then(complete)``: nothing that was over can be opened any more; False: there was no space for it.
+        """
+        self._tidying.append(then)
+        self.context.journal.begin(self._store.rotate())
+        self._began = self.context.now()
+        self._before = self.context.journal.current
+
+    def _clear(self) -> None:
+        """Writes some of what lives in earlier segments into the current one; the store's turn when they are empty."""
+        journal, batch = self.context.journal, self._store.batch
+        left = _SPILL
+        waits = False
+        for segment, things in list(journal.live.items()):
+            if segment >= self._before:
+                break
+            for thing in list(things.values()):
+                if left and _is_stored(thing):
+                    left -= 1
+                    journal.remove(thing)
+                    batch.marks.append(thing.entry())
+                    journal.add(thing)
+                else:
+                    waits = True  # for the next turn, or for its own batch: one that is lost is not to come back
+        if waits:
+            return
+        self._before = 0
+        told, self._tidying = self._tidying, []
+
+        def over(complete: bool) -> None:
+            for then in told:
+                then(complete)
+
+        # With the batch that drops these segments, or behind it.
+        batch.then.append(lambda: self._store.tidy(over))
+        self._store.kick()
 
     def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""

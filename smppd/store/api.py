@@ -187,6 +187,10 @@ class Store(Spool, Protocol):
     def rotate(self) -> int:
         """Begins a new spool segment; returns its number."""
 
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """Seals cold rows under a new key and destroys the keys that nothing needs any more; then(complete) on the reactor
+        thread, False when there was no space."""
+
     def retry(self) -> None:
         """Tries to commit again after there was no space."""
 

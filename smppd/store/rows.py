@@ -65,6 +65,32 @@ class ColdRows:
                 self._db.execute(statement + ",".join([marks] * size), values)
                 at += size
 
+    def reseal(self, segment: int, after: tuple[Any, ...], limit: int) -> tuple[Any, ...] | None:
+        """Seals up to ``limit`` rows of other segments under this one, in a transaction of its own; where to go on, None at the
+        end. ``after``: empty to begin with. A damaged row stays as it is. Raises sqlite3.Error, nothing changed then."""
+        behind = " AND (segment, kind, owner, key, id) > (?, ?, ?, ?, ?)" if after else ""
+        found: list[Any] = self._db.execute(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE segment < ?"
+            f"{behind} ORDER BY segment, kind, owner, key, id LIMIT ?",
+            (segment, *after, limit),
+        ).fetchall()
+        sealed = []
+        for columns in found:
+            try:
+                sealed.append(self._seal(self._open(columns), segment))
+            except (InvalidTag, VaultError):
+                self._tell(Kind(columns[0]), columns[3])
+        if sealed:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._many(_PUT, sealed)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        last = found[-1] if len(found) == limit else None
+        return None if last is None else (last[5], *last[:4])
+
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
         while True:

@@ -12,6 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic, time
@@ -24,12 +25,12 @@ from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.store.rows import ColdRows
+from smppd.store.tidy import FEW, SPOOL, Compacted, Entries, Files, Tidier, compact
 from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
 
-_SPOOL = b"spool"
 _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
@@ -50,8 +51,6 @@ _BLOCK = (
 _PUT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 # Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway.
 _GATHER = 0.003
-# Segments whose keys may have become needless that are looked at with each new one.
-_SHREDDED = 1000
 
 
 def events_digest(events: bytes) -> bytes:
@@ -98,7 +97,6 @@ class SqliteStore:
         self._busy = False
         self._scheduled = self._urgent = self._gathering = False
         self._kicked = -_GATHER
-        self._shredded = 0
         self._closing = False
         self.full = False
         self.batch = Batch()
@@ -123,12 +121,20 @@ class SqliteStore:
             self._data, ring, lambda kind, identity: self._notify(lambda: self.on_damage(kind, identity))
         )
 
+    def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
+        """See ``tidy.compact``. After ``use``, before ``open`` or at the end."""
+        return compact(self._both(), entries, most)
+
+    def _both(self) -> Files:
+        return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
+
     def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
         self._sink = sink
         self._new_id = new_id
         ahead.sweep(self._secrets, self._data)
         self._ahead = Ahead(new_id)
+        self._tidier = Tidier(self._both(), self._jobs.put, self._notify, self._later, self._with_batch)
         self._sealer = SegmentSealer(self._ring)
         self._last_checkpoint()
         self._checkpointer = Checkpointer(
@@ -137,15 +143,23 @@ class SqliteStore:
             self._broken,
         )
         self._thread.start()
-        self._shred_later()
+        self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
 
     def rotate(self) -> int:
         """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
         there, which is safe: segments are dropped oldest first."""
         self._sealer = SegmentSealer(self._ring)
-        self._shred_later()
+        self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
+
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """See ``api.Store``."""
+        self._tidier.tidy(lambda: self._sealer.segment, then)
+
+    def _with_batch(self, then: Callable[[], None]) -> None:
+        self.batch.then.append(then)
+        self.kick()
 
     # -- reactor side --------------------------------------------------------------------------------------------------
 
@@ -187,7 +201,7 @@ class SqliteStore:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._busy or not self.batch:
+        if self._busy or not (self.batch or self.keys.going):
             return
         self._urgent = False
         batch = self.batch
@@ -197,10 +211,10 @@ class SqliteStore:
         self._ahead.give(self.batch)
         keys, gone = self.keys.take()
         batch.keys.extend(keys)
-        sealer = self._sealer
+        sealer, cold = self._sealer, self._tidier.cold
         self._busy = True
         seq = batch.seq or self._new_id()
-        self._jobs.put(lambda: self._commit(batch, sealer, gone, plan, seq))
+        self._jobs.put(lambda: self._commit(batch, sealer, cold, gone, plan, seq))
 
     def _ended(self, batch: Batch, gone: list[bytes], plan: Plan, reason: str | None, fatal: bool) -> None:
         self._busy = False
@@ -213,6 +227,8 @@ class SqliteStore:
             self._ahead.give(self.batch)
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
             self._sink.committed(batch)
+            if batch.segments:
+                self._tidier.shred(self._sealer.segment)
         elif fatal:
             self._sink.broken(reason)
             return
@@ -281,8 +297,8 @@ class SqliteStore:
 
         self._jobs.put(job)
 
-    def close(self) -> None:
-        """Ends the writer after what was handed to it and closes the files."""
+    def close(self, entries: Entries | None = None) -> None:
+        """Ends the writer after what was handed to it and closes the files. ``entries``: takes out what is over first."""
         self._closing = True
         if self._thread.is_alive():
             self._jobs.put(None)
@@ -290,6 +306,9 @@ class SqliteStore:
         if self._checkpointer is not None:
             self._checkpointer.stop()
             self._ahead.end(self.batch, self._secrets)
+        if entries is not None:
+            with suppress(sqlite3.Error):  # the next start does it
+                self.compact(entries)
         for db in (self._data, self._secrets):
             db.close()
         self._files.close()
@@ -309,7 +328,7 @@ class SqliteStore:
                 return
             for seq, data in rows:
                 segment, counter = split_row_id(seq)
-                yield segment, open_blob(ring.segment(segment), counter, _SPOOL, bytes(data))
+                yield segment, open_blob(ring.segment(segment), counter, SPOOL, bytes(data))
                 after = seq
 
     def counts(self) -> dict[tuple[int, str], int]:
@@ -352,14 +371,14 @@ class SqliteStore:
         if self._checkpointer is not None:
             self._checkpointer.finished()
 
-    def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], plan: Plan, seq: int) -> None:
+    def _commit(self, batch: Batch, sealer: SegmentSealer, cold: int, gone: list[bytes], plan: Plan, seq: int) -> None:
         reason, fatal, keys = None, False, False
         for tries in range(_BUSY_TRIES, -1, -1):
             try:
                 if not keys:
                     self._commit_keys(batch, gone, plan, seq)
                     keys = True
-                self._commit_data(batch, sealer, plan, seq)
+                self._commit_data(batch, sealer, cold, plan, seq)
                 break
             except sqlite3.Error as error:
                 for db in (self._secrets, self._data):
@@ -399,7 +418,7 @@ class SqliteStore:
             finally:
                 db.execute("PRAGMA busy_timeout=5000")
 
-    def _commit_data(self, batch: Batch, sealer: SegmentSealer, plan: Plan, seq: int) -> None:
+    def _commit_data(self, batch: Batch, sealer: SegmentSealer, rows: int, plan: Plan, seq: int) -> None:
         db = self._data
         link = self._chain
         written = len(batch.secrets) * SECRETS_BYTES
@@ -419,7 +438,7 @@ class SqliteStore:
         blocks = int(log[0] is not None)
         spool: tuple[object, ...] = (None, None)
         if batch.accepts or batch.marks:
-            counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
+            counter, sealed = sealer.seal(SPOOL, b"".join(batch.accepts + batch.marks))
             spool = (row_id(sealer.segment, counter), sealed)
             written += len(sealed)
         cold = batch.put + batch.moves
@@ -433,10 +452,11 @@ class SqliteStore:
                 db.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, sign_checkpoint(self.signer, point)))
             if cold:
                 # An id may be put again (a row written twice is one row): the newer one stands.
-                written += self._cold.put(cold, sealer.segment)
+                written += self._cold.put(cold, rows)
             if batch.drop:
                 # After the puts: a row may be put and be over within one batch, and none is put again after it was dropped.
                 self._cold.drop(batch.drop)
+                self._tidier.stained = True
                 # A row that goes, in an order of its own, touches a page.
                 written += PAGE * len(batch.drop)
             if batch.meta:
@@ -473,28 +493,6 @@ class SqliteStore:
             after, point = row[0], verify_checkpoint(self.signer.public_key(), bytes(row[1]))
             self._points, self._blocks = point.sequence, point.blocks
         self._blocks += self._data.execute("SELECT count(*) FROM log WHERE seq > ?", (after,)).fetchone()[0]
-
-    def _shred_later(self) -> None:
-        current = self._sealer.segment
-        self._jobs.put(lambda: self._shred(current))
-
-    def _shred(self, current: int) -> None:
-        """Destroys the keys of segments that neither spool nor cold rows use any more. On the writer's thread, behind every
-        batch sealed under an earlier segment than ``current``: nothing is added to those again. The rows are gone for good
-        before the key is, so no crash leaves a row that does not open; the keys go with the next batch. A carrier that brings
-        no receipts for days leaves many segments with a few rows each: some are looked at each time, in turn."""
-        segments = [segment for segment in self._ring.segments() if segment < current]
-        later = [segment for segment in segments if segment > self._shredded]
-        turn = (later + segments)[: min(len(segments), _SHREDDED)]
-        if turn:
-            self._shredded = turn[-1]
-        for segment in turn:
-            if not self._data.execute(
-                "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
-                " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)",
-                (segment,),
-            ).fetchone()[0]:
-                self._ring.drop_segment(segment)
 
 
 __all__ = ["SqliteStore", "StoreError", "seal_blob"]

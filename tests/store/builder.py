@@ -33,6 +33,8 @@ class Waiting:
 
     def committed(self, batch: Batch) -> None:
         self.done += 1
+        for function in batch.then:
+            function()
 
     def failed(self, batch: Batch, reason: str) -> None:
         self.wrong.append(reason)

@@ -285,7 +285,7 @@ def test_the_index_of_dead_periods_goes(log: Builder) -> None:
         log.record(body=HOUR, numbers=HOUR)
         log.commit()
     db = connect(log.directory / "data.db", "data")
-    indexer = Indexer(db, run=4)
+    indexer = Indexer(db, id_time, run=4)
     while indexer.step():
         pass
     assert db.execute("SELECT count(*) FROM number_index").fetchone()[0]

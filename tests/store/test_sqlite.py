@@ -392,7 +392,7 @@ def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> Non
 
 
 def test_only_some_segments_are_looked_at_with_each_new_one(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.store.sqlite._SHREDDED", 2)
+    monkeypatch.setattr("smppd.store.tidy._SHREDDED", 2)
     made = [log.store.rotate() for _ in range(6)]
     log.store.batch.marks.append(b"mark")
     log.commit()

@@ -60,12 +60,6 @@ class Holding:
         """Whether parts of this long message are held."""
         return part is not None and (account.name, part) in self._groups
 
-    def of(self, account: Account) -> list[Message]:
-        """What is held of an account."""
-        return [
-            message for (name, _), group in self._groups.items() if name == account.name for message in group.messages
-        ]
-
     def add(self, message: Message, now: float) -> None:
         """Holds a part."""
         message.enter(Phase.HELD)
@@ -76,6 +70,7 @@ class Holding:
             group = self._groups[key] = _Group(now + HOLD)
         group.messages.append(message)
         self._count += 1
+        self._lanes.file(message)
 
     def decide(self, message: Message, verdict: Verdict | None, route: str) -> None:
         """With ``message`` the verdict on the whole long message is known; it counts once ``message`` is stored."""

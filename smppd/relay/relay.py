@@ -78,6 +78,7 @@ class Relay:
             later=later,
             metrics=metrics,
             hot_limit=settings.store.hot,
+            hot_octets=settings.store.hot_octets,
         )
         self._store = store
         self._broken = broken
@@ -341,10 +342,12 @@ class Relay:
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
+        metrics.hot_octets.set(context.journal.octets)
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
-        ids = [lane.hot[0].id for lane in account.lanes.values() if lane.hot]
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        ids = [message.id for message in first if message is not None]
         if account in self._released:
             ids.append(self._released[account])
         return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
@@ -352,7 +355,7 @@ class Relay:
     def _look_at_released(self) -> None:
         released: dict[Account, int] = {}
         for upstream in self.context.upstreams.values():
-            for message in [*upstream.ready, *upstream.aside]:
+            for message in upstream.ready.heads():
                 oldest = released.get(message.account)
                 if message.phase is not Phase.SUBMITTED and (oldest is None or message.id < oldest):
                     released[message.account] = message.id

@@ -6,7 +6,6 @@ The order in which messages wait, and who serves them, is in ``lanes``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from random import Random
 from typing import Any, Final
 
@@ -16,9 +15,10 @@ from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.holding import Holding
 from smppd.relay.journal import Entry, mark
-from smppd.relay.lanes import STEP, Lanes
+from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import outgoing
+from smppd.relay.overdue import Overdue
 from smppd.relay.unknown import Unknown
 from smppd.store.api import ColdRow, Kind
 
@@ -38,6 +38,7 @@ class Dispatch:
         self.lanes = Lanes(context)
         self.lanes.pump = self.pump
         self.unknown = Unknown(context, self.lanes, self.end)
+        self.overdue = Overdue(context, self)
         self.holding: Holding
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
@@ -45,7 +46,6 @@ class Dispatch:
         self.displaced: Callable[[Message], None]
         self.unsure: Callable[[UpstreamState, float], None]
         self.draining = False
-        self._expiring = False
 
     # -- admission -----------------------------------------------------------------------------------------------------
 
@@ -460,59 +460,16 @@ class Dispatch:
                 self.end(message, State.EXPIRED, 0)
             if len(upstream.aside):
                 self.lanes.unpinned(upstream, now)
-        self._expire()
+        self.overdue.look()
         for account in context.accounts.values():
             for lane in account.lanes.values():
                 if len(lane):
                     if self.lanes.place(lane, now) is None and lane.asking:
-                        self._no_way(lane, now)
+                        self.overdue.no_way(lane, now)
                     self.lanes.activate(lane)
                     self.lanes.look(lane)
         for upstream in context.upstreams.values():
             self.pump(upstream, now)
-
-    def _expire(self) -> None:
-        """Ends what waits here and whose validity passed, a step's worth; the rest in the next turns."""
-        context = self._context
-        late = self.lanes.calendar.ended(context.wall(), STEP)
-        young: list[Message] = []
-        for message in late:
-            if not message.stored:
-                young.append(message)  # in a batch: looked at again once that is durable
-                continue
-            if message.phase is Phase.HELD:
-                self.holding.take_out(message)
-            else:
-                self.lanes.take_out(message)
-            self.end(message, State.EXPIRED, 0)
-        for message in young:
-            self.lanes.calendar.add(message)
-        if len(late) == STEP and len(young) < STEP and not self._expiring:
-            self._expiring = True
-            context.later(0.0, self._expire_more)
-
-    def _expire_more(self) -> None:
-        self._expiring = False
-        self._expire()
-        self._context.flush()
-
-    def _no_way(self, lane: Lane, now: float) -> None:
-        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
-        for message in list(islice(lane.asking.values(), STEP)):
-            if message.duplicate or message.customer is None:
-                del lane.asking[message.id]
-            elif message.stored:
-                self.lanes.out(message)
-                self.answer(message, Status.RMSGQFUL, now)
-                message.registered = 0
-                self.end(message, State.REJECTED, Status.RMSGQFUL)
-
-    def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold waiting messages whose validity passed."""
-        for row in rows:
-            message = self.lanes.expired(row)
-            if message is not None:
-                self.end(message, State.EXPIRED, 0)
 
 
 def _id_of(frame: bytes) -> bytes:

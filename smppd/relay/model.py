@@ -42,6 +42,8 @@ from smppd.relay.waiting import Addressed, Aside, Queue, Turns
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
+    from smppd.relay.answers import Fanout
+    from smppd.relay.recent import Known
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -273,32 +275,6 @@ class Message(Living):
         """The spool entry that opens it."""
         payload = self.payload()
         return HEAD.pack(Entry.ACCEPT, HEAD.size + len(payload), self.id) + payload
-
-
-class Known:
-    """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
-    ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
-
-    __slots__ = ("at", "key", "shown", "stored", "taken")
-
-    def __init__(self, key: bytes, shown: bytes, at: float) -> None:
-        self.key = key
-        self.shown = shown
-        self.at = at
-        self.stored = False
-        self.taken = False
-
-
-class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs, ``wait`` seconds later at least."""
-
-    __slots__ = ("failed", "left", "shown", "total", "wait")
-
-    def __init__(self, left: int, shown: bytes) -> None:
-        self.left = self.total = left
-        self.wait = 0.0
-        self.shown = shown
-        self.failed: list[tuple[bytes, int]] = []
 
 
 class Lane:

@@ -265,7 +265,7 @@ class Relay:
             if account.pipeline is not None:
                 account.pipeline.expire(now)
         wall = int(context.wall())
-        self._expired(Kind.QUEUE, wall, self.dispatch.expired_rows)
+        self._expired(Kind.QUEUE, wall, self.dispatch.overdue.expired_rows)
         self._expired(Kind.MAIL, wall, self.mailroom.expired_rows)
         self._expired(Kind.WAITING, wall, self.receipts.expired_rows)
         if not store.space():

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import os
-from collections import deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any, Final
 
 from smppd.message import Refusal, State, Verdict
@@ -21,30 +18,25 @@ from smppd.protocol.wire import (
     id_response,
     refusal,
 )
+from smppd.relay.answers import Delayed, Fanout
+from smppd.relay.brake import Brake
 from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
-from smppd.relay.model import Account, Customer, Fanout, Known, Message, Phase
-from smppd.relay.recent import Recent
+from smppd.relay.model import Account, Customer, Message, Phase
+from smppd.relay.recent import Known, Recent
 from smppd.relay.routing import Router
-from smppd.store.api import Batch
 from smppd.vault.index import normalise
 from smppd.vault.keys import Part
 from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
 
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
-_IDLE: Final = float("inf")
 _NEVER: Final = 3650 * 86400.0
 # Messages of one customer that are handled in one turn of the reactor.
 TURN: Final = 300
-# What may wait for its commit before customers are not read any more: messages, and octets of their PDUs.
-BATCH_MESSAGES: Final = 4000
-BATCH_OCTETS: Final = 16 << 20
-# Answers that wait for their time (`limits.throttle_wait`): beyond, they are given at once.
-DELAYED: Final = 100_000
 FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
 QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "queue full")
 THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
@@ -107,17 +99,6 @@ class Recorder:
         batch.secrets.append(secrets)
 
 
-class _Pending:
-    """How many messages, of how many octets, wait for the commit of a batch."""
-
-    __slots__ = ("batch", "messages", "octets")
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.messages = 0
-        self.octets = 0
-
-
 class SubmitDesk:
     """Where a customer's frames arrive, a chunk at a time."""
 
@@ -132,13 +113,10 @@ class SubmitDesk:
         self.open = True
         self.recent = Recent()
         self._behind: dict[Customer, list[bytes]] = {}
-        self._pending: deque[_Pending] = deque()
-        self._braked: dict[Customer, None] = {}
+        self.brake = Brake(context)
+        self.delayed = Delayed(context)
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
-        self._delayed: list[tuple[float, int, Customer, bytes]] = []
-        self._tie = count()
-        self._timer = _IDLE
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
@@ -178,7 +156,7 @@ class SubmitDesk:
         if done < len(frames):
             self._behind[customer] = frames[done:]
             self._context.later(0.0, lambda: self._go_on(customer))
-        self._brake(customer)
+        self.brake.look(customer)
         self._context.store.kick()
 
     def _go_on(self, customer: Customer) -> None:
@@ -202,28 +180,6 @@ class SubmitDesk:
             mode = "shadow" if shadow else "enforce"
             counter = self._hits[key] = self._context.metrics.rule_hits.labels(policy, rule, mode)
         counter.inc()
-
-    def _brake(self, customer: Customer) -> None:
-        """Lets a customer wait unread while more is to be committed than ``BATCH`` messages or octets: windows count messages,
-        and each may be 64 KiB."""
-        if self._waiting() and customer not in self._braked:
-            self._braked[customer] = None
-            customer.session.window = 0
-
-    def _waiting(self) -> bool:
-        pending = self._pending
-        return (
-            sum(one.octets for one in pending) > BATCH_OCTETS or sum(one.messages for one in pending) > BATCH_MESSAGES
-        )
-
-    def _committed(self) -> None:
-        """A batch is over: who was not read may go on."""
-        self._pending.popleft()
-        if self._braked and not self._waiting():
-            braked, self._braked = self._braked, {}
-            for customer in braked:
-                customer.session.window = customer.account.settings.window
-                self._context.dirty[customer] = None
 
     def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
         """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
@@ -299,11 +255,7 @@ class SubmitDesk:
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
-        pending = self._pending
-        if not pending or pending[-1].batch is not batch:
-            pending.append(_Pending(batch))
-        pending[-1].messages += 1
-        pending[-1].octets += len(sm.raw)
+        self.brake.note(batch, len(sm.raw))
         if part is not None:
             hold = self._whole(message, part, verdict, route)
         if refused is not None:
@@ -418,7 +370,7 @@ class SubmitDesk:
         told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
         response = refusal(command, no.status, sequence, no.reason if told else "")
         if no is THROTTLED and self.patience:
-            self._delay(now + self.patience, customer, response)
+            self.delayed.add(now + self.patience, customer, response)
         else:
             customer.session.out.append(response)
             customer.session.answered()
@@ -430,7 +382,7 @@ class SubmitDesk:
         dirty = context.dirty
         account: Account | None = None
         number = 0
-        self._committed()
+        self.brake.committed()
         for message in messages:
             if message.known is not None:
                 message.known.stored = True
@@ -465,7 +417,7 @@ class SubmitDesk:
     def lost(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
         if messages:
-            self._committed()
+            self.brake.committed()
         for message in messages:
             self.recent.forget(message)
             self._answer(message, FULL.status, now, FULL)
@@ -485,7 +437,7 @@ class SubmitDesk:
         else:
             response = id_response(command, message.sequence, message.shown)
         if message.answer_at > now:
-            self._delay(message.answer_at, customer, response)
+            self.delayed.add(message.answer_at, customer, response)
             return
         customer.session.out.append(response)
         customer.session.answered()
@@ -511,32 +463,3 @@ class SubmitDesk:
             )
             customer.session.answered(fanout.total)
             self._context.dirty[customer] = None
-
-    def _delay(self, due: float, customer: Customer, response: bytes) -> None:
-        if len(self._delayed) >= DELAYED:  # windows bound them, and so does this
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
-            return
-        heapq.heappush(self._delayed, (due, next(self._tie), customer, response))
-        self._release_at(due)
-
-    def _release_at(self, due: float) -> None:
-        if due < self._timer:  # nothing wakes us before
-            self._timer = due
-            self._context.later(max(0.001, due - self._context.now()), self._release)
-
-    def _release(self) -> None:
-        self._timer = _IDLE
-        now = self._context.now()
-        delayed = self._delayed
-        left = TURN
-        while delayed and delayed[0][0] <= now + 0.002 and left > 0:
-            left -= 1
-            _, _, customer, response = heapq.heappop(delayed)
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
-        if delayed:
-            self._release_at(delayed[0][0])
-        self._context.flush()

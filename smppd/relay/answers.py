@@ -17,13 +17,13 @@ TURN: Final = 500
 
 
 class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs, ``wait`` seconds later at least."""
+    """The one answer to a submit_multi, given when all its messages have theirs, not before ``answer_at``."""
 
-    __slots__ = ("failed", "left", "shown", "total", "wait")
+    __slots__ = ("answer_at", "failed", "left", "shown", "total")
 
     def __init__(self, left: int, shown: bytes) -> None:
         self.left = self.total = left
-        self.wait = 0.0
+        self.answer_at = 0.0
         self.shown = shown
         self.failed: list[tuple[bytes, int]] = []
 
@@ -33,24 +33,24 @@ class Delayed:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._heap: list[tuple[float, int, Customer, bytes]] = []
+        self._heap: list[tuple[float, int, Customer, bytes, int]] = []
         self._tie = count()
         self._timer = _IDLE
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, due: float, customer: Customer, response: bytes) -> None:
-        """Gives an answer at ``due`` (monotonic seconds)."""
+    def add(self, due: float, customer: Customer, response: bytes, places: int = 1) -> None:
+        """Gives an answer at ``due`` (monotonic seconds); it holds ``places`` of the session's window."""
         if len(self._heap) >= DELAYED:
-            self._give(customer, response)
+            self._give(customer, response, places)
             return
-        heapq.heappush(self._heap, (due, next(self._tie), customer, response))
+        heapq.heappush(self._heap, (due, next(self._tie), customer, response, places))
         self._release_at(due)
 
-    def _give(self, customer: Customer, response: bytes) -> None:
+    def _give(self, customer: Customer, response: bytes, places: int) -> None:
         customer.session.out.append(response)
-        customer.session.answered()
+        customer.session.answered(places)
         self._context.dirty[customer] = None
 
     def _release_at(self, due: float) -> None:
@@ -65,8 +65,8 @@ class Delayed:
         left = TURN
         while heap and heap[0][0] <= now + 0.002 and left > 0:
             left -= 1
-            _, _, customer, response = heapq.heappop(heap)
-            self._give(customer, response)
+            _, _, customer, response, places = heapq.heappop(heap)
+            self._give(customer, response, places)
         if heap:
             self._release_at(heap[0][0])
         self._context.flush()

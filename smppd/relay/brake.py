@@ -34,12 +34,12 @@ class Brake:
         self._pending: deque[_Pending] = deque()
         self._braked: dict[Customer, None] = {}
 
-    def note(self, batch: Batch, octets: int) -> None:
-        """A message of so many octets is in a batch."""
+    def note(self, batch: Batch, messages: int, octets: int) -> None:
+        """So many more messages are in a batch, and what they came in took so many octets."""
         pending = self._pending
         if not pending or pending[-1].batch is not batch:
             pending.append(_Pending(batch))
-        pending[-1].messages += 1
+        pending[-1].messages += messages
         pending[-1].octets += octets
 
     def look(self, customer: Customer) -> None:

@@ -61,21 +61,17 @@ class Mailroom:
         mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
         mail.kept = kept
         box = account.mailbox
-        if box.cold or len(box.hot) >= HOT or box.octets >= OCTETS or self._full():
+        journal = context.journal
+        if box.cold or len(box.hot) >= HOT or box.octets >= OCTETS or journal.octets >= context.mail_octets:
             box.cold += 1
             box.unstored += 1
             (batch.moves if kept else batch.put).append(mail.row())
         else:
             (batch.marks if kept else batch.accepts).append(mail.entry())
-            context.journal.add(mail)
-            box.carry(mail)
+            journal.add(mail)
+            box.octets += mail.weight
         batch.mails.append(mail)
         context.store.nudge()
-
-    def _full(self) -> bool:
-        """Whether mail has to wait on disk since memory is full: a quarter later than messages, since it goes soon mostly."""
-        context = self._context
-        return context.journal.octets >= context.hot_octets + context.hot_octets // 4
 
     def receipt(self, message: Message, state: State, error: int) -> None:
         """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B)."""
@@ -207,7 +203,7 @@ class Mailroom:
                 mail = self.revive(account, row.id, row.data)
                 mail.stored = True
                 self._context.journal.weigh(mail)
-                box.carry(mail)
+                box.octets += mail.weight
                 box.hot.add(mail)
                 box.read.add(row.id)
             box.cold -= len(fresh)

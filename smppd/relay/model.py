@@ -166,7 +166,10 @@ class Message(Living):
     def __init__(
         self, identity: int, account: Account, lane: Lane, frame: bytes, registered: int, expires: int, shown: bytes
     ) -> None:
-        super().__init__(identity, frame)
+        self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
         self.account = account
         self.lane = lane
         self.registered = registered

@@ -43,7 +43,10 @@ class Mail(Living):
     )
 
     def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
-        super().__init__(identity, frame)
+        self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
         self.account = account
         self.about = about
         self.expires = expires
@@ -144,10 +147,6 @@ class Mailbox:
         self.read: set[int] = set()
         self.upto = 0
         self.paging = False
-
-    def carry(self, mail: Mail) -> None:
-        """Counts mail that is in memory and has its weight; ``Mail.weight`` is taken off when it ends."""
-        self.octets += mail.weight
 
     def __len__(self) -> int:
         return len(self.hot) + len(self.later) + self.cold + self.sent

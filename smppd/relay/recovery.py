@@ -106,7 +106,7 @@ class Recovery:
         for thing in sorted(self._things.values(), key=lambda one: one.id):
             if isinstance(thing, Mail):
                 thing.stored = True
-                thing.account.mailbox.carry(thing)
+                thing.account.mailbox.octets += thing.weight
                 thing.account.mailbox.hot.add(thing)
             elif isinstance(thing, Parked):
                 self._receipts.park(thing)

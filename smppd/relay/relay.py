@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
+_SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
 _REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
@@ -79,6 +81,7 @@ class Relay:
             metrics=metrics,
             hot_limit=settings.store.hot,
             hot_octets=settings.store.hot_octets,
+            mail_octets=settings.store.hot_octets + settings.store.hot_octets // 4,
         )
         self._store = store
         self._broken = broken
@@ -377,16 +380,47 @@ class Relay:
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= self.segments or not turns:
+        if not turns:
+            return
+        if journal.octets > self.context.hot_octets:
+            self._lighten()
+        if len(journal.live) <= self.segments:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:
             return
         batch = store.batch
-        for thing in list(things.values())[:_SPILL]:
+        some: list[Any] = []
+        left = _SPILL_OCTETS
+        for thing in things.values():
+            if len(some) == _SPILL or left <= 0:
+                break
+            some.append(thing)
+            left -= thing.weight
+        for thing in some:
             self._move(thing, batch)
         if batch:
             store.kick()
+
+    def _lighten(self) -> None:
+        """Memory holds more octets than it should: messages that wait for their receipts become rows before their time, those
+        that were submitted first, first."""
+        context = self.context
+        journal = context.journal
+        excess = min(journal.octets - context.hot_octets, _SPILL_OCTETS)
+        for upstream in context.upstreams.values():
+            some: list[Message] = []
+            for message in islice(upstream.ids.values(), 2 * _SPILL):
+                if excess <= 0 or len(some) == _SPILL:
+                    break
+                if message.home and message.phase is Phase.SUBMITTED:  # else it is becoming a row
+                    some.append(message)
+                    excess -= message.weight
+            for message in some:
+                journal.remove(message)
+                self._chill(message, upstream, self._store.batch)
+            if some:
+                self._store.kick()
 
     def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""

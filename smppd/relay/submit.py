@@ -131,6 +131,8 @@ class SubmitDesk:
         account = customer.account
         left = TURN
         done = 0
+        batch = self._context.store.batch
+        before = len(batch.accepted)
         for raw in frames:
             if left <= 0:
                 break
@@ -156,7 +158,10 @@ class SubmitDesk:
         if done < len(frames):
             self._behind[customer] = frames[done:]
             self._context.later(0.0, lambda: self._go_on(customer))
-        self.brake.look(customer)
+        taken = len(batch.accepted) - before
+        if taken:
+            self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.look(customer)
         self._context.store.kick()
 
     def _go_on(self, customer: Customer) -> None:
@@ -193,7 +198,7 @@ class SubmitDesk:
         if not sm.destination_digits:
             return Refusal(Status.RINVDSTADR, "destination_addr is empty", "bad PDU")
         if fanout is not None:
-            wait = fanout.wait
+            wait = 0.0  # its answer waits
         else:
             if not self.open or context.store.full:
                 return FULL
@@ -255,7 +260,6 @@ class SubmitDesk:
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
-        self.brake.note(batch, len(sm.raw))
         if part is not None:
             hold = self._whole(message, part, verdict, route)
         if refused is not None:
@@ -345,7 +349,7 @@ class SubmitDesk:
         multi = read_multi(raw)
         fanout = Fanout(number, b"")
         # The next ones wait for what is owed; this answer no longer than others may.
-        fanout.wait = min(wait, self.patience)
+        fanout.answer_at = now + min(wait, self.patience)
         customer.session.unanswered += number - 1
         refused: dict[str, int] = {}
         for frame in multi.frames:
@@ -456,10 +460,14 @@ class SubmitDesk:
         if fanout.left == 0:
             whole = len(fanout.failed) == fanout.total
             # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
-            customer.session.out.append(
+            response = (
                 refusal(Command.SUBMIT_MULTI, fanout.failed[0][1], sequence)
                 if whole
                 else multi_response(sequence, fanout.shown, fanout.failed)
             )
+            if fanout.answer_at > self._context.now():
+                self.delayed.add(fanout.answer_at, customer, response, fanout.total)
+                return
+            customer.session.out.append(response)
             customer.session.answered(fanout.total)
             self._context.dirty[customer] = None

@@ -30,12 +30,13 @@ class Queue(Generic[T]):
     """Things in the order of their ids. Both ends, a look-up and taking out are one step, however many there are; what belongs
     in the middle goes to a heap beside the line, from which the front is taken where that one is older."""
 
-    __slots__ = ("_between", "_heap", "_highest", "_line")
+    __slots__ = ("_between", "_heap", "_highest", "_line", "_top")
 
     def __init__(self) -> None:
         self._line: OrderedDict[int, T] = OrderedDict()
         self._between: dict[int, T] = {}
         self._heap: list[int] = []  # ids of ``_between``, and of what was taken out of it
+        self._top = 0  # no id in ``_line`` is higher
         self._highest = 0  # no id in ``_between`` is higher
 
     def __len__(self) -> int:
@@ -60,7 +61,10 @@ class Queue(Generic[T]):
         """Puts a thing where its id belongs."""
         line = self._line
         identity = thing.id
-        if not line or identity > next(reversed(line)):
+        if identity > self._top:
+            line[identity] = thing
+            self._top = identity
+        elif not line or identity > next(reversed(line)):
             line[identity] = thing
         elif identity < next(iter(line)):
             line[identity] = thing
@@ -110,9 +114,10 @@ class Queue(Generic[T]):
 
     def popleft(self) -> T:
         """Takes the oldest out. KeyError where nothing is here."""
+        if not self._between:
+            return self._line.popitem(last=False)[1]
         thing = self.first()
-        if thing is None:
-            raise KeyError("nothing is here")
+        assert thing is not None
         self.remove(thing)
         return thing
 
@@ -250,75 +255,86 @@ def key_of(message: Message) -> int:
     return addresses_key(fields[end + 3 : -1], fields[2:end])
 
 
+class _Turn:
+    """What one account has in ``Turns``."""
+
+    __slots__ = ("account", "queue")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.queue: deque[Message] = deque()
+
+
 class Turns:
     """What may be sent to one carrier: the accounts in turn, and each account's messages in the order they were released."""
 
-    __slots__ = ("_count", "_queues")
+    __slots__ = ("_count", "_of", "_order")
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[Account, deque[Message]] = OrderedDict()
+        self._of: dict[Account, _Turn] = {}
+        self._order: deque[_Turn] = deque()  # the turn is the first one's; some may have nothing any more
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Message]:
-        return iter([message for queue in self._queues.values() for message in queue])
+        return iter([message for turn in self._order for message in turn.queue])
 
     def append(self, message: Message) -> None:
         """The last of its account."""
-        queue = self._queues.get(message.account)
-        if queue is None:
-            queue = self._queues[message.account] = deque()
-        queue.append(message)
+        turn = self._of.get(message.account)
+        if turn is None:
+            turn = self._of[message.account] = _Turn(message.account)
+            self._order.append(turn)
+        turn.queue.append(message)
         self._count += 1
 
     def first(self) -> Message:
-        """The first of the account whose turn it is. Only while something is here."""
-        return next(iter(self._queues.values()))[0]
+        """The first of the account whose turn it is. IndexError where nothing is here."""
+        order = self._order
+        while not order[0].queue:
+            del self._of[order.popleft().account]
+        return order[0].queue[0]
 
     def popleft(self) -> Message:
         """Takes ``first`` out; the next account has the turn."""
-        account, queue = next(iter(self._queues.items()))
-        message = queue.popleft()
+        message = self.first()
+        order = self._order
+        order[0].queue.popleft()
         self._count -= 1
-        if queue:
-            self._queues.move_to_end(account)
-        else:
-            del self._queues[account]
+        if len(order) > 1:
+            order.rotate(-1)
         return message
 
     def skip(self) -> None:
         """The next account has the turn; nothing was taken."""
-        self._queues.move_to_end(next(iter(self._queues)))
+        self._order.rotate(-1)
 
     def accounts(self) -> int:
         """How many accounts have something here."""
-        return len(self._queues)
+        return sum(1 for turn in self._order if turn.queue)
 
     def of(self, account: Account) -> list[Message]:
         """What is here of one account, in its order."""
-        return list(self._queues.get(account, ()))
+        turn = self._of.get(account)
+        return list(turn.queue) if turn is not None else []
 
     def heads(self) -> list[Message]:
         """The first of each account."""
-        return [queue[0] for queue in self._queues.values()]
+        return [turn.queue[0] for turn in self._order if turn.queue]
 
     def take_out(self, messages: list[Message]) -> None:
-        """Takes out messages of one account or all there is; as many steps as their accounts have messages here."""
+        """Takes out messages, in as many steps as their accounts have messages here."""
         accounts: dict[Account, set[Message]] = {}
         for message in messages:
             accounts.setdefault(message.account, set()).add(message)
         for account, gone in accounts.items():
-            queue = self._queues.get(account)
-            if queue is None:
-                continue
-            kept = deque(one for one in queue if one not in gone)
-            self._count -= len(queue) - len(kept)
-            if kept:
-                self._queues[account] = kept
-            else:
-                del self._queues[account]
+            turn = self._of.get(account)
+            if turn is not None:
+                kept = deque(one for one in turn.queue if one not in gone)
+                self._count -= len(turn.queue) - len(kept)
+                turn.queue = kept
 
 
 class Aside:

@@ -82,6 +82,7 @@ class FakeCustomer:
         self.session.accept_bind(command, window=1000, outstanding_limit=window)
         self.heard: list[bytes] = []
         self.gone = False
+        self._resuming = False
         self.taken = 0
         self._numbers = count(2)
         self._cut = Splitter(1 << 20)
@@ -92,6 +93,10 @@ class FakeCustomer:
         out = self.session.take()
         if not self.gone:
             self.heard.extend(self._cut.feed(out))
+            if self.session.blocked and self.session.unanswered < self.session.window and not self._resuming:
+                self._resuming = True
+                self._receive(b"")
+                self._resuming = False
 
     def sends(self, *frames: bytes) -> list[int]:
         """Sends requests in one chunk; their sequence numbers."""

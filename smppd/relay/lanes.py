@@ -16,10 +16,10 @@ from smppd.protocol.wire import Sm
 from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.journal import Entry, mark
-from smppd.relay.model import AHEAD, Account, Lane, Message, Phase, UpstreamState
+from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
 from smppd.relay.payload import Stored
 from smppd.relay.post import rows_for
-from smppd.relay.waiting import Calendar
+from smppd.relay.waiting import AHEAD, Calendar
 from smppd.store.api import ColdRow, Kind
 
 PAGE: Final = 500

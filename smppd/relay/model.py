@@ -37,7 +37,7 @@ from smppd.relay.payload import (
 )
 from smppd.relay.post import FIRST_ROWS, Mailbox, Parked
 from smppd.relay.throttle import Bucket
-from smppd.relay.waiting import Addressed, Aside, Queue, Turns
+from smppd.relay.waiting import AHEAD, Addressed, Aside, Queue, Turns
 
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
@@ -65,10 +65,6 @@ _FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
     ),
     "decimal_to_hex": (IdForm.HEX_TO_DECIMAL, IdForm.HEX_TO_DECIMAL_PADDED),
 }
-
-
-# Messages that are released to a carrier and not sent.
-AHEAD: Final = 1000
 
 
 class Phase(IntEnum):

@@ -164,6 +164,11 @@ class SubmitDesk:
             self.brake.look(customer)
         self._context.store.kick()
 
+    @property
+    def behind(self) -> bool:
+        """Whether something a customer sent waits for its turn."""
+        return bool(self._behind)
+
     def _go_on(self, customer: Customer) -> None:
         """The next turn: what a customer sent in one chunk and was too much for one."""
         frames = self._behind.pop(customer)

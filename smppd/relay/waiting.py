@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Living)
 
+# Messages that are released to a carrier and not sent.
+AHEAD: Final = 1000
 # What is left behind by things that were taken out is cleared when there is more of it than of what is held, and this much.
 _RUBBISH: Final = 1000
 

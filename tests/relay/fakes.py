@@ -32,12 +32,12 @@ from smppd.protocol.wire import (
     tlv,
 )
 from smppd.relay.ids import Ids
-from smppd.relay.journal import WEIGHT
 from smppd.relay.model import Account, Message, Phase, UpstreamState
 from smppd.relay.post import Mail, Parked
 from smppd.relay.relay import Relay
 from smppd.store.api import Kind
 from tests.relay.fakestore import FakeStore
+from tests.relay.invariants import filed, weighs
 from tests.vault.rows import NOON, MemoryRows, ring
 
 FROM = address_field(1, 1, b"447700900001")
@@ -420,21 +420,13 @@ class World:
         living = [thing for things in context.journal.live.values() for thing in things.values()]
         assert len({thing.id for thing in living}) == len(living)
         assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
-        calendar = self.relay.dispatch.lanes.calendar
-        assert all(m.due == second for second, some in calendar._seconds.items() for m in some.values())
-        assert len(calendar) == sum(len(list(a.addressed._first)) and self._filed(a) for a in context.accounts.values())
-        self._weighs()
+        filed(context, self.relay.dispatch.lanes.calendar)
+        weighs(context)
         for account in context.accounts.values():
             lanes = account.lanes.values()
             held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]
             hot = [m for lane in lanes for m in lane.hot]
             aside = [m for u in context.upstreams.values() for m in u.aside if m.account is account]
-            assert list(account.aside) == sorted(aside, key=lambda m: m.id)
-            chains = [m for key in account.addressed._first for m in account.addressed.some(key, None, 1 << 30)[0]]
-            assert {m.id for m in chains} == {m.id for m in hot + aside + held}, "found by their addresses"
-            assert len(chains) == len(hot + aside + held)
-            due = {m.id for some in self.relay.dispatch.lanes.calendar._seconds.values() for m in some.values()}
-            assert {m.id for m in hot + aside + held} <= due, "their validity ends some time"
             moving = [
                 m
                 for m in living
@@ -455,8 +447,6 @@ class World:
             mine = [r for r in rows.values() if (r.kind, r.owner) == (Kind.MAIL, account.name)]
             assert box.cold == sum(1 for row in mine if row.id not in box.read), (box.cold, len(mine), len(box.read))
             assert box.read <= {row.id for row in mine}
-            inside = {m.id: m for m in [*box.hot, *box.later.values()]}
-            assert len(inside) == len(box.hot) + len(box.later)
             busy = [
                 e.token for c in account.sessions for e in c.session.outstanding.values() if isinstance(e.token, Mail)
             ]
@@ -476,28 +466,3 @@ class World:
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
             assert parked == set(upstream.parked)
-
-    def _filed(self, account: Account) -> int:
-        return sum(len(account.addressed.some(key, None, 1 << 30)[0]) for key in account.addressed._first)
-
-    def _weighs(self) -> None:
-        """The octets in memory are those of what is in memory."""
-        context = self.relay.context
-        things = {thing.id: thing for some in context.journal.live.values() for thing in some.values()}
-        for account in context.accounts.values():
-            box = account.mailbox
-            mails = {m.id: m for m in [*box.hot, *box.later.values()]}
-            for customer in account.sessions:
-                mails |= {
-                    e.token.id: e.token
-                    for e in customer.session.outstanding.values()
-                    if isinstance(e.token, Mail) and e.token.busy
-                }
-            things |= mails
-            waiting = {t.id: t for t in things.values() if isinstance(t, Mail) and t.account is account}
-            assert box.octets == sum(m.weight for m in waiting.values())
-            for lane in account.lanes.values():
-                things |= {m.id: m for m in lane.hot}
-            things |= {m.id: m for m in account.aside}
-        assert context.journal.octets == sum(t.weight for t in things.values())
-        assert all(t.weight == WEIGHT + len(t.frame) for t in things.values()), "each is counted as it is"

@@ -1,5 +1,4 @@
-"""What peers can pile up: work per PDU does not grow with it, memory is bounded in octets, nobody waits behind another's pile,
-and a refusal is no dearer than the service."""
+"""What peers can pile up: work per PDU does not grow with it, and nobody waits behind another's pile."""
 
 from __future__ import annotations
 
@@ -12,13 +11,12 @@ import pytest
 from smppd import native
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay import answers, brake, enquiries, lanes, mailbox, recent, submit
-from smppd.relay.journal import WEIGHT
+from smppd.relay import enquiries, lanes
 from tests.relay.fakes import FROM, TO, FakeCustomer, World, settings
 from tests.relay.steps import operations
 from tests.relay.test_dispatch import numbered
 from tests.relay.test_enquiries import asked, cancel, query, replace
-from tests.relay.test_submit import HOLD, multi, part
+from tests.relay.test_submit import HOLD, part
 
 ZETA = {"system_id": "zeta", "password_hash": settings().accounts[0].password_hash, "networks": "any", "window": 1000}
 ZETA |= {"throughput": None, "receipts": {"window": 1000}}
@@ -290,139 +288,12 @@ def test_a_full_link_does_not_hold_up_the_accounts_whose_links_have_room() -> No
     world.check()
 
 
-# -- octets --------------------------------------------------------------------------------------------------------------
-
-LARGE = 60_000
-
-
-def large(number: int, to: bytes = TO) -> list[bytes]:
-    tag = (0x0424).to_bytes(2, "big") + LARGE.to_bytes(2, "big")
-    head = build_sm(Command.SUBMIT_SM, 0, FROM, address_field(1, 1, to), b"", Fields(registered=1))
-    body = head[16:] + tag + bytes(LARGE)
-    return [pdu(Command.SUBMIT_SM, 0, 0, body)] * number
-
-
-def test_memory_of_large_messages_is_bounded_in_octets_and_all_go_out_in_order() -> None:
-    limit = 4 << 20
-    world = World(settings(store={"path": "var", "hot_octets": limit}))
-    acme = world.customer()
-    for _ in range(40):
-        acme.sends(*large(10))
-        world.commits()
-        assert world.relay.context.journal.octets <= limit + 20 * (LARGE + WEIGHT)
-    world.check()
-    assert len(world.store.cold) > 300
-    ids = acme.ids()
-    a = world.carrier(window=10)
-    names: list[bytes] = []
-    for _ in range(200):
-        world.passes(0.1, step=0.1)
-        assert world.relay.context.journal.octets <= limit + (2 << 20) + 40 * (LARGE + WEIGHT)
-        if a.waiting:
-            names.append(b"id-%03d" % len(names))
-            a.answers(names[-1])
-        else:
-            world.passes(1.0)
-    while a.waiting:
-        names.append(b"id-%03d" % len(names))
-        a.answers(names[-1])
-        world.passes(1.0)
-    assert len(a.sent) == 400 and world.account().queued == 0
-    world.passes(3)
-    world.check()
-    assert world.relay.context.journal.octets <= limit, "those that wait for their receipts are rows now"
-    a.reports(names[0], names[-1])
+def test_the_states_of_what_was_cancelled_are_in_the_record() -> None:
+    world, acme, ids = piled(500)
+    acme.sends(cancel(b""))
+    world.passes(0.2, step=0.01)
     world.commits()
-    assert sorted(acme.receipts()) == [(ids[0], "DELIVRD"), (ids[-1], "DELIVRD")]
-    world.check()
-
-
-def test_what_moves_out_of_an_old_segment_in_one_tick_is_bounded_in_octets() -> None:
-    world = World(settings(a={"window": 1000}), segments=1, seconds=1.0)
-    acme = world.customer()
-    for _ in range(20):
-        acme.sends(*large(10))
-        world.commits()
-    moved: list[int] = []
-    for _ in range(40):
-        world.passes(0.1, step=0.1, commit=False)
-        moved.append(sum(len(mark) for mark in world.store.batch.marks))
-        world.commits()
-    assert 0 < max(moved) <= (9 << 20)
-    world.check()
-
-
-def test_mail_of_one_account_is_bounded_in_octets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "OCTETS", 1 << 20)
-    world = World(settings(acme={"numbers": [OTHER.decode()]}))
-    a = world.carrier()
-    for n in range(100):
-        a.delivers(pdu(Command.DELIVER_SM, 0, 0, large(1, OTHER)[0][16:] + b"\x14\x00\0\1" + bytes((n,))))
-        world.commits()
-    assert set(a.acknowledged()) == {0}
-    box = world.account().mailbox
-    assert len(box) == 100 and box.octets <= (1 << 20) + LARGE + WEIGHT
-    world.check()
-    acme = world.customer()
-    got: list[int] = []
-    while len(got) < 100:
-        world.commits()
-        assert box.octets <= (2 << 20) + 2 * (LARGE + WEIGHT)
-        came = acme.takes()
-        assert came
-        got += [sm.raw[-1] for sm in came]
-    assert got == list(range(100)) and box.octets == 0
-    world.commits()
-    world.check()
-
-
-def test_what_is_not_committed_is_bounded_and_its_customer_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "BATCH_OCTETS", 10 * LARGE)
-    world = World()
-    acme = world.customer()
-    acme.sends(*large(9))
-    assert acme.session.window == 1000
-    acme.sends(*large(2))
-    assert acme.session.window == 0
-    acme.sends(*large(3))
-    session: Any = acme.session
-    assert session.blocked and session.unanswered == 11
-    world.commits_once()
-    assert session.window == 1000 and session.unanswered == 3 and not session.blocked
-    world.commits()
-    assert len(acme.ids()) == 14
-    world.check()
-
-
-def test_the_brake_is_let_go_when_a_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "BATCH_MESSAGES", 5)
-    world = World()
-    acme = world.customer()
-    acme.submits(*numbered(6))
-    assert acme.session.window == 0
-    world.fills()
-    assert acme.session.window == 1000 and acme.statuses() == [Status.RMSGQFUL] * 6
-    world.frees()
-    world.passes(2)
-    acme.submits(b"again")
-    world.commits()
-    assert len(acme.ids()) == 1
-
-
-def test_what_is_remembered_for_resends_keeps_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent, "KEPT", 5)
-    world = World(settings(acme={"deduplicate": "60s"}))
-    acme, a = world.customer(), world.carrier()
-    acme.submits(*numbered(8))
-    world.commits()
-    ids = acme.ids()
-    a.answers(*[b"i%d" % n for n in range(8)])
-    assert len(world.relay.desk.recent) == 5
-    assert not any(hasattr(known, "frame") for known in world.relay.desk.recent._known.values())
-    acme.submits(b"7", b"0")
-    world.commits()
-    again, new = acme.ids()
-    assert again == ids[7] and new != ids[0]
+    assert all(State.DELETED in world.states(name) for name in ids)
 
 
 def test_a_refusal_is_forgotten_without_a_look_at_the_others() -> None:
@@ -435,144 +306,3 @@ def test_a_refusal_is_forgotten_without_a_look_at_the_others() -> None:
         world.commits()
     many = operations(lambda: a.answers(status=Status.RINVDSTADR))
     assert many <= few * 1.2 + 300
-
-
-# -- refusals ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_chunk_goes_in_turns_and_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "TURN", 10)
-    world = World()
-    acme, a = world.customer(), world.carrier()
-    world.turns = lambda: None  # type: ignore[method-assign]
-    acme.submits(*numbered(25))
-    assert len(world.store.batch.accepted) == 10
-    acme.submits(*numbered(5, 25))
-    del world.turns
-    world.commits()
-    assert a.texts() == numbered(30)
-    assert acme.session.unanswered == 0
-
-
-def test_who_is_gone_is_not_served_what_waited_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "TURN", 10)
-    world = World()
-    acme = world.customer()
-    turns, world.turns = world.turns, lambda: None  # type: ignore[method-assign]
-    acme.submits(*numbered(25))
-    acme.leaves()
-    turns()
-    assert len(world.store.batch.accepted) == 10 and world.relay.desk._behind == {}
-
-
-def test_a_multi_counts_as_its_destinations_for_the_rate() -> None:
-    world = World(settings(acme={"throughput": "10/s", "burst": 20}, limits={"throttle_wait": "500ms"}))
-    acme = world.customer()
-    numbers = [b"4477009001%02d" % n for n in range(20)]
-    acme.sends(multi(*numbers))
-    world.commits()
-    assert acme.statuses() == [0]
-    records = world.store.records
-    acme.sends(multi(*numbers))
-    assert acme.statuses() == [] and not world.store.batch.accepted, "nothing was made of it"
-    world.passes(0.6, step=0.1)
-    assert acme.statuses() == [Status.RTHROTTLED] and world.store.records == records
-    assert world.total("messages_refused", account="acme", reason="throttled") == 1
-    world.passes(2.0)
-    acme.sends(multi(*numbers))
-    world.commits()
-    assert acme.statuses() == [0] and world.store.records == records + 20
-
-
-def test_a_multi_of_more_than_a_burst_is_served_and_owed() -> None:
-    world = World(settings(acme={"throughput": "10/s", "burst": 5}, limits={"throttle_wait": "500ms"}))
-    acme = world.customer()
-    acme.sends(multi(*[b"4477009001%02d" % n for n in range(25)]))
-    world.commits()
-    assert acme.statuses() == [], "its answer waits, no longer than others do"
-    world.passes(0.6, step=0.1)
-    assert acme.statuses() == [0]
-    acme.submits(b"next")
-    world.passes(0.6, step=0.1)
-    assert acme.statuses() == [Status.RTHROTTLED], "twenty are owed"
-    world.passes(2.0)
-    acme.submits(b"next")
-    world.commits()
-    assert len(acme.ids()) == 1
-
-
-def test_a_multi_takes_as_many_places_of_the_window_until_it_is_answered() -> None:
-    world = World()
-    acme = world.customer()
-    acme.session.window = 10
-    acme.sends(multi(*[b"4477009001%02d" % n for n in range(12)]))
-    assert acme.session.unanswered == 12
-    acme.submits(b"behind")
-    assert acme.session.blocked
-    world.commits()
-    assert acme.statuses() == [0, 0] and acme.session.unanswered == 0
-
-
-def test_a_multi_over_the_queue_is_refused_whole_before_a_message_is_made() -> None:
-    world = World(settings(acme={"queue": 10}))
-    acme = world.customer()
-    numbers = [b"4477009001%02d" % n for n in range(8)]
-    acme.sends(multi(*numbers))
-    world.commits()
-    acme.sends(multi(*numbers))
-    assert acme.statuses() == [0, Status.RMSGQFUL] and world.account().queued == 8
-    assert not world.store.batch.records
-
-
-NUMBERS = [b"447700900%03d" % n for n in range(254)]
-REFUSED: dict[str, tuple[dict[str, Any], Callable[[], bytes], int]] = {
-    "over the rate": ({"acme": {"throughput": "1/s", "burst": 1}}, lambda: multi(*NUMBERS), Status.RTHROTTLED),
-    "a full queue": ({"acme": {"queue": 1}}, lambda: multi(*NUMBERS), Status.RMSGQFUL),
-    "a full queue, one message": ({"acme": {"queue": 1}}, lambda: large(1)[0], Status.RMSGQFUL),
-    "no route": ({"routes": [{"destination": ["+1"], "upstreams": ["a"]}]}, lambda: large(1)[0], Status.RINVDSTADR),
-    "a bad body": ({}, lambda: pdu(Command.SUBMIT_SM, 0, 0, b"\0" * 3), Status.RINVMSGLEN),
-    "no destinations": ({}, multi, Status.RINVNUMDESTS),
-    "many TLVs": ({}, lambda: large(1)[0] + b"\x14\0\0\0" * 1000, Status.RINVOPTPARSTREAM),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_a_refusal_is_cheaper_than_the_service(what: str) -> None:
-    def sends(frame: bytes, **sections: Any) -> tuple[int, World, FakeCustomer]:
-        world = World(settings(limits={"throttle_wait": "1ms"}, **sections))
-        acme = world.customer()
-        acme.submits(b"first", to=b"15550100")
-        world.commits()
-        acme.answered()
-        whole = len(frame).to_bytes(4, "big") + frame[4:]
-        return operations(lambda: (acme.sends(whole), world.commits())), world, acme
-
-    sections, frame, status = REFUSED[what]
-    dear, _, served = sends(multi(*NUMBERS) if frame()[7] == 0x21 else large(1)[0])
-    assert served.statuses() == [0]
-    cheap, world, acme = sends(frame(), **sections)
-    world.passes(0.1, step=0.01)
-    (answer,) = acme.statuses()
-    assert answer == status
-    assert cheap <= dear
-    if frame()[7] == 0x21:
-        assert cheap * 20 <= dear or native.compiled
-
-
-def test_delayed_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "DELAYED", 3)
-    world = World(settings(acme={"throughput": "1/s", "burst": 1}, limits={"throttle_wait": "500ms"}))
-    acme = world.customer()
-    acme.submits(*numbered(6))
-    world.commits()
-    assert acme.statuses().count(Status.RTHROTTLED) == 2 and len(world.relay.desk.delayed) == 3
-    world.passes(1.0, step=0.1)
-    assert len(world.relay.desk.delayed) == 0 and acme.session.unanswered == 0
-
-
-def test_the_states_of_what_was_cancelled_are_in_the_record() -> None:
-    world, acme, ids = piled(500)
-    acme.sends(cancel(b""))
-    world.passes(0.2, step=0.01)
-    world.commits()
-    assert all(State.DELETED in world.states(name) for name in ids)

@@ -40,7 +40,13 @@ def configuration(directory: Path, accounts: int = 1, **sections: Any) -> Settin
     more, way = sections.pop("account", {}), sections.pop("upstream", {})
     account = {"password_hash": _HASH, "networks": ["127.0.0.0/8"], "window": 1000, "throughput": None}
     account |= {"receipts": {"window": 1000}, **more}
-    upstream = {"address": "127.0.0.1:2775", "system_id": "gateway", "password": {"env": "NOT_USED"}, "window": 1000, **way}
+    upstream = {
+        "address": "127.0.0.1:2775",
+        "system_id": "gateway",
+        "password": {"env": "NOT_USED"},
+        "window": 1000,
+        **way,
+    }
     return Settings.model_validate(
         {
             "listeners": [{"address": "127.0.0.1:0"}],

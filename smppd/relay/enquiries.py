@@ -164,17 +164,30 @@ class Enquiries:
             self.looked += len(found)
             fits = [message for message in found if _fits(message, cancel)]
             job.left -= len(found)
-            job.gone += self._delete(fits)
+            gone = self._delete(fits)
+            job.gone += gone
             if job.at is not None and job.left > 0:
-                self._context.later(PAUSE, lambda: self._cancel_on(account, jobs))
+                self._cancel_later(account, jobs, gone)
                 return
             jobs.popleft()
             status = Status.ROK if job.gone else Status.RCANCELFAIL
             self._say(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
             if found and jobs:
-                self._context.later(PAUSE, lambda: self._cancel_on(account, jobs))
+                self._cancel_later(account, jobs, gone)
                 return
         del self._cancelling[account]
+
+    def _cancel_later(self, account: Account, jobs: deque[_Cancelling], gone: int) -> None:
+        """The next step: once what was deleted is durable, so that no batch grows with it, or after a moment."""
+        context = self._context
+
+        def step() -> None:
+            context.later(PAUSE, lambda: self._cancel_on(account, jobs))
+
+        if gone:
+            context.store.batch.then.append(step)
+        else:
+            step()
 
     def _cancel_on(self, account: Account, jobs: deque[_Cancelling]) -> None:
         self._cancel_some(account, jobs)

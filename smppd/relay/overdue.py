@@ -25,7 +25,8 @@ class Overdue:
         self._expiring = False
 
     def look(self) -> None:
-        """Ends what waits here and whose validity passed, a step's worth; the rest in the next turns."""
+        """Ends what waits here and whose validity passed, a step's worth; each further step once the one before is durable, so
+        that no batch grows with what ends at once."""
         context = self._context
         late = self._dispatch.lanes.calendar.ended(context.wall(), STEP)
         young: list[Message] = []
@@ -42,7 +43,8 @@ class Overdue:
             self._dispatch.lanes.calendar.add(message)
         if len(late) == STEP and len(young) < STEP and not self._expiring:
             self._expiring = True
-            context.later(0.0, self._more)
+            context.store.batch.then.append(lambda: context.later(0.0, self._more))
+            context.store.kick()
 
     def _more(self) -> None:
         self._expiring = False

@@ -19,6 +19,7 @@ from random import Random
 from typing import Any, Final
 
 from smppd.config import Settings
+from smppd.daemon import _GARBAGE
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.session import Role, Session, Timers
@@ -50,7 +51,10 @@ def configuration(directory: Path, accounts: int = 1, **sections: Any) -> Settin
     return Settings.model_validate(
         {
             "listeners": [{"address": "127.0.0.1:0"}],
-            "accounts": [account | {"system_id": f"bench-{n}"} for n in range(accounts)],
+            "accounts": [
+                account | {"system_id": f"bench-{n}"} | ({"numbers": [f"1555{n:07d}"]} if "numbers" in account else {})
+                for n in range(accounts)
+            ],
             "upstreams": [upstream | {"name": name} for name in "ab"],
             "routes": [{"upstreams": ["a", "b"]}],
             "store": {"path": str(directory), "reserve": 0} | sections.pop("store", {}),
@@ -118,13 +122,14 @@ class Peer:
 
 class Stand:
     """See the module. ``longest``: the longest turn since ``reset``, in seconds; ``turns``: how many there were. ``ahead``:
-    seconds that the clock on the wall is ahead."""
+    seconds that the clock on the wall is ahead. ``names``: some ids that carriers gave."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.longest = 0.0
         self.turns = 0
         self.ahead = 0.0
+        self.names: list[bytes] = []
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._soon: list[Callable[[], None]] = []
@@ -147,6 +152,9 @@ class Stand:
             if one.policies:
                 self.relay.context.accounts[one.system_id].pipeline = pipeline_for(settings, one, compiled)
         self.relay.recover()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE)
         self.relay.start(self.store.open(self.relay, ids))
 
     def wall(self) -> float:

@@ -43,8 +43,11 @@ class Overdue:
             self._dispatch.lanes.calendar.add(message)
         if len(late) == STEP and len(young) < STEP and not self._expiring:
             self._expiring = True
-            context.store.batch.then.append(lambda: context.later(0.0, self._more))
+            context.store.batch.then.append(self._later)
             context.store.kick()
+
+    def _later(self) -> None:
+        self._context.later(0.0, self._more)
 
     def _more(self) -> None:
         self._expiring = False

@@ -32,6 +32,7 @@ class Delayed:
     """Answers that wait for their time; each holds a place in its session's window meanwhile."""
 
     def __init__(self, context: Context) -> None:
+        self.most = DELAYED
         self._context = context
         self._heap: list[tuple[float, int, Customer, bytes, int]] = []
         self._tie = count()
@@ -42,7 +43,7 @@ class Delayed:
 
     def add(self, due: float, customer: Customer, response: bytes, places: int = 1) -> None:
         """Gives an answer at ``due`` (monotonic seconds); it holds ``places`` of the session's window."""
-        if len(self._heap) >= DELAYED:
+        if len(self._heap) >= self.most:
             self._give(customer, response, places)
             return
         heapq.heappush(self._heap, (due, next(self._tie), customer, response, places))

@@ -30,6 +30,8 @@ class Brake:
     """See the module. At most two batches are under way: one that is being written, and the next."""
 
     def __init__(self, context: Context) -> None:
+        self.messages = BATCH_MESSAGES
+        self.octets = BATCH_OCTETS
         self._context = context
         self._pending: deque[_Pending] = deque()
         self._braked: dict[Customer, None] = {}
@@ -53,7 +55,7 @@ class Brake:
         for one in self._pending:
             messages += one.messages
             octets += one.octets
-        return messages >= BATCH_MESSAGES or octets >= BATCH_OCTETS
+        return messages >= self.messages or octets >= self.octets
 
     def committed(self) -> None:
         """The oldest batch is over, stored or not: who was not read may go on."""

@@ -50,6 +50,7 @@ class Mailroom:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.octets = OCTETS
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
@@ -62,7 +63,7 @@ class Mailroom:
         mail.kept = kept
         box = account.mailbox
         journal = context.journal
-        if box.cold or len(box.hot) >= HOT or box.octets >= OCTETS or journal.octets >= context.mail_octets:
+        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or journal.octets >= context.mail_octets:
             box.cold += 1
             box.unstored += 1
             (batch.moves if kept else batch.put).append(mail.row())
@@ -180,7 +181,7 @@ class Mailroom:
             box.sent += 1
             customer.session.request(mail.frame, mail, now)
             dirty[customer] = None
-        if box.cold and len(hot) < PAGE and (box.octets < OCTETS or not (len(hot) or box.later or box.sent)):
+        if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
 
     def _page(self, account: Account) -> None:

@@ -22,13 +22,14 @@ class Overdue:
     def __init__(self, context: Context, dispatch: Dispatch) -> None:
         self._context = context
         self._dispatch = dispatch
+        self.step = STEP
         self._expiring = False
 
     def look(self) -> None:
         """Ends what waits here and whose validity passed, a step's worth; each further step once the one before is durable, so
         that no batch grows with what ends at once."""
         context = self._context
-        late = self._dispatch.lanes.calendar.ended(context.wall(), STEP)
+        late = self._dispatch.lanes.calendar.ended(context.wall(), self.step)
         young: list[Message] = []
         for message in late:
             if not message.stored:
@@ -41,7 +42,7 @@ class Overdue:
             self._dispatch.end(message, State.EXPIRED, 0)
         for message in young:
             self._dispatch.lanes.calendar.add(message)
-        if len(late) == STEP and len(young) < STEP and not self._expiring:
+        if len(late) == self.step > len(young) and not self._expiring:
             self._expiring = True
             context.store.batch.then.append(self._later)
             context.store.kick()

@@ -32,6 +32,7 @@ class Recent:
     messages themselves are not kept: whatever their size, each costs some 400 octets here."""
 
     def __init__(self) -> None:
+        self.kept = KEPT
         self._secret = os.urandom(32)
         self._known: OrderedDict[bytes, Known] = OrderedDict()
 
@@ -51,7 +52,7 @@ class Recent:
         """A message was taken at ``now``."""
         message.known = self._known[key] = Known(key, message.shown, now)
         self._known.move_to_end(key)
-        if len(self._known) > KEPT:
+        if len(self._known) > self.kept:
             self._known.popitem(last=False)
 
     def forget(self, message: Message) -> None:

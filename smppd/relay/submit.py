@@ -108,6 +108,7 @@ class SubmitDesk:
         self._recorder = recorder
         self.router = router
         self.patience = 0.5
+        self.turn = TURN
         self.short_ids: dict[str, Callable[[], bytes]] = {}
         self.short_taken: Callable[[Message], None]
         self.open = True
@@ -129,7 +130,7 @@ class SubmitDesk:
             return
         refused: dict[str, int] = {}
         account = customer.account
-        left = TURN
+        left = self.turn
         done = 0
         batch = self._context.store.batch
         before = len(batch.accepted)

@@ -334,7 +334,7 @@ class Turns:
         for account, gone in accounts.items():
             turn = self._of.get(account)
             if turn is not None:
-                kept = deque(one for one in turn.queue if one not in gone)
+                kept = deque([one for one in turn.queue if one not in gone])
                 self._count -= len(turn.queue) - len(kept)
                 turn.queue = kept
 

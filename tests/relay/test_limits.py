@@ -131,9 +131,9 @@ def test_cancel_by_service_type_looks_only_at_that_pair_of_addresses() -> None:
 # -- the end of validity -------------------------------------------------------------------------------------------------
 
 
-def test_many_that_end_at_once_end_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.relay.overdue.STEP", 100)
+def test_many_that_end_at_once_end_in_steps() -> None:
     world = World(settings(acme={"expire_after": "60s"}))
+    world.relay.dispatch.overdue.step = 100
     acme = world.customer()
     acme.submits(*numbered(1000))
     world.commits()
@@ -180,8 +180,7 @@ def test_one_that_ends_before_its_commit_ends_after_it() -> None:
 # -- parts that stand aside ----------------------------------------------------------------------------------------------
 
 
-def test_parts_aside_go_in_their_order_as_far_as_windows_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "STEP", 40)
+def test_parts_aside_go_in_their_order_as_far_as_windows_go() -> None:
     world = World()
     acme = world.customer()
     a = world.carrier("a", window=10)
@@ -206,8 +205,7 @@ def test_parts_aside_go_in_their_order_as_far_as_windows_go(monkeypatch: pytest.
     assert texts == [b"%03d" % n for n in range(2, 200)] and b.waiting == []
 
 
-def test_parts_whose_pin_is_over_go_back_to_their_lane_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "STEP", 40)
+def test_parts_whose_pin_is_over_go_back_to_their_lane() -> None:
     world = World()
     acme = world.customer()
     a = world.carrier("a", window=10)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay import brake, mailbox, recent
 from smppd.relay.journal import WEIGHT
 from tests.relay.fakes import FROM, TO, World, settings
 from tests.relay.test_dispatch import numbered
@@ -74,9 +71,9 @@ def test_what_moves_out_of_an_old_segment_in_one_tick_is_bounded_in_octets() -> 
     world.check()
 
 
-def test_mail_of_one_account_is_bounded_in_octets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "OCTETS", 1 << 20)
+def test_mail_of_one_account_is_bounded_in_octets() -> None:
     world = World(settings(acme={"numbers": [OTHER.decode()]}))
+    world.relay.mailroom.octets = 1 << 20
     a = world.carrier()
     for n in range(100):
         a.delivers(pdu(Command.DELIVER_SM, 0, 0, large(1, OTHER)[0][16:] + b"\x14\x00\0\1" + bytes((n,))))
@@ -98,9 +95,9 @@ def test_mail_of_one_account_is_bounded_in_octets(monkeypatch: pytest.MonkeyPatc
     world.check()
 
 
-def test_what_is_not_committed_is_bounded_and_its_customer_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "BATCH_OCTETS", 10 * LARGE)
+def test_what_is_not_committed_is_bounded_and_its_customer_not_read() -> None:
     world = World()
+    world.relay.desk.brake.octets = 10 * LARGE
     acme = world.customer()
     acme.sends(*large(9))
     assert acme.session.window == 1000
@@ -116,9 +113,9 @@ def test_what_is_not_committed_is_bounded_and_its_customer_not_read(monkeypatch:
     world.check()
 
 
-def test_the_brake_is_let_go_when_a_batch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "BATCH_MESSAGES", 5)
+def test_the_brake_is_let_go_when_a_batch_fails() -> None:
     world = World()
+    world.relay.desk.brake.messages = 5
     acme = world.customer()
     acme.submits(*numbered(6))
     assert acme.session.window == 0
@@ -131,9 +128,9 @@ def test_the_brake_is_let_go_when_a_batch_fails(monkeypatch: pytest.MonkeyPatch)
     assert len(acme.ids()) == 1
 
 
-def test_what_is_remembered_for_resends_keeps_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent, "KEPT", 5)
+def test_what_is_remembered_for_resends_keeps_no_message() -> None:
     world = World(settings(acme={"deduplicate": "60s"}))
+    world.relay.desk.recent.kept = 5
     acme, a = world.customer(), world.carrier()
     acme.submits(*numbered(8))
     world.commits()

@@ -9,7 +9,6 @@ import pytest
 
 from smppd import native
 from smppd.protocol.wire import Command, Status, pdu
-from smppd.relay import answers, submit
 from tests.relay.fakes import FakeCustomer, World, settings
 from tests.relay.steps import operations
 from tests.relay.test_dispatch import numbered
@@ -17,9 +16,9 @@ from tests.relay.test_octets import large
 from tests.relay.test_submit import multi
 
 
-def test_a_chunk_goes_in_turns_and_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "TURN", 10)
+def test_a_chunk_goes_in_turns_and_in_its_order() -> None:
     world = World()
+    world.relay.desk.turn = 10
     acme, a = world.customer(), world.carrier()
     world.turns = lambda: None  # type: ignore[method-assign]
     acme.submits(*numbered(25))
@@ -31,9 +30,9 @@ def test_a_chunk_goes_in_turns_and_in_its_order(monkeypatch: pytest.MonkeyPatch)
     assert acme.session.unanswered == 0
 
 
-def test_who_is_gone_is_not_served_what_waited_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "TURN", 10)
+def test_who_is_gone_is_not_served_what_waited_for_a_turn() -> None:
     world = World()
+    world.relay.desk.turn = 10
     acme = world.customer()
     turns, world.turns = world.turns, lambda: None  # type: ignore[method-assign]
     acme.submits(*numbered(25))
@@ -136,9 +135,9 @@ def test_a_refusal_is_cheaper_than_the_service(what: str) -> None:
         assert cheap * 20 <= dear or native.compiled
 
 
-def test_delayed_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "DELAYED", 3)
+def test_delayed_answers_are_bounded() -> None:
     world = World(settings(acme={"throughput": "1/s", "burst": 1}, limits={"throttle_wait": "500ms"}))
+    world.relay.desk.delayed.most = 3
     acme = world.customer()
     acme.submits(*numbered(6))
     world.commits()

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from smppd.protocol.wire import Command, Sm, address_field, build_sm
-from smppd.relay import waiting
 from smppd.relay.journal import Living
 from smppd.relay.model import Account, Message
 from smppd.relay.waiting import Addressed, Aside, Calendar, Queue, Turns, addresses_key, key_of
@@ -76,21 +75,20 @@ TestQueue: Any = QueueMachine.TestCase
 TestQueue.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
 
 
-def test_rubbish_of_a_queue_and_a_calendar_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "_RUBBISH", 10)
+def test_rubbish_of_a_queue_and_a_calendar_is_cleared() -> None:
     queue: Queue[Living] = Queue()
-    for identity in (1, 1000):
+    for identity in (1, 10_000):
         queue.add(Living(identity, b""))
     calendar = Calendar()
-    for identity in range(2, 900):
+    for identity in range(2, 9000):
         thing = Living(identity, b"")
         queue.add(thing)
         queue.remove(thing)
         one = message(identity, expires=identity)
         calendar.add(one)
         calendar.remove(one)
-    assert len(queue._heap) <= 12 and len(calendar._times) <= 12
-    assert queue.ids() == [1, 1000] and len(calendar) == 0
+    assert len(queue._heap) <= 1002 and len(calendar._times) <= 1002
+    assert queue.ids() == [1, 10_000] and len(calendar) == 0
 
 
 @settings(deadline=None, max_examples=80)
@@ -177,7 +175,7 @@ def test_parts_that_stand_aside_are_found_by_age_and_by_their_message() -> None:
     aside = Aside()
     parts = [message(n + 1) for n in range(6)]
     for n, one in enumerate(parts):
-        one.part = (b"s", b"d", n % 2, 2)  # type: ignore[assignment]
+        one.part = (b"s", b"d", n % 2, 2, False)
     for one in reversed(parts):
         aside.add(one)
     assert aside.first() is parts[0] and [m.id for m in aside] == [1, 2, 3, 4, 5, 6]

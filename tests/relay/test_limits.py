@@ -205,6 +205,28 @@ def test_parts_aside_go_in_their_order_as_far_as_windows_go() -> None:
     assert texts == [b"%03d" % n for n in range(2, 200)] and b.waiting == []
 
 
+def test_many_parts_stand_aside_in_steps_and_hold_up_nobody() -> None:
+    world = World()
+    acme = world.customer()
+    a = world.carrier("a", window=10)
+    for ref in range(6):
+        acme.sends(part(b"first", 1, total=200, ref=ref))
+        world.commits()
+        a.answers(b"id-%d" % ref)
+    a.cut()
+    for ref in range(6):
+        acme.sends(*[part(b"%03d" % n, n, total=200, ref=ref) for n in range(2, 200)])
+        world.commits()
+    acme.submits(b"whole", to=OTHER)
+    world.commits()
+    b = world.carrier("b", window=10)
+    assert 0 < len(world.upstream("a").aside) <= lanes.STEP, "no more in one turn"
+    world.check()
+    world.commits()
+    assert b.texts() == [b"whole"] and len(world.upstream("a").aside) == 6 * 198
+    world.check()
+
+
 def test_parts_whose_pin_is_over_go_back_to_their_lane() -> None:
     world = World()
     acme = world.customer()

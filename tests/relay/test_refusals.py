@@ -13,7 +13,7 @@ from tests.relay.fakes import FakeCustomer, World, settings
 from tests.relay.steps import operations
 from tests.relay.test_dispatch import numbered
 from tests.relay.test_octets import large
-from tests.relay.test_submit import multi
+from tests.relay.test_submit import SPAM, multi
 
 
 def test_a_chunk_goes_in_turns_and_in_its_order() -> None:
@@ -133,6 +133,17 @@ def test_a_refusal_is_cheaper_than_the_service(what: str) -> None:
     assert cheap <= dear
     if frame()[7] == 0x21:
         assert cheap * 20 <= dear or native.compiled
+
+
+def test_what_policy_refuses_costs_no_more_than_what_it_lets_pass() -> None:
+    def sends(text: bytes) -> int:
+        world = World(settings(policies=SPAM, acme={"policies": ["spam"]}))
+        acme, _ = world.customer(), world.carrier()
+        acme.submits(b"first")
+        world.commits()
+        return operations(lambda: (acme.submits(text), world.commits()))
+
+    assert sends(b"a prize") <= sends(b"a price")
 
 
 def test_delayed_answers_are_bounded() -> None:

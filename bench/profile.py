@@ -16,7 +16,19 @@ Step = tuple[str, tuple[str, ...]]
 
 # The innermost frame of ours decides; the first step that has its file. Files are relative to smppd/.
 STEPS: Final[tuple[Step, ...]] = (
-    ("sockets, TLS, PROXY", ("net/transport", "net/tls", "net/endpoints", "net/proxy", "net/limits")),
+    (
+        "sockets, TLS, PROXY",
+        (
+            "net/transport",
+            "net/tls",
+            "net/endpoints",
+            "net/proxy",
+            "net/limits",
+            "net/hello",
+            "net/handshakes",
+            "net/door",
+        ),
+    ),
     ("frames and sessions", ("protocol/wire", "protocol/session", "net/customers", "net/upstreams")),
     ("policy", ("policy/", "protocol/text", "protocol/gsm", "protocol/longmessage")),
     ("sealing, blind index", ("vault/",)),

@@ -19,16 +19,16 @@ from smppd import __version__, config, native
 from smppd.admin import memory, state
 from smppd.admin.aside import Aside
 from smppd.admin.background import Background
+from smppd.admin.control import ControlServer
+from smppd.admin.deeds import deeds
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
 from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.metrics import Metrics
-from smppd.net.auth import ArgonPool, Authenticator
 from smppd.net.customers import Customers
-from smppd.net.endpoints import Listener
-from smppd.net.limits import BindGuard, ConnectionLimits
+from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
@@ -81,8 +81,6 @@ class Daemon:
         self.notifier = Notifier()
         self._ended = ended
         self._began = time.monotonic()
-        self._listeners: list[Listener] = []
-        self._ports: list[tuple[str, bool]] = []
         self._draining = False
         self._over = False
         self._beat = time.monotonic()
@@ -122,10 +120,10 @@ class Daemon:
         self.metrics.ready.set(1)
         self.audit("start", {"version": __version__, "waiting": str(waiting)})
         before_ready()
-        for address, tls in self._ports:
+        for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
         log.info("ready", extra={"fields": {"version": __version__, "compiled": native.compiled, "recovered": waiting}})
-        self.notifier.ready(f"{len(self._ports)} listeners, {waiting} messages recovered")
+        self.notifier.ready(f"{len(self.door.ports)} listeners, {waiting} messages recovered")
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
         """Opens everything, ``undo`` closes it; how much is on its way."""
@@ -215,18 +213,15 @@ class Daemon:
     def _start_edge(self, settings: Settings, random: Random) -> None:
         limits = settings.limits
         now = time.monotonic
-        self._admission = ConnectionLimits(limits)
-        self._argon = ArgonPool(self.reactor)
-        self.authenticator = Authenticator(settings.accounts, limits, BindGuard(limits), self._argon, self.reactor)
-        self.customers = Customers(self.relay, self.authenticator, self.metrics, limits, now, self.audit)
+        self.door = Door(self.reactor, settings, self.metrics)
+        self.customers = Customers(self.relay, self.door.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
-        for one in settings.listeners:
-            listener = Listener(one, limits, self._admission, self.customers.handler, self._refused)
-            port = listener.start(self.reactor)
-            self._listeners.append(listener)
-            self._ports.append((f"{one.host}:{port}", one.tls is not None))
-        self._note_certificates()
+        self.door.open(settings, self.customers.handler)
+        self._control = ControlServer(
+            self.reactor, settings.store.directory, deeds(self.door, self.audit), self.metrics
+        )
+        self._control.start()
         if settings.http is not None:
             self._http = HttpServer(
                 self.reactor,
@@ -234,20 +229,15 @@ class Daemon:
                 self.metrics,
                 self.health,
                 self.status,
-                self.relay.gauges,
+                self._gauges,
                 self._aside,
             )
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
 
-    def _note_certificates(self) -> None:
-        for listener in self._listeners:
-            if listener.tls is not None:
-                self.metrics.certificates.labels(listener.address).set(listener.tls.expires.timestamp())
-
-    def _refused(self, reason: str, peer: str, detail: str) -> None:
-        self.metrics.connections.labels("customer", reason).inc()
-        log.info("connection refused", extra={"fields": {"peer": peer, "reason": reason, "detail": detail}})
+    def _gauges(self) -> None:
+        self.relay.gauges()
+        self.door.gauges()
 
     def _apply_policies(self, settings: Settings) -> None:
         compiled = compile_policies(settings)
@@ -307,14 +297,14 @@ class Daemon:
     def health(self) -> Health:
         """For /healthz and /readyz."""
         return state.health(
-            self.settings, self.relay, self.store, self._listeners, draining=self._draining, over=self._over
+            self.settings, self.relay, self.store, self.door.listeners, draining=self._draining, over=self._over
         )
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
         ready = self.health().ready
         return state.picture(
-            self.relay, self.store, self._ports, began=self._began, ready=ready, draining=self._draining
+            self.relay, self.store, self.door.ports, began=self._began, ready=ready, draining=self._draining
         )
 
     # -- reload --------------------------------------------------------------------------------------------------------
@@ -355,7 +345,7 @@ class Daemon:
                 raise error or AssertionError("nothing was read")
             if fresh.settings.log != self.settings.log:
                 configure(fresh.settings.log, count=self.count)
-            self._reload_listeners(fresh.settings)
+            self.door.reload_listeners(fresh.settings)
         except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as refusal:
             faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
             self._reload_refused(faults)
@@ -374,10 +364,8 @@ class Daemon:
         new = self.settings = fresh.settings
         self.ring.use(fresh.kek)
         self.relay.use(new, fresh.ways)
-        for name, pipeline in fresh.pipelines.items():
-            self.relay.context.accounts[name].pipeline = pipeline
-        self.authenticator.reload(new.accounts, new.limits)
-        self._admission.reload(new.limits)
+        self.relay.judge_by(fresh.pipelines)
+        self.door.use(new)
         self.customers.reload(new.limits)
         self._to_prepare = list(new.accounts)
         self.upstreams.use(new.upstreams, new.limits, fresh.tls)
@@ -400,15 +388,6 @@ class Daemon:
         """An error that was caught at an edge or nowhere: a bug."""
         self.metrics.errors.labels(where).inc()
 
-    def _reload_listeners(self, new: Settings) -> None:
-        """New certificates for new connections; a bad one raises before any listener has changed."""
-        settings = {one.address: one for one in new.listeners}
-        for listener in self._listeners:
-            listener.try_reload(settings[listener.address])
-        for listener in self._listeners:
-            listener.reload(settings[listener.address], new.limits)
-        self._note_certificates()
-
     # -- ending --------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -422,8 +401,7 @@ class Daemon:
         self.notifier.stopping("draining")
         self.notifier.extend(self.settings.drain + _LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
-        for listener in self._listeners:
-            listener.stop()
+        self.door.stop()
         self.relay.desk.open = False
         self._deadline = time.monotonic() + self.settings.drain
         self.customers.unbind_all()
@@ -472,12 +450,13 @@ class Daemon:
             self._loop.stop()
         if self._http is not None:
             self._http.stop()
+        self._control.stop()
         self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
         self._background.stop()
         self.store.close()
         self.audit.close()
-        self._argon.stop()
+        self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)
 

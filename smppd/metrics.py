@@ -34,10 +34,27 @@ class Metrics:
         self.sessions = gauge("sessions", "Bound customer sessions", "account")
         self.binds = counter("binds", "Binds of customers that were accepted", "account", "mode")
         self.binds_refused = counter("binds_refused", "Binds refused, by reason", "reason")
+        self.account_binds_refused = counter(
+            "account_binds_refused", "Binds refused that named a configured account", "account", "reason"
+        )
+        self.bans = gauge("bans", "Bans that stand: of an address, or of a name from an address", "scope")
+        self.handshakes_delayed = counter(
+            "handshakes_delayed", "TLS handshakes of customers that had to wait their turn"
+        )
         self.garbage = counter("garbage", "Connections closed because the peer did not speak SMPP")
+        self.stray_responses = counter("stray_responses", "Responses to nothing that was asked, by side", "kind")
         self.bad_pdus = counter("bad_pdus", "Well-framed PDUs with a wrong body", "account")
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
+        self.text_nearest = counter(
+            "text_nearest",
+            "Texts passed on with the nearest letters, since the link's alphabet lacks some",
+            "account",
+            "direction",
+        )
+        self.text_refused = counter(
+            "text_refused", "Texts refused since the link's alphabet lacks their letters", "account", "direction"
+        )
         self.rule_hits = counter("rule_hits", "Messages matched by a rule", "policy", "rule", "mode")
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")

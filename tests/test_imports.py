@@ -19,13 +19,14 @@ MAX_LINES = 500
 TABLE: dict[str, frozenset[str]] = {
     "protocol": frozenset(),
     "breath": frozenset(),
-    "config": frozenset({"breath"}),
+    "numbering": frozenset(),
+    "config": frozenset({"breath", "numbering"}),
     "metrics": frozenset(),
     "message": frozenset({"protocol"}),
-    "policy": frozenset({"message", "protocol", "config", "metrics"}),
-    "vault": frozenset({"message", "config", "metrics"}),
+    "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
+    "vault": frozenset({"message", "config", "metrics", "numbering"}),
     "store": frozenset({"breath", "message", "vault", "config", "metrics"}),
-    "relay": frozenset({"protocol", "config", "metrics", "message", "policy", "vault", "store.api"}),
+    "relay": frozenset({"protocol", "config", "metrics", "message", "numbering", "policy", "vault", "store.api"}),
     "net": frozenset({"relay", "protocol", "message", "config", "metrics"}),
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),

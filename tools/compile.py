@@ -44,7 +44,10 @@ LEFT_OUT: Final = frozenset(
         "relay.recovery",
     }
 )
-SINGLE: Final = tuple("message protocol.receipt protocol.session protocol.wire vault.keys vault.seal".split())
+SINGLE: Final = tuple(
+    "message numbering protocol.allowance protocol.joiner protocol.receipt protocol.session protocol.wire vault.keys"
+    " vault.seal".split()
+)
 
 
 def chosen(package: Path = PACKAGE) -> tuple[str, ...]:

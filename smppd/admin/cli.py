@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "audit": "show and verify the audit trail",
     "explain": "show what policy would do with a message",
     "send": "send a test message through a bind",
+    "bans": "show and lift the bans of addresses that guessed passwords",
     "status": "show how the running daemon does",
     "schema": "print the JSON Schema of the configuration",
 }

@@ -1,16 +1,20 @@
 """The daemon's own HTTP port: `/metrics`, `/healthz`, `/readyz` and `/status`, on loopback unless the operator says otherwise.
 
 It reads and never changes anything. Answers hold names of accounts and upstreams, counts and states; never a number, a
-body or a secret. Each connection carries one request and lives `LIFETIME` at most, so that a scraper that hangs, or a
-stranger, holds one of `CONNECTIONS` places for a moment and nothing more.
+body or a secret. Each connection carries one request and lives `LIFETIME` at most, and of `CONNECTIONS` the oldest gives way
+to the next: first one that has asked nothing yet, so that who only connects keeps nobody out. `HEALTH` places are for health
+checks: everything else leaves them free. Who asks by a name that is not ours (`Host`) is refused: a page in a browser reads
+nothing here, although a name of its own was made to lead here.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
+from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import exposition
@@ -23,9 +27,12 @@ from twisted.web import http
 from smppd.admin.aside import Aside
 from smppd.config import Http
 from smppd.metrics import Metrics
+from smppd.net.limits import normal_address
 
 CONNECTIONS: Final = 64
-"""Connections at one time; more are closed at once."""
+"""Connections at one time; for one more the oldest is cut."""
+HEALTH: Final = 16
+"""Of these, places that only /healthz and /readyz take."""
 IDLE: Final = 10.0
 """Seconds of silence after which a connection is closed."""
 LIFETIME: Final = 30.0
@@ -38,6 +45,8 @@ _DEGRADED: Final = "degraded"
 _FAILED: Final = "failed"
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json"
+
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +106,10 @@ class HttpServer:
         self._refresh = refresh
         self._aside = aside
         self._port: Any = None
+        self._names: Final = {_plain(host) for host in (*settings.hosts, settings.host, "localhost")} - {
+            "0.0.0.0",
+            "::",
+        }
         self._factory = _Factory(reactor, self._answer)
         # Media type -> who waits for the scrape under way.
         self._scrapes: dict[str, list[_Request]] = {}
@@ -125,6 +138,10 @@ class HttpServer:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _answer(self, request: _Request) -> None:
+        refusal = self._foreign(request)
+        if refusal:
+            request.respond(refusal, b"not a name of this server; see http.hosts\n")
+            return
         if request.method not in (b"GET", b"HEAD"):
             request.respond(405, b"only GET and HEAD\n", allow=b"GET, HEAD")
             return
@@ -132,10 +149,25 @@ class HttpServer:
         if answer is None:
             request.respond(404, b"/metrics /healthz /readyz /status\n")
             return
+        if request.path not in _HEALTH_PATHS and self._factory.busy() > CONNECTIONS - HEALTH:
+            request.respond(503, b"too many requests at one time\n")
+            return
         try:
             answer(request)
         except Exception:  # noqa: BLE001  the edge: whatever it is, the operator gets an answer and the daemon goes on
             self._failed(request)
+
+    def _foreign(self, request: _Request) -> int:
+        """The status that refuses who asks for another host; 0 when it is us that he means (RFC 9110 section 7.2)."""
+        named = request.requestHeaders.getRawHeaders(b"host") or []
+        if not named and request.clientproto == b"HTTP/1.0":
+            return 0  # no browser asks so, and simple health checks do
+        host = _host(named[0]) if len(named) == 1 else None
+        if host is None:
+            return 400
+        asked: Any = request  # the base class has no types
+        local = str(getattr(asked.getHost(), "host", ""))  # the address it was reached at
+        return 0 if host in self._names or _loopback(host) or host == _plain(local) else 421
 
     def _failed(self, request: _Request) -> None:
         self._series.errors.labels("http").inc()
@@ -190,6 +222,30 @@ class HttpServer:
                 request.respond(200, body, kind.encode())
 
 
+_HEALTH_PATHS: Final = frozenset((b"/healthz", b"/readyz"))
+
+
+def _plain(host: str) -> str:
+    """A host in one form: an address in its shortest, a name in small letters without the final dot."""
+    try:
+        return normal_address(str(ip_address(host)))
+    except ValueError:
+        return host.lower().removesuffix(".")
+
+
+def _host(header: bytes) -> str | None:
+    """The host of a Host header, in one form; None when it is malformed (RFC 3986 section 3.2.2)."""
+    found = _HOST.fullmatch(header.decode("latin-1").strip())
+    return _plain(found[1] or found[2]) if found else None
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _json(value: dict[str, object]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
 
@@ -239,6 +295,7 @@ class _Request(http.Request):
         """Like the base class, less forms and queries."""
         self.method, self.uri, self.clientproto = command, path, version
         self.path = path.partition(b"?")[0]
+        self.channel.asked = True
         self.channel.factory.answer(self)
 
     def connectionLost(self, reason: Any) -> None:
@@ -274,15 +331,17 @@ class _Channel(http.HTTPChannel):
     maxHeaders = 64
     _deadline: Any = None
     _over = False
+    asked = False
+    """A request is here."""
 
     def connectionMade(self) -> None:
         base: Any = super()
         base.connectionMade()
-        self.factory.channels.add(self)
+        self.factory.channels[self] = None
         self._deadline = self.factory.clock.callLater(LIFETIME, self.cut)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.channels.discard(self)
+        self.factory.channels.pop(self, None)
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         base: Any = super()
@@ -314,7 +373,7 @@ class _Channel(http.HTTPChannel):
 
 
 class _Factory(http.HTTPFactory):
-    """Connections up to `CONNECTIONS`; no access log, which would only tell of scrapes."""
+    """Connections up to `CONNECTIONS`, the oldest giving way; no access log, which would only tell of scrapes."""
 
     noisy = False
     protocol = _Channel  # type: ignore[assignment]  # HTTP/1.1 alone: no negotiation
@@ -323,7 +382,8 @@ class _Factory(http.HTTPFactory):
         super().__init__(timeout=IDLE, reactor=reactor)
         self.answer = answer
         self.clock = reactor
-        self.channels: set[_Channel] = set()
+        self.channels: dict[_Channel, None] = {}
+        """In the order of connecting."""
 
     def startFactory(self) -> None:
         """The base class opens its access log here, and keeps a clock for it."""
@@ -335,4 +395,12 @@ class _Factory(http.HTTPFactory):
         """No access log."""
 
     def buildProtocol(self, addr: Any) -> Any:
-        return super().buildProtocol(addr) if len(self.channels) < CONNECTIONS else None
+        if len(self.channels) >= CONNECTIONS:
+            oldest = next((one for one in self.channels if not one.asked), next(iter(self.channels)))
+            del self.channels[oldest]
+            oldest.cut()
+        return super().buildProtocol(addr)
+
+    def busy(self) -> int:
+        """Connections whose request is here, the one being answered included."""
+        return sum(one.asked for one in self.channels)

@@ -53,6 +53,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         """Raises CommandError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
         directory = settings.store.directory
+        self.settings = settings
         self._subject_key = b""
         try:
             kek = load_kek(settings.keys)

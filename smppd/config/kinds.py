@@ -34,6 +34,7 @@ from pydantic_core import CoreSchema
 
 from smppd.breath import breathe
 from smppd.config import private, units
+from smppd.numbering import REGIONS
 
 
 class Model(BaseModel):
@@ -205,6 +206,18 @@ def _prefix(value: str) -> str:
 Prefix = Annotated[Text, AfterValidator(_prefix)]
 """The digits that a phone number begins with; `+` and spaces are taken away."""
 Prefixes = Annotated[tuple[Prefix, ...], MANY]
+
+
+def _region(value: str) -> str:
+    if value.upper() not in REGIONS:
+        raise ValueError("must be a country of two letters (ISO 3166), such as GB")
+    return value.upper()
+
+
+Region = Annotated[
+    str, AfterValidator(_region), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{2}$", "examples": ["GB"]})
+]
+"""The country that a national number belongs to."""
 
 
 def _number_or_prefix(value: str) -> str:

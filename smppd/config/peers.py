@@ -25,6 +25,7 @@ from smppd.config.kinds import (
     Prefixes,
     PrivateFile,
     Rate,
+    Region,
     Text,
     Texts,
     duration,
@@ -213,6 +214,9 @@ class Account(Model):
         default="hex16", description="Form of the message ids it gets; SMPP 3.3 binds always get hex8."
     )
     default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
+    region: Region | None = Field(
+        default=None, description="Country of its national numbers. Default: the `region` of all."
+    )
     numbers: Annotated[tuple[NumberOrPrefix, ...], MANY] = Field(
         default=(), description="Its own numbers, or prefixes with `*`: MO messages to these are its."
     )
@@ -338,6 +342,9 @@ class Upstream(Addressed):
         default_factory=Backoff, description="Pauses after it said throttled or queue full, or nothing."
     )
     default_alphabet: Alphabet = Field(default="gsm", description="What data_coding 0 means on its sessions.")
+    region: Region | None = Field(
+        default=None, description="Country of national numbers in what it delivers. Default: the `region` of all."
+    )
     addr_ton: Int = Field(default=0, ge=0, le=255, description="addr_ton of our binds.")
     addr_npi: Int = Field(default=0, ge=0, le=255, description="addr_npi of our binds.")
     address_range: Text = Field(default="", max_length=40, description="address_range of our binds.")

@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from smppd.numbering import normalise_prefix
+
 DEFAULT_HTTP = "127.0.0.1:9180"
 _WILDCARDS = {"0.0.0.0", "[::]"}
 
@@ -58,12 +60,12 @@ def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Fo
 
 def _owners(plain: dict[str, Any]) -> Iterator[Found]:
     """One MO message must have one owner: a number may be shared by accounts only if keywords tell them apart."""
-    owners: dict[tuple[str, str], Loc] = {}
+    owners: dict[tuple[bytes, str], Loc] = {}
     for loc, account in _each(plain, "accounts"):
         words = [str(word).casefold() for word in _list(account.get("keywords"))] or [""]
         for index, number in enumerate(_list(account.get("numbers"))):
             for word in words:
-                key = (str(number).lstrip("+"), word)
+                key = (normalise_prefix(str(number).encode()), word)
                 other = owners.setdefault(key, loc)
                 if other != loc:
                     why = "with the same keyword" if word else "and neither has keywords"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from smppd.config.kinds import (
     Name,
     PositiveDuration,
     Rate,
+    Region,
     Size,
+    Texts,
     duration,
     is_loopback,
     rate,
@@ -85,6 +88,18 @@ class Http(Addressed):
         validate_default=True,
         description="`allowed` opens it beyond loopback, without a login: for a network of its own.",
     )
+    hosts: Texts = Field(
+        default=(), description="Names it may be asked by (Host), besides loopback's and its own address."
+    )
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(
+            not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]+", host) for host in value
+        ):
+            raise ValueError("must be host names or addresses, without a port")
+        return value
 
     @field_validator("plaintext")
     @classmethod
@@ -109,6 +124,21 @@ class Limits(Model):
     connections: Int = Field(default=10_000, ge=1, description="Connections at one time.")
     unbound: Int = Field(default=512, ge=1, description="... of which not bound yet.")
     unbound_per_address: Int = Field(default=16, ge=1, description="... of which from one address.")
+    unbound_reserved: Int = Field(
+        default=128, ge=0, description="... of which only from networks that accounts name; `any` names none."
+    )
+    proxy_pending: Int = Field(
+        default=64, ge=1, description="Connections of one proxy whose PROXY header is not here yet."
+    )
+    handshake_share: Int = Field(
+        default=10, ge=1, le=100, description="Percent of the daemon's time that customers' TLS handshakes may take."
+    )
+    handshakes_per_address: Rate = rate(
+        "20/s", "TLS handshakes of one address, four times as many in accounts' networks."
+    )
+    handshakes_per_address_burst: Int = Field(default=50, ge=1, description="... at once.")
+    handshakes_per_network: Rate = rate("40/s", "TLS handshakes of one network (IPv4 /24, IPv6 /56), likewise.")
+    handshakes_per_network_burst: Int = Field(default=100, ge=1, description="... at once.")
     tls_handshake: PositiveDuration = duration("5s", "Time for a TLS handshake.")
     bind: PositiveDuration = duration("10s", "Time from connecting to a bind.")
     pdu: PositiveDuration = duration("10s", "Time from a PDU's first octet to its last.")
@@ -166,6 +196,9 @@ class Settings(Model):
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
+    region: Region | None = Field(
+        default=None, description="Country whose national numbers are meant where no country code stands."
+    )
     node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 

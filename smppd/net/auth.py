@@ -1,7 +1,9 @@
 """Whether a bind is who it says: name, network, client certificate and password, and one answer for every refusal.
 
-A peer must not learn from code or time whether a name exists. So each refusal has the same status and goes out a whole
-number of `limits.refusal_floor` after the bind came: one, or more when a password checked now would take longer.
+A peer must not learn from code or time whether a name exists, however busy the daemon is. So each refusal has the same status
+and goes out a whole number of `limits.refusal_floor` after the bind came; and whether a password is checked depends on where a
+bind comes from, never on its name: from an address that could bind as anybody at all, an unknown name is checked against the
+hashes of some account, in the same queue, and refused whatever comes out. From any other address nothing is checked.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from smppd.config import Account, ClientCertificate, Limits, PasswordHash
-from smppd.net.limits import BindGuard, Held
+from smppd.net.limits import BindGuard, Held, Networks
 from smppd.protocol.wire import Status
 
 WORKERS: Final = 2
@@ -51,6 +53,7 @@ class Outcome(StrEnum):
 _FAILURES: Final = frozenset(
     {Outcome.UNKNOWN_ID, Outcome.WRONG_PASSWORD, Outcome.WRONG_NETWORK, Outcome.NO_CERTIFICATE}
 )
+_HELD: Final = frozenset({Outcome.BANNED, Outcome.DELAYED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Decision:
     """command_status for the peer: ESME_ROK or ESME_RBINDFAIL (SMPP 3.4 section 5.1.3)."""
     reason: Outcome
     ban_began: bool = False
-    """This refusal was the one too many of its address."""
+    """This refusal was the one too many of its address, or of this name from there."""
 
 
 Done = Callable[[Decision], None]
@@ -79,7 +82,7 @@ class Verifier(Protocol):
 class Check:
     """A bind being looked at. Its repr shows nothing of the password."""
 
-    __slots__ = ("account", "arrived", "done", "outcome", "password", "peer", "system_id", "timer")
+    __slots__ = ("account", "arrived", "done", "hashes", "outcome", "password", "peer", "system_id", "timer")
 
     def __init__(self, system_id: bytes, password: bytes, peer: str, arrived: float, done: Done) -> None:
         self.system_id = system_id
@@ -89,13 +92,16 @@ class Check:
         self.done: Done | None = done
         self.account: Account | None = None
         self.outcome: Outcome | None = None
+        """What is known already; a password may be looked at all the same."""
+        self.hashes: tuple[PasswordHash, ...] = ()
+        """What the password is looked at with; none: it is not looked at."""
         self.timer: Any = None  # IDelayedCall
 
     def __repr__(self) -> str:
         return f"<Check from {self.peer}>"
 
     def cancel(self) -> None:
-        """The peer has gone: `done` is not called. What it did wrong still counts."""
+        """The peer has gone: `done` is not called. What is being checked still counts."""
         self.done, self.password = None, b""
         timer, self.timer = self.timer, None
         if timer is not None:
@@ -119,12 +125,19 @@ class Authenticator:
         self._cache_key = b""
         self._cache: dict[bytes, tuple[bytes, ...]] = {}
         self._accounts: dict[bytes, Account] = {}
+        self._order: list[Account] = []
+        self._open = False  # an account binds from anywhere
+        self._known = Networks()
+        self._name_key = secrets.token_bytes(32)
         self._limits = limits
         self.reload(accounts, limits)
 
     def reload(self, accounts: Iterable[Account], limits: Limits) -> None:
         """New accounts and limits; remembered passwords are forgotten."""
-        self._accounts = {account.system_id.encode("ascii"): account for account in accounts}
+        self._order = list(accounts)
+        self._accounts = {account.system_id.encode("ascii"): account for account in self._order}
+        self._open = any(account.networks == "any" for account in self._order)
+        self._known = Networks.of(self._order)
         self._limits = limits
         self._guard.reload(limits)
         self._cache_key = secrets.token_bytes(32)
@@ -138,19 +151,29 @@ class Authenticator:
         if check.outcome is None and self._remembered(check):
             check.timer = self._clock.callLater(0, self._accept, check)
             return check
-        if check.outcome is None and self._waiting >= self._limits.max_pending_auth:
-            check.outcome = Outcome.BUSY
-        if check.outcome is None:
-            self._waiting += 1
-        else:
+        if check.outcome not in _HELD and (self._open or self._known.has(peer)):
+            if self._waiting >= self._limits.max_pending_auth:
+                check.outcome = Outcome.BUSY
+            else:
+                self._waiting += 1
+                check.hashes = self._hashes(check)
+        if not check.hashes:
             check.password = b""
-        # What is refused already queues too, at no cost, so that it takes as long as a wrong password would.
+        # What is not looked at queues too, at no cost, so that it takes as long as a wrong password would.
         if len(self._queue) < self._limits.max_pending_auth + self._limits.unbound:
             self._queue.append(check)
             self._advance()
         else:
             self._refuse(check)
         return check
+
+    def named(self, system_id: bytes) -> tuple[str, str]:
+        """A name that was tried, as a field of the log: `account` where it is one, else `name_hash` with a keyed hash of it,
+        for a password lands in this field by mistake. The key lives as long as the process."""
+        account = self._accounts.get(system_id)
+        if account is not None:
+            return "account", account.system_id
+        return "name_hash", blake2b(system_id, key=self._name_key, digest_size=6).hexdigest()
 
     # -- what needs no password ------------------------------------------------------------------------------------
 
@@ -167,12 +190,19 @@ class Authenticator:
             return Outcome.NO_CERTIFICATE
         return Outcome.SUSPENDED if account.suspended else None
 
+    def _hashes(self, check: Check) -> tuple[PasswordHash, ...]:
+        if check.account is not None:
+            return check.account.password_hash
+        # Always the same account for a name, so that asking again tells nothing; each as often as any other.
+        digest = blake2b(check.system_id, key=self._name_key, digest_size=8, person=b"stand-in").digest()
+        return self._order[int.from_bytes(digest) % len(self._order)].password_hash
+
     # -- passwords -------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         while self._queue and self._running < WORKERS:
             check = self._queue.popleft()
-            if check.outcome is not None:
+            if not check.hashes:
                 self._refuse(check, as_if=self._usual)
                 continue
             self._waiting -= 1
@@ -185,27 +215,36 @@ class Authenticator:
                 self._verify(check)
 
     def _verify(self, check: Check) -> None:
-        assert check.account is not None
-        began, hashes = self._clock.seconds(), check.account.password_hash
+        began, hashes = self._clock.seconds(), check.hashes
 
         def verified(right: bool | None) -> None:
             self._running -= 1
             took = self._clock.seconds() - began
             self._usual = took if not self._usual else 0.9 * self._usual + 0.1 * took
-            account = check.account = self._accounts.get(check.system_id)
-            if right is None or account is None or account.password_hash != hashes:
-                check.outcome = Outcome.ERROR  # or reloaded meanwhile: the next attempt meets the new settings
-                self._refuse(check)
-            elif right:
-                self._remember(check)
-                self._accept(check)
-            else:
-                check.outcome = Outcome.WRONG_PASSWORD
-                self._refuse(check)
+            self._verified(check, right)
             self._advance()
 
         self._running += 1
         self._verifier.verify(hashes, check.password, verified)
+
+    def _verified(self, check: Check, right: bool | None) -> None:
+        if right is None:
+            check.outcome = Outcome.ERROR
+        elif check.outcome is Outcome.SUSPENDED and not right:
+            check.outcome = Outcome.WRONG_PASSWORD  # or a suspended account would be the one that can be tried for ever
+        if check.outcome is not None:
+            self._refuse(check)
+            return
+        account = check.account = self._accounts.get(check.system_id)
+        if account is None or account.password_hash != check.hashes:
+            check.outcome = Outcome.ERROR  # reloaded meanwhile: the next attempt meets the new settings
+            self._refuse(check)
+        elif right:
+            self._remember(check)
+            self._accept(check)
+        else:
+            check.outcome = Outcome.WRONG_PASSWORD
+            self._refuse(check)
 
     def _digest(self, check: Check) -> bytes:
         return blake2b(
@@ -228,7 +267,7 @@ class Authenticator:
 
     def _accept(self, check: Check) -> None:
         check.timer = None
-        self._guard.succeeded(check.system_id, check.peer)
+        self._guard.succeeded(check.system_id, check.peer, self._clock.seconds())
         account = self._accounts.get(check.system_id)
         if account is None:  # reloaded within this turn of the reactor
             check.outcome = Outcome.ERROR

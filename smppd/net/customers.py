@@ -27,7 +27,9 @@ _MODES: Final = {
 _VERSIONS: Final = ((0x33, "3.3"), (0x34, "3.4"), (0x50, "5.0"))
 TURNS: Final = 10
 REFUSALS: Final = 1000
-"""(reason, peer) pairs that refused binds are told by in a minute; further peers are told together."""
+"""Entries that refused binds are told by in a minute; further peers are told together."""
+NAMES_TOLD: Final = 8
+"""Names that a reason and a peer are told with in a minute; further ones are told together."""
 _RELOADED: Final = 1000  # sessions that are told of a reload in one go: some milliseconds
 _MINUTE: Final = 60.0
 
@@ -59,22 +61,27 @@ def timers(limits: config.Limits) -> Timers:
 
 
 class Refusals:
-    """Refused binds for the log and the audit trail: one entry a minute for a reason and a peer, with how many it stands
-    for, so that a guesser fills no disk. The name that was tried is in neither: a password lands there by mistake."""
+    """Refused binds for the log and the audit trail: one entry a minute for a reason, a peer and a name, with how many it
+    stands for, so that a guesser fills no disk. The name is an account's own; of any other there is a keyed hash only, since
+    a password lands there by mistake."""
 
     def __init__(self, heard: Heard) -> None:
         self._heard = heard
-        self._told: dict[tuple[str, str], list[float]] = {}  # until when it is quiet, how many came since
+        self._told: dict[tuple[str, str, str, str], list[float]] = {}  # until when it is quiet, how many came since
+        self._names: dict[tuple[str, str], int] = {}  # how many names of a reason and a peer are among them
 
-    def note(self, reason: str, peer: str, now: float) -> None:
-        """One refused bind."""
-        key = (reason, peer)
+    def note(self, reason: str, peer: str, now: float, who: tuple[str, str] = ("", "")) -> None:
+        """One refused bind. `who`: what `Authenticator.named` made of the name."""
+        key = (reason, peer, *who)
+        if key not in self._told and who[0] and self._names.get((reason, peer), 0) >= NAMES_TOLD:
+            key = (reason, peer, "", "")
         if key not in self._told and len(self._told) >= REFUSALS:
-            key = (reason, "others")
+            key = (reason, "others", "", "")
         entry = self._told.get(key)
         if entry is not None:
             entry[1] += 1
         else:
+            self._names[key[:2]] = self._names.get(key[:2], 0) + 1
             self._say(key, 1, now)
 
     def tick(self, now: float, *, every: bool = False) -> None:
@@ -85,10 +92,17 @@ class Refusals:
             del self._told[key]
             if number:
                 self._say(key, int(number), now)
+                continue
+            self._names[key[:2]] -= 1
+            if not self._names[key[:2]]:
+                del self._names[key[:2]]
 
-    def _say(self, key: tuple[str, str], number: int, now: float) -> None:
+    def _say(self, key: tuple[str, str, str, str], number: int, now: float) -> None:
         self._told[key] = [now + _MINUTE, 0]
-        fields = {"peer": key[1], "reason": key[0], "count": str(number)}
+        reason, peer, field, name = key
+        fields = {"peer": peer, "reason": reason, "count": str(number)}
+        if field:
+            fields[field] = name
         log.warning("bind refused", extra={"fields": fields})
         self._heard("bind refused", fields)
 
@@ -147,6 +161,12 @@ class Customers:
         if self._stale:
             self._reload_some()
         self.refusals.tick(now)
+
+    def ban_began(self, peer: str, who: tuple[str, str]) -> None:
+        """Of an address, or of a name from there; `smppd bans list` tells which."""
+        fields = {"peer": peer, who[0]: who[1]}
+        log.warning("ban began", extra={"fields": fields})
+        self.heard("ban began", fields)
 
     def unbind_all(self, *, at_once: bool = False) -> None:
         """Asks every customer to go, each when its messages are answered, or ``at_once``."""
@@ -331,6 +351,9 @@ class CustomerLink:
         try:
             session = self.session
             expired = session.sweep(now)
+            if session.unknown_responses:
+                self._customers.metrics.stray_responses.labels("customer").inc(session.unknown_responses)
+                session.unknown_responses = 0
             if expired and self._up:
                 self._customers.relay.mailroom.unanswered(self.account, expired, now, wait=True)
             if session.blocked:
@@ -406,7 +429,12 @@ class CustomerLink:
         if account is None or status:
             status = status or Status.RBINDFAIL
             customers.metrics.binds_refused.labels(reason).inc()
-            customers.refusals.note(reason, self._pipe.peer, now)
+            who = customers.authenticator.named(bind.system_id)
+            if who[0] == "account":
+                customers.metrics.account_binds_refused.labels(who[1], reason).inc()
+            customers.refusals.note(reason, self._pipe.peer, now, who)
+            if decision.ban_began:
+                customers.ban_began(self._pipe.peer, who)
             self.session.refuse_bind()
             self.session.out.append(bind_response(bind, status, SYSTEM_ID, 0x34))
         else:

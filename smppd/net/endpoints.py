@@ -12,7 +12,8 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.protocol import Factory
 
 from smppd import config
-from smppd.net.limits import ConnectionLimits
+from smppd.net.handshakes import Handshakes
+from smppd.net.limits import BindGuard, ConnectionLimits, Full
 from smppd.net.tls import TlsClient, TlsServer
 from smppd.net.transport import ClientHandler, Handler, Pipe, Reason
 
@@ -38,13 +39,20 @@ class Listener(Factory):
         admission: ConnectionLimits,
         handler: Callable[[Pipe], Handler],
         refused: Refused,
+        *,
+        guard: BindGuard | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
-        """`handler` makes the handler of each opened pipe. tls.TlsError when a certificate cannot be used."""
+        """`handler` makes the handler of each opened pipe. `guard` says who is banned; `handshakes` whose turn it is, without
+        it they are made as they come. tls.TlsError when a certificate cannot be used."""
         self._settings = settings
         self._limits = limits
         self._admission = admission
         self._handler = handler
         self._refused = refused
+        self._guard = guard
+        self._handshakes = handshakes
+        self._behind: dict[str, dict[Pipe, None]] = {}  # proxy -> connections whose header is to come, in order
         self._reactor: Any = None
         self._port: Any = None
         self._opening: set[Pipe] = set()
@@ -87,22 +95,54 @@ class Listener(Factory):
         self._opening.add(pipe)
         return pipe
 
+    def behind_proxy(self, pipe: Pipe) -> None:
+        """A proxy sends its header at once, so of too many without one the oldest goes."""
+        waiting = self._behind.setdefault(pipe.peer, {})
+        waiting[pipe] = None
+        if len(waiting) > self._limits.proxy_pending:
+            oldest = next(iter(waiting))
+            self._header_came(oldest)
+            oldest.abort(Reason.PROXY_WAITS)
+
+    def _header_came(self, pipe: Pipe) -> None:
+        waiting = self._behind.get(pipe.proxy)
+        if waiting is not None:
+            waiting.pop(pipe, None)
+            if not waiting:
+                del self._behind[pipe.proxy]
+
     def admit(self, pipe: Pipe) -> str | None:
-        refusal = self._admission.admit(pipe.peer)
+        self._header_came(pipe)
+        if self._guard is not None and self._guard.banned(pipe.peer, self._reactor.seconds()):
+            return Full.BANNED
+        refusal = self._admission.admit(pipe.peer, pipe)
         pipe.admitted = refusal is None
         return refusal
+
+    def evicted(self, pipe: Pipe) -> None:
+        if pipe not in self._opening:  # else `ended` tells
+            self._refused(Full.EVICTED, pipe.peer, "")
+
+    def hello(self, pipe: Pipe) -> None:
+        if self._handshakes is not None:
+            self._handshakes.ask(pipe)
+        else:
+            pipe.shake()
 
     def opened(self, pipe: Pipe) -> Handler:
         self._opening.discard(pipe)
         return self._handler(pipe)
 
     def bound(self, pipe: Pipe) -> None:
-        self._admission.bound(pipe.peer)
+        self._admission.bound(pipe.peer, pipe)
 
     def ended(self, pipe: Pipe, reason: str, opened: bool) -> None:
         self._opening.discard(pipe)
+        self._header_came(pipe)
+        if self._handshakes is not None:
+            self._handshakes.leave(pipe)
         if pipe.admitted:
-            self._admission.gone(pipe.peer, pipe.is_bound)
+            self._admission.gone(pipe.peer, pipe.is_bound, pipe)
         if not opened:
             self._refused(reason, pipe.peer, pipe.detail)
 
@@ -146,6 +186,15 @@ class Attempt(Factory):
 
     def buildProtocol(self, addr: object) -> Pipe:
         return Pipe(self, self._reactor, self._limits, tls=self._tls)
+
+    def behind_proxy(self, pipe: Pipe) -> None:
+        pass
+
+    def hello(self, pipe: Pipe) -> None:
+        pipe.shake()
+
+    def evicted(self, pipe: Pipe) -> None:
+        pass
 
     def admit(self, pipe: Pipe) -> str | None:
         self._pipe = pipe

@@ -1,6 +1,7 @@
 """Who may connect, how many at once, and who must wait before binding again. Pure: `now` comes from the caller.
 
-IPv6 peers count by their /64: whoever has one address there has them all.
+IPv6 peers count by their /64: whoever has one address there has them all. The network of a peer is its /24, for IPv6 its /56:
+what one customer of an access provider or of a data centre commonly has at hand.
 """
 
 from __future__ import annotations
@@ -8,13 +9,20 @@ from __future__ import annotations
 import ipaddress
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from smppd.config import Limits
+from smppd.config import Account, IPNetwork, Limits
 
 TABLE_MAX: Final = 100_000
 """Entries of each table of offenders; beyond it the one seen longest ago is forgotten."""
+NAMES: Final = 10
+"""Different names that failed, from which on an address is banned although it serves customers."""
+GOOD_FOR: Final = 86400.0
+"""Seconds for which an address with a good bind counts as one that serves customers."""
+BANS: Final = 10_000
+"""Bans that can be listed."""
 _MINUTE: Final = 60.0
 
 V = TypeVar("V")
@@ -42,59 +50,189 @@ def address_key(peer: str) -> str:
     return packed[:8].hex()
 
 
+def network_key(peer: str) -> str:
+    """The network that an address counts to: the /24 of IPv4, the /56 of IPv6."""
+    if ":" not in peer:
+        return peer.rpartition(".")[0] or peer
+    try:
+        packed = ipaddress.IPv6Address(peer.partition("%")[0]).packed
+    except ValueError:
+        return peer
+    return packed[:7].hex()
+
+
+class Networks:
+    """Some networks; whether an address lies in one is a few look-ups, however many they are."""
+
+    def __init__(self, networks: Iterable[IPNetwork] = ()) -> None:
+        self._prefixes: dict[tuple[int, int], set[int]] = {}  # (version, bits behind the prefix) -> prefixes
+        for network in networks:
+            hidden = network.max_prefixlen - network.prefixlen
+            self._prefixes.setdefault((network.version, hidden), set()).add(int(network.network_address) >> hidden)
+
+    @classmethod
+    def of(cls, accounts: Iterable[Account]) -> Networks:
+        """The networks that accounts name; `any` names none."""
+        return cls(network for one in accounts if one.networks != "any" for network in one.networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._prefixes)
+
+    def has(self, peer: str) -> bool:
+        """Whether the address lies in one of them; text that is no address does not."""
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        number, version = int(address), address.version
+        return any(kind == version and number >> bits in known for (kind, bits), known in self._prefixes.items())
+
+
 class Full(StrEnum):
-    """Why a connection is not admitted."""
+    """Why a connection is not admitted, or goes again before it was bound."""
 
     CONNECTIONS = "connections"
     UNBOUND = "unbound"
     UNBOUND_PER_ADDRESS = "unbound_per_address"
+    EVICTED = "evicted"
+    BANNED = "banned"
+
+
+class Guest(Protocol):
+    """A connection that can be asked to leave."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has said nothing so far, and had time to."""
+
+    def evict(self) -> None:
+        """Its place is given to another; it is not to be reported as gone any more."""
+
+
+_Kept = dict[Guest, int]
+"""Who is not bound yet, with a running number, in the order of coming."""
 
 
 class ConnectionLimits:
-    """Counts the customers' connections of all listeners: in total, not bound yet, and of those per address."""
+    """Counts the customers' connections of all listeners: in total, not bound yet, and of those per address.
 
-    def __init__(self, limits: Limits) -> None:
+    When there is no room for another that is not bound yet, the network that holds most of those places gives up its oldest
+    one; an address with all of its own gives up one that has said nothing. `unbound_reserved` of the places are for the
+    accounts' own networks: strangers never fill them.
+    """
+
+    def __init__(self, limits: Limits, known: Networks | None = None) -> None:
         self._limits = limits
+        self._known = known or Networks()
         self._per_address: dict[str, int] = {}
+        self._bound: dict[str, int] = {}
+        self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # of known networks, of strangers
+        self._where: dict[Guest, tuple[bool, str, str]] = {}  # known, network, peer
+        self._number = 0
+        self.strangers = 0
         self.connections = 0
         self.unbound = 0
 
-    def reload(self, limits: Limits) -> None:
-        """New limits; who is connected stays."""
+    def reload(self, limits: Limits, known: Networks | None = None) -> None:
+        """New limits; who is connected stays, and counts as before."""
         self._limits = limits
+        self._known = self._known if known is None else known
 
-    def admit(self, peer: str) -> Full | None:
-        """Counts a new connection as unbound; the limit it would pass otherwise, and then it is not counted."""
+    def admit(self, peer: str, guest: Guest | None = None) -> Full | None:
+        """Counts a new connection as unbound; the limit it would pass otherwise, and then it is not counted. One without
+        `guest` can't be asked to leave later."""
         limits, key = self._limits, address_key(peer)
         if self.connections >= limits.connections:
             return Full.CONNECTIONS
-        if self.unbound >= limits.unbound:
-            return Full.UNBOUND
-        if self._per_address.get(key, 0) >= limits.unbound_per_address:
+        known = self._known.has(peer)
+        if self._per_address.get(key, 0) >= limits.unbound_per_address and not self._evict_idle(known, peer):
             return Full.UNBOUND_PER_ADDRESS
+        if not self._room(known):
+            return Full.UNBOUND
         self.connections += 1
         self.unbound += 1
         self._per_address[key] = self._per_address.get(key, 0) + 1
+        if guest is not None:
+            network = network_key(peer)
+            self._number += 1
+            self._where[guest] = known, network, peer
+            self._kept[not known].setdefault(network, {})[guest] = self._number
+            self.strangers += not known
         return None
 
-    def bound(self, peer: str) -> None:
+    def bound(self, peer: str, guest: Guest | None = None) -> None:
         """An admitted connection has bound: it counts in the total only."""
-        self.unbound -= 1
+        self._leave(peer, guest)
         key = address_key(peer)
-        left = self._per_address[key] - 1
-        if left:
-            self._per_address[key] = left
-        else:
-            del self._per_address[key]
+        self._bound[key] = self._bound.get(key, 0) + 1
 
-    def gone(self, peer: str, was_bound: bool) -> None:
+    def gone(self, peer: str, was_bound: bool, guest: Guest | None = None) -> None:
         """An admitted connection has ended."""
-        if not was_bound:
-            self.bound(peer)
+        if was_bound:
+            _less(self._bound, address_key(peer))
+        else:
+            self._leave(peer, guest)
         self.connections -= 1
 
+    def serves(self, peer: str) -> bool:
+        """Whether a connection from this address is bound now."""
+        return address_key(peer) in self._bound
 
-class _Recent(Generic[V]):
+    # -- making room -----------------------------------------------------------------------------------------------
+
+    def _room(self, known: bool) -> bool:
+        limits = self._limits
+        reserved = min(limits.unbound_reserved, limits.unbound - 1) if self._known else 0
+        if not known and self.strangers >= limits.unbound - reserved:
+            return self._evict((1,))
+        return self.unbound < limits.unbound or self._evict((0, 1))
+
+    def _evict(self, kinds: tuple[int, ...]) -> bool:
+        """Frees a place of the network that holds most; of two that hold as many, of the one that has waited longer."""
+        places = [(kind, network) for kind in kinds for network in self._kept[kind]]
+        if not places:
+            return False
+        most = max(places, key=lambda place: (len(kept := self._kept[place[0]][place[1]]), -next(iter(kept.values()))))
+        self._dismiss(next(iter(self._kept[most[0]][most[1]])))
+        return True
+
+    def _evict_idle(self, known: bool, peer: str) -> bool:
+        """Frees a place of an address that is full, of one that only holds it: many that come back at once are not to push
+        each other out in the middle of their binds."""
+        key = address_key(peer)
+        for guest in self._kept[not known].get(network_key(peer), ()):
+            if guest.idle and address_key(self._where[guest][2]) == key:
+                self._dismiss(guest)
+                return True
+        return False
+
+    def _dismiss(self, victim: Guest) -> None:
+        self._leave(self._where[victim][2], victim)
+        self.connections -= 1
+        victim.evict()
+
+    def _leave(self, peer: str, guest: Guest | None) -> None:
+        """A connection is no longer one that is not bound yet."""
+        self.unbound -= 1
+        _less(self._per_address, address_key(peer))
+        if guest is not None:
+            known, network, _ = self._where.pop(guest)
+            kept = self._kept[not known][network]
+            del kept[guest]
+            if not kept:
+                del self._kept[not known][network]
+            self.strangers -= not known
+
+
+def _less(counts: dict[str, int], key: str) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
+
+
+class Recent(Generic[V]):
     """A table of at most `size` entries, the one touched longest ago is forgotten first."""
 
     def __init__(self, size: int) -> None:
@@ -116,25 +254,31 @@ class _Recent(Generic[V]):
     def drop(self, key: object) -> None:
         self._entries.pop(key, None)
 
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._entries)
+
 
 class _Failures:
     """Failed binds of one name from one address."""
 
-    __slots__ = ("delay", "times", "until")
+    __slots__ = ("banned_until", "delay", "many", "times", "until")
 
     def __init__(self) -> None:
         self.times = array("d")
+        self.many = array("d")
         self.delay = 0.0
         self.until = 0.0
+        self.banned_until = 0.0
 
 
 class _Offender:
     """Failed binds of one address."""
 
-    __slots__ = ("banned_until", "times")
+    __slots__ = ("banned_until", "names", "times")
 
     def __init__(self) -> None:
         self.times = array("d")
+        self.names: OrderedDict[bytes, float] = OrderedDict()  # when each failed last
         self.banned_until = 0.0
 
 
@@ -145,34 +289,58 @@ class Held(StrEnum):
     DELAYED = "delayed"
 
 
+class Ban(NamedTuple):
+    """A ban that stands."""
+
+    address: str
+    """The address, or for IPv6 its /64."""
+    system_id: bytes | None
+    """The name whose binds from there are refused; None: every connection from there."""
+    left: float
+    """Seconds until it ends by itself."""
+
+
 class BindGuard:
     """Slows password guessing down: a growing delay per (name, address), a ban per address, no lock of a name alone.
 
-    A name locked for everybody would let anyone shut a customer out.
+    A name locked for everybody would let anyone shut a customer out. And where an address serves customers (one of them is
+    bound from there, or was within `GOOD_FOR`), twenty failures of one name ban that name from there and nobody else, since
+    several customers may stand behind one address; only failures of `NAMES` different names ban such an address whole.
     """
 
-    def __init__(self, limits: Limits, table_max: int = TABLE_MAX) -> None:
+    def __init__(
+        self, limits: Limits, table_max: int = TABLE_MAX, serves: Callable[[str], bool] = lambda peer: False
+    ) -> None:
+        """`serves`: whether a connection from an address is bound now."""
         self._limits = limits
-        self._pairs: _Recent[_Failures] = _Recent(table_max)
-        self._addresses: _Recent[_Offender] = _Recent(table_max)
+        self._serves = serves
+        self._pairs: Recent[_Failures] = Recent(table_max)
+        self._addresses: Recent[_Offender] = Recent(table_max)
+        self._good: Recent[float] = Recent(table_max)
+        self._standing: dict[tuple[bytes | None, str], float] = {}  # bans, until when
 
     def reload(self, limits: Limits) -> None:
         """New limits; what is known about offenders stays."""
         self._limits = limits
 
+    def banned(self, peer: str, now: float) -> bool:
+        """Whether nothing at all is taken from this address at `now` (monotonic seconds)."""
+        offender = self._addresses.get(address_key(peer))
+        return offender is not None and now < offender.banned_until
+
     def held(self, system_id: bytes, peer: str, now: float) -> Held | None:
-        """Why this bind must not be tried at `now` (monotonic seconds); None when it may."""
-        key = address_key(peer)
-        offender = self._addresses.get(key)
-        if offender is not None and now < offender.banned_until:
+        """Why this bind must not be tried at `now`; None when it may."""
+        if self.banned(peer, now):
             return Held.BANNED
-        failures = self._pairs.get((system_id, key))
-        if failures is not None and now < failures.until:
-            return Held.DELAYED
-        return None
+        failures = self._pairs.get((system_id, address_key(peer)))
+        if failures is None:
+            return None
+        if now < failures.banned_until:
+            return Held.BANNED
+        return Held.DELAYED if now < failures.until else None
 
     def failed(self, system_id: bytes, peer: str, now: float) -> bool:
-        """Counts a failed bind. True when it brought a ban of the address."""
+        """Counts a failed bind. True when it brought a ban, of the address or of this name from there."""
         limits, key = self._limits, address_key(peer)
         pair = (system_id, key)
         failures = self._pairs.get(pair) or _Failures()
@@ -183,18 +351,70 @@ class BindGuard:
             else:
                 failures.delay = min(max(2 * failures.delay, limits.id_delay.first), limits.id_delay.most)
                 failures.until = now + failures.delay
+        many = _count(failures.many, now, limits.address_window, limits.address_failures)
         self._pairs.put(pair, failures)
         offender = self._addresses.get(key) or _Offender()
-        banned = _count(offender.times, now, limits.address_window, limits.address_failures)
-        if banned:
+        over = _count(offender.times, now, limits.address_window, limits.address_failures)
+        self._addresses.put(key, offender)
+        offender.names[system_id] = now
+        offender.names.move_to_end(system_id)
+        while len(offender.names) > NAMES or now - next(iter(offender.names.values())) > limits.address_window:
+            offender.names.popitem(last=False)
+        if over and (len(offender.names) >= NAMES or not self._good_from(peer, key, now)):
             offender.banned_until = now + limits.address_ban
             del offender.times[:]
-        self._addresses.put(key, offender)
-        return banned
+            self._stands(None, key, offender.banned_until, now)
+            return True
+        if many:
+            failures.banned_until = now + limits.address_ban
+            del failures.many[:]
+            self._stands(system_id, key, failures.banned_until, now)
+        return many
 
-    def succeeded(self, system_id: bytes, peer: str) -> None:
-        """A right password clears its pair. The address keeps its record: it may be guessing other names."""
-        self._pairs.drop((system_id, address_key(peer)))
+    def _good_from(self, peer: str, key: str, now: float) -> bool:
+        when = self._good.get(key)
+        return self._serves(peer) or (when is not None and now - when < GOOD_FOR)
+
+    def succeeded(self, system_id: bytes, peer: str, now: float = 0.0) -> None:
+        """A right password ends the delay of its pair. What counts towards a ban stays: the address may be guessing other
+        names, and another behind it this one."""
+        key = address_key(peer)
+        failures = self._pairs.get((system_id, key))
+        if failures is not None:
+            del failures.times[:]
+            failures.delay = failures.until = 0.0
+        self._good.put(key, now)
+
+    # -- bans, for the operator ------------------------------------------------------------------------------------
+
+    def _stands(self, system_id: bytes | None, key: str, until: float, now: float) -> None:
+        self._standing.pop((system_id, key), None)
+        self._standing[system_id, key] = until
+        while len(self._standing) > BANS or next(iter(self._standing.values())) <= now:
+            del self._standing[next(iter(self._standing))]
+
+    def bans(self, now: float) -> list[Ban]:
+        """All bans that stand, the oldest first; of more than `BANS` the newest."""
+        self._standing = {what: until for what, until in self._standing.items() if until > now}
+        return [Ban(_shown(key), name, until - now) for (name, key), until in self._standing.items()]
+
+    def lift(self, peer: str, now: float) -> int:
+        """Ends all bans and delays of an address (for IPv6, of its /64); how many bans there were."""
+        key = address_key(peer)
+        over = [what for what, until in self._standing.items() if what[1] == key and until > now]
+        for what in over:
+            del self._standing[what]
+        self._addresses.drop(key)
+        for pair in [pair for pair in self._pairs if isinstance(pair, tuple) and pair[1] == key]:
+            self._pairs.drop(pair)
+        return len(over)
+
+
+def _shown(key: str) -> str:
+    """An address as people write it, from what it counts as."""
+    if "." in key or len(key) != 16:
+        return key
+    return f"{ipaddress.IPv6Address(bytes.fromhex(key) + bytes(8))}/64"
 
 
 def _count(times: array[float], now: float, window: float, most: int) -> bool:

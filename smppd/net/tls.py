@@ -1,11 +1,12 @@
 """TLS without sockets: contexts made from files, and a stream that turns TLS records into plain octets and back.
 
 Standard library ``ssl`` over memory BIOs. Mozilla's intermediate profile (server side TLS 5.7): TLS 1.2 with ECDHE and
-AEAD only, and TLS 1.3; no compression, no renegotiation, no tickets.
+AEAD only, and TLS 1.3; the groups X25519, P-256 and P-384 alone; no compression, no renegotiation, nothing resumed.
 """
 
 from __future__ import annotations
 
+import logging
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Final, Literal, Protocol
 from cryptography import x509
 
 from smppd.config import ListenerTls, Upstream
+from smppd.net.openssl import Library, OpenSslError
+
+log = logging.getLogger("smppd.tls")
 
 _CIPHERS_1_2: Final = ":".join(
     (
@@ -23,6 +27,16 @@ _CIPHERS_1_2: Final = ":".join(
         "ECDHE-RSA-AES256-GCM-SHA384",
         "ECDHE-ECDSA-CHACHA20-POLY1305",
         "ECDHE-RSA-CHACHA20-POLY1305",
+    )
+)
+GROUPS: Final = "X25519:P-256:P-384"
+"""Key exchanges, on both sides. OpenSSL's own list has finite fields too: one ClientHello with ffdhe8192 costs 140 ms."""
+SAFE_GROUP: Final = "prime256v1"
+"""What remains where the list cannot be set: P-256, which every TLS 1.3 has (RFC 8446 section 9.1)."""
+SIGNATURES: Final = ":".join(
+    (
+        *("ECDSA+SHA256", "ECDSA+SHA384", "ECDSA+SHA512", "ed25519"),
+        *("RSA-PSS+SHA256", "RSA-PSS+SHA384", "RSA-PSS+SHA512", "RSA+SHA256", "RSA+SHA384", "RSA+SHA512"),
     )
 )
 RECORD: Final = 16 * 1024
@@ -39,6 +53,17 @@ class TlsError(Exception):
     """A context cannot be made. The text names the file and OpenSSL's reason, never content."""
 
 
+def _reach() -> tuple[Library | None, str]:
+    try:
+        return Library(), ""
+    except OpenSslError as error:
+        return None, str(error)
+
+
+_library, narrow = _reach()
+"""`narrow`: why contexts have TLS 1.3 with P-256 alone; empty where they have the whole profile."""
+
+
 # -- contexts ------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +73,8 @@ def server_context(
     """The context of a listener. TlsError names the file that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
-    # No resumption: a ticket key as old as the process would undo forward secrecy, and binds are rare and long.
+    # No resumption, by ticket or by session id: it would undo forward secrecy, let in who has a certificate no longer, and
+    # keep 5 kB of each handshake; binds are rare and long.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
     _load_pair(context, certificate, key)
@@ -80,6 +106,17 @@ def _harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_1_2)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_ecdh_curve(SAFE_GROUP)
+    if _library is None:
+        # A TLS 1.2 session id is resumed from the context's cache, which Python cannot turn off; TLS 1.3 has none.
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        return
+    try:
+        _library.forget_sessions(context)
+        _library.set_signatures(context, SIGNATURES)
+        _library.set_groups(context, GROUPS)
+    except OpenSslError as error:
+        raise TlsError(str(error)) from None
     # SSL_MODE_RELEASE_BUFFERS and SSL_MODE_ENABLE_PARTIAL_WRITE are on in every CPython context.
 
 

@@ -18,12 +18,15 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.limits import normal_address
+from smppd.net.hello import Progress, progress
+from smppd.net.limits import Full, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
 PROXY_WITHIN: Final = 5.0
 CLOSE_WITHIN: Final = 5.0
 """Seconds for a PROXY header, and for a closing pipe to be flushed."""
+SAY_WITHIN: Final = 1.0
+"""Seconds after which a connection that has said nothing may have to go for another one from its address."""
 
 
 class Reason(StrEnum):
@@ -40,6 +43,7 @@ class Reason(StrEnum):
     PROXY = "bad PROXY header"
     PROXY_TIMEOUT = "PROXY header timed out"
     UNTRUSTED_PROXY = "not a trusted proxy"
+    PROXY_WAITS = "too many without a PROXY header"
     REFUSED = "connection refused"
     TIMEOUT = "connecting timed out"
     NAME = "name not found"
@@ -69,8 +73,17 @@ class ClientHandler(Handler, Protocol):
 class Owner(Protocol):
     """Who makes pipes: told how each one fares, and gives each its handler."""
 
+    def behind_proxy(self, pipe: Pipe) -> None:
+        """A proxy has connected; who stands behind it is not known yet, `pipe.peer` is the proxy."""
+
     def admit(self, pipe: Pipe) -> str | None:
         """The peer is known; a reason refuses it."""
+
+    def hello(self, pipe: Pipe) -> None:
+        """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
+
+    def evicted(self, pipe: Pipe) -> None:
+        """The pipe is about to be cut: its place is given to another."""
 
     def opened(self, pipe: Pipe) -> Handler:
         """The pipe is open; who talks over it."""
@@ -118,7 +131,9 @@ class Pipe(TwistedProtocol):
         self._handler: Handler | None = None
         self._state = _State.HANDSHAKE
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
-        self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header
+        self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
+        self._asked = False  # for its turn to shake hands
+        self._came = 0.0
         self._why: str | None = None
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
         self._written = self._taken = 0
@@ -129,7 +144,7 @@ class Pipe(TwistedProtocol):
         """Called when `choked` ends."""
         self.detail = ""
         """Why it did not open, for the log."""
-        self.peer = self.local = ""
+        self.peer = self.local = self.proxy = ""
         self.peer_port = 0
         self.certificate: bytes | None = None
         """The peer's verified certificate, DER."""
@@ -207,16 +222,19 @@ class Pipe(TwistedProtocol):
     def connectionMade(self) -> None:
         transport = self.transport
         self._socket = getattr(transport, "socket", None)
+        self._came = self._clock.seconds()
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         peer, host = transport.getPeer(), transport.getHost()
-        self.peer, self.peer_port = normal_address(peer.host), peer.port
+        self.peer = self.proxy = normal_address(peer.host)
+        self.peer_port = peer.port
         self.local = f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
         if self._proxies is None:
             self._peer_known(b"")
         elif any(ipaddress.ip_address(self.peer) in network for network in self._proxies):
             self._state = _State.PROXY
             self._deadline(PROXY_WITHIN, Reason.PROXY_TIMEOUT)
+            self._owner.behind_proxy(self)
         else:
             self.abort(Reason.UNTRUSTED_PROXY)
 
@@ -295,9 +313,8 @@ class Pipe(TwistedProtocol):
     def _shake(self, data: bytes) -> None:
         tls = self._tls
         assert tls is not None  # plain pipes open without a handshake
-        if not tls.begun and not looks_like_tls(data):
-            self.detail = "not TLS"
-            self.abort(Reason.GARBAGE)
+        if not tls.begun:
+            self._hello(data)
             return
         plain = tls.receive(data)
         self._flush_tls()
@@ -306,6 +323,43 @@ class Pipe(TwistedProtocol):
         elif tls.open:
             self.certificate, self.tls_version = tls.certificate, tls.version
             self._open(plain)
+
+    def _hello(self, data: bytes) -> None:
+        """Gathers a client's first message. Nothing is computed for it until it is whole, and until it is its turn."""
+        self._held += data
+        if not looks_like_tls(self._held):
+            self.detail = "not TLS"
+            self.abort(Reason.GARBAGE)
+        elif not self._asked and (how := progress(self._held)) is not Progress.MORE:
+            if how is Progress.WRONG:
+                self.detail = "not a ClientHello that is taken"
+                self.abort(Reason.TLS)
+                return
+            self._asked = True
+            self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
+            self._owner.hello(self)
+
+    def shake(self) -> None:
+        """Its turn: goes on with the TLS handshake."""
+        if self._state is _State.HANDSHAKE and self._tls is not None:
+            held, self._held = self._held, b""
+            self._tls.begun = True
+            self.transport.resumeProducing()
+            self._shake(held)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has said nothing that we would be at work for, and had a second to. (`limits.Guest`)"""
+        if self._clock.seconds() - self._came < SAY_WITHIN:
+            return False
+        # While a bind is decided the handler does not read.
+        return not self.paused if self._state is _State.OPEN else not self._asked
+
+    def evict(self) -> None:
+        """Its place among those not bound yet goes to another. (`limits.Guest`)"""
+        self.admitted = False
+        self._owner.evicted(self)
+        self.abort(Full.EVICTED)
 
     def _open(self, plain: bytes) -> None:
         self._cancel_timer()

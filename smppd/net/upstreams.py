@@ -213,6 +213,9 @@ class UpstreamLink:
                 control_rate=100.0,
                 control_burst=1000.0,
                 bad_bodies=1000,
+                # A carrier that answers everything twice, or long after our timer, must not have its other answers held up.
+                stray_rate=2000.0,
+                stray_burst=10_000.0,
             ),
             now,
             window=_DELIVER_WINDOW,
@@ -346,6 +349,9 @@ class UpstreamLink:
             return
         try:
             expired = session.sweep(now)
+            if session.unknown_responses:
+                self._owner.metrics.stray_responses.labels("upstream").inc(session.unknown_responses)
+                session.unknown_responses = 0
             if expired:
                 if self._bound is None:
                     session.close("bind not answered")

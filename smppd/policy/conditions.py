@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from smppd.config import Condition
+from smppd.numbering import normalise, normalise_prefix
 from smppd.policy import links
-from smppd.policy.countries import KEY_DIGITS, country_of, international
+from smppd.policy.countries import KEY_DIGITS, country_of
 from smppd.policy.keywords import KeywordIndex
 from smppd.policy.links import DomainIndex
 from smppd.policy.patterns import PatternFault, PatternSet
@@ -60,6 +61,14 @@ def sender_kind(ton: int, digits: bytes) -> str:
 def _plain_sender(digits: bytes) -> bytes:
     digits = digits.strip().lower()
     return digits[1:] if digits[:1] == b"+" and digits[1:].isdigit() else digits
+
+
+def _listed_sender(form: bytes, prefix: bool) -> bytes:
+    """A sender of a condition in its normal form; names as they stand."""
+    plain = _plain_sender(form)
+    if not plain.isdigit():
+        return plain
+    return normalise_prefix(plain) if prefix else normalise(plain)
 
 
 def _octets(text: str) -> bytes:
@@ -139,6 +148,7 @@ class Conditions:
         "_pattern_masks",
         "_patterns",
         "_prefixes",
+        "_regional",
         "_sender_patterns",
         "_sender_pattern_masks",
         "_senders",
@@ -174,7 +184,7 @@ class Conditions:
             for sender in condition.sender:
                 prefix = len(sender) > 1 and sender.endswith("*")
                 for form in {_octets(sender), sender.encode("utf-8", "replace")}:
-                    self._senders.add(_plain_sender(form[:-1] if prefix else form), prefix, bit)
+                    self._senders.add(_listed_sender(form[:-1] if prefix else form, prefix), prefix, bit)
             for kind in condition.sender_kind:
                 self._kinds[kind] |= bit
             for pattern in condition.sender_pattern:
@@ -185,6 +195,7 @@ class Conditions:
         asked = used["sender"] | used["sender_kind"] | used["sender_pattern"]
         self._senders_seen: dict[bytes, int] | None = {} if asked else None
         self._alphanumeric: dict[bytes, int] = {}
+        self._regional: dict[tuple[str, int], dict[bytes, int]] = {}
         self._by_kind = bool(used["sender_kind"])
 
     def _compile_destination(self, conditions: Sequence[Condition]) -> None:
@@ -193,7 +204,7 @@ class Conditions:
         for index, condition in enumerate(conditions):
             bit = 1 << index
             for prefix in condition.destination:
-                self._prefixes.add(international(prefix.encode("utf-8", "replace")), True, bit)
+                self._prefixes.add(normalise_prefix(prefix.encode("utf-8", "replace")), True, bit)
             for country in condition.country:
                 code = country.upper()
                 self._countries[code] = self._countries.get(code, 0) | bit
@@ -261,22 +272,28 @@ class Conditions:
 
     # -- the head --------------------------------------------------------------------------------------------------
 
-    def head(self, sm: Sm) -> int:
-        """The conditions whose tests of everything but the text hold. Raises ``wire.BodyError`` on broken TLVs."""
+    def head(self, sm: Sm, region: str | None = None) -> int:
+        """The conditions whose tests of everything but the text hold. ``region``: the country of national numbers.
+        Raises ``wire.BodyError`` on broken TLVs."""
         mask = self._coded[sm.data_coding]
         if self._senders_seen is not None:
             digits = sm.source_digits
             seen = self._senders_seen
             if self._by_kind and sm.source_ton == ALPHANUMERIC_TON:
                 seen = self._alphanumeric
+            if region is not None:
+                seen = self._regional.setdefault((region, sm.source_ton), {})
             known = seen.get(digits)
-            mask &= self._sender(sm, seen) if known is None else known
+            mask &= self._sender(sm, seen, region) if known is None else known
         if self._destinations is not None:
-            digits = sm.destination_digits
-            if digits < b"1":  # + or 0
-                digits = international(digits)
+            digits = came = sm.destination_digits
+            if region is not None or digits < b"1":  # + or 0
+                digits = normalise(came, sm.destination_ton, 0, region)
             known = self._destinations.get(digits[: self._destination_key])
-            mask &= self._destination(digits) if known is None else known
+            found = self._destination(digits) if known is None else known
+            if came is not digits and came[:1] != b"+":
+                found |= self._prefixes.of(came)  # a condition may name numbers as they came
+            mask &= found
             if self._countries:
                 mask &= self._country_mask(digits)
         if self._sizes is not None:
@@ -285,22 +302,26 @@ class Conditions:
             mask &= self._tags(sm)
         return mask
 
-    def _sender(self, sm: Sm, seen: dict[bytes, int]) -> int:
-        masks = self._sender_masks(sm)
+    def _sender(self, sm: Sm, seen: dict[bytes, int], region: str | None) -> int:
+        masks = self._sender_masks(sm, region)
         mask = masks["sender"] & masks["sender_kind"] & masks["sender_pattern"]
         if len(seen) >= REMEMBERED:
             seen.clear()
         seen[sm.source_digits] = mask
         return mask
 
-    def _sender_masks(self, sm: Sm) -> dict[str, int]:
+    def _sender_masks(self, sm: Sm, region: str | None) -> dict[str, int]:
         digits = sm.source_digits
         free = self._free
         pattern = free["sender_pattern"]
         for index in self._sender_patterns.search(digits.decode("latin-1").encode()):
             pattern |= self._sender_pattern_masks[index]
+        plain = _plain_sender(digits)
+        sender = free["sender"] | self._senders.of(plain)
+        if plain[:1].isdigit() or plain[:1] == b"+":
+            sender |= self._senders.of(normalise(plain, sm.source_ton, 0, region))
         return {
-            "sender": free["sender"] | self._senders.of(_plain_sender(digits)),
+            "sender": sender,
             "sender_kind": free["sender_kind"] | self._kinds[sender_kind(sm.source_ton, digits)],
             "sender_pattern": pattern,
         }
@@ -403,13 +424,14 @@ class Conditions:
 
     # -- for people ------------------------------------------------------------------------------------------------
 
-    def by_kind(self, sm: Sm, texts: Sequence[str]) -> dict[str, int]:
+    def by_kind(self, sm: Sm, texts: Sequence[str], region: str | None = None) -> dict[str, int]:
         """The mask of every kind of test by itself, in the order they are made. Slow: for explanations."""
         coding, binary = self._codings[sm.data_coding]
-        digits = international(sm.destination_digits)
+        came = sm.destination_digits
+        digits = normalise(came, sm.destination_ton, 0, region)
         free = self._free
-        masks = self._sender_masks(sm)
-        masks["destination"] = self._prefix_mask(digits)
+        masks = self._sender_masks(sm, region)
+        masks["destination"] = self._prefix_mask(digits) | (self._prefixes.of(came) if came != digits else 0)
         masks["country"] = self._country_mask(digits)
         masks["data_coding"] = coding
         masks["binary"] = binary

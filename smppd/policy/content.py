@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from smppd.numbering import SEPARATORS, normalise
 from smppd.policy.keywords import is_unspaced
-from smppd.protocol.longmessage import Concat, Joiner, UdhError, parse_udh, sar
+from smppd.protocol.joiner import Joined, Joiner, Reading
+from smppd.protocol.longmessage import Concat, UdhError, alike, parse_udh, sar
 from smppd.protocol.text import REPLACEMENT, Alphabet, TextError, decode, is_text
-from smppd.protocol.wire import Sm, Tag
+from smppd.protocol.wire import BodyError, Sm, Status, Tag
 
 _UDHI: Final = 0x40
+_LEAST: Final = 2  # parts of what is a long message
 _TWO_OCTETS: Final = 2
 _EDGE: Final = 64
 # Noncharacters that mark the ends of a long message while it is joined.
@@ -18,18 +21,23 @@ _LAST: Final = "\ufdd1"
 
 PartKey = tuple[bytes, bytes, int, int, bool]
 """Source, destination, reference, number of parts, whether the reference has 16 bits."""
+JoinKey = tuple[bytes, bytes, int]
+"""The least that phones join parts by: the ends of source and destination, the last octet of the reference."""
+_TAIL: Final = 9  # digits in which all notations of a number agree
 
 
 class Content(NamedTuple):
     """What is known of a message's text: ``texts`` to search one by one (none when binary), and whether that is all.
 
     ``key`` names the long message this one is a part of, None for a whole one. ``refused`` when an earlier part was.
+    ``others``: what a phone might show instead, as texts and whether these are all.
     """
 
     texts: tuple[str, ...]
     complete: bool = True
     key: PartKey | None = None
     refused: bool = False
+    others: tuple[tuple[tuple[str, ...], bool], ...] = ()
 
     def __repr__(self) -> str:
         return f"Content(<{len(self.texts)} texts>, complete={self.complete}, refused={self.refused})"
@@ -39,11 +47,23 @@ BINARY: Final = Content(())
 
 
 class TooLarge(ValueError):
-    """A long message grew past what is joined. ``key`` names it."""
+    """A long message grew past what is joined, or came with too many different texts. ``key`` names it."""
 
     def __init__(self, key: PartKey) -> None:
         super().__init__("long message too large to join")
         self.key = key
+
+
+class Part(NamedTuple):
+    """What a message says by itself. ``concat``: its place in a long message, None for a whole one. ``aside``: a
+    message_payload beside its short_message."""
+
+    text: str
+    concat: Concat | None
+    aside: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Part(<{len(self.text)} characters>, {self.concat})"
 
 
 def whole_text(sm: Sm, default: Alphabet) -> str | None:
@@ -64,22 +84,41 @@ def place_of(sm: Sm) -> Concat | None:
         concat = None if udh is None else udh.concat
     if concat is None:
         concat = _sar(sm)
-    return None if concat is None or concat.total < 2 else concat
+    return None if concat is None or concat.total < _LEAST else concat
 
 
 def key_of(sm: Sm, concat: Concat) -> PartKey:
-    """What all parts of one long message of an account share."""
-    return (sm.source_digits, sm.destination_digits, concat.ref, concat.total, concat.wide)
+    """What all parts of one long message of an account share, whatever the notation of its numbers."""
+    return (_plain(sm.source_digits), _plain(sm.destination_digits), concat.ref, concat.total, concat.wide)
 
 
-def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float) -> Content:
-    """The content of any message; a part of a long one is joined to those that came before.
+def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
+    """By what phones join parts at the least; ``any_sender``: senders are exchanged, so that two may become one."""
+    source = b"" if any_sender else _tail(sm.source_digits)
+    return (source, _tail(sm.destination_digits), concat.ref & 0xFF)
 
-    Raises ``TooLarge``, and ``wire.BodyError`` on broken TLVs. Octets that are no text of their alphabet become U+FFFD.
+
+def _plain(digits: bytes) -> bytes:
+    """A number in its normal form, a name as it stands."""
+    if digits[:1] > b"0" and (digits.isdigit() or not digits.translate(None, SEPARATORS).isdigit()):
+        return digits
+    return normalise(digits)
+
+
+def _tail(digits: bytes) -> bytes:
+    form = _plain(digits)
+    return form.lstrip(b"0")[-_TAIL:] if form.isdigit() else form
+
+
+def read_part(sm: Sm, default: Alphabet) -> Part | None:
+    """What a message says by itself, None for binary ones. Octets that are no text of their alphabet become U+FFFD.
+
+    Raises ``wire.BodyError`` on broken TLVs, and where its header and its TLVs name places in a long message that are not
+    the same: of those every phone and carrier takes another.
     """
     coding = sm.data_coding
     if not is_text(coding):
-        return BINARY
+        return None
     body = sm.body
     concat: Concat | None = None
     if sm.esm_class & _UDHI:
@@ -92,24 +131,53 @@ def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float) -> Content:
         else:
             text = decode(body[udh.length :], coding, default, national=udh.national, header=udh.length)
             concat = udh.concat
+            if udh.twice:
+                raise BodyError(Status.RSUBMITFAIL, "the user data header names two places in a long message")
     else:
         text = decode(body, coding, default)
+    segment = _sar(sm)
     if concat is None:
-        concat = _sar(sm)
+        concat = segment
+    elif segment is not None and not alike(concat, segment):
+        raise BodyError(Status.RSUBMITFAIL, "header and SAR TLVs name different places in a long message")
     aside = _aside(sm, body, default)
-    if concat is None or concat.total < 2:
-        return Content((text, *aside))
-    key = key_of(sm, concat)
+    if concat is None or concat.total < _LEAST:
+        return Part(text, None, aside)
     if concat.seq == 1:
         text = _FIRST + text
     if concat.seq == concat.total:
         text += _LAST
+    return Part(text, concat, aside)
+
+
+def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool = False) -> Content:
+    """The content of any message; a part of a long one is joined to those that came before.
+
+    Raises ``TooLarge``, ``joiner.JoinerFull``, and ``wire.BodyError`` as ``read_part``.
+    """
+    part = read_part(sm, default)
+    if part is None:
+        return BINARY
+    concat = part.concat
+    if concat is None:
+        return Content((part.text, *part.aside))
     try:
-        joined = joiner.add(key, concat, text, now)
+        joined = joiner.add(join_key(sm, concat, any_sender), concat, part.text, now)
     except TextError:
-        raise TooLarge(key) from None
+        raise TooLarge(key_of(sm, concat)) from None
+    return content_of(sm, concat, joined, part.aside)
+
+
+def content_of(sm: Sm, concat: Concat, joined: Joined, aside: tuple[str, ...]) -> Content:
+    """What is known of a long message, as rules read it."""
+    others = tuple([_reading(reading, aside) for reading in joined.others])
     runs = tuple([_run(run, joined.complete) for run in joined.runs])
-    return Content(runs + aside, joined.complete, key, joined.refused)
+    return Content(runs + aside, joined.complete, key_of(sm, concat), joined.refused, others)
+
+
+def _reading(reading: Reading, aside: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    runs, complete = reading
+    return tuple([_run(run, complete) for run in runs]) + aside, complete
 
 
 def _run(run: str, complete: bool) -> str:
@@ -118,7 +186,7 @@ def _run(run: str, complete: bool) -> str:
     """
     first = run.startswith(_FIRST)
     last = run.endswith(_LAST)
-    run = run[first : len(run) - last]
+    run = run[first : len(run) - last].replace(_FIRST, "").replace(_LAST, "")
     if complete:
         return run
     if not last:

@@ -16,13 +16,6 @@ ALL: Final = frozenset(region for regions in _CODES.values() for region in regio
 """ISO 3166 alpha-2 codes of all countries that have numbers."""
 
 
-def international(digits: bytes) -> bytes:
-    """A number without the ``+`` or ``00`` it may begin with. The octets as they came otherwise."""
-    if digits.startswith(b"+"):
-        return digits[1:]
-    return digits[2:] if digits.startswith(b"00") else digits
-
-
 def country_of(digits: bytes) -> str | None:
     """ISO 3166 alpha-2 code of an international number (digits, no ``+``); None for national, short and unassigned ones.
 

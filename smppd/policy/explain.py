@@ -8,7 +8,8 @@ from smppd.config import Action, units
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS
 from smppd.policy.content import TooLarge
-from smppd.policy.pipeline import Pipeline, Program, Standing, replacement
+from smppd.policy.pipeline import NO_ROOM, Pipeline, Program, Standing, replacement
+from smppd.protocol.joiner import JoinerFull
 from smppd.protocol.wire import BodyError, Sm, status_name
 
 _TEXT = frozenset(TEXT_KINDS)
@@ -41,12 +42,14 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if program is None:
         return Explanation([], None)
     try:
-        head = program.head(sm)
+        head = program.head(sm, pipeline.region)
         early = program.early(head)
         content = pipeline.read(sm, now)
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
     except BodyError as error:
         return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv")))
+    except JoinerFull:
+        return Explanation([], NO_ROOM)
     except TooLarge as error:
         if not isinstance(early, Standing):
             return Explanation([], early)
@@ -54,21 +57,22 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if isinstance(early, Standing) and content.refused:
         return Explanation([], verdict)
     conditions = program.conditions
-    holds = conditions.body(content.texts, head)
+    _, texts, complete = pipeline.reading(program, head, content)
+    holds = conditions.body(texts, head)
     maybe = 0
-    if not content.complete:
+    if not complete:
         holds &= ~conditions.fickle
         maybe = head & program.texts & ~holds
     trace: list[Standing] = []
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
-    kinds = conditions.by_kind(sm, content.texts)
+    kinds = conditions.by_kind(sm, texts, pipeline.region)
     steps = [
         Step(
             line.hit.policy,
             line.hit.rule,
             trace[i],
-            _why(program, i, trace[i], kinds, holds, content.complete),
+            _why(program, i, trace[i], kinds, holds, complete),
             describe(line.rule.do),
             line.hit.shadow,
         )

@@ -1,71 +1,59 @@
-"""What policy decides on a message: the rules of an account, compiled when configuration loads, asked once a message.
-
-Rules are asked in order over all policies of the account in order. ``refuse`` ends everything, ``pass`` ends its
-policy, the other actions add up (of two that exchange the same thing the later wins; the shortest ``expire_after`` and
-the first ``on_unknown`` do). Shadow rules are only counted.
-Conditions see the message as the customer sent it, whatever earlier rules exchanged; tags alone pass between rules.
+"""What policy decides on a message: the compiled rules of an account (``program``), asked once a message.
 
 Parts of a long message: a rule that refuses does so as soon as the text known so far satisfies it. What more text
 could still undo waits for the last part: an ``unless`` about the text, ``links: false``, and refusals behind a ``pass``
-about the text. No part is delayed for it, except by a policy with ``hold_parts``.
+about the text. No part is delayed for it, except by a policy with ``hold_parts``. A part is read with all that phones
+might show beside it (``protocol.joiner``), and refused if one of these texts would be.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
-from smppd.config import Account, Condition, Policy, ReplaceSender, Rule, Settings
-from smppd.message import Address, Hit, Refusal, Verdict
-from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
-from smppd.policy.content import Content, PartKey, TooLarge, key_of, place_of, read, whole_text
-from smppd.protocol.longmessage import Joiner
+from smppd.config import Account, Policy, ReplaceSender, Settings
+from smppd.message import Refusal, Verdict
+from smppd.policy.conditions import ALPHANUMERIC_TON
+from smppd.policy.content import (
+    Content,
+    PartKey,
+    TooLarge,
+    content_of,
+    join_key,
+    key_of,
+    place_of,
+    read,
+    read_part,
+    whole_text,
+)
+from smppd.policy.program import CompiledPolicy as CompiledPolicy
+from smppd.policy.program import PolicyError as PolicyError
+from smppd.policy.program import Program as Program
+from smppd.policy.program import Standing as Standing
+from smppd.policy.program import replacement as replacement
+from smppd.protocol.joiner import Budget, Joiner, JoinerFull
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import BodyError, Sm, Status
 
-VERDICTS: Final = 4096
-"""Combinations of satisfied conditions whose verdict is kept."""
 REFUSALS: Final = 10_000
 """Refused long messages whose refusal is kept for their later parts."""
 
 HOLD: Final = Verdict(hold=True)
-_ANY: Final = Condition.model_construct()
-_NO_TAGS: Final[frozenset[str]] = frozenset()
-
-
-class PolicyError(ValueError):
-    """A policy that cannot be compiled: ``path`` (``policies.house[2].when.text[0]``) and ``message``."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(f"{path}: {message}")
-        self.path = path
-        self.message = message
-
-
-class Standing(Enum):
-    """How a rule stands to a message."""
-
-    MATCHED = "matched"
-    NOT_MATCHED = "not matched"
-    UNDECIDED = "undecided"  # the rest of the text, or the text at all, will tell
-    NOT_REACHED = "not reached"
-
-
-class CompiledPolicy(NamedTuple):
-    """A policy that was found to compile. Its rules are compiled once more, together with those of its neighbours."""
-
-    name: str
-    hold_parts: bool
-    rules: tuple[Rule, ...]
+NO_ROOM: Final = Verdict(refusal=Refusal(int(Status.RMSGQFUL), "too many unfinished long messages", "long-message"))
+NOT_REPLACED: Final = Verdict(
+    refusal=Refusal(int(Status.RREPLACEFAIL), "the other parts of the message are not known any more", "long-message")
+)
+_UDHI: Final = 0x40
 
 
 class Policies(dict[str, CompiledPolicy]):
-    """All policies by name, with the programs made of them: accounts with the same policies share one."""
+    """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
+    memory for unfinished long messages (``budget``)."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.budget = Budget()
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
@@ -76,193 +64,6 @@ class Policies(dict[str, CompiledPolicy]):
         return program
 
 
-class Line(NamedTuple):
-    """A rule in a program: where it comes from, and what of it is asked beside the conditions."""
-
-    policy: int
-    hit: Hit
-    when_tags: frozenset[str]
-    unless_tags: frozenset[str]
-    refusal: Refusal | None
-    ends: bool
-    source: Address | None
-    drop_tlvs: frozenset[int]
-    tag: str | None
-    route: str | None
-    expire_after: float | None
-    on_unknown: str | None
-    rule: Rule
-
-
-class Program:
-    """The rules of a list of policies, compiled. Holds nothing of a message but bounded memories of what matched.
-
-    Condition i is the ``when`` of rule i; condition count + i its ``unless``.
-    """
-
-    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
-        """Raises ``PolicyError``."""
-        self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
-        count = len(self.lines)
-        unless = [line.rule.unless for line in self.lines]
-        self._count = count
-        self._exceptions = sum(1 << (count + i) for i, condition in enumerate(unless) if condition is not None)
-        when = [line.rule.when or _ANY for line in self.lines]
-        try:
-            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions)
-        except ConditionFault as fault:
-            raise self._located(policies, fault) from None
-        # Conditions of an absent `unless` are taken as never satisfied.
-        self._real = ((1 << count) - 1) | self._exceptions
-        self.texts = self.conditions.texts & self._real
-        self.hold = any(
-            policies[line.policy].hold_parts and (self.texts >> i | self.texts >> (count + i)) & 1
-            for i, line in enumerate(self.lines)
-        )
-        self._early: dict[int, Verdict | Standing | None] = {}
-        self._late: dict[int | tuple[int, int], Verdict | None] = {}
-
-    def _located(self, policies: Sequence[CompiledPolicy], fault: ConditionFault) -> PolicyError:
-        number, _, rest = fault.path.partition(".")
-        index = int(number) % self._count
-        line = self.lines[index]
-        policy = policies[line.policy]
-        at = index - next(i for i, other in enumerate(self.lines) if other.policy == line.policy)
-        place = f"policies.{policy.name}{'.rules' if policy.hold_parts else ''}[{at}]"
-        return PolicyError(f"{place}.{'when' if int(number) < self._count else 'unless'}.{rest}", str(fault))
-
-    # -- deciding --------------------------------------------------------------------------------------------------
-
-    def head(self, sm: Sm) -> int:
-        """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``."""
-        return self.conditions.head(sm) & self._real
-
-    def early(self, head: int) -> Verdict | Standing | None:
-        """The verdict where the head alone gives one, else ``Standing.UNDECIDED``: the text must be read."""
-        try:
-            return self._early[head]
-        except KeyError:
-            pass
-        verdict = self.walk(head & ~self.texts, head & self.texts, need_all=True)
-        if len(self._early) >= VERDICTS:
-            self._early.clear()
-        self._early[head] = verdict
-        return verdict
-
-    def late(self, head: int, texts: Sequence[str], complete: bool = True) -> Verdict | None:
-        """The verdict from the head and the text, or what is known of the text."""
-        holds = self.conditions.body(texts, head)
-        maybe = 0
-        if not complete:
-            holds &= ~self.conditions.fickle
-            maybe = head & self.texts & ~holds
-        key = (holds, maybe) if maybe else holds
-        try:
-            return self._late[key]
-        except KeyError:
-            pass
-        verdict = self.walk(holds, maybe)
-        assert not isinstance(verdict, Standing)
-        if len(self._late) >= VERDICTS:
-            self._late.clear()
-        self._late[key] = verdict
-        return verdict
-
-    def walk(
-        self, holds: int, maybe: int, *, need_all: bool = False, trace: list[Standing] | None = None
-    ) -> Verdict | Standing | None:
-        """Asks the rules in order, given the conditions that hold and those that may yet. A pure function of the two.
-
-        With ``need_all`` the first rule that cannot be decided ends it with ``Standing.UNDECIDED``. ``trace`` receives
-        the standing of every rule that is reached.
-        """
-        count = self._count
-        hits: list[Hit] = []
-        tags: frozenset[str] = _NO_TAGS
-        possible_tags: frozenset[str] = _NO_TAGS
-        source: Address | None = None
-        drop_tlvs: frozenset[int] = frozenset()
-        route: str | None = None
-        expire_after: float | None = None
-        on_unknown: str | None = None
-        over = -1
-        for i, line in enumerate(self.lines):
-            if line.policy == over:
-                if trace is not None:
-                    trace.append(Standing.NOT_REACHED)
-                continue
-            when = _both(_of(holds, maybe, i), _tagged(line.when_tags, tags, possible_tags))
-            unless = _of(holds, maybe, count + i)
-            if line.rule.unless is not None:
-                unless = _both(unless, _tagged(line.unless_tags, tags, possible_tags))
-            standing = _standing(when, unless)
-            if trace is not None:
-                trace.append(standing)
-            if standing is Standing.NOT_MATCHED:
-                continue
-            if standing is Standing.UNDECIDED:
-                if need_all:
-                    return standing
-                if not line.hit.shadow:
-                    if line.ends:
-                        over = line.policy
-                    if line.tag is not None:
-                        possible_tags |= {line.tag}
-                continue
-            hits.append(line.hit)
-            if line.hit.shadow:
-                continue
-            if line.refusal is not None:
-                return Verdict(refusal=line.refusal, hits=tuple(hits))
-            if line.ends:
-                over = line.policy
-            source = line.source or source
-            drop_tlvs |= line.drop_tlvs
-            route = line.route or route
-            if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
-                expire_after = line.expire_after
-            on_unknown = on_unknown or line.on_unknown
-            if line.tag is not None:
-                tags |= {line.tag}
-        if not hits:
-            return None
-        return Verdict(
-            source=source,
-            drop_tlvs=drop_tlvs,
-            tags=tags,
-            route=route,
-            hits=tuple(hits),
-            expire_after=expire_after,
-            on_unknown=on_unknown,
-        )
-
-
-def _of(holds: int, maybe: int, bit: int) -> Standing:
-    if holds >> bit & 1:
-        return Standing.MATCHED
-    return Standing.UNDECIDED if maybe >> bit & 1 else Standing.NOT_MATCHED
-
-
-def _tagged(wanted: frozenset[str], tags: frozenset[str], possible: frozenset[str]) -> Standing:
-    if not wanted or wanted & tags:
-        return Standing.MATCHED
-    return Standing.UNDECIDED if wanted & possible else Standing.NOT_MATCHED
-
-
-def _both(one: Standing, other: Standing) -> Standing:
-    if one is Standing.MATCHED:
-        return other
-    return one if other is Standing.MATCHED or one is Standing.NOT_MATCHED else other
-
-
-def _standing(when: Standing, unless: Standing) -> Standing:
-    if when is Standing.NOT_MATCHED or unless is Standing.MATCHED:
-        return Standing.NOT_MATCHED
-    if when is Standing.MATCHED and unless is Standing.NOT_MATCHED:
-        return Standing.MATCHED
-    return Standing.UNDECIDED
-
-
 class Pipeline:
     """The policies of one account, with the parts of its long messages. One object an account; ``decide`` is the whole job.
 
@@ -270,12 +71,19 @@ class Pipeline:
     or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
-    __slots__ = ("_joiner", "_refusals", "alphabet", "program")
+    __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
 
-    def __init__(self, program: Program | None, alphabet: Alphabet = Alphabet.GSM) -> None:
+    def __init__(
+        self,
+        program: Program | None,
+        alphabet: Alphabet = Alphabet.GSM,
+        region: str | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.program = program if program is not None and program.lines else None
         self.alphabet = alphabet
-        self._joiner = Joiner()
+        self.region = region
+        self._joiner = Joiner(budget=budget)
         self._refusals: OrderedDict[PartKey, Refusal] = OrderedDict()
 
     def decide(self, sm: Sm, now: float) -> Verdict | None:
@@ -287,8 +95,12 @@ class Pipeline:
         if program is None:
             return None
         try:
-            head = program.head(sm)
+            head = program.head(sm, self.region)
             verdict = program.early(head)
+            if sm.esm_class & _UDHI or sm.at_tlvs != len(sm.raw):
+                self._joiner.settled()
+                if not isinstance(verdict, Standing) and program.texts:
+                    self._remember(sm, verdict, now)
             if not isinstance(verdict, Standing):
                 return verdict
             text = whole_text(sm, self.alphabet)
@@ -299,10 +111,22 @@ class Pipeline:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
         except TooLarge as large:
             return self.too_large(large, now)
+        except JoinerFull:
+            return NO_ROOM
 
     def read(self, sm: Sm, now: float) -> Content:
-        """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``."""
-        return read(sm, self.alphabet, self._joiner, now)
+        """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
+        program = self.program
+        return read(sm, self.alphabet, self._joiner, now, program is not None and program.replaces)
+
+    def _remember(self, sm: Sm, verdict: Verdict | None, now: float) -> None:
+        """A part that no rule about the text asks for is passed on: it may stand beside one that they ask for."""
+        if (verdict is not None and verdict.refusal is not None) or place_of(sm) is None:
+            return
+        try:
+            self.read(sm, now)
+        except (BodyError, TooLarge, JoinerFull):
+            return  # then the others under its key are refused, or it is none
 
     def judge(self, program: Program, head: int, content: Content, now: float) -> Verdict | None:
         """The verdict on a message whose text was read."""
@@ -314,12 +138,70 @@ class Pipeline:
             return Verdict(
                 refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message")
             )
-        verdict = program.late(head, content.texts, content.complete)
+        verdict, _, _ = self.reading(program, head, content)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
             return HOLD
         return verdict
+
+    @staticmethod
+    def reading(program: Program, head: int, content: Content) -> tuple[Verdict | None, tuple[str, ...], bool]:
+        """The verdict on a part with all that a phone might show beside it, refused if one of these is; and the texts that
+        decided, with whether these are the whole message."""
+        verdict = program.late(head, content.texts, content.complete)
+        if verdict is None or verdict.refusal is None:
+            for texts, complete in content.others:
+                other = program.late(head, texts, complete)
+                if other is not None and other.refusal is not None:
+                    return other, texts, complete
+        return verdict, content.texts, content.complete
+
+    def replace(self, old: Sm, new: Sm, now: float) -> Verdict | None:
+        """What is to be done with a message whose text is exchanged while it waits. A part is judged with the others of its
+        message; where a rule would need those and they are not known any more, it is refused."""
+        program = self.program
+        if program is None:
+            return None
+        try:
+            place = place_of(old)
+            if place != place_of(new):
+                return NOT_REPLACED  # of another message, or another part of this one
+            part, before = read_part(new, self.alphabet), read_part(old, self.alphabet)
+            if part is None or part.concat is None or before is None or not program.texts:
+                return self.decide(new, now)
+            key = join_key(new, part.concat, program.replaces)
+            joined = self._joiner.replace(key, part.concat, before.text, part.text, now)
+            head = program.head(new, self.region)
+            early = program.early(head)
+            if not isinstance(early, Standing):
+                verdict = early
+            elif joined is None or joined.refused:
+                return NOT_REPLACED
+            else:
+                content = content_of(new, part.concat, joined, part.aside)
+                verdict, _, _ = self.reading(program, head, content)
+                if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
+                    verdict = NOT_REPLACED
+        except BodyError as error:
+            return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
+        if verdict is not None and verdict.refusal is not None:
+            self._joiner.undo()
+        return verdict
+
+    def undo(self) -> None:
+        """The part decided on last is not taken, for another reason than policy: it is as if it had not come."""
+        self._joiner.undo()
+
+    def forget(self, sm: Sm) -> None:
+        """The parts of this one's message that were held are refused now: what comes of it later is a message of its own."""
+        concat = place_of(sm)
+        if concat is not None and self.program is not None:
+            self._joiner.forget(join_key(sm, concat, self.program.replaces), concat)
+
+    def inherit(self, other: Pipeline) -> None:
+        """Goes on with what another pipeline of the account knows of its long messages, after a reload."""
+        self._joiner, self._refusals = other._joiner, other._refusals
 
     def too_large(self, error: TooLarge, now: float) -> Verdict:
         """The verdict on a long message that cannot be judged: this part and all later ones are refused."""
@@ -328,7 +210,7 @@ class Pipeline:
         return Verdict(refusal=refusal)
 
     def _refuse(self, key: PartKey, refusal: Refusal, now: float) -> None:
-        self._joiner.refuse(key, now)
+        self._joiner.refuse(now)
         self._refusals[key] = refusal
         self._refusals.move_to_end(key)
         if len(self._refusals) > REFUSALS:
@@ -356,40 +238,6 @@ class Pipeline:
     def expire(self, now: float) -> None:
         """Forgets parts that waited too long; to be called now and then."""
         self._joiner.expire(now)
-
-
-def replacement(sender: ReplaceSender) -> Address:
-    """The address of a ``replace_sender``. TON and NPI that are not given follow its form (SMPP 3.4 5.2.5, 5.2.6):
-    alphanumeric 5/0, short code 3/0, phone number 1/1."""
-    digits = sender.address.encode("utf-8")
-    number = digits.translate(None, b" -().").removeprefix(b"+")
-    if sender.ton != ALPHANUMERIC_TON and number.isdigit():
-        digits = number
-    kind = sender_kind(ALPHANUMERIC_TON if sender.ton == ALPHANUMERIC_TON else 0, digits)
-    ton, npi = {"alphanumeric": (ALPHANUMERIC_TON, 0), "short": (3, 0), "numeric": (1, 1)}[kind]
-    if sender.ton is not None and sender.npi is None:
-        ton, npi = sender.ton, 1 if sender.ton in (1, 2) else 0
-    return Address(ton if sender.ton is None else sender.ton, npi if sender.npi is None else sender.npi, digits)
-
-
-def _line(number: int, policy: CompiledPolicy, rule: Rule) -> Line:
-    do = rule.do
-    name = f"{policy.name}/{rule.name}"
-    return Line(
-        policy=number,
-        hit=Hit(policy.name, rule.name, rule.mode == "shadow"),
-        when_tags=frozenset(rule.when.tag if rule.when is not None else ()),
-        unless_tags=frozenset(rule.unless.tag if rule.unless is not None else ()),
-        refusal=None if do.refuse is None else Refusal(do.refuse.status, do.refuse.reason, name),
-        ends=do.kind == "pass",
-        source=None if do.replace_sender is None else replacement(do.replace_sender),
-        drop_tlvs=frozenset(do.drop_tlv),
-        tag=do.tag,
-        route=do.route,
-        expire_after=do.expire_after,
-        on_unknown=do.on_unknown,
-        rule=rule,
-    )
 
 
 def _check(policy: Policy) -> CompiledPolicy:
@@ -434,4 +282,5 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     program: Program | None = None
     if names:
         program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
-    return Pipeline(program, Alphabet[account.default_alphabet.upper()])
+    budget = compiled.budget if isinstance(compiled, Policies) else None
+    return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)

@@ -4,9 +4,9 @@ Rules, for both roles (SMPP 3.4 section 2.2 and 2.3):
   1. ``_TRANSITIONS`` says which state follows which, ``_ALLOWED`` which request may be received in which state. A request
      out of place is answered ESME_RINVBNDSTS, an unknown one by generic_nack ESME_RINVCMDID; the session lives.
   2. Framing that can't be right ends the session at once, with no answer: the peer is not speaking SMPP.
-  3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs
-     over their rate, an unbind behind unanswered messages, and all that follows a bind until it is decided. ``blocked``
-     says so: the transport stops reading, and calls ``receive(b"")`` to go on. Deadlines of the peer stand still meanwhile.
+  3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs and
+     responses to nothing over their rate, an unbind behind unanswered messages, and all that follows a bind until decided.
+     ``blocked`` says so: the transport stops reading, and calls ``receive(b"")`` to go on. Deadlines stand still meanwhile.
   4. Requests of our own wait in ``outstanding`` until answered or until the response timer runs out.
   5. CLOSED is sticky. Every method takes ``now`` (monotonic seconds); nothing here reads a clock.
 """
@@ -18,6 +18,7 @@ from enum import Enum
 from struct import Struct
 from typing import Any, Final
 
+from smppd.protocol.allowance import Allowance
 from smppd.protocol.wire import HEADER, Command, Splitter, Status, pdu, refusal
 
 _REST: Final = Struct(">III")
@@ -104,6 +105,8 @@ class Timers:
     max_pdu_unbound: int = 512
     control_rate: float = 5.0
     control_burst: float = 20.0
+    stray_rate: float = 0.0  # responses to nothing that we asked; 0: they count as control PDUs
+    stray_burst: float = 0.0
     bad_bodies: int = 10
 
 
@@ -141,7 +144,6 @@ class Session:
         "_bad",
         "_bad_since",
         "_control",
-        "_control_at",
         "_enquired",
         "_held",
         "_last_received",
@@ -151,6 +153,7 @@ class Session:
         "_plain",
         "_sequence",
         "_splitter",
+        "_stray",
         "blocked",
         "close_reason",
         "garbage",
@@ -191,8 +194,8 @@ class Session:
         self._last_received = now
         self._partial_since: float | None = None
         self._enquired: float | None = None
-        self._control = timers.control_burst
-        self._control_at = now
+        self._control = Allowance(timers.control_burst, now)
+        self._stray = Allowance(timers.stray_burst, now)
         self._bad = 0
         self._bad_since = now
 
@@ -321,11 +324,11 @@ class Session:
         waiting = self.outstanding if sequence in self.outstanding else self._late
         entry = waiting.get(sequence)
         if entry is None or (command != 0x80000000 and command & 0x7FFFFFFF != entry.command):
-            unknown = command not in _RESPONSES
-            if (unknown or self.state is SessionState.OPEN) and not self._control_token(now):
+            # An answer after our timer is found in ``_late``; this one answers nothing that we asked.
+            if not self._stray_token(now):
                 return False
             self.unknown_responses += 1
-            if unknown:
+            if command not in _RESPONSES:
                 self.out.append(pdu(Command.GENERIC_NACK, Status.RINVCMDID, sequence))
             return True
         del waiting[sequence]
@@ -376,13 +379,11 @@ class Session:
         return self.role is Role.SMSC and self.state in _BOUND and command in BIND_STATES
 
     def _control_token(self, now: float) -> bool:
-        timers = self.timers
-        self._control = min(timers.control_burst, self._control + (now - self._control_at) * timers.control_rate)
-        self._control_at = now
-        if self._control < 0.999:  # less what rounding takes
-            return False
-        self._control -= 1.0
-        return True
+        return self._control.take(self.timers.control_rate, self.timers.control_burst, now)
+
+    def _stray_token(self, now: float) -> bool:
+        rate = self.timers.stray_rate
+        return self._stray.take(rate, self.timers.stray_burst, now) if rate else self._control_token(now)
 
     # -- answering and asking ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 from enum import Enum
 from typing import Final, NamedTuple
+from unicodedata import combining, normalize
 
 from smppd.protocol import gsm
 from smppd.protocol.gsm import TextError as TextError
@@ -113,6 +114,24 @@ def is_text(data_coding: int) -> bool:
     return _MEANINGS[data_coding & 0xFF] is not _BINARY
 
 
+def means_default(data_coding: int) -> bool:
+    """Whether the octet says "the default alphabet of the link": 0, classes in that alphabet, reserved values."""
+    return _MEANINGS[data_coding & 0xFF] is None
+
+
+def as_ucs2(data_coding: int) -> int:
+    """The octet that says the same of a message, class and waiting indication, and UCS-2 instead of the default
+    alphabet (TS 23.038 section 4)."""
+    group = data_coding >> 4
+    if 0x1 <= group <= 0x7:  # general data coding, automatic deletion: bits 3 and 2 are the alphabet
+        return (data_coding & 0xF3) | 0x08
+    if group in (0xC, 0xD):
+        return 0xE0 | (data_coding & 0x0F)
+    if group == 0xF:
+        return 0x18 | (data_coding & 0x03)
+    return 0x08
+
+
 def decode(
     data: bytes,
     data_coding: int,
@@ -170,24 +189,95 @@ def convert(
     to_default: Alphabet,
     *,
     national: tuple[int, int] = (0, 0),
+    header: int = 0,
 ) -> bytes:
     """`data` as the other link writes it: changed only if data_coding means the link's default and the two differ.
 
-    `data` is without its user data header. Raises TextError when a character exists on one side only; nothing is
-    replaced silently, the caller chooses another data_coding or refuses.
+    `data` is without its user data header, of `header` octets. Raises TextError when a character exists on one side
+    only; nothing is replaced silently, the caller chooses another data_coding, `nearest`, or refuses.
     """
     if from_default is to_default or _MEANINGS[data_coding & 0xFF] is not None:
         return data
-    if national == (0, 0) and {from_default, to_default} <= _ASCII_LIKE and not data.translate(None, gsm.COMMON):
+    if (
+        national == (0, 0)
+        and from_default in ASCII_LIKE
+        and to_default in ASCII_LIKE
+        and not data.translate(None, gsm.COMMON)
+    ):
         return data
-    text = decode(data, data_coding, from_default, national=national)
+    if from_default is _PACKED and to_default is _GSM:
+        return gsm.unpack(data, header)  # the same septets, whatever table they are read with
+    if from_default is _GSM and to_default is _PACKED and data.isascii():
+        return gsm.pack(data, header)
+    text = decode(data, data_coding, from_default, national=national, header=header)
     if REPLACEMENT in text:
         raise TextError(f"the octets are no {from_default.value}")
-    return encode(text, data_coding, to_default, national=national)
+    return encode(text, data_coding, to_default, national=national, header=header)
+
+
+def has(alphabet: Alphabet, character: str, national: tuple[int, int] = (0, 0)) -> bool:
+    """Whether a default alphabet of links (GSM, packed or not, ASCII, Latin-1) has the character."""
+    if alphabet is _GSM or alphabet is _PACKED:
+        return character in gsm.encoding(*national)
+    return character < ("\x80" if alphabet is Alphabet.ASCII else "\u0100")
+
+
+def nearest(
+    text: str, alphabet: Alphabet, national: tuple[int, int] = (0, 0), *, short: bool = False, lossy: bool = False
+) -> str | None:
+    """`text` with the nearest characters that a default alphabet of links has: letters without their marks, ``EUR``.
+
+    None if a character has none; with `lossy` a question mark stands for those. `short`: no character becomes several,
+    and what a 7-bit alphabet writes with an escape becomes something that takes one septet, where there is one.
+    """
+    made: list[str] = []
+    seven = alphabet is _GSM or alphabet is _PACKED
+    for character in text:
+        if has(alphabet, character, national):
+            if short and seven and len(gsm.encoding(*national)[character]) > 1:
+                character = _ONE_SEPTET.get(character, character)
+            made.append(character)
+            continue
+        near = _near(character, alphabet, national)
+        if near is None:
+            if not lossy:
+                return None
+            near = "?"
+        made.append(near[:1] if short else near)
+    return "".join(made)
+
+
+def _near(character: str, alphabet: Alphabet, national: tuple[int, int]) -> str | None:
+    """What stands for a character that an alphabet lacks; None if nothing does."""
+    if "\x80" <= character <= "\x9f":  # no Latin-1 writes these: they are of the code page that is taken for it
+        character = bytes((ord(character),)).decode("cp1252", "replace")
+        if has(alphabet, character, national):
+            return character
+    bare = "".join(c for c in normalize("NFKD", character) if not combining(c))
+    for near in (_NEAREST.get(character), bare, _NEAREST.get(bare)):
+        if near and all(has(alphabet, one, national) for one in near):
+            return near
+    return " " if character < " " else None
+
+
+# What Unicode does not take apart: a character and what stands for it, one after the other.
+_SPELLED: Final = (
+    "Θ TH Ψ PS θ th ψ ps € EUR £ GBP ¥ YEN ¢ c ¤ * § S Æ AE æ ae Ø O ø o ß ss Ð D ð d Þ Th þ th ı i Œ OE œ oe ƒ f Ł L ł l "
+    "∞ oo ¡ ! ¿ ? × x ÷ / \xad - ¬ - ¯ - ¨ \" ´ ' ¸ , · . ° o ¦ ! ¶ P © (c) ® (r) ± +- « \" » \" ‹ ' › ' • * † + ‡ + "
+    "‘ ' ’ ' ‚ ' “ \" ” \" „ \" – - — - ‰ o/oo ` ' ¼ 1/4 ½ 1/2 ¾ 3/4 ˆ ' ^ ' ~ - \\ / | ! { ( } ) [ ( ] ) "
+    "@ (at) $ USD _ - # No"
+).split(" ")
+_NEAREST: Final = (
+    dict(zip("ΑΒΓΔΕΖΗΙΚΛΜΝΞΟΠΡΣΤΥΦΧΩ", "ABGDEZHIKLMNXOPRSTYFXO", strict=True))
+    | dict(zip("αβγδεζηικλμνξοπρστυφχωςµμ", "abgdezhiklmnxoprstyfxosum", strict=True))
+    | dict(zip(_SPELLED[::2], _SPELLED[1::2], strict=True))
+    | {"\f": "\n"}
+)
+_ONE_SEPTET: Final = {character: _NEAREST[character] for character in "{}[]~^\\|\f"} | {"€": "E"}
 
 
 # Alphabets that write the characters of gsm.COMMON with the same octets.
-_ASCII_LIKE: Final = {_GSM, Alphabet.ASCII, Alphabet.LATIN1, Alphabet.UTF8}
+ASCII_LIKE: Final = (_GSM, Alphabet.ASCII, Alphabet.LATIN1, Alphabet.UTF8)
 
 
 def septets(text: str) -> list[int] | None:

@@ -241,11 +241,16 @@ class Dispatch:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             ready.popleft()
+            frame = outgoing(self._context, message, upstream, wall)
+            if frame is None:
+                upstream.reserved -= 1
+                self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                continue
             message.phase = Phase.SENT
             message.sent_at = now
             if message.part is not None:
                 self.lanes.pin(message, upstream, now)
-            message.wire = session.request(outgoing(message, upstream, wall), message, now)
+            message.wire = session.request(frame, message, now)
             dirty[link] = None
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:

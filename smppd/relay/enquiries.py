@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
-from smppd.message import FINAL_STATES, State
+from smppd.message import FINAL_STATES, State, Verdict
 from smppd.protocol import times
 from smppd.protocol.operations import (
     Cancel,
@@ -17,12 +17,13 @@ from smppd.protocol.operations import (
     read_query,
     read_replace,
 )
-from smppd.protocol.wire import BodyError, Command, Sm, Status, pdu, refusal, splice
+from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
 from smppd.relay.changes import shorten
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
+from smppd.relay.outgoing import sayable
 from smppd.relay.submit import Recorder
 from smppd.relay.waiting import addresses_key
 from smppd.vault.seal import Direction
@@ -76,9 +77,9 @@ class Enquiries:
                 elif command == Command.CANCEL_SM:
                     self._cancel(customer, read_cancel(raw))
                 elif command == Command.REPLACE_SM:
-                    self._say(
-                        customer, pdu(Command.REPLACE_SM_RESP, self._replace(customer, read_replace(raw)), sequence)
-                    )
+                    replace = read_replace(raw)
+                    status = Status.RREPLACEFAIL if _has_payload(raw, replace) else self._replace(customer, replace)
+                    self._say(customer, pdu(Command.REPLACE_SM_RESP, status, sequence))
                 else:
                     self._say(customer, refusal(command, Status.RINVCMDID, sequence))
             except BodyError as error:
@@ -231,10 +232,16 @@ class Enquiries:
             registered=replace.registered,
         )
         sm = Sm(frame)
-        verdict = account.pipeline.decide(sm, self._context.now()) if account.pipeline is not None else None
-        if verdict is not None and verdict.refusal is not None:
-            return verdict.refusal.status
         expires = times.read(replace.validity, wall)
+        verdict: Verdict | None = None
+        if account.pipeline is not None:
+            verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
+            if verdict is not None and verdict.refusal is not None:
+                return verdict.refusal.status
+        if not sayable(sm, account.alphabet, message.lane):
+            if account.pipeline is not None and message.part is not None:
+                account.pipeline.undo()
+            return Status.RREPLACEFAIL
         if expires is not None:
             message.expires = max(0, min(int(expires), 0xFFFFFFFF))
         if verdict is not None:
@@ -268,6 +275,21 @@ def _fits(message: Message, cancel: Cancel) -> bool:
     return (_source(message), sm.destination_digits) == (cancel.source[2], cancel.destination[2]) and (
         not cancel.service_type or cancel.service_type == sm.service_type
     )
+
+
+def _has_payload(raw: bytes, replace: Replace) -> bool:
+    """Whether a replace_sm brings its text in message_payload, as SMPP 5.0 has it (4.5.3.1): nothing here exchanges one."""
+    fields = (replace.message_id, replace.source[2], replace.schedule, replace.validity)
+    at = 16 + sum(len(field) + 1 for field in fields) + 2 + 3 + len(replace.short_message)
+    try:
+        return any(tag == Tag.MESSAGE_PAYLOAD for tag, _ in read_tlvs(raw, at))
+    except BodyError:
+        return False  # a replace_sm of 3.4 has no TLVs, and what stands there is none
+
+
+def _as_sent(sm: Sm, message: Message) -> Sm:
+    """The frame with the sender that its customer gave it: rules see no other."""
+    return sm if message.reply_to is None else Sm(splice(sm, source=message.reply_to))
 
 
 def _source(message: Message) -> bytes:

@@ -353,6 +353,7 @@ class Account:
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.region = settings.region
         self.sessions: list[Customer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
@@ -414,6 +415,7 @@ class UpstreamState:
         self.gone = not settings.enabled
         self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
         self.alphabet = ALPHABETS[settings.default_alphabet]
+        self.region = settings.region
         self.detail = self.name.encode() + b"\0"
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from smppd.message import State
 from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse
-from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal, splice
+from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal
 from smppd.relay import tally
+from smppd.relay.alphabets import exchange
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
-from smppd.relay.outgoing import between
 from smppd.relay.owners import Owners
 from smppd.relay.passing import rewritten
 from smppd.relay.post import Parked
@@ -395,21 +395,39 @@ class Receipts:
     def _mo(self, upstream: UpstreamState, sm: Sm) -> bool:
         """A message from a handset; False when nobody here owns its destination."""
         context = self._context
-        name = self.owners.owner(sm.destination_digits, sm)
+        name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
             return False
+        frame = self._incoming(sm, account, upstream)
+        if frame is None:
+            context.metrics.text_refused.labels(account.name, "MO").inc()
+            context.metrics.mo.labels(upstream.name, "no letters").inc()
+            context.tally.add(tally.UNSAYABLE, account.name)
+            return False
         identity = context.new_id()
-        self._recorder.record(identity, account, sm, Direction.MO, b"")
+        # Recorded as its owner gets it: the log is read in the owner's alphabet.
+        recorded = sm if frame is sm.raw else Sm(frame)
+        self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
         context.event(identity, State.ACCEPTED, detail=upstream.detail)
-        self._mailroom.post(account, self._incoming(sm, account, upstream), identity, kept=False)
+        self._mailroom.post(account, frame, identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         return True
 
-    def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes:
-        text, coding = between(sm, upstream.alphabet, account.alphabet)
-        return sm.raw if text is None else splice(sm, short_message=text, data_coding=coding)
+    def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes | None:
+        """A MO message as its owner's alphabet writes it: a person waits for an answer, so a question mark is better than
+        no message. None only where even that has no room."""
+        if upstream.alphabet is account.alphabet:
+            return sm.raw
+        old = account.settings.interface_versions == ("3.3",) or any(one.version < 0x34 for one in account.sessions)
+        made = exchange(sm, upstream.alphabet, account.alphabet, payloads=not old, lossy=True)
+        if made is None:
+            return None
+        if made.nearest:
+            self._context.metrics.text_nearest.labels(account.name, "MO").inc()
+            self._context.tally.add(tally.NEAREST, account.name)
+        return made.frame
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from smppd.config import Settings
 from smppd.metrics import Metrics
+from smppd.policy.pipeline import Pipeline
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
@@ -127,6 +128,8 @@ class Relay:
             else:
                 account.closed = False
                 account.use(one, now)
+        for one in settings.accounts:
+            context.accounts[one.system_id].region = one.region or settings.region
         named = {one.system_id for one in settings.accounts}
         for name, account in context.accounts.items():
             account.closed = name not in named
@@ -136,6 +139,8 @@ class Relay:
                 context.upstreams[upstream.name] = UpstreamState(upstream, context.metrics, now)
             else:
                 known.use(upstream, now)
+        for upstream in settings.upstreams:
+            context.upstreams[upstream.name].region = upstream.region or settings.region
         present = {one.name for one in settings.upstreams}
         for name, state in context.upstreams.items():
             if name not in present:
@@ -146,6 +151,14 @@ class Relay:
         context.tlvs = settings.limits.tlvs
         self.receipts.owners = ways.owners
         self.short_ids(settings)
+
+    def judge_by(self, pipelines: dict[str, Pipeline | None]) -> None:
+        """Takes the policies of a configuration that was read anew. What is known of unfinished messages stays known."""
+        for name, pipeline in pipelines.items():
+            account = self.context.accounts[name]
+            if pipeline is not None and account.pipeline is not None:
+                pipeline.inherit(account.pipeline)
+            account.pipeline = pipeline
 
     def short_ids(self, settings: Settings) -> None:
         """Sets up the counters behind short message ids (SMPP 3.3 binds, ``message_id: hex8 | decimal10``)."""

@@ -206,7 +206,7 @@ class Rerouting:
         and whether it must go a certain way, as when it came; a refusal comes too late, since it was accepted."""
         # One of its own: what the account's remembers of parts must not meet the same parts again.
         pipeline = account.pipeline
-        judge = Pipeline(pipeline.program, pipeline.alphabet) if pipeline is not None else None
+        judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region) if pipeline is not None else None
         frames: list[Sm] = []
         verdicts: list[Verdict | None] = []
         whole: dict[PartKey, Verdict | None] = {}

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 from smppd.config import Route, Settings
+from smppd.numbering import normalise, normalise_prefix
+from smppd.protocol.wire import Sm
 
 _NO_TAGS: frozenset[str] = frozenset()
 
@@ -23,17 +25,21 @@ class _Rule(NamedTuple):
     weights: tuple[int, ...] | None
 
 
-def _compile(route: Route) -> _Rule:
-    senders = [text.lower().lstrip("+").encode() for text in route.sender]
+def _compile(route: Route, region: str | None) -> _Rule:
+    senders = [text.lower().encode() for text in route.sender]
     weighted = any("weight" in one.model_fields_set for one in route.upstreams)
     return _Rule(
-        tuple(prefix.lstrip("+").encode() for prefix in route.destination),
-        frozenset(text for text in senders if not text.endswith(b"*")),
-        tuple(text[:-1] for text in senders if text.endswith(b"*")),
+        tuple(normalise_prefix(prefix.encode(), region) for prefix in route.destination),
+        frozenset(normalise(text, 0, 0, region) for text in senders if not text.endswith(b"*")),
+        tuple(_sender_prefix(text[:-1], region) for text in senders if text.endswith(b"*")),
         frozenset(route.tags),
         tuple(one.name for one in route.upstreams),
         tuple(one.weight for one in route.upstreams) if weighted else None,
     )
+
+
+def _sender_prefix(text: bytes, region: str | None) -> bytes:
+    return normalise_prefix(text, region) if text.removeprefix(b"+").isdigit() else text
 
 
 class Router:
@@ -41,10 +47,14 @@ class Router:
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = frozenset(one.name for one in settings.upstreams if one.enabled)
-        routes = [(frozenset(route.accounts), _compile(route)) for route in settings.routes]
+        self._regions = {one.system_id: one.region or settings.region for one in settings.accounts}
+        routes = {
+            region: [(frozenset(route.accounts), _compile(route, region)) for route in settings.routes]
+            for region in set(self._regions.values())
+        }
         self._rules = {
-            account.system_id: tuple(rule for named, rule in routes if not named or account.system_id in named)
-            for account in settings.accounts
+            name: tuple(rule for named, rule in routes[region] if not named or name in named)
+            for name, region in self._regions.items()
         }
         self._simple = {
             name: self._join(rules, b"")
@@ -60,14 +70,31 @@ class Router:
                     names[name] = None
         return ",".join(names)
 
-    def route(self, account: str, source: bytes, destination: bytes, tags: frozenset[str] = _NO_TAGS) -> str:
-        """Names of the upstreams to try, joined by commas; empty when no route matches. Addresses are digits as on the
-        wire, with or without ``+``."""
+    def way(self, account: str, sm: Sm, tags: frozenset[str] = _NO_TAGS) -> str:
+        """``route`` of a message."""
         simple = self._simple.get(account)
         if simple is not None:
             return simple
-        if destination[:1] == b"+":
-            destination = destination[1:]
+        source_ton, ton = sm.source_ton, sm.destination_ton
+        return self.route(account, sm.source_digits, sm.destination_digits, tags, source_ton, ton)
+
+    def route(
+        self,
+        account: str,
+        source: bytes,
+        destination: bytes,
+        tags: frozenset[str] = _NO_TAGS,
+        source_ton: int = 0,
+        ton: int = 0,
+    ) -> str:
+        """Names of the upstreams to try, joined by commas; empty when no route matches. Addresses are digits as on the
+        wire, compared in their normal form (``numbering``) by the account's region."""
+        simple = self._simple.get(account)
+        if simple is not None:
+            return simple
+        region = self._regions.get(account)
+        if region is not None or destination < b"1":  # + or 0, or a separator: nearly none
+            destination = normalise(destination, ton, 0, region)
         matching = []
         sender: bytes | None = None
         for rule in self._rules.get(account, ()):
@@ -75,7 +102,7 @@ class Router:
                 continue
             if rule.senders or rule.sender_prefixes:
                 if sender is None:
-                    sender = source.lower().lstrip(b"+")
+                    sender = normalise(source.lower(), source_ton, 0, region)
                 if sender not in rule.senders and not sender.startswith(rule.sender_prefixes):
                     continue
             if rule.tags and not rule.tags & tags:

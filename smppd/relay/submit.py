@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from smppd.message import Refusal, State, Verdict
+from smppd.numbering import normalise
 from smppd.policy.content import PartKey
 from smppd.protocol import times
 from smppd.protocol.operations import count_destinations, multi_response, read_multi
@@ -26,9 +27,9 @@ from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
 from smppd.relay.model import Account, Customer, Message, Phase
+from smppd.relay.outgoing import sayable
 from smppd.relay.recent import Known, Recent
 from smppd.relay.routing import Router
-from smppd.vault.index import normalise
 from smppd.vault.keys import Part
 from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
 
@@ -42,6 +43,8 @@ QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "q
 THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
 NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no route")
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
+UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
+HELD_FULL: Final = Refusal(Status.RMSGQFUL, "too many parts wait for the rest of their messages", "held parts full")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -53,8 +56,11 @@ class Recorder:
         self._random = b""
         self._at = 0
 
-    def record(self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes) -> None:
-        """Appends the sealed record of one message, and the secrets it was sealed with."""
+    def record(
+        self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes, region: str | None = None
+    ) -> None:
+        """Appends the sealed record of one message, and the secrets it was sealed with. ``region``: of its national numbers,
+        where that is not the account's."""
         context = self._context
         settings = account.settings
         wall = context.wall()
@@ -78,6 +84,7 @@ class Recorder:
             if content is Content.HASH:
                 body = sm.body
         text = sm.short_message
+        region = region or account.region
         parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
         record = seal_record(
             identity,
@@ -88,8 +95,8 @@ class Recorder:
             sm.data_coding,
             ring.period(account.name, Part.NUMBERS, when, retain.numbers),
             body_key,
-            normalise(sm.source_digits, sm.source_ton),
-            normalise(sm.destination_digits, sm.destination_ton),
+            normalise(sm.source_digits, sm.source_ton, 0, region),
+            normalise(sm.destination_digits, sm.destination_ton, 0, region),
             pack_numbers(addresses, ip),
             body,
             secrets,
@@ -219,6 +226,16 @@ class SubmitDesk:
             before = self.recent.find(key, now, settings.deduplicate)
             if before is not None:
                 return self._again(before, customer, sm)
+        wall = context.wall()
+        expires: float | None = None
+        if sm.at_sm < 0:
+            left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
+            expires = wall + left if left is not None else None
+        elif sm.raw[sm.at_validity]:
+            expires = times.read(sm.validity, wall)
+        if expires is None:
+            expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
+        # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
@@ -230,19 +247,18 @@ class SubmitDesk:
         if refused is None:
             route = self.route(account, sm, verdict)
             if not route:
-                return NO_ROUTE
+                return self._not_taken(account, part, NO_ROUTE)
             lane = account.lanes.get(route) or self._dispatch.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
-                return NO_UPSTREAM
-        wall = context.wall()
-        expires: float | None = None
-        if sm.at_sm < 0:
-            left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
-            expires = wall + left if left is not None else None
-        elif sm.raw[sm.at_validity]:
-            expires = times.read(sm.validity, wall)
-        if expires is None:
-            expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
+                return self._not_taken(account, part, NO_UPSTREAM)
+            if verdict is not None and verdict.hold and not self._dispatch.holding.room(account, len(sm.raw)):
+                return self._not_taken(account, part, HELD_FULL)
+            for upstream in lane.upstreams:
+                if upstream.alphabet is not account.alphabet:
+                    if not sayable(sm, account.alphabet, lane):
+                        context.metrics.text_refused.labels(account.name, "MT").inc()
+                        return self._not_taken(account, part, UNSAYABLE)
+                    break
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         if refused is not None:
@@ -281,13 +297,19 @@ class SubmitDesk:
             self.short_taken(message)
         return None
 
+    @staticmethod
+    def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:
+        if part is not None and account.pipeline is not None:
+            account.pipeline.undo()
+        return why
+
     def route(self, account: Account, sm: Sm, verdict: Verdict | None) -> str:
         """The names of its upstreams, joined by commas; empty when no route leads there."""
         if verdict is not None:
             if verdict.route:
                 return verdict.route
-            return self.router.route(account.name, sm.source_digits, sm.destination_digits, verdict.tags)
-        return self.router.route(account.name, sm.source_digits, sm.destination_digits)
+            return self.router.way(account.name, sm, verdict.tags)
+        return self.router.way(account.name, sm)
 
     def _whole(self, message: Message, part: PartKey, verdict: Verdict | None, route: str) -> bool:
         """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""
@@ -331,10 +353,9 @@ class SubmitDesk:
                     age = max(0.0, wall - thing.accepted_at)
                     if age < thing.account.settings.deduplicate:
                         self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
-                        known = thing.known
-                        assert known is not None
-                        known.stored = True
-                        known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
+                        assert thing.known is not None
+                        thing.known.stored = True
+                        thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
 
     def _short(self, account: Account) -> bytes:
         return self.short_ids.get(account.name, self.short_ids[""])()

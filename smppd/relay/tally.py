@@ -26,6 +26,14 @@ HELD: Final = Line("no answer, messages held as unknown", logging.WARNING, "upst
 SILENT: Final = Line("no receipt, messages ended as unknown", logging.WARNING, "upstream", "messages")
 EXPIRED: Final = Line("messages expired", logging.WARNING, "account", "messages")
 REROUTED: Final = Line("messages take another upstream", logging.WARNING, "account", "messages")
+NEAREST: Final = Line("texts sent with the nearest letters", logging.INFO, "account", "messages")
+UNSAYABLE: Final = Line(
+    "texts refused, the link's alphabet lacks their letters", logging.WARNING, "account", "messages"
+)
+HELD_AGE: Final = Line("held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age")
+HELD_LIMIT: Final = Line(
+    "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "limit"
+)
 PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
 GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
 GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")

@@ -1,74 +1,20 @@
 """Finding records by phone number without keeping numbers: normal form, blind index, sorted index segments.
 
-Sealing and searching must agree on the normal form, so both use `normalise`; a search adds the other forms in which a
-number may have been sent (`search_forms`). The hot path is digits only; phonenumbers (about 28 us a number) is asked only
-for national numbers of an account with a region, and for what an officer typed.
+Sealing and searching must agree on the normal form, so both use `numbering.normalise`; a search adds the other forms in
+which a number may have been sent, or have been indexed before an account had a region (`search_forms`).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
 import phonenumbers
 
+from smppd.numbering import MIN_INTERNATIONAL, e164, normalise, parse
 from smppd.vault.keys import PeriodKey
 from smppd.vault.seal import INDEX_BYTES, SealError
-
-_NATIONAL = 2  # TON, SMPP 3.4 section 5.2.5
-_SEPARATORS = b" -.()/\t"
-_MIN_INTERNATIONAL = 7  # digits left after a `00` prefix for it to be one
-_CACHED = 8192
-
-
-def normalise(address: bytes, ton: int = 0, npi: int = 0, region: str | None = None) -> bytes:
-    """The normal form of an address for the blind index: E.164 digits without `+`, or a folded alphanumeric sender.
-
-    Digits are taken as they came, with `+` or `00` stripped. Only a national number (TON 2) of an account with a
-    `region` (ISO 3166, `GB`) is made international, if it is valid there; invalid numbers keep their digits. NPI does
-    not matter: carriers fill it in at will. Form depends on content, not on TON 5, so a search need not know the TON.
-    """
-    if address.isdigit():
-        if ton == _NATIONAL and region is not None:
-            return _national(address, region)
-        if address[:2] == b"00" and len(address) >= 2 + _MIN_INTERNATIONAL:
-            return address[2:]
-        return address
-    return _normalise_other(address, ton, region)
-
-
-def _normalise_other(address: bytes, ton: int, region: str | None) -> bytes:
-    digits = address.translate(None, _SEPARATORS)
-    if digits[:1] == b"+" and digits[1:].isdigit():
-        return digits[1:]
-    if digits.isdigit():
-        return normalise(digits, ton, 0, region)
-    if address.isascii():
-        return address.strip().lower()
-    return address.strip().decode("latin-1").casefold().encode("utf-8")
-
-
-@lru_cache(maxsize=_CACHED)
-def _national(digits: bytes, region: str) -> bytes:
-    number = _parse(digits.decode("ascii"), region)
-    return digits if number is None or not phonenumbers.is_valid_number(number) else _e164(number)
-
-
-def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber | None:
-    """The number if its length is possible in its country. Ranges not given out are possible: they are relayed too."""
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return None
-    # Not `is_possible_number`, which is also true of local numbers: a short code must not grow a country code.
-    possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
-    return number if possible else None
-
-
-def _e164(number: phonenumbers.PhoneNumber) -> bytes:
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:].encode("ascii")
 
 
 class SearchForms(NamedTuple):
@@ -92,20 +38,22 @@ def search_forms(typed: str, region: str | None = None) -> SearchForms:
         return SearchForms((latin.casefold().encode("utf-8"),), ())
     if not plain.isdigit():
         return SearchForms((plain,), ())
-    international = latin.startswith("+") or (latin.startswith("00") and len(plain) >= _MIN_INTERNATIONAL)
-    number = _parse("+" + plain.decode("ascii"), None) if international else None
+    international = latin.startswith("+") or (latin.startswith("00") and len(plain) >= MIN_INTERNATIONAL)
+    number = parse("+" + plain.decode("ascii"), None) if international else None
     if number is None and region is not None and not international:
-        number = _parse(plain.decode("ascii"), region)
+        number = parse(plain.decode("ascii"), region)
     if number is None and not international:
-        number = _parse("+" + plain.decode("ascii"), None)  # `447700900123`, as SMPP carries it
+        number = parse("+" + plain.decode("ascii"), None)  # `447700900123`, as SMPP carries it
     if number is None:
         return SearchForms((plain,), ())
-    exact = _e164(number)
+    exact = e164(number)
     significant = phonenumbers.national_significant_number(number)
     national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
     trunk = "".join(c for c in national if "0" <= c <= "9")
     # dict.fromkeys: in order, each once
-    others = dict.fromkeys(form.encode("ascii") for form in (trunk, significant) if form.encode("ascii") != exact)
+    # Behind North America's prefix of international calls a number is indexed as it came, where no region says so.
+    forms = (trunk.encode("ascii"), significant.encode("ascii"), b"011" + exact)
+    others = dict.fromkeys(form for form in forms if form != exact)
     if plain != exact:
         others.setdefault(plain)
     return SearchForms((exact,), tuple(others))

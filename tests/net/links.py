@@ -252,6 +252,15 @@ class Client:
         self.link = self.world.customers.handler(pipe)
         return self.link
 
+    def behind_proxy(self, pipe: Pipe) -> None:
+        pass
+
+    def hello(self, pipe: Pipe) -> None:
+        pipe.shake()
+
+    def evicted(self, pipe: Pipe) -> None:
+        pass
+
     def bound(self, pipe: Pipe) -> None:
         self.admitted_bound = True
 

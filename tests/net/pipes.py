@@ -157,11 +157,20 @@ class Owner:
         self.handler = handler
         self.refusal: str | None = None
         self.ends: list[tuple[str, bool]] = []
-        self.bound_pipes = 0
+        self.bound_pipes = self.evicted_pipes = 0
 
     def admit(self, pipe: Pipe) -> str | None:
         pipe.admitted = self.refusal is None
         return self.refusal
+
+    def behind_proxy(self, pipe: Pipe) -> None:
+        pass
+
+    def hello(self, pipe: Pipe) -> None:
+        pipe.shake()
+
+    def evicted(self, pipe: Pipe) -> None:
+        self.evicted_pipes += 1
 
     def opened(self, pipe: Pipe) -> Notes:
         return self.handler

@@ -147,7 +147,8 @@ def test_every_refusal_has_the_same_code_and_time(outcome: Outcome, bind: dict[s
     took, decision = desk.decide(**bind)
     assert decision == Decision(None, Status.RBINDFAIL, outcome)
     assert took == pytest.approx(1.0)
-    assert desk.hand.asked == (outcome is Outcome.WRONG_PASSWORD)
+    # Where nobody may bind from nothing is looked at; everywhere else every name costs the same.
+    assert desk.hand.asked == ("peer" not in bind)
 
 
 @pytest.mark.parametrize(("took", "answered"), [(0.03, 1.0), (0.99, 1.0), (1.01, 2.0), (2.5, 3.0)])
@@ -156,7 +157,8 @@ def test_a_check_beyond_the_floor_waits_for_the_next_multiple(took: float, answe
 
 
 def test_without_a_floor_refusals_are_answered_at_once() -> None:
-    assert Desk(refusal_floor=0).decide(name=b"nobody")[0] == 0.0
+    assert Desk(refusal_floor=0).decide(name=b"nobody")[0] == 0.03
+    assert Desk(refusal_floor=0).decide(peer="198.51.100.1")[0] == 0.0
 
 
 @given(
@@ -279,6 +281,7 @@ def test_a_cancelled_check_says_nothing_and_still_counts() -> None:
     queued.cancel()
     running.cancel()
     desk.hand.finish()
+    desk.hand.finish()
     desk.clock.advance(5.0)
     assert desk.answers == []
     assert desk.clock.getDelayedCalls() == []
@@ -380,3 +383,86 @@ def test_peer_addresses_of_both_families_are_looked_for_in_networks() -> None:
     for peer in ("2001:db8::1", A):
         ipaddress.ip_address(peer)
         assert desk.decide(peer=peer)[1].reason is Outcome.OK
+
+
+# -- who exists ----------------------------------------------------------------------------------------------------
+
+MANY = (
+    account(),
+    account(system_id="beta", password_hash=[HASH, HASH_2]),
+    account(system_id="mutual", client_certificate="ab" * 32),
+    account(system_id="asleep", suspended=True),
+    account(system_id="elsewhere", networks=["203.0.113.0/24"]),
+)
+
+
+@given(
+    existing=st.sampled_from([b"acme", b"mutual", b"asleep", b"elsewhere"]),
+    cost=st.sampled_from([0.02, 0.15, 0.33, 0.7]),
+    number=st.integers(1, 40),
+    backlog=st.integers(0, 10),
+    leavers=st.sets(st.integers(0, 39), max_size=6),
+    limits=st.sampled_from([{}, {"id_failures": 1000, "address_failures": 1000}, {"max_pending_auth": 4}]),
+)
+@settings(deadline=None, max_examples=150)
+def test_binds_at_once_tell_nothing_of_whether_the_name_exists(
+    existing: bytes, cost: float, number: int, backlog: int, leavers: set[int], limits: dict[str, int]
+) -> None:
+    """Wrong passwords under a name: the same answers at the same moments, and the same work, as under a name of nobody."""
+
+    def told(name: bytes) -> tuple[list[tuple[float, int]], int, bool]:
+        desk = Desk(*MANY, **limits)
+        for _ in range(backlog):
+            desk.bind(name=b"acme", password=WRONG, peer="192.0.2.200")
+        answers: list[tuple[float, int]] = []
+        checks = [
+            desk.auth.check(name, WRONG, A, None, lambda d: answers.append((round(desk.clock.seconds(), 6), d.status)))
+            for _ in range(number)
+        ]
+        for place in leavers:
+            if place < number:
+                checks[place].cancel()
+        for _ in range(400):
+            running = len(desk.hand.waiting)
+            if not running and not desk.clock.getDelayedCalls():
+                break
+            desk.clock.advance(cost if running else 0.05)
+            for _ in range(running):
+                desk.hand.finish()
+        return answers, desk.hand.asked, desk.guard.banned(A, desk.clock.seconds())
+
+    assert told(existing) == told(b"nobody") == told(b"somebody else")
+
+
+@given(
+    names=st.lists(st.binary(min_size=1, max_size=15), min_size=1, max_size=5),
+    peer=st.sampled_from(["10.0.0.1", "::1", "x"]),
+)
+def test_from_where_nobody_may_bind_nothing_is_looked_at(names: list[bytes], peer: str) -> None:
+    desk = Desk(*MANY)
+    for name in [*names, b"acme"]:
+        assert desk.decide(name=name, peer=peer)[0] == pytest.approx(1.0)
+    assert desk.hand.asked == 0
+
+
+def test_a_stand_in_never_lets_anybody_in() -> None:
+    desk = Desk()
+    took, decision = desk.decide(name=b"nobody", password=RIGHT)
+    assert took == pytest.approx(1.0)
+    assert (decision.account, decision.reason) == (None, Outcome.UNKNOWN_ID)
+    for name in (b"asleep", b"mutual", b"elsewhere"):
+        assert Desk(*MANY).decide(name=name, password=RIGHT)[1].account is None
+
+
+def test_a_suspended_account_is_banned_for_like_any_other() -> None:
+    desk = Desk(account(suspended=True), address_failures=3, id_failures=1000)
+    assert [desk.decide(password=WRONG)[1].reason for _ in range(4)] == [Outcome.WRONG_PASSWORD] * 3 + [Outcome.BANNED]
+
+
+def test_names_are_told_as_accounts_or_as_a_keyed_hash() -> None:
+    desk, other = Desk(), Desk()
+    assert desk.auth.named(b"acme") == ("account", "acme")
+    field, told = desk.auth.named(b"hunter2hunter2")
+    assert field == "name_hash" and len(told) == 12 and "hunter" not in told
+    assert desk.auth.named(b"hunter2hunter2")[1] == told != desk.auth.named(b"hunter3hunter3")[1]
+    assert other.auth.named(b"hunter2hunter2")[1] != told

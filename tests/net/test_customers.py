@@ -9,11 +9,10 @@ import pytest
 from twisted.internet.error import ConnectionDone
 
 from smppd import config
-from smppd.net.customers import REFUSALS, Refusals, version_name
+from smppd.net.customers import version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
 from tests.net.links import PASSWORD, TRX, World, account, frames, lines
-from tests.net.pipes import CUSTOMER
 from tests.protocol.sessions import sm
 
 TX, RX = Command.BIND_TRANSMITTER, Command.BIND_RECEIVER
@@ -183,37 +182,6 @@ def test_no_bind_at_all_ends_the_connection() -> None:
     client = world.client()
     world.passes(11)
     assert client.gone
-
-
-# -- refusals in the audit trail ---------------------------------------------------------------------------------------
-
-
-def test_refused_binds_are_told_once_a_minute_with_their_number() -> None:
-    heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
-    for second in range(61):
-        refusals.note("wrong_password", CUSTOMER, float(second))
-        refusals.tick(float(second))
-    assert [fields["count"] for fields in heard] == ["1", "60"]
-    refusals.tick(119.0)
-    refusals.tick(120.0)
-    assert len(heard) == 2, "a quiet minute is not told"
-    refusals.note("wrong_password", CUSTOMER, 121.0)
-    refusals.note("wrong_password", CUSTOMER, 122.0)
-    assert [fields["count"] for fields in heard] == ["1", "60", "1"]
-    refusals.tick(123.0, every=True)
-    assert [fields["count"] for fields in heard] == ["1", "60", "1", "1"], "nothing is left untold at the end"
-    assert set(heard[0]) == {"peer", "reason", "count"}
-
-
-def test_refused_binds_of_many_peers_take_bounded_room() -> None:
-    heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
-    for number in range(3 * REFUSALS):
-        refusals.note("unknown_id", f"2001:db8::{number:x}", 0.0)
-    assert len(heard) == REFUSALS + 1
-    refusals.tick(60.0)
-    assert heard[-1] == {"peer": "others", "reason": "unknown_id", "count": str(2 * REFUSALS - 1)}
 
 
 # -- reading and writing -----------------------------------------------------------------------------------------------

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smppd.config import Limits
-from smppd.net.limits import BindGuard, ConnectionLimits, Full, Held, address_key, normal_address
+from smppd.net.limits import (
+    NAMES,
+    BindGuard,
+    ConnectionLimits,
+    Full,
+    Held,
+    Networks,
+    address_key,
+    network_key,
+    normal_address,
+)
 
 A, B = "192.0.2.1", "192.0.2.2"
 
@@ -53,7 +65,7 @@ def test_counts_never_drift(steps: list[tuple[str, str]]) -> None:
         assert limits.unbound == sum(1 for _, bound in live if not bound) <= 4
     for peer, bound in live:
         limits.gone(peer, bound)
-    assert (limits.connections, limits.unbound, limits._per_address) == (0, 0, {})
+    assert (limits.connections, limits.unbound, limits._per_address, limits._bound) == (0, 0, {}, {})
 
 
 def test_an_ipv6_peer_counts_by_its_64() -> None:
@@ -64,6 +76,182 @@ def test_an_ipv6_peer_counts_by_its_64() -> None:
     assert normal_address("fe80::1%eth0") == "fe80::1"
     assert normal_address("nonsense") == address_key("nonsense") == "nonsense"
     assert address_key("not:an:address") == "not:an:address"
+
+
+# -- when it is full -----------------------------------------------------------------------------------------------
+
+
+class Guest:
+    """A connection that notes that it was asked to leave."""
+
+    def __init__(self, hall: Hall, peer: str) -> None:
+        self.hall = hall
+        self.peer = peer
+        self.idle = False
+
+    def evict(self) -> None:
+        self.hall.here.remove(self)
+        self.hall.evicted.append(self.peer)
+
+
+class Hall:
+    """The limits with those who are connected and not bound."""
+
+    def __init__(self, *known: str, **limits: object) -> None:
+        self.settings = Limits.model_validate(limits)
+        self.limits = ConnectionLimits(self.settings, Networks(ipaddress.ip_network(one) for one in known))
+        self.here: list[Guest] = []
+        self.evicted: list[str] = []
+
+    def come(self, peer: str) -> bool:
+        guest = Guest(self, peer)
+        if self.limits.admit(peer, guest) is not None:
+            return False
+        self.here.append(guest)
+        assert len(self.here) == self.limits.unbound <= self.settings.unbound
+        return True
+
+    def bind(self, peer: str) -> bool:
+        """Whether this one is still here to bind; then it is bound, and gone again."""
+        guest = next((one for one in self.here if one.peer == peer), None)
+        if guest is None:
+            return False
+        self.here.remove(guest)
+        self.limits.bound(peer, guest)
+        self.limits.gone(peer, True, guest)
+        return True
+
+
+def network_of(number: int) -> str:
+    return f"10.{number // 250}.{number % 250}"
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        [f"198.51.100.{number % 64 + 1}" for number in range(512)],  # 64 addresses of one network
+        [f"{network_of(number % 64)}.1" for number in range(512)],  # of 64 networks
+        [f"{network_of(number)}.1" for number in range(512)],  # a network each
+        [f"2001:db8:{number % 32:x}::1" for number in range(512)],
+    ],
+)
+@pytest.mark.parametrize("known", [(), ("192.0.2.0/24",), ("0.0.0.0/0", "::/0")])
+def test_idle_peers_keep_nobody_out_whatever_network_he_is_of(idle: list[str], known: tuple[str, ...]) -> None:
+    hall = Hall(*known)
+    for peer in idle:
+        hall.come(peer)
+    good = [f"192.0.2.{number}" for number in range(1, 31)] + [f"203.0.113.{number}" for number in range(1, 31)]
+    for peer in (*good, "198.51.100.200"):
+        assert hall.come(peer)
+        # While he says his bind, those who were cut come again.
+        for again in hall.evicted[-3:]:
+            hall.come(again)
+        assert hall.bind(peer), peer
+
+
+def test_the_network_that_holds_most_gives_up_its_oldest() -> None:
+    hall = Hall(unbound=6)
+    for peer in ("192.0.2.1", "198.51.100.1", "198.51.100.2", "203.0.113.1", "198.51.100.1", "192.0.2.2"):
+        assert hall.come(peer)
+    for peer in ("10.0.0.1", "10.0.1.1", "10.0.2.1"):
+        assert hall.come(peer)
+    assert hall.evicted == ["198.51.100.1", "192.0.2.1", "198.51.100.2"]
+
+
+def test_strangers_never_take_what_is_reserved_nor_accounts_more_than_there_is() -> None:
+    hall = Hall("192.0.2.0/24", unbound=10, unbound_reserved=4, unbound_per_address=100)
+    for number in range(20):
+        hall.come(f"{network_of(number)}.1")
+    assert len(hall.here) == 6 and len(hall.evicted) == 14
+    for _ in range(4):
+        assert hall.come("192.0.2.1")
+    assert len(hall.here) == 10 and len(hall.evicted) == 14, "nobody had to go for them"
+    hall.come("192.0.2.2")
+    assert hall.evicted[-1] == "192.0.2.1", "their own network holds most"
+    hall = Hall("192.0.2.0/24", unbound=10, unbound_reserved=4, unbound_per_address=100)
+    for _ in range(10):
+        hall.come("192.0.2.1")
+    for number in range(20):
+        assert hall.come(f"{network_of(number)}.1")
+    assert [one.peer for one in hall.here].count("192.0.2.1") == 4
+
+
+def test_an_address_that_is_full_gives_up_one_that_has_said_nothing() -> None:
+    hall = Hall(unbound_per_address=3)
+    assert all(hall.come("192.0.2.1") for _ in range(3)) and hall.come("192.0.2.2")
+    hall.here[3].idle = True
+    assert not hall.come("192.0.2.1"), "those at their binds keep their places"
+    hall.here[1].idle = True
+    kept = hall.here[0], hall.here[2]
+    assert hall.come("192.0.2.1") and hall.evicted == ["192.0.2.1"]
+    assert all(one in hall.here for one in kept)
+    assert not hall.come("192.0.2.1")
+
+
+def test_without_networks_of_accounts_nothing_is_reserved() -> None:
+    hall = Hall(unbound=10, unbound_reserved=4)
+    for number in range(10):
+        hall.come(f"{network_of(number)}.1")
+    assert hall.evicted == []
+
+
+PEERS = ("192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1", "2001:db8::1", "2001:db8:0:1::1", "nonsense")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["come", "come", "bound", "gone"]), st.sampled_from(PEERS)), max_size=80),
+    st.integers(1, 6),
+    st.integers(0, 8),
+)
+@settings(deadline=None, max_examples=200)
+def test_counts_never_drift_when_some_give_way(steps: list[tuple[str, str]], unbound: int, reserved: int) -> None:
+    hall = Hall("192.0.2.0/24", unbound=unbound, unbound_reserved=reserved, unbound_per_address=3, connections=9)
+    bound: list[Guest] = []
+    for step, peer in steps:
+        mine = [one for one in hall.here if one.peer == peer]
+        if step == "come":
+            hall.come(peer)
+        elif step == "bound" and mine:
+            hall.here.remove(mine[0])
+            bound.append(mine[0])
+            hall.limits.bound(peer, mine[0])
+        elif step == "gone" and mine:
+            hall.here.remove(mine[0])
+            hall.limits.gone(peer, False, mine[0])
+        elif step == "gone" and bound:
+            hall.limits.gone(bound[0].peer, True, bound.pop(0))
+        assert hall.limits.connections == len(hall.here) + len(bound) <= 9
+        assert hall.limits.unbound == len(hall.here) <= unbound
+        assert hall.limits.strangers == sum(1 for one in hall.here if not one.peer.startswith("192.0.2."))
+        assert all(hall.limits.serves(one.peer) for one in bound)
+    for one in bound:
+        hall.limits.gone(one.peer, True, one)
+    for one in hall.here:
+        hall.limits.gone(one.peer, False, one)
+    limits = hall.limits
+    assert (limits.connections, limits.unbound, limits.strangers) == (0, 0, 0)
+    assert (limits._per_address, limits._bound, limits._kept, limits._where) == ({}, {}, ({}, {}), {})
+
+
+@given(
+    st.lists(st.ip_addresses().map(lambda address: (address, 1)) | st.tuples(st.ip_addresses(), st.integers(0, 128)))
+)
+def test_networks_are_found_as_the_standard_library_finds_them(pairs: list[tuple[ipaddress.IPv4Address, int]]) -> None:
+    networks = [
+        ipaddress.ip_network((str(address), min(bits, address.max_prefixlen)), strict=False) for address, bits in pairs
+    ]
+    known = Networks(networks)
+    for address, _ in pairs:
+        for near in (address, type(address)(int(address) ^ 1), type(address)(int(address) ^ 1 << 20)):
+            wanted = any(near.version == network.version and near in network for network in networks)
+            assert known.has(str(near)) is wanted
+    assert not known.has("nonsense") and bool(known) is bool(networks)
+
+
+def test_networks_of_peers() -> None:
+    assert network_key("192.0.2.1") == network_key("192.0.2.250") != network_key("192.0.3.1")
+    assert network_key("2001:db8:0:100::1") == network_key("2001:db8:0:1ff::2") != network_key("2001:db8:0:200::1")
+    assert network_key("nonsense") == "nonsense" and network_key("not:an:address") == "not:an:address"
 
 
 # -- the guard -----------------------------------------------------------------------------------------------------
@@ -159,3 +347,62 @@ def test_smallest_limits(failures: int) -> None:
     guard = BindGuard(Limits(id_failures=failures, address_failures=100))
     fail(guard, failures)
     assert guard.held(b"acme", A, 0.5) is Held.DELAYED
+
+
+# -- bans ----------------------------------------------------------------------------------------------------------
+
+
+def test_where_customers_are_served_one_name_s_failures_ban_that_name_there() -> None:
+    guard = BindGuard(Limits())
+    guard.succeeded(b"acme", A, 0.0)
+    began = [guard.failed(b"beta", A, 1.0) for _ in range(20)]
+    assert began == [False] * 19 + [True]
+    assert guard.held(b"beta", A, 800.0) is Held.BANNED
+    assert guard.held(b"acme", A, 2.0) is None and not guard.banned(A, 2.0)
+    assert guard.held(b"beta", B, 2.0) is None
+    assert [(ban.address, ban.system_id) for ban in guard.bans(2.0)] == [(A, b"beta")]
+    assert guard.held(b"beta", A, 902.0) is None or guard.held(b"beta", A, 902.0) is Held.DELAYED
+
+
+@pytest.mark.parametrize("names", [NAMES - 1, NAMES])
+def test_where_customers_are_served_many_names_ban_the_address_all_the_same(names: int) -> None:
+    guard = BindGuard(Limits(id_failures=1000))
+    guard.succeeded(b"acme", A, 0.0)
+    for number in range(19):
+        guard.failed(b"name%d" % (number % names), A, 1.0 + number)
+    assert guard.failed(b"name%d" % (19 % names), A, 20.0) is (names == NAMES)
+    assert guard.banned(A, 21.0) is (names == NAMES)
+
+
+def test_a_bound_customer_counts_as_served_however_long_it_stands() -> None:
+    standing = {A}
+    guard = BindGuard(Limits(), serves=standing.__contains__)
+    fail(guard, 20, now=1e6)
+    assert not guard.banned(A, 1e6)
+    standing.clear()
+    fail(guard, 20, now=2e6)
+    assert guard.banned(A, 2e6)
+
+
+def test_a_good_bind_of_days_ago_does_not_count() -> None:
+    guard = BindGuard(Limits())
+    guard.succeeded(b"acme", A, 0.0)
+    fail(guard, 20, now=86401.0, name=b"beta")
+    assert guard.banned(A, 86402.0)
+
+
+def test_bans_are_listed_and_lifted() -> None:
+    guard = BindGuard(Limits())
+    fail(guard, 20)
+    fail(guard, 20, peer="2001:db8:1:2::5", now=10.0)
+    assert [(ban.address, ban.system_id, ban.left) for ban in guard.bans(60.0)] == [
+        (A, None, 840.0),
+        ("2001:db8:1:2::/64", None, 850.0),
+    ]
+    assert guard.lift(B, 60.0) == 0
+    assert guard.lift("2001:db8:1:2::99", 60.0) == 1 and not guard.banned("2001:db8:1:2::5", 60.0)
+    assert guard.lift(A, 60.0) == 1 and guard.lift(A, 60.0) == 0
+    assert guard.held(b"acme", A, 0.5) is None, "its delays are over too"
+    assert guard.bans(60.0) == []
+    fail(guard, 20, now=100.0)
+    assert guard.bans(2000.0) == [], "those that have ended are not listed"

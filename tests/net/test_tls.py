@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from smppd.config import ListenerTls, Upstream
-from smppd.net import tls
+from smppd.net import openssl, tls
+from smppd.net.openssl import Library, OpenSslError
 from smppd.net.tls import RECORD, TlsClient, TlsError, TlsServer, TlsStream, client_context, server_context
 from tests.net.pipes import load_make
 
@@ -97,12 +101,176 @@ def test_all_suites_are_ecdhe_and_aead_or_of_tls_1_3(certs: Path) -> None:
         assert context.options & ssl.OP_NO_COMPRESSION
 
 
-def test_nothing_is_resumed(certs: Path) -> None:
-    server = TlsServer(listener(certs))
-    assert server.context.num_tickets == 0
-    assert server.context.options & ssl.OP_NO_TICKET
-    client, end = pair(certs, server=server)
-    assert end.outgoing() == b"" and client.open  # no ticket follows the handshake
+# -- groups --------------------------------------------------------------------------------------------------------
+
+LIBRARY = Library()
+ALLOWED = ("X25519", "P-256", "P-384")
+OTHERS = (
+    *("ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192", "X448", "P-521", "secp256k1"),
+    *("X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "MLKEM512", "MLKEM768", "MLKEM1024"),
+    *("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "P-224", "sect283k1"),
+)
+
+
+def plain_context(certs: Path, side: int, version: ssl.TLSVersion, group: str) -> ssl.SSLContext:
+    """A peer of one version that offers one group."""
+    context = ssl.SSLContext(side)
+    if side == ssl.PROTOCOL_TLS_CLIENT:
+        context.load_verify_locations(certs / "ca.pem")
+    else:
+        context.load_cert_chain(certs / "server.pem", certs / "server.key")
+    context.minimum_version = context.maximum_version = version
+    LIBRARY.set_groups(context, group)
+    return context
+
+
+def known(group: str) -> bool:
+    """Whether the OpenSSL at hand has this group: older ones know no ML-KEM."""
+    try:
+        LIBRARY.set_groups(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), group)
+    except OpenSslError:
+        return False
+    return True
+
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("group", [name for name in (*ALLOWED, *OTHERS) if known(name)])
+def test_three_groups_and_no_other_on_both_sides(certs: Path, group: str, version: ssl.TLSVersion) -> None:
+    client, server = pair(certs, plain_context(certs, ssl.PROTOCOL_TLS_CLIENT, version, group))
+    # The certificate is on P-256: under TLS 1.2 a client without that group could not use it, whatever ours says.
+    usable = group in ALLOWED and (version is ssl.TLSVersion.TLSv1_3 or group == "P-256")
+    assert client.open is server.open is usable
+    ours = TlsClient(client_context(certs / "ca.pem"), "localhost").stream()
+    theirs = TlsStream(plain_context(certs, ssl.PROTOCOL_TLS_SERVER, version, group), server_side=True)
+    ours.begin()
+    pump(ours, theirs)
+    assert ours.open is theirs.open is (group in ALLOWED)
+
+
+@pytest.mark.parametrize("group", [name for name in (*ALLOWED, *OTHERS) if known(name)])
+def test_under_tls_1_2_the_exchange_is_of_the_three_groups_whatever_the_certificate(
+    certs: Path, tmp_path: Path, group: str
+) -> None:
+    """With an RSA certificate, which needs no group of its own."""
+    files = rsa_pair(tmp_path)
+    client = plain_context(certs, ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_2, group)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    there, back = pair(certs, client, TlsServer(ListenerTls(certificate=files[0], key=files[1])))
+    assert there.open is back.open is (group in ALLOWED)
+
+
+@functools.cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def rsa_pair(directory: Path) -> tuple[Path, Path]:
+    key, name = rsa_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    certificate, private = directory / "rsa.pem", directory / "rsa.key"
+    certificate.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, private
+
+
+def test_our_own_hello_offers_the_three_groups_only(certs: Path) -> None:
+    for context, groups in ((client_context(certs / "ca.pem"), [29, 23, 24]),):
+        stream = TlsClient(context, "localhost").stream()
+        stream.begin()
+        assert extension(stream.outgoing(), 10)[2:] == b"".join(group.to_bytes(2) for group in groups)
+
+
+def extension(hello: bytes, wanted: int) -> bytes:
+    """The body of an extension of a ClientHello in one record (RFC 8446 section 4.1.2)."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2])
+    at += 1 + hello[at] + 2
+    while at < len(hello):
+        kind, size = int.from_bytes(hello[at : at + 2]), int.from_bytes(hello[at + 2 : at + 4])
+        if kind == wanted:
+            return hello[at + 4 : at + 4 + size]
+        at += 4 + size
+    raise AssertionError("no such extension")
+
+
+def test_no_signature_with_sha1_or_dsa_is_offered(certs: Path) -> None:
+    stream = TlsClient(client_context(certs / "ca.pem"), "localhost").stream()
+    stream.begin()
+    listed = extension(stream.outgoing(), 13)[2:]
+    algorithms = {listed[at : at + 2].hex() for at in range(0, len(listed), 2)}
+    # ECDSA, Ed25519, RSA-PSS and RSA PKCS #1 with SHA-256 and up (RFC 8446 section 4.2.3).
+    assert algorithms == {"0403", "0503", "0603", "0807", "0804", "0805", "0806", "0401", "0501", "0601"}
+
+
+def test_where_the_library_cannot_be_reached_the_profile_is_narrower_never_wider(
+    certs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_library", None)
+    for group in (name for name in (*ALLOWED, *OTHERS) if known(name)):
+        client = plain_context(certs, ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3, group)
+        assert pair(certs, client)[1].open is (group == "P-256")
+    old = plain_context(certs, ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_2, "P-256")
+    assert not pair(certs, old)[1].open
+    assert all(end.open for end in pair(certs))
+
+
+def test_contexts_that_are_not_as_known_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openssl, "_KNOWN", ())
+    with pytest.raises(OpenSslError, match="not known"):
+        Library()
+    monkeypatch.undo()
+    monkeypatch.setattr(Library, "_pointer", staticmethod(lambda context: id(context) + 8))
+    with pytest.raises(OpenSslError, match="does not begin"):
+        Library()
+    monkeypatch.setattr(Library, "_pointer", staticmethod(lambda context: 8))
+    with pytest.raises(OpenSslError, match="does not begin"):
+        Library()
+
+
+# -- resumption ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("certificate", ["off", "required"])
+def test_nothing_is_resumed_and_nothing_kept_of_a_handshake(
+    certs: Path, version: ssl.TLSVersion, certificate: str
+) -> None:
+    ca = {"client_ca": certs / "ca.pem"} if certificate == "required" else {}
+    server = TlsServer(listener(certs, client_certificates=certificate, **ca))
+    context = client_context(certs / "ca.pem", certs / "client.pem", certs / "client.key")
+    context.minimum_version = context.maximum_version = version
+    session = None
+    for _ in range(3):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost", session=session)
+        end = server.stream()
+        for _ in range(4):
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                end.receive(outgoing.read())
+                incoming.write(end.outgoing())
+        end.receive(outgoing.read())
+        assert end.open and not client.session_reused
+        with pytest.raises(ssl.SSLWantReadError):
+            client.read(1)  # takes what follows the handshake: a ticket, if there were one
+        session = client.session
+        assert session is not None and not session.has_ticket
+    stats = server.context.session_stats()
+    assert (stats["number"], stats["hits"], stats["accept_good"]) == (0, 0, 3)
+
+
+def test_no_ticket_follows_a_handshake(certs: Path) -> None:
+    client, end = pair(certs)
+    assert end.outgoing() == b"" and client.open
 
 
 # -- certificates --------------------------------------------------------------------------------------------------

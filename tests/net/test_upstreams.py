@@ -62,6 +62,15 @@ class Carrier:
     def opened(self, pipe: Pipe) -> UpstreamLink:
         return self.link
 
+    def behind_proxy(self, pipe: Pipe) -> None:
+        pass
+
+    def hello(self, pipe: Pipe) -> None:
+        pipe.shake()
+
+    def evicted(self, pipe: Pipe) -> None:
+        pass
+
     def bound(self, pipe: Pipe) -> None:
         pass
 

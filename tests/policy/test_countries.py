@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.policy.countries import ALL, country_of, international
+from smppd.policy.countries import ALL, country_of
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,6 @@ from smppd.policy.countries import ALL, country_of, international
 )
 def test_country(digits: bytes, country: str | None) -> None:
     assert country_of(digits) == country
-
-
-@pytest.mark.parametrize(
-    ("digits", "bare"), [(b"+447", b"447"), (b"00447", b"447"), (b"0447", b"0447"), (b"447", b"447"), (b"", b"")]
-)
-def test_international(digits: bytes, bare: bytes) -> None:
-    assert international(digits) == bare
 
 
 @settings(deadline=None, max_examples=200)

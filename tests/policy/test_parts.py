@@ -113,10 +113,16 @@ def test_old_parts_are_forgotten() -> None:
     pipe = pipeline(PHISH)
     first, second = part("verify your", 7, 2, 1), part(" account", 7, 2, 2)
     assert run(pipe, first) == ["-"] and pipe.waiting == 1
-    assert run(pipe, second, now=301.0) == ["-"]
+    assert run(pipe, second, now=3601.0) == ["-"]
     assert pipe.forgotten == 1
-    pipe.expire(1000.0)
+    pipe.expire(7300.0)
     assert pipe.waiting == 0
+
+
+def test_a_part_that_comes_an_hour_later_is_judged_with_the_first() -> None:
+    pipe = pipeline(PHISH)
+    assert run(pipe, part("verify your", 7, 2, 1)) == ["-"]
+    assert run(pipe, part(" account", 7, 2, 2), now=3599.0) == [R]
 
 
 def test_whole_messages_and_other_rules_join_nothing() -> None:

@@ -170,7 +170,7 @@ def test_broken_tlvs_are_refused_with_their_status() -> None:
 
 @pytest.mark.interpreted("changes a constant that the compiler wrote into the code")
 def test_memories_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines, "VERDICTS", 4)
+    monkeypatch.setattr("smppd.policy.program.VERDICTS", 4)
     monkeypatch.setattr("smppd.policy.conditions.REMEMBERED", 4)
     rules = [{"when": {"text": f"\\b{i}\\b", "sender": "S*"}, "mode": "shadow"} for i in range(8)]
     pipe = pipeline(*rules, {"when": {"destination": "44"}, "mode": "shadow"})

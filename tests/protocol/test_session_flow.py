@@ -91,6 +91,46 @@ def test_stray_responses_before_a_bind_are_bounded() -> None:
     assert (session.unknown_responses, session.blocked) == (20, True)
 
 
+STRAY = sorted(int(command) for command in Command if command & 0x80000000)
+
+
+@pytest.mark.parametrize("command", STRAY)
+@pytest.mark.parametrize("state", [S.BOUND_TX, S.BOUND_RX, S.BOUND_TRX, S.UNBINDING])
+def test_responses_to_nothing_count_as_control_whatever_they_are(command: int, state: S) -> None:
+    session = standing(Role.SMSC, state)
+    session.unknown_responses = 0
+    session.receive(b"".join(pdu(command, 0, number) for number in range(1000, 1100)), 1.0)
+    assert (session.unknown_responses, session.blocked, session.close_reason) == (20, True, None)
+    session.receive(b"", 2.0)
+    assert (session.unknown_responses, session.blocked) == (25, True)
+
+
+def test_answers_to_what_was_asked_are_never_held_up_however_late() -> None:
+    session = standing(timers=Timers(response=30.0))
+    session.outstanding_limit = 100
+    for number in range(100):
+        session.request(pdu(Command.DELIVER_SM, 0, 0, b"x"), number, 1.0)
+    session.sweep(40.0)
+    got = session.receive(b"".join(pdu(Command.DELIVER_SM_RESP, 0, number) for number in range(1, 101)), 41.0)
+    assert [token for token, *_ in got.answers] == list(range(100))
+    assert (session.unknown_responses, session.blocked) == (0, False)
+
+
+def test_a_carrier_that_answers_everything_twice_is_served_up_to_a_rate_of_its_own() -> None:
+    timers = Timers(stray_rate=100.0, stray_burst=500.0, control_rate=1.0, control_burst=1.0)
+    session = standing(Role.ESME, timers=timers)
+    session.outstanding_limit = 1000
+    sequences = [session.request(pdu(Command.SUBMIT_SM, 0, 0), number, 1.0) for number in range(600)]
+    twice = b"".join(2 * pdu(Command.SUBMIT_SM_RESP, 0, sequence) for sequence in sequences)
+    got = session.receive(twice, 1.0)
+    assert (len(got.answers), session.unknown_responses, session.blocked) == (501, 500, True)
+    answers = len(got.answers) + len(session.receive(b"", 2.0).answers)
+    assert (answers, session.unknown_responses, session.close_reason) == (600, 600, None)
+    session.take()
+    session.receive(enquire(9), 2.0)
+    assert said(session) == [("enquire_link_resp", 0, 9)], "its control PDUs are counted apart"
+
+
 def test_an_unbind_waits_for_the_answers_before_it() -> None:
     session = standing()
     session.receive(sm(1) + sm(2) + pdu(Command.UNBIND, 0, 3), 1.0)

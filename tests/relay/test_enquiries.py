@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from smppd.message import State
-from smppd.protocol.wire import Command, Status, pdu
+from smppd.protocol.wire import Command, Status, Tag, pdu, tlv
 from tests.relay.fakes import FROM, TO, FakeCustomer, World, settings
 from tests.relay.test_submit import HOLD, SPAM, part
 
@@ -171,6 +173,103 @@ def test_replace_passes_policy() -> None:
     world.commits()
     assert a.texts() == [b"old"]
     assert asked(acme, replace(one, b"new"))[0] == Status.RREPLACEFAIL
+
+
+def two_parts_waiting(world: World, *texts: bytes) -> tuple[FakeCustomer, list[bytes]]:
+    acme = world.customer()
+    for seq, text in enumerate(texts, 1):
+        acme.sends(part(text, seq))
+        world.commits()
+    return acme, acme.ids()
+
+
+def udh(seq: int, total: int = 2, ref: int = 7) -> bytes:
+    return bytes((5, 0, 3, ref, total, seq))
+
+
+@pytest.mark.parametrize("rules", [SPAM, HOLD])
+def test_replace_of_a_part_is_judged_with_the_others(rules: dict[str, Any]) -> None:
+    world = World(settings(policies=rules, acme={"policies": ["spam"]}))
+    acme, (one, two) = two_parts_waiting(world, b"a pri", b"vate word")
+    assert asked(acme, replace(two, udh(2) + b"ze"))[0] == Status.RSUBMITFAIL
+    assert asked(acme, replace(one, udh(1) + b"my pri"))[0] == 0
+    assert asked(acme, replace(two, udh(2) + b"ze"))[0] == Status.RSUBMITFAIL, "with the new text of the first"
+    assert asked(acme, replace(one, udh(1) + b"my "))[0] == 0
+    assert asked(acme, replace(two, udh(2) + b"ze"))[0] == 0, "the first says something else now"
+    a = world.carrier()
+    world.commits()
+    assert a.texts() == [udh(1) + b"my ", udh(2) + b"ze"]
+    world.check()
+
+
+def test_a_part_that_comes_after_a_replace_is_judged_with_the_new_text() -> None:
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}))
+    acme, (one,) = two_parts_waiting(world, b"fine ")
+    assert asked(acme, replace(one, udh(1) + b"a pri"))[0] == 0
+    acme.sends(part(b"ze", 2))
+    world.commits()
+    assert acme.statuses() == [Status.RSUBMITFAIL]
+
+
+@pytest.mark.parametrize("why", ["time", "restart"])
+def test_replace_of_a_part_whose_others_are_not_known_any_more_fails(why: str) -> None:
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}))
+    acme, (_, two) = two_parts_waiting(world, b"a pri", b"vate")
+    if why == "time":
+        world.passes(302, step=10)
+    else:
+        world.restarts()
+        acme = world.customer()
+    assert asked(acme, replace(two, udh(2) + b"ze"))[0] == Status.RREPLACEFAIL
+    assert asked(acme, replace(two, udh(2) + b"harmless"))[0] == Status.RREPLACEFAIL
+    a = world.carrier()
+    world.commits()
+    assert a.texts() == [udh(1) + b"a pri", udh(2) + b"vate"]
+
+
+def test_replace_of_a_part_needs_no_others_where_no_rule_asks_for_the_text() -> None:
+    rules = {"spam": [{"name": "r", "when": {"sender": ["EXAMPLE"]}, "do": "refuse"}]}
+    world = World(settings(policies=rules, acme={"policies": ["spam"]}))
+    acme, (_, two) = two_parts_waiting(world, b"one", b"two")
+    world.restarts()
+    acme = world.customer()
+    assert asked(acme, replace(two, udh(2) + b"three"))[0] == 0
+
+
+@pytest.mark.parametrize("text", [udh(1) + b"ze", udh(2, 3) + b"ze", udh(2, 2, 8) + b"ze", b"\0ze"])
+def test_replace_makes_no_other_part_of_one(text: bytes) -> None:
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}))
+    acme, (_, two) = two_parts_waiting(world, b"a pri", b"vate")
+    assert asked(acme, replace(two, text))[0] == Status.RREPLACEFAIL
+
+
+def test_replace_with_a_message_payload_is_refused() -> None:
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}))
+    acme, one = one_waiting(world)
+    frame = replace(one, b"")
+    frame = pdu(Command.REPLACE_SM, 0, 0, frame[16:] + tlv(Tag.MESSAGE_PAYLOAD, b"a prize"))
+    assert asked(acme, frame)[0] == Status.RREPLACEFAIL
+
+
+def test_rules_see_the_sender_that_the_customer_gave_in_a_replace_too() -> None:
+    rules = [
+        {"name": "ours", "do": {"replace_sender": {"address": "Acme"}}},
+        {"name": "r", "when": {"sender": ["447700900001"], "keywords": ["prize"]}, "do": "refuse"},
+    ]
+    world = World(settings(policies={"spam": rules}, acme={"policies": ["spam"]}))
+    acme, one = one_waiting(world)
+    assert asked(acme, replace(one, b"a prize"))[0] == Status.RSUBMITFAIL
+
+
+def test_replace_by_a_text_that_no_upstream_has_letters_for_fails() -> None:
+    world = World(settings(a={"default_alphabet": "latin1"}, b={"default_alphabet": "latin1"}))
+    acme, (one, _) = two_parts_waiting(world, b"one", b"two")
+    head = bytes((8, 0, 3, 7, 2, 1, 0x25, 1, 6))
+    assert asked(acme, replace(one, head + bytes(range(1, 10)) * 12))[0] == Status.RREPLACEFAIL
+    assert asked(acme, replace(one, udh(1) + b"\0\5"))[0] == 0
+    a = world.carrier()
+    world.commits()
+    assert a.texts()[0] == udh(1) + "@é".encode("latin-1")
 
 
 def test_a_short_id_is_understood() -> None:

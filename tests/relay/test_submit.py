@@ -343,14 +343,20 @@ def test_a_refused_long_message_ends_each_held_part_with_a_receipt() -> None:
     world.check()
 
 
-def test_parts_are_let_go_after_five_minutes() -> None:
+def test_parts_are_refused_after_five_minutes() -> None:
     world = holding()
     acme, a = world.customer(), world.carrier()
     acme.sends(part(b"good ", 1))
     world.passes(298)
     assert a.sent == []
+    (one,) = acme.ids()
     world.passes(4)
-    assert len(a.sent) == 1
+    assert a.sent == [] and acme.receipts() == [(one, "REJECTD")], "never without a verdict on the whole"
+    acme.sends(part(b"news", 2))
+    world.passes(302)
+    (two,) = acme.ids()
+    assert a.sent == [] and acme.receipts() == [(two, "REJECTD")], "what comes later is a message of its own"
+    assert world.total("messages_refused", account="acme", reason="incomplete") == 2
     world.check()
 
 

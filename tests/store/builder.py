@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from smppd.message import State, pack_event
+from smppd.numbering import normalise
 from smppd.relay.ids import EPOCH_MS, id_time
 from smppd.store.api import Batch
 from smppd.store.files import KeyStore
 from smppd.store.reader import LogReader
 from smppd.store.sqlite import SqliteStore
-from smppd.vault.index import normalise
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install
 from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu

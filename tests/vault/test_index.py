@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smppd.numbering import normalise
 from smppd.vault.index import (
     blind,
     build_record_segment,
     build_segment,
     find,
     find_record,
-    normalise,
     search_forms,
 )
 from smppd.vault.keys import Part
@@ -30,7 +30,17 @@ from tests.vault.rows import NOON, MemoryRows, ring, some
         (b"07700900123", 2, None, b"07700900123"),
         (b"2079460123", 2, "GB", b"442079460123"),
         (b"02079460123", 2, "GB", b"442079460123"),
-        (b"07700900123", 2, "GB", b"07700900123"),  # phonenumbers calls it invalid: digits as they came
+        (b"07700900123", 2, "GB", b"447700900123"),  # not given out, and possible
+        (b"07700900123", 0, "GB", b"447700900123"),
+        (b"7700900123", 0, "GB", b"447700900123"),
+        (b"447700900123", 0, "GB", b"447700900123"),
+        (b"447700900123", 0, "US", b"447700900123"),
+        (b"011447700900123", 0, "US", b"447700900123"),
+        (b"2125550100", 0, "US", b"12125550100"),
+        (b"5550100", 0, "US", b"5550100"),
+        (b"0612345678", 0, "IT", b"390612345678"),
+        (b"1234567", 0, "GB", b"1234567"),
+        (b"+44 (0)7700 900123", 0, None, b"447700900123"),
         (b"02079460123", 1, "GB", b"02079460123"),  # TON says international: not ours to guess
         (b"12345", 3, "GB", b"12345"),
         (b"00123", 3, None, b"00123"),
@@ -71,7 +81,7 @@ def test_typed_number_has_its_exact_form(typed: str, region: str | None, exact: 
 
 def test_national_digits_are_searched_but_marked_ambiguous() -> None:
     forms = search_forms("+44 7700 900123")
-    assert forms.ambiguous == (b"07700900123", b"7700900123")
+    assert forms.ambiguous == (b"07700900123", b"7700900123", b"011447700900123")
     assert "7700" not in repr(forms)
     assert search_forms("07700 900123").exact == (b"07700900123",)
 

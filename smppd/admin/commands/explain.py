@@ -152,7 +152,8 @@ def _way(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None)
     if verdict is not None and verdict.route is not None:
         return [verdict.route]
     tags = verdict.tags if verdict is not None else frozenset()
-    return Router(settings).candidates(account, sm.source_digits, sm.destination_digits, tags)
+    joined = Router(settings).way(account, sm, tags)
+    return joined.split(",") if joined else []
 
 
 def _conclusion(one: Explanation, way: list[str] | None) -> str:

@@ -24,10 +24,12 @@ from rich.text import Text
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.admin.commands.audit import moment
 from smppd.admin.reveal import Access, add_reason, addresses_of, guarded, printable
+from smppd.config import Settings
 from smppd.message import FINAL_STATES, Address, Event, State
+from smppd.numbering import REGIONS, normalise, regions_of
 from smppd.relay.ids import id_time, parse_shown
 from smppd.store.reader import Found
-from smppd.vault.index import SearchForms, normalise, search_forms
+from smppd.vault.index import SearchForms, search_forms
 from smppd.vault.mask import mask_number
 
 _COLUMNS: Final = (
@@ -57,7 +59,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--since", type=moment, default=0, metavar="T", help="ISO date or time (UTC), or an age like 7d"
     )
     search.add_argument("--until", type=moment, metavar="T", help="likewise; not included")
-    search.add_argument("--region", metavar="CC", help="country of a national number, for example GB")
+    search.add_argument(
+        "--region",
+        metavar="CC",
+        help="country of a national number, for example GB (default: the configuration's regions)",
+    )
     search.add_argument(
         "--limit", type=_positive, default=50, metavar="N", help="at most so many (default: %(default)s)"
     )
@@ -93,9 +99,7 @@ def _positive(text: str) -> int:
 
 
 def _search(access: Access, args: argparse.Namespace) -> int:
-    if args.region is not None:
-        args.region = args.region.upper()
-    forms = search_forms(args.number, args.region)
+    forms = _forms(access.settings, args)
     args.note = _without(args.note, forms)
     until = float("inf") if args.until is None else args.until / 1000
     reader = access.reader
@@ -129,6 +133,27 @@ def _search(access: Access, args: argparse.Namespace) -> int:
         where = "in this time" if args.since or args.until else "that can still be read"
         raise CommandError(f"no message from or to {mask_number(args.number)} {where} is in the log")
     return 0
+
+
+def _forms(settings: Settings, args: argparse.Namespace) -> SearchForms:
+    """The forms to search for. A national number is one of the region that was given, else of those that the configuration
+    names: its own, its accounts' and upstreams', the countries of its routes and of its accounts' numbers."""
+    if args.region is not None:
+        args.region = args.region.upper()
+        if args.region not in REGIONS:
+            raise CommandError(f"{printable(args.region)} is no country of two letters (ISO 3166)", 2)
+        return search_forms(args.number, args.region)
+    accounts = [one for one in settings.accounts if not args.account or one.system_id in args.account]
+    named = [settings.region, *(one.region for one in accounts), *(one.region for one in settings.upstreams)]
+    regions = dict.fromkeys(region for region in named if region is not None)
+    digits = [prefix for route in settings.routes for prefix in route.destination]
+    digits += [number for account in settings.accounts for number in account.numbers]
+    for prefix in digits:
+        regions.update(dict.fromkeys(regions_of(prefix.lstrip("+"))[:1]))
+    first, *others = [search_forms(args.number, region) for region in regions] or [search_forms(args.number)]
+    plain = search_forms(args.number).exact
+    ambiguous = [*first.ambiguous, *plain, *(form for other in others for form in other.exact + other.ambiguous)]
+    return SearchForms(first.exact, tuple(form for form in dict.fromkeys(ambiguous) if form not in first.exact))
 
 
 def _without(note: str, forms: SearchForms) -> str:
@@ -233,7 +258,8 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
     if record.numbers is not None:
         source, destination = addresses_of(record.numbers)
         row["from"], row["to"] = _number(source, reveal), _number(destination, reveal)
-        if forms is not None and not {_form(source), _form(destination)} & set(forms.exact):
+        region = _region_of(access.settings, header.account)
+        if forms is not None and not {_form(source, region), _form(destination, region)} & set(forms.exact):
             match = "national digits"
     row["match"] = match
     if reveal:
@@ -271,8 +297,13 @@ def _state_name(state: int) -> str:
         return f"state {state}"
 
 
-def _form(address: Address) -> bytes:
-    return normalise(address.digits, address.ton, address.npi)
+def _region_of(settings: Settings, account: str) -> str | None:
+    mine = next((one.region for one in settings.accounts if one.system_id == account), None)
+    return mine or settings.region
+
+
+def _form(address: Address, region: str | None) -> bytes:
+    return normalise(address.digits, address.ton, address.npi, region)
 
 
 def _number(address: Address, reveal: bool) -> str:

@@ -1,0 +1,170 @@
+"""Whose TLS handshake is made next, and when: the dearest thing that a stranger can ask for, before anybody is known.
+
+Rules:
+  1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
+  2. All handshakes together take at most `limits.handshake_share` of the reactor's time: after one that took t, the next begins
+     no sooner than its share allows, so that sessions are served in between.
+  3. Each address and each network (IPv4 /24, IPv6 /56) has a rate and a burst; the accounts' own networks four times as much.
+  4. Who is over a rate waits, within the deadline for the handshake. Networks take turns, in a network its addresses; and
+     every second turn belongs to the accounts' networks, as long as one of them waits.
+Who waits is an unbound connection and counts as one, so the queue has the limit of those.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from smppd.config import Limits
+from smppd.net.limits import TABLE_MAX, Networks, Recent, address_key, network_key
+
+KNOWN_MORE: Final = 4
+"""How many times the rates an address has in a network of an account: there many sessions come back at once."""
+_LOOK: Final = 0.02
+"""Seconds until those over their rate are looked at again."""
+
+
+class Waiting(Protocol):
+    """A connection whose hello is here."""
+
+    peer: str
+
+    def shake(self) -> None:
+        """Makes the handshake's dear step."""
+
+
+class _Bucket:
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, tokens: float, at: float) -> None:
+        self.tokens = tokens
+        self.at = at
+
+    def full(self, now: float, rate: float, burst: float) -> bool:
+        """Whether it holds a token."""
+        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
+        self.at = now
+        return self.tokens >= 0.999  # less what rounding takes
+
+
+_Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
+"""Network -> address -> who waits, in the order of the next turns."""
+
+
+class Handshakes:
+    """The queue of all listeners."""
+
+    def __init__(self, clock: Any, limits: Limits, known: Networks, table_max: int = TABLE_MAX) -> None:
+        """`clock`: IReactorTime. `known`: the accounts' networks."""
+        self._clock = clock
+        self._limits = limits
+        self._known = known
+        self._addresses: Recent[_Bucket] = Recent(table_max)
+        self._networks: Recent[_Bucket] = Recent(table_max)
+        self._lines: tuple[_Line, _Line] = (OrderedDict(), OrderedDict())
+        self._turn = 0
+        self._next = 0.0
+        self._timer: Any = None
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called for each one that could not be made at once."""
+
+    def __len__(self) -> int:
+        return sum(len(pipes) for line in self._lines for places in line.values() for pipes in places.values())
+
+    def reload(self, limits: Limits, known: Networks) -> None:
+        """New limits and networks; who waits stays where it is."""
+        self._limits, self._known = limits, known
+
+    def ask(self, pipe: Waiting) -> None:
+        """The hello of `pipe` is whole: `pipe.shake` is called now or later, once, unless it leaves before."""
+        known = self._known.has(pipe.peer)
+        line = self._lines[0 if known else 1]
+        now = self._clock.seconds()
+        idle = self._timer is None
+        line.setdefault(network_key(pipe.peer), OrderedDict()).setdefault(address_key(pipe.peer), deque()).append(pipe)
+        if idle and now >= self._next and self._one(now):
+            self._later()
+            return
+        self.on_wait()
+        if idle:
+            self._later()
+
+    def leave(self, pipe: Waiting) -> None:
+        """A connection has ended. Nothing happens where it does not wait."""
+        network, address = network_key(pipe.peer), address_key(pipe.peer)
+        for line in self._lines:
+            places = line.get(network)
+            pipes = places.get(address) if places is not None else None
+            if pipes is not None and pipe in pipes:
+                pipes.remove(pipe)
+                self._tidy(line, network, address)
+
+    @staticmethod
+    def _tidy(line: _Line, network: str, address: str) -> None:
+        places = line[network]
+        if not places[address]:
+            del places[address]
+        if not places:
+            del line[network]
+
+    def _one(self, now: float) -> bool:
+        """Makes the handshake whose turn it is; False when nobody may have one now."""
+        pipe = self._pop(now)
+        if pipe is None:
+            return False
+        pipe.shake()
+        after = self._clock.seconds()
+        self._next = after + (after - now) * (100 / self._limits.handshake_share - 1)
+        return True
+
+    def _pop(self, now: float) -> Waiting | None:
+        for turn in (self._turn, 1 - self._turn):
+            line = self._lines[turn]
+            for network in list(line):
+                pipe = self._of_network(line, network, turn == 0, now)
+                if pipe is not None:
+                    self._turn = 1 - turn
+                    return pipe
+        return None
+
+    def _of_network(self, line: _Line, network: str, known: bool, now: float) -> Waiting | None:
+        limits, more = self._limits, KNOWN_MORE if known else 1
+        rate, burst = limits.handshakes_per_network * more, limits.handshakes_per_network_burst * more
+        whole = self._bucket(self._networks, network, burst, now)
+        if not whole.full(now, rate, burst):
+            return None
+        rate, burst = limits.handshakes_per_address * more, limits.handshakes_per_address_burst * more
+        places = line[network]
+        for address in list(places):
+            one = self._bucket(self._addresses, address, burst, now)
+            if not one.full(now, rate, burst):
+                continue
+            pipes = places[address]
+            pipe = pipes.popleft()
+            one.tokens -= 1.0
+            whole.tokens -= 1.0
+            places.move_to_end(address)
+            line.move_to_end(network)
+            self._tidy(line, network, address)
+            return pipe
+        return None
+
+    @staticmethod
+    def _bucket(table: Recent[_Bucket], key: str, burst: float, now: float) -> _Bucket:
+        bucket = table.get(key) or _Bucket(burst, now)
+        table.put(key, bucket)
+        return bucket
+
+    def _later(self) -> None:
+        if self._timer is None and (self._lines[0] or self._lines[1]):
+            self._timer = self._clock.callLater(max(0.0, self._next - self._clock.seconds()), self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        try:
+            if now >= self._next and not self._one(now):
+                self._next = now + _LOOK
+        finally:
+            self._later()  # an error with one is no reason to forget the others

@@ -1,0 +1,166 @@
+"""Whose handshake is made next: rates, the share of time, fairness; by a clock of the test's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from smppd.config import Limits
+from smppd.net.handshakes import KNOWN_MORE, Handshakes
+from smppd.net.limits import Networks
+
+
+class Peer:
+    """A connection whose handshake costs `cost` seconds."""
+
+    def __init__(self, room: Room, peer: str) -> None:
+        self.room = room
+        self.peer = peer
+
+    def shake(self) -> None:
+        self.room.made.append((round(self.room.clock.seconds(), 6), self.peer))
+        self.room.clock.rightNow += self.room.cost
+
+
+class Room:
+    def __init__(self, *known: str, cost: float = 0.0, **limits: object) -> None:
+        self.clock = Clock()
+        self.cost = cost
+        self.made: list[tuple[float, str]] = []
+        self.waited = 0
+        networks = Networks(ipaddress.ip_network(one) for one in known)
+        self.queue = Handshakes(self.clock, Limits.model_validate(limits), networks)
+        self.queue.on_wait = self._waits
+
+    def _waits(self) -> None:
+        self.waited += 1
+
+    def come(self, *peers: str) -> list[Peer]:
+        made = [Peer(self, peer) for peer in peers]
+        for one in made:
+            self.queue.ask(one)
+        return made
+
+    def run(self, seconds: float, step: float = 0.001) -> None:
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def peers(self) -> list[str]:
+        return [peer for _, peer in self.made]
+
+
+def test_one_alone_is_made_at_once() -> None:
+    room = Room(cost=0.002)
+    room.come("192.0.2.1")
+    assert room.made == [(0.0, "192.0.2.1")] and room.waited == 0
+    room.run(1.0)
+    room.come("192.0.2.1")
+    assert len(room.made) == 2 and not len(room.queue) and not room.clock.getDelayedCalls()
+
+
+def test_all_together_take_their_share_of_the_time_and_no_more() -> None:
+    room = Room(cost=0.002, handshake_share=20, unbound=2000)
+    room.come(*(f"10.{number // 250}.{number % 250}.1" for number in range(1000)))
+    room.run(1.0)
+    busy = len(room.made) * room.cost
+    assert 0.15 <= busy / room.clock.seconds() <= 0.21
+    gaps = [b[0] - a[0] for a, b in zip(room.made, room.made[1:], strict=False)]
+    assert min(gaps) >= 0.0099, "others are served between any two"
+
+
+def test_an_address_and_a_network_have_a_rate_and_a_burst() -> None:
+    room = Room(
+        handshakes_per_address="2/s",
+        handshakes_per_address_burst=3,
+        handshakes_per_network="4/s",
+        handshakes_per_network_burst=5,
+    )
+    room.come(*["192.0.2.1"] * 20, *["192.0.2.2"] * 20, *["2001:db8:0:100::1"] * 20, "198.51.100.1")
+    room.run(0.1)
+    assert Counter(room.peers()) == {"192.0.2.1": 3, "192.0.2.2": 2, "2001:db8:0:100::1": 3, "198.51.100.1": 1}
+    room.run(3.0)
+    counts = Counter(room.peers())
+    assert counts["192.0.2.1"] + counts["192.0.2.2"] in (16, 17)
+    assert counts["2001:db8:0:100::1"] in (8, 9)
+    room.run(30.0, step=0.01)
+    assert len(room.made) == 61 and not room.clock.getDelayedCalls()
+
+
+def test_a_network_of_ipv6_is_its_56() -> None:
+    room = Room(handshakes_per_network="1/s", handshakes_per_network_burst=4)
+    room.come(*(f"2001:db8:0:1{number:02x}::1" for number in range(64)), "2001:db8:0:200::1")
+    room.run(0.1)
+    assert len(room.made) == 5 and "2001:db8:0:200::1" in room.peers()
+
+
+def test_accounts_networks_have_more_and_every_second_turn() -> None:
+    room = Room("192.0.2.0/24", cost=0.002, handshakes_per_network="10/s", handshakes_per_network_burst=10)
+    strangers = [f"10.0.{number}.{host}" for number in range(100) for host in (1, 2, 3)]
+    room.come(*strangers, *["192.0.2.7"] * 40)
+    room.run(0.5)
+    assert room.peers().count("192.0.2.7") in range(len(room.made) // 2 - 2, len(room.made) // 2 + 2)
+    room.run(1.0)
+    assert room.peers().count("192.0.2.7") == 10 * KNOWN_MORE
+
+
+def test_networks_take_turns_however_many_wait_of_one() -> None:
+    room = Room(cost=0.002)
+    room.come(*["10.0.0.1"] * 16, *["10.0.0.2"] * 16, *["10.0.0.3"] * 16, "198.51.100.1", "203.0.113.1")
+    room.run(0.05)
+    assert {"198.51.100.1", "203.0.113.1"} <= set(room.peers()[:6])
+    assert len(set(room.peers()[:6])) == 5, "and in a network its addresses"
+
+
+def test_who_leaves_costs_nothing() -> None:
+    room = Room(handshakes_per_address="1/s", handshakes_per_address_burst=1)
+    peers = room.come(*["192.0.2.1"] * 5)
+    for one in peers[1:]:
+        room.queue.leave(one)
+        room.queue.leave(one)
+    assert len(room.queue) == 0
+    room.run(3.0)
+    assert len(room.made) == 1
+    room.come("192.0.2.1")
+    assert len(room.made) == 2, "no token was taken for them"
+
+
+def test_tables_are_bounded() -> None:
+    clock = Clock()
+    room = Room()
+    room.queue = Handshakes(clock, Limits(), Networks(), table_max=10)
+    room.come(*(f"10.{number}.0.1" for number in range(100)))
+    assert len(room.queue._addresses) == len(room.queue._networks) == 10
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1", "10.0.0.1"]),
+            st.sampled_from(["come", "leave", "wait", "long"]),
+        ),
+        max_size=60,
+    ),
+    st.floats(0, 0.01),
+)
+@settings(deadline=None, max_examples=100)
+def test_everybody_is_made_once_or_has_left(steps: list[tuple[str, str]], cost: float) -> None:
+    room = Room("192.0.2.0/24", cost=cost, handshakes_per_address="5/s", handshakes_per_address_burst=2)
+    waiting: list[Peer] = []
+    came = left = 0
+    for peer, step in steps:
+        if step == "come":
+            waiting += room.come(peer)
+            came += 1
+        elif step == "leave" and waiting:
+            before = len(room.queue)
+            room.queue.leave(waiting.pop(0))
+            left += before - len(room.queue)
+        else:
+            room.run(0.5 if step == "long" else 0.02, step=0.01)
+    room.run(60.0, step=0.05)
+    assert len(room.made) == came - left
+    assert len(room.queue) == 0 and room.queue._lines == ({}, {}) and not room.clock.getDelayedCalls()

@@ -17,7 +17,7 @@ FUZZ_ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-micro bench-profile torture fuzz coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-limits bench-micro bench-profile torture fuzz coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -67,6 +67,9 @@ bench: native ## cost of a message, against the reference relay
 
 bench-growth: native ## what grows and what it costs; BENCH_ARGS="sessions rules": these curves only
 	@$(BIN)/python -m bench.growth $(BENCH_ARGS)
+
+bench-limits: native ## fills what peers can pile up, asks for the longest turn: docs/limits.md; BENCH_ARGS="queue": this alone
+	@$(BIN)/python -m bench.limits $(BENCH_ARGS)
 
 bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
 	@$(BIN)/python -m bench.micro $(BENCH_ARGS)

@@ -36,7 +36,7 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
-from smppd.relay.journal import Living
+from smppd.relay.journal import LivingEntries
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
 from smppd.store.sqlite import StoreError
@@ -143,7 +143,7 @@ class Daemon:
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
         self.notifier.extend(LONGER)
-        tidied = self.store.compact(Living())
+        tidied = self.store.compact(LivingEntries())
         log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
@@ -448,7 +448,7 @@ class Daemon:
         self.customers.refusals.tick(time.monotonic(), every=True)
         self.audit("stop", {"status": str(status)})
         self._background.stop()
-        self.store.close(None if status else Living())
+        self.store.close(None if status else LivingEntries())
         self.audit.close()
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})

@@ -59,6 +59,7 @@ class Metrics:
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")
         self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")
+        self.hot_octets = gauge("spool_memory_bytes", "Memory that these take, with what was read back from rows")
         self.oldest = gauge("oldest_waiting_seconds", "Age of the oldest message waiting to be submitted", "account")
         self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
         self.rejected = counter("messages_rejected", "Messages an upstream refused for good", "upstream", "status")

@@ -41,6 +41,7 @@ class Store(Model):
     url: str | None = Field(default=None, description="Not supported by this version.")
     reserve: Size = size("256MiB", "Free space below which nothing more is accepted.")
     hot: Int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
+    hot_octets: Size = size("192MiB", "Memory for these and for mail; more wait on disk only. Changed at a restart.")
     read_only: bool = Field(default=False, description="Serve records, accept no messages.")
 
     @model_validator(mode="before")

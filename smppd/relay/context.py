@@ -23,9 +23,9 @@ class Context:
 
     ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
     at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
-    still find them. ``tally``: what the log says with the next
-    sweep. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
-    restored from was taken (`store.restore.RESTORED`).
+    still find them. ``tally``: what the log says with the next sweep. ``hot_limit`` (things) and ``hot_octets``: what memory
+    holds, more waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``restored``: 0, or messages up to this id may
+    have been sent after the backup that the store was restored from was taken (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -37,6 +37,8 @@ class Context:
     later: Callable[[float, Callable[[], None]], object]
     metrics: Metrics
     hot_limit: int
+    hot_octets: int = 192 << 20
+    mail_octets: int = 240 << 20
     tlvs: int = 64
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
@@ -44,6 +46,12 @@ class Context:
     dropping: set[tuple[int, int]] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     restored: int = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether memory holds as much as it should, in number or in octets: what comes now waits on disk."""
+        journal = self.journal
+        return journal.octets >= self.hot_octets or journal.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
         """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""

@@ -18,6 +18,7 @@ from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import outgoing
+from smppd.relay.overdue import Overdue
 from smppd.relay.unknown import Unknown
 from smppd.store.api import ColdRow, Kind
 
@@ -37,6 +38,7 @@ class Dispatch:
         self.lanes = Lanes(context)
         self.lanes.pump = self.pump
         self.unknown = Unknown(context, self.lanes, self.end)
+        self.overdue = Overdue(context, self)
         self.holding: Holding
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
@@ -55,7 +57,8 @@ class Dispatch:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
         if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
             return False
-        return len(lane.hot) < self._context.hot_limit
+        context = self._context
+        return len(lane.hot) < context.hot_limit and context.journal.octets < context.hot_octets
 
     def admit(self, message: Message, now: float, *, hold: bool = False) -> None:
         """Gives a new message its place, in the batch that accepts it."""
@@ -74,7 +77,7 @@ class Dispatch:
         hot = lane.hot
         if (
             upstream is not None
-            and not hot
+            and not len(hot)
             and not lane.cold
             and upstream.paused_until <= now
             and not upstream.lanes
@@ -89,13 +92,14 @@ class Dispatch:
         else:
             message.enter(Phase.QUEUED)
             # What follows a cold row is one: after a restart rows stand behind all that is in the journal.
-            full = lane.cold or (hot and not hot[-1].home) or context.journal.count() >= context.hot_limit
+            youngest = hot.last()
+            full = lane.cold or (youngest is not None and not youngest.home) or context.crowded
             if full and message.account.settings.acknowledge == "stored":
                 lane.cold += 1
                 lane.unstored += 1
                 batch.put.append(ColdRow(Kind.QUEUE, lane.name, b"", message.id, message.expires, message.payload()))
                 return
-            hot.append(message)
+            self.lanes.insert(message)
         batch.accepts.append(message.entry())
         context.journal.add(message)
 
@@ -172,27 +176,23 @@ class Dispatch:
     def lost(self, messages: list[Message]) -> None:
         """The batch that accepted them was not stored: they are gone."""
         context = self._context
-        lanes: dict[Lane, None] = {}
         for message in messages:
             self.holding.lost(message)
             if message.refusal is not None:
                 continue
             message.account.queued -= 1
+            self.lanes.unfile(message)
             context.journal.remove(message)
             if message.leaving:
                 message.lane.left(message)
             if message.phase is Phase.READY and message.upstream is not None:
                 message.upstream.reserved -= 1
             elif message.home:
-                lanes[message.lane] = None
+                self.lanes.out(message)
             else:
                 message.lane.cold -= 1
                 message.lane.unstored -= 1
             message.phase = Phase.DONE
-        for lane in lanes:
-            kept = [message for message in lane.hot if message.phase is not Phase.DONE]
-            lane.hot.clear()
-            lane.hot.extend(kept)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -200,20 +200,21 @@ class Dispatch:
         """Sends what may be sent: by window, by rate, in order."""
         if self.draining or upstream.paused_until > now or not upstream.links:
             return
-        if upstream.aside:
+        if len(upstream.aside):
             self.lanes.resume(upstream, now)
         if upstream.lanes:
             self.lanes.release(upstream, now)
         ready = upstream.ready
-        if not ready:
+        if not len(ready):
             return
         links = upstream.links
         number = len(links)
         bucket = upstream.bucket
         wall = self._context.wall()
         dirty = self._context.dirty
-        while ready:
-            message = ready[0]
+        skipped = 0
+        while len(ready):
+            message = ready.first()
             if message.phase is not Phase.READY:
                 ready.popleft()  # answered meanwhile, to an earlier attempt
                 continue
@@ -225,7 +226,12 @@ class Dispatch:
             link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
             if session.room <= 0 or not session.can_send:
-                break
+                # The links of the next accounts' messages may have room.
+                skipped += 1
+                if number == 1 or skipped >= min(ready.accounts(), 2 * number):
+                    break
+                ready.skip()
+                continue
             if upstream.failures:
                 # It refused for now: one message asks whether it takes more, the others keep their order behind it.
                 if upstream.asking:
@@ -335,7 +341,10 @@ class Dispatch:
         """The carrier has accepted a message under this id."""
         context = self._context
         message.account.queued -= 1
+        self.lanes.unfile(message)
         message.phase = Phase.SUBMITTED
+        if message.known is not None:
+            message.known.taken = True
         message.upstream = upstream
         message.upstream_id = upstream_id
         detail = upstream.detail + upstream_id
@@ -378,7 +387,10 @@ class Dispatch:
         if state is State.EXPIRED and message.duplicate:
             state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
         message.account.queued -= 1
+        self.lanes.unfile(message)
         message.phase = Phase.DONE
+        if message.known is not None:
+            message.known.taken = True
         if message.customer is not None:
             self.answer(message, Status.RSUBMITFAIL, context.now())
             message.registered = 0
@@ -388,9 +400,9 @@ class Dispatch:
             context.metrics.expired.labels(message.account.name).inc()
         if message.home:
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
-            context.journal.remove(message)
         elif message.cold is not None:
             context.drop(*message.cold, message.id)
+        context.journal.remove(message)
         if message.wants_failure:
             self.finished(message, state, error)
         context.store.kick()
@@ -417,7 +429,7 @@ class Dispatch:
         upstream.link(link, True)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
-                if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
+                if upstream in lane.upstreams and (len(lane) or lane.active is not None):
                     self.lanes.place(lane, now)
                     self.lanes.activate(lane)
         self.pump(upstream, now)
@@ -451,44 +463,18 @@ class Dispatch:
                     self.lanes.place(lane, now)
             for message in self.lanes.overdue(upstream, wall):
                 self.end(message, State.EXPIRED, 0)
-            if upstream.aside:
-                self.lanes.resume(upstream, now)
+            if len(upstream.aside):
+                self.lanes.unpinned(upstream, now)
+        self.overdue.look()
         for account in context.accounts.values():
             for lane in account.lanes.values():
-                if lane.hot:
-                    self._expire(lane, wall)
-                if lane.hot or lane.cold:
-                    if self.lanes.place(lane, now) is None and account.settings.acknowledge == "upstream":
-                        self._no_way(lane, now)
+                if len(lane):
+                    if self.lanes.place(lane, now) is None and lane.asking:
+                        self.overdue.no_way(lane, now)
                     self.lanes.activate(lane)
                     self.lanes.look(lane)
         for upstream in context.upstreams.values():
             self.pump(upstream, now)
-
-    def _expire(self, lane: Lane, wall: float) -> None:
-        late = [m for m in lane.hot if m.expires <= wall and m.stored]
-        if late:
-            gone = set(late)
-            kept = [m for m in lane.hot if m not in gone]
-            lane.hot.clear()
-            lane.hot.extend(kept)
-            for message in late:
-                self.end(message, State.EXPIRED, 0)
-
-    def _no_way(self, lane: Lane, now: float) -> None:
-        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
-        for message in [m for m in lane.hot if m.customer is not None and m.stored and not m.duplicate]:
-            lane.hot.remove(message)
-            self.answer(message, Status.RMSGQFUL, now)
-            message.registered = 0
-            self.end(message, State.REJECTED, Status.RMSGQFUL)
-
-    def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold waiting messages whose validity passed."""
-        for row in rows:
-            message = self.lanes.expired(row)
-            if message is not None:
-                self.end(message, State.EXPIRED, 0)
 
 
 def _id_of(frame: bytes) -> bytes:

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 HEAD: Final = Struct(">BIQ")
 _SIZE: Final = HEAD.size
+WEIGHT: Final = 1100
+"""Octets that a thing takes beside its frame, as measured (`bench.limits`): its object, its numbers, its places in indexes."""
 
 
 class Entry(IntEnum):
@@ -54,7 +56,7 @@ _OPENS: Final = frozenset((Entry.ACCEPT, Entry.MAIL, Entry.PARK))
 _CLOSES: Final = frozenset((Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE))
 
 
-class Living:
+class LivingEntries:
     """Which entries of a journal still count (``store.tidy.Entries``): what opened something that is not closed, and the marks
     on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order."""
 
@@ -101,11 +103,25 @@ class Living:
         return b"".join(kept)
 
 
+class Living:
+    """What a journal keeps: a message, mail or a parked receipt. ``home``: its segment, 0 when it lives as a cold row.
+    ``weight``: the octets of memory it is counted with, 0 while it is not counted."""
+
+    __slots__ = ("frame", "home", "id", "weight")
+
+    def __init__(self, identity: int, frame: bytes) -> None:
+        self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
+
+
 class Journal:
-    """Which things live in which segment. A thing is anything with ``id`` and ``home`` (its segment, 0 when cold)."""
+    """Which things live in which segment, and ``octets``: what they and those read back from rows take in memory."""
 
     def __init__(self) -> None:
         self.live: OrderedDict[int, dict[int, Any]] = OrderedDict()
+        self.octets = 0
         self.current = 0
         self.entries = 0
 
@@ -115,17 +131,30 @@ class Journal:
         self.current = segment
         self.entries = 0
 
-    def add(self, thing: Any) -> None:
+    def add(self, thing: Living) -> None:
         """``thing`` was written into the current segment."""
-        thing.home = self.current
-        self.live[self.current][thing.id] = thing
+        self.place(thing, self.current)
         self.entries += 1
 
-    def remove(self, thing: Any) -> None:
+    def place(self, thing: Living, segment: int) -> None:
+        """``thing`` lives in a segment."""
+        thing.home = segment
+        self.live[segment][thing.id] = thing
+        self.weigh(thing)
+
+    def weigh(self, thing: Living) -> None:
+        """Counts the memory of ``thing``, in the journal or read back from a row; ``remove`` ends that."""
+        weight = WEIGHT + len(thing.frame)
+        self.octets += weight - thing.weight
+        thing.weight = weight
+
+    def remove(self, thing: Living) -> None:
         """``thing`` is closed (or lives elsewhere now)."""
         things = self.live.get(thing.home)
         if things is not None:
             things.pop(thing.id, None)
+        self.octets -= thing.weight
+        thing.weight = 0
 
     def get(self, identity: int) -> Any | None:
         """The living thing with this id, wherever it lives."""

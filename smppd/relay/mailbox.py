@@ -9,6 +9,7 @@ messages are not: the carrier is told, and has them still.
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from smppd.message import State
@@ -19,11 +20,15 @@ from smppd.relay.context import Context
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Customer, Message
-from smppd.relay.post import Mail, Mailbox, read_mail
+from smppd.relay.post import Mail, Mailbox, read_mail, rows_for
 from smppd.store.api import Batch, ColdRow, Kind
 
 HOT: Final = 2000
 PAGE: Final = 500
+# Octets of an account's mail in memory; the rest waits on disk.
+OCTETS: Final = 4 << 20
+# Mail that ends in one step; the rest with the next ones.
+STEP: Final = 500
 _MAX_PAUSE: Final = 3600.0
 # Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
 PUT_OFF: Final = 1000
@@ -45,6 +50,7 @@ class Mailroom:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.octets = OCTETS
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
@@ -56,13 +62,15 @@ class Mailroom:
         mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
         mail.kept = kept
         box = account.mailbox
-        if box.cold or len(box.hot) >= HOT:
+        journal = context.journal
+        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or journal.octets >= context.mail_octets:
             box.cold += 1
             box.unstored += 1
             (batch.moves if kept else batch.put).append(mail.row())
         else:
             (batch.marks if kept else batch.accepts).append(mail.entry())
-            context.journal.add(mail)
+            journal.add(mail)
+            box.octets += mail.weight
         batch.mails.append(mail)
         context.store.nudge()
 
@@ -91,7 +99,7 @@ class Mailroom:
         for mail in mails:
             mail.stored = True
             if mail.home:
-                mail.account.mailbox.hot.append(mail)
+                mail.account.mailbox.hot.add(mail)
             else:
                 mail.account.mailbox.unstored -= 1
             touched[mail.account] = None
@@ -105,6 +113,7 @@ class Mailroom:
         for mail in mails:
             if not mail.kept:
                 if mail.home:
+                    mail.account.mailbox.octets -= mail.weight
                     self._context.journal.remove(mail)
                 else:
                     mail.account.mailbox.cold -= 1
@@ -115,10 +124,15 @@ class Mailroom:
         """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
         box = account.mailbox
         over = len(box) - account.settings.receipts.limit
-        while over > 0 and (box.hot or box.later):
+        if over <= 0:
+            return
+        left = STEP
+        while over > 0 and left > 0 and (len(box.hot) or box.later):
             over -= 1
-            self._expire(box, box.hot.popleft() if box.hot else box.later.pop(0), tally.MAIL_LIMIT)
-        if over > 0 and box.cold:
+            left -= 1
+            mail = box.hot.popleft() if len(box.hot) else box.later.pop(next(iter(box.later)))
+            self._expire(box, mail, tally.MAIL_LIMIT)
+        if over > 0 and left > 0 and box.cold:
             self._page(account)
 
     def _expire(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
@@ -135,23 +149,26 @@ class Mailroom:
         self.pump(account, now)
 
     def _resume(self, box: Mailbox, now: float) -> None:
-        due = [mail for mail in box.later if mail.due <= now]
-        if due:
-            box.later = [mail for mail in box.later if mail.due > now]
-            box.hot.extendleft(sorted(due, key=lambda one: one.id, reverse=True))
+        due = box.due
+        while due and due[0][0] <= now:
+            when, identity = heappop(due)
+            mail = box.later.get(identity)
+            if mail is not None and mail.due == when:
+                del box.later[identity]
+                box.hot.add(mail)
 
     def pump(self, account: Account, now: float) -> None:
         """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
         box = account.mailbox
         hot = box.hot
-        if not hot and not box.cold:
+        if not len(hot) and not box.cold:
             return
         sessions = [customer for customer in account.sessions if customer.session.can_receive]
         if not sessions:
             return
         dirty = self._context.dirty
         count = len(sessions)
-        while hot and len(box.later) < PUT_OFF:
+        while len(hot) and len(box.later) < PUT_OFF:
             for _ in range(count):
                 account.turn += 1
                 customer = sessions[account.turn % count]
@@ -164,7 +181,7 @@ class Mailroom:
             box.sent += 1
             customer.session.request(mail.frame, mail, now)
             dirty[customer] = None
-        if len(hot) < PAGE and box.cold:
+        if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
 
     def _page(self, account: Account) -> None:
@@ -178,6 +195,7 @@ class Mailroom:
             box.paging = False
             if rows:
                 box.upto = rows[-1].id
+                box.rows = rows_for(rows, PAGE)
             elif sure and box.cold == before:
                 # Nothing was under way, and nothing is there: the count was wrong.
                 box.cold = 0
@@ -185,7 +203,9 @@ class Mailroom:
             for row in fresh:
                 mail = self.revive(account, row.id, row.data)
                 mail.stored = True
-                box.hot.append(mail)
+                self._context.journal.weigh(mail)
+                box.octets += mail.weight
+                box.hot.add(mail)
                 box.read.add(row.id)
             box.cold -= len(fresh)
             if rows:
@@ -193,7 +213,7 @@ class Mailroom:
                 self.pump(account, self._context.now())
                 self._context.flush()
 
-        self._context.store.page(Kind.MAIL, account.name, box.upto, PAGE, arrived)
+        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, arrived)
 
     def spill(self, mail: Mail) -> bool:
         """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
@@ -204,6 +224,7 @@ class Mailroom:
         batch = self._context.store.batch
         self._context.journal.remove(mail)
         mail.home = 0
+        self._context.journal.weigh(mail)
         batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
         batch.moves.append(mail.row())
         box.read.add(mail.id)
@@ -225,12 +246,8 @@ class Mailroom:
                 box.sent -= 1
             elif mail.done or status:
                 continue
-            elif mail in box.later:  # after the response timer, and before it went again
-                box.later.remove(mail)
-            elif mail in box.hot:
-                box.hot.remove(mail)
-            else:
-                continue
+            elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
+                continue  # else: after the response timer, and before it went again
             if status == 0:
                 taken += 1
                 self._end(mail, State.RECEIPT_DONE)
@@ -245,13 +262,15 @@ class Mailroom:
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:
         context = self._context
+        box = mail.account.mailbox
         mail.done = True
         if mail.home:
             context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-            context.journal.remove(mail)
         else:
-            mail.account.mailbox.read.discard(mail.id)
+            box.read.discard(mail.id)
             context.drop(Kind.MAIL, mail.account.name, b"", mail.id)
+        box.octets -= mail.weight
+        context.journal.remove(mail)
         if mail.about:
             context.event(mail.about, state, error=error)
 
@@ -262,13 +281,19 @@ class Mailroom:
         box = account.mailbox
         self._context.metrics.redelivered.labels(account.name).inc(len(mails))
         if not wait:
-            box.hot.extendleft(sorted(mails, key=lambda one: one.id, reverse=True))
+            for mail in mails:
+                box.hot.add(mail)
             return
         retry = account.settings.receipts.retry
         for mail in mails:
             mail.attempts += 1
             mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
-        box.later.extend(mails)
+            box.ends = min(box.ends, mail.expires) if box.later else mail.expires
+            box.later[mail.id] = mail
+            heappush(box.due, (mail.due, mail.id))
+        if len(box.due) > 2 * len(box.later) + PUT_OFF:
+            box.due = [(mail.due, mail.id) for mail in box.later.values()]
+            heapify(box.due)
 
     def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
         """The session that had these is silent or gone."""
@@ -282,22 +307,33 @@ class Mailroom:
     def sweep(self, now: float) -> None:
         """Once a second: mail whose time is over, and another try for what was put off."""
         wall = self._context.wall()
+        left = STEP
         for account in self._context.accounts.values():
             box = account.mailbox
             if not len(box):
                 continue
             # Mail expires in the order it came, give or take a changed setting.
-            while box.hot and box.hot[0].expires <= wall:
+            first = box.hot.first()
+            while first is not None and first.expires <= wall and left > 0:
+                left -= 1
                 self._expire(box, box.hot.popleft(), tally.MAIL_AGE)
+                first = box.hot.first()
             if box.later:
-                late = [mail for mail in box.later if mail.expires <= wall]
-                box.later = [mail for mail in box.later if mail.expires > wall]
-                for mail in late:
-                    self._expire(box, mail, tally.MAIL_AGE)
+                if box.ends <= wall and left > 0:
+                    left = self._put_off_ends(box, wall, left)
                 self._resume(box, now)
             self._bound(account)
             if account.sessions:
                 self.pump(account, now)
+
+    def _put_off_ends(self, box: Mailbox, wall: float, left: int) -> int:
+        """Ends mail that was put off and whose time is over, up to ``left``; how many of these are left."""
+        late = [mail for mail in box.later.values() if mail.expires <= wall][:left]
+        for mail in late:
+            del box.later[mail.id]
+            self._expire(box, mail, tally.MAIL_AGE)
+        box.ends = min((mail.expires for mail in box.later.values()), default=0)
+        return left - len(late)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold mail whose time is over."""

@@ -6,7 +6,7 @@ towards one list of upstreams; its order is the order of message ids.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
-from smppd.relay.journal import HEAD, Entry
+from smppd.relay.journal import HEAD, Entry, Living
 from smppd.relay.payload import (
     ACCEPT,
     FLAG_DUPLICATE,
@@ -35,12 +35,15 @@ from smppd.relay.payload import (
     MORE_RESEND,
     MORE_TOLD,
 )
-from smppd.relay.post import Mailbox, Parked
+from smppd.relay.post import FIRST_ROWS, Mailbox, Parked
 from smppd.relay.throttle import Bucket
+from smppd.relay.waiting import AHEAD, Addressed, Aside, Queue, Turns
 
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
+    from smppd.relay.answers import Fanout
+    from smppd.relay.recent import Known
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -107,7 +110,7 @@ class Customer(Peer, Protocol):
     address: bytes
 
 
-class Message:
+class Message(Living):
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
@@ -116,22 +119,26 @@ class Message:
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
     carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
     ``leaving``: its release is in a batch. ``told``: its carrier has reported it UNKNOWN, which may not be the last word.
+    ``due``: its place in ``waiting.Calendar``; ``key``, ``before``, ``next``: that in ``waiting.Addressed``. ``known``: what is
+    remembered of it for accounts with ``deduplicate``.
     """
 
     __slots__ = (
         "account",
         "answer_at",
+        "before",
         "cold",
         "customer",
         "deadline",
+        "due",
         "duplicate",
         "expires",
         "fanout",
-        "frame",
-        "home",
-        "id",
+        "key",
+        "known",
         "lane",
         "leaving",
+        "next",
         "on_unknown",
         "part",
         "phase",
@@ -156,9 +163,11 @@ class Message:
         self, identity: int, account: Account, lane: Lane, frame: bytes, registered: int, expires: int, shown: bytes
     ) -> None:
         self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
         self.account = account
         self.lane = lane
-        self.frame = frame
         self.registered = registered
         self.expires = expires
         self.shown = shown
@@ -166,7 +175,11 @@ class Message:
         self.reversed = b""
         self.phase = Phase.STORING
         self.duplicate = False
-        self.home = 0
+        self.due = 0
+        self.key = 0
+        self.before: Message | None = None
+        self.next: Message | None = None
+        self.known: Known | None = None
         self.cold: tuple[int, str, bytes] | None = None
         self.customer: Customer | None = None
         self.sequence = 0
@@ -263,26 +276,17 @@ class Message:
         return HEAD.pack(Entry.ACCEPT, HEAD.size + len(payload), self.id) + payload
 
 
-class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs."""
-
-    __slots__ = ("failed", "left", "shown", "total")
-
-    def __init__(self, left: int, shown: bytes) -> None:
-        self.left = self.total = left
-        self.shown = shown
-        self.failed: list[tuple[bytes, int]] = []
-
-
 class Lane:
     """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` counts
     the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows.
     ``leaving``: how many are released in batches that are not durable yet; ``waits`` for them: others were put back meanwhile,
-    and must not be released again before it is known which of these are younger."""
+    and must not be released again before it is known which of these are younger. ``asking``: those in ``hot`` whose customer
+    waits for the carrier's word. ``rows``: how many cold rows are read at once, after the size of the last ones."""
 
     __slots__ = (
         "account",
         "active",
+        "asking",
         "cold",
         "hot",
         "leaving",
@@ -290,6 +294,7 @@ class Lane:
         "name_bytes",
         "paging",
         "route",
+        "rows",
         "unstored",
         "upstreams",
         "upto",
@@ -302,7 +307,9 @@ class Lane:
         self.upstreams = upstreams
         self.name = f"{account.name}\n{route}"
         self.name_bytes = self.name.encode()
-        self.hot: deque[Message] = deque()
+        self.hot: Queue[Message] = Queue()
+        self.asking: dict[int, Message] = {}
+        self.rows = FIRST_ROWS
         self.cold = 0
         self.unstored = 0
         self.leaving = 0
@@ -326,7 +333,8 @@ class Lane:
             return False
         if not self.leaving:
             self.waits = False
-        return bool(self.hot) and self.hot[0].id < message.id
+        first = self.hot.first()
+        return first is not None and first.id < message.id
 
     @property
     def gone(self) -> bool:
@@ -335,7 +343,8 @@ class Lane:
 
 
 class Account:
-    """A customer's account at run time; ``settings`` may be exchanged by a reload."""
+    """A customer's account at run time; ``settings`` may be exchanged by a reload. ``addressed``: its waiting messages by their
+    addresses; ``aside``: those that stand aside for one carrier (see ``UpstreamState``)."""
 
     def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.system_id
@@ -348,6 +357,8 @@ class Account:
         self.sessions: list[Customer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
+        self.addressed = Addressed()
+        self.aside: Queue[Message] = Queue()
         self.queued = 0
         self.turn = 0
         self.closed = False
@@ -409,8 +420,8 @@ class UpstreamState:
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []
         self.capacity = 0
-        self.lanes: deque[Lane] = deque()
-        self.ready: deque[Message] = deque()
+        self.lanes: OrderedDict[Lane, None] = OrderedDict()
+        self.ready = Turns()
         self.reserved = 0
         self.unknown: dict[int, Message] = {}
         self.retried: dict[int, Message] = {}
@@ -421,7 +432,7 @@ class UpstreamState:
         self.parked: dict[int, Parked] = {}
         self.parked_keys: dict[bytes, list[Parked]] = {}
         self.seen: OrderedDict[int, None] = OrderedDict()
-        self.aside: list[Message] = []
+        self.aside = Aside()
         self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.paused_until = 0.0
         self.failures = 0
@@ -459,8 +470,9 @@ class UpstreamState:
 
     @property
     def credit(self) -> int:
-        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for."""
-        return 2 * self.capacity - self.reserved
+        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for.
+        Not more than ``AHEAD`` beside those that are sent: each has to be taken back when the carrier is gone."""
+        return min(2 * self.capacity - self.reserved, AHEAD - len(self.ready))
 
     def link_for(self, way: int, now: float) -> Peer:
         """The link of a destination, so that its messages keep their order; another with room where that one's window is full

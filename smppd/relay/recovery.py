@@ -45,9 +45,8 @@ class Recovery:
         old = self._things.get(identity)
         if old is not None:
             self._context.journal.remove(old)
-        thing.home = segment
         self._things[identity] = thing
-        self._context.journal.live[segment][identity] = thing
+        self._context.journal.place(thing, segment)
 
     def _close(self, identity: int) -> None:
         thing = self._things.pop(identity, None)
@@ -107,7 +106,8 @@ class Recovery:
         for thing in sorted(self._things.values(), key=lambda one: one.id):
             if isinstance(thing, Mail):
                 thing.stored = True
-                thing.account.mailbox.hot.append(thing)
+                thing.account.mailbox.octets += thing.weight
+                thing.account.mailbox.hot.add(thing)
             elif isinstance(thing, Parked):
                 self._receipts.park(thing)
             elif thing.phase is Phase.SUBMITTED:
@@ -136,7 +136,7 @@ class Recovery:
         else:
             message.phase = Phase.QUEUED
             message.upstream = None
-            message.lane.hot.append(message)
+            self._dispatch.lanes.insert(message)
 
 
 def _phase(stored: Stored) -> Phase:

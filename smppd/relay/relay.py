@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
+_SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
 _REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
@@ -83,6 +85,8 @@ class Relay:
             later=later,
             metrics=metrics,
             hot_limit=settings.store.hot,
+            hot_octets=settings.store.hot_octets,
+            mail_octets=settings.store.hot_octets + settings.store.hot_octets // 4,
         )
         self._store = store
         self._broken = broken
@@ -283,7 +287,7 @@ class Relay:
             if account.pipeline is not None:
                 account.pipeline.expire(now)
         wall = int(context.wall())
-        self._expired(Kind.QUEUE, wall, self.dispatch.expired_rows)
+        self._expired(Kind.QUEUE, wall, self.dispatch.overdue.expired_rows)
         self._expired(Kind.MAIL, wall, self.mailroom.expired_rows)
         self._expired(Kind.WAITING, wall, self.receipts.expired_rows)
         if not store.space():
@@ -360,10 +364,12 @@ class Relay:
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
+        metrics.hot_octets.set(context.journal.octets)
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
-        ids = [lane.hot[0].id for lane in account.lanes.values() if lane.hot]
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        ids = [message.id for message in first if message is not None]
         if account in self._released:
             ids.append(self._released[account])
         return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
@@ -371,7 +377,7 @@ class Relay:
     def _look_at_released(self) -> None:
         released: dict[Account, int] = {}
         for upstream in self.context.upstreams.values():
-            for message in [*upstream.ready, *upstream.aside]:
+            for message in upstream.ready.heads():
                 oldest = released.get(message.account)
                 if message.phase is not Phase.SUBMITTED and (oldest is None or message.id < oldest):
                     released[message.account] = message.id
@@ -396,13 +402,24 @@ class Relay:
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= self.segments or not turns:
+        if not turns:
+            return
+        if journal.octets > self.context.hot_octets:
+            self._lighten()
+        if len(journal.live) <= self.segments:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:
             return
         batch = store.batch
-        for thing in list(things.values())[:_SPILL]:
+        some: list[Any] = []
+        left = _SPILL_OCTETS
+        for thing in things.values():
+            if len(some) == _SPILL or left <= 0:
+                break
+            some.append(thing)
+            left -= thing.weight
+        for thing in some:
             self._move(thing, batch)
         if batch:
             store.kick()
@@ -419,19 +436,22 @@ class Relay:
     def _clear(self) -> None:
         """Writes some of what lives in earlier segments into the current one; the store's turn when they are empty."""
         journal, batch = self.context.journal, self._store.batch
-        left = _SPILL
+        left = _SPILL_OCTETS
         waits = False
-        for segment, things in list(journal.live.items()):
+        some: list[Any] = []
+        for segment, things in journal.live.items():
             if segment >= self._before:
                 break
-            for thing in list(things.values()):
-                if left and _is_stored(thing):
-                    left -= 1
-                    journal.remove(thing)
-                    batch.marks.append(thing.entry())
-                    journal.add(thing)
-                else:
+            for thing in things.values():
+                if len(some) == _SPILL or left <= 0 or not _is_stored(thing):
                     waits = True  # for the next turn, or for its own batch: one that is lost is not to come back
+                    break
+                some.append(thing)
+                left -= thing.weight
+        for thing in some:
+            journal.remove(thing)
+            batch.marks.append(thing.entry())
+            journal.add(thing)
         if waits:
             return
         self._before = 0
@@ -444,6 +464,26 @@ class Relay:
         # With the batch that drops these segments, or behind it.
         batch.then.append(lambda: self._store.tidy(over))
         self._store.kick()
+
+    def _lighten(self) -> None:
+        """Memory holds more octets than it should: messages that wait for their receipts become rows before their time, those
+        that were submitted first, first."""
+        context = self.context
+        journal = context.journal
+        excess = min(journal.octets - context.hot_octets, _SPILL_OCTETS)
+        for upstream in context.upstreams.values():
+            some: list[Message] = []
+            for message in islice(upstream.ids.values(), 2 * _SPILL):
+                if excess <= 0 or len(some) == _SPILL:
+                    break
+                if message.home and message.phase is Phase.SUBMITTED:  # else it is becoming a row
+                    some.append(message)
+                    excess -= message.weight
+            for message in some:
+                journal.remove(message)
+                self._chill(message, upstream, self._store.batch)
+            if some:
+                self._store.kick()
 
     def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""

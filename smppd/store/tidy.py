@@ -50,7 +50,7 @@ _NEEDED: Final = (
 
 
 class Entries(Protocol):
-    """The grammar of the journal, as far as it says what is over (`relay.journal.Living`)."""
+    """The grammar of the journal, as far as it says what is over (`relay.journal.LivingEntries`)."""
 
     @property
     def dead(self) -> int:

@@ -37,6 +37,7 @@ from smppd.relay.post import Mail, Parked
 from smppd.relay.relay import Relay
 from smppd.store.api import Kind
 from tests.relay.fakestore import FakeStore
+from tests.relay.invariants import filed, weighs
 from tests.vault.rows import NOON, MemoryRows, ring
 
 FROM = address_field(1, 1, b"447700900001")
@@ -81,6 +82,7 @@ class FakeCustomer:
         self.session.accept_bind(command, window=1000, outstanding_limit=window)
         self.heard: list[bytes] = []
         self.gone = False
+        self._resuming = False
         self.taken = 0
         self._numbers = count(2)
         self._cut = Splitter(1 << 20)
@@ -91,6 +93,10 @@ class FakeCustomer:
         out = self.session.take()
         if not self.gone:
             self.heard.extend(self._cut.feed(out))
+            if self.session.blocked and self.session.unanswered < self.session.window and not self._resuming:
+                self._resuming = True
+                self._receive(b"")
+                self._resuming = False
 
     def sends(self, *frames: bytes) -> list[int]:
         """Sends requests in one chunk; their sequence numbers."""
@@ -118,6 +124,7 @@ class FakeCustomer:
             world.relay.enquiries.take(self, got.others, world.now)
         self.flush()
         world.relay.context.flush()
+        world.turns()
 
     def answered(self) -> list[tuple[int, int, bytes]]:
         """(sequence, status, message id or body) of responses since last asked."""
@@ -312,6 +319,11 @@ class World:
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.now + seconds, next(self._tie), function))
 
+    def turns(self) -> None:
+        """The turns of the reactor that were asked for: what one chunk was too much for."""
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
+
     # -- who is there --------------------------------------------------------------------------------------------------
 
     def account(self, name: str = "acme") -> Account:
@@ -340,6 +352,7 @@ class World:
         """The writer commits until nothing is left, and so slowly that early receipts are early; how often."""
         self.relay.receipts.moment(self.now, 0.0)
         for done in range(most):
+            self.turns()
             if not self.store.commit():
                 self.store.answer()
                 if not self.store.batch:
@@ -364,8 +377,7 @@ class World:
             ahead = min(step, end - self.now)
             self.now += ahead
             self.wall += ahead
-            while self._timers and self._timers[0][0] <= self.now:
-                heapq.heappop(self._timers)[2]()
+            self.turns()
             self.relay.tick(self.now)
             if not commit:
                 continue
@@ -408,6 +420,8 @@ class World:
         living = [thing for things in context.journal.live.values() for thing in things.values()]
         assert len({thing.id for thing in living}) == len(living)
         assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
+        filed(context, self.relay.dispatch.lanes.calendar)
+        weighs(context)
         for account in context.accounts.values():
             lanes = account.lanes.values()
             held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]

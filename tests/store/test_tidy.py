@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smppd.admin.tidying import tidy
-from smppd.relay.journal import Entry, Living, mark, read
+from smppd.relay.journal import Entry, LivingEntries, mark, read
 from smppd.store.api import ColdRow, Kind
 from smppd.store.files import connect
 from smppd.store.sqlite import SqliteStore
@@ -95,11 +95,11 @@ def test_what_is_over_opens_with_no_key(log: Builder, at: str, waiting: bool) ->
     everything = b"".join(opened(log.directory, log.directory, log.kek))
     assert seen([BODY, NUMBER], everything), "the search can find it"
     log.closed = True
-    log.store.close(Living() if at == "the end" else None)
+    log.store.close(LivingEntries() if at == "the end" else None)
     if at == "the start":
         store = SqliteStore(log.directory, notify=lambda _c: None, later=lambda _s, _c: None, soon=lambda _c: None)
         store.use(KeyRing(log.kek, store.keys))
-        done = store.compact(Living())
+        done = store.compact(LivingEntries())
         assert done.complete and done.entries == 9
         store.close()
     if at == "a purge":
@@ -182,7 +182,7 @@ def test_a_kill_between_any_two_statements_loses_nothing_that_waits(tmp_path: Pa
         for db in (store._data, store._secrets):
             db.set_progress_handler(count, 1)
         try:
-            store.compact(Living())
+            store.compact(LivingEntries())
             done = True
         except sqlite3.Error:
             done = False
@@ -259,7 +259,7 @@ def test_what_is_kept_replays_to_the_same(blocks: list[list[tuple[Entry, int, by
                     things[identity].append((kind, payload))
         return things
 
-    living = Living()
+    living = LivingEntries()
     for block in packed:
         living.look(block)
     kept = [living.keep(block) for block in packed]
@@ -270,8 +270,8 @@ def test_what_is_kept_replays_to_the_same(blocks: list[list[tuple[Entry, int, by
 
 def test_nothing_to_do_is_said(log: Builder) -> None:
     log.closed = True
-    log.store.close(Living())
+    log.store.close(LivingEntries())
     store = SqliteStore(log.directory, notify=lambda _c: None, later=lambda _s, _c: None, soon=lambda _c: None)
     store.use(KeyRing(log.kek, store.keys))
-    assert store.compact(Living()) == Compacted()
+    assert store.compact(LivingEntries()) == Compacted()
     store.close()

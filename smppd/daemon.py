@@ -24,8 +24,10 @@ from smppd.admin.deeds import deeds
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
+from smppd.admin.soundness import Soundness
 from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
+from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -118,7 +120,7 @@ class Daemon:
         gc.set_threshold(*_GARBAGE)
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
-        self.audit("start", {"version": __version__, "waiting": str(waiting)})
+        self._soundness.started({"version": __version__, "waiting": str(waiting)})
         before_ready()
         for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
@@ -136,9 +138,10 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
-        self.store.signer = install.checkpoint
-        self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
+        trail = AuditTrail(settings.store.directory / "audit.db", install.audit)
+        self.audit = Audit(trail, self.metrics)
         undo.callback(self.audit.close)
+        self._soundness = Soundness(settings.store.directory, install, trail, self.audit, self.store, self.metrics)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         self.relay = Relay(
             settings,
@@ -157,6 +160,7 @@ class Daemon:
         for things in self.relay.context.journal.live.values():
             ids.skip(max(things, default=0))
         self.relay.start(self.store.open(self.relay, ids))
+        self._soundness.tell()
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
         self.store.full = not self.store.space()
@@ -165,7 +169,7 @@ class Daemon:
             settings.store.directory,
             kek,
             self.ring,
-            install.audit,
+            install,
             lambda: {one.system_id: one.retain for one in self.settings.accounts},
             self.metrics,
             self.reactor.callFromThread,
@@ -272,6 +276,7 @@ class Daemon:
             self._beat = now
             self._do(lambda: self.upstreams.tick(now))
             self._do(self.relay.context.flush)
+            self._do(lambda: self._soundness.tick(now))
             self._do(lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
                 self._gave_back = now
@@ -374,14 +379,14 @@ class Daemon:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
         self.metrics.reloads.labels("done").inc()
-        self.audit("reload", {"changes": "; ".join(fresh.changes)[:2000]})
+        self.audit(AuditEvent.RELOAD, {"changes": "; ".join(fresh.changes)[:2000]})
         self.notifier.ready("reloaded")
 
     def _reload_refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
         self.metrics.reloads.labels("refused").inc()
-        self.audit("reload", {"faults": str(len(faults))}, "refused")
+        self.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self.notifier.ready("reload refused, nothing changed")
 
     def count(self, where: str) -> None:
@@ -452,10 +457,9 @@ class Daemon:
             self._http.stop()
         self._control.stop()
         self.customers.refusals.tick(time.monotonic(), every=True)
-        self.audit("stop", {"status": str(status)})
+        self.customers.accepted.tick(time.monotonic(), every=True)
         self._background.stop()
-        self.store.close()
-        self.audit.close()
+        self._soundness.stop(status)
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

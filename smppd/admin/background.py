@@ -19,7 +19,8 @@ from smppd.store.indexer import IndexerThread
 from smppd.store.purge import Purger, PurgeThread
 from smppd.store.reader import LogReader
 from smppd.vault.audit import AuditTrail
-from smppd.vault.keys import Kek, KeyRing
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import InstallSecrets, Kek, KeyRing
 
 log = logging.getLogger("smppd.background")
 LOOKUPS: Final = 1000
@@ -36,7 +37,7 @@ class Background:
         directory: Path,
         kek: Kek,
         ring: KeyRing,
-        audit_key: bytes,
+        install: InstallSecrets,
         retains: Callable[[], Mapping[str, Retain]],
         metrics: Metrics,
         notify: Callable[[Callable[[], None]], object],
@@ -52,8 +53,9 @@ class Background:
         self._reader: LogReader | None = None
 
         def purger() -> Purger:
-            trail = AuditTrail(directory / "audit.db", audit_key)
-            return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
+            trail = AuditTrail(directory / "audit.db", install.audit)
+            keys = ChainKeys(install.audit, install.checkpoint)
+            return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
             IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),

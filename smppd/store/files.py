@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 log = logging.getLogger("smppd.store")
-_VERSION = 2
+_VERSION = 3
 
 
 class StoreError(Exception):

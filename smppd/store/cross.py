@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from smppd.events import AuditEvent
 from smppd.store.files import StoreError, connect
 from smppd.store.seals import AUDIT_HEAD, AUDIT_STATE, LOG_STATE
-from smppd.store.verify import LogVerdict
+from smppd.store.verify import ANCHOR_ROW, LogVerdict
 from smppd.vault.audit import AuditTrail
 from smppd.vault.chain import ChainKeys, LogState, Seal, seal_hash
 from smppd.vault.keys import VaultError
@@ -131,6 +131,8 @@ def _named_faults(directory: Path, named: list[tuple[int, bytes]], number: int) 
     db = connect(directory / "data.db", "data", read_only=True)
     try:
         first = db.execute("SELECT min(number) FROM seals").fetchone()[0] or 0
+        if first > 1 and not db.execute("SELECT 1 FROM meta WHERE name = ?", (ANCHOR_ROW,)).fetchone():
+            return [f"the checkpoints before {first} are missing, and no purge took them out"]
         for one, digest in named:
             signed = db.execute("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", (one,)).fetchone()
             # Below the first one a purge has taken them out; `verify_log` sees to it that none else is missing.

@@ -287,6 +287,13 @@ def write_seal(db: sqlite3.Connection, made: Made) -> None:
     db.execute("INSERT INTO seals VALUES (?, ?, ?)", (made.seal.number, made.seal.seq, made.signed))
 
 
+def end_of_log(db: sqlite3.Connection) -> tuple[bytes, int]:
+    """(chain, id) of the last row of the log; zeros for none. Cast, because who edits the file may change types too: the store
+    works on, and `log verify` says what was altered."""
+    row = db.execute("SELECT CAST(chain AS BLOB), seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row[0] if len(row[0]) == DIGEST_BYTES else GENESIS, row[1]) if row is not None else (GENESIS, 0)
+
+
 def follow(keys: ChainKeys | None, previous: bytes, seq: int, secrets: int | None, digests: list[bytes]) -> bytes:
     """The chain after one row more: under the key where there is one."""
     return chain(previous, digests) if keys is None else keys.link(previous, seq, secrets, digests)

@@ -21,8 +21,8 @@ from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.store.rows import ColdRows
-from smppd.store.seals import LOG_STATE, SECONDS, Made, Seals, TakenUp, follow, write_seal, write_state
-from smppd.vault.chain import ChainKeys, SealKind, events_digest
+from smppd.store.seals import LOG_STATE, SECONDS, Made, Seals, TakenUp, end_of_log, follow, write_seal, write_state
+from smppd.vault.chain import GENESIS, ChainKeys, SealKind, events_digest
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
@@ -32,7 +32,6 @@ _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
 _BUSY_TRIES = 12
-_CHAIN_START = bytes(32)
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK = (
     "CREATE TEMP VIEW block (seq, count, records, events, chain, secrets, row, data)"
@@ -93,8 +92,7 @@ class SqliteStore:
         self.full = False
         self.batch = Batch()
         self.commits = 0
-        # The chain is continued and sealed under these; the audit trail names seals up to this number. Set before ``open``.
-        self.chain_keys: ChainKeys | None = None
+        self.chain_keys: ChainKeys | None = None  # these two are set before ``open``; named: on the audit trail
         self.named = 0
         self.taken_up = TakenUp(True, 0, [])
         """What ``open`` found at the end of the log."""
@@ -106,8 +104,7 @@ class SqliteStore:
         """Told on the reactor thread of each cold row that does not open, once."""
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
-        row = self._data.execute("SELECT chain, seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        self._chain, self._last_row = (bytes(row[0]), int(row[1])) if row else (_CHAIN_START, 0)
+        self._chain, self._last_row = end_of_log(self._data)
 
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
@@ -252,11 +249,11 @@ class SqliteStore:
     @property
     def sealed(self) -> tuple[int, bytes]:
         """(number, hash) of the newest durable seal of the log; (0, zeros) for none."""
-        return self._seals.last if self._seals is not None else (0, _CHAIN_START)
+        return self._seals.last if self._seals is not None else (0, GENESIS)
 
     def seal_when_due(self) -> None:
-        """Called about once a second: where no commit carries a seal, one is made of what has come since the last."""
-        if self._seals is not None and not self._resting and not self._closing and self._seals.age >= SECONDS:
+        """Called about once a second: where no commit carries a seal, one is made without."""
+        if self._seals is not None and not (self._resting or self._closing) and self._seals.age >= SECONDS:
             self._resting = True
             self._jobs.put(lambda: self._seal_rest(SealKind.RUNNING))
 
@@ -329,9 +326,11 @@ class SqliteStore:
     def highest_id(self) -> int:
         """See ``api.Spool``."""
         highest = 0
-        row = self._data.execute("SELECT seq, records, events FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self._data.execute(
+            "SELECT seq, length(records), length(events) FROM log ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
         if row:
-            highest = int(row[0]) + (1 << 16) * max(1, len(row[1]) // 64 + len(row[2]) // 16)
+            highest = int(row[0]) + (1 << 16) * max(1, row[1] // 64 + row[2] // 16)
         return max(highest, int(self.meta("highest_id", 0)))
 
     def meta(self, name: str, default: int) -> int:

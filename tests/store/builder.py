@@ -45,8 +45,16 @@ class Waiting:
 class Builder:
     """A store under construction. `now` is the clock, in epoch seconds; ids are drawn from it."""
 
-    def __init__(self, directory: Path, key: Kek | None = None, *, sealed: bool = False) -> None:
-        """sealed: the chain is under the installation's keys, as the daemon has it; otherwise it is that of older versions."""
+    def __init__(
+        self,
+        directory: Path,
+        key: Kek | None = None,
+        *,
+        sealed: bool = False,
+        prepare: Callable[[Builder], object] = lambda _builder: None,
+    ) -> None:
+        """sealed: the chain is under the installation's keys, as the daemon has it; otherwise it is that of older versions.
+        prepare: called before the store is opened for writing."""
         self.directory = directory
         self.kek = key or kek()
         rows = KeyStore(directory)
@@ -64,6 +72,7 @@ class Builder:
         self.ring = KeyRing(self.kek, self.store.keys)
         if sealed:
             self.store.chain_keys = self.keys
+        prepare(self)
         start(self.store, self.ring, self.sink, self.new_id)
         self.closed = False
         self.packed: dict[int, bytes] = {}

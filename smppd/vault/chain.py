@@ -1,7 +1,7 @@
 """The digest chain over records and events, and the signed checkpoints that make edits and roll-backs show.
 
 `ChainKeys` is the chain as it is written: under a key, with numbered seals. `chain` and `Checkpoint` are its first form,
-which anybody could recompute; they are here to verify what older versions wrote. See docs/adr/0012.
+which anybody could recompute; they are here to verify what older versions wrote. See docs/adr/0013.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ DIGITS = 5
 """So many digits in free text may be a phone number."""
 
 # Digits of any script, with what people put between the groups of a number: at most three characters that are neither
-# letters nor digits nor what ends a clause.
-_RUN = re.compile(r"\+?\d(?:[^\w,;:!?\n]{0,3}_?\d)*")
+# letters nor digits, or one that ends a clause where no space follows it.
+_RUN = re.compile(r"\+?\d(?:(?:[^\w,;:!?]{0,3}_?|[,;:])\d)*")
 _RECORD = re.compile(r"(?<![0-9A-Za-z])(?=[0-9a-f]*[a-f])[0-9a-f]{16}(?![0-9A-Za-z])")
 _DATE = re.compile(r"(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
 

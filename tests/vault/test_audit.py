@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.vault.audit import ITEMS, VALUE_CHARACTERS, AuditTrail, current_actor
+from smppd.vault.audit import FREE_TEXT, ITEMS, VALUE_CHARACTERS, AuditTrail, current_actor
 from smppd.vault.kek import VaultError
 from tests.vault.rows import NOON, some
 
@@ -294,3 +294,31 @@ def test_a_second_trail_in_this_process_does_not_unlock_the_first(tmp_path: Path
         assert (tmp_path / "audit.db-wal").exists()
     with AuditTrail(path, None) as after:
         assert [entry.event for entry in after.entries()] == ["one", "two"]
+
+
+def test_what_people_write_holds_no_number(tmp_path: Path) -> None:
+    """Whoever writes the entry: the trail outlives what is known of the number."""
+    number = "447700900123"
+    with trail(tmp_path) as writer:
+        for key in FREE_TEXT:
+            for form in (number, "07700 900 123", "\uff14" * 12, "4\x007\x007\x000\x000\x009", "4\n4\n7\n7\n0\n0"):
+                writer.append("reveal", "alice", {key: f"about {form}", "ids": "0123456789012345"}, "done")
+        for entry in writer.entries():
+            assert not any(c.isdecimal() for key in FREE_TEXT for c in str(entry.what.get(key, "")))
+            assert entry.what["ids"] == "0123456789012345", "ids and counts are no numbers"
+    assert number.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_the_witness_is_told_of_each_entry_and_stops_who_cannot_tell_it(tmp_path: Path) -> None:
+    told: list[tuple[int, bytes]] = []
+    with AuditTrail(tmp_path / "audit.db", KEY, witness=lambda number, digest: told.append((number, digest))) as writer:
+        writer.append("key", "alice", {}, "done")
+        writer.append("key", "alice", {}, "done")
+        assert told == [(1, writer.hash_of(1)), (2, writer.hash_of(2))] and writer.hash_of(3) is None
+        assert writer.events() == ["key"]
+
+    def fails(_number: int, _digest: bytes) -> None:
+        raise VaultError("no")
+
+    with AuditTrail(tmp_path / "audit.db", KEY, witness=fails) as writer, pytest.raises(VaultError, match="no"):
+        writer.append("reveal", "alice", {}, "done")

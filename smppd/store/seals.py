@@ -299,6 +299,16 @@ def follow(keys: ChainKeys | None, previous: bytes, seq: int, secrets: int | Non
     return chain(previous, digests) if keys is None else keys.link(previous, seq, secrets, digests)
 
 
+def _has_states(path: Path, kind: str) -> bool:
+    """Whether a file is of a version that knows of the others. A command does not bring it up: the daemon that writes it may
+    still be the older one."""
+    db = connect(path, kind, read_only=True)
+    try:
+        return int(db.execute("PRAGMA user_version").fetchone()[0]) > 2
+    finally:
+        db.close()
+
+
 def witness(directory: Path, keys: ChainKeys, number: int, digest: bytes) -> None:
     """Tells keys.db and data.db that the audit trail has this entry, so that a copy of audit.db without it is found out, alone
     or together with one of them. Raises StoreError and sqlite3.Error."""
@@ -307,7 +317,7 @@ def witness(directory: Path, keys: ChainKeys, number: int, digest: bytes) -> Non
         ("keys.db", "keys", "SELECT value FROM state WHERE name = ?", "INSERT OR REPLACE INTO state VALUES (?, ?)"),
         ("data.db", "data", "SELECT value FROM meta WHERE name = ?", "INSERT OR REPLACE INTO meta VALUES (?, ?)"),
     ):
-        if not (directory / name).exists():
+        if not (directory / name).exists() or not _has_states(directory / name, kind):
             continue
         db = connect(directory / name, kind)
         try:

@@ -27,7 +27,8 @@ _PAGE: Final = 64
 _SEALS: Final = 500
 _GONE: Final = 4  # offset of what is gone in a packed record (docs/adr/0002)
 _PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
-_LAST: Final = 1 << 62
+_LAST: Final = (1 << 63) - 1
+_TRIES: Final = 3
 
 
 class LogVerdict(NamedTuple):
@@ -125,7 +126,7 @@ class _Walk:
         self.db = db
         self._stored = stored
         self.keys = keys
-        self._alive: dict[bytes, bool] = {}
+        self._dead: set[bytes] = set()
         self.faults: list[str] = []
         self.first_bad: int | None = None
         self.rows = self.records = self.purged = self.points = self.keyed = 0
@@ -217,9 +218,10 @@ class _Walk:
                         return
 
     def _has(self, scope: bytes) -> bool:
-        if scope not in self._alive:
-            self._alive[scope] = self._stored(scope) is not None
-        return self._alive[scope]
+        # Only what is gone is remembered: a purge that runs meanwhile destroys the key and then strips the record.
+        if scope not in self._dead and self._stored(scope) is None:
+            self._dead.add(scope)
+        return scope not in self._dead
 
 
 def verify_log(
@@ -233,6 +235,22 @@ def verify_log(
     """See the module. db: data.db, read only. stored: the wrapped key of a scope, None when it is gone. id_time:
     `relay.ids.id_time`. keys: without them only a log of before there were seals can be verified. public: the key of the
     checkpoints of that time; without it they are not looked at. progress: told from 0.0 to 1.0."""
+    for _ in range(_TRIES):
+        anchor = _anchor(db)
+        verdict = _verify_once(db, stored, id_time, keys, public, progress)
+        if verdict.ok or _anchor(db) == anchor:
+            break  # else a purge has deleted the oldest rows while they were read
+    return verdict
+
+
+def _verify_once(
+    db: sqlite3.Connection,
+    stored: Callable[[bytes], bytes | None],
+    id_time: Callable[[int], float],
+    keys: ChainKeys | None,
+    public: Ed25519PublicKey | None,
+    progress: Callable[[float], object] | None,
+) -> LogVerdict:
     walk = _Walk(db, stored, keys)
     modern = int(db.execute("PRAGMA user_version").fetchone()[0]) > 2
     db.execute("BEGIN")

@@ -4,14 +4,18 @@ which even who has all the keys is found."""
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from smppd.config import Retain
+from smppd.events import AuditEvent
 from smppd.message import State
 from smppd.relay.ids import id_time
 from smppd.store import seals
+from smppd.store.backup import take
+from smppd.store.cross import checkpoint_facts
 from smppd.store.purge import Purger
 from smppd.vault.audit import AuditTrail
 from smppd.vault.chain import SealKind
@@ -106,6 +110,60 @@ def test_purges_leave_a_log_that_verifies(house: House) -> None:
         house.sound()
     assert house.value("data.db", "SELECT count(*) FROM meta WHERE name = 'anchor row'") == [(1,)]
     assert house.value("data.db", "SELECT min(number) > 1 FROM seals") == [(1,)]
+
+
+def test_a_backup_restored_is_sound_and_goes_on(house: House) -> None:
+    house.day()
+    daemon = house.start()
+    daemon.log.fill(5, 2)
+    backup = ("backup", str(house.path / "backup"), "--keys-to", str(house.path / "backup-keys"))
+    assert house.run(*backup)[0] == 0
+    daemon.log.fill(9, 2)  # seals that the backup does not know
+    daemon.stop()
+    house.day()
+    place = ("--from", str(house.path / "backup"), "--keys-from", str(house.path / "backup-keys"))
+    assert house.run("restore", *place, "--force")[0] == 0
+    house.sound()
+    house.day()
+    house.look()
+    house.sound()
+    house.copy("after")
+    house.day()
+    house.put_back("after", "keys.db")
+    assert house.faults() and house.audit_faults()
+
+
+def test_seals_made_between_the_copies_of_a_backup_are_no_fault(house: House) -> None:
+    house.day()
+    daemon = house.start()
+    daemon.log.fill(5, 2)
+    grew: list[str] = []
+
+    def meanwhile(what: str, _done: float) -> None:
+        if "audit.db" in what and not grew:
+            grew.append(what)
+            daemon.log.fill(9, 2)
+            daemon.audit(AuditEvent.CHECKPOINT, checkpoint_facts(daemon.log.store.sealed))
+            assert daemon.audit.drain()
+
+    take(
+        house.store, house.path / "backup", house.path / "backup-keys",
+        sign=daemon.log.install.checkpoint, now=time.time(), version="0", progress=meanwhile,
+    )  # fmt: skip
+    daemon.stop()
+    place = ("--from", str(house.path / "backup"), "--keys-from", str(house.path / "backup-keys"))
+    assert house.run("restore", *place, "--force")[0] == 0
+    house.sound()
+    house.day()
+    house.sound()
+
+
+def test_a_command_leaves_an_older_store_as_it_is(house: House) -> None:
+    """The daemon that writes it may not have been restarted yet."""
+    Builder(house.store, house.kek).close()
+    house.edit("data.db", "DROP TABLE seals", "ALTER TABLE purged DROP COLUMN mac", "PRAGMA user_version = 2")
+    house.look()
+    assert house.value("data.db", "PRAGMA user_version") == [(2,)]
 
 
 def test_a_store_of_an_older_version_is_taken_over(house: House) -> None:

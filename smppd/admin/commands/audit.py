@@ -84,7 +84,9 @@ def moment(text: str) -> int:
 
 def add_notes(parser: argparse.ArgumentParser) -> None:
     """Adds `--note` and `--against`."""
-    parser.add_argument("--note", action="store_true", help="also print one line to be kept on another machine")
+    parser.add_argument(
+        "--note", action="store_true", help="if all is sound, also print one line to keep on another machine"
+    )
     parser.add_argument(
         "--against",
         metavar="FILE",
@@ -191,6 +193,6 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
         print(f"The audit trail is NOT sound: {reason} ({verdict.entries} good entries).", file=sys.stderr)
         for fault in faults[1:]:
             print(f"Also: {fault}.", file=sys.stderr)
-    if args.note:
+    if args.note and ok:
         print(note)
     return 0 if ok else 1

@@ -241,7 +241,7 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         say(f"The log is NOT sound: {verdict.reason} ({verdict.rows} good rows).")
         for fault in verdict.faults[1:]:
             say(f"Also: {fault}.")
-    if args.note and not args.json:
+    if args.note and verdict.ok and not args.json:
         print(note)
     return 0 if verdict.ok else 1
 

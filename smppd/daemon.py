@@ -25,7 +25,6 @@ from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
 from smppd.admin.soundness import Soundness
-from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
@@ -38,7 +37,6 @@ from smppd.relay.ids import Ids
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
 from smppd.store.sqlite import SqliteStore, StoreError
-from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
@@ -138,10 +136,9 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
-        trail = AuditTrail(settings.store.directory / "audit.db", install.audit)
-        self.audit = Audit(trail, self.metrics)
+        self._soundness = Soundness(settings.store.directory, install, self.store, self.metrics)
+        self.audit = self._soundness.audit
         undo.callback(self.audit.close)
-        self._soundness = Soundness(settings.store.directory, install, trail, self.audit, self.store, self.metrics)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         self.relay = Relay(
             settings,
@@ -456,8 +453,7 @@ class Daemon:
         if self._http is not None:
             self._http.stop()
         self._control.stop()
-        self.customers.refusals.tick(time.monotonic(), every=True)
-        self.customers.accepted.tick(time.monotonic(), every=True)
+        self.customers.tell_all()
         self._background.stop()
         self._soundness.stop(status)
         self.door.close()

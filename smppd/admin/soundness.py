@@ -15,7 +15,7 @@ from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.store.cross import checkpoint_facts, cross_faults, named_seals
 from smppd.store.files import StoreError
-from smppd.store.seals import witness
+from smppd.store.seals import AUDIT_FILE, witness
 from smppd.store.sqlite import SqliteStore
 from smppd.vault.audit import AuditTrail
 from smppd.vault.chain import ChainKeys
@@ -32,25 +32,22 @@ _TOLD: Final = 20
 class Soundness:
     """Of one run of the daemon. Made before the store is opened for writing."""
 
-    def __init__(
-        self,
-        directory: Path,
-        install: InstallSecrets,
-        trail: AuditTrail,
-        audit: Audit,
-        store: SqliteStore,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, directory: Path, install: InstallSecrets, store: SqliteStore, metrics: Metrics) -> None:
         """Looks at the files as the last run left them. Raises StoreError, VaultError and sqlite3.Error."""
         self._directory = directory
-        self._trail = trail
-        self._audit = audit
+        self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
         self._store = store
         self._metrics = metrics
         self._named = time.monotonic()
         self._keys = store.chain_keys = ChainKeys(install.audit, install.checkpoint)
-        self._faults = cross_faults(directory, self._keys, trail)
-        store.named = max((number for number, _digest in named_seals(trail)), default=0)
+        try:
+            self._faults = cross_faults(directory, self._keys, self._trail)
+            store.named = max((number for number, _digest in named_seals(self._trail)), default=0)
+        except BaseException:
+            self._trail.close()
+            raise
+        self.audit = Audit(self._trail, metrics)
+        """Appends the daemon's entries."""
 
     def tell(self) -> None:
         """Says what does not fit, as loudly as can be. The daemon serves all the same, since what customers are owed is in the
@@ -61,31 +58,31 @@ class Soundness:
             log.critical("the store is not the one that was left", extra={"fields": {"fault": fault}})
         if faults:
             told = {f"fault{number}": fault for number, fault in enumerate(faults[:_TOLD], 1)}
-            self._audit(AuditEvent.INTEGRITY, {"faults": len(faults), **told}, "found")
+            self.audit(AuditEvent.INTEGRITY, {"faults": len(faults), **told}, "found")
 
     def started(self, facts: Mapping[str, str | int]) -> None:
         """The entry of the start; it names the first seal of this run."""
         taken = self._store.taken_up
         last: dict[str, str | int] = {} if taken.clean else {"last_end": "not clean", "unsealed_rows": taken.unsealed}
-        self._audit(AuditEvent.START, {**facts, **last, **checkpoint_facts(self._store.sealed)})
+        self.audit(AuditEvent.START, {**facts, **last, **checkpoint_facts(self._store.sealed)})
 
     def tick(self, now: float) -> None:
         """About once a second. now: monotonic."""
         self._store.seal_when_due()
         if now - self._named >= NAMED:
             self._named = now
-            self._audit(AuditEvent.CHECKPOINT, checkpoint_facts(self._store.sealed))
+            self.audit(AuditEvent.CHECKPOINT, checkpoint_facts(self._store.sealed))
 
     def stop(self, status: int) -> None:
         """Closes the store behind its last seal, then the trail. The entry that says so is made known to the files that were
         closed before it."""
-        self._audit.drain(_DRAIN)  # so that the last seal names all of it
+        self.audit.drain(_DRAIN)  # so that the last seal names all of it
         self._store.close()
-        self._audit(AuditEvent.STOP, {"status": str(status), **checkpoint_facts(self._store.sealed)})
+        self.audit(AuditEvent.STOP, {"status": str(status), **checkpoint_facts(self._store.sealed)})
         try:
-            if self._audit.drain(_DRAIN):
+            if self.audit.drain(_DRAIN):
                 witness(self._directory, self._keys, *self._trail.head())
         except (StoreError, VaultError, sqlite3.Error) as error:
             self._metrics.errors.labels("audit").inc()
             log.error("the end of the audit trail could not be noted", extra={"fields": {"error": str(error)}})
-        self._audit.close()
+        self.audit.close()

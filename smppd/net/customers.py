@@ -119,6 +119,12 @@ class Customers:
         log.warning("ban began", extra={"fields": fields})
         self.heard("ban began", fields)
 
+    def tell_all(self) -> None:
+        """Whatever was gathered of binds goes to the audit trail, before the daemon ends."""
+        now = self.now()
+        self.refusals.tick(now, every=True)
+        self.accepted.tick(now, every=True)
+
     def unbind_all(self, *, at_once: bool = False) -> None:
         """Asks every customer to go, each when its messages are answered, or ``at_once``."""
         self.draining = True

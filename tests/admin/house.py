@@ -13,10 +13,8 @@ import pytest
 
 from smppd.admin.cli import main
 from smppd.admin.soundness import Soundness
-from smppd.admin.trail import Audit
 from smppd.metrics import Metrics
 from smppd.relay.ids import id_time
-from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import load_kek
 from tests.admin.test_log import CONFIG, FileSource
 from tests.store.builder import DAY, Builder
@@ -109,9 +107,8 @@ class Daemon:
         self.soundness.started({})
 
     def _prepare(self, log: Builder) -> None:
-        trail = AuditTrail(self.house.store / "audit.db", log.install.audit)
-        self.audit = Audit(trail, self.house.metrics)
-        self.soundness = Soundness(self.house.store, log.install, trail, self.audit, log.store, self.house.metrics)
+        self.soundness = Soundness(self.house.store, log.install, log.store, self.house.metrics)
+        self.audit = self.soundness.audit
 
     def stop(self) -> None:
         self.house.now = self.log.now

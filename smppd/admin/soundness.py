@@ -22,8 +22,9 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
 
 log = logging.getLogger("smppd.soundness")
-NAMED: Final = 3600.0
-"""Seconds after which the audit trail names the newest seal of the log again."""
+NAMED: Final = 300.0
+"""Seconds after which the audit trail names the newest seal again, if the log has grown: until then data.db and keys.db could
+be put back together, behind a kill, by whoever copied both in this time."""
 
 _DRAIN: Final = 5.0
 _TOLD: Final = 20
@@ -38,7 +39,7 @@ class Soundness:
         self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
         self._store = store
         self._metrics = metrics
-        self._named = time.monotonic()
+        self._named, self._row = time.monotonic(), 0
         self._keys = store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         try:
             self._faults = cross_faults(directory, self._keys, self._trail)
@@ -62,15 +63,17 @@ class Soundness:
 
     def started(self, facts: Mapping[str, str | int]) -> None:
         """The entry of the start; it names the first seal of this run."""
-        taken = self._store.taken_up
+        taken, seals = self._store.taken_up, self._store.seals
+        self._row = seals.row if seals is not None else 0
         last: dict[str, str | int] = {} if taken.clean else {"last_end": "not clean", "unsealed_rows": taken.unsealed}
         self.audit(AuditEvent.START, {**facts, **last, **checkpoint_facts(self._store.sealed)})
 
     def tick(self, now: float) -> None:
         """About once a second. now: monotonic."""
         self._store.seal_when_due()
-        if now - self._named >= NAMED:
-            self._named = now
+        seals = self._store.seals
+        if now - self._named >= NAMED and seals is not None and seals.row != self._row:
+            self._named, self._row = now, seals.row
             self.audit(AuditEvent.CHECKPOINT, checkpoint_facts(self._store.sealed))
 
     def stop(self, status: int) -> None:

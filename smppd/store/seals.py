@@ -86,6 +86,11 @@ class Seals:
         return self._number, self._digest
 
     @property
+    def row(self) -> int:
+        """The last log row that is sealed."""
+        return self._sealed[0]
+
+    @property
     def age(self) -> float:
         """Seconds since the last seal, or the last look for something to seal."""
         return monotonic() - self._at

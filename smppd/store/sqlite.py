@@ -97,7 +97,7 @@ class SqliteStore:
         self.taken_up = TakenUp(True, 0, [])
         """What ``open`` found at the end of the log."""
         self._wall = wall
-        self._seals: Seals | None = None
+        self.seals: Seals | None = None
         self._uncertain = self._resting = False
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
         self.on_damage: Callable[[Kind, int], None] = lambda _kind, _identity: None
@@ -121,8 +121,8 @@ class SqliteStore:
         self._ahead = Ahead(new_id)
         self._sealer = SegmentSealer(self._ring)
         if self.chain_keys is not None:
-            self._seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
-            self.taken_up = self._seals.take_up(self._last_row, self._chain, self.named)
+            self.seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
+            self.taken_up = self.seals.take_up(self._last_row, self._chain, self.named)
         self._checkpointer = Checkpointer(
             [(self._directory / "keys.db", "keys"), (self._directory / "data.db", "data")],
             lambda: self._jobs.put(self._checkpoint_rest),
@@ -249,11 +249,11 @@ class SqliteStore:
     @property
     def sealed(self) -> tuple[int, bytes]:
         """(number, hash) of the newest durable seal of the log; (0, zeros) for none."""
-        return self._seals.last if self._seals is not None else (0, GENESIS)
+        return self.seals.last if self.seals is not None else (0, GENESIS)
 
     def seal_when_due(self) -> None:
         """Called about once a second: where no commit carries a seal, one is made without."""
-        if self._seals is not None and not (self._resting or self._closing) and self._seals.age >= SECONDS:
+        if self.seals is not None and not (self._resting or self._closing) and self.seals.age >= SECONDS:
             self._resting = True
             self._jobs.put(lambda: self._seal_rest(SealKind.RUNNING))
 
@@ -295,7 +295,7 @@ class SqliteStore:
         if self._checkpointer is not None:
             self._checkpointer.stop()
             self._ahead.end(self.batch, self._secrets)
-        for db in (self._data, self._secrets, self._seals):
+        for db in (self._data, self._secrets, self.seals):
             if db is not None:
                 db.close()
         self._files.close()
@@ -364,8 +364,8 @@ class SqliteStore:
         reason, fatal, keys = None, False, False
         link = self._link(batch, plan, seq)
         made = None
-        if link is not None and self._seals is not None and self._seals.due(len(batch.records)):
-            made = self._seals.make(SealKind.RUNNING, seq, link, 1)
+        if link is not None and self.seals is not None and self.seals.due(len(batch.records)):
+            made = self.seals.make(SealKind.RUNNING, seq, link, 1)
         for tries in range(_BUSY_TRIES, -1, -1):
             try:
                 if not keys:
@@ -464,14 +464,14 @@ class SqliteStore:
             db.execute("COMMIT")
         if link is not None:
             self._chain, self._last_row = link, seq
-        if self._seals is not None:
-            self._seals.committed(made, int(link is not None), len(batch.records))
+        if self.seals is not None:
+            self.seals.committed(made, int(link is not None), len(batch.records))
         if self._checkpointer is not None:
             self._checkpointer.wrote(written)
 
     def _seal_rest(self, kind: SealKind) -> None:
-        if self._seals is not None:
-            self._seals.rest(kind, self._last_row, self._chain)
+        if self.seals is not None:
+            self.seals.rest(kind, self._last_row, self._chain)
         self._resting = False
 
     def _shred_later(self) -> None:

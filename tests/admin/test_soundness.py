@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from smppd.admin.soundness import NAMED
 from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.message import State
@@ -74,7 +75,7 @@ def test_a_kill_between_the_two_files_is_no_roll_back(house: House) -> None:
     house.day()
     daemon = house.start()
     daemon.log.fill(1, 2)
-    made = daemon.log.store._seals
+    made = daemon.log.store.seals
     assert made is not None
     following = made.make(SealKind.RUNNING, daemon.log.store._last_row, daemon.log.store._chain)
     seals.write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
@@ -110,6 +111,32 @@ def test_purges_leave_a_log_that_verifies(house: House) -> None:
         house.sound()
     assert house.value("data.db", "SELECT count(*) FROM meta WHERE name = 'anchor row'") == [(1,)]
     assert house.value("data.db", "SELECT min(number) > 1 FROM seals") == [(1,)]
+
+
+def test_the_trail_names_the_newest_seal_while_the_log_grows(house: House) -> None:
+    daemon = house.start()
+
+    def named() -> list[int]:
+        assert daemon.audit.drain()
+        shown = house.run("audit", "show", "--json", "--event", "checkpoint")[1]
+        return [json.loads(line)["what"]["checkpoint"] for line in shown.splitlines()]
+
+    began = time.monotonic()
+    daemon.soundness.tick(began + 2 * NAMED)
+    assert named() == [], "nothing is new"
+    daemon.log.fill(4, 2)
+    daemon.soundness.tick(began + 1)
+    assert named() == []
+    daemon.soundness.tick(began + 2 * NAMED)
+    daemon.soundness.tick(began + 4 * NAMED)
+    assert named() == [daemon.log.store.sealed[0]], "and once is enough"
+    house.copy("then")
+    daemon.log.fill(4, 2)
+    daemon.soundness.tick(began + 6 * NAMED)
+    assert len(named()) == 2
+    daemon.killed()
+    house.put_back("then", "data.db", "keys.db")
+    assert house.faults() and house.audit_faults()
 
 
 def test_a_backup_restored_is_sound_and_goes_on(house: House) -> None:

@@ -199,7 +199,7 @@ def test_a_block_that_a_full_disk_refused_is_not_counted(tmp_path: Path) -> None
     log.fill(1, 1)
     room = log.fill_disk()
     log.record(b"x" * 200)
-    assert log.refused() and log.store._seals is not None and log.store._seals.rows == 1
+    assert log.refused() and log.store.seals is not None and log.store.seals.rows == 1
     room()
     log.fill(1, 999)
     assert points(log) == [(1, 0), (2, 2)]
@@ -254,7 +254,7 @@ def test_the_writer_makes_seals_and_goes_on_counting_after_a_restart(tmp_path: P
     log.close()
     assert points(log) == [(1, 0), (2, 2), (3, 3)]
     again = Builder(tmp_path, sealed=True)
-    assert again.store.taken_up == (True, 0, []) and again.store._seals is not None and again.store._seals.rows == 3
+    assert again.store.taken_up == (True, 0, []) and again.store.seals is not None and again.store.seals.rows == 3
     again.close()
     assert [number for number, _ in points(log)] == [1, 2, 3, 4, 5]
 

@@ -27,8 +27,9 @@ RETRY: Final = 1.0
 CLOSING: Final = 30.0
 """Seconds that the end of the daemon waits for the disk."""
 
-_GATHERED: Final = frozenset({AuditEvent.BIND_ACCEPTED, AuditEvent.BIND_REFUSED})
-_FIRST, _SECOND = 0, 1
+_OWN, _REFUSED, _ACCEPTED = 0, 1, 2
+_CLASSES: Final[dict[str, int]] = {AuditEvent.BIND_REFUSED: _REFUSED, AuditEvent.BIND_ACCEPTED: _ACCEPTED}
+_GATHERED: Final = frozenset(_CLASSES)
 _OTHERS: Final = "others"
 
 _Key = tuple[str, str, tuple[tuple[str, str | int], ...]]
@@ -48,15 +49,15 @@ class _Waiting:
 
 
 class Audit:
-    """Appends to the audit trail in a thread of its own; a failure is logged and counted, never lost silently. Accepted binds
-    wait in a queue of their own, behind everything else: they cannot push a refused bind out."""
+    """Appends to the audit trail in a thread of its own; a failure is logged and counted, never lost silently. Its own
+    doings, refused binds and accepted binds wait in a queue each and are written in this order: none can push another out."""
 
     def __init__(self, trail: AuditTrail, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._trail = trail
         self._metrics = metrics
         self._wall = wall
         self._changed = threading.Condition()
-        self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = (OrderedDict(), OrderedDict())
+        self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._dropped: dict[str, int] = {}
         self._serial = 0
         self._busy = self._closing = False
@@ -69,7 +70,7 @@ class Audit:
         gathered = event in _GATHERED
         count = int(facts.pop("count", 1)) if gathered else 1
         with self._changed:
-            queue = self._queues[_SECOND if event == AuditEvent.BIND_ACCEPTED else _FIRST]
+            queue = self._queues[_CLASSES.get(event, _OWN)]
             if not gathered:
                 self._serial += 1
             key = (event, result, tuple(facts.items()) if gathered else (("", self._serial),))
@@ -117,10 +118,10 @@ class Audit:
 
     def _take(self) -> tuple[OrderedDict[_Key, _Waiting], _Key, _Waiting] | None:
         """What is to be written next; with the lock."""
-        first = self._queues[_FIRST]
-        if self._dropped and not first:
+        own = self._queues[_OWN]
+        if self._dropped and not own:
             key: _Key = (AuditEvent.ENTRIES_DROPPED, "dropped", ())
-            first[key] = _Waiting(AuditEvent.ENTRIES_DROPPED, {**self._dropped}, "dropped", self._wall())
+            own[key] = _Waiting(AuditEvent.ENTRIES_DROPPED, {**self._dropped}, "dropped", self._wall())
             self._dropped = {}
         for queue in self._queues:
             if queue:

@@ -156,6 +156,17 @@ def test_the_end_waits_for_a_full_disk_no_longer_than_it_takes_to_say_so(
     assert "was not written to its end" in caplog.text
 
 
+def test_guessers_do_not_push_out_what_the_daemon_does_itself(audit: Audit, disk: Disk) -> None:
+    audit(AuditEvent.BIND_ACCEPTED, accepted())
+    assert disk.asked.wait(10)
+    for number in range(2 * QUEUE):
+        audit(AuditEvent.BIND_REFUSED, refused(f"2001:db8::{number:x}"))
+    audit(AuditEvent.INTEGRITY, {"faults": 1}, "found")
+    disk.works.set()
+    assert audit.drain()
+    assert [entry.event for entry in disk.entries()][1] == "integrity" and errors(audit) == 0
+
+
 def test_what_waited_says_since_when(disk: Disk) -> None:
     now = [1000.0]
     audit = Audit(disk, Metrics(), wall=lambda: now[0])

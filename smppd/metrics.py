@@ -100,6 +100,9 @@ class Metrics:
         self.integrity = gauge(
             "store_integrity_faults", "Signs that the store's files were altered or put back, found at the start"
         )
+        self.audit_delays = counter(
+            "audit_delays", "Times that the audit trail could not be written, so that its entries wait"
+        )
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
         self.certificates = gauge(

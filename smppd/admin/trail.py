@@ -17,6 +17,7 @@ from typing import Final
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.vault.audit import AuditTrail
+from smppd.vault.keys import VaultError
 
 log = logging.getLogger("smppd.audit")
 QUEUE: Final = 1_000
@@ -146,8 +147,15 @@ class Audit:
             what["since"] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
         try:
             self._trail.append(waiting.event, "smppd", what, waiting.result)
-        except Exception:  # the thread's edge
+        except VaultError as error:  # a full disk, or another process that holds the file
             if not failing:  # told once until it works again
+                self._metrics.audit_delays.inc()
+                log.error(
+                    "the audit trail cannot be written now, entries wait", extra={"fields": {"reason": str(error)}}
+                )
+            return False
+        except Exception:  # the thread's edge
+            if not failing:
                 self._metrics.errors.labels("audit").inc()
                 log.exception("the audit trail could not be written")
             return False

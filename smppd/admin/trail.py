@@ -61,7 +61,7 @@ class Audit:
         self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._dropped: dict[str, int] = {}
         self._serial = 0
-        self._busy = self._closing = False
+        self._busy = self._closing = self._failing = False
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
@@ -95,7 +95,6 @@ class Audit:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        failing = False
         while True:
             with self._changed:
                 while (taken := self._take()) is None:
@@ -106,13 +105,13 @@ class Audit:
                     self._changed.wait()
                 self._busy = True
             queue, key, waiting = taken
-            written = self._append(waiting, failing)
-            if written:
-                failing = False
-                continue
-            failing = True
+            written = self._append(waiting, self._failing)
             with self._changed:
+                self._failing = not written
+                if written:
+                    continue
                 self._put_back(queue, key, waiting)
+                self._changed.notify_all()
                 if self._closing:
                     return
                 self._changed.wait_for(lambda: self._closing, RETRY)
@@ -162,9 +161,13 @@ class Audit:
         return True
 
     def drain(self, patience: float = CLOSING) -> bool:
-        """Waits until all that was said is written; whether it is."""
+        """Waits until all that was said is written; whether it is. Not for a disk that takes nothing."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._busy and not any(self._queues), patience)
+            self._changed.wait_for(lambda: self._failing or self._idle(), patience)
+            return self._idle()
+
+    def _idle(self) -> bool:
+        return not self._busy and not any(self._queues)
 
     def close(self) -> None:
         """Writes what waits, within CLOSING seconds, and ends."""

@@ -17,6 +17,8 @@ class AuditEvent(StrEnum):
     RELOAD = "reload"
     BIND_ACCEPTED = "bind accepted"
     BIND_REFUSED = "bind refused"
+    BAN_BEGAN = "ban began"
+    BAN_LIFTED = "ban lifted"
     SEARCH = "search"
     SHOW = "show"
     REVEAL = "reveal"

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from smppd import config
+from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.auth import Authenticator, Check, Decision
-from smppd.net.binds import REFUSALS, Accepted, Heard, Refusals
+from smppd.net.binds import NAMES_TOLD, REFUSALS, Accepted, Heard, Refusals
 from smppd.net.limits import BindRate
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import BINDS, Bind, bind_response, read_bind
@@ -117,7 +118,7 @@ class Customers:
         """Of an address, or of a name from there; `smppd bans list` tells which."""
         fields = {"peer": peer, who[0]: who[1]}
         log.warning("ban began", extra={"fields": fields})
-        self.heard("ban began", fields)
+        self.heard(AuditEvent.BAN_BEGAN, fields)
 
     def tell_all(self) -> None:
         """Whatever was gathered of binds goes to the audit trail, before the daemon ends."""
@@ -449,4 +450,4 @@ class CustomerLink:
         self._pipe.abort("evicted")
 
 
-__all__ = ["REFUSALS", "CustomerLink", "Customers", "Refusals", "timers", "version_name"]
+__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "Refusals", "timers", "version_name"]

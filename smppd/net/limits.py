@@ -432,7 +432,7 @@ class BindRate:
 
     def __init__(self, limits: Limits, table_max: int = TABLE_MAX) -> None:
         self._limits = limits
-        self._pairs: _Recent[tuple[float, float]] = _Recent(table_max)  # binds left, when that was so
+        self._pairs: Recent[tuple[float, float]] = Recent(table_max)  # binds left, when that was so
 
     def reload(self, limits: Limits) -> None:
         """New limits; what was used of the old ones stays used."""

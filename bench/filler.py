@@ -34,6 +34,7 @@ from smppd.relay.submit import Recorder
 from smppd.store.files import connect
 from smppd.store.indexer import Indexer
 from smppd.store.sqlite import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
 from smppd.vault.seal import Direction
 
@@ -65,7 +66,7 @@ class Filler:
         install = load_install(kek, self.store.keys)
         ring = KeyRing(kek, self.store.keys)
         self.store.use(ring)
-        self.store.signer = install.checkpoint
+        self.store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         ids = Ids(wall, settings.node, self.store.highest_id())
         self.relay = Relay(
             settings, self.store, ring, Metrics(), new_id=ids, wall=wall, now=time.monotonic,

@@ -26,9 +26,10 @@ from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
 from smppd.admin.patient import LONGER, PatientStore
+from smppd.admin.soundness import Soundness
 from smppd.admin.tidying import on_request
-from smppd.admin.trail import Audit
 from smppd.config import ConfigError, Settings
+from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -40,7 +41,6 @@ from smppd.relay.journal import LivingEntries
 from smppd.relay.relay import Relay, Ways
 from smppd.store.api import Kind
 from smppd.store.sqlite import StoreError
-from smppd.vault.audit import AuditTrail
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
@@ -106,7 +106,7 @@ class Daemon:
         gc.set_threshold(*_GARBAGE)
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
-        self.audit("start", {"version": __version__, "waiting": str(waiting)})
+        self._soundness.started({"version": __version__, "waiting": str(waiting)})
         before_ready()
         for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
@@ -124,8 +124,8 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
-        self.store.signer = install.checkpoint
-        self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
+        self._soundness = Soundness(settings.store.directory, install, self.store, self.metrics)
+        self.audit = self._soundness.audit
         undo.callback(self.audit.close)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         self.relay = Relay(
@@ -150,6 +150,7 @@ class Daemon:
             ids.skip(max(things, default=0))
         self.clock.look()
         self.relay.start(self.store.open(self.relay, ids))
+        self._soundness.tell()
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
         self.store.full = not self.store.space()
@@ -158,7 +159,7 @@ class Daemon:
             settings.store.directory,
             kek,
             self.ring,
-            install.audit,
+            install,
             lambda: {one.system_id: one.retain for one in self.settings.accounts},
             self.metrics,
             self.reactor.callFromThread,
@@ -267,6 +268,7 @@ class Daemon:
             self._do(lambda: self.upstreams.tick(now))
             self._do(self.clock.look)
             self._do(self.relay.context.flush)
+            self._do(lambda: self._soundness.tick(now))
             self._do(lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
                 self._gave_back = now
@@ -368,14 +370,14 @@ class Daemon:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
         self.metrics.reloads.labels("done").inc()
-        self.audit("reload", {"changes": "; ".join(fresh.changes)[:2000]})
+        self.audit(AuditEvent.RELOAD, {"changes": "; ".join(fresh.changes)[:2000]})
         self.notifier.ready("reloaded")
 
     def _reload_refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
         self.metrics.reloads.labels("refused").inc()
-        self.audit("reload", {"faults": str(len(faults))}, "refused")
+        self.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self.notifier.ready("reload refused, nothing changed")
 
     def count(self, where: str) -> None:
@@ -445,11 +447,9 @@ class Daemon:
         if self._http is not None:
             self._http.stop()
         self._control.stop()
-        self.customers.refusals.tick(time.monotonic(), every=True)
-        self.audit("stop", {"status": str(status)})
+        self.customers.tell_all()
         self._background.stop()
-        self.store.close(None if status else LivingEntries())
-        self.audit.close()
+        self._soundness.stop(status, None if status else LivingEntries())
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

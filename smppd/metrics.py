@@ -98,6 +98,12 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
         )
         self.store_full = gauge("store_full", "1 while the store has no space and nothing is accepted")
+        self.integrity = gauge(
+            "store_integrity_faults", "Signs that the store's files were altered or put back, found at the start"
+        )
+        self.audit_delays = counter(
+            "audit_delays", "Times that the audit trail could not be written, so that its entries wait"
+        )
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")

@@ -22,12 +22,13 @@ TABLE: dict[str, frozenset[str]] = {
     "numbering": frozenset(),
     "config": frozenset({"breath", "numbering"}),
     "metrics": frozenset(),
+    "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
-    "vault": frozenset({"message", "config", "metrics", "numbering"}),
-    "store": frozenset({"breath", "message", "vault", "config", "metrics"}),
+    "vault": frozenset({"message", "config", "metrics", "numbering", "events"}),
+    "store": frozenset({"breath", "message", "vault", "config", "metrics", "events"}),
     "relay": frozenset({"protocol", "config", "metrics", "message", "numbering", "policy", "vault", "store.api"}),
-    "net": frozenset({"relay", "protocol", "message", "config", "metrics"}),
+    "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events"}),
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),
 }

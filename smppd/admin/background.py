@@ -20,7 +20,8 @@ from smppd.store.purge import Purger, PurgeThread
 from smppd.store.reader import LogReader
 from smppd.store.tidy import TidyThread
 from smppd.vault.audit import AuditTrail
-from smppd.vault.keys import Kek, KeyRing
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import InstallSecrets, Kek, KeyRing
 
 log = logging.getLogger("smppd.background")
 LOOKUPS: Final = 1000
@@ -38,7 +39,7 @@ class Background:
         directory: Path,
         kek: Kek,
         ring: KeyRing,
-        audit_key: bytes,
+        install: InstallSecrets,
         retains: Callable[[], Mapping[str, Retain]],
         metrics: Metrics,
         notify: Callable[[Callable[[], None]], object],
@@ -55,8 +56,9 @@ class Background:
         self._reader: LogReader | None = None
 
         def purger() -> Purger:
-            trail = AuditTrail(directory / "audit.db", audit_key)
-            return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
+            trail = AuditTrail(directory / "audit.db", install.audit)
+            keys = ChainKeys(install.audit, install.checkpoint)
+            return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
             IndexerThread(directory, id_time, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),

@@ -157,6 +157,11 @@ class Limits(Model):
     refusal_floor: Duration = duration("1s", "Every refused bind is answered after this time, whatever the reason.")
     id_failures: Int = Field(default=5, ge=1, description="Failed binds a minute of one name from one address.")
     id_delay: DelayGrowth = Field(default_factory=DelayGrowth, description="... after which its binds are delayed.")
+    account_binds: Int = Field(
+        default=60,
+        ge=1,
+        description="Accepted binds a minute of one account from one address, or 2 x its `max_binds`; ESME_RTHROTTLED beyond.",
+    )
     address_failures: Int = Field(default=20, ge=1, description="Failed binds of one address in `address_window`.")
     address_window: PositiveDuration = duration("10m", "Time over which they count.")
     address_ban: PositiveDuration = duration("15m", "How long such an address is refused.")

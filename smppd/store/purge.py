@@ -24,11 +24,14 @@ from time import monotonic
 from typing import Any, Final, Self
 
 from smppd.config import Retain
+from smppd.events import AuditEvent
 from smppd.store.ahead import IS_SLOT
 from smppd.store.due import RETAIN, SPANS, Due, Plan, read_meta
 from smppd.store.files import StoreError, connect
-from smppd.store.reader import ANCHOR, pack_purged, read_purged, read_scope
+from smppd.store.reader import read_scope
+from smppd.store.verify import put_anchor, put_purged, read_purged
 from smppd.vault.audit import Actor, AuditTrail
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import Part, Period, VaultError, period_scope
 from smppd.vault.seal import (
     SECRETS_BYTES,
@@ -91,14 +94,15 @@ class Purger:
         id_time: Callable[[int], float],
         *,
         trail: AuditTrail | None = None,
+        chain_keys: ChainKeys | None = None,
         actor: Actor = _DAEMON,
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
     ) -> None:
         """directory: the store's, with both files. retains(): each account's retention as configured now; those of
-        accounts that were removed are remembered. id_time: `relay.ids.id_time`. dropped: told of every key that is gone,
-        by this purge or another process's; the daemon gives `ring.drop`, which takes it out of memory. held: a key to
-        keep in spite of its age (legal hold). Raises StoreError."""
+        accounts that were removed are remembered. id_time: `relay.ids.id_time`. chain_keys: vouch for what a purge leaves.
+        dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
+        takes it out of memory. held: a key to keep in spite of its age (legal hold). Raises StoreError."""
         for name in ("keys.db", "data.db"):
             if not (directory / name).exists():
                 raise StoreError(f"{directory / name}: there is no store here yet")
@@ -111,6 +115,7 @@ class Purger:
         self._due = Due(self._keys, self._data, retains, id_time, held)
         self._id_time = id_time
         self._trail = trail
+        self._chain_keys = chain_keys
         self._actor = actor
         self._dropped = dropped
         self._next = self._looked = float("-inf")
@@ -244,9 +249,7 @@ class Purger:
                 if same.rowcount != 1:  # erased from meanwhile, by another process: look again
                     data.execute("ROLLBACK")
                     return
-                data.execute("DELETE FROM purged WHERE seq = ?", (seq,))
-                if gone:
-                    data.execute("INSERT INTO purged VALUES (?, ?)", (seq, pack_purged(gone)))
+                put_purged(data, seq, gone, self._chain_keys)
             self._set_meta(SPANS, spans)
         self.done.parts += parts
         self.done.records += records
@@ -335,7 +338,7 @@ class Purger:
                 break
             last, link, count = seq, bytes(chain), count + 1
         if last:
-            self._audit({"rows": count, "anchor": link.hex()})
+            self._audit({"rows": count, "anchor": link.hex(), "row": f"{last:016x}"})
         parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
@@ -347,9 +350,7 @@ class Purger:
         segments = 0
         with _writing(data):
             if last:
-                data.execute("DELETE FROM log WHERE seq <= ?", (last,))
-                data.execute("DELETE FROM purged WHERE seq <= ?", (last,))
-                data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ANCHOR, link))
+                put_anchor(data, last, link)
             data.execute("DELETE FROM extents WHERE last < ?", (oldest,))
             for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
                 segments += data.execute(
@@ -382,7 +383,7 @@ class Purger:
 
     def _audit(self, counts: Mapping[str, int | str]) -> None:
         if self._trail is not None and any(counts.values()):
-            self._trail.append("purge", self._actor.who, dict(counts), "destroyed", source=self._actor.source)
+            self._trail.append(AuditEvent.PURGE, self._actor.who, dict(counts), "destroyed", source=self._actor.source)
 
     def _set_meta(self, name: str, value: object) -> None:
         self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))

@@ -6,7 +6,6 @@ from being truncated. What was purged or erased reads as None.
 
 from __future__ import annotations
 
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,13 +19,12 @@ from smppd.message import FINAL_STATES, Event, State, read_events
 from smppd.store.extents import Extent, written
 from smppd.store.files import StoreError, connect, secrets_column
 from smppd.store.indexer import indexed_upto, number_bucket, record_bucket
-from smppd.store.sqlite import events_digest
-from smppd.vault.chain import GENESIS, chain, verify_checkpoint
+from smppd.store.verify import LogVerdict, read_purged, verify_log
+from smppd.vault.chain import ChainKeys
 from smppd.vault.index import blind, find, find_record
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import KeyRing, Part, Period, period_from_label
 from smppd.vault.seal import (
-    DIGEST_BYTES,
     SECRETS_BYTES,
     OpenRecord,
     SealError,
@@ -35,11 +33,7 @@ from smppd.vault.seal import (
     iter_times,
     open_record,
     read_header,
-    verify_digest,
 )
-
-ANCHOR: Final = "anchor"
-"""Name in `meta` of the chain before the first row that is left, once the oldest rows were deleted."""
 
 _WINDOW: Final = 64
 """Extents that are looked through at a time."""
@@ -48,7 +42,6 @@ _PAGE: Final = 64
 _ROWS_KEPT: Final = 4
 _NEEDLES: Final = 32
 _TOLD: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
-_PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
 _MAX_ID: Final = (1 << 63) - 1
 
 
@@ -60,19 +53,6 @@ def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
         return (unquote(account), Part(part), period_from_label(label)) if kind == "period" else None
     except (ValueError, VaultError):
         return None
-
-
-def read_purged(digests: bytes) -> dict[int, bytes]:
-    """place in the row -> digest, of the records that were purged from a row (table `purged`).
-    Raises SealError."""
-    if len(digests) % _PLACE.size:
-        raise SealError("the digests of purged records are cut short")
-    return dict(_PLACE.iter_unpack(digests))
-
-
-def pack_purged(gone: dict[int, bytes]) -> bytes:
-    """The inverse of `read_purged`."""
-    return b"".join(_PLACE.pack(place, gone[place]) for place in sorted(gone))
 
 
 class ReadOnlyKeys:
@@ -122,23 +102,6 @@ class Found(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Found in {self.seq}: {self.record!r}>"
-
-
-class LogVerdict(NamedTuple):
-    """What `verify` found. rows, records: how many were good, purged records included; purged: records of which only the
-    digest is left; checkpoints: how many were found in the chain; first_bad: id of the first log row that cannot be
-    trusted; first: id of the oldest row there is; anchor: the link it hangs on, when older ones were deleted (a purge puts
-    it on the audit trail)."""
-
-    ok: bool
-    rows: int
-    records: int
-    purged: int
-    checkpoints: int
-    first_bad: int | None
-    reason: str
-    first: int | None = None
-    anchor: bytes | None = None
 
 
 class _Row(NamedTuple):
@@ -403,79 +366,11 @@ class LogReader:
         self,
         key: Ed25519PublicKey | None = None,
         progress: Callable[[float], object] | None = None,
+        keys: ChainKeys | None = None,
     ) -> LogVerdict:
-        """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it.
-
-        key: the checkpoints' (`InstallSecrets.checkpoint.public_key()`); without it they are not looked at.
-        """
-        db = self._db
-        db.execute("BEGIN")
-        try:
-            anchor = db.execute("SELECT value FROM meta WHERE name = ?", (ANCHOR,)).fetchone()
-            lowest, highest = db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
-            signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM checkpoints ORDER BY seq").fetchall()]
-        finally:
-            db.execute("COMMIT")
-        link = GENESIS if anchor is None else bytes(anchor[0])
-        waiting: dict[bytes, int] = {}
-        rows = records = purged = points = after = 0
-
-        def verdict(reason: str, bad: int | None = None, ok: bool = False) -> LogVerdict:
-            hangs_on = None if anchor is None else bytes(anchor[0])
-            return LogVerdict(ok, rows, records, purged, points - len(waiting), bad, reason, lowest, hangs_on)
-
-        try:
-            for point in (verify_checkpoint(key, one) for one in signed) if key is not None else ():
-                waiting[point.chain] = point.time_ms
-        except SealError as error:
-            return verdict(str(error), lowest)
-        points = len(waiting)
-        waiting.pop(link, None)
-        while True:
-            page = db.execute(
-                # Cast, because who edits the file may change types too.
-                "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
-                " CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after, _PAGE),
-            ).fetchall()
-            if not page:
-                break
-            for seq, count, block, events, stored, digests in page:
-                try:
-                    if chain(link, _digests(count, block, events, digests or b"")) != stored:
-                        return verdict(f"log row {seq:016x} was altered or does not follow the one before", seq)
-                except SealError as error:
-                    return verdict(f"log row {seq:016x}: {error}", seq)
-                link = bytes(stored)
-                waiting.pop(link, None)
-                rows += 1
-                records += count
-                purged += len(digests or b"") // _PLACE.size
-            after = page[-1][0]
-            if progress is not None:
-                progress(min(1.0, (after - lowest) / max(1, highest - lowest)))
-        begun = self._id_time(lowest) * 1000 if lowest is not None else float("inf")
-        if any(anchor is None or at >= begun for at in waiting.values()):
-            return verdict("the log is not the one that was signed: its end is missing, or an older copy was put back")
-        return verdict(f"{records} records in {rows} log rows, none altered", ok=True)
-
-
-def _digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterator[bytes]:
-    """What the chain continues with at this row. Raises SealError."""
-    gone = read_purged(digests)
-    living = iter_records(block)
-    for place in range(count):
-        if place in gone:
-            yield gone[place]
-            continue
-        packed = next(living, None)
-        if packed is None:
-            raise SealError("records are missing")
-        yield verify_digest(packed)
-    if next(living, None) is not None:
-        raise SealError("there are more records than were written")
-    if events:
-        yield events_digest(events)
+        """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it: see
+        `store.verify`. key: the checkpoints' of older versions; keys: the chain's."""
+        return verify_log(self._db, self._keys.get, self._id_time, keys, key, progress)
 
 
 def _joined(some: list[Extent]) -> Extent:

@@ -331,3 +331,15 @@ def test_an_id_that_lost_its_leading_zero_in_a_spreadsheet_is_found(run: Run, re
     assert record[0] == "0"
     assert run("log", "show", record[1:], *LOOK)[0] == 0
     assert run("log", "show", record[2:], *LOOK)[0] == 2
+
+
+def test_no_number_stays_in_a_note_nor_in_what_was_asked(run: Run, record: str) -> None:
+    for note in ("asked about 447700900123", "about 07700 900 123 and 90012", "\uff10\uff17\uff17\uff10\uff10\uff19"):
+        assert run("log", "show", record, *LOOK, "--note", note)[0] == 0
+    run("log", "show", "447700900123", *LOOK)  # a number instead of an id
+    run("log", "search", "+447700900999", *LOOK, "--note", "the other one is 447700900123")
+    entries = trail(run)
+    assert len(entries) == 5
+    for entry in entries:
+        assert not any(c.isdecimal() for c in entry["what"]["note"])
+        assert entry["what"].get("asked", record) in (record, "***")

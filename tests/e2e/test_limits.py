@@ -12,7 +12,8 @@ from typing import Self
 import pytest
 
 from smppd.protocol.wire import Command, Fields, Splitter, Status, address_field, build_sm, pdu, tlv
-from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, free_port
+from tests.e2e.harness import PASSWORD, Gateway, Upstream, account
+from tests.ports import free_port
 
 SOURCE = address_field(1, 1, b"447700900001")
 TO = address_field(1, 1, b"447700900123")

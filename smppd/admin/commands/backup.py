@@ -25,6 +25,7 @@ from smppd.admin.commands.keys import AUDIT_FILE, KEYS_FILE, existing_store, ope
 from smppd.admin.tidying import tidy
 from smppd.config import Settings
 from smppd.config.units import format_duration, parse_duration
+from smppd.events import AuditEvent
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, read
 from smppd.store.api import Kind
@@ -163,7 +164,7 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
 
 def _record(trail: AuditTrail, what: dict[str, str | int], result: str) -> None:
     actor = current_actor()
-    trail.append("backup", actor.who, what, result, source=actor.source)
+    trail.append(AuditEvent.BACKUP, actor.who, what, result, source=actor.source)
 
 
 def as_dict(manifest: Manifest) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.admin.commands.keys import existing_store, open_trail
+from smppd.admin.commands.keys import existing_store, witnessed_trail
 from smppd.admin.tidying import tidy
 from smppd.config import Settings
 from smppd.relay.ids import id_time
@@ -25,7 +25,9 @@ from smppd.store.due import Plan
 from smppd.store.files import StoreError
 from smppd.store.purge import Purged, Purger
 from smppd.vault.audit import AuditTrail, current_actor
+from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
+from smppd.vault.keys import load_install
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,9 +45,16 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     retains = {account.system_id: account.retain for account in settings.accounts}
     try:
-        trail = _trail(settings)
+        trail, keys = _trail(settings)
         try:
-            purger = Purger(settings.store.directory, lambda: retains, id_time, trail=trail, actor=current_actor())
+            purger = Purger(
+                settings.store.directory,
+                lambda: retains,
+                id_time,
+                trail=trail,
+                chain_keys=keys,
+                actor=current_actor(),
+            )
         except BaseException:
             trail.close()
             raise
@@ -61,10 +70,11 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None
 
 
-def _trail(settings: Settings) -> AuditTrail:
+def _trail(settings: Settings) -> tuple[AuditTrail, ChainKeys]:
     rows = existing_store(settings.store.directory)
     try:
-        return open_trail(settings.store.directory, load_kek(settings.keys), rows)
+        install = load_install(load_kek(settings.keys), rows)
+        return witnessed_trail(settings.store.directory, install), ChainKeys(install.audit, install.checkpoint)
     finally:
         rows.close()
 

@@ -79,6 +79,9 @@ class Metrics:
         )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
+        self.receipt_words = counter(
+            "receipt_own_words", "Receipts whose stat is a word that nobody knows, by its kind", "upstream", "kind"
+        )
         self.receipt_forms = counter(
             "receipt_id_forms", "Receipts matched, by the form of their id", "upstream", "form"
         )

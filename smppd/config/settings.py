@@ -168,6 +168,7 @@ class Limits(Model):
     throttle_wait: Duration = duration("500ms", "Longest delay of an answer before ESME_RTHROTTLED is said.")
     max_pending_auth: Int = Field(default=64, ge=1, description="Binds waiting for their password to be checked.")
     tlvs: Int = Field(default=64, ge=1, le=1024, description="TLVs in one PDU.")
+    parked: Size = size("64MiB", "Receipts of one upstream that wait for their message; then the oldest are given up.")
 
     @field_validator("max_pdu", "max_pdu_unbound")
     @classmethod

@@ -24,8 +24,9 @@ class Context:
     ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
     at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
     still find them. ``tally``: what the log says with the next sweep. ``hot_limit`` (things) and ``hot_octets``: what memory
-    holds, more waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``restored``: 0, or messages up to this id may
-    have been sent after the backup that the store was restored from was taken (`store.restore.RESTORED`).
+    holds, more waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait
+    for their message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that
+    the store was restored from was taken (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -40,6 +41,7 @@ class Context:
     hot_octets: int = 192 << 20
     mail_octets: int = 240 << 20
     tlvs: int = 64
+    parked: int = 64 << 20
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)

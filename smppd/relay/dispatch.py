@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from smppd.message import State
+from smppd.protocol.receiptid import kept
 from smppd.protocol.wire import Status, status_name
 from smppd.relay import tally
 from smppd.relay.context import Context
@@ -30,7 +31,7 @@ class Dispatch:
     """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
     ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
     upstream id, since a receipt may have come before it, ``displaced(message)`` of one whose id was given again;
-    ``unsure(upstream, now)`` when messages became unknown."""
+    ``unsure(upstream, messages, now)`` when messages became unknown."""
 
     def __init__(self, context: Context, random: Random) -> None:
         self._context = context
@@ -44,7 +45,7 @@ class Dispatch:
         self.answer: Callable[[Message, int, float], None]
         self.known: Callable[[Message], None]
         self.displaced: Callable[[Message], None]
-        self.unsure: Callable[[UpstreamState, float], None]
+        self.unsure: Callable[[UpstreamState, list[Message], float], None]
         self.draining = False
 
     # -- admission -----------------------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ class Dispatch:
             upstream.matcher.answered(upstream_id)
             if upstream_id in upstream.ids:
                 self.displaced(upstream.ids[upstream_id])
-            upstream.ids[upstream_id] = message
+            upstream.await_receipt(message)
             if upstream.parked or upstream.early:
                 self.known(message)
         else:
@@ -415,7 +416,7 @@ class Dispatch:
             return
         self.unknown.add(upstream, messages, now)
         if upstream.unknown and upstream.parked:
-            self.unsure(upstream, now)
+            self.unsure(upstream, messages, now)
 
     def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
         """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
@@ -478,6 +479,6 @@ class Dispatch:
 
 
 def _id_of(frame: bytes) -> bytes:
-    """message_id of a response (SMPP 3.4 section 4.4.2)."""
+    """message_id of a response (SMPP 3.4 section 4.4.2), as it is kept: a carrier may give more than its 64 octets."""
     end = frame.find(b"\0", 16)
-    return frame[16:end] if end >= 0 else frame[16:]
+    return kept(frame[16:end] if end >= 0 else frame[16:])

@@ -24,6 +24,7 @@ from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
 from smppd.relay.outgoing import sayable
+from smppd.relay.payload import TOLD_UNKNOWN, TOLD_WORD
 from smppd.relay.submit import Recorder
 from smppd.relay.waiting import addresses_key
 from smppd.vault.seal import Direction
@@ -117,7 +118,7 @@ class Enquiries:
             if query.source[2] and query.source[2] != _source(message):
                 self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVSRCADR, query.sequence))
                 return
-            state = State.UNKNOWN if message.told else customer_state(message.phase)
+            state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
             self._say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
             return
         if identity is None or self.history is None:

@@ -39,6 +39,7 @@ _STATES: Final = {
     State.REJECTED: MessageState.REJECTED,
     State.UNKNOWN: MessageState.UNKNOWN,
     State.DELETED: MessageState.DELETED,
+    State.ACCEPTED: MessageState.ACCEPTED,
     State.UNDELIVERABLE: MessageState.UNDELIVERABLE,
     State.DELIVERED: MessageState.DELIVERED,
 }

@@ -14,10 +14,11 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import Refusal, State
 from smppd.metrics import Metrics
-from smppd.protocol.receipt import IdForm, IdMatcher
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm
+from smppd.relay.addresses import ByAddress
+from smppd.relay.awaited import Awaited
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.journal import HEAD, Entry, Living
@@ -33,9 +34,8 @@ from smppd.relay.payload import (
     FLAG_VIA,
     MORE_HOLD,
     MORE_RESEND,
-    MORE_TOLD,
 )
-from smppd.relay.post import FIRST_ROWS, Mailbox, Parked
+from smppd.relay.post import FIRST_ROWS, Mailbox
 from smppd.relay.throttle import Bucket
 from smppd.relay.waiting import AHEAD, Addressed, Aside, Queue, Turns
 
@@ -50,20 +50,6 @@ ALPHABETS: Final = {
     "gsm_packed": Alphabet.GSM_PACKED,
     "latin1": Alphabet.LATIN1,
     "ascii": Alphabet.ASCII,
-}
-
-
-_FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
-    "learn": (),
-    "raw": (IdForm.RAW,),
-    # Hexadecimal in the answer, decimal in the receipt: which has to be rewritten the other way round.
-    "hex_to_decimal": (
-        IdForm.DECIMAL_TO_HEX,
-        IdForm.DECIMAL_TO_HEX_UPPER,
-        IdForm.DECIMAL_TO_HEX_PADDED,
-        IdForm.DECIMAL_TO_HEX_UPPER_PADDED,
-    ),
-    "decimal_to_hex": (IdForm.HEX_TO_DECIMAL, IdForm.HEX_TO_DECIMAL_PADDED),
 }
 
 
@@ -118,9 +104,9 @@ class Message(Living):
     ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
     carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
-    ``leaving``: its release is in a batch. ``told``: its carrier has reported it UNKNOWN, which may not be the last word.
-    ``due``: its place in ``waiting.Calendar``; ``key``, ``before``, ``next``: that in ``waiting.Addressed``. ``known``: what is
-    remembered of it for accounts with ``deduplicate``.
+    ``leaving``: its release is in a batch. ``told``: flags of ``payload`` for what its carrier has reported that may be the
+    last word, or not. ``due``: its place in ``waiting.Calendar``; ``key``, ``before``, ``next``: that in
+    ``waiting.Addressed``. ``known``: what is remembered of it for accounts with ``deduplicate``.
     """
 
     __slots__ = (
@@ -195,7 +181,7 @@ class Message(Living):
         self.fanout: Fanout | None = None
         self.stored = False
         self.leaving = False
-        self.told = False
+        self.told = 0
         self.way = 0
         self.upstream: UpstreamState | None = None
         self.upstream_id = b""
@@ -251,7 +237,7 @@ class Message(Living):
         tail = b""
         if self.on_unknown or self.told:
             flags |= FLAG_MORE
-            more = MORE_TOLD if self.told else 0
+            more = self.told
             if self.on_unknown:
                 more |= MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD
             tail = bytes((more,))
@@ -395,21 +381,19 @@ class Early(NamedTuple):
         return f"<Early {self.sequence}>"
 
 
-class UpstreamState:
-    """A carrier at run time.
+class UpstreamState(Awaited):
+    """A carrier at run time. The messages that wait for its receipts are `Awaited`'s.
 
-    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both.
-    ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
-    unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
-    are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
-    their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
-    known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
-    after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
-    last answered a submit. ``seen``: hashes of receipts that need no second look. ``gone``: not in the configuration, or
-    disabled there.
+    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
+    may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
+    submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
+    ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
+    carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``gone``: not in
+    the configuration, or disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
+        super().__init__(settings)
         self.name = settings.name
         self.settings = settings
         self.gone = not settings.enabled
@@ -423,17 +407,9 @@ class UpstreamState:
         self.lanes: OrderedDict[Lane, None] = OrderedDict()
         self.ready = Turns()
         self.reserved = 0
-        self.unknown: dict[int, Message] = {}
-        self.retried: dict[int, Message] = {}
-        self.ids: dict[bytes, Message] = {}
-        self.reused: dict[bytes, None] = {}
-        self.cold_waiting = 0
-        self.early: dict[bytes, list[Early]] = {}
-        self.parked: dict[int, Parked] = {}
-        self.parked_keys: dict[bytes, list[Parked]] = {}
-        self.seen: OrderedDict[int, None] = OrderedDict()
+        self.unknown = ByAddress()
+        self.retried = ByAddress()
         self.aside = Aside()
-        self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.paused_until = 0.0
         self.failures = 0
         self.probe: Message | None = None
@@ -450,8 +426,7 @@ class UpstreamState:
 
     def use(self, settings: UpstreamSettings, now: float) -> None:
         """Exchanges the settings after a reload; sessions that still fit stay."""
-        if settings.message_id_form != self.settings.message_id_form:
-            self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
+        self.read_receipts_as(settings)
         self.settings = settings
         self.gone = not settings.enabled
         self.alphabet = ALPHABETS[settings.default_alphabet]

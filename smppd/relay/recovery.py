@@ -113,7 +113,7 @@ class Recovery:
             elif thing.phase is Phase.SUBMITTED:
                 assert thing.upstream is not None
                 thing.upstream.matcher.answered(thing.upstream_id)
-                thing.upstream.ids[thing.upstream_id] = thing
+                thing.upstream.await_receipt(thing)
             else:
                 thing.account.queued += 1
                 self._waiting(thing, now)

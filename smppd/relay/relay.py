@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
+from smppd.protocol.receiptid import canonical
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
@@ -36,7 +37,6 @@ _SEGMENTS = 6
 _SPILL = 1000
 _SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
-_REUSED = 10_000
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
 
@@ -155,6 +155,7 @@ class Relay:
         self.desk.router = ways.router
         self.desk.patience = settings.limits.throttle_wait
         context.tlvs = settings.limits.tlvs
+        context.parked = settings.limits.parked
         self.receipts.owners = ways.owners
         self.short_ids(settings)
 
@@ -501,28 +502,21 @@ class Relay:
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
         # Its receipt may be three days late, however short the time was in which it was worth delivering.
         expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
-        batch.moves.append(
-            ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
-        )
+        key = canonical(message.upstream_id)
+        batch.moves.append(ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, message.payload()))
         batch.marks.append(mark(Entry.DONE, message.id))  # in the journal, that is: it lives on as a row
         message.home = 0
-        message.cold = (Kind.WAITING, upstream.name, message.upstream_id)
+        message.cold = (Kind.WAITING, upstream.name, key)
         upstream.cold_waiting += 1
-
-        def forget() -> None:
-            if upstream.ids.get(message.upstream_id) is message:
-                del upstream.ids[message.upstream_id]
-
-        batch.then.append(forget)
+        batch.then.append(lambda: upstream.forget(message))
 
     def _displace(self, message: Message) -> None:
         """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
         upstream = message.upstream
         if upstream is None or message.phase is not Phase.SUBMITTED:
             return
-        upstream.reused[message.upstream_id] = None
-        if len(upstream.reused) > _REUSED:
-            del upstream.reused[next(iter(upstream.reused))]
+        upstream.given_again(message.upstream_id)
+        upstream.displaced.setdefault(message.upstream_id, {})[message.id] = message
         if message.home:
             self.context.journal.remove(message)
             self._chill(message, upstream, self._store.batch)

@@ -37,6 +37,7 @@ HELD_LIMIT: Final = Line(
 PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
 GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
 GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
+UNREAD: Final = Line("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
 MAIL_AGE: Final = Line("mail expired", logging.WARNING, "account", "mails", "age")
 MAIL_LIMIT: Final = Line("mail expired", logging.WARNING, "account", "mails", "limit")
 

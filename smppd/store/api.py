@@ -166,7 +166,7 @@ class Spool(Protocol):
         """The first ``limit`` cold rows of one owner with an id above ``after``, in id order, given to ``then``."""
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        """The cold rows of one owner under these keys."""
+        """The cold rows of one owner under these keys, some hundreds at the most."""
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""

@@ -28,6 +28,8 @@ _DROP: Final = "INSERT INTO dropped VALUES "
 # is prepared once.
 _SIZES: Final = (64, 8, 1)
 _REMEMBERED: Final = 10_000
+# Rows under the keys of one receipt. A carrier that calls more messages by one id tells nothing with it.
+_FOUND: Final = 256
 
 Columns = tuple[int, str, bytes, int, int, int, bytes]
 """kind, owner, key, id, expires (epoch seconds), segment, sealed data: the columns of table `cold`."""
@@ -103,7 +105,8 @@ class ColdRows:
 
     def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(f"owner = ? AND key IN ({','.join('?' * len(keys))})", kind, owner, *keys)[0]
+        where = f"owner = ? AND key IN ({','.join('?' * len(keys))}) LIMIT ?"
+        return self._read(where, kind, owner, *keys, _FOUND)[0]
 
     def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``. Damaged ones are deleted: nobody can be told of them, and others expire behind them."""

@@ -151,6 +151,10 @@ class FakeCustomer:
         self.taken += len(mails) if not status else 0
         return [Sm(f) for f in mails]
 
+    def acknowledges(self, response: bytes) -> None:
+        """Sends a response of its own making."""
+        self._receive(response)
+
     def receipts(self, status: int = 0) -> list[tuple[bytes, str]]:
         """(our id, stat) of the receipts that came, acknowledged."""
         out = []
@@ -231,6 +235,10 @@ class FakeLink:
         self._receive(
             refusal(sm.command, status, sm.sequence) if status else id_response(sm.command, sm.sequence, name)
         )
+
+    def answers_with(self, frame: bytes) -> None:
+        """Sends a response of its own making."""
+        self._receive(frame)
 
     def delivers(self, *frames: bytes) -> None:
         """Brings deliver_sm in one chunk."""
@@ -464,5 +472,8 @@ class World:
             assert {m.id for m in unknown} == set(upstream.unknown)
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
+            assert all(m.phase is Phase.SUBMITTED for many in upstream.alike.values() for m in many)
+            assert upstream.parked_octets == sum(len(p.frame) + 1000 for p in upstream.parked.values())
+            assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
             assert parked == set(upstream.parked)

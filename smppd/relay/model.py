@@ -394,7 +394,8 @@ class UpstreamState:
     their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
     known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
     after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
-    last answered a submit. ``seen``: hashes of receipts that need no second look. ``gone``: not in the configuration, or
+    last answered a submit. ``plain``: its binds are of SMPP 3.3, which has no TLVs. ``seen``: hashes of receipts that need no
+    second look. ``gone``: not in the configuration, or
     disabled there.
     """
 
@@ -406,6 +407,7 @@ class UpstreamState:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.detail = self.name.encode() + b"\0"
+        self.plain = settings.interface_version == "3.3"
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []
         self.capacity = 0
@@ -443,6 +445,7 @@ class UpstreamState:
             self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
         self.settings = settings
         self.gone = not settings.enabled
+        self.plain = settings.interface_version == "3.3"
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 

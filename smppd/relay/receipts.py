@@ -7,7 +7,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any, Final
 
-from smppd.message import State
+from smppd.message import State, masked
+from smppd.protocol.lenient import Fault, delivered
 from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse
 from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal
 from smppd.relay import tally
@@ -64,19 +65,21 @@ class Receipts:
             command = raw[7] | raw[6] << 8
             sequence = int.from_bytes(raw[12:16], "big")
             try:
-                sm = Sm(raw)
-                if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
-                    raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
+                try:
+                    sm = Sm(raw)
+                    if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
+                        raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
+                except BodyError:
+                    sm = self._mended(upstream, raw, now)
                 if sm.esm_class & (_RECEIPT | _INTERMEDIATE):
                     outcome = self._receipt(upstream, sm, now, link)
                     if outcome is None:
                         continue
                     matched += outcome
-                elif not self._mo(upstream, sm):  # acknowledgements of a handset or its user among them
+                elif not self._mo(upstream, sm, now):  # acknowledgements of a handset or its user among them
                     self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
                     continue
             except BodyError as error:
-                link.session.bad_body(now)
                 self._answer(link, refusal(command, error.status, sequence))
                 continue
             acks.append((link, command, sequence))
@@ -85,6 +88,18 @@ class Receipts:
             # One observation a chunk: the age of its last message, so that no clock is asked for each.
             upstream.receipt_age.observe(max(0.0, context.wall() - self._latest))
         context.store.nudge()
+
+    def _mended(self, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
+        """A deliver_sm or data_sm that is not to the letter, as far as it can be read: to refuse it would lose what it brings.
+        What is passed on is to the letter again. Raises ``BodyError`` where nothing can be read."""
+        context = self._context
+        fault = Fault.UNREADABLE
+        try:
+            whole, fault = delivered(raw, context.tlvs)
+        finally:
+            context.metrics.upstream_mended.labels(upstream.name, fault.value).inc()
+            context.notices.note("PDU not to the letter", {"upstream": upstream.name, "fault": fault.value}, now)
+        return Sm(whole)
 
     def _receipt(self, upstream: UpstreamState, sm: Sm, now: float, link: Peer | None) -> int | None:
         """One receipt: 1 if it was for a message in memory, else 0; None if it waits a moment for its message to be known,
@@ -392,13 +407,15 @@ class Receipts:
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
-    def _mo(self, upstream: UpstreamState, sm: Sm) -> bool:
+    def _mo(self, upstream: UpstreamState, sm: Sm, now: float) -> bool:
         """A message from a handset; False when nobody here owns its destination."""
         context = self._context
         name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
+            numbers = {"from": masked(sm.source_digits), "to": masked(sm.destination_digits)}
+            context.notices.note("MO message without an owner", {"upstream": upstream.name, **numbers}, now)
             return False
         frame = self._incoming(sm, account, upstream)
         if frame is None:

@@ -12,6 +12,7 @@ from smppd.message import Refusal, State, Verdict
 from smppd.numbering import normalise
 from smppd.policy.content import PartKey
 from smppd.protocol import times
+from smppd.protocol.lenient import Fault, submitted
 from smppd.protocol.operations import multi_response, read_multi
 from smppd.protocol.wire import (
     BodyError,
@@ -136,6 +137,8 @@ class SubmitDesk:
                     self._multi(customer, raw, now)
                     continue
                 sm = Sm(raw)
+                if sm.at_tlvs != len(raw):
+                    sm = self._with_tlvs(sm, account)
                 no = self._accept(customer, sm, now, sm.sequence, None)
             except BodyError as error:
                 customer.session.bad_body(now)
@@ -147,6 +150,22 @@ class SubmitDesk:
         for rule, number in refused.items():
             self._context.metrics.refused.labels(account.name, rule).inc(number)
         self._context.store.kick()
+
+    def _with_tlvs(self, sm: Sm, account: Account) -> Sm:
+        """The message with its TLVs read; where what stands behind short_message is none, less the one NUL that many
+        libraries write there, unless the account wants the letter. Raises ``BodyError``."""
+        try:
+            sm.tlvs  # noqa: B018  read and checked
+        except BodyError:
+            whole = None if account.settings.strict_fields else submitted(sm.raw)
+            if whole is None:
+                raise
+            self._mended(account)
+            return Sm(whole)
+        return sm
+
+    def _mended(self, account: Account) -> None:
+        self._context.metrics.mended.labels(account.name, Fault.STRAY.value).inc()
 
     def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
         """Puts one message into the batch; or the refusal to answer at once."""
@@ -175,8 +194,11 @@ class SubmitDesk:
         if sm.at_sm < 0:
             left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
             expires = wall + left if left is not None else None
-        elif sm.raw[sm.at_validity]:
-            expires = times.read(sm.validity, wall)
+        elif sm.raw[sm.at_validity] or sm.raw[sm.at_schedule]:
+            try:
+                expires = times.check(sm.schedule, sm.validity, wall)
+            except BodyError as error:
+                return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
@@ -214,7 +236,7 @@ class SubmitDesk:
             name = fanout.shown
         else:
             short = self.short_ids.get(account.name) if self.short_ids else None
-            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(account)
+            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(customer)
             if fanout is not None:
                 fanout.shown = name
         message = Message(identity, account, lane, sm.raw, sm.registered, max(0, min(int(expires), 0xFFFFFFFF)), name)
@@ -300,11 +322,15 @@ class SubmitDesk:
                     if age < thing.account.settings.deduplicate:
                         self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
 
-    def _short(self, account: Account) -> bytes:
-        return self.short_ids.get(account.name, self.short_ids[""])()
+    def _short(self, customer: Customer) -> bytes:
+        # A message_id of SMPP 3.3 has 8 characters, whatever the account says.
+        name = customer.account.name if customer.version >= 0x34 else ""
+        return self.short_ids.get(name, self.short_ids[""])()
 
     def _multi(self, customer: Customer, raw: bytes, now: float) -> None:
-        multi = read_multi(raw)
+        multi = read_multi(raw, strict=customer.account.settings.strict_fields)
+        if multi.mended:
+            self._mended(customer.account)
         fanout = Fanout(len(multi.frames), b"")
         for frame in multi.frames:
             sm = Sm(frame)
@@ -408,7 +434,7 @@ class SubmitDesk:
             whole = len(fanout.failed) == fanout.total
             # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
             customer.session.out.append(
-                refusal(Command.SUBMIT_MULTI, fanout.failed[0][1], sequence)
+                multi_response(sequence, b"", fanout.failed, fanout.failed[0][1])
                 if whole
                 else multi_response(sequence, fanout.shown, fanout.failed)
             )

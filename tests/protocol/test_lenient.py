@@ -11,7 +11,7 @@ from smppd.protocol.lenient import Fault
 from smppd.protocol.wire import BodyError, Command, Sm, Status, pdu, tlv
 
 TEXT = b"id:71000001 sub:001 dlvrd:001 submit date:2611290000 done date:2611290001 stat:DELIVRD err:000 text:"
-SOURCE, DESTINATION = b"\1\1447700900123\0", b"\1\1447700900001\0"
+SOURCE, DESTINATION = b"\1\1" + b"447700900123\0", b"\1\1" + b"447700900001\0"
 ID, STATE = tlv(0x1E, b"71000001\0"), tlv(0x427, b"\2")
 
 

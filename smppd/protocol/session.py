@@ -24,8 +24,7 @@ from smppd.protocol.wire import HEADER, Command, Splitter, Status, pdu, refusal
 _REST: Final = Struct(">III")
 _SEQUENCE: Final = Struct(">I")
 _LAST_SEQUENCE: Final = 0x7FFFFFFF
-NACKS: Final = 100
-"""generic_nacks that are kept until somebody has looked at them (``Session.nacks``)."""
+NACKS: Final = 100  # generic_nacks kept until somebody has looked at them (``Session.nacks``)
 
 
 class Role(Enum):

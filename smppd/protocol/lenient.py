@@ -7,6 +7,7 @@ be guessed. What comes out is a frame to the letter of SMPP 3.4 sections 4.4.1 t
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -64,7 +65,9 @@ class _Tail(NamedTuple):
 _FITS: Final = 0
 _NEARLY: Final = 1  # but for one octet behind short_message
 _OTHER_LAYOUT: Final = 2
+_COUNTED: Final = 5  # but for sm_length
 _BROKEN: Final = 10
+_RUN: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*")  # no octet that a TLV's tag begins with
 _FAR: Final = 32  # a time field that is longer is none: its NUL is missing
 _TIMES: Final = 2  # schedule_delivery_time, validity_period
 
@@ -169,6 +172,14 @@ def _reading(raw: bytes, at: int, times: int, most: int) -> _Tail:
         before = _chain(raw, stop - 1, most)
         if before.whole:
             return _Tail(_NEARLY, schedule, validity, flags, raw[at : stop - 1], before.tlvs, Fault.LENGTH)
+    run = _RUN.match(raw, at)
+    end = run.end() if run is not None else at
+    if at < end <= at + 255:
+        # Characters were counted instead of octets, or nothing was: what can be printed is the text, if the rest fits then.
+        for begin in (end, end + 1) if raw[end : end + 1] == b"\0" else (end,):
+            behind = _chain(raw, begin, most)
+            if behind.whole:
+                return _Tail(_COUNTED, schedule, validity, flags, raw[at:end], behind.tlvs, Fault.LENGTH)
     if exact is None:
         return _Tail(_BROKEN, schedule, validity, flags, raw[at:], [], Fault.LENGTH)
     return _Tail(_BROKEN, schedule, validity, flags, raw[at:stop], exact.tlvs, exact.fault)

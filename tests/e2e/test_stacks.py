@@ -128,3 +128,30 @@ def test_the_largest_payload_and_a_customer_s_stray_nul_through_the_daemon(
         mo = b"\0" + SOURCE + b"\1\1" + b"447700900500\0" + b"\0\0\0\0\0\0\0\0\0\0" + b"\4\x24\xff\xff" + payload
         smsc.deliver(mo)
         assert probe.read()[16:] == mo
+
+
+def test_a_customer_and_a_carrier_of_3_3_through_the_daemon(make_gateway: Callable[..., Gateway]) -> None:
+    with RawSmsc() as smsc:
+        upstream = Upstream(smsc.port, settings=(("interface_version", "3.3"),))
+        with (
+            make_gateway([upstream], [account(numbers=["447700900500"])]) as gateway,
+            Probe(gateway.plain_port) as probe,
+        ):
+            assert status(probe.ask(9, b"acme\0" + PASSWORD.encode() + b"\0\0\x33\0\0\0")) == 0
+            bind = next(each for each in smsc.received if each[4:8] == b"\0\0\0\x09")
+            assert bind[16:].split(b"\0")[3][:1] == b"\x33"
+            body = b"\0" + DESTINATION + SOURCE + b"\0\0\0\0\0\1\0\0\0\0" + b"\4\x24\0\5hello" + b"\x14\0\0\2ab"
+            answer = probe.ask(4, body)
+            assert status(answer) == 0 and len(answer) == 16 + 8 + 1
+            submitted(smsc, 1)
+            assert smsc.submits()[0][16:] == body[:-16] + b"\5hello"
+            smsc.deliver(receipt_body(SOURCE, DESTINATION, b"raw-000001"))
+            told = probe.read()
+            assert told.endswith(b" err:000 text:") and b"id:" + answer[16:24] + b" " in told
+            probe.send(frame(0x80000005, 0, int.from_bytes(told[12:16]), b"\0"))
+            too_long = body[:-15] + b"\4\x24\1\0" + b"x" * 256
+            answer = probe.ask(4, too_long)
+            assert status(answer) == 0
+            assert b"stat:REJECTD err:001" in probe.read()
+            assert len(smsc.submits()) == 1
+            wait_for("the line", lambda: '"event":"messages too long for SMPP 3.3"' in gateway.log_text())

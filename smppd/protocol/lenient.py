@@ -186,12 +186,15 @@ def _reading(raw: bytes, at: int, times: int, most: int) -> _Tail:
 
 
 def _chain(raw: bytes, at: int, most: int) -> _Chain:
-    """The TLVs from ``at`` up to the first broken one, ``most`` at the most, and of two alike the first."""
+    """The TLVs from ``at`` up to the first broken one, ``most`` at the most, and of two alike the first. Whatever the PDU's
+    size, ``MAX_TLVS`` of them are looked at."""
     tlvs: list[tuple[int, bytes]] = []
     seen: set[int] = set()
     fault: Fault | None = None
     end = len(raw)
-    while at < end:
+    for _ in range(MAX_TLVS):
+        if at >= end:
+            return _Chain(tlvs, fault)
         tag, length = int.from_bytes(raw[at : at + 2], "big"), int.from_bytes(raw[at + 2 : at + 4], "big")
         stop = at + 4 + length
         if at + 4 > end or stop > end:
@@ -206,7 +209,7 @@ def _chain(raw: bytes, at: int, most: int) -> _Chain:
         else:
             fault = fault or Fault.MANY
         at = stop
-    return _Chain(tlvs, fault)
+    return _Chain(tlvs, fault if at >= end else Fault.MANY)
 
 
 def submitted(raw: bytes) -> bytes | None:

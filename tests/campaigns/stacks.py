@@ -36,7 +36,7 @@ def install(directory: Path) -> str:
     """The Python of an environment with Jasmin. CalledProcessError when it cannot be installed."""
     venv.create(directory, with_pip=True)
     python = str(directory / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "jasmin"], check=True, timeout=900)
+    subprocess.run([python, "-m", "pip", "install", "-qq", "jasmin"], check=True, timeout=900)
     return python
 
 

@@ -35,6 +35,15 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def free_ports(count: int) -> list[int]:
+    """So many, each another: one that is given back may be given again."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(server.getsockname()[1]) for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
 def wait_for(what: str, done: Callable[[], bool], seconds: float = 20.0) -> None:
     """Polls ``done`` until it holds. AssertionError naming ``what`` when the time is over."""
     deadline = time.monotonic() + seconds
@@ -80,7 +89,7 @@ class Gateway:
     ) -> None:
         self.directory = directory
         self.certificates = certificates
-        self.tls_port, self.plain_port, self.http_port = free_port(), free_port(), free_port()
+        self.tls_port, self.plain_port, self.http_port = free_ports(3)
         self.config_file = directory / "smppd.yaml"
         self.log_file = directory / "smppd.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -93,6 +93,14 @@ def test_of_too_many_tlvs_the_first_stay() -> None:
     assert mended == (frame(behind=tlv(0x1400, b"a") * 3), Fault.MANY)
 
 
+def test_a_pdu_full_of_tlvs_costs_no_more_than_a_limited_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = frame(behind=tlv(0x1400, b"") * 16_000 + b"\1")
+    assert lenient.delivered(full, 3) == (frame(behind=tlv(0x1400, b"") * 3), Fault.MANY)
+    monkeypatch.setattr(lenient, "MAX_TLVS", 2)
+    broken = frame(behind=tlv(0x1400, b"") * 2 + b"\1")
+    assert lenient.delivered(broken) == (frame(behind=tlv(0x1400, b"") * 2), Fault.MANY), "no further look"
+
+
 def test_a_pdu_that_says_nothing_is_refused() -> None:
     for raw in (pdu(5, 0, 7), PLAIN[:20], PLAIN[: 17 + len(SOURCE + DESTINATION)]):
         with pytest.raises(BodyError) as refused:

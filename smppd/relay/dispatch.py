@@ -240,8 +240,7 @@ class Dispatch:
                 upstream.reserved -= 1
                 if frame is None:
                     self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
-                else:  # that carrier has no field for it
-                    self._context.tally.add(tally.UNFIT, upstream.name)
+                else:
                     self._refused(upstream, message, Status.RINVMSGLEN, now)
                 continue
             message.phase = Phase.SENT

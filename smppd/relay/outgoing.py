@@ -19,7 +19,12 @@ def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: 
     submit_sm without TLVs, and empty where the text has no place in that.
     """
     frame = _said(context, message, upstream, wall)
-    return (submitted(frame) or b"") if frame and upstream.plain else frame
+    if not frame or not upstream.plain:
+        return frame
+    plain = submitted(frame)
+    if plain is None:
+        context.tally.add(tally.UNFIT, upstream.name)
+    return plain or b""
 
 
 def _said(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:

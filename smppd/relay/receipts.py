@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, Final
 
 from smppd.message import State, masked
-from smppd.protocol.lenient import Fault, delivered
 from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse
 from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal
 from smppd.relay import tally
@@ -18,6 +17,7 @@ from smppd.relay.dispatch import Dispatch
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
+from smppd.relay.mending import mended
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.owners import Owners
 from smppd.relay.passing import rewritten
@@ -70,7 +70,7 @@ class Receipts:
                     if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
                         raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
                 except BodyError:
-                    sm = self._mended(upstream, raw, now)
+                    sm = mended(context, upstream, raw, now)
                 if sm.esm_class & (_RECEIPT | _INTERMEDIATE):
                     outcome = self._receipt(upstream, sm, now, link)
                     if outcome is None:
@@ -88,18 +88,6 @@ class Receipts:
             # One observation a chunk: the age of its last message, so that no clock is asked for each.
             upstream.receipt_age.observe(max(0.0, context.wall() - self._latest))
         context.store.nudge()
-
-    def _mended(self, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
-        """A deliver_sm or data_sm that is not to the letter, as far as it can be read: to refuse it would lose what it brings.
-        What is passed on is to the letter again. Raises ``BodyError`` where nothing can be read."""
-        context = self._context
-        fault = Fault.UNREADABLE
-        try:
-            whole, fault = delivered(raw, context.tlvs)
-        finally:
-            context.metrics.upstream_mended.labels(upstream.name, fault.value).inc()
-            context.notices.note("PDU not to the letter", {"upstream": upstream.name, "fault": fault.value}, now)
-        return Sm(whole)
 
     def _receipt(self, upstream: UpstreamState, sm: Sm, now: float, link: Peer | None) -> int | None:
         """One receipt: 1 if it was for a message in memory, else 0; None if it waits a moment for its message to be known,

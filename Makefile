@@ -17,11 +17,12 @@ COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault t
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=
+STACKS_ARGS ?=
 
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-limits bench-micro bench-profile torture fuzz coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-limits bench-micro bench-profile torture fuzz stacks coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -86,6 +87,9 @@ torture: $(VENV_STAMP) ## kill the daemon at bad moments, look for lost messages
 
 fuzz: $(FUZZ_STAMP) ## hostile bytes at everything that parses, guided by coverage, for 5 minutes; FUZZ_ARGS="wire --seconds 600"
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+stacks: $(VENV_STAMP) $(NODE_STAMP) ## other people's stacks meet through smppd, Jasmin among them (network)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.stacks $(STACKS_ARGS)
 
 coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)

@@ -44,6 +44,9 @@ class Metrics:
         self.garbage = counter("garbage", "Connections closed because the peer did not speak SMPP")
         self.stray_responses = counter("stray_responses", "Responses to nothing that was asked, by side", "kind")
         self.bad_pdus = counter("bad_pdus", "Well-framed PDUs with a wrong body", "account")
+        self.mended = counter(
+            "pdus_mended", "Messages of a customer that were not to the letter and served, by fault", "account", "fault"
+        )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
         self.text_nearest = counter(
@@ -76,6 +79,15 @@ class Metrics:
         )
         self.link_failures = counter(
             "upstream_link_failures", "Connections or binds to an upstream that failed", "upstream"
+        )
+        self.upstream_mended = counter(
+            "upstream_pdus_mended",
+            "deliver_sm and data_sm of an upstream that were not to the letter, by fault",
+            "upstream",
+            "fault",
+        )
+        self.nacks = counter(
+            "generic_nacks", "generic_nacks from customers and upstreams, by what they are about", "request"
         )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")

@@ -256,7 +256,9 @@ class Account(Model):
     deduplicate: PositiveDuration | None = Field(
         default=None, description="A resend of the same message within this time gets the same id and is not sent."
     )
-    strict_fields: bool = Field(default=False, description="Field lengths to the letter of SMPP 3.4.")
+    strict_fields: bool = Field(
+        default=False, description="Fields to the letter of SMPP 3.4, and no octet behind short_message."
+    )
     suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
 
     @property
@@ -344,7 +346,10 @@ class Upstream(Addressed):
         description="Where the password is kept: {file: path}, {credential: NAME} or {env: NAME}."
     )
     system_type: Text = Field(default="", max_length=12, description="system_type of our binds.")
-    interface_version: Version = Field(default="3.4", description="SMPP version of our binds.")
+    interface_version: Version = Field(
+        default="3.4",
+        description="SMPP version of our binds. To `3.3` goes nothing that 3.4 added: no TLVs, no data_sm.",
+    )
     bind: Literal["transceiver", "transmitter+receiver"] = Field(
         default="transceiver", description="One session for both directions, or a pair."
     )

@@ -145,12 +145,14 @@ class Limits(Model):
     inactivity: PositiveDuration = duration("150s", "Silence after which a session is cut.")
     enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
     response: PositiveDuration = duration("30s", "Time for the answer to a request of ours.")
-    max_pdu: Size = size("64KiB", "Longest PDU of a bound session.")
+    max_pdu: Size = size("68KiB", "Longest PDU of a bound session.")
     max_pdu_unbound: Size = size("512B", "Longest PDU before the bind.")
     unsent: Size = size("256KiB", "Unsent octets at which reading from the session pauses.")
     unsent_abort: PositiveDuration = duration("30s", "... and how long until it is cut.")
     bad_bodies: Int = Field(
-        default=10, ge=1, description="PDUs with a bad body in a minute before a session is closed."
+        default=10,
+        ge=1,
+        description="PDUs with a bad body in a minute before a customer's session is closed; no upstream's link ends so.",
     )
     control_rate: Rate = rate("5/s", "enquire_link and other control PDUs of a session.")
     control_burst: Int = Field(default=20, ge=1, description="... at once.")

@@ -211,6 +211,8 @@ class CustomerLink:
         again = True
         while again:
             got = session.receive(data, now)
+            if session.nacks:
+                customers.relay.nacked("account", self.account.name if self._up else "", session, now)
             if got.answers:
                 customers.relay.mailroom.answered(self, got.answers, now)
             if got.messages:

@@ -12,7 +12,7 @@ from smppd.message import State, pack_event
 from smppd.metrics import Metrics
 from smppd.relay.journal import Journal
 from smppd.relay.model import Account, Peer, UpstreamState
-from smppd.relay.tally import Tally
+from smppd.relay.tally import Notices, Tally
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
@@ -23,10 +23,11 @@ class Context:
 
     ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
     at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
-    still find them. ``tally``: what the log says with the next sweep. ``hot_limit`` (things) and ``hot_octets``: what memory
-    holds, more waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait
-    for their message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that
-    the store was restored from was taken (`store.restore.RESTORED`).
+    still find them. ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a
+    minute. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk; ``mail_octets`` for mail, which
+    goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each upstream. ``restored``: 0, or
+    messages up to this id may have been sent after the backup that the store was restored from was taken
+    (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -47,6 +48,7 @@ class Context:
     dirty: dict[Peer, None] = field(default_factory=dict)
     dropping: set[tuple[int, int]] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
+    notices: Notices = field(default_factory=Notices)
     restored: int = 0
 
     @property

@@ -243,9 +243,12 @@ class Dispatch:
                 break
             ready.popleft()
             frame = outgoing(self._context, message, upstream, wall)
-            if frame is None:
+            if not frame:
                 upstream.reserved -= 1
-                self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                if frame is None:
+                    self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                else:
+                    self._refused(upstream, message, Status.RINVMSGLEN, now)
                 continue
             message.phase = Phase.SENT
             message.sent_at = now
@@ -286,16 +289,12 @@ class Dispatch:
             elif (
                 status in RETRY
                 and message.account.settings.acknowledge == "stored"
-                and not self._final(upstream, status)
+                and status not in (upstream.settings.final_statuses or ())
             ):
                 back.append(message)
             else:
                 decided += 1
-                context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
-                if message.account.settings.acknowledge == "upstream" and message.customer is not None:
-                    self.answer(message, status, now)
-                    message.registered = 0
-                self.end(message, State.REJECTED, status, upstream)
+                self._refused(upstream, message, status, now)
         if taken:
             upstream.submitted.inc(taken)
             upstream.answer_time.observe(now - answers[0][0].sent_at)
@@ -315,6 +314,14 @@ class Dispatch:
             if message.lane.active is not None:
                 self.pump(message.lane.active, now)
 
+    def _refused(self, upstream: UpstreamState, message: Message, status: int, now: float) -> None:
+        """Ends a message that the carrier does not take."""
+        self._context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
+        if message.account.settings.acknowledge == "upstream" and message.customer is not None:
+            self.answer(message, status, now)
+            message.registered = 0
+        self.end(message, State.REJECTED, status, upstream)
+
     def _belated(self, upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
         """An answer after the response timer, perhaps to an earlier attempt than the last: whether it decides anything. An
         acceptance always does, a refusal only when it is the last attempt's."""
@@ -333,10 +340,6 @@ class Dispatch:
         elif phase is Phase.QUEUED:
             self.lanes.take_out(message)
         return True
-
-    def _final(self, upstream: UpstreamState, status: int) -> bool:
-        finals = upstream.settings.final_statuses
-        return finals is not None and status in finals
 
     def taken(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
         """The carrier has accepted a message under this id."""

@@ -116,21 +116,21 @@ class Enquiries:
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
-                self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVSRCADR, query.sequence))
+                self._say(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence))
                 return
             state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
             self._say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
             return
         if identity is None or self.history is None:
-            self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence))
+            self._say(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence))
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
             if answer is None:
-                response = pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence)
+                response = refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence)
             else:
                 state, when, error = answer
-                shown, final = _told(state), state in FINAL_STATES or state is State.REFUSED
+                shown, final = _told(state, customer.version), state in FINAL_STATES or state is State.REFUSED
                 date = times.write_absolute(when) if when and final else b""
                 response = query_response(query.sequence, query.message_id, date, shown, min(error, 255))
             self._say(customer, response)
@@ -225,6 +225,10 @@ class Enquiries:
         if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
+        try:
+            expires = times.check(replace.schedule, replace.validity, wall)
+        except BodyError as error:
+            return error.status
         frame = splice(
             old,
             short_message=replace.short_message,
@@ -233,7 +237,6 @@ class Enquiries:
             registered=replace.registered,
         )
         sm = Sm(frame)
-        expires = times.read(replace.validity, wall)
         verdict: Verdict | None = None
         if account.pipeline is not None:
             verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
@@ -300,8 +303,10 @@ def _source(message: Message) -> bytes:
     return Sm(message.frame).source_digits
 
 
-def _told(state: State) -> int:
-    """message_state as query_sm_resp knows it."""
+def _told(state: State, version: int) -> int:
+    """message_state as query_sm_resp knows it; before 5.0 there is neither SCHEDULED nor SKIPPED (5.0 section 4.7.15)."""
+    if version < 0x50 and state in (State.SCHEDULED, State.SKIPPED):
+        return State.ENROUTE if state is State.SCHEDULED else State.UNDELIVERABLE
     if state in (State.REFUSED, State.CANCELLED):
         return State.REJECTED
     if state >= State.STORED:

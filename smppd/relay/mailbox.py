@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from smppd.message import State
+from smppd.protocol.older import VERSION, delivered
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay import tally
@@ -179,11 +180,22 @@ class Mailroom:
                 return
             mail = hot.popleft()
             mail.busy = True
+            mail.left = 0
             box.sent += 1
-            customer.session.request(mail.frame, mail, now)
+            frame = mail.frame if customer.version >= VERSION else self._plain(mail)
+            customer.session.request(frame, mail, now)
             dirty[customer] = None
         if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
+
+    def _plain(self, mail: Mail) -> bytes:
+        """The frame for a session of SMPP 3.3, which has no TLVs; of a long text the part whose turn it is."""
+        accepted = id_time(mail.about) if mail.about else id_time(mail.id)
+        frames, cut = delivered(mail.frame, accepted, id_time(mail.id))
+        if cut and not mail.piece:
+            self._context.tally.add(tally.MAIL_CUT, mail.account.name)
+        mail.left = len(frames) - 1 - mail.piece
+        return frames[mail.piece]
 
     def _page(self, account: Account) -> None:
         box = account.mailbox
@@ -249,7 +261,11 @@ class Mailroom:
                 continue
             elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
                 continue  # else: after the response timer, and before it went again
-            if status == 0:
+            if status == 0 and mail.left:
+                mail.left = 0
+                mail.piece += 1
+                box.hot.add(mail)
+            elif status == 0:
                 taken += 1
                 self._end(mail, State.RECEIPT_DONE)
             elif status in _NEVER:

@@ -388,8 +388,8 @@ class UpstreamState(Awaited):
     may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
     submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
     ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
-    carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``gone``: not in
-    the configuration, or disabled there.
+    carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
+    binds are of SMPP 3.3, which has no TLVs. ``gone``: not in the configuration, or disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -401,6 +401,7 @@ class UpstreamState(Awaited):
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.detail = self.name.encode() + b"\0"
+        self.plain = settings.interface_version == "3.3"
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []
         self.capacity = 0
@@ -429,6 +430,7 @@ class UpstreamState(Awaited):
         self.read_receipts_as(settings)
         self.settings = settings
         self.gone = not settings.enabled
+        self.plain = settings.interface_version == "3.3"
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 

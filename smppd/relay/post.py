@@ -27,7 +27,8 @@ def rows_for(rows: list[ColdRow], most: int) -> int:
 
 class Mail(Living):
     """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the record it belongs to: the message it is a
-    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered."""
+    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered.
+    ``piece``: which part of a long text goes next to a peer of SMPP 3.3; ``left``: how many follow the one that was sent."""
 
     __slots__ = (
         "about",
@@ -39,6 +40,8 @@ class Mail(Living):
         "due",
         "expires",
         "kept",
+        "left",
+        "piece",
         "stored",
     )
 
@@ -55,6 +58,8 @@ class Mail(Living):
         self.busy = False
         self.done = False
         self.kept = False
+        self.left = 0
+        self.piece = 0
         self.stored = False
         self.customer: Customer | None = None
 

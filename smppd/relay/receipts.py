@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from smppd.message import State
+from smppd.message import State, masked
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receiptid import IdForm
 from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
@@ -32,6 +32,7 @@ from smppd.relay.matching import (
     read,
     resembles,
 )
+from smppd.relay.mending import mended
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.owners import Owners
 from smppd.relay.parking import PARK, Parking
@@ -79,12 +80,14 @@ class Receipts:
             command = raw[7] | raw[6] << 8
             sequence = int.from_bytes(raw[12:16], "big")
             try:
-                sm = Sm(raw)
-                if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
-                    raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
+                try:
+                    sm = Sm(raw)
+                    if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
+                        raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
+                except BodyError:
+                    sm = mended(context, upstream, raw, now)
                 matched += self._one(upstream, (link, command, sequence), sm, now, wait=True)
             except BodyError as error:
-                link.session.bad_body(now)
                 self._answer(link, refusal(command, error.status, sequence))
             except Exception:  # noqa: BLE001  an error of ours over one PDU: it stops nothing but itself
                 self._failed(upstream, (link, command, sequence))
@@ -406,6 +409,8 @@ class Receipts:
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
+            numbers = {"from": masked(sm.source_digits), "to": masked(sm.destination_digits)}
+            context.notices.note("MO message without an owner", {"upstream": upstream.name, **numbers}, context.now())
             self._refuse(ticket)
             return
         frame = self._incoming(sm, account, upstream)

@@ -12,6 +12,8 @@ from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.receiptid import canonical
+from smppd.protocol.session import Session
+from smppd.protocol.wire import command_name, status_name
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
@@ -224,6 +226,15 @@ class Relay:
         self.mailroom.unanswered(account, tokens, now, wait=False)
         self.context.flush()
 
+    def nacked(self, side: str, name: str, session: Session, now: float) -> None:
+        """A peer (``side``: account or upstream) said generic_nack: what it did not understand is in the log."""
+        nacks, session.nacks = session.nacks, []
+        for nack in nacks:
+            about = command_name(nack.command) if nack.command else "unknown"
+            self.context.metrics.nacks.labels(about).inc()
+            what = {side: name, "request": about, "status": status_name(nack.status)}
+            self.context.notices.note("generic_nack", what, now, sequence=nack.sequence)
+
     # -- the store's words ---------------------------------------------------------------------------------------------
 
     def committed(self, batch: Batch) -> None:
@@ -302,6 +313,7 @@ class Relay:
     def _tell(self, now: float) -> None:
         """Says what began, what ended and what there was of many things since the last sweep."""
         self.context.tally.say()
+        self.context.notices.tick(now)
         full = self._store.full
         if full != self._was_full:
             self._was_full = full

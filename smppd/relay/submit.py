@@ -10,6 +10,7 @@ from smppd.message import Refusal, State, Verdict
 from smppd.numbering import normalise
 from smppd.policy.content import PartKey
 from smppd.protocol import times
+from smppd.protocol.lenient import Fault, submitted
 from smppd.protocol.operations import count_destinations, multi_response, read_multi
 from smppd.protocol.wire import (
     BodyError,
@@ -153,6 +154,8 @@ class SubmitDesk:
                     left -= number
                 else:
                     sm = Sm(raw)
+                    if sm.at_tlvs != len(raw):
+                        sm = self._with_tlvs(sm, account)
                     no = self._accept(customer, sm, now, sm.sequence, None)
             except BodyError as error:
                 customer.session.bad_body(now)
@@ -199,6 +202,22 @@ class SubmitDesk:
             counter = self._hits[key] = self._context.metrics.rule_hits.labels(policy, rule, mode)
         counter.inc()
 
+    def _with_tlvs(self, sm: Sm, account: Account) -> Sm:
+        """The message with its TLVs read; where what stands behind short_message is none, less the one NUL that many
+        libraries write there, unless the account wants the letter. Raises ``BodyError``."""
+        try:
+            sm.tlvs  # noqa: B018  read and checked
+        except BodyError:
+            whole = None if account.settings.strict_fields else submitted(sm.raw)
+            if whole is None:
+                raise
+            self._mended(account)
+            return Sm(whole)
+        return sm
+
+    def _mended(self, account: Account) -> None:
+        self._context.metrics.mended.labels(account.name, Fault.STRAY.value).inc()
+
     def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
         """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
         context = self._context
@@ -231,8 +250,11 @@ class SubmitDesk:
         if sm.at_sm < 0:
             left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
             expires = wall + left if left is not None else None
-        elif sm.raw[sm.at_validity]:
-            expires = times.read(sm.validity, wall)
+        elif sm.raw[sm.at_validity] or sm.raw[sm.at_schedule]:
+            try:
+                expires = times.check(sm.schedule, sm.validity, wall)
+            except BodyError as error:
+                return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
@@ -268,7 +290,7 @@ class SubmitDesk:
             name = fanout.shown
         else:
             short = self.short_ids.get(account.name) if self.short_ids else None
-            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(account)
+            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(customer)
             if fanout is not None:
                 fanout.shown = name
         message = Message(identity, account, lane, sm.raw, sm.registered, max(0, min(int(expires), 0xFFFFFFFF)), name)
@@ -357,8 +379,10 @@ class SubmitDesk:
                         thing.known.stored = True
                         thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
 
-    def _short(self, account: Account) -> bytes:
-        return self.short_ids.get(account.name, self.short_ids[""])()
+    def _short(self, customer: Customer) -> bytes:
+        # A message_id of SMPP 3.3 has 8 characters, whatever the account says.
+        name = customer.account.name if customer.version >= 0x34 else ""
+        return self.short_ids.get(name, self.short_ids[""])()
 
     def _multi(self, customer: Customer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
         """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
@@ -373,7 +397,9 @@ class SubmitDesk:
         wait = account.bucket.take(now, self.patience, number)
         if wait < 0:
             return 0, THROTTLED
-        multi = read_multi(raw)
+        multi = read_multi(raw, strict=account.settings.strict_fields)
+        if multi.mended:
+            self._mended(account)
         fanout = Fanout(number, b"")
         # The next ones wait for what is owed; this answer no longer than others may.
         fanout.answer_at = now + min(wait, self.patience)
@@ -488,7 +514,7 @@ class SubmitDesk:
             whole = len(fanout.failed) == fanout.total
             # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
             response = (
-                refusal(Command.SUBMIT_MULTI, fanout.failed[0][1], sequence)
+                multi_response(sequence, b"", fanout.failed, fanout.failed[0][1])
                 if whole
                 else multi_response(sequence, fanout.shown, fanout.failed)
             )

@@ -21,7 +21,8 @@ from smppd.protocol.operations import (
     read_query,
     read_replace,
 )
-from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT, IdMatcher, MessageState
+from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT, MessageState
+from smppd.protocol.receiptid import IdMatcher
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.text import Alphabet, TextError
 from smppd.protocol.wire import BodyError, Command, FrameError, Sm, Splitter, pdu, splice

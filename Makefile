@@ -126,7 +126,7 @@ clean: ## caches and builds; keeps .venv, certificates and stores
 distclean: clean ## also .venv and the Node peer
 	rm -rf $(VENV) .venv.lock tests/peers/node_modules
 
-$(VENV_STAMP): requirements/runtime.txt requirements/build.txt requirements/dev.txt requirements/peers.txt setup.cfg pyproject.toml tools/venv.sh
+$(VENV_STAMP): requirements/runtime.txt requirements/build.txt requirements/dev.txt requirements/peers.txt setup.cfg pyproject.toml smppd/__init__.py tools/venv.sh
 	@tools/venv.sh $@
 
 $(FUZZ_STAMP): $(VENV_STAMP) requirements/fuzz.txt

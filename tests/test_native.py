@@ -260,7 +260,7 @@ class TestCompiledPass:
 
     def test_the_daemon_runs_them(self) -> None:
         done = subprocess.run([sys.executable, "-m", "smppd", "--version"], capture_output=True, text=True, check=True)
-        assert done.stdout.endswith(" (compiled)\n")
+        assert " (compiled, " in done.stdout
 
     def test_a_traceback_s_frames_name_module_function_and_line(self) -> None:
         from smppd.admin.logs import frames

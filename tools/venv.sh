@@ -43,7 +43,7 @@ fi
 
 # Another shell may have made it while this one waited.
 if [ -e "$stamp" ] && "$python" -c '' 2>/dev/null; then
-    stale=$(find requirements/*.txt setup.cfg pyproject.toml tools/venv.sh -newer "$stamp")
+    stale=$(find requirements/*.txt setup.cfg pyproject.toml smppd/__init__.py tools/venv.sh -newer "$stamp")
     [ -n "$stale" ] || exit 0
 fi
 

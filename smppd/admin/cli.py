@@ -102,7 +102,10 @@ def _top(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true")
     args, _ = parser.parse_known_args(arguments)
     if args.version:
-        print(f"smppd {smppd.__version__} ({'compiled' if native.compiled else 'interpreted'})")
+        from smppd.store.files import SCHEMA_VERSION
+
+        form = "compiled" if native.compiled else "interpreted"
+        print(f"smppd {smppd.__version__} ({form}, store schema {SCHEMA_VERSION})")
         return 0
     print(overview(), file=sys.stdout if args.help else sys.stderr)
     return 0 if args.help else 2

@@ -18,7 +18,8 @@ from importlib import resources
 from pathlib import Path
 
 log = logging.getLogger("smppd.store")
-_VERSION = 3
+SCHEMA_VERSION = 3
+"""Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 
 
 class StoreError(Exception):
@@ -52,7 +53,7 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         # Shredded key material must not linger in free pages; in data.db what is deleted is unreadable without its key.
         db.execute(f"PRAGMA secure_delete={'ON' if kind == 'keys' else 'FAST'}")
         version = _known(path, db)
-        for step in range(version + 1, _VERSION + 1):
+        for step in range(version + 1, SCHEMA_VERSION + 1):
             script = (resources.files("smppd.store") / "schema" / f"{kind}-{step:04d}.sql").read_text()
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={step}; COMMIT;")
         if new:
@@ -65,9 +66,9 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
 def _known(path: Path, db: sqlite3.Connection) -> int:
     """The file's schema version. ``StoreError`` when it is of a newer smppd: its rows may mean something else."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > _VERSION:
+    if version > SCHEMA_VERSION:
         db.close()
-        raise StoreError(f"{path}: written by a newer smppd (schema {version}, this one knows {_VERSION})")
+        raise StoreError(f"{path}: written by a newer smppd (schema {version}, this one knows {SCHEMA_VERSION})")
     return version
 
 

@@ -38,7 +38,7 @@ def test_without_a_command_it_explains_itself_and_fails(capsys: pytest.CaptureFi
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     form = "compiled" if native.compiled else "interpreted"
-    assert capsys.readouterr().out == f"smppd {smppd.__version__} ({form})\n"
+    assert capsys.readouterr().out == f"smppd {smppd.__version__} ({form}, store schema 3)\n"
 
 
 def test_an_unknown_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,4 +115,4 @@ def test_only_the_command_asked_for_is_imported() -> None:
 def test_the_module_runs() -> None:
     done = smppd_run("--version")
     assert done.returncode == 0
-    assert re.fullmatch(rf"smppd {re.escape(smppd.__version__)} \((compiled|interpreted)\)\n", done.stdout)
+    assert re.fullmatch(rf"smppd {re.escape(smppd.__version__)} \((compiled|interpreted), store schema \d+\)\n", done.stdout)

@@ -27,6 +27,13 @@ PUBLISHER: Any = globalLogPublisher
 SECRET = "hunter2 +447700900123 meet me at eight"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_from_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What Twisted kept of earlier tests' errors, for whoever begins a log first, is written here and not into a test's log."""
+    logs.configure(Log(file=tmp_path_factory.mktemp("before") / "log"))
+    logs.reset()
+
+
 class Written:
     """A configured log in a file."""
 

@@ -13,6 +13,7 @@ from smppd.message import State
 from smppd.protocol.wire import Status, status_name
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
 from smppd.relay.holding import Holding
 from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
@@ -105,20 +106,25 @@ class Dispatch:
         back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
         for message in messages:
-            message.stored = True
-            overtakes = message.leaving and self._left(message, touched)
-            if message.phase is Phase.READY:
-                self._go(message, touched, back, now, overtakes)
-            elif message.refusal is not None or message.phase is Phase.HELD:
-                if message.part is not None:
-                    self.holding.stored(message, now)
-            else:
-                lane = message.lane
-                if not message.home:
-                    lane.unstored -= 1
-                self.lanes.activate(lane)
-                if lane.active is not None:
-                    touched[lane.active] = None
+            try:
+                message.stored = True
+                overtakes = message.leaving and self._left(message, touched)
+                if message.phase is Phase.READY:
+                    self._go(message, touched, back, now, overtakes)
+                elif message.phase is Phase.DONE:
+                    continue  # set aside
+                elif message.refusal is not None or message.phase is Phase.HELD:
+                    if message.part is not None:
+                        self.holding.stored(message, now)
+                else:
+                    lane = message.lane
+                    if not message.home:
+                        lane.unstored -= 1
+                    self.lanes.activate(lane)
+                    if lane.active is not None:
+                        touched[lane.active] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(COMMIT, error, message)
         self._went(touched, back, now)
 
     def released(self, messages: list[Message]) -> None:
@@ -127,9 +133,12 @@ class Dispatch:
         back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
         for message in messages:
-            overtakes = message.leaving and self._left(message, touched)
-            if message.phase is Phase.READY:
-                self._go(message, touched, back, now, overtakes)
+            try:
+                overtakes = message.leaving and self._left(message, touched)
+                if message.phase is Phase.READY:
+                    self._go(message, touched, back, now, overtakes)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(COMMIT, error, message)
         self._went(touched, back, now)
 
     def _go(
@@ -167,28 +176,34 @@ class Dispatch:
             self.lanes.unrelease(upstream, messages, now)
             touched.update(dict.fromkeys(m.lane.active for m in messages if m.lane.active is not None))
         for upstream in touched:
-            self.pump(upstream, now)
+            try:
+                self.pump(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                self._context.guard.caught(SEND, error, owner=upstream.name)
 
     def lost(self, messages: list[Message]) -> None:
         """The batch that accepted them was not stored: they are gone."""
         context = self._context
         lanes: dict[Lane, None] = {}
         for message in messages:
-            self.holding.lost(message)
-            if message.refusal is not None:
-                continue
-            message.account.queued -= 1
-            context.journal.remove(message)
-            if message.leaving:
-                message.lane.left(message)
-            if message.phase is Phase.READY and message.upstream is not None:
-                message.upstream.reserved -= 1
-            elif message.home:
-                lanes[message.lane] = None
-            else:
-                message.lane.cold -= 1
-                message.lane.unstored -= 1
-            message.phase = Phase.DONE
+            try:
+                self.holding.lost(message)
+                if message.refusal is not None:
+                    continue
+                message.account.queued -= 1
+                context.journal.remove(message)
+                if message.leaving:
+                    message.lane.left(message)
+                if message.phase is Phase.READY and message.upstream is not None:
+                    message.upstream.reserved -= 1
+                elif message.home:
+                    lanes[message.lane] = None
+                else:
+                    message.lane.cold -= 1
+                    message.lane.unstored -= 1
+                message.phase = Phase.DONE
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(COMMIT, error, message)
         for lane in lanes:
             kept = [message for message in lane.hot if message.phase is not Phase.DONE]
             lane.hot.clear()
@@ -220,7 +235,7 @@ class Dispatch:
             if message.expires <= wall:
                 ready.popleft()
                 upstream.reserved -= 1
-                self.end(message, State.EXPIRED, 0)
+                self.ends(message, State.EXPIRED)
                 continue
             link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
@@ -235,16 +250,24 @@ class Dispatch:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             ready.popleft()
-            frame = outgoing(self._context, message, upstream, wall)
-            if frame is None:
-                upstream.reserved -= 1
-                self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+            try:
+                frame = outgoing(self._context, message, upstream, wall)
+                if frame is None:
+                    upstream.reserved -= 1
+                    self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                    continue
+                if message.part is not None:
+                    self.lanes.pin(message, upstream, now)
+                message.phase = Phase.SENT
+                message.sent_at = now
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
                 continue
-            message.phase = Phase.SENT
-            message.sent_at = now
-            if message.part is not None:
-                self.lanes.pin(message, upstream, now)
-            message.wire = session.request(frame, message, now)
+            try:
+                message.wire = session.request(frame, message, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
+                break  # should it be the session's fault, it must not cost all that waits at once
             dirty[link] = None
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
@@ -254,7 +277,7 @@ class Dispatch:
 
         def awake() -> None:
             upstream.wake_at = 0.0
-            self.pump(upstream, self._context.now())
+            self._context.guard.guarded(TIMER, lambda: self.pump(upstream, self._context.now()))
             self._context.flush()
 
         self._context.later(upstream.wake_at - now, awake)
@@ -269,26 +292,29 @@ class Dispatch:
         taken = decided = 0
         back: list[Message] = []
         for message, _command, status, frame in answers:
-            if message.phase is Phase.SENT and not message.tries:
-                upstream.reserved -= 1
-            elif not self._belated(upstream, message, status, frame):
-                continue
-            if status == 0:
-                taken += 1
-                self.taken(upstream, message, _id_of(frame), now)
-            elif (
-                status in RETRY
-                and message.account.settings.acknowledge == "stored"
-                and not self._final(upstream, status)
-            ):
-                back.append(message)
-            else:
-                decided += 1
-                context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
-                if message.account.settings.acknowledge == "upstream" and message.customer is not None:
-                    self.answer(message, status, now)
-                    message.registered = 0
-                self.end(message, State.REJECTED, status, upstream)
+            try:
+                if message.phase is Phase.SENT and not message.tries:
+                    upstream.reserved -= 1
+                elif not self._belated(upstream, message, status, frame):
+                    continue
+                if status == 0:
+                    taken += 1
+                    self.taken(upstream, message, _id_of(frame), now)
+                elif (
+                    status in RETRY
+                    and message.account.settings.acknowledge == "stored"
+                    and not self._final(upstream, status)
+                ):
+                    back.append(message)
+                else:
+                    decided += 1
+                    context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
+                    if message.account.settings.acknowledge == "upstream" and message.customer is not None:
+                        self.answer(message, status, now)
+                        message.registered = 0
+                    self.end(message, State.REJECTED, status, upstream)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(ANSWER, error, message)
         if taken:
             upstream.submitted.inc(taken)
             upstream.answer_time.observe(now - answers[0][0].sent_at)
@@ -395,6 +421,13 @@ class Dispatch:
             self.finished(message, state, error)
         context.store.kick()
 
+    def ends(self, message: Message, state: State) -> None:
+        """``end`` for one of many: what it raises stops none of the others."""
+        try:
+            self.end(message, state)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.message(SWEEP, error, message)
+
     # -- trouble -------------------------------------------------------------------------------------------------------
 
     def unanswered(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
@@ -417,9 +450,12 @@ class Dispatch:
         upstream.link(link, True)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
-                if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
-                    self.lanes.place(lane, now)
-                    self.lanes.activate(lane)
+                try:
+                    if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
+                        self.lanes.place(lane, now)
+                        self.lanes.activate(lane)
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    self._context.guard.caught(LINK, error, owner=account.name)
         self.pump(upstream, now)
 
     def link_down(self, upstream: UpstreamState, link: Peer, unanswered: list[Message], now: float) -> None:
@@ -432,63 +468,14 @@ class Dispatch:
         lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
         self.lanes.recall(upstream, list(upstream.ready), now)
         for lane in lanes:
-            self.lanes.place(lane, now)
-            self.lanes.activate(lane)
+            try:
+                self.lanes.place(lane, now)
+                self.lanes.activate(lane)
+            except Exception as error:  # noqa: BLE001  the edge of a lane
+                self._context.guard.caught(LINK, error, owner=lane.name)
         upstream.lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
             self.pump(other, now)
-
-    def sweep(self, now: float) -> None:
-        """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again."""
-        context = self._context
-        wall = context.wall()
-        self.holding.sweep(now, wall)
-        for upstream in context.upstreams.values():
-            self.unknown.sweep(upstream, now)
-            if upstream.asking:
-                # Where another way is open, nobody has to wait behind a question that may never be answered.
-                for lane in dict.fromkeys(m.lane for m in upstream.ready):
-                    self.lanes.place(lane, now)
-            for message in self.lanes.overdue(upstream, wall):
-                self.end(message, State.EXPIRED, 0)
-            if upstream.aside:
-                self.lanes.resume(upstream, now)
-        for account in context.accounts.values():
-            for lane in account.lanes.values():
-                if lane.hot:
-                    self._expire(lane, wall)
-                if lane.hot or lane.cold:
-                    if self.lanes.place(lane, now) is None and account.settings.acknowledge == "upstream":
-                        self._no_way(lane, now)
-                    self.lanes.activate(lane)
-                    self.lanes.look(lane)
-        for upstream in context.upstreams.values():
-            self.pump(upstream, now)
-
-    def _expire(self, lane: Lane, wall: float) -> None:
-        late = [m for m in lane.hot if m.expires <= wall and m.stored]
-        if late:
-            gone = set(late)
-            kept = [m for m in lane.hot if m not in gone]
-            lane.hot.clear()
-            lane.hot.extend(kept)
-            for message in late:
-                self.end(message, State.EXPIRED, 0)
-
-    def _no_way(self, lane: Lane, now: float) -> None:
-        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
-        for message in [m for m in lane.hot if m.customer is not None and m.stored and not m.duplicate]:
-            lane.hot.remove(message)
-            self.answer(message, Status.RMSGQFUL, now)
-            message.registered = 0
-            self.end(message, State.REJECTED, Status.RMSGQFUL)
-
-    def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold waiting messages whose validity passed."""
-        for row in rows:
-            message = self.lanes.expired(row)
-            if message is not None:
-                self.end(message, State.EXPIRED, 0)
 
 
 def _id_of(frame: bytes) -> bytes:

@@ -21,6 +21,7 @@ from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_t
 from smppd.relay.changes import shorten
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import ENQUIRY
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
 from smppd.relay.outgoing import sayable
@@ -67,6 +68,9 @@ class Enquiries:
             except BodyError as error:
                 customer.session.bad_body(now)
                 self._say(customer, refusal(command, error.status, sequence))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
+                self._say(customer, refusal(command, Status.RSYSERR, sequence))
         self._context.store.kick()
 
     def _say(self, customer: Customer, response: bytes) -> None:
@@ -105,13 +109,11 @@ class Enquiries:
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
-            if answer is None:
-                response = pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence)
-            else:
-                state, when, error = answer
-                shown, final = _told(state), state in FINAL_STATES or state is State.REFUSED
-                date = times.write_absolute(when) if when and final else b""
-                response = query_response(query.sequence, query.message_id, date, shown, min(error, 255))
+            try:
+                response = _answer(query, answer)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
+                response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
             self._say(customer, response)
             self._context.flush()
 
@@ -225,6 +227,16 @@ def _has_payload(raw: bytes, replace: Replace) -> bool:
 def _as_sent(sm: Sm, message: Message) -> Sm:
     """The frame with the sender that its customer gave it: rules see no other."""
     return sm if message.reply_to is None else Sm(splice(sm, source=message.reply_to))
+
+
+def _answer(query: Query, answer: tuple[State, float, int] | None) -> bytes:
+    """The response to a question about a finished message."""
+    if answer is None:
+        return pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence)
+    state, when, error = answer
+    shown, final = _told(state), state in FINAL_STATES or state is State.REFUSED
+    date = times.write_absolute(when) if when and final else b""
+    return query_response(query.sequence, query.message_id, date, shown, min(error, 255))
 
 
 def _source(message: Message) -> bytes:

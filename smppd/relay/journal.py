@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from enum import IntEnum
+from hashlib import blake2b
 from struct import Struct
 from typing import Any, Final
 
@@ -18,7 +19,8 @@ _SIZE: Final = HEAD.size
 
 
 class Entry(IntEnum):
-    """Kinds of entries. ACCEPT, MAIL and PARK open something, the others are marks on it."""
+    """Kinds of entries. ACCEPT, MAIL and PARK open something, the others are marks on it. ASIDE speaks of an entry, or what is
+    left of a block, that could not be read and is kept among the damaged: its id is `fingerprint` of that."""
 
     ACCEPT = 1
     RELEASED = 2
@@ -30,6 +32,15 @@ class Entry(IntEnum):
     MAIL_DONE = 8
     PARK = 9
     PARK_DONE = 10
+    ASIDE = 11
+
+
+class Broken(ValueError):
+    """A block is not what it should be from some place on; ``rest`` is all from there."""
+
+    def __init__(self, reason: str, rest: bytes) -> None:
+        super().__init__(reason)
+        self.rest = rest
 
 
 def mark(kind: Entry, identity: int, payload: bytes = b"") -> bytes:
@@ -37,15 +48,20 @@ def mark(kind: Entry, identity: int, payload: bytes = b"") -> bytes:
     return HEAD.pack(kind, _SIZE + len(payload), identity) + payload
 
 
+def fingerprint(data: bytes) -> int:
+    """What an ASIDE mark calls something that has no id, or none to be trusted."""
+    return int.from_bytes(blake2b(data, digest_size=8, person=b"smppd aside").digest(), "big")
+
+
 def read(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(kind, id, payload) of the entries in a block. Raises ValueError on a broken one: a block opens whole or not at all."""
+    """(kind, id, payload) of the entries in a block. Raises ``Broken`` where it is no entry, with what is left of the block."""
     at, end = 0, len(block)
     while at < end:
         if at + _SIZE > end:
-            raise ValueError("a spool block ends inside an entry")
+            raise Broken("a spool block ends inside an entry", block[at:])
         kind, length, identity = HEAD.unpack_from(block, at)
         if length < _SIZE or at + length > end:
-            raise ValueError("a spool entry has no possible length")
+            raise Broken("a spool entry has no possible length", block[at:])
         yield kind, identity, block[at + _SIZE : at + length]
         at += length
 

@@ -10,11 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from smppd.message import State
 from smppd.policy.content import PartKey
 from smppd.policy.pipeline import Pipeline
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import Sm, Status
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import SEND, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
 from smppd.relay.payload import Stored
@@ -125,10 +127,13 @@ class Lanes:
         """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
         lanes: dict[Lane, None] = {}
         for message in sorted(messages, key=lambda m: m.id, reverse=True):
-            message.enter(Phase.QUEUED)
-            message.upstream = None
-            self.insert(message)
-            lanes[message.lane] = None
+            try:
+                message.enter(Phase.QUEUED)
+                message.upstream = None
+                self.insert(message)
+                lanes[message.lane] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SWEEP, error, message)
         for lane in lanes:
             lane.waits = lane.leaving > 0
             self.place(lane, now)
@@ -222,38 +227,42 @@ class Lanes:
                 idle += 1
                 lanes.rotate(-1)
                 continue
-            hot.popleft()
-            idle = 0
-            target = upstream
-            if message.part is not None:
-                target = self.pinned(message, now) or upstream
-                if target is not upstream and not self.open(target, now):
-                    target.aside.append(message)
-                    continue
-            message.enter(Phase.READY)
-            message.leaving = True
-            lane.leaving += 1
-            message.upstream = target
-            target.reserved += 1
-            if target is upstream:
-                credit -= 1
-            if message.home:
-                batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
-            else:
-                self.rewrite(message)
-            batch.released.append(message)
+            try:
+                hot.popleft()
+                idle = 0
+                target = upstream
+                if message.part is not None:
+                    target = self.pinned(message, now) or upstream
+                    if target is not upstream and not self.open(target, now):
+                        target.aside.append(message)
+                        continue
+                message.enter(Phase.READY)
+                message.leaving = True
+                lane.leaving += 1
+                message.upstream = target
+                target.reserved += 1
+                if target is upstream:
+                    credit -= 1
+                if message.home:
+                    batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
+                else:
+                    self.rewrite(message)
+                batch.released.append(message)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(SEND, error, message)
             lanes.rotate(-1)
         if batch.released:
             context.store.kick()
 
     def rewrite(self, message: Message) -> None:
         """Writes a message into the journal as it is now, out of its cold row or its older segment."""
+        entry = message.entry()  # tried first
         if message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
         elif message.home:
             self._context.journal.remove(message)
-        self._context.store.batch.marks.append(message.entry())
+        self._context.store.batch.marks.append(entry)
         self._context.journal.add(message)
 
     # -- cold rows -----------------------------------------------------------------------------------------------------
@@ -278,16 +287,20 @@ class Lanes:
                 # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
                 lane.cold = 0
 
-        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, limit, arrived)
+        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, limit, self._context.looked(arrived))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         now = self._context.now()
         for row in rows:
-            message = self.revive(row.id, row.data, lane)
-            message.cold = (row.kind, row.owner, row.key)
-            if self.doubt(message, now):
+            try:
+                message = self.revive(row.id, row.data, lane)
+                message.cold = (row.kind, row.owner, row.key)
+                if self.doubt(message, now):
+                    continue
+                message.enter(Phase.QUEUED)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.unreadable(row, error, lane)
                 continue
-            message.enter(Phase.QUEUED)
             lane.hot.append(message)
         lane.cold -= len(rows)
         self.place(lane, now)
@@ -317,6 +330,19 @@ class Lanes:
             message.upstream = self._context.upstream(stored.upstream)
         message.upstream_id = stored.upstream_id
         return message
+
+    def unreadable(self, row: ColdRow, error: Exception, lane: Lane | None = None) -> None:
+        """A row of a lane that cannot be handled is set aside. ``lane``: the one it was read for, which no longer counts it."""
+        self._context.unreadable(row, error, "message")
+        if lane is None:
+            name, _, route = row.owner.partition("\n")
+            lane = self._context.account(name).lanes.get(route)
+            if lane is not None:
+                if row.id <= lane.upto:
+                    return  # in memory, and goes on from there
+                lane.cold -= 1
+        # Rows of lanes were never released, so no carrier has it.
+        self._context.event(row.id, State.REJECTED, error=Status.RSYSERR)
 
     def doubt(self, message: Message, now: float) -> bool:
         """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be

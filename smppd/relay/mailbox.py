@@ -16,6 +16,7 @@ from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import COMMIT, MAIL, ROWS, SWEEP
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Customer, Message
@@ -89,15 +90,21 @@ class Mailroom:
         """Their batch is durable."""
         touched: dict[Account, None] = {}
         for mail in mails:
-            mail.stored = True
-            if mail.home:
-                mail.account.mailbox.hot.append(mail)
-            else:
-                mail.account.mailbox.unstored -= 1
-            touched[mail.account] = None
+            try:
+                mail.stored = True
+                if mail.home:
+                    mail.account.mailbox.hot.append(mail)
+                else:
+                    mail.account.mailbox.unstored -= 1
+                touched[mail.account] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(COMMIT, error, mail)
         for account in touched:
-            self._bound(account)
-            self.pump(account, now)
+            try:
+                self._bound(account)
+                self.pump(account, now)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(COMMIT, error, owner=account.name)
 
     def lost(self, mails: list[Mail]) -> None:
         """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
@@ -117,9 +124,16 @@ class Mailroom:
         over = len(box) - account.settings.receipts.limit
         while over > 0 and (box.hot or box.later):
             over -= 1
-            self._expire(box, box.hot.popleft() if box.hot else box.later.pop(0), tally.MAIL_LIMIT)
+            self._expired(box, box.hot.popleft() if box.hot else box.later.pop(0), tally.MAIL_LIMIT)
         if over > 0 and box.cold:
             self._page(account)
+
+    def _expired(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
+        """``_expire`` for one of many: what it raises stops none of the others."""
+        try:
+            self._expire(box, mail, why)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.mail(SWEEP, error, mail)
 
     def _expire(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
         self._end(mail, State.RECEIPT_EXPIRED)
@@ -160,9 +174,13 @@ class Mailroom:
             else:
                 return
             mail = hot.popleft()
+            try:
+                customer.session.request(mail.frame, mail, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
+                continue
             mail.busy = True
             box.sent += 1
-            customer.session.request(mail.frame, mail, now)
             dirty[customer] = None
         if len(hot) < PAGE and box.cold:
             self._page(account)
@@ -183,7 +201,11 @@ class Mailroom:
                 box.cold = 0
             fresh = [row for row in self._context.alive(rows) if row.id not in box.read]
             for row in fresh:
-                mail = self.revive(account, row.id, row.data)
+                try:
+                    mail = self.revive(account, row.id, row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.unreadable(row, error, "mail")
+                    continue
                 mail.stored = True
                 box.hot.append(mail)
                 box.read.add(row.id)
@@ -193,7 +215,7 @@ class Mailroom:
                 self.pump(account, self._context.now())
                 self._context.flush()
 
-        self._context.store.page(Kind.MAIL, account.name, box.upto, PAGE, arrived)
+        self._context.store.page(Kind.MAIL, account.name, box.upto, PAGE, self._context.looked(arrived))
 
     def spill(self, mail: Mail) -> bool:
         """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
@@ -220,24 +242,27 @@ class Mailroom:
         box = account.mailbox
         taken = 0
         for mail, _command, status, _frame in answers:
-            if mail.busy:
-                mail.busy = False
-                box.sent -= 1
-            elif mail.done or status:
-                continue
-            elif mail in box.later:  # after the response timer, and before it went again
-                box.later.remove(mail)
-            elif mail in box.hot:
-                box.hot.remove(mail)
-            else:
-                continue
-            if status == 0:
-                taken += 1
-                self._end(mail, State.RECEIPT_DONE)
-            elif status in _NEVER:
-                self._end(mail, State.RECEIPT_EXPIRED, status)
-            else:
-                self._again(account, [mail], now, wait=True)
+            try:
+                if mail.busy:
+                    mail.busy = False
+                    box.sent -= 1
+                elif mail.done or status:
+                    continue
+                elif mail in box.later:  # after the response timer, and before it went again
+                    box.later.remove(mail)
+                elif mail in box.hot:
+                    box.hot.remove(mail)
+                else:
+                    continue
+                if status == 0:
+                    taken += 1
+                    self._end(mail, State.RECEIPT_DONE)
+                elif status in _NEVER:
+                    self._end(mail, State.RECEIPT_EXPIRED, status)
+                else:
+                    self._again(account, [mail], now, wait=True)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
         if taken:
             account.delivered.inc(taken)
         # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
@@ -282,36 +307,46 @@ class Mailroom:
     def sweep(self, now: float) -> None:
         """Once a second: mail whose time is over, and another try for what was put off."""
         wall = self._context.wall()
-        for account in self._context.accounts.values():
-            box = account.mailbox
-            if not len(box):
-                continue
-            # Mail expires in the order it came, give or take a changed setting.
-            while box.hot and box.hot[0].expires <= wall:
-                self._expire(box, box.hot.popleft(), tally.MAIL_AGE)
-            if box.later:
-                late = [mail for mail in box.later if mail.expires <= wall]
-                box.later = [mail for mail in box.later if mail.expires > wall]
-                for mail in late:
-                    self._expire(box, mail, tally.MAIL_AGE)
-                self._resume(box, now)
-            self._bound(account)
-            if account.sessions:
-                self.pump(account, now)
+        for account in list(self._context.accounts.values()):
+            try:
+                box = account.mailbox
+                if not len(box):
+                    continue
+                # Mail expires in the order it came, give or take a changed setting.
+                while box.hot and box.hot[0].expires <= wall:
+                    self._expired(box, box.hot.popleft(), tally.MAIL_AGE)
+                if box.later:
+                    late = [mail for mail in box.later if mail.expires <= wall]
+                    box.later = [mail for mail in box.later if mail.expires > wall]
+                    for mail in late:
+                        self._expired(box, mail, tally.MAIL_AGE)
+                    self._resume(box, now)
+                self._bound(account)
+                if account.sessions:
+                    self.pump(account, now)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(SWEEP, error, owner=account.name)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold mail whose time is over."""
         context = self._context
         for row in rows:
-            account = context.account(row.owner)
-            box = account.mailbox
-            if row.id in box.read:
-                continue  # in memory: ends there
-            box.cold -= 1
-            context.metrics.mail_expired.labels(account.name).inc()
-            context.tally.add(tally.MAIL_AGE, account.name)
-            context.drop(row.kind, row.owner, row.key, row.id)
-            _expires, about, _name, _frame = read_mail(row.data)
-            if about:
-                context.event(about, State.RECEIPT_EXPIRED)
+            try:
+                account = context.account(row.owner)
+                box = account.mailbox
+                if row.id in box.read:
+                    continue  # in memory: ends there
+                box.cold -= 1
+                context.metrics.mail_expired.labels(account.name).inc()
+                context.tally.add(tally.MAIL_AGE, account.name)
+                try:
+                    _expires, about, _name, _frame = read_mail(row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.unreadable(row, error, "mail")
+                    continue
+                context.drop(row.kind, row.owner, row.key, row.id)
+                if about:
+                    context.event(about, State.RECEIPT_EXPIRED)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.caught(ROWS, error, kind="mail", owner=row.owner, identity=row.id)
         context.store.kick()

@@ -4,19 +4,24 @@ account that owns the number. A carrier is acknowledged when, and only when, wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from smppd.message import State
-from smppd.protocol.receipt import IdForm, MessageState, Receipt, parse
+from smppd.protocol.receipt import IdForm, MessageState, Receipt
 from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal
 from smppd.relay import tally
 from smppd.relay.alphabets import exchange
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import COMMIT, DELIVER, RECEIPT, SPILL, START
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
+from smppd.relay.matching import agree as _agree
+from smppd.relay.matching import read as _read
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.owners import Owners
 from smppd.relay.passing import rewritten
@@ -79,6 +84,9 @@ class Receipts:
                 link.session.bad_body(now)
                 self._answer(link, refusal(command, error.status, sequence))
                 continue
+            except Exception as error:  # noqa: BLE001  the item's edge
+                # Kept for somebody to look at, so it may be acknowledged: its carrier would bring it for ever.
+                context.guard.frame(DELIVER, error, upstream, raw)
             acks.append((link, command, sequence))
         if matched:
             upstream.matched.inc(matched)
@@ -130,7 +138,10 @@ class Receipts:
         """Handles receipts that had to wait, and lets their carrier be acknowledged."""
         matched = 0
         for early in waiting:
-            matched += self._receipt(upstream, early.sm, now, None) or 0
+            try:
+                matched += self._receipt(upstream, early.sm, now, None) or 0
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.frame(DELIVER, error, upstream, early.sm.raw)
             self._context.store.batch.acks.append((early.link, early.command, early.sequence))
         if matched:
             upstream.matched.inc(matched)
@@ -144,14 +155,20 @@ class Receipts:
         """What these brought is durable: the carrier may forget it."""
         dirty = self._context.dirty
         for link, command, sequence in acks:
-            link.session.out.append(id_response(command, sequence, b""))
-            link.session.unanswered -= 1
-            dirty[link] = None
+            try:
+                link.session.out.append(id_response(command, sequence, b""))
+                link.session.unanswered -= 1
+                dirty[link] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error)
 
     def lost(self, acks: list[Any]) -> None:
         """It was not stored: the carrier has to bring it again."""
         for link, command, sequence in acks:
-            self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+            try:
+                self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error)
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
@@ -203,14 +220,17 @@ class Receipts:
     def unsure(self, upstream: UpstreamState, now: float) -> None:
         """Messages became unknown: the receipt of one may have come before."""
         for parked in list(islice(reversed(upstream.parked.values()), _LOOK_BACK)):
-            sm = Sm(parked.frame)
-            oldest = min((message.id for message in upstream.unknown.values()), default=parked.id)
-            if oldest >= parked.id:
-                return  # from here on all came before any of them was sent
-            message = self._unknown(upstream, sm, parked.keys[0], now)
-            if message is not None and not parked.done:
-                self._unpark(upstream, parked)
-                self._settle(upstream, message, sm, _read(sm)[1])
+            try:
+                sm = Sm(parked.frame)
+                oldest = min((message.id for message in upstream.unknown.values()), default=parked.id)
+                if oldest >= parked.id:
+                    return  # from here on all came before any of them was sent
+                message = self._unknown(upstream, sm, parked.keys[0], now)
+                if message is not None and not parked.done:
+                    self._unpark(upstream, parked)
+                    self._settle(upstream, message, sm, _read(sm)[1])
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(RECEIPT, error, owner=upstream.name, identity=parked.id)
 
     def _state(self, sm: Sm, receipt: Receipt | None) -> MessageState | None:
         given = sm.tlv(Tag.MESSAGE_STATE)
@@ -227,13 +247,13 @@ class Receipts:
         last = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE
         final = last and (state is None or state in _ENDS)
         unknown = last and state is MessageState.UNKNOWN
-        error = 0
+        error_code = 0
         if receipt is not None and receipt.err.isdigit():
-            error = int(receipt.err[:9])
+            error_code = int(receipt.err[:9])
         context.event(
             message.id,
             _OURS[state] if state is not None else State.UNKNOWN,
-            error=error,
+            error=error_code,
             duplicate=message.duplicate,
             detail=upstream.detail + message.upstream_id,
         )
@@ -247,7 +267,16 @@ class Receipts:
         else:
             wanted = bool(message.registered & 0x10)
         if wanted:
-            self._mailroom.post(message.account, rewritten(message, sm, receipt, state, context.wall()), message.id)
+            try:
+                frame = rewritten(message, sm, receipt, state, context.wall())
+            except Exception as error:  # noqa: BLE001  the item's edge
+                # What the carrier wrote cannot be passed on as it is: its meaning can.
+                context.guard.frame(RECEIPT, error, upstream, sm.raw)
+                if final or unknown:
+                    told = _OURS[state] if state is not None else State.UNKNOWN
+                    self._mailroom.receipt(message, told, error_code)
+            else:
+                self._mailroom.post(message.account, frame, message.id)
         if unknown and not message.told:
             self._reported_unknown(message)
         if final:
@@ -277,15 +306,15 @@ class Receipts:
         acknowledgement does not wait for the search."""
         context = self._context
         parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
+        self.park(parked)  # tried first: what is durable is looked at again with every start
         context.store.batch.marks.append(parked.entry())
         context.journal.add(parked)
-        self.park(parked)
         context.metrics.receipts.labels(upstream.name, "parked").inc()
         context.tally.add(tally.PARKED, upstream.name)
         if upstream.cold_waiting > 0:
             self._search(parked)
         if len(upstream.parked) > PARKED:
-            self._give_up(next(iter(upstream.parked.values())), tally.GIVEN_UP_LIMIT)
+            self.give_up(next(iter(upstream.parked.values())), tally.GIVEN_UP_LIMIT)
 
     def park(self, parked: Parked) -> None:
         """Keeps a receipt in memory until its message turns up; it is in the journal already."""
@@ -314,16 +343,33 @@ class Receipts:
         context.journal.remove(parked)
         context.store.kick()
 
-    def _give_up(self, parked: Parked, why: tally.Line) -> None:
+    def give_up(self, parked: Parked, why: tally.Line) -> None:
         self._unpark(parked.upstream, parked)
         self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
         self._context.tally.add(why, parked.upstream.name)
 
+    def give_up_damaged(self, parked: Parked, error: Exception, place: str = SPILL) -> None:
+        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
+        upstream = parked.upstream
+        self._context.guard.keep(place, error, "frame", upstream.name, parked.id, parked.frame)
+        if upstream.parked.get(parked.id) is parked:
+            self._unpark(upstream, parked)
+
     def _search(self, parked: Parked) -> None:
         """Looks for its message among the cold rows."""
         self._context.store.find(
-            Kind.WAITING, parked.upstream.name, list(parked.keys), lambda rows: self._found(parked, rows)
+            Kind.WAITING,
+            parked.upstream.name,
+            list(parked.keys),
+            self._context.looked(lambda rows: self.guarded(parked, lambda: self._found(parked, rows))),
         )
+
+    def guarded(self, parked: Parked, look: Callable[[], object], place: str = RECEIPT) -> None:
+        """Does something about a parked receipt. One that cannot be handled is set aside."""
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.give_up_damaged(parked, error, place)
 
     def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
         if parked.done:
@@ -332,8 +378,16 @@ class Receipts:
         sm = Sm(parked.frame)
         rank = {key: place for place, key in enumerate(parked.keys)}
         # Of two that the carrier called by one name, the one that the addresses fit, else the younger.
-        fits: dict[int, Message] = {row.id: self._dispatch.lanes.revive(row.id, row.data) for row in rows}
-        agree = {row.id for row in rows if _agree(sm, Sm(fits[row.id].frame))}
+        fits: dict[int, Message] = {}
+        agree: set[int] = set()
+        for row in self._context.alive(rows):
+            try:
+                fits[row.id] = self._dispatch.lanes.revive(row.id, row.data)
+                if _agree(sm, Sm(fits[row.id].frame)):
+                    agree.add(row.id)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.unreadable_waiting(row, error)
+        rows = [row for row in rows if row.id in fits]
         rows.sort(key=lambda one: (rank.get(one.key, len(rank)), one.id not in agree, -one.id))
         for row in self._context.alive(rows):
             message = fits[row.id]
@@ -367,28 +421,34 @@ class Receipts:
             return
         for key in (message.upstream_id, message.upstream_id.lstrip(b"0")):
             for parked in list(upstream.parked_keys.get(key, ())):
-                sm = Sm(parked.frame)
                 if message.phase is not Phase.SUBMITTED:
                     return
-                if parked.done or (parked.keys[0] != message.upstream_id and not _agree(sm, Sm(message.frame))):
-                    continue
-                self._unpark(upstream, parked)
-                upstream.matched.inc()
-                self._settle(upstream, message, sm, _read(sm)[1])
+                self.guarded(parked, partial(self._known, message, upstream, parked))
+
+    def _known(self, message: Message, upstream: UpstreamState, parked: Parked) -> None:
+        sm = Sm(parked.frame)
+        if parked.done or (parked.keys[0] != message.upstream_id and not _agree(sm, Sm(message.frame))):
+            return
+        self._unpark(upstream, parked)
+        upstream.matched.inc()
+        self._settle(upstream, message, sm, _read(sm)[1])
 
     def resume(self) -> None:
         """After a restart: the search that a parked receipt was in the middle of."""
         for upstream in list(self._context.upstreams.values()):
             for parked in list(upstream.parked.values()):
-                sm = Sm(parked.frame)
-                raw_id, receipt = _read(sm)
-                message = self._find(upstream, raw_id, receipt, sm)
-                if message is not None:
-                    self._unpark(upstream, parked)
-                    upstream.matched.inc()
-                    self._settle(upstream, message, sm, receipt)
-                elif upstream.cold_waiting > 0:
-                    self._search(parked)
+                self.guarded(parked, partial(self._resume, upstream, parked), START)
+
+    def _resume(self, upstream: UpstreamState, parked: Parked) -> None:
+        sm = Sm(parked.frame)
+        raw_id, receipt = _read(sm)
+        message = self._find(upstream, raw_id, receipt, sm)
+        if message is not None:
+            self._unpark(upstream, parked)
+            upstream.matched.inc()
+            self._settle(upstream, message, sm, receipt)
+        elif upstream.cold_waiting > 0:
+            self._search(parked)
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
@@ -428,61 +488,3 @@ class Receipts:
             self._context.metrics.text_nearest.labels(account.name, "MO").inc()
             self._context.tally.add(tally.NEAREST, account.name)
         return made.frame
-
-    # -- time ----------------------------------------------------------------------------------------------------------
-
-    def sweep(self) -> None:
-        """Once a second: parked receipts whose message never turned up."""
-        context = self._context
-        wall = context.wall()
-        for upstream in context.upstreams.values():
-            while upstream.parked:
-                parked = next(iter(upstream.parked.values()))
-                if parked.expires > wall:
-                    break
-                self._give_up(parked, tally.GIVEN_UP_AGE)
-
-    def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold messages whose receipt never came: their fate is unknown, and their sender is told so."""
-        for row in rows:
-            upstream = self._context.upstream(row.owner)
-            message = self._dispatch.lanes.revive(row.id, row.data)
-            message.cold = (row.kind, row.owner, row.key)
-            self._overdue(message, upstream)
-
-    def _overdue(self, message: Message, upstream: UpstreamState) -> None:
-        """Ends a message that was accepted upstream and never reported on."""
-        context = self._context
-        message.phase = Phase.DONE
-        if not message.told:
-            context.tally.add(tally.SILENT, upstream.name)
-            context.event(
-                message.id, State.UNKNOWN, duplicate=message.duplicate, detail=upstream.detail + message.upstream_id
-            )
-        assert message.cold is not None
-        context.drop(*message.cold, message.id)
-        upstream.cold_waiting -= 1
-        # registered_delivery 2 means "tell me of failure only": silence was success.
-        if message.wants_success and not message.told:
-            self._mailroom.receipt(message, State.UNKNOWN, 0)
-        context.store.kick()
-
-
-def _read(sm: Sm) -> tuple[bytes, Receipt | None]:
-    """The id a receipt names, by TLV before text, and its text's fields; empty where it names none."""
-    given = sm.tlv(Tag.RECEIPTED_MESSAGE_ID)
-    receipt = parse(sm.short_message or sm.body)
-    named = given.rstrip(b"\0") if given else b""
-    return named or (receipt.id if receipt is not None else b""), receipt
-
-
-def _agree(receipt: Sm, message: Sm) -> bool:
-    """Whether the addresses of a receipt are those of a message, swapped as they should be or not as with some carriers;
-    the last nine digits, because prefixes are written in many ways."""
-    one, other = _tail(receipt.source_digits), _tail(receipt.destination_digits)
-    source, destination = _tail(message.source_digits), _tail(message.destination_digits)
-    return (one, other) in ((destination, source), (source, destination))
-
-
-def _tail(digits: bytes) -> bytes:
-    return digits.lstrip(b"+0")[-9:].lower()

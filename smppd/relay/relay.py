@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
+from smppd.relay.balance import Balance
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
+from smppd.relay.guard import COMMIT, SPILL
 from smppd.relay.holding import Holding
 from smppd.relay.ids import Counter, id_time
 from smppd.relay.journal import Entry, Journal, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
+from smppd.relay.overdue import Overdue
 from smppd.relay.owners import Owners
 from smppd.relay.post import Mail, Parked
 from smppd.relay.receipts import Receipts
@@ -25,6 +29,7 @@ from smppd.relay.recovery import Recovery
 from smppd.relay.rerouting import Rerouting
 from smppd.relay.routing import Router
 from smppd.relay.submit import Recorder, SubmitDesk
+from smppd.relay.sweeping import Sweeping
 from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
@@ -35,6 +40,7 @@ _SEGMENTS = 6
 _SPILL = 1000
 _EXPIRED = 500
 _REUSED = 10_000
+_LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
 
@@ -92,6 +98,10 @@ class Relay:
         self.enquiries = Enquiries(context, self.dispatch, recorder)
         self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.desk.route)
+        self.sweeping = Sweeping(context, self.dispatch)
+        self.overdue = Overdue(context, self.dispatch, self.mailroom, self.receipts)
+        self.balance = Balance(context, self.dispatch, self.mailroom)
+        context.guard.withdraw = self.balance.withdraw
         self.dispatch.unsure = self.receipts.unsure
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
@@ -101,6 +111,7 @@ class Relay:
         self.segments = _SEGMENTS
         self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
+        self._looked = now()
         self._swept = 0.0
         self._looking: set[Kind] = set()
         self._released: dict[Account, int] = {}
@@ -164,7 +175,9 @@ class Relay:
             store.batch.meta.append(("short_id", upto))
 
         if "" not in self.desk.short_ids:
-            counter = Counter(store.meta("short_id", 0), 0xFFFFFFFE, reserve)
+            # Where the number cannot be read any more: from the time on, where hardly one can be that still matters.
+            start = store.meta("short_id", 0, int(self.context.wall()) % 0xFFFFFFFE)
+            counter = Counter(start, 0xFFFFFFFE, reserve)
             self.desk.short_ids[""] = lambda: b"%08X" % counter()
             self._counter = counter
         counter = self._counter
@@ -185,10 +198,11 @@ class Relay:
 
     def start(self, segment: int) -> None:
         """The store writes into ``segment`` from now on."""
-        self.context.journal.begin(segment)
+        context = self.context
+        context.journal.begin(segment)
         self.ready = True
-        self.dispatch.holding.rejudge(self.context.now())
-        self.receipts.resume()
+        context.guard.chore("held parts", lambda: self.dispatch.holding.rejudge(context.now()))
+        context.guard.chore("parked receipts", self.receipts.resume)
         self._store.kick()
 
     # -- customers -----------------------------------------------------------------------------------------------------
@@ -219,28 +233,31 @@ class Relay:
         """See ``store.api.Sink``."""
         context = self.context
         now = context.now()
+        # Each item is guarded by itself; this is for what stands around them.
+        guarded = context.guard.guarded
         if batch.accepted:
-            self.desk.stored(batch.accepted, now)
+            guarded(COMMIT, lambda: self.desk.stored(batch.accepted, now))
         # What was released in this batch waited longer than what was accepted in it.
         if batch.released:
-            self.dispatch.released(batch.released)
+            guarded(COMMIT, lambda: self.dispatch.released(batch.released))
         if batch.accepted:
-            self.dispatch.stored(batch.accepted)
+            guarded(COMMIT, lambda: self.dispatch.stored(batch.accepted))
         if batch.acks:
-            self.receipts.stored(batch.acks)
+            guarded(COMMIT, lambda: self.receipts.stored(batch.acks))
         if batch.mails:
-            self.mailroom.stored(batch.mails, now)
+            guarded(COMMIT, lambda: self.mailroom.stored(batch.mails, now))
         for function in batch.then:
-            function()
+            guarded(COMMIT, function)
         context.flush()
 
     def failed(self, batch: Batch, reason: str) -> None:
         """See ``store.api.Sink``."""
         now = self.context.now()
-        self.dispatch.lost(batch.accepted)
-        self.desk.lost(batch.accepted, now)
-        self.receipts.lost(batch.acks)
-        self.mailroom.lost(batch.mails)
+        guarded = self.context.guard.guarded
+        guarded(COMMIT, lambda: self.dispatch.lost(batch.accepted))
+        guarded(COMMIT, lambda: self.desk.lost(batch.accepted, now))
+        guarded(COMMIT, lambda: self.receipts.lost(batch.acks))
+        guarded(COMMIT, lambda: self.mailroom.lost(batch.mails))
         self.context.metrics.store_full.set(1)
         self.context.flush()
 
@@ -255,9 +272,10 @@ class Relay:
         """Call about ten times a second."""
         if not self.ready:
             return
-        self._spill(now)
-        self.receipts.moment(now)
-        self.rerouting.move(now)
+        chore = self.context.guard.chore
+        chore("spill", lambda: self._spill(now))
+        chore("early receipts", lambda: self.receipts.moment(now))
+        chore("rerouting", lambda: self.rerouting.move(now))
         if not self._store.full:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
@@ -268,25 +286,31 @@ class Relay:
     def _sweep(self, now: float) -> None:
         context = self.context
         store = self._store
-        self.rerouting.sweep()
-        self.rerouting.move(now)
-        self.dispatch.sweep(now)
-        self.mailroom.sweep(now)
-        self.receipts.sweep()
-        for account in context.accounts.values():
-            if account.pipeline is not None:
-                account.pipeline.expire(now)
+        chore = context.guard.chore
+        chore("rerouting", self.rerouting.sweep)
+        chore("rerouting", lambda: self.rerouting.move(now))
+        chore("messages", lambda: self.sweeping.sweep(now))
+        chore("mail", lambda: self.mailroom.sweep(now))
+        chore("parked receipts", self.overdue.sweep)
+        chore("policies", lambda: self.sweeping.policies(now))
         wall = int(context.wall())
-        self._expired(Kind.QUEUE, wall, self.dispatch.expired_rows)
-        self._expired(Kind.MAIL, wall, self.mailroom.expired_rows)
-        self._expired(Kind.WAITING, wall, self.receipts.expired_rows)
+        for kind, then in (
+            (Kind.QUEUE, self.sweeping.expired_rows),
+            (Kind.MAIL, self.mailroom.expired_rows),
+            (Kind.WAITING, self.overdue.expired_rows),
+        ):
+            chore("expiry", partial(self._expired, kind, wall, then))
+        chore("counts", lambda: self.balance.even(now))
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            store.look_at_damaged()
         if not store.space():
             store.full = True
         elif store.full:
             store.retry()
         context.metrics.store_full.set(int(store.full))
-        self._look_at_released()
-        self._tell(now)
+        chore("gauges", self._look_at_released)
+        chore("telling", lambda: self._tell(now))
 
     def _tell(self, now: float) -> None:
         """Says what began, what ended and what there was of many things since the last sweep."""
@@ -327,7 +351,7 @@ class Relay:
                 self.context.store.kick()
                 self.context.flush()
 
-        self._store.expired(kind, wall, _EXPIRED, arrived)
+        self._store.expired(kind, wall, _EXPIRED, self.context.looked(arrived))
 
     def gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
@@ -354,6 +378,7 @@ class Relay:
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
+        metrics.damaged.set(self._store.damaged)
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
@@ -394,7 +419,10 @@ class Relay:
             return
         batch = store.batch
         for thing in list(things.values())[:_SPILL]:
-            self._move(thing, batch)
+            try:
+                self._move(thing, batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(thing, error)
         if batch:
             store.kick()
 
@@ -402,21 +430,32 @@ class Relay:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""
         journal = self.context.journal
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED and thing.upstream is not None:
-            journal.remove(thing)
             self._chill(thing, thing.upstream, batch)
         elif isinstance(thing, Mail) and self.mailroom.spill(thing):
             pass
         else:
+            entry = thing.entry()  # tried first
             journal.remove(thing)
-            batch.marks.append(thing.entry())
+            batch.marks.append(entry)
             journal.add(thing)
+
+    def _stuck(self, thing: Message | Mail | Parked, error: Exception) -> None:
+        """What cannot be moved out of its segment would keep that for ever, and be tried with each tick."""
+        guard = self.context.guard
+        if isinstance(thing, Message):
+            guard.message(SPILL, error, thing)
+        elif isinstance(thing, Mail):
+            guard.mail(SPILL, error, thing)
+        else:
+            self.receipts.give_up_damaged(thing, error)
+        self.context.journal.remove(thing)
 
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
         # Its receipt may be three days late, however short the time was in which it was worth delivering.
         expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
-        batch.moves.append(
-            ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
-        )
+        row = ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
+        self.context.journal.remove(message)
+        batch.moves.append(row)
         batch.marks.append(mark(Entry.DONE, message.id))  # in the journal, that is: it lives on as a row
         message.home = 0
         message.cold = (Kind.WAITING, upstream.name, message.upstream_id)
@@ -437,8 +476,10 @@ class Relay:
         if len(upstream.reused) > _REUSED:
             del upstream.reused[next(iter(upstream.reused))]
         if message.home:
-            self.context.journal.remove(message)
-            self._chill(message, upstream, self._store.batch)
+            try:
+                self._chill(message, upstream, self._store.batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(message, error)
 
     # -- carriers ------------------------------------------------------------------------------------------------------
 

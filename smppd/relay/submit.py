@@ -24,6 +24,7 @@ from smppd.protocol.wire import (
 from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import COMMIT, START, SUBMIT, TIMER
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
 from smppd.relay.model import Account, Customer, Fanout, Message, Phase
@@ -44,6 +45,7 @@ NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
 UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
 HELD_FULL: Final = Refusal(Status.RMSGQFUL, "too many parts wait for the rest of their messages", "held parts full")
+FAILED: Final = Refusal(Status.RSYSERR, "the message could not be handled", "error")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -118,6 +120,7 @@ class SubmitDesk:
         self.short_taken: Callable[[Message], None]
         self.open = True
         self.recent = Recent()
+        self._accepting: Message | None = None  # the one that is being put into the batch
         self._delayed: list[tuple[float, int, Customer, bytes]] = []
         self._tie = count()
         self._timer = _IDLE
@@ -141,12 +144,30 @@ class SubmitDesk:
                 customer.session.bad_body(now)
                 self._context.metrics.bad_pdus.labels(account.name).inc()
                 no = Refusal(error.status, str(error), "bad PDU")
+            except Exception as error:  # noqa: BLE001  the item's edge
+                no = self._failed(account, error)
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
                 self._refuse(customer, raw, no, now)
         for rule, number in refused.items():
             self._context.metrics.refused.labels(account.name, rule).inc(number)
         self._context.store.kick()
+
+    def _failed(self, account: Account, error: Exception) -> Refusal:
+        """A message could not be handled: it is not accepted, and its sender is told so. What of it is in the batch already
+        ends with the batch."""
+        context = self._context
+        context.guard.caught(SUBMIT, error, owner=account.name)
+        message, self._accepting = self._accepting, None
+        if message is not None:
+            message.customer = None
+            message.registered = 0
+            accepted = context.store.batch.accepted
+            if accepted and accepted[-1] is message:
+                accepted.pop()
+            self._dispatch.holding.lost(message)
+            context.guard.guarded(SUBMIT, lambda: context.guard.withdraw(message))
+        return FAILED
 
     def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
         """Puts one message into the batch; or the refusal to answer at once."""
@@ -228,11 +249,13 @@ class SubmitDesk:
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
+        self._accepting = message
         if part is not None:
             hold = self._whole(message, part, verdict, route)
         if refused is not None:
             message.refusal = refused
             context.metrics.refused.labels(account.name, refused.rule or "policy").inc()
+            self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
             change(message, sm, verdict, wall)
@@ -241,6 +264,7 @@ class SubmitDesk:
             self.recent.note(key, message, now)
         if len(name) != 16:
             self.short_taken(message)
+        self._accepting = None
         return None
 
     @staticmethod
@@ -295,10 +319,13 @@ class SubmitDesk:
         wall, now = context.wall(), context.now()
         for things in context.journal.live.values():
             for thing in things.values():
-                if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
-                    age = max(0.0, wall - thing.accepted_at)
-                    if age < thing.account.settings.deduplicate:
-                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
+                try:
+                    if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
+                        age = max(0.0, wall - thing.accepted_at)
+                        if age < thing.account.settings.deduplicate:
+                            self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.guard.caught(START, error, identity=thing.id)
 
     def _short(self, account: Account) -> bytes:
         return self.short_ids.get(account.name, self.short_ids[""])()
@@ -312,6 +339,8 @@ class SubmitDesk:
                 no = self._accept(customer, sm, now, multi.sequence, fanout)
             except BodyError as error:
                 no = Refusal(error.status, str(error), "bad PDU")
+            except Exception as error:  # noqa: BLE001  the item's edge
+                no = self._failed(customer.account, error)
             if no is not None:
                 self._context.metrics.refused.labels(customer.account.name, no.rule).inc()
                 self._fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
@@ -338,28 +367,30 @@ class SubmitDesk:
         account: Account | None = None
         number = 0
         for message in messages:
-            if message.account is not account:
-                if account is not None:
-                    account.accepted.inc(number)
-                account, number = message.account, 0
-            if message.refusal is not None:
-                self._answer(message, message.refusal.status, now, message.refusal)
-                continue
-            number += 1
-            if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
-                customer = message.customer
-                if customer is None:
+            try:
+                if message.account is not account:
+                    if account is not None:
+                        account.accepted.inc(number)
+                    account, number = message.account, 0
+                if message.refusal is not None:
+                    self._answer(message, message.refusal.status, now, message.refusal)
                     continue
-                if message.answer_at > now or message.fanout is not None:
-                    self._answer(message, 0, now)
-                    continue
-                message.customer = None
-                session = customer.session
-                session.out.append(
-                    id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
-                )
-                session.unanswered -= 1
-                dirty[customer] = None
+                number += 1
+                if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
+                    customer = message.customer
+                    if customer is None:
+                        continue
+                    if message.answer_at > now or message.fanout is not None:
+                        self._answer(message, 0, now)
+                        continue
+                    response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
+                    message.customer = None
+                    session = customer.session
+                    session.out.append(response)
+                    session.unanswered -= 1
+                    dirty[customer] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(COMMIT, error, message)
         if account is not None:
             account.accepted.inc(number)
         if messages:
@@ -369,17 +400,20 @@ class SubmitDesk:
     def lost(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
         for message in messages:
-            if message.account.settings.deduplicate is not None:
-                self.recent.forget(message)
-            self._answer(message, FULL.status, now, FULL)
+            try:
+                if message.account.settings.deduplicate is not None:
+                    self.recent.forget(message)
+                self._answer(message, FULL.status, now, FULL)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)
 
     def _answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
         customer = message.customer
         if customer is None:
             return
-        message.customer = None
         command = int.from_bytes(message.frame[4:8], "big")
         if message.fanout is not None:
+            message.customer = None
             self._fan(customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status)
             return
         if status:
@@ -387,6 +421,7 @@ class SubmitDesk:
             response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
         else:
             response = id_response(command, message.sequence, message.shown)
+        message.customer = None
         if message.answer_at > now:
             self._delay(message.answer_at, customer, response)
             return
@@ -430,9 +465,12 @@ class SubmitDesk:
         delayed = self._delayed
         while delayed and delayed[0][0] <= now + 0.002:
             _, _, customer, response = heapq.heappop(delayed)
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
+            try:
+                customer.session.out.append(response)
+                customer.session.answered()
+                self._context.dirty[customer] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(TIMER, error)
         if delayed:
             self._release_at(delayed[0][0])
         self._context.flush()

@@ -12,6 +12,7 @@ from typing import Final
 from smppd.message import State
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import LINK, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Message, Phase, UpstreamState
@@ -35,14 +36,17 @@ class Unknown:
         context.metrics.unanswered.labels(upstream.name).inc(len(messages))
         number = 0
         for message in messages:
-            if message.phase is not Phase.SENT or message.upstream is not upstream:
-                continue
-            number += 1
-            upstream.reserved -= 1
-            message.enter(Phase.UNKNOWN)
-            message.deadline = now + message.account.settings.unknown_after
-            upstream.unknown[message.id] = message
-            context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+            try:
+                if message.phase is not Phase.SENT or message.upstream is not upstream:
+                    continue
+                number += 1
+                upstream.reserved -= 1
+                message.enter(Phase.UNKNOWN)
+                message.deadline = now + message.account.settings.unknown_after
+                upstream.unknown[message.id] = message
+                context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(LINK, error, message)
         if number:
             context.tally.add(tally.UNKNOWN, upstream.name, number)
         context.store.kick()
@@ -51,7 +55,10 @@ class Unknown:
         """Once a second: those whose time is over."""
         for message in [message for message in upstream.unknown.values() if message.deadline <= now]:
             del upstream.unknown[message.id]
-            self._settle(upstream, message, now)
+            try:
+                self._settle(upstream, message, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SWEEP, error, message)
         for message in list(upstream.retried.values()):
             if message.phase in (Phase.SUBMITTED, Phase.DONE):
                 del upstream.retried[message.id]

@@ -17,11 +17,13 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from smppd.store.api import Fault
+
 log = logging.getLogger("smppd.store")
-_VERSION = 2
+_VERSION = 3
 
 
-class StoreError(Exception):
+class StoreError(Fault):
     """The store cannot be used; the text says why and names the file."""
 
 

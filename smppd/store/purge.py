@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, NamedTuple, Self
 
 from smppd.config import Retain
 from smppd.store.ahead import IS_SLOT
+from smppd.store.damaged import overdue
 from smppd.store.files import StoreError, connect
 from smppd.store.reader import ANCHOR, CLOCK_SLACK, first_id, pack_purged, read_purged, read_scope
 from smppd.vault.audit import Actor, AuditTrail
-from smppd.vault.keys import Part, Period, VaultError, period_scope
+from smppd.vault.keys import Part, Period, period_scope
 from smppd.vault.seal import (
     SECRETS_BYTES,
     Content,
@@ -54,10 +54,6 @@ _ZERO: Final = bytes(_HALF)
 _CHECKPOINT_MS: Final = 250
 _TRIES: Final = 20
 _PAUSE: Final = 0.01
-_REST: Final = 0.02
-_DUTY: Final = 3.0
-_IDLE: Final = 10.0
-_FAILED: Final = 60.0
 _DAEMON: Final = Actor("smppd", "")
 
 
@@ -88,15 +84,16 @@ class Purged:
     parts: int = 0
     records: int = 0
     rows: int = 0
+    damaged: int = 0
     complete: bool = True
     unknown: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.secrets or self.parts or self.records or self.rows)
+        return bool(self.keys or self.secrets or self.parts or self.records or self.rows or self.damaged)
 
     def counts(self) -> dict[str, int]:
         """For the audit trail."""
-        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows")}
+        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows", "damaged")}
 
 
 class Purger:
@@ -231,6 +228,8 @@ class Purger:
         with _writing(self._data):
             self._set_meta(_SPANS, plan.spans)
             self._set_meta(_RETAIN, retains)
+            self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
+        self._unclean = self._unclean or bool(self.done.damaged)
         if plan.due:
             with _writing(self._keys):
                 scopes = [(period_scope(*key),) for key in plan.due]
@@ -452,6 +451,11 @@ def _writing(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _shortest(retain: Mapping[str, float] | None) -> float | None:
+    """Seconds for which something with numbers and a text in it may be kept, None where nobody says."""
+    return None if retain is None else min(retain["body"], retain["numbers"])
+
+
 def _merge(spans: list[list[int]]) -> list[list[int]]:
     """The same, in order and without overlaps."""
     merged: list[list[int]] = []
@@ -461,39 +465,3 @@ def _merge(spans: list[list[int]]) -> list[list[int]]:
         else:
             merged.append([start, end])
     return merged
-
-
-class PurgeThread(threading.Thread):
-    """Runs a `Purger` in the daemon until told to stop: a look an hour, and short steps while something is due."""
-
-    def __init__(
-        self,
-        make: Callable[[], Purger],
-        stop: threading.Event,
-        clock: Callable[[], float],
-        failed: Callable[[str], object],
-    ) -> None:
-        """make: builds the purger, in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
-        this thread when something is wrong; it goes on after a minute."""
-        super().__init__(name="purge", daemon=True)
-        self._make = make
-        self._stop_event = stop
-        self._clock = clock
-        self._failed = failed
-
-    def run(self) -> None:
-        """The thread's loop."""
-        purger: Purger | None = None
-        while not self._stop_event.is_set():
-            began = monotonic()
-            try:
-                if purger is None:
-                    purger = self._make()
-                more = purger.step(self._clock())
-                pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
-            except (sqlite3.Error, StoreError, VaultError) as error:
-                self._failed(f"{type(error).__name__}: {error}")
-                pause = _FAILED
-            self._stop_event.wait(pause)
-        if purger is not None:
-            purger.close()

@@ -22,14 +22,15 @@ from smppd.store import ahead
 from smppd.store.ahead import Ahead, Plan
 from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
+from smppd.store.damaged import DamagedRows
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.store.rows import ColdRows
-from smppd.vault.chain import Checkpoint, chain, sign_checkpoint, verify_checkpoint
+from smppd.store.startup import SPOOL, StartUp
+from smppd.vault.chain import Checkpoint, chain, sign_checkpoint
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
-from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
+from smppd.vault.spool import SegmentSealer, row_id, seal_blob
 
-_SPOOL = b"spool"
 _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
@@ -38,6 +39,7 @@ _BUSY_TRIES = 12
 _CHECKPOINT_RECORDS = 1000
 _CHECKPOINT_SECONDS = 60.0
 _CHAIN_START = bytes(32)
+_MONTH = 30 * 86400.0
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK = (
     "CREATE TEMP VIEW block (seq, count, records, events, chain, secrets, row, data)"
@@ -109,19 +111,23 @@ class SqliteStore:
         self._points = self._blocks = self._unsigned = 0
         self._signed = monotonic()
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
-        self.on_damage: Callable[[Kind, int], None] = lambda _kind, _identity: None
-        """Told on the reactor thread of each cold row that does not open, once."""
+        self.on_damage: Callable[[Kind, str, int, str], None] = lambda _kind, _owner, _identity, _reason: None
+        """Told on the reactor thread of each cold row that does not open, once: kind, owner, id, why."""
+        self.on_start_damage: Callable[[str, int, str], None] = lambda _what, _identity, _reason: None
+        """Told at the start of what was set aside, since it does not open or is not what it should be."""
+        self.lifetime: Callable[[str], float] = lambda _owner: _MONTH
+        """Seconds for which what is damaged may be kept, by the account, lane or upstream it belongs to. Any thread."""
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         row = self._data.execute("SELECT chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        self._chain = bytes(row[0]) if row else _CHAIN_START
+        self._chain = row[0] if row and isinstance(row[0], bytes) else _CHAIN_START
 
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
-        self._cold = ColdRows(
-            self._data, ring, lambda kind, identity: self._notify(lambda: self.on_damage(kind, identity))
-        )
+        self._aside = DamagedRows(self._data, ring, lambda owner: self.lifetime(owner), self._wall)
+        self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
+        self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
     def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
@@ -130,7 +136,8 @@ class SqliteStore:
         ahead.sweep(self._secrets, self._data)
         self._ahead = Ahead(new_id)
         self._sealer = SegmentSealer(self._ring)
-        self._last_checkpoint()
+        if self.signer is not None:
+            self._points, self._blocks = self._start_up.last_checkpoint(self.signer.public_key())
         self._checkpointer = Checkpointer(
             [(self._directory / "keys.db", "keys"), (self._directory / "data.db", "data")],
             lambda: self._jobs.put(self._checkpoint_rest),
@@ -229,6 +236,7 @@ class SqliteStore:
             following.segments[:0] = batch.segments
             following.released[:0] = batch.released
             following.meta[:0] = batch.meta
+            following.damaged[:0] = batch.damaged
             following.then[:0] = batch.then
             self._sink.failed(batch, reason)
         if reason is None and self.batch:
@@ -281,6 +289,15 @@ class SqliteStore:
 
         self._jobs.put(job)
 
+    @property
+    def damaged(self) -> int:
+        """How many items are set aside, as of the last commit or look."""
+        return self._aside.count
+
+    def look_at_damaged(self) -> None:
+        """See ``api.Store``."""
+        self._jobs.put(self._aside.recount)
+
     def close(self) -> None:
         """Ends the writer after what was handed to it and closes the files."""
         self._closing = True
@@ -299,36 +316,19 @@ class SqliteStore:
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
-        ring = self._ring
-        after = 0
-        while True:
-            rows = self._data.execute(
-                "SELECT seq, data FROM spool WHERE seq > ? ORDER BY seq LIMIT 64", (after,)
-            ).fetchall()
-            if not rows:
-                return
-            for seq, data in rows:
-                segment, counter = split_row_id(seq)
-                yield segment, open_blob(ring.segment(segment), counter, _SPOOL, bytes(data))
-                after = seq
+        return self._start_up.replay()
 
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``."""
-        rows = self._data.execute("SELECT kind, owner, count(*) FROM cold GROUP BY kind, owner").fetchall()
-        return {(kind, owner): count for kind, owner, count in rows}
+        return self._start_up.counts()
 
     def highest_id(self) -> int:
         """See ``api.Spool``."""
-        highest = 0
-        row = self._data.execute("SELECT seq, records, events FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        if row:
-            highest = int(row[0]) + (1 << 16) * max(1, len(row[1]) // 64 + len(row[2]) // 16)
-        return max(highest, int(self.meta("highest_id", 0)))
+        return self._start_up.highest_id()
 
-    def meta(self, name: str, default: int) -> int:
-        """A number kept in the store; start-up only."""
-        row = self._data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else int(row[0])
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
+        """See ``api.Store``."""
+        return self._start_up.meta(name, default, damaged)
 
     # -- writer thread -------------------------------------------------------------------------------------------------
 
@@ -419,11 +419,11 @@ class SqliteStore:
         blocks = int(log[0] is not None)
         spool: tuple[object, ...] = (None, None)
         if batch.accepts or batch.marks:
-            counter, sealed = sealer.seal(_SPOOL, b"".join(batch.accepts + batch.marks))
+            counter, sealed = sealer.seal(SPOOL, b"".join(batch.accepts + batch.marks))
             spool = (row_id(sealer.segment, counter), sealed)
             written += len(sealed)
         cold = batch.put + batch.moves
-        if point is None and not cold and not batch.drop and not batch.meta and not batch.segments:
+        if point is None and not (cold or batch.drop or batch.meta or batch.segments or batch.damaged):
             if log[0] is not None or spool[0] is not None:
                 db.execute(_PUT, log + spool)
         else:
@@ -439,6 +439,8 @@ class SqliteStore:
                 self._cold.drop(batch.drop)
                 # A row that goes, in an order of its own, touches a page.
                 written += PAGE * len(batch.drop)
+            if batch.damaged:
+                written += self._aside.put(batch.damaged, sealer.segment)
             if batch.meta:
                 db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
             for segment in batch.segments:
@@ -463,17 +465,6 @@ class SqliteStore:
         self._points += 1
         return Checkpoint(self._points, self._blocks + 1, int(self._wall() * 1000), link)
 
-    def _last_checkpoint(self) -> None:
-        """Goes on counting where the last checkpoint stopped. Start-up only."""
-        if self.signer is None:
-            return
-        row = self._data.execute("SELECT seq, signed FROM checkpoints ORDER BY seq DESC LIMIT 1").fetchone()
-        after = 0
-        if row is not None:
-            after, point = row[0], verify_checkpoint(self.signer.public_key(), bytes(row[1]))
-            self._points, self._blocks = point.sequence, point.blocks
-        self._blocks += self._data.execute("SELECT count(*) FROM log WHERE seq > ?", (after,)).fetchone()[0]
-
     def _shred_later(self) -> None:
         current = self._sealer.segment
         self._jobs.put(lambda: self._shred(current))
@@ -491,7 +482,8 @@ class SqliteStore:
         for segment in turn:
             if not self._data.execute(
                 "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
-                " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)",
+                " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)"
+                " OR EXISTS (SELECT 1 FROM damaged WHERE segment = ?1)",
                 (segment,),
             ).fetchone()[0]:
                 self._ring.drop_segment(segment)

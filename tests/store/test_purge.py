@@ -14,7 +14,8 @@ from smppd.message import State
 from smppd.relay.ids import id_time
 from smppd.store.files import StoreError, connect
 from smppd.store.indexer import Indexer
-from smppd.store.purge import EVERY, Purger, PurgeThread
+from smppd.store.purge import EVERY, Purger
+from smppd.store.purging import PurgeThread
 from smppd.vault.audit import AuditTrail
 from smppd.vault.keys import Part, load_install, period_of, period_scope
 from smppd.vault.seal import Content
@@ -132,7 +133,7 @@ def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) ->
             assert verdict.anchor is not None and verdict.anchor.hex() in anchors
         assert len(list(trail.entries(event="purge"))) > 3
         assert set().union(*(entry.what for entry in trail.entries(event="purge"))) == {
-            "keys", "secrets", "parts", "records", "rows", "anchor",
+            "keys", "secrets", "parts", "records", "rows", "damaged", "anchor",
         }  # fmt: skip
         rows = sqlite3.connect(log.directory / "keys.db").execute("SELECT count(*) FROM secrets").fetchone()[0]
         assert rows - len(log.store._ahead._ready) <= 3, "what is written ahead is nobody's yet"

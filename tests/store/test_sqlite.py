@@ -102,7 +102,7 @@ def test_cold_rows_come_back_clear_in_pages(log: Builder) -> None:
 
 def test_a_row_moved_to_another_owner_does_not_open(log: Builder) -> None:
     damaged: list[tuple[Kind, int]] = []
-    log.store.on_damage = lambda kind, identity: damaged.append((kind, identity))
+    log.store.on_damage = lambda kind, _owner, identity, _reason: damaged.append((kind, identity))
     log.store.batch.put.append(cold(1))
     log.commit()
     db = sqlite3.connect(log.directory / "data.db", isolation_level=None)
@@ -255,7 +255,7 @@ def test_the_writer_signs_checkpoints_and_goes_on_counting_after_a_restart(log: 
     assert points(log, key) == [(1, 2)]
     store = reopened(log)
     store.signer = key
-    store._last_checkpoint()
+    store._points, store._blocks = store._start_up.last_checkpoint(key.public_key())
     assert (store._points, store._blocks) == (1, 3)
     store.close()
     with log.reader() as reader:

@@ -99,6 +99,8 @@ def _purge(purger: Purger, args: argparse.Namespace) -> int:
             f"Destroyed {done.keys} period keys and {done.secrets} record secrets; stripped {done.parts} records of what"
             f" they sealed, removed {done.records} records and deleted {done.rows} log rows."
         )
+        if done.damaged:
+            print(f"Removed {done.damaged} damaged items that were set aside.")
         _unknown(done.unknown)
     if not done.complete:
         say("Old bytes may still be in a write-ahead log, because someone is reading the store: run it again.")

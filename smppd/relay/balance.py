@@ -1,0 +1,145 @@
+"""What is left to do after something was caught half-way: a message is taken out of wherever it stands, with an end that its
+sender can see, and the counts are made anew from what they count.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smppd.message import State
+from smppd.protocol.wire import Status
+from smppd.relay.context import Context
+from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import SWEEP
+from smppd.relay.journal import Entry, mark
+from smppd.relay.mailbox import Mailroom
+from smppd.relay.model import Message, Phase, UpstreamState
+from smppd.relay.post import Mail
+from smppd.store.api import Kind
+
+# Phases in which a carrier may have it, so that nobody can say that it was not delivered.
+_OUT: Final = frozenset((Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED))
+# Seconds between two counts at least: they take as long as memory is full.
+_EVERY: Final = 10.0
+
+
+class Balance:
+    """See the module."""
+
+    def __init__(self, context: Context, dispatch: Dispatch, mailroom: Mailroom) -> None:
+        self._context = context
+        self._dispatch = dispatch
+        self._mailroom = mailroom
+        self._counted = float("-inf")
+
+    def withdraw(self, message: Message) -> None:
+        """Takes a message out of everything it may stand in, whatever state it was left in, and ends it: REJECTED where no
+        carrier can have it, UNKNOWN otherwise."""
+        context, guard = self._context, self._context.guard
+        was, message.phase = message.phase, Phase.DONE
+        ended = was is Phase.DONE
+        out = was in _OUT or (message.cold is not None and message.cold[0] == Kind.WAITING)
+        if message.customer is not None:
+            guard.guarded(SWEEP, lambda: self._dispatch.answer(message, Status.RSYSERR, context.now()))
+            message.customer = None
+        if message.refusal is not None:
+            return  # a record and no life in the spool
+        lane = message.lane
+        if was is Phase.QUEUED and not message.home and message.cold is None and message not in lane.hot:
+            # A row that is in a batch, or has just become durable.
+            lane.cold -= 1
+            lane.unstored -= not message.stored
+            message.cold = (Kind.QUEUE, lane.name, b"")
+        if message in lane.hot:
+            lane.hot.remove(message)
+        if message.leaving:
+            lane.left(message)
+        for upstream in context.upstreams.values():
+            self._forget(upstream, message)
+        self._dispatch.holding.take_out(message)
+        if message.home:
+            context.journal.remove(message)
+            context.store.batch.marks.append(mark(Entry.DONE, message.id))
+            message.home = 0
+        elif message.cold is not None:
+            if message.cold[0] == Kind.WAITING and message.upstream is not None:
+                message.upstream.cold_waiting -= 1
+            context.drop(*message.cold, message.id)
+            message.cold = None
+        if not ended:
+            state = State.UNKNOWN if out or message.duplicate else State.REJECTED
+            error = 0 if state is State.UNKNOWN else int(Status.RSYSERR)
+            context.event(message.id, state, error=error, duplicate=message.duplicate)
+            if message.wants_failure and not message.told:
+                guard.guarded(SWEEP, lambda: self._mailroom.receipt(message, state, error))
+        context.store.kick()
+
+    def _forget(self, upstream: UpstreamState, message: Message) -> None:
+        if message in upstream.ready:
+            upstream.ready.remove(message)
+        if message in upstream.aside:
+            upstream.aside.remove(message)
+        upstream.unknown.pop(message.id, None)
+        upstream.retried.pop(message.id, None)
+        if upstream.ids.get(message.upstream_id) is message:
+            del upstream.ids[message.upstream_id]
+        if upstream.probe is message:
+            upstream.probe = None
+
+    def row_gone(self, kind: Kind, owner: str, identity: int) -> None:
+        """A cold row does not open and is set aside: it is counted no longer, and its record says what is known."""
+        context = self._context
+        if (kind, identity) in context.dropping:
+            return
+        if kind is Kind.QUEUE:
+            name, _, route = owner.partition("\n")
+            lane = context.account(name).lanes.get(route)
+            if lane is None or identity <= lane.upto:
+                return  # in memory, and goes on from there
+            lane.cold -= 1
+            lane.account.queued -= 1
+            # Rows of lanes were never released, so no carrier has it.
+            context.event(identity, State.REJECTED, error=Status.RSYSERR)
+        elif kind is Kind.MAIL:
+            box = context.account(owner).mailbox
+            if identity not in box.read:
+                box.cold -= 1
+        elif kind is Kind.WAITING:
+            context.upstream(owner).cold_waiting -= 1
+            context.event(identity, State.UNKNOWN)
+        context.store.nudge()
+
+    def even(self, now: float) -> None:
+        """Once a second: counts anew what was caught half-way may have left one off."""
+        guard = self._context.guard
+        if guard.uneven and now - self._counted >= _EVERY:
+            self._counted = now
+            guard.uneven = False
+            self.count()
+
+    def count(self) -> None:
+        """Makes the counts of messages and mail from what they count. As long as memory is full: 100 ms for 100,000."""
+        context = self._context
+        queued = dict.fromkeys(context.accounts.values(), 0)
+        reserved = dict.fromkeys(context.upstreams.values(), 0)
+        for things in context.journal.live.values():
+            for thing in things.values():
+                if not isinstance(thing, Message):
+                    continue
+                if thing.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN, Phase.HELD):
+                    queued[thing.account] += 1
+                if thing.phase in (Phase.READY, Phase.SENT) and thing.upstream is not None:
+                    reserved[thing.upstream] += 1
+        for upstream, number in reserved.items():
+            upstream.reserved = number
+            for message in upstream.aside:
+                queued[message.account] += 1
+            for message in upstream.unknown.values():
+                queued[message.account] += not message.home  # out of a row, after a restore
+        for account, moving in queued.items():
+            account.queued = moving + sum(len(lane) for lane in account.lanes.values())
+            busy = 0
+            for customer in account.sessions:
+                for entry in customer.session.outstanding.values():
+                    busy += isinstance(entry.token, Mail) and entry.token.busy
+            account.mailbox.sent = busy

@@ -1,0 +1,1 @@
+-- keys.db, version 3. As version 2; the two files of a store have the same version.

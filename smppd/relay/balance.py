@@ -94,18 +94,19 @@ class Balance:
         if kind is Kind.QUEUE:
             name, _, route = owner.partition("\n")
             lane = context.account(name).lanes.get(route)
-            if lane is None or identity <= lane.upto:
-                return  # in memory, and goes on from there
+            if lane is None or not lane.cold or identity <= lane.upto:
+                return  # not counted, or in memory, and goes on from there
             lane.cold -= 1
             lane.account.queued -= 1
             # Rows of lanes were never released, so no carrier has it.
             context.event(identity, State.REJECTED, error=Status.RSYSERR)
         elif kind is Kind.MAIL:
             box = context.account(owner).mailbox
-            if identity not in box.read:
+            if identity not in box.read and box.cold:
                 box.cold -= 1
         elif kind is Kind.WAITING:
-            context.upstream(owner).cold_waiting -= 1
+            upstream = context.upstream(owner)
+            upstream.cold_waiting -= upstream.cold_waiting > 0
             context.event(identity, State.UNKNOWN)
         context.store.nudge()
 

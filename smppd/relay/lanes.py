@@ -286,6 +286,7 @@ class Lanes:
             elif sure and lane.cold == before:
                 # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
                 lane.cold = 0
+                self._context.guard.uneven = True
 
         self._context.store.page(Kind.QUEUE, lane.name, lane.upto, limit, self._context.looked(arrived))
 

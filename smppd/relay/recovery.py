@@ -130,6 +130,7 @@ class Recovery:
             self._open(segment, identity, message)
         elif kind == Entry.MAIL:
             expires, about, name, frame = read_mail(payload)
+            Sm(frame)
             self._open(segment, identity, Mail(identity, context.account(name), frame, about, expires))
         elif kind == Entry.PARK:
             expires, name, frame = read_parked(payload)

@@ -62,6 +62,8 @@ class DiskStore:
         )
         self.ring = KeyRing(self.kek, self.real.keys)
         self.real.use(self.ring)
+        for db in (self.real._data, self.real._secrets):
+            db.execute("PRAGMA synchronous=OFF")  # the power stays on here
         damage = Damage(self._world.metrics, lambda: self._world.relay)
         self.real.on_damage, self.real.on_start_damage = damage.row, damage.at_start
         self._world.ids = Ids(lambda: self._world.wall, after=self.real.highest_id())

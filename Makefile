@@ -6,18 +6,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.stamp-venv
 NODE_STAMP := $(VENV)/.stamp-node
+FUZZ_STAMP := $(VENV)/.stamp-fuzz
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
+# Test files run side by side, one process a processor; a part of the tests runs in one, where -s and --pdb work.
+TEST_WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile
 COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_golden.py \
 	tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=
+STACKS_ARGS ?=
 
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-micro bench-profile torture fuzz coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-growth bench-limits bench-micro bench-profile torture fuzz stacks coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -39,7 +44,7 @@ demo: $(VENV_STAMP) native-if-possible ## smppd between a simulated customer and
 # First everything on the sources, which needs no waiting for a compiler; then, unless a part was asked for, what the
 # compiled modules could change.
 test: $(VENV_STAMP) $(NODE_STAMP) ## the whole test suite; PYTEST_ARGS="tests/relay -k lanes": a part, on the sources
-	@SMPPD_INTERPRETED=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(SIDE_BY_SIDE))
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(MAKE) --no-print-directory test-compiled
 else
@@ -47,7 +52,7 @@ else
 endif
 
 test-compiled: native $(NODE_STAMP) ## the tests of the message path and one end-to-end test, on the compiled modules
-	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(BIN)/python -m pytest $(COMPILED_TESTS)
+	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COMPILED_TESTS)
 
 check: lint types test ## everything a change must pass
 
@@ -68,6 +73,9 @@ bench: native ## cost of a message, against the reference relay
 bench-growth: native ## what grows and what it costs; BENCH_ARGS="sessions rules": these curves only
 	@$(BIN)/python -m bench.growth $(BENCH_ARGS)
 
+bench-limits: native ## fills what peers can pile up, asks for the longest turn: docs/limits.md; BENCH_ARGS="queue": this alone
+	@$(BIN)/python -m bench.limits $(BENCH_ARGS)
+
 bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
 	@$(BIN)/python -m bench.micro $(BENCH_ARGS)
 
@@ -77,8 +85,11 @@ bench-profile: native ## which lines cost a message what, compiled and interpret
 torture: $(VENV_STAMP) ## kill the daemon at bad moments, look for lost messages
 	@$(BIN)/python -m tests.torture $(TORTURE_ARGS)
 
-fuzz: $(VENV_STAMP) ## hostile bytes at everything that parses
-	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+fuzz: $(FUZZ_STAMP) ## hostile bytes at everything that parses, guided by coverage, for 5 minutes; FUZZ_ARGS="wire --seconds 600"
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+stacks: $(VENV_STAMP) $(NODE_STAMP) ## other people's stacks meet through smppd, Jasmin among them (network)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.stacks $(STACKS_ARGS)
 
 coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
@@ -117,6 +128,10 @@ distclean: clean ## also .venv and the Node peer
 
 $(VENV_STAMP): requirements/runtime.txt requirements/build.txt requirements/dev.txt requirements/peers.txt setup.cfg pyproject.toml tools/venv.sh
 	@tools/venv.sh $@
+
+$(FUZZ_STAMP): $(VENV_STAMP) requirements/fuzz.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-deps -r requirements/fuzz.txt
+	@touch $@
 
 $(NODE_STAMP): $(VENV_STAMP) requirements/node.txt tests/peers/package.json tests/peers/package-lock.json tools/node.sh
 	@tools/node.sh $@

@@ -28,12 +28,13 @@ from smppd.config import Settings
 from smppd.message import State
 from smppd.metrics import Metrics
 from smppd.protocol import wire
-from smppd.relay.ids import Ids
+from smppd.relay.ids import Ids, id_time
 from smppd.relay.relay import Relay
 from smppd.relay.submit import Recorder
 from smppd.store.files import connect
 from smppd.store.indexer import Indexer
 from smppd.store.sqlite import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
 from smppd.vault.seal import Direction
 
@@ -65,7 +66,7 @@ class Filler:
         install = load_install(kek, self.store.keys)
         ring = KeyRing(kek, self.store.keys)
         self.store.use(ring)
-        self.store.signer = install.checkpoint
+        self.store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         ids = Ids(wall, settings.node, self.store.highest_id())
         self.relay = Relay(
             settings, self.store, ring, Metrics(), new_id=ids, wall=wall, now=time.monotonic,
@@ -147,7 +148,7 @@ def index(directory: Path) -> None:
     db = connect(directory / "data.db", "data")
     try:
         db.execute("PRAGMA synchronous = NORMAL")
-        indexer = Indexer(db)
+        indexer = Indexer(db, id_time)
         while indexer.step():
             pass
     finally:

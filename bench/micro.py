@@ -112,6 +112,9 @@ class MemoryStore:
     def look_at_damaged(self) -> None:
         pass
 
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        then(True)
+
     def rotate(self) -> int:
         self.segment += 1
         return self.segment
@@ -194,11 +197,11 @@ class World:
             frames.append(self.wire.pdu(4, 0, number, body + bytes([len(text)]) + text))
         return b"".join(frames)
 
-    def _receipt(self, name: bytes) -> bytes:
+    def _receipt(self, name: bytes, to: bytes) -> bytes:
         text = (
             b"id:%s sub:001 dlvrd:001 submit date:2601010000 done date:2601010001 stat:DELIVRD err:000 text:Your" % name
         )
-        body = b"\0\1\1447700900456\0\1\1447700900123\0\4\0\0\0\0\0\0\0\0" + bytes([len(text)]) + text
+        body = b"\0\1\1" + to + b"\0\1\1447700900123\0\4\0\0\0\0\0\0\0\0" + bytes([len(text)]) + text
         tags = self.wire.tlv(0x001E, name + b"\0") + self.wire.tlv(0x0427, b"\2")
         frame: bytes = self.wire.pdu(5, 0, next(self._numbers), body + tags)
         return frame
@@ -225,7 +228,8 @@ class World:
         names = [b"%d" % next(self._numbers) for _ in sent]
         answers = (wire.id_response(4, number(f), name) for f, name in zip(sent, names, strict=True))
         phase("answer", self.link, b"".join(answers), lambda got: dispatch.answered(state, got.answers, now))
-        reports = b"".join(map(self._receipt, names))
+        numbers = (wire.Sm(f).destination_digits for f in sent)
+        reports = b"".join(map(self._receipt, names, numbers))
         phase("receipt", self.link, reports, lambda got: relay.receipts.take(state, self.link, got.messages, now))
         mails = self.customer.frames(5)
         acks = b"".join(wire.id_response(5, number(frame), b"") for frame in mails)

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from random import Random, SystemRandom
 from typing import Any, Final, NamedTuple
@@ -19,14 +19,18 @@ from smppd import __version__, config, native
 from smppd.admin import memory, state
 from smppd.admin.aside import Aside
 from smppd.admin.background import Background
+from smppd.admin.clock import ClockWatch
 from smppd.admin.control import ControlServer
 from smppd.admin.damage import Damage
 from smppd.admin.deeds import deeds
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
 from smppd.admin.notify import Notifier
-from smppd.admin.trail import Audit
+from smppd.admin.patient import LONGER, PatientStore
+from smppd.admin.soundness import Soundness
+from smppd.admin.tidying import on_request
 from smppd.config import ConfigError, Settings
+from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -34,9 +38,10 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
+from smppd.relay.journal import LivingEntries
+from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay, Ways
-from smppd.store.sqlite import SqliteStore, StoreError
-from smppd.vault.audit import AuditTrail
+from smppd.store.sqlite import StoreError
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
@@ -48,27 +53,11 @@ _SWITCH: Final = 0.0005
 # reload), old garbage hardly ever: next to nothing here is cyclic, and a full collection with 100,000 messages in memory
 # takes tens of milliseconds.
 _GARBAGE: Final = (5_000, 1_000, 1_000)
-_LONGER: Final = 60.0
 _SOME: Final = 20
 
 
 class StartError(Exception):
     """The daemon cannot start; the text is one clear sentence."""
-
-
-class _PatientStore(SqliteStore):
-    """A store whose replay tells the service manager that start-up goes on."""
-
-    notifier: Notifier
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See ``SqliteStore``."""
-        told = 0.0
-        for block in super().replay():
-            if time.monotonic() - told > _LONGER / 4:
-                told = time.monotonic()
-                self.notifier.extend(_LONGER)
-            yield block
 
 
 class Daemon:
@@ -118,7 +107,7 @@ class Daemon:
         gc.set_threshold(*_GARBAGE)
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
-        self.audit("start", {"version": __version__, "waiting": str(waiting)})
+        self._soundness.started({"version": __version__, "waiting": str(waiting)})
         before_ready()
         for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
@@ -136,8 +125,8 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
-        self.store.signer = install.checkpoint
-        self.audit = Audit(AuditTrail(settings.store.directory / "audit.db", install.audit), self.metrics)
+        self._soundness = Soundness(settings.store.directory, install, self.store, self.metrics)
+        self.audit = self._soundness.audit
         undo.callback(self.audit.close)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         self.relay = Relay(
@@ -148,16 +137,23 @@ class Daemon:
             new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
             wall=time.time,
             now=time.monotonic,
-            later=self.reactor.callLater,
+            # What an item raises is caught before it gets here.
+            later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "relay", function),
             random=random,
             broken=self.broken,
         )
         self.store.lifetime = self.relay.context.guard.lifetime
+        self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
+        self.notifier.extend(LONGER)
+        tidied = self.store.compact(LivingEntries(readable))
+        log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
             ids.skip(max(things, default=0))
+        self.clock.look()
         self.relay.start(self.store.open(self.relay, ids))
+        self._soundness.tell()
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
         self.store.full = not self.store.space()
@@ -166,11 +162,12 @@ class Daemon:
             settings.store.directory,
             kek,
             self.ring,
-            install.audit,
+            install,
             lambda: {one.system_id: one.retain for one in self.settings.accounts},
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,
+            on_request(self.relay, self.store),
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history
@@ -181,7 +178,7 @@ class Daemon:
         directory = settings.store.directory
         if not (directory / "keys.db").exists():
             raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
-        self.store = _PatientStore(
+        self.store = PatientStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
@@ -269,7 +266,9 @@ class Daemon:
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
+            self._do("clock", self.clock.look)
             self._do("flush", self.relay.context.flush)
+            self._do("checkpoints", lambda: self._soundness.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
                 self._gave_back = now
@@ -293,9 +292,8 @@ class Daemon:
 
     def health(self) -> Health:
         """For /healthz and /readyz."""
-        return state.health(
-            self.settings, self.relay, self.store, self.door.listeners, draining=self._draining, over=self._over
-        )
+        ends = {"draining": self._draining, "over": self._over}
+        return state.health(self.settings, self.relay, self.store, self.door.listeners, clock=self.clock.check, **ends)
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
@@ -371,14 +369,14 @@ class Daemon:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
         self.metrics.reloads.labels("done").inc()
-        self.audit("reload", {"changes": "; ".join(fresh.changes)[:2000]})
+        self.audit(AuditEvent.RELOAD, {"changes": "; ".join(fresh.changes)[:2000]})
         self.notifier.ready("reloaded")
 
     def _reload_refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
         self.metrics.reloads.labels("refused").inc()
-        self.audit("reload", {"faults": str(len(faults))}, "refused")
+        self.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self.notifier.ready("reload refused, nothing changed")
 
     def count(self, where: str) -> None:
@@ -396,7 +394,7 @@ class Daemon:
         self._draining = True
         self.metrics.ready.set(0)
         self.notifier.stopping("draining")
-        self.notifier.extend(self.settings.drain + _LONGER)
+        self.notifier.extend(self.settings.drain + LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
         self.door.stop()
         self.relay.desk.open = False
@@ -448,11 +446,9 @@ class Daemon:
         if self._http is not None:
             self._http.stop()
         self._control.stop()
-        self.customers.refusals.tick(time.monotonic(), every=True)
-        self.audit("stop", {"status": str(status)})
+        self.customers.tell_all()
         self._background.stop()
-        self.store.close()
-        self.audit.close()
+        self._soundness.stop(status, None if status else LivingEntries(readable))
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

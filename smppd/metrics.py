@@ -44,6 +44,9 @@ class Metrics:
         self.garbage = counter("garbage", "Connections closed because the peer did not speak SMPP")
         self.stray_responses = counter("stray_responses", "Responses to nothing that was asked, by side", "kind")
         self.bad_pdus = counter("bad_pdus", "Well-framed PDUs with a wrong body", "account")
+        self.mended = counter(
+            "pdus_mended", "Messages of a customer that were not to the letter and served, by fault", "account", "fault"
+        )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
         self.text_nearest = counter(
@@ -59,6 +62,7 @@ class Metrics:
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")
         self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")
+        self.hot_octets = gauge("spool_memory_bytes", "Memory that these take, with what was read back from rows")
         self.oldest = gauge("oldest_waiting_seconds", "Age of the oldest message waiting to be submitted", "account")
         self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
         self.rejected = counter("messages_rejected", "Messages an upstream refused for good", "upstream", "status")
@@ -76,8 +80,20 @@ class Metrics:
         self.link_failures = counter(
             "upstream_link_failures", "Connections or binds to an upstream that failed", "upstream"
         )
+        self.upstream_mended = counter(
+            "upstream_pdus_mended",
+            "deliver_sm and data_sm of an upstream that were not to the letter, by fault",
+            "upstream",
+            "fault",
+        )
+        self.nacks = counter(
+            "generic_nacks", "generic_nacks from customers and upstreams, by what they are about", "request"
+        )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
+        self.receipt_words = counter(
+            "receipt_own_words", "Receipts whose stat is a word that nobody knows, by its kind", "upstream", "kind"
+        )
         self.receipt_forms = counter(
             "receipt_id_forms", "Receipts matched, by the form of their id", "upstream", "form"
         )
@@ -97,7 +113,14 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
         )
         self.store_full = gauge("store_full", "1 while the store has no space and nothing is accepted")
+        self.integrity = gauge(
+            "store_integrity_faults", "Signs that the store's files were altered or put back, found at the start"
+        )
+        self.audit_delays = counter(
+            "audit_delays", "Times that the audit trail could not be written, so that its entries wait"
+        )
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
+        self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
         self.set_aside = counter("items_set_aside", "Items that raised an error and were set aside, by where", "place")
         self.chores_failed = counter("chores_failed", "Chores of the housekeeping that raised an error", "chore")

@@ -23,7 +23,7 @@ import smppd
 from tools.unit import Unit, UnitError, service
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("runtime", "build", "dev", "peers", "node")
+LOCKS = ("runtime", "build", "dev", "peers", "node", "fuzz")
 
 # Put together so that this file does not hold what it forbids.
 PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE" + rb" KEY-----")
@@ -206,11 +206,21 @@ def test_the_makefile_has_its_targets() -> None:
     assert targets <= set(read("Makefile").split(".PHONY:")[1].split("\n\n")[0].replace("\\\n", " ").split())
 
 
-def test_continuous_integration_runs_the_tests() -> None:
+def test_continuous_integration_runs_what_a_change_must_pass() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert (lines[0], lines[-1]) == ("set -euo pipefail", "make test")
+    assert (lines[0], lines[-1]) == ("set -euo pipefail", "make check")
+    steps = re.search(r"^check: (.*?) ##", read("Makefile"), flags=re.M)
+    assert steps and steps[1].split() == ["lint", "types", "test"]
+
+
+def test_every_module_that_a_target_runs_exists() -> None:
+    modules = set(re.findall(r"-m ((?:bench|tests|tools)[\w.]*)", read("Makefile")))
+    assert {"tests.fuzz", "tests.torture", "bench", "tools.compile"} <= modules
+    for module in modules:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -45,8 +45,10 @@ LEFT_OUT: Final = frozenset(
     }
 )
 SINGLE: Final = tuple(
-    "message numbering protocol.allowance protocol.joiner protocol.receipt protocol.session protocol.wire vault.keys"
-    " vault.seal".split()
+    (
+        "message numbering protocol.allowance protocol.framing protocol.joiner protocol.receipt protocol.receiptid"
+        " protocol.receiptstate protocol.session protocol.timers protocol.wire vault.keys vault.seal"
+    ).split()
 )
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("runtime", "build", "dev", "peers", "node")  # in the order in which they constrain each other
+LOCKS = ("runtime", "build", "dev", "peers", "node", "fuzz")  # in the order in which they constrain each other
 OLDEST = (3, 11)
 # Resolved alone and cut to the packages they name: they are installed with --no-deps (see peers.in).
-NO_DEPS = frozenset({"peers", "node"})
+NO_DEPS = frozenset({"peers", "node", "fuzz"})
 HEADER = "# Written by `make lock` from {name}.in. Do not edit.\n"
 
 

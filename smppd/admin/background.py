@@ -1,5 +1,5 @@
 """What the running daemon does beside its data path, each in a thread of its own: indexing the log, purging what its
-retention is over for, and looking finished messages up for query_sm."""
+retention is over for, asking for the spool to be tidied, and looking finished messages up for query_sm."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from smppd.message import FINAL_STATES, Event, State
 from smppd.metrics import Metrics
 from smppd.relay.ids import id_time
 from smppd.store.indexer import IndexerThread
-from smppd.store.purge import Purger
-from smppd.store.purging import PurgeThread
+from smppd.store.purge import Purger, PurgeThread
 from smppd.store.reader import LogReader
+from smppd.store.tidy import TidyThread
 from smppd.vault.audit import AuditTrail
-from smppd.vault.keys import Kek, KeyRing
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import InstallSecrets, Kek, KeyRing
 
 log = logging.getLogger("smppd.background")
 _QUIET: Final = 60.0
@@ -31,18 +32,20 @@ Answer = tuple[State, float, int] | None
 
 
 class Background:
-    """See the module. ``notify(function)`` runs a function on the reactor thread; ``busy()``: has the store much to do?"""
+    """See the module. ``notify(function)`` runs a function on the reactor thread; ``busy()``: has the store much to do?
+    ``tidy(token)`` is called there when the spool is to be tidied, with what `smppd.store.tidy` is asked for, or 0."""
 
     def __init__(
         self,
         directory: Path,
         kek: Kek,
         ring: KeyRing,
-        audit_key: bytes,
+        install: InstallSecrets,
         retains: Callable[[], Mapping[str, Retain]],
         metrics: Metrics,
         notify: Callable[[Callable[[], None]], object],
         busy: Callable[[], bool],
+        tidy: Callable[[int], None],
     ) -> None:
         self._directory = directory
         self._kek = kek
@@ -55,11 +58,18 @@ class Background:
         self._quiet: dict[str, float] = {}  # until when nothing more is said of a thread
 
         def purger() -> Purger:
-            trail = AuditTrail(directory / "audit.db", audit_key)
-            return Purger(directory, retains, id_time, trail=trail, dropped=ring.drop)
+            trail = AuditTrail(directory / "audit.db", install.audit)
+            keys = ChainKeys(install.audit, install.checkpoint)
+            return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
-            IndexerThread(directory, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
+            IndexerThread(directory, id_time, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
+            TidyThread(
+                directory,
+                self._stop,
+                lambda token: notify(lambda: tidy(token)),
+                lambda reason: self._failed("tidy", reason),
+            ),
             PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason)),
         ]
         for thread in self._threads:

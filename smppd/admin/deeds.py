@@ -7,6 +7,7 @@ from typing import Any
 
 from smppd.admin.control import ControlError, Deed
 from smppd.admin.trail import Audit
+from smppd.events import AuditEvent
 from smppd.net.door import Door
 
 
@@ -23,7 +24,7 @@ def deeds(door: Door, audit: Audit) -> dict[str, Deed]:
         except ValueError:
             raise ControlError("this is no address; `smppd bans list` shows those that are banned") from None
         if lifted:
-            audit("ban lifted", {"peer": str(address), "by": _user(uid), "count": str(lifted)})
+            audit(AuditEvent.BAN_LIFTED, {"peer": str(address), "by": _user(uid), "count": str(lifted)})
         return {"lifted": lifted}
 
     return {"bans list": bans_list, "bans lift": bans_lift}

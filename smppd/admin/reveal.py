@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from smppd.admin.commands import CommandError
-from smppd.admin.commands.keys import AUDIT_FILE
+from smppd.admin.commands.keys import AUDIT_FILE, witnessed_trail
 from smppd.config import Settings
 from smppd.message import Address
 from smppd.protocol.longmessage import UdhError, parse_udh
@@ -23,7 +23,8 @@ from smppd.protocol.wire import BodyError, Sm
 from smppd.relay.ids import id_time
 from smppd.store.files import StoreError
 from smppd.store.reader import LogReader, ReadOnlyKeys
-from smppd.vault.audit import AuditTrail, current_actor
+from smppd.vault.audit import current_actor
+from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
 from smppd.vault.seal import Content, NumbersPart, OpenRecord, SealError, join_pdu
@@ -43,7 +44,12 @@ _NO_ADDRESSES: Final = bytes(6)
 def add_reason(parser: argparse.ArgumentParser) -> None:
     """Adds `--reason`, `--note` and `--reveal`."""
     parser.add_argument("--reason", required=True, choices=REASONS, help="why you look; goes on the audit trail")
-    parser.add_argument("--note", default="", metavar="TEXT", help="the reason in words, a ticket; no numbers or texts")
+    parser.add_argument(
+        "--note",
+        default="",
+        metavar="TEXT",
+        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+    )
     parser.add_argument("--reveal", action="store_true", help="show whole numbers and texts; needs --note")
 
 
@@ -66,14 +72,15 @@ class Access:
                 raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
             self.reader = LogReader(directory, kek, id_time)
             try:
-                self.trail = AuditTrail(directory / AUDIT_FILE, install.audit)
+                self.trail = witnessed_trail(directory, install)
             except VaultError:
                 self.reader.close()
                 raise
         except (VaultError, StoreError, sqlite3.Error, OSError) as error:
             raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
         self._subject_key = install.audit
-        self.checkpoint_key = install.checkpoint.public_key()
+        self.directory = directory
+        self.chain_keys = ChainKeys(install.audit, install.checkpoint)
         self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
 
     def __enter__(self) -> Self:

@@ -24,9 +24,16 @@ EXPIRING: Final = 7 * 86400.0
 
 
 def health(
-    settings: Settings, relay: Relay, store: SqliteStore, listeners: Sequence[Listener], *, draining: bool, over: bool
+    settings: Settings,
+    relay: Relay,
+    store: SqliteStore,
+    listeners: Sequence[Listener],
+    *,
+    draining: bool,
+    over: bool,
+    clock: str = "ok",
 ) -> Health:
-    """The checks and what follows from them."""
+    """The checks and what follows from them. clock: what `ClockWatch` says."""
     context = relay.context
     # One that takes messages and brings no receipts is not whole.
     up = [one for one in context.upstreams.values() if one.links and one.receivers]
@@ -39,6 +46,7 @@ def health(
         "draining": "failed: stopping" if draining else "ok",
         "upstreams": "ok" if len(up) >= len(enabled) else missing,
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
+        "clock": clock,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
     }
     return assess(checks, alive=store.alive and not over)

@@ -6,7 +6,15 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from smppd.config import units
 from smppd.config.kinds import (
@@ -43,6 +51,19 @@ Version = Annotated[
 ]
 BindMode = Literal["transmitter", "receiver", "transceiver"]
 Allowed = Literal["allowed"]
+StatWord = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_.+-]{1,32}$")]
+ReceiptState = Literal[
+    "scheduled",
+    "enroute",
+    "delivered",
+    "expired",
+    "deleted",
+    "undeliverable",
+    "accepted",
+    "unknown",
+    "rejected",
+    "skipped",
+]
 
 _PLAINTEXT = "`allowed` lets this address go without TLS off loopback; everything then crosses the network readable."
 
@@ -235,7 +256,9 @@ class Account(Model):
     deduplicate: PositiveDuration | None = Field(
         default=None, description="A resend of the same message within this time gets the same id and is not sent."
     )
-    strict_fields: bool = Field(default=False, description="Field lengths to the letter of SMPP 3.4.")
+    strict_fields: bool = Field(
+        default=False, description="Fields to the letter of SMPP 3.4, and no octet behind short_message."
+    )
     suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
 
     @property
@@ -323,7 +346,10 @@ class Upstream(Addressed):
         description="Where the password is kept: {file: path}, {credential: NAME} or {env: NAME}."
     )
     system_type: Text = Field(default="", max_length=12, description="system_type of our binds.")
-    interface_version: Version = Field(default="3.4", description="SMPP version of our binds.")
+    interface_version: Version = Field(
+        default="3.4",
+        description="SMPP version of our binds. To `3.3` goes nothing that 3.4 added: no TLVs, no data_sm.",
+    )
     bind: Literal["transceiver", "transmitter+receiver"] = Field(
         default="transceiver", description="One session for both directions, or a pair."
     )
@@ -351,9 +377,15 @@ class Upstream(Addressed):
     final_statuses: Annotated[tuple[Annotated[Int, Field(ge=1, le=0xFFFFFFFF)], ...], MANY] | None = Field(
         default=None, description="command_status values that refuse a message for good; null: the usual ones."
     )
-    message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex"] = Field(
+    message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex", "alike"] = Field(
         default="learn",
-        description="Its message ids: `hex_to_decimal` are hexadecimal in responses and decimal in receipts.",
+        description="Its message ids: `hex_to_decimal` are hexadecimal in responses and decimal in receipts; `alike` "
+        "differ in case, dashes, zeros or base. A form that is set needs only the destination of a receipt to agree.",
+    )
+    receipt_states: Annotated[dict[StatWord, ReceiptState], Field(max_length=100)] = Field(
+        default_factory=dict,
+        description='What the words or numbers in its receipts\' `stat:` mean: `{"0": delivered, BUFFERD: enroute}`. Goes '
+        "before smppd's own list and before message_state.",
     )
     enabled: bool = Field(default=True, description="Whether we connect to it.")
 

@@ -41,6 +41,7 @@ class Store(Model):
     url: str | None = Field(default=None, description="Not supported by this version.")
     reserve: Size = size("256MiB", "Free space below which nothing more is accepted.")
     hot: Int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
+    hot_octets: Size = size("192MiB", "Memory for these and for mail; more wait on disk only. Changed at a restart.")
     read_only: bool = Field(default=False, description="Serve records, accept no messages.")
 
     @model_validator(mode="before")
@@ -144,24 +145,32 @@ class Limits(Model):
     inactivity: PositiveDuration = duration("150s", "Silence after which a session is cut.")
     enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
     response: PositiveDuration = duration("30s", "Time for the answer to a request of ours.")
-    max_pdu: Size = size("64KiB", "Longest PDU of a bound session.")
+    max_pdu: Size = size("68KiB", "Longest PDU of a bound session.")
     max_pdu_unbound: Size = size("512B", "Longest PDU before the bind.")
     unsent: Size = size("256KiB", "Unsent octets at which reading from the session pauses.")
     unsent_abort: PositiveDuration = duration("30s", "... and how long until it is cut.")
     bad_bodies: Int = Field(
-        default=10, ge=1, description="PDUs with a bad body in a minute before a session is closed."
+        default=10,
+        ge=1,
+        description="PDUs with a bad body in a minute before a customer's session is closed; no upstream's link ends so.",
     )
     control_rate: Rate = rate("5/s", "enquire_link and other control PDUs of a session.")
     control_burst: Int = Field(default=20, ge=1, description="... at once.")
     refusal_floor: Duration = duration("1s", "Every refused bind is answered after this time, whatever the reason.")
     id_failures: Int = Field(default=5, ge=1, description="Failed binds a minute of one name from one address.")
     id_delay: DelayGrowth = Field(default_factory=DelayGrowth, description="... after which its binds are delayed.")
+    account_binds: Int = Field(
+        default=60,
+        ge=1,
+        description="Accepted binds a minute of one account from one address, or 2 x its `max_binds`; ESME_RTHROTTLED beyond.",
+    )
     address_failures: Int = Field(default=20, ge=1, description="Failed binds of one address in `address_window`.")
     address_window: PositiveDuration = duration("10m", "Time over which they count.")
     address_ban: PositiveDuration = duration("15m", "How long such an address is refused.")
     throttle_wait: Duration = duration("500ms", "Longest delay of an answer before ESME_RTHROTTLED is said.")
     max_pending_auth: Int = Field(default=64, ge=1, description="Binds waiting for their password to be checked.")
     tlvs: Int = Field(default=64, ge=1, le=1024, description="TLVs in one PDU.")
+    parked: Size = size("64MiB", "Receipts of one upstream that wait for their message; then the oldest are given up.")
 
     @field_validator("max_pdu", "max_pdu_unbound")
     @classmethod

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from smppd import config
+from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.auth import Authenticator, Check, Decision
+from smppd.net.binds import NAMES_TOLD, REFUSALS, Accepted, Heard, Refusals
+from smppd.net.limits import BindRate
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import BINDS, Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -26,15 +29,7 @@ _MODES: Final = {
 # Interface versions up to 3.3 are written 0x00 to 0x33 (SMPP 3.4 section 5.2.4).
 _VERSIONS: Final = ((0x33, "3.3"), (0x34, "3.4"), (0x50, "5.0"))
 TURNS: Final = 10
-REFUSALS: Final = 1000
-"""Entries that refused binds are told by in a minute; further peers are told together."""
-NAMES_TOLD: Final = 8
-"""Names that a reason and a peer are told with in a minute; further ones are told together."""
 _RELOADED: Final = 1000  # sessions that are told of a reload in one go: some milliseconds
-_MINUTE: Final = 60.0
-
-Heard = Callable[[str, dict[str, str]], None]
-"""Told of binds for the audit trail: event, fields."""
 
 
 def version_name(version: int) -> str | None:
@@ -60,53 +55,6 @@ def timers(limits: config.Limits) -> Timers:
     )
 
 
-class Refusals:
-    """Refused binds for the log and the audit trail: one entry a minute for a reason, a peer and a name, with how many it
-    stands for, so that a guesser fills no disk. The name is an account's own; of any other there is a keyed hash only, since
-    a password lands there by mistake."""
-
-    def __init__(self, heard: Heard) -> None:
-        self._heard = heard
-        self._told: dict[tuple[str, str, str, str], list[float]] = {}  # until when it is quiet, how many came since
-        self._names: dict[tuple[str, str], int] = {}  # how many names of a reason and a peer are among them
-
-    def note(self, reason: str, peer: str, now: float, who: tuple[str, str] = ("", "")) -> None:
-        """One refused bind. `who`: what `Authenticator.named` made of the name."""
-        key = (reason, peer, *who)
-        if key not in self._told and who[0] and self._names.get((reason, peer), 0) >= NAMES_TOLD:
-            key = (reason, peer, "", "")
-        if key not in self._told and len(self._told) >= REFUSALS:
-            key = (reason, "others", "", "")
-        entry = self._told.get(key)
-        if entry is not None:
-            entry[1] += 1
-        else:
-            self._names[key[:2]] = self._names.get(key[:2], 0) + 1
-            self._say(key, 1, now)
-
-    def tick(self, now: float, *, every: bool = False) -> None:
-        """Tells what came since the last entry, where that is a minute old; ``every``: all, before the daemon ends."""
-        for key, (until, number) in list(self._told.items()):
-            if until > now and not every:
-                break  # in the order of telling
-            del self._told[key]
-            if number:
-                self._say(key, int(number), now)
-                continue
-            self._names[key[:2]] -= 1
-            if not self._names[key[:2]]:
-                del self._names[key[:2]]
-
-    def _say(self, key: tuple[str, str, str, str], number: int, now: float) -> None:
-        self._told[key] = [now + _MINUTE, 0]
-        reason, peer, field, name = key
-        fields = {"peer": peer, "reason": reason, "count": str(number)}
-        if field:
-            fields[field] = name
-        log.warning("bind refused", extra={"fields": fields})
-        self._heard("bind refused", fields)
-
-
 class Customers:
     """All customer connections."""
 
@@ -125,6 +73,8 @@ class Customers:
         self.now = now
         self.heard = heard
         self.refusals = Refusals(heard)
+        self.accepted = Accepted(heard)
+        self.bind_rate = BindRate(limits)
         self.limits = limits
         self.timers = timers(limits)
         self.links: set[CustomerLink] = set()
@@ -145,6 +95,7 @@ class Customers:
         or suspended are unbound. A thousand at once, more with the next ticks."""
         self.limits = limits
         self.timers = timers(limits)
+        self.bind_rate.reload(limits)
         self._stale = list(self.links)
         self._reload_some()
 
@@ -161,12 +112,19 @@ class Customers:
         if self._stale:
             self._reload_some()
         self.refusals.tick(now)
+        self.accepted.tick(now)
 
     def ban_began(self, peer: str, who: tuple[str, str]) -> None:
         """Of an address, or of a name from there; `smppd bans list` tells which."""
         fields = {"peer": peer, who[0]: who[1]}
         log.warning("ban began", extra={"fields": fields})
-        self.heard("ban began", fields)
+        self.heard(AuditEvent.BAN_BEGAN, fields)
+
+    def tell_all(self) -> None:
+        """Whatever was gathered of binds goes to the audit trail, before the daemon ends."""
+        now = self.now()
+        self.refusals.tick(now, every=True)
+        self.accepted.tick(now, every=True)
 
     def unbind_all(self, *, at_once: bool = False) -> None:
         """Asks every customer to go, each when its messages are answered, or ``at_once``."""
@@ -253,6 +211,8 @@ class CustomerLink:
         again = True
         while again:
             got = session.receive(data, now)
+            if session.nacks:
+                customers.relay.nacked("account", self.account.name if self._up else "", session, now)
             if got.answers:
                 customers.relay.mailroom.answered(self, got.answers, now)
             if got.messages:
@@ -453,7 +413,7 @@ class CustomerLink:
                 "tls": self._pipe.tls_version or "",
             }
             log.info("bind accepted", extra={"fields": fields})
-            customers.heard("bind accepted", fields)
+            customers.accepted.note(fields, now)
             self.session.out.append(bind_response(bind, 0, SYSTEM_ID, min(max(bind.version, 0x33), 0x50)))
             self._settle()
             customers.relay.customer_up(self, now)
@@ -476,11 +436,13 @@ class CustomerLink:
         # Sessions that have ended and whose connection is still closing hold no place.
         standing: list[Any] = [one for one in account.sessions if one.session.state is not SessionState.CLOSED]
         over = len(standing) - settings.max_binds + 1
-        if over > 0:
-            if settings.when_full != "evict_oldest":
-                return Status.RALYBND, "too many binds"
-            for oldest in standing[:over]:
-                oldest.evict()
+        if over > 0 and settings.when_full != "evict_oldest":
+            return Status.RALYBND, "too many binds"
+        customers = self._customers
+        if not customers.bind_rate.allows(account.name, self._pipe.peer, settings.max_binds, customers.now()):
+            return Status.RTHROTTLED, "bind rate"
+        for oldest in standing[: max(0, over)]:
+            oldest.evict()
         return Status.ROK, ""
 
     def evict(self) -> None:
@@ -490,4 +452,4 @@ class CustomerLink:
         self._pipe.abort("evicted")
 
 
-__all__ = ["CustomerLink", "Customers", "Refusals", "timers", "version_name"]
+__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "Refusals", "timers", "version_name"]

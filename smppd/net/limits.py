@@ -423,3 +423,27 @@ def _count(times: array[float], now: float, window: float, most: int) -> bool:
     old = sum(1 for time in times if time <= now - window)
     del times[: max(old, len(times) - most)]
     return len(times) >= most
+
+
+class BindRate:
+    """How often an account may bind from one address: `limits.account_binds` a minute, or twice its `max_binds` if that is
+    more, so that all sessions of a large customer can come back at once. Who is over it has shown the right password, so it
+    is told."""
+
+    def __init__(self, limits: Limits, table_max: int = TABLE_MAX) -> None:
+        self._limits = limits
+        self._pairs: Recent[tuple[float, float]] = Recent(table_max)  # binds left, when that was so
+
+    def reload(self, limits: Limits) -> None:
+        """New limits; what was used of the old ones stays used."""
+        self._limits = limits
+
+    def allows(self, account: str, peer: str, max_binds: int, now: float) -> bool:
+        """Whether one bind more is inside the rate at `now` (monotonic seconds); it counts if it is."""
+        most = float(max(self._limits.account_binds, 2 * max_binds))
+        key = (account, address_key(peer))
+        left, since = self._pairs.get(key) or (most, now)
+        left = min(most, left + (now - since) * most / _MINUTE)
+        allowed = left >= 1.0
+        self._pairs.put(key, (left - 1.0 if allowed else left, now))
+        return allowed

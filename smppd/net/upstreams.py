@@ -212,7 +212,7 @@ class UpstreamLink:
                 max_pdu=limits.max_pdu,
                 control_rate=100.0,
                 control_burst=1000.0,
-                bad_bodies=1000,
+                bad_bodies=None,  # whatever its receipts look like, the link is worth more
                 # A carrier that answers everything twice, or long after our timer, must not have its other answers held up.
                 stray_rate=2000.0,
                 stray_burst=10_000.0,
@@ -267,6 +267,8 @@ class UpstreamLink:
         now = self._owner.now()
         relay = self._owner.relay
         got = session.receive(data, now)
+        if session.nacks:
+            relay.nacked("upstream", self.settings.name, session, now)
         if got.answers:
             if self._bound is None:
                 self._bind_answered(got.answers, session, now)

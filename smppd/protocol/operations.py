@@ -9,7 +9,8 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Final, NamedTuple
 
-from smppd.protocol.wire import BodyError, Command, Fields, Sm, Status, Tag, build_sm, command_name, pdu, tlv
+from smppd.protocol.lenient import without_stray
+from smppd.protocol.wire import BodyError, Command, Fields, Status, Tag, build_sm, command_name, pdu, read_tlvs, tlv
 
 BINDS: Final = frozenset((Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER))
 # By the letter 15 and 8; real customers use longer ones (strict_fields holds the letter).
@@ -45,6 +46,11 @@ class _Reader:
         self.raw = raw
         self.at = at
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left."""
+        return self.at >= len(self.raw)
+
     def string(self, most: int, status: int, what: str) -> bytes:
         """A C-octet string of at most ``most`` octets and its NUL."""
         stop = self.raw.find(0, self.at, self.at + most + 1)
@@ -74,6 +80,10 @@ class _Reader:
         """TON, NPI and an address."""
         return self.octet(f"{what} TON"), self.octet(f"{what} NPI"), self.string(20, status, what)
 
+    def address_if_any(self, status: int, what: str) -> tuple[int, int, bytes]:
+        """The same; empty where the PDU is over."""
+        return (0, 0, b"") if self.over else self.address(status, what)
+
 
 def _head(raw: bytes) -> tuple[int, int]:
     if len(raw) < 16:
@@ -83,15 +93,22 @@ def _head(raw: bytes) -> tuple[int, int]:
 
 
 def read_bind(raw: bytes) -> Bind:
-    """A bind_transmitter, bind_receiver or bind_transceiver."""
+    """A bind_transmitter, bind_receiver or bind_transceiver.
+
+    The PDU may end behind system_type, as of those who know no later field: interface_version is 0 then, which is 3.3 or
+    earlier. It may also end behind any field after it, and without the NUL of address_range.
+    """
     command, sequence = _head(raw)
     read = _Reader(raw)
     system_id = read.string(MAX_SYSTEM_ID, Status.RBINDFAIL, "system_id")
     password = read.string(MAX_PASSWORD, Status.RBINDFAIL, "password")
     system_type = read.string(64, Status.RBINDFAIL, "system_type")
-    version = read.octet("interface_version")
-    ton, npi = read.octet("addr_ton"), read.octet("addr_npi")
-    address_range = read.string(64, Status.RBINDFAIL, "address_range")
+    version, ton, npi = (0 if read.over else read.octet("the fields before address_range") for _ in range(3))
+    address_range = raw[read.at :]
+    if 0 in address_range:
+        address_range = read.string(64, Status.RBINDFAIL, "address_range")
+    elif len(address_range) > 64:
+        raise BodyError(Status.RBINDFAIL, "address_range is longer than 64 characters")
     return Bind(command, sequence, system_id, password, system_type, version, ton, npi, address_range)
 
 
@@ -138,13 +155,13 @@ class Query(NamedTuple):
 
 
 def read_query(raw: bytes) -> Query:
-    """A query_sm."""
+    """A query_sm. The PDU may end behind message_id, which says all that is needed."""
     _, sequence = _head(raw)
     read = _Reader(raw)
     return Query(
         sequence,
         read.string(64, Status.RINVMSGID, "message_id"),
-        read.address(Status.RINVSRCADR, "source_addr"),
+        read.address_if_any(Status.RINVSRCADR, "source_addr"),
     )
 
 
@@ -169,15 +186,18 @@ class Cancel(NamedTuple):
 
 
 def read_cancel(raw: bytes) -> Cancel:
-    """A cancel_sm."""
+    """A cancel_sm. The PDU may end behind a message_id or an address, if it names a message_id."""
     _, sequence = _head(raw)
     read = _Reader(raw)
+    service_type = read.string(5, Status.RINVSERTYP, "service_type")
+    message_id = read.string(64, Status.RINVMSGID, "message_id")
+    address = read.address_if_any if message_id else read.address
     return Cancel(
         sequence,
-        read.string(5, Status.RINVSERTYP, "service_type"),
-        read.string(64, Status.RINVMSGID, "message_id"),
-        read.address(Status.RINVSRCADR, "source_addr"),
-        read.address(Status.RINVDSTADR, "destination_addr"),
+        service_type,
+        message_id,
+        address(Status.RINVSRCADR, "source_addr"),
+        address(Status.RINVDSTADR, "destination_addr"),
     )
 
 
@@ -219,17 +239,31 @@ def read_time(read: _Reader, status: int, what: str) -> bytes:
 
 
 class Multi(NamedTuple):
-    """submit_multi (section 4.5.1), as one submit_sm frame a destination, all under the request's sequence number."""
+    """submit_multi (section 4.5.1), as one submit_sm frame a destination, all under the request's sequence number.
+    ``mended``: a stray NUL was left out."""
 
     sequence: int
     frames: tuple[bytes, ...]
+    mended: bool = False
 
     def __repr__(self) -> str:
         return f"Multi(sequence={self.sequence}, destinations={len(self.frames)})"
 
 
-def read_multi(raw: bytes) -> Multi:
+def count_destinations(raw: bytes) -> int:
+    """number_of_dests of a submit_multi, by its first fields alone. Raises ``BodyError``."""
+    read = _Reader(raw)
+    read.string(5, Status.RINVSERTYP, "service_type")
+    read.address(Status.RINVSRCADR, "source_addr")
+    count: int = read.octet("number_of_dests")
+    if not 1 <= count <= 254:
+        raise BodyError(Status.RINVNUMDESTS, "number_of_dests is outside 1..254")
+    return count
+
+
+def read_multi(raw: bytes, *, strict: bool = False) -> Multi:
     """A submit_multi. Distribution lists (dest_flag 2) are answered ESME_RINVDESTFLAG: nobody could have made one here.
+    One NUL behind short_message that sm_length does not count is left out, unless ``strict``.
 
     ESME_RINVNUMDESTS where the message, once for each destination, would take more than ``MAX_FANOUT`` octets.
     """
@@ -254,21 +288,29 @@ def read_multi(raw: bytes) -> Multi:
     validity = read_time(read, Status.RINVEXPIRY, "validity_period")
     registered, replace, coding, default, length = read.octets(5, "the fields before short_message")
     text = read.octets(length, "short_message")
-    if count * (len(raw) - read.at + length) > MAX_FANOUT:
+    tail = raw[read.at :]
+    mended = False
+    try:
+        read_tlvs(raw, read.at)
+    except BodyError:
+        whole = None if strict else without_stray(raw, read.at)
+        if whole is None:
+            raise  # a broken TLV stream is refused for the whole request
+        tail, mended = whole[read.at :], True
+    if count * (len(tail) + length) > MAX_FANOUT:
         raise BodyError(Status.RINVNUMDESTS, "too many destinations for a message of this size")
     fields = Fields(
         service_type, esm_class, protocol_id, priority, schedule, validity, registered, replace, coding, default
     )
     frames = tuple(
-        build_sm(Command.SUBMIT_SM, sequence, source, destination, text, fields, raw[read.at :])
-        for destination in destinations
+        build_sm(Command.SUBMIT_SM, sequence, source, destination, text, fields, tail) for destination in destinations
     )
-    Sm(frames[0]).tlvs  # noqa: B018  a broken TLV stream is refused for the whole request
-    return Multi(sequence, frames)
+    return Multi(sequence, frames, mended)
 
 
-def multi_response(sequence: int, message_id: bytes, failed: list[tuple[bytes, int]]) -> bytes:
-    """submit_multi_resp (section 4.5.2); ``failed`` holds (destination field, status) of those that were refused."""
+def multi_response(sequence: int, message_id: bytes, failed: list[tuple[bytes, int]], status: int = 0) -> bytes:
+    """submit_multi_resp (section 4.5.2); ``failed`` holds (destination field, status) of those that were refused. Where that
+    is all of them, ``status`` says so and there is no ``message_id``."""
     body = [message_id + b"\0", bytes((min(len(failed), 255),))]
-    body.extend(field + status.to_bytes(4, "big") for field, status in failed[:255])
-    return pdu(Command.SUBMIT_MULTI_RESP, 0, sequence, b"".join(body))
+    body.extend(field + why.to_bytes(4, "big") for field, why in failed[:255])
+    return pdu(Command.SUBMIT_MULTI_RESP, status, sequence, b"".join(body))

@@ -13,17 +13,18 @@ Rules, for both roles (SMPP 3.4 section 2.2 and 2.3):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from smppd.protocol.allowance import Allowance
+from smppd.protocol.timers import Timers as Timers
 from smppd.protocol.wire import HEADER, Command, Splitter, Status, pdu, refusal
 
 _REST: Final = Struct(">III")
 _SEQUENCE: Final = Struct(">I")
 _LAST_SEQUENCE: Final = 0x7FFFFFFF
+NACKS: Final = 100  # generic_nacks kept until somebody has looked at them (``Session.nacks``)
 
 
 class Role(Enum):
@@ -79,7 +80,8 @@ _ALLOWED: Final[dict[Role, dict[SessionState, frozenset[Command]]]] = {
     Role.ESME: {
         SessionState.OPEN: frozenset((Command.OUTBIND,)),
         SessionState.BINDING: _NONE,
-        SessionState.BOUND_TX: _COMMON,
+        # A carrier that is given a pair may bring receipts on either session of it.
+        SessionState.BOUND_TX: _COMMON | _DELIVERING,
         SessionState.BOUND_RX: _COMMON | _DELIVERING,
         SessionState.BOUND_TRX: _COMMON | _DELIVERING,
         SessionState.UNBINDING: _COMMON,
@@ -92,22 +94,12 @@ _REQUESTS: Final = frozenset(int(c) for c in Command if not c & 0x80000000)
 _RESPONSES: Final = frozenset(int(c) for c in Command if c & 0x80000000)
 
 
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """Deadlines and limits of one session; seconds, octets, PDUs a second (reliability.md, "Hostile peers")."""
+class Nack(NamedTuple):
+    """A generic_nack of the peer's. ``command``: the request of ours that it is about, 0 where there is none."""
 
-    bind: float = 10.0
-    pdu: float = 10.0
-    enquire_link: float = 30.0
-    inactivity: float = 150.0
-    response: float = 30.0
-    max_pdu: int = 65536
-    max_pdu_unbound: int = 512
-    control_rate: float = 5.0
-    control_burst: float = 20.0
-    stray_rate: float = 0.0  # responses to nothing that we asked; 0: they count as control PDUs
-    stray_burst: float = 0.0
-    bad_bodies: int = 10
+    command: int
+    status: int
+    sequence: int
 
 
 class Outstanding:
@@ -138,7 +130,8 @@ class Received:
 
 
 class Session:
-    """See the module. ``out`` collects what to send; ``close_reason`` is set once the connection has to end."""
+    """See the module. ``out`` collects what to send; ``close_reason`` is set once the connection has to end; ``nacks``
+    collects what the peer said by generic_nack, for the log, and is emptied by who has told it."""
 
     __slots__ = (
         "_bad",
@@ -157,6 +150,7 @@ class Session:
         "blocked",
         "close_reason",
         "garbage",
+        "nacks",
         "out",
         "outstanding",
         "outstanding_limit",
@@ -187,6 +181,7 @@ class Session:
         self.peer_unbound = False
         self.close_reason: str | None = None
         self.unknown_responses = 0
+        self.nacks: list[Nack] = []
         self._splitter = Splitter(timers.max_pdu_unbound if role is Role.SMSC else timers.max_pdu)
         self._held: list[bytes] = []
         self._sequence = 0
@@ -323,10 +318,14 @@ class Session:
         """Handles one response; False: it is none of ours, and has to wait like any PDU over the rate of such."""
         waiting = self.outstanding if sequence in self.outstanding else self._late
         entry = waiting.get(sequence)
-        if entry is None or (command != 0x80000000 and command & 0x7FFFFFFF != entry.command):
-            # An answer after our timer is found in ``_late``; this one answers nothing that we asked.
-            if not self._stray_token(now):
-                return False
+        if entry is not None and command != 0x80000000 and command & 0x7FFFFFFF != entry.command:
+            entry = None
+        # An answer after our timer is found in ``_late``; what has no entry answers nothing that we asked.
+        if entry is None and not self._stray_token(now):
+            return False
+        if command == 0x80000000 and len(self.nacks) < NACKS:
+            self.nacks.append(Nack(0 if entry is None else entry.command, status, sequence))
+        if entry is None:
             self.unknown_responses += 1
             if command not in _RESPONSES:
                 self.out.append(pdu(Command.GENERIC_NACK, Status.RINVCMDID, sequence))
@@ -396,7 +395,8 @@ class Session:
         if now - self._bad_since > 60.0:
             self._bad, self._bad_since = 0, now
         self._bad += 1
-        if self._bad > self.timers.bad_bodies:
+        most = self.timers.bad_bodies
+        if most is not None and self._bad > most:
             self.close("too many PDUs with a bad body")
 
     def accept_bind(self, command: int, *, window: int, outstanding_limit: int) -> None:

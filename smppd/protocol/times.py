@@ -26,7 +26,7 @@ def read(value: bytes, now: float, status: int = Status.RINVEXPIRY) -> float | N
         raise BodyError(status, "not a time in SMPP's format")
     year, month, day, hour, minute, second, tenths, quarters = (int(match[i]) for i in range(1, 9))
     if match[9] == b"R":
-        return now + ((year * 365 + month * 30 + day) * 24 + hour) * 3600 + minute * 60 + second
+        return now + ((year * 365 + month * 30 + day) * 24 + hour) * 3600 + minute * 60 + second + tenths / 10
     if quarters > 48:
         raise BodyError(status, "no such time")
     try:
@@ -34,6 +34,20 @@ def read(value: bytes, now: float, status: int = Status.RINVEXPIRY) -> float | N
     except ValueError:
         raise BodyError(status, "no such time") from None
     return seconds + tenths / 10 - (quarters * 900 if match[9] == b"+" else -quarters * 900)
+
+
+def check(schedule: bytes, validity: bytes, now: float) -> float | None:
+    """Epoch seconds of a validity_period beside a schedule_delivery_time, None where it is empty.
+
+    Raises ``BodyError``: ESME_RINVSCHED where ``schedule`` is no time, ESME_RINVEXPIRY where ``validity`` is none or a message
+    could never be delivered within it: it is over by ``now``, of length zero, or over before ``schedule``. A schedule that
+    has passed means at once.
+    """
+    begins = read(schedule, now, Status.RINVSCHED)
+    ends = read(validity, now)
+    if ends is not None and ends <= max(now, begins or 0.0):
+        raise BodyError(Status.RINVEXPIRY, "the validity period ends before the message could be delivered")
+    return ends
 
 
 def to_live(value: bytes | None) -> int | None:

@@ -1,4 +1,4 @@
-"""SMPP frames: cut out of a byte stream, read lazily, answered, and spliced without re-encoding what did not change.
+"""SMPP frames: read lazily, answered, and spliced without re-encoding what did not change.
 
 A frame stays the bytes that came. ``Sm`` finds the fields of a submit_sm, deliver_sm or data_sm by offset; forwarding a
 message copies its frame with another sequence number. Layouts are those of SMPP 3.4 section 4; statuses of section 5.1.3.
@@ -12,18 +12,19 @@ from typing import Final, NamedTuple
 
 from smpp.pdu import constants as _standard
 
+from smppd.protocol.framing import HEADER_LENGTH, FrameError, Splitter
 from smppd.protocol.vocabulary import Command, Status, Tag
 
 HEADER: Final = Struct(">IIII")
 _U32: Final = Struct(">I")
 _TLV: Final = Struct(">HH")
-HEADER_LENGTH: Final = 16
 RESPONSE: Final = 0x80000000
 
 
 _KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
 # callback_num and what belongs to it may be given several times (SMPP 3.4 sections 5.3.2.36 to 5.3.2.38).
-_ONCE_ONLY: Final = frozenset(_standard.tag_value_map) - {0x0302, 0x0303, 0x0381}
+ONCE_ONLY: Final = frozenset(_standard.tag_value_map) - {0x0302, 0x0303, 0x0381}
+"""Tags of the standard that a PDU may have once."""
 MAX_TLVS: Final = 1024
 """TLVs that are ever read of one PDU; `limits.tlvs` (64) is what the relay accepts."""
 
@@ -45,65 +46,12 @@ def command_name(command: int) -> str:
     return Command(command).name.lower() if command in _KNOWN_COMMANDS else f"0x{command:08x}"
 
 
-class FrameError(ValueError):
-    """The stream is not SMPP or breaks its length limits: framing is lost and the connection must end."""
-
-
 class BodyError(ValueError):
     """A well-framed PDU whose body is wrong. ``status`` is the answer; the session lives on."""
 
     def __init__(self, status: int, what: str) -> None:
         super().__init__(what)
         self.status = int(status)
-
-
-class Splitter:
-    """Cuts a byte stream into frames. ``limit`` (octets) may change between calls: it is 512 before a bind, 64 KiB after.
-
-    A length is judged as soon as its four octets are there, so nothing is buffered for a frame that will be refused.
-    """
-
-    __slots__ = ("_rest", "fault", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.fault: FrameError | None = None
-        self._rest = b""
-
-    @property
-    def pending(self) -> int:
-        """Octets of an unfinished frame held back."""
-        return len(self._rest)
-
-    def feed(self, data: bytes, most: int = 1 << 30) -> list[bytes]:
-        """The frames completed by ``data``, ``most`` at the most; the rest waits for the next call.
-
-        Framing that can't be right sets ``fault``, which is sticky; frames before it are still returned.
-        """
-        if self.fault is not None:
-            return []
-        rest = self._rest
-        if rest:
-            data = rest + data
-        end = len(data)
-        at = 0
-        frames: list[bytes] = []
-        append = frames.append
-        read = _U32.unpack_from
-        limit = self.limit
-        while end - at >= 4 and len(frames) < most:
-            length = read(data, at)[0]
-            if length < HEADER_LENGTH or length > limit:
-                self.fault = FrameError(f"command_length {length} is outside {HEADER_LENGTH}..{limit}")
-                self._rest = b""
-                return frames
-            stop = at + length
-            if stop > end:
-                break
-            append(data[at:stop])
-            at = stop
-        self._rest = data[at:] if at else data
-        return frames
 
 
 class Sm:
@@ -306,7 +254,7 @@ def read_tlvs(raw: bytes, at: int) -> list[tuple[int, bytes]]:
         at += 4
         if at + length > end:
             raise BodyError(Status.RINVPARLEN, "a TLV is longer than the PDU")
-        if tag in seen and tag in _ONCE_ONLY:
+        if tag in seen and tag in ONCE_ONLY:
             raise BodyError(Status.ROPTPARNOTALLWD, "a standard TLV is given twice")
         seen.add(tag)
         tlvs.append((tag, raw[at : at + length]))
@@ -336,14 +284,29 @@ def id_response(command: int, sequence: int, message_id: bytes) -> bytes:
     return HEADER.pack(17 + len(message_id), command | RESPONSE, 0, sequence) + message_id + b"\0"
 
 
+# What a response carries with any status (SMPP 3.4 sections 4.5.2, 4.6.2, 4.7.2, 4.8.2): message_id, and behind it
+# no_unsuccess, or final_date, message_state and error_code. Strict peers end the session over one without them. A
+# message_state of 0 is none before 5.0: UNKNOWN (7) is.
+_EMPTY_BODIES: Final = {
+    int(Command.DELIVER_SM): b"\0",
+    int(Command.DATA_SM): b"\0",
+    int(Command.SUBMIT_MULTI): b"\0\0",
+    int(Command.QUERY_SM): b"\0\0\7\0",
+}
+
+
 def refusal(command: int, status: int, sequence: int, reason: str = "") -> bytes:
-    """An error response to the request ``command``: no body (SMPP 3.4 section 4.4.2) unless a ``reason`` goes along in
-    additional_status_info_text, which the caller gives only where the session's version defines it."""
-    if not reason:
-        return HEADER.pack(16, command | RESPONSE, status, sequence)
-    info = tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
-    # An empty message_id, and behind it the no_unsuccess of a submit_multi_resp.
-    return pdu(command | RESPONSE, status, sequence, (b"\0\0" if command == Command.SUBMIT_MULTI else b"\0") + info)
+    """An error response to the request ``command``.
+
+    submit_sm_resp (SMPP 3.4 section 4.4.2) and bind responses leave their body out, cancel_sm_resp and its like have none;
+    the others carry their mandatory fields, empty. A ``reason`` goes along in additional_status_info_text, which the caller
+    gives only where the session's version defines it.
+    """
+    body = _EMPTY_BODIES.get(command, b"")
+    if reason:
+        info = tlv(Tag.ADDITIONAL_STATUS_INFO_TEXT, reason.encode()[:255] + b"\0")
+        body = (body or b"\0") + info
+    return HEADER.pack(16 + len(body), command | RESPONSE, status, sequence) + body
 
 
 def splice(
@@ -475,6 +438,7 @@ __all__ = [
     "HEADER",
     "HEADER_LENGTH",
     "MAX_TLVS",
+    "ONCE_ONLY",
     "RESPONSE",
     "Sm",
     "Splitter",

@@ -4,6 +4,7 @@ sender can see, and the counts are made anew from what they count.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from smppd.message import State
@@ -14,6 +15,7 @@ from smppd.relay.guard import SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Message, Phase, UpstreamState
+from smppd.relay.parking import parked_weight
 from smppd.relay.post import Mail
 from smppd.store.api import Kind
 
@@ -50,15 +52,18 @@ class Balance:
             lane.cold -= 1
             lane.unstored -= not message.stored
             message.cold = (Kind.QUEUE, lane.name, b"")
-        if message in lane.hot:
-            lane.hot.remove(message)
+        lanes = self._dispatch.lanes
+        lanes.out(message)
+        lanes.unfile(message)
+        if message.known is not None:
+            message.known.taken = True
         if message.leaving:
             lane.left(message)
         for upstream in context.upstreams.values():
-            self._forget(upstream, message)
+            guard.guarded(SWEEP, partial(self._forget, upstream, message))
         self._dispatch.holding.take_out(message)
+        context.journal.remove(message)
         if message.home:
-            context.journal.remove(message)
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
             message.home = 0
         elif message.cold is not None:
@@ -75,14 +80,12 @@ class Balance:
         context.store.kick()
 
     def _forget(self, upstream: UpstreamState, message: Message) -> None:
-        if message in upstream.ready:
-            upstream.ready.remove(message)
-        if message in upstream.aside:
+        upstream.ready.take_out([message])
+        if message.part is not None:
             upstream.aside.remove(message)
         upstream.unknown.pop(message.id, None)
         upstream.retried.pop(message.id, None)
-        if upstream.ids.get(message.upstream_id) is message:
-            del upstream.ids[message.upstream_id]
+        upstream.forget(message)
         if upstream.probe is message:
             upstream.probe = None
 
@@ -119,7 +122,8 @@ class Balance:
             self.count()
 
     def count(self) -> None:
-        """Makes the counts of messages and mail from what they count. As long as memory is full: 100 ms for 100,000."""
+        """Makes the counts of messages and mail, and their octets, from what they count. As long as memory is full: 100 ms for
+        100,000."""
         context = self._context
         queued = dict.fromkeys(context.accounts.values(), 0)
         reserved = dict.fromkeys(context.upstreams.values(), 0)
@@ -137,10 +141,28 @@ class Balance:
                 queued[message.account] += 1
             for message in upstream.unknown.values():
                 queued[message.account] += not message.home  # out of a row, after a restore
+            upstream.parked_octets = sum(map(parked_weight, upstream.parked.values()))
+            upstream.early_octets = sum(len(early.sm.raw) for some in upstream.early.values() for early in some)
+        octets = 0
         for account, moving in queued.items():
             account.queued = moving + sum(len(lane) for lane in account.lanes.values())
-            busy = 0
-            for customer in account.sessions:
-                for entry in customer.session.outstanding.values():
-                    busy += isinstance(entry.token, Mail) and entry.token.busy
-            account.mailbox.sent = busy
+            box = account.mailbox
+            busy = [
+                entry.token
+                for customer in account.sessions
+                for entry in customer.session.outstanding.values()
+                if isinstance(entry.token, Mail) and entry.token.busy
+            ]
+            box.sent = len(busy)
+            # What was read back from rows is in no segment.
+            read = [mail for some in (box.hot, box.later.values(), busy) for mail in some if not mail.home]
+            box.octets = sum(mail.weight for mail in read)
+            octets += box.octets
+            for some in (*(lane.hot for lane in account.lanes.values()), account.aside):
+                octets += sum(message.weight for message in some if not message.home)
+        for things in context.journal.live.values():
+            for thing in things.values():
+                octets += thing.weight
+                if isinstance(thing, Mail):
+                    thing.account.mailbox.octets += thing.weight
+        context.journal.octets = octets

@@ -10,10 +10,10 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
-from smppd.relay.guard import COMMIT, ROWS, Guard
+from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
 from smppd.relay.journal import Journal
 from smppd.relay.model import Account, Peer, UpstreamState
-from smppd.relay.tally import Tally
+from smppd.relay.tally import Notices, Tally
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
@@ -22,11 +22,14 @@ from smppd.vault.keys import KeyRing
 class Context:
     """Handed to each part by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
 
-    ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
-    at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
-    still find them. ``tally``: what the log says with the next sweep. ``guard``: where what an item raises is caught.
-    ``restored``: 0, or messages up to this id may have been sent after the backup that the store was restored from was taken
-    (`store.restore.RESTORED`).
+    ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
+    with something to send, flushed once at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as
+    good as gone, though a query may
+    still find them. ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a
+    minute. ``guard``: where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more
+    waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their
+    message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
+    restored from was taken (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -38,17 +41,29 @@ class Context:
     later: Callable[[float, Callable[[], None]], object]
     metrics: Metrics
     hot_limit: int
+    hot_octets: int = 192 << 20
+    mail_octets: int = 240 << 20
     tlvs: int = 64
+    parked: int = 64 << 20
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)
     dropping: set[tuple[int, int]] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
+    notices: Notices = field(default_factory=Notices)
     restored: int = 0
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self)
+        run = self.later
+        self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether memory holds as much as it should, in number or in octets: what comes now waits on disk."""
+        journal = self.journal
+        return journal.octets >= self.hot_octets or journal.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
         """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from smppd.message import State
+from smppd.protocol.receiptid import kept
 from smppd.protocol.wire import Status, status_name
 from smppd.relay import tally
 from smppd.relay.context import Context
@@ -19,6 +20,7 @@ from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Peer, Phase, UpstreamState
 from smppd.relay.outgoing import outgoing
+from smppd.relay.overdue import Overdue
 from smppd.relay.unknown import Unknown
 from smppd.store.api import ColdRow, Kind
 
@@ -30,7 +32,7 @@ class Dispatch:
     """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
     ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
     upstream id, since a receipt may have come before it, ``displaced(message)`` of one whose id was given again;
-    ``unsure(upstream, now)`` when messages became unknown."""
+    ``unsure(upstream, messages, now)`` when messages became unknown."""
 
     def __init__(self, context: Context, random: Random) -> None:
         self._context = context
@@ -38,12 +40,13 @@ class Dispatch:
         self.lanes = Lanes(context)
         self.lanes.pump = self.pump
         self.unknown = Unknown(context, self.lanes, self.end)
+        self.overdue = Overdue(context, self)
         self.holding: Holding
         self.finished: Callable[[Message, State, int], None]
         self.answer: Callable[[Message, int, float], None]
         self.known: Callable[[Message], None]
         self.displaced: Callable[[Message], None]
-        self.unsure: Callable[[UpstreamState, float], None]
+        self.unsure: Callable[[UpstreamState, list[Message], float], None]
         self.draining = False
 
     # -- admission -----------------------------------------------------------------------------------------------------
@@ -56,7 +59,8 @@ class Dispatch:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
         if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
             return False
-        return len(lane.hot) < self._context.hot_limit
+        context = self._context
+        return len(lane.hot) < context.hot_limit and context.journal.octets < context.hot_octets
 
     def admit(self, message: Message, now: float, *, hold: bool = False) -> None:
         """Gives a new message its place, in the batch that accepts it."""
@@ -75,7 +79,7 @@ class Dispatch:
         hot = lane.hot
         if (
             upstream is not None
-            and not hot
+            and not len(hot)
             and not lane.cold
             and upstream.paused_until <= now
             and not upstream.lanes
@@ -90,13 +94,14 @@ class Dispatch:
         else:
             message.enter(Phase.QUEUED)
             # What follows a cold row is one: after a restart rows stand behind all that is in the journal.
-            full = lane.cold or (hot and not hot[-1].home) or context.journal.count() >= context.hot_limit
+            youngest = hot.last()
+            full = lane.cold or (youngest is not None and not youngest.home) or context.crowded
             if full and message.account.settings.acknowledge == "stored":
                 lane.cold += 1
                 lane.unstored += 1
                 batch.put.append(ColdRow(Kind.QUEUE, lane.name, b"", message.id, message.expires, message.payload()))
                 return
-            hot.append(message)
+            self.lanes.insert(message)
         batch.accepts.append(message.entry())
         context.journal.add(message)
 
@@ -184,30 +189,26 @@ class Dispatch:
     def lost(self, messages: list[Message]) -> None:
         """The batch that accepted them was not stored: they are gone."""
         context = self._context
-        lanes: dict[Lane, None] = {}
         for message in messages:
             try:
                 self.holding.lost(message)
                 if message.refusal is not None:
                     continue
                 message.account.queued -= 1
+                self.lanes.unfile(message)
                 context.journal.remove(message)
                 if message.leaving:
                     message.lane.left(message)
                 if message.phase is Phase.READY and message.upstream is not None:
                     message.upstream.reserved -= 1
                 elif message.home:
-                    lanes[message.lane] = None
+                    self.lanes.out(message)
                 else:
                     message.lane.cold -= 1
                     message.lane.unstored -= 1
                 message.phase = Phase.DONE
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(COMMIT, error, message)
-        for lane in lanes:
-            kept = [message for message in lane.hot if message.phase is not Phase.DONE]
-            lane.hot.clear()
-            lane.hot.extend(kept)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -215,20 +216,21 @@ class Dispatch:
         """Sends what may be sent: by window, by rate, in order."""
         if self.draining or upstream.paused_until > now or not upstream.links:
             return
-        if upstream.aside:
+        if len(upstream.aside):
             self.lanes.resume(upstream, now)
         if upstream.lanes:
             self.lanes.release(upstream, now)
         ready = upstream.ready
-        if not ready:
+        if not len(ready):
             return
         links = upstream.links
         number = len(links)
         bucket = upstream.bucket
         wall = self._context.wall()
         dirty = self._context.dirty
-        while ready:
-            message = ready[0]
+        skipped = 0
+        while len(ready):
+            message = ready.first()
             if message.phase is not Phase.READY:
                 ready.popleft()  # answered meanwhile, to an earlier attempt
                 continue
@@ -240,7 +242,12 @@ class Dispatch:
             link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
             if session.room <= 0 or not session.can_send:
-                break
+                # The links of the next accounts' messages may have room.
+                skipped += 1
+                if number == 1 or skipped >= min(ready.accounts(), 2 * number):
+                    break
+                ready.skip()
+                continue
             if upstream.failures:
                 # It refused for now: one message asks whether it takes more, the others keep their order behind it.
                 if upstream.asking:
@@ -252,9 +259,12 @@ class Dispatch:
             ready.popleft()
             try:
                 frame = outgoing(self._context, message, upstream, wall)
-                if frame is None:
+                if not frame:
                     upstream.reserved -= 1
-                    self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                    if frame is None:
+                        self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                    else:
+                        self._refused(upstream, message, Status.RINVMSGLEN, now)
                     continue
                 if message.part is not None:
                     self.lanes.pin(message, upstream, now)
@@ -303,16 +313,12 @@ class Dispatch:
                 elif (
                     status in RETRY
                     and message.account.settings.acknowledge == "stored"
-                    and not self._final(upstream, status)
+                    and status not in (upstream.settings.final_statuses or ())
                 ):
                     back.append(message)
                 else:
                     decided += 1
-                    context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
-                    if message.account.settings.acknowledge == "upstream" and message.customer is not None:
-                        self.answer(message, status, now)
-                        message.registered = 0
-                    self.end(message, State.REJECTED, status, upstream)
+                    self._refused(upstream, message, status, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(ANSWER, error, message)
         if taken:
@@ -334,6 +340,14 @@ class Dispatch:
             if message.lane.active is not None:
                 self.pump(message.lane.active, now)
 
+    def _refused(self, upstream: UpstreamState, message: Message, status: int, now: float) -> None:
+        """Ends a message that the carrier does not take."""
+        self._context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
+        if message.account.settings.acknowledge == "upstream" and message.customer is not None:
+            self.answer(message, status, now)
+            message.registered = 0
+        self.end(message, State.REJECTED, status, upstream)
+
     def _belated(self, upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
         """An answer after the response timer, perhaps to an earlier attempt than the last: whether it decides anything. An
         acceptance always does, a refusal only when it is the last attempt's."""
@@ -353,15 +367,14 @@ class Dispatch:
             self.lanes.take_out(message)
         return True
 
-    def _final(self, upstream: UpstreamState, status: int) -> bool:
-        finals = upstream.settings.final_statuses
-        return finals is not None and status in finals
-
     def taken(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
         """The carrier has accepted a message under this id."""
         context = self._context
         message.account.queued -= 1
+        self.lanes.unfile(message)
         message.phase = Phase.SUBMITTED
+        if message.known is not None:
+            message.known.taken = True
         message.upstream = upstream
         message.upstream_id = upstream_id
         detail = upstream.detail + upstream_id
@@ -373,7 +386,7 @@ class Dispatch:
             upstream.matcher.answered(upstream_id)
             if upstream_id in upstream.ids:
                 self.displaced(upstream.ids[upstream_id])
-            upstream.ids[upstream_id] = message
+            upstream.await_receipt(message)
             if upstream.parked or upstream.early:
                 self.known(message)
         else:
@@ -404,7 +417,10 @@ class Dispatch:
         if state is State.EXPIRED and message.duplicate:
             state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
         message.account.queued -= 1
+        self.lanes.unfile(message)
         message.phase = Phase.DONE
+        if message.known is not None:
+            message.known.taken = True
         if message.customer is not None:
             self.answer(message, Status.RSUBMITFAIL, context.now())
             message.registered = 0
@@ -414,9 +430,9 @@ class Dispatch:
             context.metrics.expired.labels(message.account.name).inc()
         if message.home:
             context.store.batch.marks.append(mark(Entry.DONE, message.id))
-            context.journal.remove(message)
         elif message.cold is not None:
             context.drop(*message.cold, message.id)
+        context.journal.remove(message)
         if message.wants_failure:
             self.finished(message, state, error)
         context.store.kick()
@@ -436,7 +452,7 @@ class Dispatch:
             return
         self.unknown.add(upstream, messages, now)
         if upstream.unknown and upstream.parked:
-            self.unsure(upstream, now)
+            self.unsure(upstream, messages, now)
 
     def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
         """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
@@ -451,7 +467,7 @@ class Dispatch:
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 try:
-                    if upstream in lane.upstreams and (lane.hot or lane.cold or lane.active is not None):
+                    if upstream in lane.upstreams and (len(lane) or lane.active is not None):
                         self.lanes.place(lane, now)
                         self.lanes.activate(lane)
                 except Exception as error:  # noqa: BLE001  the edge of a lane
@@ -477,8 +493,44 @@ class Dispatch:
         for other in {lane.active for lane in lanes if lane.active is not None}:
             self.pump(other, now)
 
+    def sweep(self, now: float) -> None:
+        """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again. What one
+        message, lane or upstream raises stops none of the others."""
+        context = self._context
+        wall = context.wall()
+        context.guard.chore("held parts", lambda: self.holding.sweep(now, wall))
+        for upstream in list(context.upstreams.values()):
+            try:
+                self.unknown.sweep(upstream, now)
+                if upstream.asking:
+                    # Where another way is open, nobody has to wait behind a question that may never be answered.
+                    for lane in dict.fromkeys(m.lane for m in upstream.ready):
+                        self.lanes.place(lane, now)
+                for message in self.lanes.overdue(upstream, wall):
+                    self.ends(message, State.EXPIRED)
+                if len(upstream.aside):
+                    self.lanes.unpinned(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                context.guard.caught(SWEEP, error, owner=upstream.name)
+        context.guard.chore("validity", self.overdue.look)
+        for account in list(context.accounts.values()):
+            for lane in list(account.lanes.values()):
+                try:
+                    if len(lane):
+                        if self.lanes.place(lane, now) is None and lane.asking:
+                            self.overdue.no_way(lane, now)
+                        self.lanes.activate(lane)
+                        self.lanes.look(lane)
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    context.guard.caught(SWEEP, error, owner=account.name)
+        for upstream in list(context.upstreams.values()):
+            try:
+                self.pump(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                context.guard.caught(SEND, error, owner=upstream.name)
+
 
 def _id_of(frame: bytes) -> bytes:
-    """message_id of a response (SMPP 3.4 section 4.4.2)."""
+    """message_id of a response (SMPP 3.4 section 4.4.2), as it is kept: a carrier may give more than its 64 octets."""
     end = frame.find(b"\0", 16)
-    return frame[16:end] if end >= 0 else frame[16:]
+    return kept(frame[16:end] if end >= 0 else frame[16:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -25,13 +25,30 @@ from smppd.relay.guard import ENQUIRY
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
 from smppd.relay.outgoing import sayable
+from smppd.relay.payload import TOLD_UNKNOWN, TOLD_WORD
 from smppd.relay.submit import Recorder
+from smppd.relay.waiting import addresses_key
 from smppd.vault.seal import Direction
 
 SHORT_IDS: Final = 100_000
+# Messages that a cancel_sm by addresses looks at in one turn of the reactor, and the seconds until its next.
+STEP: Final = 200
+PAUSE: Final = 0.005
 
 # (account, id, then): ``then`` gets (state, epoch seconds of it or 0, network error), or None for no such message.
 History = Callable[[str, int, Callable[[tuple[State, float, int] | None], None]], None]
+
+
+class _Cancelling:
+    """A cancel_sm by addresses that is under way: where its chain of messages goes on, how many may still be looked at, how
+    many are cancelled."""
+
+    def __init__(self, customer: Customer, cancel: Cancel) -> None:
+        self.customer = customer
+        self.cancel = cancel
+        self.at: Message | None = None
+        self.left = customer.account.queued
+        self.gone = 0
 
 
 class Enquiries:
@@ -42,7 +59,9 @@ class Enquiries:
         self._dispatch = dispatch
         self._recorder = recorder
         self.history: History | None = None
+        self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
         self._short: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._cancelling: dict[Account, deque[_Cancelling]] = {}
 
     def note(self, message: Message) -> None:
         """Remembers what a short id stands for, for the last 100,000 of them."""
@@ -58,7 +77,7 @@ class Enquiries:
                 if command == Command.QUERY_SM:
                     self._query(customer, read_query(raw))
                 elif command == Command.CANCEL_SM:
-                    self._say(customer, pdu(Command.CANCEL_SM_RESP, self._cancel(customer, read_cancel(raw)), sequence))
+                    self._cancel(customer, read_cancel(raw))
                 elif command == Command.REPLACE_SM:
                     replace = read_replace(raw)
                     status = Status.RREPLACEFAIL if _has_payload(raw, replace) else self._replace(customer, replace)
@@ -86,7 +105,9 @@ class Enquiries:
             return None
         thing = self._context.journal.get(identity)
         if thing is None:
-            thing = next((m for lane in account.lanes.values() for m in lane.hot if m.id == identity), None)
+            # Read back from a row, and not written anew yet.
+            places = [lane.hot for lane in account.lanes.values()]
+            thing = next((m for m in (one.get(identity) for one in (*places, account.aside)) if m is not None), None)
         if isinstance(thing, Message) and thing.account is account:
             return thing
         return None
@@ -99,18 +120,18 @@ class Enquiries:
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
-                self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVSRCADR, query.sequence))
+                self._say(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence))
                 return
-            state = State.UNKNOWN if message.told else customer_state(message.phase)
+            state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
             self._say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
             return
         if identity is None or self.history is None:
-            self._say(customer, pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence))
+            self._say(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence))
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
             try:
-                response = _answer(query, answer)
+                response = _answer(query, answer, customer.version)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
                 response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
@@ -121,25 +142,60 @@ class Enquiries:
 
     # -- cancel_sm -----------------------------------------------------------------------------------------------------
 
-    def _cancel(self, customer: Customer, cancel: Cancel) -> int:
+    def _cancel(self, customer: Customer, cancel: Cancel) -> None:
         account = customer.account
         if cancel.message_id:
             message = self._living(account, self._identity(account, cancel.message_id))
             if message is None:
-                return Status.RINVMSGID
-            return Status.ROK if self._delete([message]) else Status.RCANCELFAIL
-        wanted = cancel.source[2], cancel.destination[2]
-        pending = []
-        waiting = [message for lane in account.lanes.values() for message in lane.hot]
-        waiting += [m for one in self._context.upstreams.values() for m in one.aside if m.account is account]
-        waiting += self._dispatch.holding.of(account)
-        for message in waiting:
-            sm = Sm(message.frame)
-            if (_source(message), sm.destination_digits) == wanted and (
-                not cancel.service_type or cancel.service_type == sm.service_type
-            ):
-                pending.append(message)
-        return Status.ROK if self._delete(pending) else Status.RCANCELFAIL
+                status: int = Status.RINVMSGID
+            else:
+                status = Status.ROK if self._delete([message]) else Status.RCANCELFAIL
+            self._say(customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            return
+        jobs = self._cancelling.setdefault(account, deque())
+        jobs.append(_Cancelling(customer, cancel))
+        if len(jobs) == 1:
+            self._cancel_some(account, jobs)
+
+    def _cancel_some(self, account: Account, jobs: deque[_Cancelling]) -> None:
+        """One step of the oldest cancel_sm by addresses: there may be as many such messages as wait. Answered at its end; those
+        behind it in the account begin then."""
+        while jobs:
+            job = jobs[0]
+            cancel = job.cancel
+            key = addresses_key(cancel.source[2], cancel.destination[2])
+            found, job.at = account.addressed.some(key, job.at, STEP)
+            self.looked += len(found)
+            job.left -= len(found)
+            gone = self._delete([message for message in found if self._fits(message, cancel)])
+            job.gone += gone
+            if job.at is not None and job.left > 0:
+                self._cancel_later(account, jobs, gone)
+                return
+            jobs.popleft()
+            status = Status.ROK if job.gone else Status.RCANCELFAIL
+            self._say(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            if found and jobs:
+                self._cancel_later(account, jobs, gone)
+                return
+        del self._cancelling[account]
+
+    def _cancel_later(self, account: Account, jobs: deque[_Cancelling], gone: int) -> None:
+        """The next step: once what was deleted is durable, so that no batch grows with it, or after a moment."""
+        context = self._context
+
+        def step() -> None:
+            context.later(PAUSE, lambda: self._cancel_on(account, jobs))
+
+        if gone:
+            context.store.batch.then.append(step)
+        else:
+            step()
+
+    def _cancel_on(self, account: Account, jobs: deque[_Cancelling]) -> None:
+        self._cancel_some(account, jobs)
+        self._context.store.kick()
+        self._context.flush()
 
     def _delete(self, messages: list[Message]) -> int:
         """Deletes those that still wait here; how many."""
@@ -153,9 +209,16 @@ class Enquiries:
                 self._dispatch.holding.take_out(message)
             else:
                 continue
-            self._dispatch.end(message, State.DELETED)
+            self._dispatch.ends(message, State.DELETED)
             gone += 1
         return gone
+
+    def _fits(self, message: Message, cancel: Cancel) -> bool:
+        try:
+            return _fits(message, cancel)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.message(ENQUIRY, error, message)
+            return False
 
     # -- replace_sm ----------------------------------------------------------------------------------------------------
 
@@ -170,6 +233,10 @@ class Enquiries:
         if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
+        try:
+            expires = times.check(replace.schedule, replace.validity, wall)
+        except BodyError as error:
+            return error.status
         frame = splice(
             old,
             short_message=replace.short_message,
@@ -178,7 +245,6 @@ class Enquiries:
             registered=replace.registered,
         )
         sm = Sm(frame)
-        expires = times.read(replace.validity, wall)
         verdict: Verdict | None = None
         if account.pipeline is not None:
             verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
@@ -189,7 +255,7 @@ class Enquiries:
                 account.pipeline.undo()
             return Status.RREPLACEFAIL
         if expires is not None:
-            message.expires = min(int(expires), 0xFFFFFFFF)
+            message.expires = max(0, min(int(expires), 0xFFFFFFFF))
         if verdict is not None:
             # A new validity does not undo what policy says of the message, which was accepted when it was.
             message.on_unknown = verdict.on_unknown or message.on_unknown
@@ -198,20 +264,30 @@ class Enquiries:
                 frame = splice(sm, validity=ends)
         message.frame = frame
         message.registered = replace.registered
+        self._dispatch.lanes.file(message)
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.
         identity = self._context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         self._context.event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
         self._context.event(identity, State.STORED, detail=b"\0%016x" % message.id)
+        entry = message.entry()  # tried first
         batch = self._context.store.batch
         if message.home:
             self._context.journal.remove(message)
         elif message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
-        batch.marks.append(message.entry())
+        batch.marks.append(entry)
         self._context.journal.add(message)
         return Status.ROK
+
+
+def _fits(message: Message, cancel: Cancel) -> bool:
+    """Whether a message is one of those that a cancel_sm by addresses means (SMPP 3.4 section 4.9.1)."""
+    sm = Sm(message.frame)
+    return (_source(message), sm.destination_digits) == (cancel.source[2], cancel.destination[2]) and (
+        not cancel.service_type or cancel.service_type == sm.service_type
+    )
 
 
 def _has_payload(raw: bytes, replace: Replace) -> bool:
@@ -229,12 +305,12 @@ def _as_sent(sm: Sm, message: Message) -> Sm:
     return sm if message.reply_to is None else Sm(splice(sm, source=message.reply_to))
 
 
-def _answer(query: Query, answer: tuple[State, float, int] | None) -> bytes:
+def _answer(query: Query, answer: tuple[State, float, int] | None, version: int) -> bytes:
     """The response to a question about a finished message."""
     if answer is None:
-        return pdu(Command.QUERY_SM_RESP, Status.RINVMSGID, query.sequence)
+        return refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence)
     state, when, error = answer
-    shown, final = _told(state), state in FINAL_STATES or state is State.REFUSED
+    shown, final = _told(state, version), state in FINAL_STATES or state is State.REFUSED
     date = times.write_absolute(when) if when and final else b""
     return query_response(query.sequence, query.message_id, date, shown, min(error, 255))
 
@@ -246,8 +322,10 @@ def _source(message: Message) -> bytes:
     return Sm(message.frame).source_digits
 
 
-def _told(state: State) -> int:
-    """message_state as query_sm_resp knows it."""
+def _told(state: State, version: int) -> int:
+    """message_state as query_sm_resp knows it; before 5.0 there is neither SCHEDULED nor SKIPPED (5.0 section 4.7.15)."""
+    if version < 0x50 and state in (State.SCHEDULED, State.SKIPPED):
+        return State.ENROUTE if state is State.SCHEDULED else State.UNDELIVERABLE
     if state in (State.REFUSED, State.CANCELLED):
         return State.REJECTED
     if state >= State.STORED:

@@ -138,17 +138,16 @@ class Guard:
         account = mail.account
         self.keep(place, error, "frame", account.name, mail.id, mail.frame)
         box = account.mailbox
-        if mail in box.hot:
-            box.hot.remove(mail)
-        if mail in box.later:
-            box.later.remove(mail)
+        box.hot.remove(mail)
+        box.later.pop(mail.id, None)
         mail.done = True
         if mail.home:
             context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-            context.journal.remove(mail)
         elif mail.id in box.read:
             box.read.discard(mail.id)
             context.drop(Kind.MAIL, account.name, b"", mail.id)
+        box.octets -= mail.weight
+        context.journal.remove(mail)
 
     def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
         """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""

@@ -92,11 +92,6 @@ class Holding:
         held = self._held.get(account.name)
         return part is not None and held is not None and part in held.groups
 
-    def of(self, account: Account) -> list[Message]:
-        """What is held of an account."""
-        held = self._held.get(account.name)
-        return [message for group in held.groups.values() for message in group.messages] if held is not None else []
-
     def room(self, account: Account, octets: int) -> bool:
         """Whether another part of the account can be held; room is made where the memory of all accounts is used up."""
         held = self._held.get(account.name)
@@ -128,6 +123,7 @@ class Holding:
         self._counted(held, group, 1, len(message.frame))
         if message.expires <= self._context.wall() + HOLD:
             self._soon[message.id] = message
+        self._lanes.file(message)
 
     def _counted(self, held: _Held, group: _Group, parts: int, octets: int) -> None:
         group.octets += octets
@@ -211,10 +207,7 @@ class Holding:
             self._soon.pop(message.id, None)
         if verdict is not None and verdict.refusal is not None:
             for message in messages:
-                try:
-                    self._end(message, State.REJECTED, verdict.refusal.status)
-                except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.guard.message(SWEEP, error, message)
+                self._ends(message, State.REJECTED, verdict.refusal.status)
             return
         context, lanes = self._context, self._lanes
         batch = context.store.batch

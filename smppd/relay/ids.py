@@ -43,6 +43,11 @@ class Ids:
             self._last += 1
         return self._time << _TIME_SHIFT | self._node | self._last
 
+    def behind(self) -> float:
+        """Seconds by which the clock is behind the newest id: it was set back, or was ahead before. Until it has caught up, ids
+        go on from where they are."""
+        return max(0.0, (self._time + EPOCH_MS) / 1000 - self._wall())
+
     def skip(self, identity: int) -> None:
         """Never gives ``identity``, or one below it, again: it was found in the store."""
         if identity >> _TIME_SHIFT >= self._time:

@@ -8,7 +8,7 @@ spilled: rewritten as cold rows (or into the current segment), so the journal, i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from hashlib import blake2b
 from struct import Struct
@@ -16,6 +16,8 @@ from typing import Any, Final
 
 HEAD: Final = Struct(">BIQ")
 _SIZE: Final = HEAD.size
+WEIGHT: Final = 1100
+"""Octets that a thing takes beside its frame, as measured (`bench.limits`): its object, its numbers, its places in indexes."""
 
 
 class Entry(IntEnum):
@@ -66,11 +68,104 @@ def read(block: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += length
 
 
+KNOWN: Final = frozenset(map(int, Entry))
+OPENS: Final = frozenset((int(Entry.ACCEPT), int(Entry.MAIL), int(Entry.PARK)))
+_CLOSES: Final = frozenset((Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE))
+
+
+class LivingEntries:
+    """Which entries of a journal still count (``store.tidy.Entries``): what opened something that is not closed, and the marks
+    on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order.
+
+    What cannot be read is for `relay.recovery` to set aside, so it is kept, and does not take the place of an older entry of
+    the same thing that can; once an ASIDE mark says that it is among the damaged, it goes. ``readable(kind, id, payload)``
+    tells of an entry that opens something.
+    """
+
+    def __init__(self, readable: Callable[[int, int, bytes], bool] = lambda _kind, _identity, _payload: True) -> None:
+        self._readable = readable
+        self._aside: set[int] = set()
+        self._strange = 0
+        self._open: dict[int, list[int]] = {}  # id -> number of the entry that opened it, how many count
+        self._known: set[int] = set()
+        self._looked = 0
+        self._kept = 0
+        self._unsure = False
+
+    def look(self, block: bytes) -> None:
+        """One block. Raises ValueError for one that is broken; then nothing of it was looked at."""
+        for kind, identity, payload in list(read(block)):
+            self._looked += 1
+            if kind in OPENS:
+                opened = self._open.get(identity)
+                if opened is None or self._readable(kind, identity, payload):
+                    self._open[identity] = [self._looked, 1]
+                else:
+                    opened[1] += 1
+                self._known.add(identity)
+            elif kind in _CLOSES:
+                self._open.pop(identity, None)
+            elif kind == Entry.ASIDE:
+                self._aside.add(identity)
+                self._strange += 1
+            elif kind not in KNOWN:
+                self._strange += 1
+            elif identity in self._open:
+                self._open[identity][1] += 1
+
+    def doubt(self) -> None:
+        """Some blocks could not be looked at: marks on what is not known may be about what they opened, and are kept."""
+        self._unsure = True
+
+    @property
+    def dead(self) -> int:
+        """How many entries count no more."""
+        return self._looked - self._strange - sum(entries for _, entries in self._open.values())
+
+    def keep(self, block: bytes) -> bytes:
+        """The entries of a block that count."""
+        kept = []
+        for kind, identity, payload in read(block):
+            self._kept += 1
+            entry = HEAD.pack(kind, _SIZE + len(payload), identity) + payload
+            opened = self._open.get(identity)
+            if kind == Entry.ASIDE:
+                counts = True
+            elif kind not in KNOWN:
+                counts = fingerprint(entry) not in self._aside
+            elif opened is None:
+                counts = self._unsure and kind not in OPENS and identity not in self._known
+            else:
+                counts = self._kept >= opened[0]
+                if counts and kind in OPENS and self._kept == opened[0] and self._aside:
+                    # Nothing else opens it: what is set aside is not met again, nor are its marks.
+                    counts = fingerprint(entry) not in self._aside
+                    if not counts:
+                        del self._open[identity]
+            if counts:
+                kept.append(entry)
+        return b"".join(kept)
+
+
+class Living:
+    """What a journal keeps: a message, mail or a parked receipt. ``home``: its segment, 0 when it lives as a cold row.
+    ``weight``: the octets of memory it is counted with, 0 while it is not counted."""
+
+    __slots__ = ("frame", "home", "id", "weight")
+
+    def __init__(self, identity: int, frame: bytes) -> None:
+        self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
+
+
 class Journal:
-    """Which things live in which segment. A thing is anything with ``id`` and ``home`` (its segment, 0 when cold)."""
+    """Which things live in which segment, and ``octets``: what they and those read back from rows take in memory."""
 
     def __init__(self) -> None:
         self.live: OrderedDict[int, dict[int, Any]] = OrderedDict()
+        self.octets = 0
         self.current = 0
         self.entries = 0
 
@@ -80,17 +175,30 @@ class Journal:
         self.current = segment
         self.entries = 0
 
-    def add(self, thing: Any) -> None:
+    def add(self, thing: Living) -> None:
         """``thing`` was written into the current segment."""
-        thing.home = self.current
-        self.live[self.current][thing.id] = thing
+        self.place(thing, self.current)
         self.entries += 1
 
-    def remove(self, thing: Any) -> None:
+    def place(self, thing: Living, segment: int) -> None:
+        """``thing`` lives in a segment."""
+        thing.home = segment
+        self.live[segment][thing.id] = thing
+        self.weigh(thing)
+
+    def weigh(self, thing: Living) -> None:
+        """Counts the memory of ``thing``, in the journal or read back from a row; ``remove`` ends that."""
+        weight = WEIGHT + len(thing.frame)
+        self.octets += weight - thing.weight
+        thing.weight = weight
+
+    def remove(self, thing: Living) -> None:
         """``thing`` is closed (or lives elsewhere now)."""
         things = self.live.get(thing.home)
         if things is not None:
             things.pop(thing.id, None)
+        self.octets -= thing.weight
+        thing.weight = 0
 
     def get(self, identity: int) -> Any | None:
         """The living thing with this id, wherever it lives."""

@@ -16,13 +16,19 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import tally
 from smppd.relay.context import Context
-from smppd.relay.guard import SEND, SWEEP
+from smppd.relay.guard import ROWS, SEND, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
 from smppd.relay.payload import Stored
+from smppd.relay.post import rows_for
+from smppd.relay.waiting import AHEAD, Calendar
 from smppd.store.api import ColdRow, Kind
 
 PAGE: Final = 500
+# By how much a page is smaller while memory holds all the octets it should.
+CROWDED: Final = 8
+# Messages that are moved in one step where more may wait for it; the rest follow with the next step.
+STEP: Final = 500
 # Parts of a long message take the way of the first one for this long, and so many long messages are remembered.
 PIN: Final = 300.0
 PINS: Final = 10_000
@@ -39,6 +45,8 @@ class Lanes:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._pins: OrderedDict[tuple[str, PartKey], tuple[UpstreamState, float]] = OrderedDict()
+        self._soon: set[UpstreamState] = set()
+        self.calendar = Calendar()
         self.pump: Callable[[UpstreamState, float], None]
 
     def lane(self, account: Account, route: str) -> Lane:
@@ -70,17 +78,33 @@ class Lanes:
         if best is not old:
             lane.active = best
             if old is not None:
-                if lane in old.lanes:
-                    old.lanes.remove(lane)
+                old.lanes.pop(lane, None)
                 # What was released to the old one and not sent goes along, or it would be overtaken.
-                self.recall(old, [m for m in old.ready if m.lane is lane and self.pinned(m, now) is not old], now)
+                self.recall(old, self._released(old, lane, now), now)
         return best
+
+    def _released(self, upstream: UpstreamState, lane: Lane, now: float) -> list[Message]:
+        """What of a lane is released to an upstream and not sent, without the parts that have to go there."""
+        return [m for m in upstream.ready.of(lane.account) if m.lane is lane and self.pinned(m, now) is not upstream]
 
     def activate(self, lane: Lane) -> None:
         """Makes its upstream look at the lane, if anything waits there."""
         upstream = lane.active
-        if upstream is not None and (lane.hot or lane.cold) and lane not in upstream.lanes:
-            upstream.lanes.append(lane)
+        if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
+            upstream.lanes[lane] = None
+
+    def _go_on(self, upstream: UpstreamState) -> None:
+        """There is more to release than one step takes: goes on in the next turn."""
+        if upstream in self._soon:
+            return
+        self._soon.add(upstream)
+
+        def turn() -> None:
+            self._soon.discard(upstream)
+            self.pump(upstream, self._context.now())
+            self._context.flush()
+
+        self._context.later(0.0, turn)
 
     def pin(self, message: Message, upstream: UpstreamState, now: float) -> None:
         """A part is being sent: the others of its message follow it."""
@@ -103,25 +127,33 @@ class Lanes:
 
     # -- putting back --------------------------------------------------------------------------------------------------
 
+    def file(self, message: Message) -> None:
+        """Notes a message that waits here, so that it is found by its addresses, and when its validity ends."""
+        message.account.addressed.add(message)
+        if message.due != (message.expires or 1):
+            self.calendar.add(message)
+
+    def unfile(self, message: Message) -> None:
+        """It does not wait here any more."""
+        if message.key:
+            message.account.addressed.remove(message)
+        if message.due:
+            self.calendar.remove(message)
+
     def insert(self, message: Message) -> None:
         """Puts a waiting message where its id belongs."""
-        hot = message.lane.hot
-        if not hot or hot[0].id > message.id:
-            hot.appendleft(message)
-        elif hot[-1].id < message.id:
-            hot.append(message)
-        else:
-            hot.insert(next(i for i, other in enumerate(hot) if other.id > message.id), message)
+        lane = message.lane
+        lane.hot.add(message)
+        if message.customer is not None and message.account.settings.acknowledge == "upstream":
+            lane.asking[message.id] = message
+        self.file(message)
 
-    def merge(self, lane: Lane, messages: list[Message]) -> None:
-        """Puts waiting messages, in the order of their ids, where these belong in a lane."""
-        hot = lane.hot
-        if not hot or hot[-1].id < messages[0].id:
-            hot.extend(messages)
-            return
-        every = sorted([*hot, *messages], key=lambda m: m.id)
-        hot.clear()
-        hot.extend(every)
+    def out(self, message: Message) -> bool:
+        """Takes a waiting message out of its lane; whether it was there. It is still filed."""
+        lane = message.lane
+        if lane.asking:
+            lane.asking.pop(message.id, None)
+        return lane.hot.remove(message)
 
     def requeue(self, messages: Iterable[Message], now: float) -> None:
         """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
@@ -143,13 +175,7 @@ class Lanes:
         """Takes back what was released to an upstream and not sent."""
         if not messages:
             return
-        if len(messages) == len(upstream.ready):
-            upstream.ready.clear()
-        else:
-            gone = set(messages)
-            kept = [m for m in upstream.ready if m not in gone]
-            upstream.ready.clear()
-            upstream.ready.extend(kept)
+        upstream.ready.take_out(messages)
         self.unrelease(upstream, [m for m in messages if m.phase is Phase.READY], now)
 
     def unrelease(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
@@ -164,37 +190,65 @@ class Lanes:
 
     def take_out(self, message: Message) -> None:
         """Takes a waiting message out of its place; it is going to end."""
-        if message in message.lane.hot:
-            message.lane.hot.remove(message)
-            return
-        for upstream in self._context.upstreams.values():
-            if message in upstream.aside:
-                upstream.aside.remove(message)
+        if not self.out(message) and message.part is not None and message.upstream is not None:
+            message.upstream.aside.remove(message)
 
     def overdue(self, upstream: UpstreamState, wall: float) -> list[Message]:
-        """Takes out those that wait for this upstream, released or aside, and whose validity passed: the way may be slow."""
-        late = [m for m in upstream.aside if m.expires <= wall]
-        if late:
-            upstream.aside = [m for m in upstream.aside if m.expires > wall]
+        """Takes out those that are released to this upstream and whose validity passed: the way may be slow. Not more than
+        ``AHEAD`` and what was on its way there are looked at."""
         gone = [m for m in upstream.ready if m.expires <= wall and m.phase is Phase.READY]
         if gone:
-            kept = [m for m in upstream.ready if m.expires > wall]
-            upstream.ready.clear()
-            upstream.ready.extend(kept)
+            upstream.ready.take_out(gone)
             upstream.reserved -= len(gone)
-        return late + gone
+        return gone
+
+    # -- parts that wait for one upstream ------------------------------------------------------------------------------
+
+    def _stands_aside(self, upstream: UpstreamState, message: Message, own: bool, now: float) -> bool:
+        """Whether a part has to wait for the upstream that another part of its message took: that one takes none, or others
+        wait for it that are older. ``own``: it is the one that serves the lane, and has credit."""
+        if not self.open(upstream, now) or (not own and upstream.credit <= 0):
+            return True
+        first = upstream.aside.first()
+        return first is not None and first.id < message.id
 
     def resume(self, upstream: UpstreamState, now: float) -> None:
-        """Parts that waited for this upstream go back to their lanes: it takes messages again, or they need not wait."""
-        free = self.open(upstream, now)
-        back = [m for m in upstream.aside if free or self.pinned(m, now) is not upstream]
-        if not back:
+        """Releases parts that waited for this upstream, oldest first, if it takes messages again."""
+        if not self.open(upstream, now):
             return
-        upstream.aside = [m for m in upstream.aside if m not in back]
+        batch = self._context.store.batch
+        credit = upstream.credit - len(batch.released)
+        while credit > 0:
+            message = upstream.aside.first()
+            if message is None or not message.stored or message.lane.waits:
+                break
+            upstream.aside.remove(message)
+            try:
+                self._release(message, upstream)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
+            credit -= 1
+        if batch.released:
+            self._context.store.kick()
+
+    def unpinned(self, upstream: UpstreamState, now: float) -> None:
+        """Parts that waited for this upstream and need not any more go back to their lanes; call once a second."""
+        left = STEP
         lanes: dict[Lane, None] = {}
-        for message in back:
-            self.insert(message)
-            lanes[message.lane] = None
+        for group in upstream.aside.groups(STEP):
+            first = group.first()
+            if first is None or self.pinned(first, now) is upstream:
+                continue
+            while first is not None and left > 0:
+                left -= 1
+                upstream.aside.remove(first)
+                try:
+                    first.upstream = None
+                    self.insert(first)
+                    lanes[first.lane] = None
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.guard.message(SWEEP, error, first)
+                first = group.first()
         for lane in lanes:
             self.place(lane, now)
             self.activate(lane)
@@ -206,53 +260,65 @@ class Lanes:
         context = self._context
         batch = context.store.batch
         lanes = upstream.lanes
-        credit = upstream.credit
-        idle = 0
+        credit = min(upstream.credit, AHEAD - len(batch.released))
+        idle = moved = 0
         while lanes and credit > 0 and idle < len(lanes):
-            lane = lanes[0]
+            lane = next(iter(lanes))
             if lane.active is not upstream:
-                lanes.popleft()
+                del lanes[lane]
                 continue
-            hot = lane.hot
-            if not hot:
+            message = lane.hot.first()
+            if message is None:
                 if lane.cold:
                     self._page(lane)
                     idle += 1
-                    lanes.rotate(-1)
+                    lanes.move_to_end(lane)
                 else:
-                    lanes.popleft()
+                    del lanes[lane]
                 continue
-            message = hot[0]
             if not message.stored or lane.waits:
                 idle += 1
-                lanes.rotate(-1)
+                lanes.move_to_end(lane)
                 continue
+            idle = 0
             try:
-                hot.popleft()
-                idle = 0
+                self.out(message)
                 target = upstream
                 if message.part is not None:
                     target = self.pinned(message, now) or upstream
-                    if target is not upstream and not self.open(target, now):
-                        target.aside.append(message)
+                    if (target is not upstream or len(target.aside)) and self._stands_aside(
+                        target, message, target is upstream, now
+                    ):
+                        message.upstream = target
+                        target.aside.add(message)
+                        moved += 1
+                        if moved == STEP:
+                            self._go_on(upstream)
+                            break
                         continue
-                message.enter(Phase.READY)
-                message.leaving = True
-                lane.leaving += 1
-                message.upstream = target
-                target.reserved += 1
+                self._release(message, target)
                 if target is upstream:
                     credit -= 1
-                if message.home:
-                    batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
-                else:
-                    self.rewrite(message)
-                batch.released.append(message)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(SEND, error, message)
-            lanes.rotate(-1)
+            lanes.move_to_end(lane)
         if batch.released:
             context.store.kick()
+
+    def _release(self, message: Message, upstream: UpstreamState) -> None:
+        """Puts the release of a message to an upstream into the batch: it may be sent once that is durable."""
+        batch = self._context.store.batch
+        message.enter(Phase.READY)
+        self.unfile(message)
+        message.leaving = True
+        message.lane.leaving += 1
+        message.upstream = upstream
+        upstream.reserved += 1
+        if message.home:
+            batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
+        else:
+            self.rewrite(message)
+        batch.released.append(message)
 
     def rewrite(self, message: Message) -> None:
         """Writes a message into the journal as it is now, out of its cold row or its older segment."""
@@ -260,8 +326,7 @@ class Lanes:
         if message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
-        elif message.home:
-            self._context.journal.remove(message)
+        self._context.journal.remove(message)
         self._context.store.batch.marks.append(entry)
         self._context.journal.add(message)
 
@@ -269,7 +334,7 @@ class Lanes:
 
     def look(self, lane: Lane) -> None:
         """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
-        if lane.cold and not lane.hot:
+        if lane.cold and not len(lane.hot):
             self._page(lane, 1)
 
     def _page(self, lane: Lane, limit: int = PAGE) -> None:
@@ -282,13 +347,16 @@ class Lanes:
             lane.paging = False
             if rows:
                 lane.upto = rows[-1].id
+                lane.rows = rows_for(rows, PAGE)
                 self._arrived(lane, self._context.alive(rows))
             elif sure and lane.cold == before:
                 # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
                 lane.cold = 0
                 self._context.guard.uneven = True
 
-        self._context.store.page(Kind.QUEUE, lane.name, lane.upto, limit, self._context.looked(arrived))
+        context = self._context
+        most = max(1, lane.rows // CROWDED) if context.journal.octets >= context.hot_octets else lane.rows
+        context.store.page(Kind.QUEUE, lane.name, lane.upto, min(limit, most), context.looked(arrived))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         now = self._context.now()
@@ -296,13 +364,17 @@ class Lanes:
             try:
                 message = self.revive(row.id, row.data, lane)
                 message.cold = (row.kind, row.owner, row.key)
-                if self.doubt(message, now):
-                    continue
-                message.enter(Phase.QUEUED)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self.unreadable(row, error, lane)
                 continue
-            lane.hot.append(message)
+            try:
+                if self.doubt(message, now):
+                    continue
+                message.enter(Phase.QUEUED)
+                self._context.journal.weigh(message)
+                self.insert(message)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(ROWS, error, message)
         lane.cold -= len(rows)
         self.place(lane, now)
         self.activate(lane)

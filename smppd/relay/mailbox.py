@@ -9,9 +9,11 @@ messages are not: the carrier is told, and has them still.
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from smppd.message import State
+from smppd.protocol.older import VERSION, delivered
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay import tally
@@ -20,11 +22,15 @@ from smppd.relay.guard import COMMIT, MAIL, ROWS, SWEEP
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Customer, Message
-from smppd.relay.post import Mail, Mailbox, read_mail
+from smppd.relay.post import Mail, Mailbox, read_mail, rows_for
 from smppd.store.api import Batch, ColdRow, Kind
 
 HOT: Final = 2000
 PAGE: Final = 500
+# Octets of an account's mail in memory; the rest waits on disk.
+OCTETS: Final = 4 << 20
+# Mail that ends in one step; the rest with the next ones.
+STEP: Final = 500
 _MAX_PAUSE: Final = 3600.0
 # Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
 PUT_OFF: Final = 1000
@@ -35,6 +41,7 @@ _STATES: Final = {
     State.REJECTED: MessageState.REJECTED,
     State.UNKNOWN: MessageState.UNKNOWN,
     State.DELETED: MessageState.DELETED,
+    State.ACCEPTED: MessageState.ACCEPTED,
     State.UNDELIVERABLE: MessageState.UNDELIVERABLE,
     State.DELIVERED: MessageState.DELIVERED,
 }
@@ -46,6 +53,7 @@ class Mailroom:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.octets = OCTETS
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
@@ -57,13 +65,15 @@ class Mailroom:
         mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
         mail.kept = kept
         box = account.mailbox
-        if box.cold or len(box.hot) >= HOT:
+        journal = context.journal
+        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or journal.octets >= context.mail_octets:
             box.cold += 1
             box.unstored += 1
             (batch.moves if kept else batch.put).append(mail.row())
         else:
             (batch.marks if kept else batch.accepts).append(mail.entry())
-            context.journal.add(mail)
+            journal.add(mail)
+            box.octets += mail.weight
         batch.mails.append(mail)
         context.store.nudge()
 
@@ -92,8 +102,10 @@ class Mailroom:
         for mail in mails:
             try:
                 mail.stored = True
+                if mail.done:
+                    continue  # set aside
                 if mail.home:
-                    mail.account.mailbox.hot.append(mail)
+                    mail.account.mailbox.hot.add(mail)
                 else:
                     mail.account.mailbox.unstored -= 1
                 touched[mail.account] = None
@@ -112,6 +124,7 @@ class Mailroom:
         for mail in mails:
             if not mail.kept:
                 if mail.home:
+                    mail.account.mailbox.octets -= mail.weight
                     self._context.journal.remove(mail)
                 else:
                     mail.account.mailbox.cold -= 1
@@ -122,10 +135,15 @@ class Mailroom:
         """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
         box = account.mailbox
         over = len(box) - account.settings.receipts.limit
-        while over > 0 and (box.hot or box.later):
+        if over <= 0:
+            return
+        left = STEP
+        while over > 0 and left > 0 and (len(box.hot) or box.later):
             over -= 1
-            self._expired(box, box.hot.popleft() if box.hot else box.later.pop(0), tally.MAIL_LIMIT)
-        if over > 0 and box.cold:
+            left -= 1
+            mail = box.hot.popleft() if len(box.hot) else box.later.pop(next(iter(box.later)))
+            self._expired(box, mail, tally.MAIL_LIMIT)
+        if over > 0 and left > 0 and box.cold:
             self._page(account)
 
     def _expired(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
@@ -149,23 +167,26 @@ class Mailroom:
         self.pump(account, now)
 
     def _resume(self, box: Mailbox, now: float) -> None:
-        due = [mail for mail in box.later if mail.due <= now]
-        if due:
-            box.later = [mail for mail in box.later if mail.due > now]
-            box.hot.extendleft(sorted(due, key=lambda one: one.id, reverse=True))
+        due = box.due
+        while due and due[0][0] <= now:
+            when, identity = heappop(due)
+            mail = box.later.get(identity)
+            if mail is not None and mail.due == when:
+                del box.later[identity]
+                box.hot.add(mail)
 
     def pump(self, account: Account, now: float) -> None:
         """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
         box = account.mailbox
         hot = box.hot
-        if not hot and not box.cold:
+        if not len(hot) and not box.cold:
             return
         sessions = [customer for customer in account.sessions if customer.session.can_receive]
         if not sessions:
             return
         dirty = self._context.dirty
         count = len(sessions)
-        while hot and len(box.later) < PUT_OFF:
+        while len(hot) and len(box.later) < PUT_OFF:
             for _ in range(count):
                 account.turn += 1
                 customer = sessions[account.turn % count]
@@ -174,16 +195,27 @@ class Mailroom:
             else:
                 return
             mail = hot.popleft()
+            mail.left = 0
             try:
-                customer.session.request(mail.frame, mail, now)
+                frame = mail.frame if customer.version >= VERSION else self._plain(mail)
+                customer.session.request(frame, mail, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.mail(MAIL, error, mail)
-                continue
+                break  # should it be the session's fault, it must not cost all that waits at once
             mail.busy = True
             box.sent += 1
             dirty[customer] = None
-        if len(hot) < PAGE and box.cold:
+        if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
+
+    def _plain(self, mail: Mail) -> bytes:
+        """The frame for a session of SMPP 3.3, which has no TLVs; of a long text the part whose turn it is."""
+        accepted = id_time(mail.about) if mail.about else id_time(mail.id)
+        frames, cut = delivered(mail.frame, accepted, id_time(mail.id))
+        if cut and not mail.piece:
+            self._context.tally.add(tally.MAIL_CUT, mail.account.name)
+        mail.left = len(frames) - 1 - mail.piece
+        return frames[mail.piece]
 
     def _page(self, account: Account) -> None:
         box = account.mailbox
@@ -196,6 +228,7 @@ class Mailroom:
             box.paging = False
             if rows:
                 box.upto = rows[-1].id
+                box.rows = rows_for(rows, PAGE)
             elif sure and box.cold == before:
                 # Nothing was under way, and nothing is there: the count was wrong.
                 box.cold = 0
@@ -207,7 +240,9 @@ class Mailroom:
                     self._context.unreadable(row, error, "mail")
                     continue
                 mail.stored = True
-                box.hot.append(mail)
+                self._context.journal.weigh(mail)
+                box.octets += mail.weight
+                box.hot.add(mail)
                 box.read.add(row.id)
             box.cold -= len(fresh)
             if rows:
@@ -215,7 +250,7 @@ class Mailroom:
                 self.pump(account, self._context.now())
                 self._context.flush()
 
-        self._context.store.page(Kind.MAIL, account.name, box.upto, PAGE, self._context.looked(arrived))
+        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, self._context.looked(arrived))
 
     def spill(self, mail: Mail) -> bool:
         """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
@@ -226,6 +261,7 @@ class Mailroom:
         batch = self._context.store.batch
         self._context.journal.remove(mail)
         mail.home = 0
+        self._context.journal.weigh(mail)
         batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
         batch.moves.append(mail.row())
         box.read.add(mail.id)
@@ -249,13 +285,13 @@ class Mailroom:
                     box.sent -= 1
                 elif mail.done or status:
                     continue
-                elif mail in box.later:  # after the response timer, and before it went again
-                    box.later.remove(mail)
-                elif mail in box.hot:
-                    box.hot.remove(mail)
-                else:
-                    continue
-                if status == 0:
+                elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
+                    continue  # else: after the response timer, and before it went again
+                if status == 0 and mail.left:
+                    mail.left = 0
+                    mail.piece += 1
+                    box.hot.add(mail)
+                elif status == 0:
                     taken += 1
                     self._end(mail, State.RECEIPT_DONE)
                 elif status in _NEVER:
@@ -271,13 +307,15 @@ class Mailroom:
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:
         context = self._context
+        box = mail.account.mailbox
         mail.done = True
         if mail.home:
             context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-            context.journal.remove(mail)
         else:
-            mail.account.mailbox.read.discard(mail.id)
+            box.read.discard(mail.id)
             context.drop(Kind.MAIL, mail.account.name, b"", mail.id)
+        box.octets -= mail.weight
+        context.journal.remove(mail)
         if mail.about:
             context.event(mail.about, state, error=error)
 
@@ -288,13 +326,19 @@ class Mailroom:
         box = account.mailbox
         self._context.metrics.redelivered.labels(account.name).inc(len(mails))
         if not wait:
-            box.hot.extendleft(sorted(mails, key=lambda one: one.id, reverse=True))
+            for mail in mails:
+                box.hot.add(mail)
             return
         retry = account.settings.receipts.retry
         for mail in mails:
             mail.attempts += 1
             mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
-        box.later.extend(mails)
+            box.ends = min(box.ends, mail.expires) if box.later else mail.expires
+            box.later[mail.id] = mail
+            heappush(box.due, (mail.due, mail.id))
+        if len(box.due) > 2 * len(box.later) + PUT_OFF:
+            box.due = [(mail.due, mail.id) for mail in box.later.values()]
+            heapify(box.due)
 
     def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
         """The session that had these is silent or gone."""
@@ -308,25 +352,41 @@ class Mailroom:
     def sweep(self, now: float) -> None:
         """Once a second: mail whose time is over, and another try for what was put off."""
         wall = self._context.wall()
+        left = STEP
         for account in list(self._context.accounts.values()):
             try:
-                box = account.mailbox
-                if not len(box):
-                    continue
-                # Mail expires in the order it came, give or take a changed setting.
-                while box.hot and box.hot[0].expires <= wall:
-                    self._expired(box, box.hot.popleft(), tally.MAIL_AGE)
-                if box.later:
-                    late = [mail for mail in box.later if mail.expires <= wall]
-                    box.later = [mail for mail in box.later if mail.expires > wall]
-                    for mail in late:
-                        self._expired(box, mail, tally.MAIL_AGE)
-                    self._resume(box, now)
-                self._bound(account)
-                if account.sessions:
-                    self.pump(account, now)
+                left = self._sweep(account, now, wall, left)
             except Exception as error:  # noqa: BLE001  the edge of an account
                 self._context.guard.caught(SWEEP, error, owner=account.name)
+
+    def _sweep(self, account: Account, now: float, wall: float, left: int) -> int:
+        """One account's mail; how many more may end with this sweep."""
+        box = account.mailbox
+        if not len(box):
+            return left
+        # Mail expires in the order it came, give or take a changed setting.
+        first = box.hot.first()
+        while first is not None and first.expires <= wall and left > 0:
+            left -= 1
+            self._expired(box, box.hot.popleft(), tally.MAIL_AGE)
+            first = box.hot.first()
+        if box.later:
+            if box.ends <= wall and left > 0:
+                left = self._put_off_ends(box, wall, left)
+            self._resume(box, now)
+        self._bound(account)
+        if account.sessions:
+            self.pump(account, now)
+        return left
+
+    def _put_off_ends(self, box: Mailbox, wall: float, left: int) -> int:
+        """Ends mail that was put off and whose time is over, up to ``left``; how many of these are left."""
+        late = [mail for mail in box.later.values() if mail.expires <= wall][:left]
+        for mail in late:
+            del box.later[mail.id]
+            self._expired(box, mail, tally.MAIL_AGE)
+        box.ends = min((mail.expires for mail in box.later.values()), default=0)
+        return left - len(late)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold mail whose time is over."""

@@ -6,7 +6,7 @@ towards one list of upstreams; its order is the order of message ids.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -14,13 +14,14 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import Refusal, State
 from smppd.metrics import Metrics
-from smppd.protocol.receipt import IdForm, IdMatcher
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm
+from smppd.relay.addresses import ByAddress
+from smppd.relay.awaited import Awaited
 from smppd.relay.ids import id_time
 from smppd.relay.ids import shown as shown_form
-from smppd.relay.journal import HEAD, Entry
+from smppd.relay.journal import HEAD, Entry, Living
 from smppd.relay.payload import (
     ACCEPT,
     FLAG_DUPLICATE,
@@ -33,34 +34,22 @@ from smppd.relay.payload import (
     FLAG_VIA,
     MORE_HOLD,
     MORE_RESEND,
-    MORE_TOLD,
 )
-from smppd.relay.post import Mailbox, Parked
+from smppd.relay.post import FIRST_ROWS, Mailbox
 from smppd.relay.throttle import Bucket
+from smppd.relay.waiting import AHEAD, Addressed, Aside, Queue, Turns
 
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
+    from smppd.relay.answers import Fanout
+    from smppd.relay.recent import Known
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
     "gsm_packed": Alphabet.GSM_PACKED,
     "latin1": Alphabet.LATIN1,
     "ascii": Alphabet.ASCII,
-}
-
-
-_FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
-    "learn": (),
-    "raw": (IdForm.RAW,),
-    # Hexadecimal in the answer, decimal in the receipt: which has to be rewritten the other way round.
-    "hex_to_decimal": (
-        IdForm.DECIMAL_TO_HEX,
-        IdForm.DECIMAL_TO_HEX_UPPER,
-        IdForm.DECIMAL_TO_HEX_PADDED,
-        IdForm.DECIMAL_TO_HEX_UPPER_PADDED,
-    ),
-    "decimal_to_hex": (IdForm.HEX_TO_DECIMAL, IdForm.HEX_TO_DECIMAL_PADDED),
 }
 
 
@@ -107,7 +96,7 @@ class Customer(Peer, Protocol):
     address: bytes
 
 
-class Message:
+class Message(Living):
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
@@ -115,23 +104,27 @@ class Message:
     ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
     (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
     carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
-    ``leaving``: its release is in a batch. ``told``: its carrier has reported it UNKNOWN, which may not be the last word.
+    ``leaving``: its release is in a batch. ``told``: flags of ``payload`` for what its carrier has reported that may be the
+    last word, or not. ``due``: its place in ``waiting.Calendar``; ``key``, ``before``, ``next``: that in
+    ``waiting.Addressed``. ``known``: what is remembered of it for accounts with ``deduplicate``.
     """
 
     __slots__ = (
         "account",
         "answer_at",
+        "before",
         "cold",
         "customer",
         "deadline",
+        "due",
         "duplicate",
         "expires",
         "fanout",
-        "frame",
-        "home",
-        "id",
+        "key",
+        "known",
         "lane",
         "leaving",
+        "next",
         "on_unknown",
         "part",
         "phase",
@@ -156,9 +149,11 @@ class Message:
         self, identity: int, account: Account, lane: Lane, frame: bytes, registered: int, expires: int, shown: bytes
     ) -> None:
         self.id = identity
+        self.frame = frame
+        self.home = 0
+        self.weight = 0
         self.account = account
         self.lane = lane
-        self.frame = frame
         self.registered = registered
         self.expires = expires
         self.shown = shown
@@ -166,7 +161,11 @@ class Message:
         self.reversed = b""
         self.phase = Phase.STORING
         self.duplicate = False
-        self.home = 0
+        self.due = 0
+        self.key = 0
+        self.before: Message | None = None
+        self.next: Message | None = None
+        self.known: Known | None = None
         self.cold: tuple[int, str, bytes] | None = None
         self.customer: Customer | None = None
         self.sequence = 0
@@ -182,7 +181,7 @@ class Message:
         self.fanout: Fanout | None = None
         self.stored = False
         self.leaving = False
-        self.told = False
+        self.told = 0
         self.way = 0
         self.upstream: UpstreamState | None = None
         self.upstream_id = b""
@@ -238,7 +237,7 @@ class Message:
         tail = b""
         if self.on_unknown or self.told:
             flags |= FLAG_MORE
-            more = MORE_TOLD if self.told else 0
+            more = self.told
             if self.on_unknown:
                 more |= MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD
             tail = bytes((more,))
@@ -263,26 +262,17 @@ class Message:
         return HEAD.pack(Entry.ACCEPT, HEAD.size + len(payload), self.id) + payload
 
 
-class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs."""
-
-    __slots__ = ("failed", "left", "shown", "total")
-
-    def __init__(self, left: int, shown: bytes) -> None:
-        self.left = self.total = left
-        self.shown = shown
-        self.failed: list[tuple[bytes, int]] = []
-
-
 class Lane:
     """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` counts
     the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows.
     ``leaving``: how many are released in batches that are not durable yet; ``waits`` for them: others were put back meanwhile,
-    and must not be released again before it is known which of these are younger."""
+    and must not be released again before it is known which of these are younger. ``asking``: those in ``hot`` whose customer
+    waits for the carrier's word. ``rows``: how many cold rows are read at once, after the size of the last ones."""
 
     __slots__ = (
         "account",
         "active",
+        "asking",
         "cold",
         "hot",
         "leaving",
@@ -290,6 +280,7 @@ class Lane:
         "name_bytes",
         "paging",
         "route",
+        "rows",
         "unstored",
         "upstreams",
         "upto",
@@ -302,7 +293,9 @@ class Lane:
         self.upstreams = upstreams
         self.name = f"{account.name}\n{route}"
         self.name_bytes = self.name.encode()
-        self.hot: deque[Message] = deque()
+        self.hot: Queue[Message] = Queue()
+        self.asking: dict[int, Message] = {}
+        self.rows = FIRST_ROWS
         self.cold = 0
         self.unstored = 0
         self.leaving = 0
@@ -326,7 +319,8 @@ class Lane:
             return False
         if not self.leaving:
             self.waits = False
-        return bool(self.hot) and self.hot[0].id < message.id
+        first = self.hot.first()
+        return first is not None and first.id < message.id
 
     @property
     def gone(self) -> bool:
@@ -335,7 +329,8 @@ class Lane:
 
 
 class Account:
-    """A customer's account at run time; ``settings`` may be exchanged by a reload."""
+    """A customer's account at run time; ``settings`` may be exchanged by a reload. ``addressed``: its waiting messages by their
+    addresses; ``aside``: those that stand aside for one carrier (see ``UpstreamState``)."""
 
     def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.system_id
@@ -348,6 +343,8 @@ class Account:
         self.sessions: list[Customer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
+        self.addressed = Addressed()
+        self.aside: Queue[Message] = Queue()
         self.queued = 0
         self.turn = 0
         self.closed = False
@@ -384,21 +381,19 @@ class Early(NamedTuple):
         return f"<Early {self.sequence}>"
 
 
-class UpstreamState:
-    """A carrier at run time.
+class UpstreamState(Awaited):
+    """A carrier at run time. The messages that wait for its receipts are `Awaited`'s.
 
-    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both.
-    ``ready``: messages that may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and
-    unanswered. ``capacity``: submits that the windows of its links hold. ``retried``: messages that were unknown here and
-    are being sent again. ``aside``: parts of long messages that wait for this carrier alone. ``ids``: messages that wait for
-    their receipt; ``cold_waiting`` counts those kept as rows. ``early``: receipts of the last moment whose message is not
-    known yet, by id; neither durable nor acknowledged. ``probe``: the one message that asks whether the carrier takes more
-    after it said "later" or nothing at all. ``reused``: ids it gave again while they were waited for. ``heard_at``: when it
-    last answered a submit. ``seen``: hashes of receipts that need no second look. ``gone``: not in the configuration, or
-    disabled there.
+    ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
+    may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
+    submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
+    ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
+    carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
+    binds are of SMPP 3.3, which has no TLVs. ``gone``: not in the configuration, or disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
+        super().__init__(settings)
         self.name = settings.name
         self.settings = settings
         self.gone = not settings.enabled
@@ -406,23 +401,16 @@ class UpstreamState:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.detail = self.name.encode() + b"\0"
+        self.plain = settings.interface_version == "3.3"
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []
         self.capacity = 0
-        self.lanes: deque[Lane] = deque()
-        self.ready: deque[Message] = deque()
+        self.lanes: OrderedDict[Lane, None] = OrderedDict()
+        self.ready = Turns()
         self.reserved = 0
-        self.unknown: dict[int, Message] = {}
-        self.retried: dict[int, Message] = {}
-        self.ids: dict[bytes, Message] = {}
-        self.reused: dict[bytes, None] = {}
-        self.cold_waiting = 0
-        self.early: dict[bytes, list[Early]] = {}
-        self.parked: dict[int, Parked] = {}
-        self.parked_keys: dict[bytes, list[Parked]] = {}
-        self.seen: OrderedDict[int, None] = OrderedDict()
-        self.aside: list[Message] = []
-        self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
+        self.unknown = ByAddress()
+        self.retried = ByAddress()
+        self.aside = Aside()
         self.paused_until = 0.0
         self.failures = 0
         self.probe: Message | None = None
@@ -439,10 +427,10 @@ class UpstreamState:
 
     def use(self, settings: UpstreamSettings, now: float) -> None:
         """Exchanges the settings after a reload; sessions that still fit stay."""
-        if settings.message_id_form != self.settings.message_id_form:
-            self.matcher = IdMatcher(only=_FORMS[settings.message_id_form])
+        self.read_receipts_as(settings)
         self.settings = settings
         self.gone = not settings.enabled
+        self.plain = settings.interface_version == "3.3"
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 
@@ -459,8 +447,9 @@ class UpstreamState:
 
     @property
     def credit(self) -> int:
-        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for."""
-        return 2 * self.capacity - self.reserved
+        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for.
+        Not more than ``AHEAD`` beside those that are sent: each has to be taken back when the carrier is gone."""
+        return min(2 * self.capacity - self.reserved, AHEAD - len(self.ready))
 
     def link_for(self, way: int, now: float) -> Peer:
         """The link of a destination, so that its messages keep their order; another with room where that one's window is full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from smppd.protocol import times
+from smppd.protocol.older import submitted
 from smppd.protocol.text import Alphabet, means_default
 from smppd.protocol.wire import BodyError, Sm, splice
 from smppd.relay import tally
@@ -14,8 +15,19 @@ from smppd.relay.model import Lane, Message, UpstreamState
 def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
     """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking.
 
-    None where its text cannot be said in the upstream's alphabet: it has to end, visibly.
+    None where its text cannot be said in the upstream's alphabet: it has to end, visibly. For an upstream of SMPP 3.3 it is a
+    submit_sm without TLVs, and empty where the text has no place in that.
     """
+    frame = _said(context, message, upstream, wall)
+    if not frame or not upstream.plain:
+        return frame
+    plain = submitted(frame)
+    if plain is None:
+        context.tally.add(tally.UNFIT, upstream.name)
+    return plain or b""
+
+
+def _said(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
     frame = message.frame
     if frame[6] == 1:
         frame = _data(message, wall)

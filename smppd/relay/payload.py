@@ -18,7 +18,10 @@ FLAG_VIA: Final = 64
 FLAG_MORE: Final = 128  # another octet of flags follows the lane's name
 MORE_RESEND: Final = 1
 MORE_HOLD: Final = 2
-MORE_TOLD: Final = 4
+TOLD_UNKNOWN: Final = 4  # its carrier has reported it UNKNOWN, and its sender knows
+TOLD_WORD: Final = 8  # its sender has been told a word that may be the carrier's last
+HEARD_ACCEPTED: Final = 16  # its carrier has reported it ACCEPTD, and its sender does not know
+_TOLD: Final = TOLD_UNKNOWN | TOLD_WORD | HEARD_ACCEPTED
 _HEADER: Final = 16
 
 
@@ -63,7 +66,7 @@ class Stored:
         self.submitted = bool(flags & FLAG_SUBMITTED)
         self.held = bool(flags & FLAG_HELD)
         more = take(1)[0] if flags & FLAG_MORE else 0
-        self.told = bool(more & MORE_TOLD)
+        self.told = more & _TOLD
         self.on_unknown = "resend" if more & MORE_RESEND else "hold" if more & MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & FLAG_SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & FLAG_REPLY else None

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from smppd.relay.journal import HEAD, Entry
+from smppd.relay.journal import HEAD, WEIGHT, Entry, Living
 from smppd.relay.payload import is_frame
+from smppd.relay.waiting import Queue
 from smppd.store.api import ColdRow, Kind
 
 if TYPE_CHECKING:
     from smppd.relay.model import Account, Customer, UpstreamState
 
 _MAIL: Final = Struct(">IQB")
+FIRST_ROWS: Final = 16
+"""Cold rows that are read at once while nobody knows how large they are."""
+# Octets that a page of rows should take in memory.
+_PAGE_OCTETS: Final = 1 << 20
 
 
-class Mail:
+def rows_for(rows: list[ColdRow], most: int) -> int:
+    """How many rows of the size of these make a page, 1 to ``most``."""
+    octets = sum(len(row.data) for row in rows) // len(rows) + WEIGHT
+    return max(1, min(most, _PAGE_OCTETS // octets))
+
+
+class Mail(Living):
     """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the record it belongs to: the message it is a
-    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered."""
+    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered.
+    ``piece``: which part of a long text goes next to a peer of SMPP 3.3; ``left``: how many follow the one that was sent."""
 
     __slots__ = (
         "about",
@@ -29,25 +40,27 @@ class Mail:
         "done",
         "due",
         "expires",
-        "frame",
-        "home",
-        "id",
         "kept",
+        "left",
+        "piece",
         "stored",
     )
 
     def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
         self.id = identity
-        self.account = account
         self.frame = frame
+        self.home = 0
+        self.weight = 0
+        self.account = account
         self.about = about
         self.expires = expires
-        self.home = 0
         self.attempts = 0
         self.due = 0.0
         self.busy = False
         self.done = False
         self.kept = False
+        self.left = 0
+        self.piece = 0
         self.stored = False
         self.customer: Customer | None = None
 
@@ -82,21 +95,19 @@ def read_mail(payload: bytes) -> tuple[int, int, str, bytes]:
 _PARK: Final = Struct(">IB")
 
 
-class Parked:
+class Parked(Living):
     """A receipt that came before its message was known: kept until the message turns up or it expires. ``keys``: what the
     message may be called, first the id as it came."""
 
-    __slots__ = ("done", "expires", "frame", "home", "id", "keys", "upstream")
+    __slots__ = ("done", "expires", "keys", "upstream")
 
     def __init__(
         self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
     ) -> None:
-        self.id = identity
+        super().__init__(identity, frame)
         self.upstream = upstream
         self.keys = keys
-        self.frame = frame
         self.expires = expires
-        self.home = 0
         self.done = False
 
     def __repr__(self) -> str:
@@ -124,16 +135,24 @@ def read_parked(payload: bytes) -> tuple[int, str, bytes]:
 
 
 class Mailbox:
-    """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try.
-    ``sent``: how many are unanswered. ``cold``: rows that are not in memory, ``unstored`` of them in a batch; ``read``: ids of
-    rows that are. Rows up to ``upto`` were read."""
+    """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try, by id;
+    ``due`` is a heap of (when, id) of these, and of some that are gone. ``ends``: no mail of ``later`` expires before.
+    ``octets``: what the mail in memory was counted with. ``sent``: how many are unanswered. ``cold``: rows that are not in
+    memory, ``unstored`` of them in a batch; ``read``: ids of rows that are. Rows up to ``upto`` were read. ``rows``: how many
+    are read at once, after the size of the last ones."""
 
-    __slots__ = ("account", "cold", "hot", "later", "paging", "read", "sent", "unstored", "upto")
+    __slots__ = (
+        "account", "cold", "due", "ends", "hot", "later", "octets", "paging", "read", "rows", "sent", "unstored", "upto",
+    )  # fmt: skip
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self.hot: deque[Mail] = deque()
-        self.later: list[Mail] = []
+        self.hot: Queue[Mail] = Queue()
+        self.later: dict[int, Mail] = {}
+        self.due: list[tuple[float, int]] = []
+        self.ends = 0
+        self.octets = 0
+        self.rows = FIRST_ROWS
         self.sent = 0
         self.cold = 0
         self.unstored = 0

@@ -4,47 +4,60 @@ account that owns the number. A carrier is acknowledged when, and only when, wha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from functools import partial
-from itertools import islice
 from typing import Any, Final
 
-from smppd.message import State
-from smppd.protocol.receipt import IdForm, MessageState, Receipt
-from smppd.protocol.wire import BodyError, Sm, Status, Tag, id_response, refusal
+from smppd.message import State, masked
+from smppd.protocol.receipt import MessageState, Receipt
+from smppd.protocol.receiptid import IdForm
+from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
 from smppd.relay import tally
+from smppd.relay.addresses import swapped
 from smppd.relay.alphabets import exchange
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
-from smppd.relay.guard import COMMIT, DELIVER, RECEIPT, SPILL, START
+from smppd.relay.guard import COMMIT, DELIVER, ROWS
+from smppd.relay.guard import RECEIPT as RECEIPT_PLACE
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
-from smppd.relay.matching import agree as _agree
-from smppd.relay.matching import read as _read
+from smppd.relay.matching import (
+    INTERMEDIATE,
+    MESSAGE_TYPE,
+    RECEIPT,
+    Reading,
+    find,
+    is_paired,
+    keys,
+    meaning,
+    read,
+    resembles,
+)
+from smppd.relay.mending import mended
 from smppd.relay.model import Account, Early, Message, Peer, Phase, UpstreamState
 from smppd.relay.owners import Owners
+from smppd.relay.parking import PARK, Parking
 from smppd.relay.passing import rewritten
+from smppd.relay.payload import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD
 from smppd.relay.post import Parked
 from smppd.relay.submit import Recorder
 from smppd.store.api import ColdRow, Kind
 from smppd.vault.seal import Direction
 
-_RECEIPT_BITS: Final = 0x3C  # message type bits of esm_class, SMPP 3.4 section 5.2.12
-_RECEIPT: Final = 0x04
-_INTERMEDIATE: Final = 0x20
-PARK: Final = 72 * 3600
-# Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook.
+log = logging.getLogger("smppd.relay")
+
+# Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook; and octets of them, of one
+# upstream: what is over is kept at once.
 EARLY: Final = 0.05
-_BY_VALUE: Final = {int(state): state for state in MessageState}
+EARLY_OCTETS: Final = 4 << 20
 _OURS: Final = {state: State(int(state)) for state in MessageState}
 _ENDS: Final = frozenset(state for state in MessageState if state.is_final)
-# Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
-PARKED: Final = 100_000
 # Receipts of one upstream that need no second look when the carrier brings them again.
 SEEN: Final = 20_000
-# How many parked receipts are looked through for a message that has just become unknown.
-_LOOK_BACK: Final = 1000
+
+Ticket = tuple[Peer, int, int]
+"""What is acknowledged: the session that brought it, its command_id and sequence_number."""
 
 
 class Receipts:
@@ -58,77 +71,187 @@ class Receipts:
         self._mailroom = mailroom
         self._recorder = recorder
         self.owners = owners
+        self.parking = Parking(context, dispatch, self._settle)
         self._latest = 0.0
 
     def take(self, upstream: UpstreamState, link: Peer, frames: list[bytes], now: float) -> None:
         """The deliver_sm and data_sm of one chunk."""
         context = self._context
-        acks = context.store.batch.acks
         matched = 0
         for raw in frames:
             command = raw[7] | raw[6] << 8
             sequence = int.from_bytes(raw[12:16], "big")
+            ticket = (link, command, sequence)
+            sm: Sm | None = None
             try:
-                sm = Sm(raw)
-                if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
-                    raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
-                if sm.esm_class & (_RECEIPT | _INTERMEDIATE):
-                    outcome = self._receipt(upstream, sm, now, link)
-                    if outcome is None:
-                        continue
-                    matched += outcome
-                elif not self._mo(upstream, sm):  # acknowledgements of a handset or its user among them
-                    self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
-                    continue
-            except BodyError as error:
-                link.session.bad_body(now)
-                self._answer(link, refusal(command, error.status, sequence))
-                continue
+                sm = self._read(upstream, raw, now)
+                matched += self._one(upstream, ticket, sm, now, wait=True)
             except Exception as error:  # noqa: BLE001  the item's edge
-                # Kept for somebody to look at, so it may be acknowledged: its carrier would bring it for ever.
-                context.guard.frame(DELIVER, error, upstream, raw)
-            acks.append((link, command, sequence))
+                if sm is None and isinstance(error, BodyError):
+                    self._answer(link, refusal(command, error.status, sequence))
+                else:
+                    self._set_aside(upstream, ticket, raw, error)
         if matched:
             upstream.matched.inc(matched)
             # One observation a chunk: the age of its last message, so that no clock is asked for each.
             upstream.receipt_age.observe(max(0.0, context.wall() - self._latest))
         context.store.nudge()
 
-    def _receipt(self, upstream: UpstreamState, sm: Sm, now: float, link: Peer | None) -> int | None:
-        """One receipt: 1 if it was for a message in memory, else 0; None if it waits a moment for its message to be known,
-        and for its acknowledgement. What it brings is kept from here on, space or not."""
-        metrics = self._context.metrics
-        seen = upstream.seen
-        mark_of = hash(sm.raw[16:])
-        if mark_of in seen:
-            metrics.receipts.labels(upstream.name, "again").inc()
-            return 0
-        raw_id, receipt = _read(sm)
-        if not raw_id:
-            metrics.receipts.labels(upstream.name, "unreadable").inc()
-            return 0
-        message = self._find(upstream, raw_id, receipt, sm)
-        if message is None and not upstream.cold_waiting:
-            message = self._unknown(upstream, sm, raw_id, now)
-        if message is not None:
-            self._settle(upstream, message, sm, receipt)
-        elif link is not None and upstream.reserved:
-            early = Early(link, sm.command, sm.sequence, sm, now)
-            upstream.early.setdefault(raw_id, []).append(early)
-            return None
+    def _read(self, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
+        """A PDU, mended where it is not to the letter. Raises ``BodyError`` where nothing can be read."""
+        try:
+            sm = Sm(raw)
+            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlvs:
+                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlvs} TLVs")
+        except BodyError:
+            sm = mended(self._context, upstream, raw, now)
+        return sm
+
+    def _one(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, *, wait: bool) -> int:
+        """One deliver_sm or data_sm: 1 if it was a receipt of a message in memory, else 0. ``wait``: it may wait a moment for
+        the answer that it may have overtaken, and for its acknowledgement."""
+        if sm.esm_class & (RECEIPT | INTERMEDIATE) or is_paired(sm):
+            return self._receipt(upstream, ticket, sm, now, wait)
+        if upstream.ids or upstream.cold_waiting or upstream.reserved or upstream.seen:
+            reading = resembles(sm)
+            if reading is not None:
+                return self._perhaps(upstream, ticket, sm, reading, now, wait)
+        self._mo(upstream, ticket, sm)  # acknowledgements of a handset or its user among them
+        return 0
+
+    def _receipt(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, wait: bool) -> int:
+        """What is a receipt by its esm_class or by its TLVs. What it brings is kept from here on, space or not."""
+        print_of = hash(sm.raw[16:])
+        reading = read(sm)
+        if print_of in upstream.seen:
+            return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
+        ids = reading.ids
+        if not ids:
+            return self._nameless(upstream, ticket, sm, reading, now)
+        message = upstream.ids.get(ids[0])
+        if (
+            message is not None
+            and upstream.matcher.settled is IdForm.RAW
+            and message.reversed.startswith(sm.source_digits, 2)
+            and ids[0] not in upstream.reused
+        ):
+            upstream.matcher.learn(IdForm.RAW)
         else:
-            self._missed(upstream, sm, receipt, raw_id)
-        seen[mark_of] = None
-        if len(seen) > SEEN:
-            seen.popitem(last=False)
+            early = wait and upstream.reserved > 0
+            message = find(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
+            if message is None and not upstream.cold_waiting:
+                message = self.parking.unknown(upstream, sm, reading, now)
+            if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
+                return 0
+        if message is None:
+            self.parking.keep(upstream, sm, reading)
+            self._note(upstream, print_of, 0)
+        else:
+            self._settle(upstream, message, sm, reading, print_of)
+        self._context.store.batch.acks.append(ticket)
         return int(message is not None)
+
+    def _perhaps(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float, wait: bool
+    ) -> int:
+        """What has no mark of a receipt but the looks of one: it is, if it names a message that waits and comes from where
+        that went, to where that came from. Otherwise somebody wrote it by hand."""
+        if hash(sm.raw[16:]) in upstream.seen:
+            return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
+        message = find(upstream, reading, sm, sure=True)
+        if message is not None and swapped(sm, Sm(message.frame)):
+            self._settle(upstream, message, sm, reading)
+            self._context.store.batch.acks.append(ticket)
+            return 1
+        if wait and upstream.reserved and self._put_off(upstream, ticket, sm, reading.ids[0], now):
+            return 0
+        if upstream.cold_waiting:
+            self._look(upstream, ticket, sm, reading, lambda: self._mo(upstream, ticket, sm), only_swapped=True)
+        else:
+            self._mo(upstream, ticket, sm)
+        return 0
+
+    def _repeated(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, otherwise: Callable[[], None]
+    ) -> int:
+        """The same receipt, octet for octet: the carrier brings it again, unless it has called another message by the same id,
+        and that one still waits."""
+        before = upstream.seen[hash(sm.raw[16:])]
+        message = find(upstream, reading, sm, sure=True, but=before)
+        if message is not None:
+            self._settle(upstream, message, sm, reading)
+            self._context.store.batch.acks.append(ticket)
+            return 1
+        if before and upstream.cold_waiting and any(one in upstream.reused for one in reading.ids):
+            self._look(upstream, ticket, sm, reading, otherwise)
+        else:
+            otherwise()
+        return 0
+
+    def _again(self, upstream: UpstreamState, ticket: Ticket) -> None:
+        self._context.metrics.receipts.labels(upstream.name, "again").inc()
+        self._context.store.batch.acks.append(ticket)
+
+    def _nameless(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float) -> int:
+        """A receipt that names no id. If it tells the end of a message, its addresses may say of which unknown one; otherwise
+        nobody can tell, and it is counted and acknowledged: the carrier has no more to say."""
+        state, clash = meaning(upstream, sm, reading.receipt)
+        message = self.parking.unknown(upstream, sm, reading, now) if state in _ENDS and not clash else None
+        if message is not None:
+            self._settle(upstream, message, sm, reading)
+        else:
+            self._context.metrics.receipts.labels(upstream.name, "unreadable").inc()
+            self._context.tally.add(tally.UNREAD, upstream.name)
+        self._context.store.batch.acks.append(ticket)
+        return int(message is not None)
+
+    def _look(
+        self,
+        upstream: UpstreamState,
+        ticket: Ticket,
+        sm: Sm,
+        reading: Reading,
+        otherwise: Callable[[], None],
+        *,
+        only_swapped: bool = False,
+    ) -> None:
+        """Looks for the message among the cold rows before anything is decided; the acknowledgement waits for it."""
+
+        def found(rows: list[ColdRow]) -> None:
+            try:
+                but = upstream.seen.get(hash(sm.raw[16:]), 0)
+                message = self.parking.of_rows(upstream, reading, sm, rows, but)
+                if message is not None and (not only_swapped or swapped(sm, Sm(message.frame))):
+                    self._settle(upstream, message, sm, reading)
+                    upstream.matched.inc()
+                    self._context.store.batch.acks.append(ticket)
+                else:
+                    otherwise()
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, sm.raw, error)
+            self._context.store.kick()
+            self._context.flush()
+
+        self._context.store.find(Kind.WAITING, upstream.name, keys(upstream, reading), self._context.looked(found))
+
+    # -- a moment's wait -----------------------------------------------------------------------------------------------
+
+    def _put_off(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, name: bytes, now: float) -> bool:
+        if upstream.early_octets + len(sm.raw) > EARLY_OCTETS:
+            return False
+        link, command, sequence = ticket
+        upstream.early_octets += len(sm.raw)
+        upstream.early.setdefault(name, []).append(Early(link, command, sequence, sm, now))
+        return True
 
     def moment(self, now: float, most: float = EARLY) -> None:
         """Receipts that waited long enough for an answer to come are kept as what they are: early. Call often."""
         for upstream in self._context.upstreams.values():
-            if not upstream.early:
-                continue
-            due = [key for key, waiting in upstream.early.items() if now - waiting[0].since >= most]
+            due = []
+            for key, waiting in upstream.early.items():  # the longest wait first
+                if now - waiting[0].since < most:
+                    break
+                due.append(key)
             for key in due:
                 self._overtaken(upstream, upstream.early.pop(key), now)
             if due:
@@ -138,18 +261,36 @@ class Receipts:
         """Handles receipts that had to wait, and lets their carrier be acknowledged."""
         matched = 0
         for early in waiting:
+            upstream.early_octets -= len(early.sm.raw)
+            ticket = (early.link, early.command, early.sequence)
             try:
-                matched += self._receipt(upstream, early.sm, now, None) or 0
+                matched += self._one(upstream, ticket, early.sm, now, wait=False)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.frame(DELIVER, error, upstream, early.sm.raw)
-            self._context.store.batch.acks.append((early.link, early.command, early.sequence))
+                self._set_aside(upstream, ticket, early.sm.raw, error)
         if matched:
             upstream.matched.inc(matched)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
 
     def _answer(self, link: Peer, response: bytes) -> None:
         link.session.out.append(response)
         link.session.answered()
         self._context.dirty[link] = None
+
+    def _refuse(self, ticket: Ticket) -> None:
+        link, command, sequence = ticket
+        self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
+
+    def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
+        """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
+        ever."""
+        self._context.guard.frame(DELIVER, error, upstream, raw)
+        for waiting in upstream.early.values():
+            if any(early[:3] == ticket for early in waiting):  # it is acknowledged with the moment that it waits for
+                return
+        acks = self._context.store.batch.acks
+        if not acks or acks[-1] != ticket:
+            acks.append(ticket)
 
     def stored(self, acks: list[Any]) -> None:
         """What these brought is durable: the carrier may forget it."""
@@ -172,300 +313,147 @@ class Receipts:
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
-    def _find(self, upstream: UpstreamState, raw_id: bytes, receipt: Receipt | None, sm: Sm) -> Message | None:
-        """The message in memory that a receipt is about: by the TLV's id, then by the text's, each as it came and in the
-        forms this upstream is known to use. Another form than the id itself is believed only if the addresses agree too:
-        decimal 16 is hexadecimal 10, and either may be somebody else's."""
-        matcher, ids, reused = upstream.matcher, upstream.ids, upstream.reused
-        message = ids.get(raw_id)
-        if message is not None and matcher.settled is IdForm.RAW and raw_id not in reused:
-            matcher.learn(IdForm.RAW)
-            return message
-        named = receipt.id if receipt is not None else raw_id
-        for one in (raw_id,) if named == raw_id or not named else (raw_id, named):
-            for form, key in matcher.candidates(one):
-                message = ids.get(key)
-                sure = form is IdForm.RAW and key not in reused
-                if message is not None and (sure or _agree(sm, Sm(message.frame))):
-                    matcher.learn(form)
-                    return message
-        return None
+    def _note(self, upstream: UpstreamState, print_of: int, identity: int) -> None:
+        seen = upstream.seen
+        seen[print_of] = identity
+        if len(seen) > SEEN:
+            seen.popitem(last=False)
 
-    def _unknown(self, upstream: UpstreamState, sm: Sm, raw_id: bytes, now: float) -> Message | None:
-        """A receipt under an id never seen settles the one unknown message that its addresses fit, if it is only one: that
-        message was taken after all, and this is what the carrier calls it."""
-        if not upstream.unknown:
-            return None
-        fits = [m for m in upstream.unknown.values() if _agree(sm, Sm(m.frame))]
-        if len(fits) != 1:
-            return None
-        for other in upstream.retried.values():
-            if (
-                other.phase not in (Phase.SUBMITTED, Phase.DONE)
-                and other is not fits[0]
-                and _agree(sm, Sm(other.frame))
-            ):
-                return None  # this may be about its first attempt
-        for link in upstream.links:
-            for entry in link.session.outstanding.values():
-                if isinstance(entry.token, Message) and _agree(sm, Sm(entry.token.frame)):
-                    return None  # its answer is still to come, and may bring this id
-        message = fits[0]
-        del upstream.unknown[message.id]
-        self._dispatch.taken(upstream, message, raw_id, now)
-        if message.phase is Phase.DONE:
-            return None  # nobody asked for its receipt
-        return message
-
-    def unsure(self, upstream: UpstreamState, now: float) -> None:
-        """Messages became unknown: the receipt of one may have come before."""
-        for parked in list(islice(reversed(upstream.parked.values()), _LOOK_BACK)):
-            try:
-                sm = Sm(parked.frame)
-                oldest = min((message.id for message in upstream.unknown.values()), default=parked.id)
-                if oldest >= parked.id:
-                    return  # from here on all came before any of them was sent
-                message = self._unknown(upstream, sm, parked.keys[0], now)
-                if message is not None and not parked.done:
-                    self._unpark(upstream, parked)
-                    self._settle(upstream, message, sm, _read(sm)[1])
-            except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(RECEIPT, error, owner=upstream.name, identity=parked.id)
-
-    def _state(self, sm: Sm, receipt: Receipt | None) -> MessageState | None:
-        given = sm.tlv(Tag.MESSAGE_STATE)
-        if given:
-            return _BY_VALUE.get(given[0])
-        return receipt.state if receipt is not None else None
-
-    def _settle(self, upstream: UpstreamState, message: Message, sm: Sm, receipt: Receipt | None) -> None:
-        """Passes a receipt on and ends the message if it is final."""
+    def _settle(
+        self, upstream: UpstreamState, message: Message, sm: Sm, reading: Reading, print_of: int | None = None
+    ) -> None:
+        """Passes a receipt on and ends the message if it is final. Its frame is made first: if that fails, nothing has
+        happened yet."""
         context = self._context
         batch = context.store.batch
+        receipt = reading.receipt
+        state, clash = meaning(upstream, sm, receipt)
+        last = sm.esm_class & MESSAGE_TYPE != INTERMEDIATE
+        ends = state in _ENDS
+        final = last and ends and not clash
+        # The carrier says two things at once, or a word of its own: it may be the last word, or not.
+        word = clash or (ends and not last) or (last and state is None)
+        unknown = last and state is MessageState.UNKNOWN and not clash
+        if word:
+            wanted = message.wants_any
+        elif final:
+            wanted = message.wants_success if state is MessageState.DELIVERED else message.wants_failure
+        elif unknown:
+            wanted = message.wants_failure and not message.told & TOLD_UNKNOWN
+        else:
+            wanted = bool(message.registered & 0x10)
+        frame = b""
+        if wanted:
+            try:
+                frame = rewritten(message, sm, reading)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                # What the carrier wrote cannot be passed on as it is: its meaning can.
+                context.guard.frame(RECEIPT_PLACE, error, upstream, sm.raw)
+        if state is None:
+            self._own_word(upstream, receipt)
         self._latest = id_time(message.id)
-        state = self._state(sm, receipt)
-        last = sm.esm_class & _RECEIPT_BITS != _INTERMEDIATE
-        final = last and (state is None or state in _ENDS)
-        unknown = last and state is MessageState.UNKNOWN
-        error_code = 0
+        code = 0
         if receipt is not None and receipt.err.isdigit():
-            error_code = int(receipt.err[:9])
+            code = int(receipt.err[:9])
         context.event(
             message.id,
             _OURS[state] if state is not None else State.UNKNOWN,
-            error=error_code,
+            error=code,
             duplicate=message.duplicate,
             detail=upstream.detail + message.upstream_id,
         )
-        if final:
-            if state is MessageState.DELIVERED or state is MessageState.ACCEPTED:
-                wanted = message.wants_success
-            else:
-                wanted = message.wants_failure
-        elif unknown:
-            wanted = message.wants_failure and not message.told
-        else:
-            wanted = bool(message.registered & 0x10)
-        if wanted:
+        if frame:
+            self._mailroom.post(message.account, frame, message.id)
+        elif wanted and (final or unknown or word or (last and state is MessageState.ACCEPTED)):
+            # Two things at once, or a word of its own: all that is sure is that nobody knows.
+            told = _OURS[state] if state is not None and not word else State.UNKNOWN
             try:
-                frame = rewritten(message, sm, receipt, state, context.wall())
+                self._mailroom.receipt(message, told, code)
             except Exception as error:  # noqa: BLE001  the item's edge
-                # What the carrier wrote cannot be passed on as it is: its meaning can.
-                context.guard.frame(RECEIPT, error, upstream, sm.raw)
-                if final or unknown:
-                    told = _OURS[state] if state is not None else State.UNKNOWN
-                    self._mailroom.receipt(message, told, error_code)
-            else:
-                self._mailroom.post(message.account, frame, message.id)
-        if unknown and not message.told:
-            self._reported_unknown(message)
+                context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
+        self._note(upstream, hash(sm.raw[16:]) if print_of is None else print_of, message.id)
         if final:
             message.phase = Phase.DONE
-            if upstream.ids.get(message.upstream_id) is message:
-                del upstream.ids[message.upstream_id]
+            upstream.forget(message)
             if message.home:
                 batch.marks.append(mark(Entry.DONE, message.id))
                 context.journal.remove(message)
             elif message.cold is not None:
                 context.drop(*message.cold, message.id)
                 upstream.cold_waiting -= 1
+        elif unknown:
+            self._tell(message, TOLD_UNKNOWN)
+        elif word or (last and state is MessageState.ACCEPTED):
+            self._tell(message, TOLD_WORD if wanted else HEARD_ACCEPTED if state is MessageState.ACCEPTED else 0)
 
-    def _reported_unknown(self, message: Message) -> None:
-        """UNKNOWN is the last word of some carriers and a passing trouble to others (SMPP 3.4 section 5.2.28): its sender has
-        been told, and another receipt may follow for 72 hours; then it ends without a word."""
+    def _own_word(self, upstream: UpstreamState, receipt: Receipt | None) -> None:
+        """A stat that nobody knows, or none: counted by its kind, and named in the log once a kind. Never the word itself, a
+        peer chose it."""
+        stat = receipt.stat if receipt is not None else b""
+        kind = "none" if not stat else "digits" if stat.isdigit() else "letters" if stat.isalpha() else "other"
+        self._context.metrics.receipt_words.labels(upstream.name, kind).inc()
+        if kind not in upstream.own_words:
+            upstream.own_words.add(kind)
+            fields = {"upstream": upstream.name, "kind": kind, "octets": len(stat)}
+            log.warning("receipt with a state that is not known", extra={"fields": fields})
+
+    def _tell(self, message: Message, flag: int) -> None:
+        """What its carrier has reported of it is no end, or may be none (UNKNOWN is some carriers' last word and to others a
+        passing trouble, SMPP 3.4 section 5.2.28): another receipt may follow for 72 hours. It is kept with the message, for
+        what its sender is told at the end of the wait."""
         context = self._context
-        message.told = True
+        if message.told & flag == flag:
+            return
+        message.told |= flag
         if message.home:
             self._dispatch.lanes.rewrite(message)
         elif message.cold is not None:
             row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, message.payload())
             context.store.batch.moves.append(row)  # in the place of the one before
 
-    def _missed(self, upstream: UpstreamState, sm: Sm, receipt: Receipt | None, raw_id: bytes) -> None:
-        """Not in memory: an older message's, one that is not known yet, or nobody's. Kept first, looked up second: the
-        acknowledgement does not wait for the search."""
-        context = self._context
-        parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
-        self.park(parked)  # tried first: what is durable is looked at again with every start
-        context.store.batch.marks.append(parked.entry())
-        context.journal.add(parked)
-        context.metrics.receipts.labels(upstream.name, "parked").inc()
-        context.tally.add(tally.PARKED, upstream.name)
-        if upstream.cold_waiting > 0:
-            self._search(parked)
-        if len(upstream.parked) > PARKED:
-            self.give_up(next(iter(upstream.parked.values())), tally.GIVEN_UP_LIMIT)
-
     def park(self, parked: Parked) -> None:
-        """Keeps a receipt in memory until its message turns up; it is in the journal already."""
-        upstream = parked.upstream
-        raw_id, receipt = _read(Sm(parked.frame))
-        keys = {raw_id: None}
-        for one in (raw_id, receipt.id if receipt is not None else b""):
-            if one:
-                keys[one] = None
-                keys.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(one)))
-        parked.keys = tuple(keys)
-        upstream.parked[parked.id] = parked
-        for key in keys:
-            upstream.parked_keys.setdefault(key, []).append(parked)
-
-    def _unpark(self, upstream: UpstreamState, parked: Parked) -> None:
-        context = self._context
-        parked.done = True
-        del upstream.parked[parked.id]
-        for key in parked.keys:
-            waiting = upstream.parked_keys[key]
-            waiting.remove(parked)
-            if not waiting:
-                del upstream.parked_keys[key]
-        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
-        context.journal.remove(parked)
-        context.store.kick()
-
-    def give_up(self, parked: Parked, why: tally.Line) -> None:
-        self._unpark(parked.upstream, parked)
-        self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
-        self._context.tally.add(why, parked.upstream.name)
-
-    def give_up_damaged(self, parked: Parked, error: Exception, place: str = SPILL) -> None:
-        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
-        upstream = parked.upstream
-        self._context.guard.keep(place, error, "frame", upstream.name, parked.id, parked.frame)
-        if upstream.parked.get(parked.id) is parked:
-            self._unpark(upstream, parked)
-
-    def _search(self, parked: Parked) -> None:
-        """Looks for its message among the cold rows."""
-        self._context.store.find(
-            Kind.WAITING,
-            parked.upstream.name,
-            list(parked.keys),
-            self._context.looked(lambda rows: self.guarded(parked, lambda: self._found(parked, rows))),
-        )
-
-    def guarded(self, parked: Parked, look: Callable[[], object], place: str = RECEIPT) -> None:
-        """Does something about a parked receipt. One that cannot be handled is set aside."""
-        try:
-            look()
-        except Exception as error:  # noqa: BLE001  the item's edge
-            self.give_up_damaged(parked, error, place)
-
-    def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
-        if parked.done:
-            return
-        upstream = parked.upstream
-        sm = Sm(parked.frame)
-        rank = {key: place for place, key in enumerate(parked.keys)}
-        # Of two that the carrier called by one name, the one that the addresses fit, else the younger.
-        fits: dict[int, Message] = {}
-        agree: set[int] = set()
-        for row in self._context.alive(rows):
-            try:
-                fits[row.id] = self._dispatch.lanes.revive(row.id, row.data)
-                if _agree(sm, Sm(fits[row.id].frame)):
-                    agree.add(row.id)
-            except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.unreadable_waiting(row, error)
-        rows = [row for row in rows if row.id in fits]
-        rows.sort(key=lambda one: (rank.get(one.key, len(rank)), one.id not in agree, -one.id))
-        for row in self._context.alive(rows):
-            message = fits[row.id]
-            if row.key != parked.keys[0] and row.id not in agree:
-                continue
-            message.cold = (row.kind, row.owner, row.key)
-            message.upstream_id = row.key
-            message.phase = Phase.SUBMITTED
-            self._unpark(upstream, parked)
-            self._settle(upstream, message, sm, _read(sm)[1])
-            upstream.matched.inc()
-            self._context.flush()
-            return
-        # Nobody's that is known: then it may tell what became of an unknown one.
-        unknown = self._unknown(upstream, sm, parked.keys[0], self._context.now())
-        if unknown is not None and not parked.done:
-            self._unpark(upstream, parked)
-            self._settle(upstream, unknown, sm, _read(sm)[1])
-            upstream.matched.inc()
-            self._context.flush()
+        """See ``Parking.park``."""
+        self.parking.park(parked)
 
     def known(self, message: Message) -> None:
-        """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
+        """An upstream id has just become known: receipts for it may be waiting."""
         upstream = message.upstream
         assert upstream is not None
         if upstream.early:
             early = upstream.early.pop(message.upstream_id, None)
             if early is not None:
                 self._overtaken(upstream, early, self._context.now())
-        if not upstream.parked:
-            return
-        for key in (message.upstream_id, message.upstream_id.lstrip(b"0")):
-            for parked in list(upstream.parked_keys.get(key, ())):
-                if message.phase is not Phase.SUBMITTED:
-                    return
-                self.guarded(parked, partial(self._known, message, upstream, parked))
+        if upstream.parked:
+            self.parking.known(message)
 
-    def _known(self, message: Message, upstream: UpstreamState, parked: Parked) -> None:
-        sm = Sm(parked.frame)
-        if parked.done or (parked.keys[0] != message.upstream_id and not _agree(sm, Sm(message.frame))):
-            return
-        self._unpark(upstream, parked)
-        upstream.matched.inc()
-        self._settle(upstream, message, sm, _read(sm)[1])
+    def unsure(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """See ``Parking.unsure``."""
+        self.parking.unsure(upstream, messages, now)
 
     def resume(self) -> None:
-        """After a restart: the search that a parked receipt was in the middle of."""
-        for upstream in list(self._context.upstreams.values()):
-            for parked in list(upstream.parked.values()):
-                self.guarded(parked, partial(self._resume, upstream, parked), START)
-
-    def _resume(self, upstream: UpstreamState, parked: Parked) -> None:
-        sm = Sm(parked.frame)
-        raw_id, receipt = _read(sm)
-        message = self._find(upstream, raw_id, receipt, sm)
-        if message is not None:
-            self._unpark(upstream, parked)
-            upstream.matched.inc()
-            self._settle(upstream, message, sm, receipt)
-        elif upstream.cold_waiting > 0:
-            self._search(parked)
+        """See ``Parking.resume``."""
+        self.parking.resume()
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
-    def _mo(self, upstream: UpstreamState, sm: Sm) -> bool:
-        """A message from a handset; False when nobody here owns its destination."""
+    def _mo(self, upstream: UpstreamState, ticket: Ticket, sm: Sm) -> None:
+        """A message from a handset; refused where nobody here owns its destination, or its owner's alphabet has no room."""
         context = self._context
         name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
-            return False
+            numbers = {"from": masked(sm.source_digits), "to": masked(sm.destination_digits)}
+            context.notices.note("MO message without an owner", {"upstream": upstream.name, **numbers}, context.now())
+            self._refuse(ticket)
+            return
         frame = self._incoming(sm, account, upstream)
         if frame is None:
             context.metrics.text_refused.labels(account.name, "MO").inc()
             context.metrics.mo.labels(upstream.name, "no letters").inc()
             context.tally.add(tally.UNSAYABLE, account.name)
-            return False
+            self._refuse(ticket)
+            return
         identity = context.new_id()
         # Recorded as its owner gets it: the log is read in the owner's alphabet.
         recorded = sm if frame is sm.raw else Sm(frame)
@@ -473,7 +461,7 @@ class Receipts:
         context.event(identity, State.ACCEPTED, detail=upstream.detail)
         self._mailroom.post(account, frame, identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
-        return True
+        context.store.batch.acks.append(ticket)
 
     def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes | None:
         """A MO message as its owner's alphabet writes it: a person waits for an answer, so a question mark is better than
@@ -488,3 +476,48 @@ class Receipts:
             self._context.metrics.text_nearest.labels(account.name, "MO").inc()
             self._context.tally.add(tally.NEAREST, account.name)
         return made.frame
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Once a second: parked receipts whose message never turned up."""
+        self.parking.sweep()
+
+    def expired_rows(self, rows: list[ColdRow]) -> None:
+        """Cold messages whose receipt never came, or never the last: their sender is told what is known. A row that cannot be
+        read is set aside: nobody can be told of it."""
+        context = self._context
+        for row in rows:
+            upstream = context.upstream(row.owner)
+            try:
+                message = self._dispatch.lanes.revive(row.id, row.data)
+                message.cold = (row.kind, row.owner, row.key)
+                message.upstream_id = message.upstream_id or row.key
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.unreadable_waiting(row, error)
+                continue
+            try:
+                self._overdue(message, upstream)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(ROWS, error, message)
+
+    def _overdue(self, message: Message, upstream: UpstreamState) -> None:
+        """Ends a message that was accepted upstream and whose end was never reported. Its sender has heard UNKNOWN or a word of
+        the carrier's own already, or is told ACCEPTD where that was the carrier's last word, or UNKNOWN."""
+        context = self._context
+        message.phase = Phase.DONE
+        assert message.cold is not None
+        context.drop(*message.cold, message.id)
+        message.cold = None
+        upstream.cold_waiting -= 1
+        context.store.kick()
+        if message.told & (TOLD_UNKNOWN | TOLD_WORD):
+            return
+        state = State.ACCEPTED if message.told & HEARD_ACCEPTED else State.UNKNOWN
+        if state is State.UNKNOWN:
+            context.tally.add(tally.SILENT, upstream.name)
+        detail = upstream.detail + message.upstream_id
+        context.event(message.id, state, duplicate=message.duplicate, detail=detail)
+        # registered_delivery 2 means "tell me of failure only": silence was success.
+        if message.wants_success:
+            self._mailroom.receipt(message, state, 0)

@@ -16,15 +16,14 @@ from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.guard import START
 from smppd.relay.ids import id_at
-from smppd.relay.journal import HEAD, Broken, Entry, fingerprint, mark, read
+from smppd.relay.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, mark, read
+from smppd.relay.lanes import part_of
 from smppd.relay.model import Message, Phase
 from smppd.relay.payload import Stored
 from smppd.relay.post import Mail, Parked, read_mail, read_parked
 from smppd.relay.receipts import Receipts
 from smppd.store.api import Kind
 
-_KNOWN: Final = frozenset(map(int, Entry))
-_OPENERS: Final = frozenset((int(Entry.ACCEPT), int(Entry.MAIL), int(Entry.PARK)))
 # Seconds that an id may be ahead of the clock: new ids are drawn above all that are found here.
 _AHEAD: Final = 366 * 86400.0
 
@@ -84,7 +83,7 @@ class Recovery:
         entry = HEAD.pack(kind, HEAD.size + len(payload), identity) + payload
         key = fingerprint(entry)
         self._faults[key] = _Fault("entry", identity, entry, error)
-        if kind in _OPENERS:
+        if kind in OPENS:
             self._opened.setdefault(identity, set()).add(key)
         thing = self._things.get(identity)
         if isinstance(thing, Message) and thing.phase in (Phase.QUEUED, Phase.HELD):
@@ -104,9 +103,8 @@ class Recovery:
         if old is not None:
             self._context.journal.remove(old)
         self._mended(identity)
-        thing.home = segment
         self._things[identity] = thing
-        self._context.journal.live[segment][identity] = thing
+        self._context.journal.place(thing, segment)
 
     def _mended(self, identity: int) -> None:
         for key in self._opened.pop(identity, ()):
@@ -120,7 +118,7 @@ class Recovery:
 
     def _entry(self, segment: int, kind: int, identity: int, payload: bytes) -> None:
         context = self._context
-        if kind in _OPENERS and not 0 < identity <= self._newest:
+        if kind in OPENS and not 0 < identity <= self._newest:
             raise ValueError("no id that was drawn")
         if kind == Entry.ACCEPT:
             message = self._dispatch.lanes.revive(identity, payload)
@@ -140,7 +138,7 @@ class Recovery:
             self._close(identity)
         elif kind == Entry.ASIDE:
             self._faults.pop(identity, None)
-        elif kind not in _KNOWN:
+        elif kind not in KNOWN:
             raise ValueError("no kind of entry that is known")
         else:
             thing = self._things.get(identity)
@@ -190,7 +188,7 @@ class Recovery:
                 elif isinstance(thing, Mail):
                     guard.mail(START, error, thing)
                 else:
-                    self._receipts.give_up_damaged(thing, error, START)
+                    self._receipts.parking.set_aside(thing, error, START)
                 self._close_for_good(thing)
 
     def _close_for_good(self, thing: Message | Mail | Parked) -> None:
@@ -209,13 +207,14 @@ class Recovery:
     def _place_one(self, thing: Message | Mail | Parked, now: float) -> None:
         if isinstance(thing, Mail):
             thing.stored = True
-            thing.account.mailbox.hot.append(thing)
+            thing.account.mailbox.octets += thing.weight
+            thing.account.mailbox.hot.add(thing)
         elif isinstance(thing, Parked):
             self._receipts.park(thing)
         elif thing.phase is Phase.SUBMITTED:
             assert thing.upstream is not None
             thing.upstream.matcher.answered(thing.upstream_id)
-            thing.upstream.ids[thing.upstream_id] = thing
+            thing.upstream.await_receipt(thing)
         else:
             thing.account.queued += 1
             self._waiting(thing, now)
@@ -238,7 +237,19 @@ class Recovery:
         else:
             message.phase = Phase.QUEUED
             message.upstream = None
-            message.lane.hot.append(message)
+            self._dispatch.lanes.insert(message)
+
+
+def readable(kind: int, identity: int, payload: bytes) -> bool:
+    """Whether an entry that opens something can be read (`journal.LivingEntries`)."""
+    try:
+        if kind == Entry.ACCEPT:
+            part_of(Sm(Stored(identity, payload).frame))
+        else:
+            Sm(read_mail(payload)[3] if kind == Entry.MAIL else read_parked(payload)[2])
+    except Exception:  # noqa: BLE001  whatever it is: it cannot be read
+        return False
+    return True
 
 
 def _phase(stored: Stored) -> Phase:

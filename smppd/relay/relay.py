@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
+from smppd.protocol.receiptid import canonical
+from smppd.protocol.session import Session
+from smppd.protocol.wire import command_name, status_name
 from smppd.relay.balance import Balance
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
-from smppd.relay.guard import COMMIT, SPILL
+from smppd.relay.guard import COMMIT, SPILL, SWEEP
 from smppd.relay.holding import Holding
 from smppd.relay.ids import Counter, id_time
 from smppd.relay.journal import Entry, Journal, mark
 from smppd.relay.mailbox import Mailroom
 from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
-from smppd.relay.overdue import Overdue
 from smppd.relay.owners import Owners
 from smppd.relay.post import Mail, Parked
 from smppd.relay.receipts import Receipts
@@ -29,7 +32,6 @@ from smppd.relay.recovery import Recovery
 from smppd.relay.rerouting import Rerouting
 from smppd.relay.routing import Router
 from smppd.relay.submit import Recorder, SubmitDesk
-from smppd.relay.sweeping import Sweeping
 from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
@@ -38,8 +40,8 @@ _SEGMENT_ENTRIES = 50_000
 _SEGMENT_SECONDS = 120.0
 _SEGMENTS = 6
 _SPILL = 1000
+_SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
-_REUSED = 10_000
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
@@ -55,6 +57,10 @@ class Ways(NamedTuple):
     def of(cls, settings: Settings) -> Ways:
         """Takes some milliseconds for a thousand accounts, in any thread."""
         return cls(Router(settings), Owners(settings))
+
+
+def _is_stored(thing: Message | Mail | Parked) -> bool:
+    return True if isinstance(thing, Parked) else thing.stored
 
 
 class Relay:
@@ -85,6 +91,8 @@ class Relay:
             later=later,
             metrics=metrics,
             hot_limit=settings.store.hot,
+            hot_octets=settings.store.hot_octets,
+            mail_octets=settings.store.hot_octets + settings.store.hot_octets // 4,
         )
         self._store = store
         self._broken = broken
@@ -98,8 +106,6 @@ class Relay:
         self.enquiries = Enquiries(context, self.dispatch, recorder)
         self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.desk.route)
-        self.sweeping = Sweeping(context, self.dispatch)
-        self.overdue = Overdue(context, self.dispatch, self.mailroom, self.receipts)
         self.balance = Balance(context, self.dispatch, self.mailroom)
         context.guard.withdraw = self.balance.withdraw
         self.dispatch.unsure = self.receipts.unsure
@@ -112,6 +118,8 @@ class Relay:
         self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
         self._looked = now()
+        self._before = 0
+        self._tidying: list[Callable[[bool], None]] = []
         self._swept = 0.0
         self._looking: set[Kind] = set()
         self._released: dict[Account, int] = {}
@@ -156,6 +164,7 @@ class Relay:
         self.desk.router = ways.router
         self.desk.patience = settings.limits.throttle_wait
         context.tlvs = settings.limits.tlvs
+        context.parked = settings.limits.parked
         self.receipts.owners = ways.owners
         self.short_ids(settings)
 
@@ -227,6 +236,15 @@ class Relay:
         self.mailroom.unanswered(account, tokens, now, wait=False)
         self.context.flush()
 
+    def nacked(self, side: str, name: str, session: Session, now: float) -> None:
+        """A peer (``side``: account or upstream) said generic_nack: what it did not understand is in the log."""
+        nacks, session.nacks = session.nacks, []
+        for nack in nacks:
+            about = command_name(nack.command) if nack.command else "unknown"
+            self.context.metrics.nacks.labels(about).inc()
+            what = {side: name, "request": about, "status": status_name(nack.status)}
+            self.context.notices.note("generic_nack", what, now, sequence=nack.sequence)
+
     # -- the store's words ---------------------------------------------------------------------------------------------
 
     def committed(self, batch: Batch) -> None:
@@ -289,15 +307,15 @@ class Relay:
         chore = context.guard.chore
         chore("rerouting", self.rerouting.sweep)
         chore("rerouting", lambda: self.rerouting.move(now))
-        chore("messages", lambda: self.sweeping.sweep(now))
+        chore("messages", lambda: self.dispatch.sweep(now))
         chore("mail", lambda: self.mailroom.sweep(now))
-        chore("parked receipts", self.overdue.sweep)
-        chore("policies", lambda: self.sweeping.policies(now))
+        chore("parked receipts", self.receipts.sweep)
+        chore("policies", lambda: self._policies(now))
         wall = int(context.wall())
         for kind, then in (
-            (Kind.QUEUE, self.sweeping.expired_rows),
+            (Kind.QUEUE, self.dispatch.overdue.expired_rows),
             (Kind.MAIL, self.mailroom.expired_rows),
-            (Kind.WAITING, self.overdue.expired_rows),
+            (Kind.WAITING, self.receipts.expired_rows),
         ):
             chore("expiry", partial(self._expired, kind, wall, then))
         chore("counts", lambda: self.balance.even(now))
@@ -312,9 +330,19 @@ class Relay:
         chore("gauges", self._look_at_released)
         chore("telling", lambda: self._tell(now))
 
+    def _policies(self, now: float) -> None:
+        """Parts that policy remembers and that will not be completed."""
+        for account in list(self.context.accounts.values()):
+            if account.pipeline is not None:
+                try:
+                    account.pipeline.expire(now)
+                except Exception as error:  # noqa: BLE001  the edge of an account
+                    self.context.guard.caught(SWEEP, error, owner=account.name)
+
     def _tell(self, now: float) -> None:
         """Says what began, what ended and what there was of many things since the last sweep."""
         self.context.tally.say()
+        self.context.notices.tick(now)
         full = self._store.full
         if full != self._was_full:
             self._was_full = full
@@ -379,10 +407,12 @@ class Relay:
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
         metrics.damaged.set(self._store.damaged)
+        metrics.hot_octets.set(context.journal.octets)
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
-        ids = [lane.hot[0].id for lane in account.lanes.values() if lane.hot]
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        ids = [message.id for message in first if message is not None]
         if account in self._released:
             ids.append(self._released[account])
         return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
@@ -390,7 +420,7 @@ class Relay:
     def _look_at_released(self) -> None:
         released: dict[Account, int] = {}
         for upstream in self.context.upstreams.values():
-            for message in [*upstream.ready, *upstream.aside]:
+            for message in upstream.ready.heads():
                 oldest = released.get(message.account)
                 if message.phase is not Phase.SUBMITTED and (oldest is None or message.id < oldest):
                     released[message.account] = message.id
@@ -404,21 +434,35 @@ class Relay:
         store = self._store
         # On a full disk all that is written anew waits in memory, once more with each turn, for as long as that lasts.
         turns = not store.full
-        old = journal.count() and now - self._began > self.segment_seconds
+        # Also when all in it is over: nobody else would ever take it out.
+        old = (journal.entries or journal.count()) and now - self._began > self.segment_seconds
         if turns and (journal.entries >= _SEGMENT_ENTRIES or old):
             journal.begin(store.rotate())
             self._began = now
+        if self._before and turns:
+            self._clear()
         dead = journal.dead()
         if dead:
             store.batch.segments.extend(dead)
             store.kick()
-        if len(journal.live) <= self.segments or not turns:
+        if not turns:
+            return
+        if journal.octets > self.context.hot_octets:
+            self._lighten()
+        if len(journal.live) <= self.segments:
             return
         oldest, things = next(iter(journal.live.items()))
         if oldest == journal.current:
             return
         batch = store.batch
-        for thing in list(things.values())[:_SPILL]:
+        some: list[Any] = []
+        left = _SPILL_OCTETS
+        for thing in things.values():
+            if len(some) == _SPILL or left <= 0:
+                break
+            some.append(thing)
+            left -= thing.weight
+        for thing in some:
             try:
                 self._move(thing, batch)
             except Exception as error:  # noqa: BLE001  the item's edge
@@ -426,18 +470,86 @@ class Relay:
         if batch:
             store.kick()
 
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """Takes what is over out of the spool, whatever else waits: what lives is written into a new segment, others go and so
+        do their keys. ``then(complete)``: nothing that was over can be opened any more; False: there was no space for it.
+        """
+        self._tidying.append(then)
+        self.context.journal.begin(self._store.rotate())
+        self._began = self.context.now()
+        self._before = self.context.journal.current
+
+    def _clear(self) -> None:
+        """Writes some of what lives in earlier segments into the current one; the store's turn when they are empty."""
+        journal, batch = self.context.journal, self._store.batch
+        left = _SPILL_OCTETS
+        waits = False
+        some: list[Any] = []
+        for segment, things in journal.live.items():
+            if segment >= self._before:
+                break
+            for thing in things.values():
+                if len(some) == _SPILL or left <= 0 or not _is_stored(thing):
+                    waits = True  # for the next turn, or for its own batch: one that is lost is not to come back
+                    break
+                some.append(thing)
+                left -= thing.weight
+        for thing in some:
+            try:
+                self._rewrite(thing, batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(thing, error)
+        if waits:
+            return
+        self._before = 0
+        told, self._tidying = self._tidying, []
+
+        def over(complete: bool) -> None:
+            for then in told:
+                then(complete)
+
+        # With the batch that drops these segments, or behind it.
+        batch.then.append(lambda: self._store.tidy(over))
+        self._store.kick()
+
+    def _lighten(self) -> None:
+        """Memory holds more octets than it should: messages that wait for their receipts become rows before their time, those
+        that were submitted first, first."""
+        context = self.context
+        journal = context.journal
+        excess = min(journal.octets - context.hot_octets, _SPILL_OCTETS)
+        for upstream in context.upstreams.values():
+            some: list[Message] = []
+            for message in islice(upstream.ids.values(), 2 * _SPILL):
+                if excess <= 0 or len(some) == _SPILL:
+                    break
+                if message.home and message.phase is Phase.SUBMITTED:  # else it is becoming a row
+                    some.append(message)
+                    excess -= message.weight
+            for message in some:
+                try:
+                    self._chill(message, upstream, self._store.batch)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._stuck(message, error)
+            if some:
+                self._store.kick()
+
     def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""
-        journal = self.context.journal
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED and thing.upstream is not None:
             self._chill(thing, thing.upstream, batch)
         elif isinstance(thing, Mail) and self.mailroom.spill(thing):
             pass
         else:
-            entry = thing.entry()  # tried first
-            journal.remove(thing)
-            batch.marks.append(entry)
-            journal.add(thing)
+            self._rewrite(thing, batch)
+
+    def _rewrite(self, thing: Message | Mail | Parked, batch: Batch) -> None:
+        """Writes one thing into the current segment."""
+        journal = self.context.journal
+        entry = thing.entry()  # tried first
+        journal.remove(thing)
+        batch.marks.append(entry)
+        journal.add(thing)
 
     def _stuck(self, thing: Message | Mail | Parked, error: Exception) -> None:
         """What cannot be moved out of its segment would keep that for ever, and be tried with each tick."""
@@ -447,34 +559,29 @@ class Relay:
         elif isinstance(thing, Mail):
             guard.mail(SPILL, error, thing)
         else:
-            self.receipts.give_up_damaged(thing, error)
+            self.receipts.parking.set_aside(thing, error, SPILL)
         self.context.journal.remove(thing)
 
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
         # Its receipt may be three days late, however short the time was in which it was worth delivering.
         expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
-        row = ColdRow(Kind.WAITING, upstream.name, message.upstream_id, message.id, expires, message.payload())
+        key = canonical(message.upstream_id)
+        row = ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, message.payload())  # tried first
         self.context.journal.remove(message)
         batch.moves.append(row)
         batch.marks.append(mark(Entry.DONE, message.id))  # in the journal, that is: it lives on as a row
         message.home = 0
-        message.cold = (Kind.WAITING, upstream.name, message.upstream_id)
+        message.cold = (Kind.WAITING, upstream.name, key)
         upstream.cold_waiting += 1
-
-        def forget() -> None:
-            if upstream.ids.get(message.upstream_id) is message:
-                del upstream.ids[message.upstream_id]
-
-        batch.then.append(forget)
+        batch.then.append(lambda: upstream.forget(message))
 
     def _displace(self, message: Message) -> None:
         """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
         upstream = message.upstream
         if upstream is None or message.phase is not Phase.SUBMITTED:
             return
-        upstream.reused[message.upstream_id] = None
-        if len(upstream.reused) > _REUSED:
-            del upstream.reused[next(iter(upstream.reused))]
+        upstream.given_again(message.upstream_id)
+        upstream.displaced.setdefault(message.upstream_id, {})[message.id] = message
         if message.home:
             try:
                 self._chill(message, upstream, self._store.batch)

@@ -20,6 +20,7 @@ from smppd.relay.context import Context
 from smppd.relay.guard import REROUTE
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Phase
+from smppd.relay.post import FIRST_ROWS, rows_for
 from smppd.store.api import ColdRow, Kind
 
 # Looked at in a tick: so many messages in memory and, where none is left there, so many rows.
@@ -29,20 +30,32 @@ AGAIN: Final = 1.0
 
 
 class _Search:
-    """How far a lane without a way was looked through. ``stay``: in memory, and no route leads anywhere for them; ``behind``:
-    others have to go before them, and they are looked at again ``again``. Rows up to ``upto`` were looked at, all of them when
-    ``done``. ``targets``: the lanes that the latest went to."""
+    """How far a lane without a way was looked through. ``ids``: what was in memory when it began, ``at``: the place in it of
+    the next. ``stay``: in memory, and no route leads anywhere for them; ``behind``: others have to go before some, and these
+    are looked at again ``again``. Rows up to ``upto`` were looked at, all of them when ``done``, ``rows`` at a time.
+    ``targets``: the lanes that the latest went to."""
 
-    __slots__ = ("again", "asking", "behind", "done", "stay", "targets", "upto")
+    __slots__ = ("again", "asking", "at", "behind", "done", "ids", "rows", "stay", "targets", "upto")
 
     def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.at = 0
         self.stay: set[int] = set()
-        self.behind: set[int] = set()
+        self.behind = False
         self.targets: list[Lane] = []
         self.upto = 0
+        self.rows = FIRST_ROWS
         self.asking = False
         self.done = False
         self.again = 0.0
+
+    def begin(self, lane: Lane) -> None:
+        """Looks at all in memory once more, but for those that are known to have no way."""
+        every = lane.hot.ids()
+        if self.stay:
+            self.stay.intersection_update(every)
+            every = [identity for identity in every if identity not in self.stay]
+        self.ids, self.at, self.behind = every, 0, False
 
 
 class Rerouting:
@@ -80,29 +93,43 @@ class Rerouting:
             if search.again > now:
                 continue
             room = self._room(search)
-            waiting: list[Message] = []
-            for message in lane.hot:
-                if len(waiting) >= left or (message.cold is not None and not room):
-                    break
-                if message.id in search.stay or message.id in search.behind:
-                    continue
-                if message.stored and not message.leaving:
-                    waiting.append(message)
+            if search.at == len(search.ids) and len(lane.hot) != len(search.stay):
+                search.begin(lane)
+            waiting = self._some(lane, search, left, room)
             if waiting:
                 left -= len(waiting)
                 self._hot(lane, search, waiting, now)
+            elif search.at < len(search.ids):
+                continue  # there is no room
             elif search.behind or not lane.cold or search.done:
                 search.again = now + AGAIN
-                search.behind.clear()
             elif room and not search.asking:
                 self._ask(lane, search)
             if left <= 0:
                 return
 
+    def _some(self, lane: Lane, search: _Search, most: int, room: bool) -> list[Message]:
+        """The next messages in memory, up to ``most``."""
+        waiting: list[Message] = []
+        ids = search.ids
+        end = min(len(ids), search.at + 4 * most)
+        while search.at < end and len(waiting) < most:
+            message = lane.hot.get(ids[search.at])
+            if message is not None and message.cold is not None and not room:
+                break
+            search.at += 1
+            if message is None:
+                continue
+            if message.stored:
+                waiting.append(message)
+            else:
+                search.behind = True
+        return waiting
+
     def _room(self, search: _Search) -> bool:
         """Whether memory has room for more; in any case where those that were moved last have gone on."""
         context = self._context
-        if context.journal.count() < context.hot_limit:
+        if not context.crowded:
             return True
         return all(len(target.hot) < MOST for target in search.targets)
 
@@ -116,20 +143,14 @@ class Rerouting:
             elif _fits(target, message.id):
                 going.setdefault(target, []).append(message)
             else:
-                search.behind.add(message.id)
+                search.behind = True
         if not going:
             return
         for target, messages in going.items():
             for message in messages:
+                self._lanes.out(message)
                 message.lane = target
         search.targets = list(going)
-        hot = lane.hot
-        while hot and hot[0].lane is not lane:
-            hot.popleft()
-        kept = [message for message in hot if message.lane is lane]
-        if len(kept) < len(hot):
-            hot.clear()
-            hot.extend(kept)
         self._went(going, now)
 
     # -- what is on disk -----------------------------------------------------------------------------------------------
@@ -137,19 +158,20 @@ class Rerouting:
     def _ask(self, lane: Lane, search: _Search) -> None:
         """Looks at the next rows, which stay where they are unless they have a way: many may have none."""
         search.asking = True
-        sure = not lane.unstored
+        sure, most = not lane.unstored, search.rows
 
         def arrived(rows: list[ColdRow]) -> None:
             search.asking = False
             if self._searches.get(lane) is not search:
                 return
-            search.done = sure and len(rows) < MOST
+            search.done = sure and len(rows) < most
             if rows:
+                search.rows = rows_for(rows, MOST)
                 search.upto = rows[-1].id
                 self._rows(lane, search, self._context.alive(rows), self._context.now())
 
         after = max(search.upto, lane.upto)
-        self._context.store.page(Kind.QUEUE, lane.name, after, MOST, self._context.looked(arrived))
+        self._context.store.page(Kind.QUEUE, lane.name, after, most, self._context.looked(arrived))
 
     def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
         lanes = self._lanes
@@ -231,18 +253,18 @@ class Rerouting:
         """These have a new lane: writes them anew, and lets it go on."""
         lanes = self._lanes
         for target, messages in going.items():
-            moved: list[Message] = []
+            moved = 0
             for message in messages:
                 try:
                     lanes.rewrite(message)
+                    lanes.insert(message)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self._context.guard.message(REROUTE, error, message)
                     continue
-                moved.append(message)
+                moved += 1
             if not moved:
                 continue
-            self._context.tally.add(tally.REROUTED, target.account.name, len(moved))
-            lanes.merge(target, moved)
+            self._context.tally.add(tally.REROUTED, target.account.name, moved)
             target.waits = target.leaving > 0  # what is released in a batch may be younger
             lanes.place(target, now)
             lanes.activate(target)
@@ -254,4 +276,7 @@ class Rerouting:
 
 def _fits(target: Lane, identity: int) -> bool:
     """Whether a message may stand in memory there: not where rows older than it are still to be read."""
-    return not target.cold or identity <= target.upto or (len(target.hot) > 0 and identity < target.hot[-1].id)
+    if not target.cold or identity <= target.upto:
+        return True
+    youngest = target.hot.last()
+    return youngest is not None and identity < youngest.id

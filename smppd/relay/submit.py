@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Callable
-from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from smppd.message import Refusal, State, Verdict
 from smppd.numbering import normalise
 from smppd.policy.content import PartKey
 from smppd.protocol import times
-from smppd.protocol.operations import multi_response, read_multi
+from smppd.protocol.lenient import Fault, submitted
+from smppd.protocol.operations import count_destinations, multi_response, read_multi
 from smppd.protocol.wire import (
     BodyError,
     Command,
@@ -21,23 +20,27 @@ from smppd.protocol.wire import (
     id_response,
     refusal,
 )
+from smppd.relay.answers import Delayed, Fanout
+from smppd.relay.brake import Brake
 from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
-from smppd.relay.guard import COMMIT, START, SUBMIT, TIMER
+from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
-from smppd.relay.model import Account, Customer, Fanout, Message, Phase
+from smppd.relay.model import Account, Customer, Message, Phase
 from smppd.relay.outgoing import sayable
-from smppd.relay.recent import Recent
+from smppd.relay.recent import Known, Recent
 from smppd.relay.routing import Router
 from smppd.vault.keys import Part
 from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
 
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
-_IDLE: Final = float("inf")
 _NEVER: Final = 3650 * 86400.0
+BAD_PDU: Final = "bad PDU"
+# Messages of one customer that are handled in one turn of the reactor.
+TURN: Final = 300
 FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
 QUEUE_FULL: Final = Refusal(Status.RMSGQFUL, "too many messages are waiting", "queue full")
 THROTTLED: Final = Refusal(Status.RTHROTTLED, "over the agreed rate", "throttled")
@@ -116,42 +119,72 @@ class SubmitDesk:
         self._recorder = recorder
         self.router = router
         self.patience = 0.5
+        self.turn = TURN
         self.short_ids: dict[str, Callable[[], bytes]] = {}
         self.short_taken: Callable[[Message], None]
         self.open = True
         self.recent = Recent()
         self._accepting: Message | None = None  # the one that is being put into the batch
-        self._delayed: list[tuple[float, int, Customer, bytes]] = []
-        self._tie = count()
-        self._timer = _IDLE
+        self._behind: dict[Customer, list[bytes]] = {}
+        self.brake = Brake(context)
+        self.delayed = Delayed(context)
+        self._refusals: dict[tuple[str, str], Any] = {}
+        self._hits: dict[tuple[str, str, bool], Any] = {}
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
     def take(self, customer: Customer, frames: list[bytes], now: float) -> None:
         """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
-        batch otherwise."""
+        batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order."""
+        behind = self._behind.get(customer)
+        if behind is not None:
+            behind.extend(frames)
+            return
         refused: dict[str, int] = {}
         account = customer.account
+        left = self.turn
+        done = 0
+        batch = self._context.store.batch
+        before = len(batch.accepted)
         for raw in frames:
+            if left <= 0:
+                break
+            done += 1
+            left -= 1
             try:
                 command = raw[7]
                 if command == 0x21:
-                    self._multi(customer, raw, now)
-                    continue
-                sm = Sm(raw)
-                no = self._accept(customer, sm, now, sm.sequence, None)
-            except BodyError as error:
-                customer.session.bad_body(now)
-                self._context.metrics.bad_pdus.labels(account.name).inc()
-                no = Refusal(error.status, str(error), "bad PDU")
+                    number, no = self._multi(customer, raw, now)
+                    left -= number
+                else:
+                    sm = Sm(raw)
+                    if sm.at_tlvs != len(raw):
+                        sm = self._with_tlvs(sm, account)
+                    no = self._accept(customer, sm, now, sm.sequence, None)
             except Exception as error:  # noqa: BLE001  the item's edge
-                no = self._failed(account, error)
+                no = self._wrong(account, error)
+                if no.rule == BAD_PDU:
+                    customer.session.bad_body(now)
+                    self._context.metrics.bad_pdus.labels(account.name).inc()
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
                 self._refuse(customer, raw, no, now)
-        for rule, number in refused.items():
-            self._context.metrics.refused.labels(account.name, rule).inc(number)
+        for rule, often in refused.items():
+            self._refused(account, rule, often)
+        if done < len(frames):
+            self._behind[customer] = frames[done:]
+            self._context.later(0.0, lambda: self._go_on(customer))
+        taken = len(batch.accepted) - before
+        if taken:
+            self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.look(customer)
         self._context.store.kick()
+
+    def _wrong(self, account: Account, error: Exception) -> Refusal:
+        """The refusal of a PDU that raised an error: it is not as it should be, or we could not handle it."""
+        if isinstance(error, BodyError) and self._accepting is None:
+            return Refusal(error.status, str(error), BAD_PDU)
+        return self._failed(account, error)
 
     def _failed(self, account: Account, error: Exception) -> Refusal:
         """A message could not be handled: it is not accepted, and its sender is told so. What of it is in the batch already
@@ -162,6 +195,7 @@ class SubmitDesk:
         if message is not None:
             message.customer = None
             message.registered = 0
+            self.recent.forget(message)
             accepted = context.store.batch.accepted
             if accepted and accepted[-1] is message:
                 accepted.pop()
@@ -169,8 +203,51 @@ class SubmitDesk:
             context.guard.guarded(SUBMIT, lambda: context.guard.withdraw(message))
         return FAILED
 
+    @property
+    def behind(self) -> bool:
+        """Whether something a customer sent waits for its turn."""
+        return bool(self._behind)
+
+    def _go_on(self, customer: Customer) -> None:
+        """The next turn: what a customer sent in one chunk and was too much for one."""
+        frames = self._behind.pop(customer)
+        if customer in customer.account.sessions:  # whoever is gone was answered nothing, and sends it again
+            self.take(customer, frames, self._context.now())
+            self._context.flush()
+
+    def _refused(self, account: Account, rule: str, number: int) -> None:
+        key = (account.name, rule)
+        counter = self._refusals.get(key)
+        if counter is None:
+            counter = self._refusals[key] = self._context.metrics.refused.labels(account.name, rule)
+        counter.inc(number)
+
+    def _hit(self, policy: str, rule: str, shadow: bool) -> None:
+        key = (policy, rule, shadow)
+        counter = self._hits.get(key)
+        if counter is None:
+            mode = "shadow" if shadow else "enforce"
+            counter = self._hits[key] = self._context.metrics.rule_hits.labels(policy, rule, mode)
+        counter.inc()
+
+    def _with_tlvs(self, sm: Sm, account: Account) -> Sm:
+        """The message with its TLVs read; where what stands behind short_message is none, less the one NUL that many
+        libraries write there, unless the account wants the letter. Raises ``BodyError``."""
+        try:
+            sm.tlvs  # noqa: B018  read and checked
+        except BodyError:
+            whole = None if account.settings.strict_fields else submitted(sm.raw)
+            if whole is None:
+                raise
+            self._mended(account)
+            return Sm(whole)
+        return sm
+
+    def _mended(self, account: Account) -> None:
+        self._context.metrics.mended.labels(account.name, Fault.STRAY.value).inc()
+
     def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
-        """Puts one message into the batch; or the refusal to answer at once."""
+        """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
         context = self._context
         account = customer.account
         settings = account.settings
@@ -180,11 +257,16 @@ class SubmitDesk:
             return Refusal(Status.RINVMSGLEN, "short_message is longer than 254 octets", "bad PDU")
         if not sm.destination_digits:
             return Refusal(Status.RINVDSTADR, "destination_addr is empty", "bad PDU")
-        if not self.open or context.store.full:
-            return FULL
-        wait = account.bucket.take(now, self.patience)
-        if wait < 0:
-            return THROTTLED
+        if fanout is not None:
+            wait = 0.0  # its answer waits
+        else:
+            if not self.open or context.store.full:
+                return FULL
+            wait = account.bucket.take(now, self.patience)
+            if wait < 0:
+                return THROTTLED
+            if account.queued >= settings.queue:
+                return QUEUE_FULL
         key = b""
         if settings.deduplicate is not None and fanout is None:
             key = self.recent.key(account.name, sm)
@@ -196,8 +278,11 @@ class SubmitDesk:
         if sm.at_sm < 0:
             left = times.to_live(sm.tlv(times.TIME_TO_LIVE))
             expires = wall + left if left is not None else None
-        elif sm.raw[sm.at_validity]:
-            expires = times.read(sm.validity, wall)
+        elif sm.raw[sm.at_validity] or sm.raw[sm.at_schedule]:
+            try:
+                expires = times.check(sm.schedule, sm.validity, wall)
+            except BodyError as error:
+                return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
         # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
@@ -205,13 +290,11 @@ class SubmitDesk:
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
             for hit in verdict.hits:
-                context.metrics.rule_hits.labels(hit.policy, hit.rule, "shadow" if hit.shadow else "enforce").inc()
+                self._hit(hit.policy, hit.rule, hit.shadow)
         part = part_of(sm) if sm.esm_class & 0x40 or sm.at_tlvs != len(sm.raw) else None
         hold = False
         route = ""
         if refused is None:
-            if account.queued >= settings.queue:
-                return self._not_taken(account, part, QUEUE_FULL)
             route = self.route(account, sm, verdict)
             if not route:
                 return self._not_taken(account, part, NO_ROUTE)
@@ -235,7 +318,7 @@ class SubmitDesk:
             name = fanout.shown
         else:
             short = self.short_ids.get(account.name) if self.short_ids else None
-            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(account)
+            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(customer)
             if fanout is not None:
                 fanout.shown = name
         message = Message(identity, account, lane, sm.raw, sm.registered, max(0, min(int(expires), 0xFFFFFFFF)), name)
@@ -254,7 +337,7 @@ class SubmitDesk:
             hold = self._whole(message, part, verdict, route)
         if refused is not None:
             message.refusal = refused
-            context.metrics.refused.labels(account.name, refused.rule or "policy").inc()
+            self._refused(account, refused.rule or "policy", 1)
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
@@ -291,9 +374,9 @@ class SubmitDesk:
         holding.decide(message, verdict, route)
         return verdict is None or verdict.refusal is None
 
-    def _again(self, before: Message, customer: Customer, sm: Sm) -> Refusal | None:
+    def _again(self, before: Known, customer: Customer, sm: Sm) -> Refusal | None:
         """The same message once more: it has its id already, and is not sent again."""
-        if customer.account.settings.acknowledge == "upstream" and before.phase not in (Phase.SUBMITTED, Phase.DONE):
+        if customer.account.settings.acknowledge == "upstream" and not before.taken:
             return ON_ITS_WAY
 
         def answer() -> None:
@@ -324,26 +407,50 @@ class SubmitDesk:
                         age = max(0.0, wall - thing.accepted_at)
                         if age < thing.account.settings.deduplicate:
                             self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
+                            assert thing.known is not None
+                            thing.known.stored = True
+                            thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.guard.caught(START, error, identity=thing.id)
 
-    def _short(self, account: Account) -> bytes:
-        return self.short_ids.get(account.name, self.short_ids[""])()
+    def _short(self, customer: Customer) -> bytes:
+        # A message_id of SMPP 3.3 has 8 characters, whatever the account says.
+        name = customer.account.name if customer.version >= 0x34 else ""
+        return self.short_ids.get(name, self.short_ids[""])()
 
-    def _multi(self, customer: Customer, raw: bytes, now: float) -> None:
-        multi = read_multi(raw)
-        fanout = Fanout(len(multi.frames), b"")
+    def _multi(self, customer: Customer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
+        """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
+        as many places until it is answered. It is taken whole or, before a message of it is made, refused whole. How many
+        messages were made of it, and the refusal to answer at once."""
+        account = customer.account
+        number = count_destinations(raw)
+        if not self.open or self._context.store.full:
+            return 0, FULL
+        if account.queued + number > account.settings.queue:
+            return 0, QUEUE_FULL
+        wait = account.bucket.take(now, self.patience, number)
+        if wait < 0:
+            return 0, THROTTLED
+        multi = read_multi(raw, strict=account.settings.strict_fields)
+        if multi.mended:
+            self._mended(account)
+        fanout = Fanout(number, b"")
+        # The next ones wait for what is owed; this answer no longer than others may.
+        fanout.answer_at = now + min(wait, self.patience)
+        customer.session.unanswered += number - 1
+        refused: dict[str, int] = {}
         for frame in multi.frames:
             sm = Sm(frame)
             try:
                 no = self._accept(customer, sm, now, multi.sequence, fanout)
-            except BodyError as error:
-                no = Refusal(error.status, str(error), "bad PDU")
             except Exception as error:  # noqa: BLE001  the item's edge
-                no = self._failed(customer.account, error)
+                no = self._wrong(account, error)
             if no is not None:
-                self._context.metrics.refused.labels(customer.account.name, no.rule).inc()
+                refused[no.rule] = refused.get(no.rule, 0) + 1
                 self._fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
+        for rule, often in refused.items():
+            self._refused(account, rule, often)
+        return number, None
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
@@ -354,7 +461,7 @@ class SubmitDesk:
         told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
         response = refusal(command, no.status, sequence, no.reason if told else "")
         if no is THROTTLED and self.patience:
-            self._delay(now + self.patience, customer, response)
+            self.delayed.add(now + self.patience, customer, response)
         else:
             customer.session.out.append(response)
             customer.session.answered()
@@ -366,8 +473,11 @@ class SubmitDesk:
         dirty = context.dirty
         account: Account | None = None
         number = 0
+        self.brake.committed()
         for message in messages:
             try:
+                if message.known is not None:
+                    message.known.stored = True
                 if message.account is not account:
                     if account is not None:
                         account.accepted.inc(number)
@@ -399,10 +509,11 @@ class SubmitDesk:
 
     def lost(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
+        if messages:
+            self.brake.committed()
         for message in messages:
             try:
-                if message.account.settings.deduplicate is not None:
-                    self.recent.forget(message)
+                self.recent.forget(message)
                 self._answer(message, FULL.status, now, FULL)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)
@@ -423,7 +534,7 @@ class SubmitDesk:
             response = id_response(command, message.sequence, message.shown)
         message.customer = None
         if message.answer_at > now:
-            self._delay(message.answer_at, customer, response)
+            self.delayed.add(message.answer_at, customer, response)
             return
         customer.session.out.append(response)
         customer.session.answered()
@@ -442,35 +553,14 @@ class SubmitDesk:
         if fanout.left == 0:
             whole = len(fanout.failed) == fanout.total
             # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
-            customer.session.out.append(
-                refusal(Command.SUBMIT_MULTI, fanout.failed[0][1], sequence)
+            response = (
+                multi_response(sequence, b"", fanout.failed, fanout.failed[0][1])
                 if whole
                 else multi_response(sequence, fanout.shown, fanout.failed)
             )
-            customer.session.answered()
+            if fanout.answer_at > self._context.now():
+                self.delayed.add(fanout.answer_at, customer, response, fanout.total)
+                return
+            customer.session.out.append(response)
+            customer.session.answered(fanout.total)
             self._context.dirty[customer] = None
-
-    def _delay(self, due: float, customer: Customer, response: bytes) -> None:
-        heapq.heappush(self._delayed, (due, next(self._tie), customer, response))
-        self._release_at(due)
-
-    def _release_at(self, due: float) -> None:
-        if due < self._timer:  # nothing wakes us before
-            self._timer = due
-            self._context.later(max(0.001, due - self._context.now()), self._release)
-
-    def _release(self) -> None:
-        self._timer = _IDLE
-        now = self._context.now()
-        delayed = self._delayed
-        while delayed and delayed[0][0] <= now + 0.002:
-            _, _, customer, response = heapq.heappop(delayed)
-            try:
-                customer.session.out.append(response)
-                customer.session.answered()
-                self._context.dirty[customer] = None
-            except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(TIMER, error)
-        if delayed:
-            self._release_at(delayed[0][0])
-        self._context.flush()

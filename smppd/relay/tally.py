@@ -1,5 +1,7 @@
 """What the log says of things too many to be told one by one: counted as they happen, said by the sweep, once a second at most
 for each kind and whom it is about. Numbers only: which messages they were is in the record.
+
+What a peer could bring about as often as it likes has ``Notices``: a line a minute.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ HELD_LIMIT: Final = Line(
 PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
 GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
 GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
+UNREAD: Final = Line("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
+UNFIT: Final = Line("messages too long for SMPP 3.3", logging.WARNING, "upstream", "messages")
+MAIL_CUT: Final = Line("mail cut for SMPP 3.3", logging.WARNING, "account", "mails")
 MAIL_AGE: Final = Line("mail expired", logging.WARNING, "account", "mails", "age")
 MAIL_LIMIT: Final = Line("mail expired", logging.WARNING, "account", "mails", "limit")
 
@@ -62,3 +67,60 @@ class Tally:
             if line.reason:
                 fields["reason"] = line.reason
             log.log(line.level, line.event, extra={"fields": fields})
+
+
+NOTICES: Final = 100
+"""Different lines of one event in a minute; what differs further is told together."""
+_MINUTE: Final = 60.0
+
+
+class Notices:
+    """Lines of the log that a peer may cause: the first at once, those alike together after a minute, with how many they were.
+
+    Two are alike when event and ``what`` are; ``what`` says whom and what it is about, in names, words and masked numbers.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, tuple[tuple[str, str], ...]], _Notice] = {}
+        self._kinds: dict[str, int] = {}
+
+    def note(self, event: str, what: dict[str, str], now: float, *, sequence: int | None = None) -> None:
+        """One such thing. ``sequence``: number of the PDU, told of the first of those alike."""
+        key = (event, tuple(what.items()))
+        known = self._told.get(key)
+        if known is None and self._kinds.get(event, 0) >= NOTICES:
+            key = (event, (("others", "yes"),))
+            known = self._told.get(key)
+        if known is not None:
+            known.count += 1
+            return
+        self._kinds[event] = self._kinds.get(event, 0) + 1
+        self._say(key, 1, now, sequence)
+
+    def tick(self, now: float) -> None:
+        """Tells what came since the line before, where that is a minute old. Call about once a second."""
+        for key, notice in list(self._told.items()):
+            if notice.until > now:
+                break  # in the order of telling
+            del self._told[key]
+            if notice.count:
+                self._say(key, notice.count, now)
+            else:
+                self._kinds[key[0]] -= 1
+
+    def _say(
+        self, key: tuple[str, tuple[tuple[str, str], ...]], count: int, now: float, sequence: int | None = None
+    ) -> None:
+        self._told[key] = _Notice(now + _MINUTE)
+        fields: dict[str, str | int] = {**dict(key[1]), "count": count}
+        if sequence is not None:
+            fields["sequence"] = sequence
+        log.warning(key[0], extra={"fields": fields})
+
+
+class _Notice:
+    __slots__ = ("count", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.count = 0

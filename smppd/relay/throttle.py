@@ -22,9 +22,10 @@ class Bucket:
         self._tokens = self.burst
         self._at = now
 
-    def take(self, now: float, patience: float = 0.0) -> float:
-        """Takes a token; returns the seconds to wait until it is really there (0 mostly), or -1 when that would be longer
-        than ``patience``, and then takes none."""
+    def take(self, now: float, patience: float = 0.0, number: int = 1) -> float:
+        """Takes ``number`` tokens; returns the seconds to wait until they are really there (0 mostly), or -1 when that would be
+        longer than ``patience``, and then takes none. More than ``burst`` at once are given where a full burst would be, and
+        are owed: whoever comes next waits for them."""
         rate = self.rate
         if rate is None:
             return 0.0
@@ -32,15 +33,14 @@ class Bucket:
         if now > self._at:
             tokens = min(self.burst, tokens + (now - self._at) * rate)
             self._at = now
-        if tokens >= 1.0 - _SLACK:
-            self._tokens = tokens - 1.0
+        if tokens >= number - _SLACK:
+            self._tokens = tokens - number
             return 0.0
-        wait = (1.0 - tokens) / rate
-        if wait > patience:
+        if (min(float(number), self.burst) - tokens) / rate > patience:
             self._tokens = tokens
             return -1.0
-        self._tokens = tokens - 1.0
-        return wait
+        self._tokens = tokens - number
+        return (number - tokens) / rate
 
     def ready_in(self, now: float) -> float:
         """Seconds until ``take`` succeeds without waiting."""

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from smppd.message import State
+from smppd.protocol.wire import Sm
 from smppd.relay import tally
+from smppd.relay.addresses import agree, tail
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, SWEEP
 from smppd.relay.journal import Entry, mark
@@ -18,6 +20,35 @@ from smppd.relay.lanes import Lanes
 from smppd.relay.model import Message, Phase, UpstreamState
 
 MAX_TRIES: Final = 1
+# Messages that end or are sent again in one turn, and of those sent again, how many are looked at in a sweep.
+_STEP: Final = 500
+# Unanswered submits that are looked through for one whose addresses a receipt fits; with more, none is taken for unknown.
+_IN_FLIGHT: Final = 4096
+
+
+def only_one(upstream: UpstreamState, sm: Sm) -> Message | None:
+    """The one unknown message that the addresses of a receipt fit; None if there are several, or if it may be about one that
+    is being sent (again) just now and whose answer may bring its id."""
+    fits = upstream.unknown.fitting(sm)
+    if len(fits) != 1:
+        return None
+    for other in upstream.retried.fitting(sm):
+        if other.phase not in (Phase.SUBMITTED, Phase.DONE) and other is not fits[0]:
+            return None
+    if sum(len(link.session.outstanding) for link in upstream.links) > _IN_FLIGHT:
+        return None
+    ends = (tail(sm.source_digits), tail(sm.destination_digits))
+    for link in upstream.links:
+        for entry in link.session.outstanding.values():
+            message = entry.token
+            if not isinstance(message, Message):
+                continue
+            fields = message.reversed
+            if fields and tail(fields[2 : fields.find(0, 2)]) not in ends:
+                continue
+            if agree(sm, Sm(message.frame)):
+                return None
+    return fits[0]
 
 
 class Unknown:
@@ -52,18 +83,30 @@ class Unknown:
         context.store.kick()
 
     def sweep(self, upstream: UpstreamState, now: float) -> None:
-        """Once a second: those whose time is over."""
-        for message in [message for message in upstream.unknown.values() if message.deadline <= now]:
-            del upstream.unknown[message.id]
+        """Once a second: those whose time is over, some hundreds at a time."""
+        self._due(upstream, now)
+        for message in upstream.retried.oldest(_STEP):
+            del upstream.retried[message.id]
+            if message.phase not in (Phase.SUBMITTED, Phase.DONE):
+                upstream.retried[message.id] = message  # behind the others, so that each has its turn
+
+    def _due(self, upstream: UpstreamState, now: float) -> None:
+        late = upstream.unknown.due(now, _STEP)
+        again: list[Message] = []
+        for message in late:
             try:
-                self._settle(upstream, message, now)
+                if self._settle(upstream, message):
+                    again.append(message)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(SWEEP, error, message)
-        for message in list(upstream.retried.values()):
-            if message.phase in (Phase.SUBMITTED, Phase.DONE):
-                del upstream.retried[message.id]
+        if again:
+            self._lanes.requeue(again, now)
+            self._context.store.kick()
+        if len(late) == _STEP:
+            self._context.later(0.0, lambda: self._due(upstream, now))
 
-    def _settle(self, upstream: UpstreamState, message: Message, now: float) -> None:
+    def _settle(self, upstream: UpstreamState, message: Message) -> bool:
+        """What becomes of one whose time is over: whether it goes once more."""
         context = self._context
         if message.resends and message.tries < MAX_TRIES:
             message.tries += 1
@@ -73,8 +116,7 @@ class Unknown:
             context.event(message.id, State.RESENT, duplicate=True, detail=upstream.detail)
             context.metrics.resent.labels(upstream.name).inc()
             context.tally.add(tally.RESENT, upstream.name)
-            self._lanes.requeue([message], now)
-            context.store.kick()
-        else:
-            context.tally.add(tally.HELD, upstream.name)
-            self._end(message, State.UNKNOWN, 0, upstream)
+            return True
+        context.tally.add(tally.HELD, upstream.name)
+        self._end(message, State.UNKNOWN, 0, upstream)
+        return False

@@ -197,7 +197,7 @@ class Spool(Protocol):
         """The first ``limit`` cold rows of one owner with an id above ``after``, in id order, given to ``then``."""
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        """The cold rows of one owner under these keys."""
+        """The cold rows of one owner under these keys, some hundreds at the most."""
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""
@@ -218,6 +218,10 @@ class Store(Spool, Protocol):
 
     def rotate(self) -> int:
         """Begins a new spool segment; returns its number."""
+
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """Seals cold rows under a new key and destroys the keys that nothing needs any more; then(complete) on the reactor
+        thread, False when there was no space."""
 
     def retry(self) -> None:
         """Tries to commit again after there was no space."""

@@ -191,7 +191,7 @@ class PendingKeys:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with ``prefix``."""
-        return iter(sorted(pair for pair in self._rows.items() if pair[0].startswith(prefix)))
+        return iter(sorted(pair for pair in list(self._rows.items()) if pair[0].startswith(prefix)))
 
     def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Not while the daemon runs: ``smppd keys rotate`` works on the file."""
@@ -202,6 +202,11 @@ class PendingKeys:
         with self._lock:
             if self._rows.pop(scope, None) is not None:
                 self._gone.append(scope)
+
+    @property
+    def going(self) -> bool:
+        """Whether there are keys to destroy."""
+        return bool(self._gone)
 
     def take(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
         """What the next batch has to add and to destroy."""

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.breath import breathe, breathing
 from smppd.message import read_events
+from smppd.store import extents
 from smppd.store.files import StoreError, connect
 from smppd.vault.index import build_record_segment, build_segment
 from smppd.vault.keys import VaultError
@@ -79,15 +80,19 @@ class Indexer:
     def __init__(
         self,
         db: sqlite3.Connection,
+        id_time: Callable[[int], float],
         *,
         run: int = RUN,
         fan: int = FAN,
         unreadable: Callable[[str], object] = lambda _reason: None,
     ) -> None:
-        """db: a connection to data.db that nobody else uses. run, fan: see RUN and FAN. unreadable(reason): told of a row of
-        the log that is malformed, which is passed over: it is in no index, and `log verify` names it."""
+        """db: a connection to data.db that nobody else uses. id_time: epoch seconds at which an id was drawn. run, fan: see
+        RUN and FAN. unreadable(reason): told of a row of the log that is malformed, which is passed over: it is in no index,
+        and `log verify` names it."""
         self._db = db
         self._unreadable = unreadable
+        self._id_time = id_time
+        self._covered = False
         self._run = run
         self._fan = fan
         self._start()
@@ -96,6 +101,8 @@ class Indexer:
         self._at = indexed_upto(self._db)
         self._first = 0
         self._records = 0
+        self._measure = extents.Measure(self._id_time)
+        self._made: list[extents.Extent] = []
         self._told = 0
         self._numbers: list[list[tuple[bytes, int]]] = [[] for _ in range(BUCKETS)]
         self._events: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
@@ -108,7 +115,12 @@ class Indexer:
         if self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD:
             self._write()
             return True
-        return self._collect() or self._merge(_NUMBERS) or self._merge(_EVENTS)
+        return self._collect() or self._merge(_NUMBERS) or self._merge(_EVENTS) or self._cover()
+
+    def _cover(self) -> bool:
+        """Extents of what an earlier version has indexed."""
+        self._covered = self._covered or not extents.cover(self._db, self._id_time, indexed_upto(self._db))
+        return not self._covered
 
     def _collect(self) -> bool:
         rows = self._db.execute(
@@ -135,6 +147,7 @@ class Indexer:
         for record_id in dict.fromkeys(event.id for event in read_events(events)):
             told[record_bucket(record_id)].append((record_id, seq))
             self._told += 1
+        self._measure.add(seq, records)
 
     def _write(self) -> None:
         numbers = [
@@ -147,6 +160,7 @@ class Indexer:
             for bucket, entries in enumerate(self._events)
             if entries
         ]
+        self._made += self._measure.take()
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -160,6 +174,7 @@ class Indexer:
                         f"INSERT INTO {table.name} (first, last, bucket, level, low, data) VALUES {values}",
                         [value for row in rows for value in row],
                     )
+            extents.write(db, self._made)
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, self._at))
             db.execute("COMMIT")
         except BaseException:
@@ -236,6 +251,7 @@ class IndexerThread(threading.Thread):
     def __init__(
         self,
         directory: Path,
+        id_time: Callable[[int], float],
         stop: threading.Event,
         failed: Callable[[str], object],
         *,
@@ -243,10 +259,11 @@ class IndexerThread(threading.Thread):
         run: int = RUN,
         fan: int = FAN,
     ) -> None:
-        """directory: the store's. stop: set it, then join. failed(reason): called in this thread when something is wrong;
-        it goes on after a minute. busy(): asked in this thread; then it rests much longer."""
+        """directory: the store's. id_time: as for `Indexer`. stop: set it, then join. failed(reason): called in this thread
+        when something is wrong; it goes on after a minute. busy(): asked in this thread; then it rests much longer."""
         super().__init__(name="indexer", daemon=True)
         self._directory = directory
+        self._id_time = id_time
         self._stop_event = stop
         self._failed = failed
         self._busy = busy
@@ -267,7 +284,9 @@ class IndexerThread(threading.Thread):
                     db = connect(self._directory / "data.db", "data")
                     # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
                     db.execute("PRAGMA synchronous = NORMAL")
-                    indexer = Indexer(db, run=self._sizes[0], fan=self._sizes[1], unreadable=self._failed)
+                    indexer = Indexer(
+                        db, self._id_time, run=self._sizes[0], fan=self._sizes[1], unreadable=self._failed
+                    )
                 duty = _BUSY_DUTY if self._busy() else _DUTY
                 pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
             except Exception as error:  # noqa: BLE001  the thread's edge: it begins anew

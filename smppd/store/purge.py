@@ -1,10 +1,11 @@
 """Retention: destroys what is past its time, keys first, then record secrets, then what they opened.
 
-A period key goes once the period's end plus the account's retention has passed; from then on that part of all its records
-is unreadable. The sweep that follows goes through the log rows of that time: zeroes the secrets of those records, strips
-their dead parts, and takes out whole records when billing retention is over too; their digests stay, in table `purged`,
-so that the chain verifies. Rows at the front of the log in which nothing is kept any more are deleted; the link that the
-rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off by somebody else shows.
+A period key goes once the period's end plus the account's retention has passed (`store.due`); from then on that part of
+all its records is unreadable. The sweep that follows goes through the log rows that were written in that time: zeroes the
+secrets of those records, strips their dead parts, and takes out whole records when billing retention is over too; their
+digests stay, in table `purged`, so that the chain verifies. Rows at the front of the log in which nothing is kept any more
+are deleted; the link that the rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off
+by somebody else shows.
 
 What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
 at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
@@ -19,15 +20,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from time import monotonic
+from typing import Any, Final, Self
 
 from smppd.config import Retain
+from smppd.events import AuditEvent
 from smppd.store.ahead import IS_SLOT
 from smppd.store.damaged import overdue
+from smppd.store.due import RETAIN, SPANS, Due, Plan, read_meta
 from smppd.store.files import StoreError, connect
-from smppd.store.reader import ANCHOR, CLOCK_SLACK, first_id, pack_purged, read_purged, read_scope
+from smppd.store.reader import read_scope
+from smppd.store.verify import put_anchor, put_purged, read_purged
 from smppd.vault.audit import Actor, AuditTrail
-from smppd.vault.keys import Part, Period, period_scope
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import Part, Period, VaultError, period_scope
 from smppd.vault.seal import (
     SECRETS_BYTES,
     Content,
@@ -42,36 +48,19 @@ from smppd.vault.seal import (
 EVERY: Final = 3600.0
 """Seconds between looks for what is due, in the daemon."""
 
-_SPANS: Final = "purge spans"
-_RETAIN: Final = "purge retain"
 _ROWS: Final = 8
 _FRONT_ROWS: Final = 2000
 _SEGMENTS: Final = 64
-_HOUR: Final = 3600
-_DAY: Final = 86400
 _HALF: Final = SECRETS_BYTES // 2
 _ZERO: Final = bytes(_HALF)
 _CHECKPOINT_MS: Final = 250
 _TRIES: Final = 20
 _PAUSE: Final = 0.01
+_REST: Final = 0.02
+_DUTY: Final = 3.0
+_IDLE: Final = 10.0
+_FAILED: Final = 60.0
 _DAEMON: Final = Actor("smppd", "")
-
-
-class DueKey(NamedTuple):
-    """A period key whose time is over."""
-
-    account: str
-    part: Part
-    period: Period
-
-
-class Plan(NamedTuple):
-    """What a purge would do now. unknown: accounts that have keys but are in no configuration this store has seen, so
-    that nobody can say how long they are to be kept; spans: (from, to) of row ids to sweep."""
-
-    due: list[DueKey]
-    spans: list[list[int]]
-    unknown: list[str]
 
 
 @dataclass(slots=True)
@@ -87,6 +76,7 @@ class Purged:
     damaged: int = 0
     complete: bool = True
     unknown: list[str] = field(default_factory=list)
+    future: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.secrets or self.parts or self.records or self.rows or self.damaged)
@@ -106,14 +96,15 @@ class Purger:
         id_time: Callable[[int], float],
         *,
         trail: AuditTrail | None = None,
+        chain_keys: ChainKeys | None = None,
         actor: Actor = _DAEMON,
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
     ) -> None:
         """directory: the store's, with both files. retains(): each account's retention as configured now; those of
-        accounts that were removed are remembered. id_time: `relay.ids.id_time`. dropped: told of every key that is gone,
-        by this purge or another process's; the daemon gives `ring.drop`, which takes it out of memory. held: a key to
-        keep in spite of its age (legal hold). Raises StoreError."""
+        accounts that were removed are remembered. id_time: `relay.ids.id_time`. chain_keys: vouch for what a purge leaves.
+        dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
+        takes it out of memory. held: a key to keep in spite of its age (legal hold). Raises StoreError."""
         for name in ("keys.db", "data.db"):
             if not (directory / name).exists():
                 raise StoreError(f"{directory / name}: there is no store here yet")
@@ -123,13 +114,13 @@ class Purger:
         except StoreError:
             self._keys.close()
             raise
-        self._retains = retains
+        self._due = Due(self._keys, self._data, retains, id_time, held)
         self._id_time = id_time
         self._trail = trail
+        self._chain_keys = chain_keys
         self._actor = actor
         self._dropped = dropped
-        self._held = held
-        self._next = float("-inf")
+        self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
         self._unclean = True  # whoever swept last may have been killed before it could truncate
         self._finished = True
@@ -147,41 +138,9 @@ class Purger:
         self._data.close()
         self._keys.close()
 
-    # -- what is due ---------------------------------------------------------------------------------------------------
-
     def plan(self, now: float) -> Plan:
         """What is due at `now` (epoch seconds). Changes nothing."""
-        return self._plan(now)[0]
-
-    def _plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
-        known: dict[str, dict[str, float]] = self._meta(_RETAIN, {})
-        retains = {name: dict(entry) for name, entry in known.items()}
-        for account, retain in self._retains().items():
-            entry = retains.setdefault(account, {"swept": 0.0})
-            entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
-        due, unknown, spans = [], set(), []
-        for (scope,) in self._keys.execute("SELECT scope FROM keys").fetchall():
-            parsed = read_scope(bytes(scope))
-            if parsed is None:
-                continue
-            account, part, period = parsed
-            if account not in retains:
-                unknown.add(account)
-            elif period.end + retains[account][part.value] <= now and not self._held(account, part, period):
-                due.append(DueKey(account, part, period))
-                spans.append((float(period.start), period.end + CLOCK_SLACK))
-        for entry in retains.values():
-            over = now - entry["billing"]
-            over -= over % (_HOUR if entry["billing"] <= 2 * _DAY else _DAY)
-            if over > entry["swept"]:
-                spans.append((entry["swept"], over + CLOCK_SLACK))
-                entry["swept"] = over
-        oldest = self._data.execute("SELECT min(seq) FROM log").fetchone()[0]
-        begun = self._id_time(oldest) if oldest is not None else float("inf")
-        rows = [
-            [first_id(self._id_time, max(a, begun - 1)), first_id(self._id_time, b)] for a, b in spans if b >= begun
-        ]
-        return Plan(due, _merge(self._meta(_SPANS, []) + rows), sorted(unknown)), retains
+        return self._due.plan(now)[0]
 
     # -- doing it ------------------------------------------------------------------------------------------------------
 
@@ -191,15 +150,15 @@ class Purger:
 
         Raises sqlite3.Error and VaultError; nothing is half done then, and the next call goes on.
         """
-        if now >= self._next:
+        if now >= self._next or now < self._looked:  # or the clock was set back
             self.done = Purged()
             self._begin(now)
-            self._next = now + EVERY
+            self._next, self._looked = now + EVERY, now
             self._finished = False
             return True
         if self._finished and not self._unclean:
             return False
-        spans: list[list[int]] = self._meta(_SPANS, [])
+        spans: list[list[int]] = read_meta(self._data, SPANS, [])
         if spans:
             self._sweep(spans, now)
             return True
@@ -223,11 +182,11 @@ class Purger:
         return self.done
 
     def _begin(self, now: float) -> None:
-        plan, retains = self._plan(now)
-        self.done.unknown = plan.unknown
+        plan, retains = self._due.plan(now)
+        self.done.unknown, self.done.future = plan.unknown, plan.future
         with _writing(self._data):
-            self._set_meta(_SPANS, plan.spans)
-            self._set_meta(_RETAIN, retains)
+            self._set_meta(SPANS, plan.spans)
+            self._set_meta(RETAIN, retains)
             self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
         if plan.due:
@@ -263,7 +222,7 @@ class Purger:
         alive = self._alive()
         if not self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive):
             return
-        known = {name: entry["billing"] for name, entry in self._meta(_RETAIN, {}).items()}
+        known = {name: entry["billing"] for name, entry in read_meta(self._data, RETAIN, {}).items()}
         changed, parts, records = [], 0, 0
         for seq, count, block, digests, _secrets in rows:
             gone = read_purged(digests or b"")
@@ -273,7 +232,7 @@ class Purger:
                 head = read_header(packed)
                 numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
                 if not numbers and not body:
-                    if head.accepted_ms / 1000 + known.get(head.account, float("inf")) <= now:
+                    if self._due.written(head, now) + known.get(head.account, float("inf")) <= now:
                         gone[place] = digest_of(packed)
                         continue
                     shorter = packed if head.numbers_gone and head.body_gone else erase(packed)
@@ -294,10 +253,8 @@ class Purger:
                 if same.rowcount != 1:  # erased from meanwhile, by another process: look again
                     data.execute("ROLLBACK")
                     return
-                data.execute("DELETE FROM purged WHERE seq = ?", (seq,))
-                if gone:
-                    data.execute("INSERT INTO purged VALUES (?, ?)", (seq, pack_purged(gone)))
-            self._set_meta(_SPANS, spans)
+                put_purged(data, seq, gone, self._chain_keys)
+            self._set_meta(SPANS, spans)
         self.done.parts += parts
         self.done.records += records
         self._unclean = self._unclean or bool(changed)
@@ -378,24 +335,27 @@ class Purger:
         rows = data.execute(
             "SELECT seq, chain, length(records) FROM log ORDER BY seq LIMIT ?", (_FRONT_ROWS + 1,)
         ).fetchall()
-        longest = max((entry["billing"] for entry in self._meta(_RETAIN, {}).values()), default=float("inf"))
+        longest = max((entry["billing"] for entry in read_meta(self._data, RETAIN, {}).values()), default=float("inf"))
         last, link, count = 0, b"", 0
         for seq, chain, size in rows[:-1]:  # the newest row stays: the chain goes on from it
             if size or self._id_time(seq) + longest > now:
                 break
             last, link, count = seq, bytes(chain), count + 1
         if last:
-            self._audit({"rows": count, "anchor": link.hex()})
+            self._audit({"rows": count, "anchor": link.hex(), "row": f"{last:016x}"})
         parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
-        stale = first_id(self._id_time, min(starts)) if starts else oldest
+        listed = self._due.extents()
+        # What was written since is behind all of these.
+        stale = listed[-1].last + 1 if listed else oldest
+        if starts:
+            stale = next((one.first for one in listed if one.touches(min(starts), float("inf"))), stale)
         segments = 0
         with _writing(data):
             if last:
-                data.execute("DELETE FROM log WHERE seq <= ?", (last,))
-                data.execute("DELETE FROM purged WHERE seq <= ?", (last,))
-                data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (ANCHOR, link))
+                put_anchor(data, last, link)
+            data.execute("DELETE FROM extents WHERE last < ?", (oldest,))
             for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
                 segments += data.execute(
                     f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
@@ -427,11 +387,7 @@ class Purger:
 
     def _audit(self, counts: Mapping[str, int | str]) -> None:
         if self._trail is not None and any(counts.values()):
-            self._trail.append("purge", self._actor.who, dict(counts), "destroyed", source=self._actor.source)
-
-    def _meta(self, name: str, default: Any) -> Any:
-        row = self._data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else json.loads(row[0])
+            self._trail.append(AuditEvent.PURGE, self._actor.who, dict(counts), "destroyed", source=self._actor.source)
 
     def _set_meta(self, name: str, value: object) -> None:
         self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
@@ -456,12 +412,40 @@ def _shortest(retain: Mapping[str, float] | None) -> float | None:
     return None if retain is None else min(retain["body"], retain["numbers"])
 
 
-def _merge(spans: list[list[int]]) -> list[list[int]]:
-    """The same, in order and without overlaps."""
-    merged: list[list[int]] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
-    return merged
+class PurgeThread(threading.Thread):
+    """Runs a `Purger` in the daemon until told to stop: a look an hour, and short steps while something is due."""
+
+    def __init__(
+        self,
+        make: Callable[[], Purger],
+        stop: threading.Event,
+        clock: Callable[[], float],
+        failed: Callable[[str], object],
+    ) -> None:
+        """make: builds the purger, in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
+        this thread when something is wrong; it goes on after a minute."""
+        super().__init__(name="purge", daemon=True)
+        self._make = make
+        self._stop_event = stop
+        self._clock = clock
+        self._failed = failed
+
+    def run(self) -> None:
+        """The thread's loop."""
+        purger: Purger | None = None
+        while not self._stop_event.is_set():
+            began = monotonic()
+            try:
+                if purger is None:
+                    purger = self._make()
+                more = purger.step(self._clock())
+                pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
+            except (sqlite3.Error, StoreError, VaultError) as error:
+                self._failed(f"{type(error).__name__}: {error}")
+                pause = _FAILED
+            except Exception as error:  # noqa: BLE001  the thread's edge: retention goes on with the next try
+                self._failed(type(error).__name__)  # its words may quote what was stored
+                pause = _FAILED
+            self._stop_event.wait(pause)
+        if purger is not None:
+            purger.close()

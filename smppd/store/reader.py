@@ -6,8 +6,6 @@ from being truncated. What was purged or erased reads as None.
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,43 +16,33 @@ from urllib.parse import unquote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from smppd.message import FINAL_STATES, Event, State, read_events
+from smppd.store.extents import Extent, written
 from smppd.store.files import StoreError, connect, secrets_column
 from smppd.store.indexer import indexed_upto, number_bucket, record_bucket
-from smppd.store.sqlite import events_digest
-from smppd.vault.chain import GENESIS, chain, verify_checkpoint
+from smppd.store.verify import LogVerdict, read_purged, verify_log
+from smppd.vault.chain import ChainKeys
 from smppd.vault.index import blind, find, find_record
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import KeyRing, Part, Period, period_from_label
 from smppd.vault.seal import (
-    DIGEST_BYTES,
     SECRETS_BYTES,
     OpenRecord,
     SealError,
     iter_indexes,
     iter_records,
+    iter_times,
     open_record,
     read_header,
-    verify_digest,
 )
 
-ANCHOR: Final = "anchor"
-"""Name in `meta` of the chain before the first row that is left, once the oldest rows were deleted."""
-CLOCK_SLACK: Final = 3600.0
-"""Seconds that an id may be ahead of the time its record was accepted: ids rise even when the clock is set back."""
-
-_DAY: Final = 86400.0
+_WINDOW: Final = 64
+"""Extents that are looked through at a time."""
+_HOUR_MS: Final = 3_600_000
 _PAGE: Final = 64
 _ROWS_KEPT: Final = 4
 _NEEDLES: Final = 32
 _TOLD: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
-_PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
 _MAX_ID: Final = (1 << 63) - 1
-
-
-def first_id(id_time: Callable[[int], float], when: float) -> int:
-    """The lowest id that can have been drawn at `when` (epoch seconds) or later. id_time: seconds at which an id was
-    drawn (`relay.ids.id_time`)."""
-    return bisect_left(range(_MAX_ID), when, 0, _MAX_ID, key=id_time)
 
 
 def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
@@ -65,19 +53,6 @@ def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
         return (unquote(account), Part(part), period_from_label(label)) if kind == "period" else None
     except (ValueError, VaultError):
         return None
-
-
-def read_purged(digests: bytes) -> dict[int, bytes]:
-    """place in the row -> digest, of the records that were purged from a row (table `purged`).
-    Raises SealError."""
-    if len(digests) % _PLACE.size:
-        raise SealError("the digests of purged records are cut short")
-    return dict(_PLACE.iter_unpack(digests))
-
-
-def pack_purged(gone: dict[int, bytes]) -> bytes:
-    """The inverse of `read_purged`."""
-    return b"".join(_PLACE.pack(place, gone[place]) for place in sorted(gone))
 
 
 class ReadOnlyKeys:
@@ -129,23 +104,6 @@ class Found(NamedTuple):
         return f"<Found in {self.seq}: {self.record!r}>"
 
 
-class LogVerdict(NamedTuple):
-    """What `verify` found. rows, records: how many were good, purged records included; purged: records of which only the
-    digest is left; checkpoints: how many were found in the chain; first_bad: id of the first log row that cannot be
-    trusted; first: id of the oldest row there is; anchor: the link it hangs on, when older ones were deleted (a purge puts
-    it on the audit trail)."""
-
-    ok: bool
-    rows: int
-    records: int
-    purged: int
-    checkpoints: int
-    first_bad: int | None
-    reason: str
-    first: int | None = None
-    anchor: bytes | None = None
-
-
 class _Row(NamedTuple):
     seq: int
     secrets: int
@@ -154,11 +112,37 @@ class _Row(NamedTuple):
     """record id -> (place in the row as it was written, packed record)"""
 
 
-class _Blind(NamedTuple):
-    start: float
-    end: float
-    account: str
-    period: Period
+class _Blinds:
+    """The blind indexes of some numbers in all periods that are searched, computed as they are needed."""
+
+    def __init__(
+        self, ring: KeyRing, forms: tuple[bytes, ...], periods: list[tuple[str, Period]], since: float, until: float
+    ) -> None:
+        self._ring = ring
+        self._forms = forms
+        self._periods = [one for one in periods if one[1].start < until and one[1].end > since]
+        self._known: dict[tuple[str, str], list[bytes]] = {}
+        self._latest: tuple[tuple[int, int], frozenset[bytes]] = ((-1, -1), frozenset())
+
+    def within(self, earliest: int, latest: int) -> frozenset[bytes]:
+        """Those of records that were accepted from `earliest` to `latest` (epoch ms)."""
+        # Periods begin and end on the hour.
+        hours = (earliest // _HOUR_MS, latest // _HOUR_MS)
+        if self._latest[0] != hours:
+            found: set[bytes] = set()
+            for account, period in self._periods:
+                if period.start * 1000 <= latest and period.end * 1000 > earliest:
+                    found.update(self._of(account, period))
+            self._latest = (hours, frozenset(found))
+        return self._latest[1]
+
+    def _of(self, account: str, period: Period) -> list[bytes]:
+        known = self._known.get((account, period.label))
+        if known is None:
+            key = self._ring.existing(account, Part.NUMBERS, period)
+            known = [] if key is None else [blind(key, form) for form in self._forms]
+            self._known[account, period.label] = known
+        return known
 
 
 class LogReader:
@@ -290,68 +274,81 @@ class LogReader:
         """Records sent from or to a number and accepted at `since <= t < until` (epoch seconds), newest first.
 
         forms: normal forms (`vault.index.search_forms`). accounts: None for all. progress(done): 0.0 to 1.0, after each
-        day looked through. Memory is bounded by the records of one day.
+        stretch of the log looked through. Newest is what was accepted last, whatever the clock said. Memory is bounded by
+        what is found in one stretch.
         """
         wanted = tuple(dict.fromkeys(forms))
         lowest, highest = self._db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
         periods = self._periods(None if accounts is None else frozenset(accounts))
         if lowest is None or not periods or not wanted:
             return
-        begin = max(since, min(period.start for period in periods), self._id_time(lowest) - 1)
-        end = min(until + CLOCK_SLACK, self._id_time(highest) + CLOCK_SLACK, max(p.end for p in periods) + CLOCK_SLACK)
+        blinds = _Blinds(self._ring, wanted, periods, since, until)
         indexed = indexed_upto(self._db)
-        upper = end
-        while upper > begin:
-            lower = max(begin, upper - _DAY)
-            for record_id in self._candidates(wanted, periods, lower, upper, indexed):
+        windows = self._windows(indexed, lowest, since, until)
+        for done in range(len(windows) + 1):
+            ids = self._indexed(blinds, windows[-done]) if done else self._tail(blinds, indexed, highest)
+            for record_id in ids:
                 found = self._checked(record_id, since, until)
                 if found is not None:
                     yield found
-            upper = lower
             if progress is not None:
-                progress((end - upper) / (end - begin))
+                progress((done + 1) / (len(windows) + 1))
 
-    def _periods(self, accounts: frozenset[str] | None) -> list[_Blind]:
-        """Live periods of which numbers can be searched."""
+    def _periods(self, accounts: frozenset[str] | None) -> list[tuple[str, Period]]:
+        """Accounts and live periods of which numbers can be searched."""
         listed = []
         for scope, _ in self._keys.scan(b"period/"):
             parsed = read_scope(scope)
             if parsed is not None and parsed[1] is Part.NUMBERS and (accounts is None or parsed[0] in accounts):
-                listed.append(_Blind(parsed[2].start, parsed[2].end + CLOCK_SLACK, parsed[0], parsed[2]))
+                listed.append((parsed[0], parsed[2]))
         return listed
 
-    def _candidates(
-        self, forms: tuple[bytes, ...], periods: list[_Blind], lower: float, upper: float, indexed: int
-    ) -> list[int]:
-        """Ids drawn at `lower <= t < upper` whose record has one of the forms, newest first."""
-        blinds: dict[int, set[bytes]] = {}
-        for period in periods:
-            if period.start < upper and period.end > lower:
-                key = self._ring.existing(period.account, Part.NUMBERS, period.period)
-                for form in forms if key is not None else ():
-                    assert key is not None
-                    value = blind(key, form)
-                    blinds.setdefault(number_bucket(value), set()).add(value)
-        low, high = first_id(self._id_time, lower), first_id(self._id_time, upper)
-        first = min(self._rows_of(low), default=0)
-        last = max(self._rows_of(high), default=high)
+    def _windows(self, indexed: int, lowest: int, since: float, until: float) -> list[Extent]:
+        """What of the indexed rows may hold records of this time, oldest first, some extents joined to one each."""
+        listed = written(self._db, indexed)
+        begun = listed[0].first if listed else indexed + 1
+        windows: list[Extent] = []
+        if lowest < begun and lowest <= indexed:
+            # Indexed by an earlier version, and not measured yet: anything may be in there.
+            low = next((one.low for one in listed if one.low), _MAX_ID)
+            windows.append(Extent(lowest, begun - 1, 1, low - 1 if listed else _MAX_ID, 0, _MAX_ID, 0))
+        some: list[Extent] = []
+        for one in listed:
+            if one.touches(since, until):
+                some.append(one)
+                if len(some) == _WINDOW:
+                    windows.append(_joined(some))
+                    some = []
+        return [*windows, _joined(some)] if some else windows
+
+    def _indexed(self, blinds: _Blinds, window: Extent) -> list[int]:
+        """Ids in a window whose record has one of the numbers, newest first."""
+        buckets: dict[int, list[bytes]] = {}
+        for value in blinds.within(window.earliest, window.latest):
+            buckets.setdefault(number_bucket(value), []).append(value)
         found: set[int] = set()
-        for bucket, values in blinds.items():
+        for bucket, values in buckets.items():
             segments = self._db.execute(
-                "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?", (bucket, first, last)
+                "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?",
+                (bucket, window.first, window.last),
             )
             for (data,) in segments.fetchall():
                 for value in values:
                     found.update(find(data, value))
-        every = set().union(*blinds.values())
-        if every:
-            for seq, records in self._pages("records", max(indexed, first - 1), last):
-                if len(every) > _NEEDLES or any(value in records for value in every):
-                    try:
-                        found.update(record_id for value, record_id in iter_indexes(records) if value in every)
-                    except SealError:
-                        self.damaged.append(seq)
-        return sorted((record_id for record_id in found if low <= record_id < high), reverse=True)
+        return sorted((one for one in found if window.low <= one <= window.high), reverse=True)
+
+    def _tail(self, blinds: _Blinds, indexed: int, highest: int) -> list[int]:
+        """The same of the rows that are not indexed yet."""
+        found: set[int] = set()
+        for seq, records in self._pages("records", indexed, highest):
+            try:
+                times = [accepted for _, accepted in iter_times(records)]
+                every = blinds.within(min(times), max(times)) if times else frozenset()
+                if every and (len(every) > _NEEDLES or any(value in records for value in every)):
+                    found.update(record_id for value, record_id in iter_indexes(records) if value in every)
+            except SealError:
+                self.damaged.append(seq)
+        return sorted(found, reverse=True)
 
     def _checked(self, record_id: int, since: float, until: float) -> Found | None:
         try:
@@ -369,79 +366,24 @@ class LogReader:
         self,
         key: Ed25519PublicKey | None = None,
         progress: Callable[[float], object] | None = None,
+        keys: ChainKeys | None = None,
     ) -> LogVerdict:
-        """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it.
-
-        key: the checkpoints' (`InstallSecrets.checkpoint.public_key()`); without it they are not looked at.
-        """
-        db = self._db
-        db.execute("BEGIN")
-        try:
-            anchor = db.execute("SELECT value FROM meta WHERE name = ?", (ANCHOR,)).fetchone()
-            lowest, highest = db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
-            signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM checkpoints ORDER BY seq").fetchall()]
-        finally:
-            db.execute("COMMIT")
-        link = GENESIS if anchor is None else bytes(anchor[0])
-        waiting: dict[bytes, int] = {}
-        rows = records = purged = points = after = 0
-
-        def verdict(reason: str, bad: int | None = None, ok: bool = False) -> LogVerdict:
-            hangs_on = None if anchor is None else bytes(anchor[0])
-            return LogVerdict(ok, rows, records, purged, points - len(waiting), bad, reason, lowest, hangs_on)
-
-        try:
-            for point in (verify_checkpoint(key, one) for one in signed) if key is not None else ():
-                waiting[point.chain] = point.time_ms
-        except SealError as error:
-            return verdict(str(error), lowest)
-        points = len(waiting)
-        waiting.pop(link, None)
-        while True:
-            page = db.execute(
-                # Cast, because who edits the file may change types too.
-                "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
-                " CAST(digests AS BLOB) FROM log LEFT JOIN purged USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after, _PAGE),
-            ).fetchall()
-            if not page:
-                break
-            for seq, count, block, events, stored, digests in page:
-                try:
-                    if chain(link, _digests(count, block, events, digests or b"")) != stored:
-                        return verdict(f"log row {seq:016x} was altered or does not follow the one before", seq)
-                except SealError as error:
-                    return verdict(f"log row {seq:016x}: {error}", seq)
-                link = bytes(stored)
-                waiting.pop(link, None)
-                rows += 1
-                records += count
-                purged += len(digests or b"") // _PLACE.size
-            after = page[-1][0]
-            if progress is not None:
-                progress(min(1.0, (after - lowest) / max(1, highest - lowest)))
-        begun = self._id_time(lowest) * 1000 if lowest is not None else float("inf")
-        if any(anchor is None or at >= begun for at in waiting.values()):
-            return verdict("the log is not the one that was signed: its end is missing, or an older copy was put back")
-        return verdict(f"{records} records in {rows} log rows, none altered", ok=True)
+        """Recomputes the digest of every record and the chain over all rows, and looks for every checkpoint in it: see
+        `store.verify`. key: the checkpoints' of older versions; keys: the chain's."""
+        return verify_log(self._db, self._keys.get, self._id_time, keys, key, progress)
 
 
-def _digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterator[bytes]:
-    """What the chain continues with at this row. Raises SealError."""
-    gone = read_purged(digests)
-    living = iter_records(block)
-    for place in range(count):
-        if place in gone:
-            yield gone[place]
-            continue
-        packed = next(living, None)
-        if packed is None:
-            raise SealError("records are missing")
-        yield verify_digest(packed)
-    if next(living, None) is not None:
-        raise SealError("there are more records than were written")
-    if events:
-        yield events_digest(events)
+def _joined(some: list[Extent]) -> Extent:
+    """One extent of several in order, each with records in it."""
+    return Extent(
+        some[0].first,
+        some[-1].last,
+        min(one.low for one in some),
+        max(one.high for one in some),
+        min(one.earliest for one in some),
+        max(one.latest for one in some),
+        0,
+    )
 
 
 def _ended(events: list[Event]) -> bool:

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from smppd.events import AuditEvent
 from smppd.store.backup import free_room
+from smppd.store.cross import anchor_faults, checkpoint_facts
 from smppd.store.files import Lock, connect, secrets_column
 from smppd.store.manifest import (
     AUDIT,
@@ -32,9 +34,12 @@ from smppd.store.manifest import (
     sync_directory,
     verify_manifest,
 )
-from smppd.store.reader import LogReader, ReadOnlyKeys, read_purged
+from smppd.store.reader import LogReader, ReadOnlyKeys
+from smppd.store.seals import LOG_STATE, witness, write_state
 from smppd.store.sqlite import SqliteStore
+from smppd.store.verify import LogVerdict, read_purged
 from smppd.vault.audit import Actor, AuditTrail
+from smppd.vault.chain import ChainKeys, LogState
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
 from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
@@ -58,7 +63,7 @@ class Checked(NamedTuple):
 
     first, last: epoch seconds of the log's oldest and newest id, None when it is empty. unreadable: records that have a key
     and no secrets: none, unless secrets were destroyed while the backup was taken. highest: no id in it is above. cold:
-    how many cold rows of each kind (`store.api.Kind`).
+    how many cold rows of each kind (`store.api.Kind`). seal: number and hash of the log's newest seal.
     """
 
     manifest: Manifest
@@ -72,6 +77,7 @@ class Checked(NamedTuple):
     last: float | None
     highest: int
     cold: dict[int, int]
+    seal: tuple[int, bytes] | None = None
 
 
 class Restored(NamedTuple):
@@ -219,13 +225,12 @@ def _check(
         progress("Checking files", (_ORDER.index(name) + 1) / 3)
     install, scopes = _open_keys(directory, kek)
     manifest = verify_manifest(source, install.checkpoint.public_key())
-    entries, anchors = _check_trail(directory, install, manifest)
+    keys = ChainKeys(install.audit, install.checkpoint)
     with LogReader(directory, kek, id_time) as reader:
-        verdict = reader.verify(install.checkpoint.public_key(), lambda done: progress("Verifying the log", done))
+        verdict = reader.verify(keys.public, lambda done: progress("Verifying the log", done), keys)
         if not verdict.ok:
             raise BackupError(f"the log of the backup is not sound: {verdict.reason}")
-        if verdict.anchor is not None and verdict.anchor.hex() not in anchors:
-            raise BackupError("the log's oldest rows were deleted by no purge on the audit trail")
+        entries = _check_trail(directory, install, manifest, verdict)
         unreadable = _check_secrets(directory, reader, scopes, manifest, progress)
     store = SqliteStore(
         directory, notify=lambda _call: None, later=lambda _seconds, _call: None, soon=lambda _call: None
@@ -256,6 +261,7 @@ def _check(
         last=last,
         highest=highest,
         cold=cold,
+        seal=verdict.seal,
     )
 
 
@@ -281,13 +287,15 @@ def _open_keys(directory: Path, kek: Kek) -> tuple[InstallSecrets, frozenset[byt
         rows.close()
 
 
-def _check_trail(directory: Path, install: InstallSecrets, manifest: Manifest) -> tuple[int, set[str]]:
-    """How many entries, and the anchors that purges have left on it."""
+def _check_trail(directory: Path, install: InstallSecrets, manifest: Manifest, log: LogVerdict) -> int:
+    """How many entries. Whether the log's front was deleted by a purge on it."""
     with AuditTrail(directory / AUDIT, install.audit) as trail:
         verdict = trail.verify((manifest.audit_id, bytes.fromhex(manifest.audit_hash)))
         if not verdict.ok:
             raise BackupError(f"the audit trail of the backup is not sound: {verdict.reason}")
-        return verdict.entries, {str(entry.what.get("anchor")) for entry in trail.entries(event="purge")}
+        for fault in anchor_faults(log, trail):
+            raise BackupError(fault)
+        return verdict.entries
 
 
 def _check_secrets(
@@ -383,10 +391,24 @@ def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: 
         "highest": manifest.highest_id,
         "unreadable": checked.unreadable,
         "keys_expire": manifest.keys_expire,
+        **checkpoint_facts(checked.seal),
     }
     with AuditTrail(directory / AUDIT, install.audit) as trail:
         result = "done, from a copy of keys past its date" if expired else "done"
-        trail.append("restore", actor.who, what, result, source=actor.source)
+        trail.append(AuditEvent.RESTORE, actor.who, what, result, source=actor.source)
+        head = trail.head()
+    _acquaint(directory, ChainKeys(install.audit, install.checkpoint), checked.seal, head)
+
+
+def _acquaint(directory: Path, keys: ChainKeys, seal: tuple[int, bytes] | None, head: tuple[int, bytes]) -> None:
+    """Tells the restored files of each other: they were copied one after another, so none knew where the others would end."""
+    db = connect(directory / KEYS, "keys")
+    try:
+        if seal is not None:
+            write_state(db, LOG_STATE, keys.pack_log(LogState(seal[0], seal[0], False, seal[1], seal[1])))
+    finally:
+        db.close()
+    witness(directory, keys, *head)
 
 
 def _settle(path: Path) -> None:

@@ -27,6 +27,8 @@ _DROP: Final = "INSERT INTO dropped VALUES "
 # is prepared once.
 _SIZES: Final = (64, 8, 1)
 _REMEMBERED: Final = 10_000
+# Rows under the keys of one receipt. A carrier that calls more messages by one id tells nothing with it.
+_FOUND: Final = 256
 
 Columns = tuple[int, str, bytes, int, int, int, bytes]
 """kind, owner, key, id, expires (epoch seconds), segment, sealed data: the columns of table `cold`."""
@@ -71,6 +73,32 @@ class ColdRows:
                 self._db.execute(statement + ",".join([marks] * size), values)
                 at += size
 
+    def reseal(self, segment: int, after: tuple[Any, ...], limit: int) -> tuple[Any, ...] | None:
+        """Seals up to ``limit`` rows of other segments under this one, in a transaction of its own; where to go on, None at the
+        end. ``after``: empty to begin with. A damaged row stays as it is. Raises sqlite3.Error, nothing changed then."""
+        behind = " AND (segment, kind, owner, key, id) > (?, ?, ?, ?, ?)" if after else ""
+        found: list[Any] = self._db.execute(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE segment < ?"
+            f"{behind} ORDER BY segment, kind, owner, key, id LIMIT ?",
+            (segment, *after, limit),
+        ).fetchall()
+        sealed = []
+        for columns in found:
+            try:
+                sealed.append(self._seal(self._open(columns), segment))
+            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
+                continue
+        if sealed:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._many(_PUT, sealed)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        last = found[-1] if len(found) == limit else None
+        return None if last is None else (last[5], *last[:4])
+
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
         while True:
@@ -83,7 +111,8 @@ class ColdRows:
 
     def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(f"owner = ? AND key IN ({','.join('?' * len(keys))})", kind, owner, *keys)[0]
+        where = f"owner = ? AND key IN ({','.join('?' * len(keys))}) LIMIT ?"
+        return self._read(where, kind, owner, *keys, _FOUND)[0]
 
     def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""

@@ -12,11 +12,9 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.store import ahead
 from smppd.store.ahead import Ahead, Plan
@@ -25,8 +23,10 @@ from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.damaged import DamagedRows
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.store.rows import ColdRows
-from smppd.store.startup import SPOOL, StartUp
-from smppd.vault.chain import Checkpoint, chain, sign_checkpoint
+from smppd.store.seals import LOG_STATE, SECONDS, Made, Seals, TakenUp, end_of_log, follow, write_seal, write_state
+from smppd.store.startup import StartUp
+from smppd.store.tidy import FEW, SPOOL, Compacted, Entries, Files, Tidier, compact
+from smppd.vault.chain import GENESIS, ChainKeys, SealKind, events_digest
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
 from smppd.vault.spool import SegmentSealer, row_id, seal_blob
@@ -35,10 +35,6 @@ _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
 _BUSY_TRIES = 12
-# A checkpoint is signed when so many records or seconds have come since the last.
-_CHECKPOINT_RECORDS = 1000
-_CHECKPOINT_SECONDS = 60.0
-_CHAIN_START = bytes(32)
 _MONTH = 30 * 86400.0
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK = (
@@ -52,13 +48,6 @@ _BLOCK = (
 _PUT = "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 # Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway.
 _GATHER = 0.003
-# Segments whose keys may have become needless that are looked at with each new one.
-_SHREDDED = 1000
-
-
-def events_digest(events: bytes) -> bytes:
-    """What stands in the chain for the events of one log row."""
-    return blake2b(events, digest_size=32, person=b"smppd events").digest()
 
 
 class SqliteStore:
@@ -100,16 +89,17 @@ class SqliteStore:
         self._busy = False
         self._scheduled = self._urgent = self._gathering = False
         self._kicked = -_GATHER
-        self._shredded = 0
         self._closing = False
         self.full = False
         self.batch = Batch()
         self.commits = 0
-        self.signer: Ed25519PrivateKey | None = None
-        """Signs checkpoints of the digest chain; none are made without it. Set before ``open``."""
+        self.chain_keys: ChainKeys | None = None  # these two are set before ``open``; named: on the audit trail
+        self.named = 0
+        self.taken_up = TakenUp(True, 0, [])
+        """What ``open`` found at the end of the log."""
         self._wall = wall
-        self._points = self._blocks = self._unsigned = 0
-        self._signed = monotonic()
+        self.seals: Seals | None = None
+        self._uncertain = self._resting = False
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
         self.on_damage: Callable[[Kind, str, int, str], None] = lambda _kind, _owner, _identity, _reason: None
         """Told on the reactor thread of each cold row that does not open, once: kind, owner, id, why."""
@@ -119,8 +109,7 @@ class SqliteStore:
         """Seconds for which what is damaged may be kept, by the account, lane or upstream it belongs to. Any thread."""
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
-        row = self._data.execute("SELECT chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        self._chain = row[0] if row and isinstance(row[0], bytes) else _CHAIN_START
+        self._chain, self._last_row = end_of_log(self._data)
 
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
@@ -129,30 +118,47 @@ class SqliteStore:
         self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
+    def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
+        """See ``tidy.compact``. After ``use``, before ``open`` or at the end."""
+        return compact(self._both(), entries, most)
+
+    def _both(self) -> Files:
+        return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
+
     def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
         self._sink = sink
         self._new_id = new_id
         ahead.sweep(self._secrets, self._data)
         self._ahead = Ahead(new_id)
+        self._tidier = Tidier(self._both(), self._jobs.put, self._notify, self._later, self._with_batch)
         self._sealer = SegmentSealer(self._ring)
-        if self.signer is not None:
-            self._points, self._blocks = self._start_up.last_checkpoint(self.signer.public_key())
+        if self.chain_keys is not None:
+            self.seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
+            self.taken_up = self.seals.take_up(self._last_row, self._chain, self.named)
         self._checkpointer = Checkpointer(
             [(self._directory / "keys.db", "keys"), (self._directory / "data.db", "data")],
             lambda: self._jobs.put(self._checkpoint_rest),
             self._broken,
         )
         self._thread.start()
-        self._shred_later()
+        self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
 
     def rotate(self) -> int:
         """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
         there, which is safe: segments are dropped oldest first."""
         self._sealer = SegmentSealer(self._ring)
-        self._shred_later()
+        self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
+
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        """See ``api.Store``."""
+        self._tidier.tidy(lambda: self._sealer.segment, then)
+
+    def _with_batch(self, then: Callable[[], None]) -> None:
+        self.batch.then.append(then)
+        self.kick()
 
     # -- reactor side --------------------------------------------------------------------------------------------------
 
@@ -194,7 +200,7 @@ class SqliteStore:
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._busy or not self.batch:
+        if self._busy or not (self.batch or self.keys.going):
             return
         self._urgent = False
         batch = self.batch
@@ -202,12 +208,15 @@ class SqliteStore:
         plan = self._ahead.plan(batch)
         self.batch = Batch()
         self._ahead.give(self.batch)
+        if batch.damaged and not self._tidier.aside:
+            # Of their own: they are kept for days, and nothing else is to be opened with their key.
+            self._tidier.aside = self._ring.new_segment()
         keys, gone = self.keys.take()
         batch.keys.extend(keys)
-        sealer = self._sealer
+        sealer, cold = self._sealer, self._tidier.cold
         self._busy = True
         seq = batch.seq or self._new_id()
-        self._jobs.put(lambda: self._commit(batch, sealer, gone, plan, seq))
+        self._jobs.put(lambda: self._commit(batch, sealer, cold, gone, plan, seq))
 
     def _ended(self, batch: Batch, gone: list[bytes], plan: Plan, reason: str | None, fatal: bool) -> None:
         self._busy = False
@@ -220,6 +229,8 @@ class SqliteStore:
             self._ahead.give(self.batch)
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
             self._sink.committed(batch)
+            if batch.segments:
+                self._tidier.shred(self._sealer.segment)
         elif fatal:
             self._sink.broken(reason)
             return
@@ -262,6 +273,17 @@ class SqliteStore:
                 self.full = False
             self._flush()
 
+    @property
+    def sealed(self) -> tuple[int, bytes]:
+        """(number, hash) of the newest durable seal of the log; (0, zeros) for none."""
+        return self.seals.last if self.seals is not None else (0, GENESIS)
+
+    def seal_when_due(self) -> None:
+        """Called about once a second: where no commit carries a seal, one is made without."""
+        if self.seals is not None and not (self._resting or self._closing) and self.seals.age >= SECONDS:
+            self._resting = True
+            self._jobs.put(lambda: self._seal_rest(SealKind.RUNNING))
+
     def space(self) -> bool:
         """Whether the file system keeps its reserve free."""
         try:
@@ -298,17 +320,23 @@ class SqliteStore:
         """See ``api.Store``."""
         self._jobs.put(self._aside.recount)
 
-    def close(self) -> None:
-        """Ends the writer after what was handed to it and closes the files."""
+    def close(self, entries: Entries | None = None) -> None:
+        """Ends the writer after what was handed to it and closes the files. ``entries``: takes out what is over first."""
         self._closing = True
         if self._thread.is_alive():
+            if not self._uncertain:
+                self._jobs.put(lambda: self._seal_rest(SealKind.STOP))
             self._jobs.put(None)
             self._thread.join(30.0)
         if self._checkpointer is not None:
             self._checkpointer.stop()
             self._ahead.end(self.batch, self._secrets)
-        for db in (self._data, self._secrets):
-            db.close()
+        if entries is not None:
+            with suppress(sqlite3.Error):  # the next start does it
+                self.compact(entries)
+        for db in (self._data, self._secrets, self.seals):
+            if db is not None:
+                db.close()
         self._files.close()
         self._lock.release()
 
@@ -352,14 +380,18 @@ class SqliteStore:
         if self._checkpointer is not None:
             self._checkpointer.finished()
 
-    def _commit(self, batch: Batch, sealer: SegmentSealer, gone: list[bytes], plan: Plan, seq: int) -> None:
+    def _commit(self, batch: Batch, sealer: SegmentSealer, cold: int, gone: list[bytes], plan: Plan, seq: int) -> None:
         reason, fatal, keys = None, False, False
+        link = self._link(batch, plan, seq)
+        made = None
+        if link is not None and self.seals is not None and self.seals.due(len(batch.records)):
+            made = self.seals.make(SealKind.RUNNING, seq, link, 1)
         for tries in range(_BUSY_TRIES, -1, -1):
             try:
                 if not keys:
-                    self._commit_keys(batch, gone, plan, seq)
+                    self._commit_keys(batch, gone, plan, seq, made)
                     keys = True
-                self._commit_data(batch, sealer, plan, seq)
+                self._commit_data(batch, sealer, cold, plan, seq, link, made)
                 break
             except sqlite3.Error as error:
                 for db in (self._secrets, self._data):
@@ -371,12 +403,13 @@ class SqliteStore:
                     continue
                 reason = str(error)
                 fatal = code not in _FULL
+                self._uncertain = self._uncertain or fatal
                 break
         self._notify(lambda: self._ended(batch, gone, plan, reason, fatal))
 
-    def _commit_keys(self, batch: Batch, gone: list[bytes], plan: Plan, seq: int) -> None:
+    def _commit_keys(self, batch: Batch, gone: list[bytes], plan: Plan, seq: int, made: Made | None) -> None:
         own = bool(batch.secrets) and plan.slot is None
-        ordinary = not batch.keys and not gone and plan.empty
+        ordinary = not batch.keys and not gone and plan.empty and made is None
         if ordinary and not own:
             return
         db = self._secrets
@@ -389,6 +422,8 @@ class SqliteStore:
         if own:
             db.execute("INSERT INTO secrets VALUES (?, ?)", (seq, b"".join(batch.secrets)))
         ahead.write(db, plan)
+        if made is not None:
+            write_state(db, LOG_STATE, made.state)
         if not ordinary:
             db.execute("COMMIT")
         if gone:
@@ -399,94 +434,75 @@ class SqliteStore:
             finally:
                 db.execute("PRAGMA busy_timeout=5000")
 
-    def _commit_data(self, batch: Batch, sealer: SegmentSealer, plan: Plan, seq: int) -> None:
+    def _link(self, batch: Batch, plan: Plan, seq: int) -> bytes | None:
+        # The chain after this batch; None where it adds nothing to the log.
+        if not batch.records and not batch.events:
+            return None
+        # A packed record ends with its digest (`vault.seal.digest_of`, which also checks the form of one from disk).
+        digests = [record[-DIGEST_BYTES:] for record in batch.records]
+        if batch.events:
+            digests.append(events_digest(b"".join(batch.events)))
+        slot = plan.slot.id if plan.slot is not None else None
+        return follow(self.chain_keys, self._chain, seq, slot, digests)
+
+    def _commit_data(
+        self,
+        batch: Batch,
+        sealer: SegmentSealer,
+        rows: int,
+        plan: Plan,
+        seq: int,
+        link: bytes | None,
+        made: Made | None,
+    ) -> None:
         db = self._data
-        link = self._chain
         written = len(batch.secrets) * SECRETS_BYTES
         log: tuple[object, ...] = (None, 0, None, None, None, None)
-        point: Checkpoint | None = None
-        if batch.records or batch.events:
-            events = b"".join(batch.events)
-            # A packed record ends with its digest (`vault.seal.digest_of`, which also checks the form of one from disk).
-            digests = [record[-DIGEST_BYTES:] for record in batch.records]
-            if events:
-                digests.append(events_digest(events))
-            link = chain(link, digests)
-            records = b"".join(batch.records)
+        if link is not None:
+            events, records = b"".join(batch.events), b"".join(batch.records)
             log = (seq, len(batch.records), records, events, link, plan.slot.id if plan.slot is not None else None)
             written += len(records) + len(events)
-            point = self._checkpoint(len(batch.records), link)
-        blocks = int(log[0] is not None)
         spool: tuple[object, ...] = (None, None)
         if batch.accepts or batch.marks:
             counter, sealed = sealer.seal(SPOOL, b"".join(batch.accepts + batch.marks))
             spool = (row_id(sealer.segment, counter), sealed)
             written += len(sealed)
         cold = batch.put + batch.moves
-        if point is None and not (cold or batch.drop or batch.meta or batch.segments or batch.damaged):
+        if made is None and not (cold or batch.drop or batch.meta or batch.segments or batch.damaged):
             if log[0] is not None or spool[0] is not None:
                 db.execute(_PUT, log + spool)
         else:
             db.execute("BEGIN IMMEDIATE")
             db.execute(_PUT, log + spool)
-            if point is not None and self.signer is not None:
-                db.execute("INSERT INTO checkpoints VALUES (?, ?)", (seq, sign_checkpoint(self.signer, point)))
+            if made is not None:
+                write_seal(db, made)
             if cold:
                 # An id may be put again (a row written twice is one row): the newer one stands.
-                written += self._cold.put(cold, sealer.segment)
+                written += self._cold.put(cold, rows)
             if batch.drop:
                 # After the puts: a row may be put and be over within one batch, and none is put again after it was dropped.
                 self._cold.drop(batch.drop)
+                self._tidier.stained = True
                 # A row that goes, in an order of its own, touches a page.
                 written += PAGE * len(batch.drop)
             if batch.damaged:
-                written += self._aside.put(batch.damaged, sealer.segment)
+                written += self._aside.put(batch.damaged, self._tidier.aside)
             if batch.meta:
                 db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
             for segment in batch.segments:
                 db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
             db.execute("COMMIT")
-        self._chain = link
-        self._blocks += blocks
-        self._unsigned += len(batch.records)
-        if point is not None:
-            self._unsigned, self._signed = 0, monotonic()
+        if link is not None:
+            self._chain, self._last_row = link, seq
+        if self.seals is not None:
+            self.seals.committed(made, int(link is not None), len(batch.records))
         if self._checkpointer is not None:
             self._checkpointer.wrote(written)
 
-    def _checkpoint(self, records: int, link: bytes) -> Checkpoint | None:
-        """The state of the chain with one block more, to be signed now and then: whoever keeps a copy elsewhere can tell edits
-        and roll-backs."""
-        if self.signer is None or (
-            self._unsigned + records < _CHECKPOINT_RECORDS and monotonic() - self._signed < _CHECKPOINT_SECONDS
-        ):
-            return None
-        # A commit that fails leaves a gap in the numbers, which says nothing: what counts is that none repeats.
-        self._points += 1
-        return Checkpoint(self._points, self._blocks + 1, int(self._wall() * 1000), link)
-
-    def _shred_later(self) -> None:
-        current = self._sealer.segment
-        self._jobs.put(lambda: self._shred(current))
-
-    def _shred(self, current: int) -> None:
-        """Destroys the keys of segments that neither spool nor cold rows use any more. On the writer's thread, behind every
-        batch sealed under an earlier segment than ``current``: nothing is added to those again. The rows are gone for good
-        before the key is, so no crash leaves a row that does not open; the keys go with the next batch. A carrier that brings
-        no receipts for days leaves many segments with a few rows each: some are looked at each time, in turn."""
-        segments = [segment for segment in self._ring.segments() if segment < current]
-        later = [segment for segment in segments if segment > self._shredded]
-        turn = (later + segments)[: min(len(segments), _SHREDDED)]
-        if turn:
-            self._shredded = turn[-1]
-        for segment in turn:
-            if not self._data.execute(
-                "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
-                " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)"
-                " OR EXISTS (SELECT 1 FROM damaged WHERE segment = ?1)",
-                (segment,),
-            ).fetchone()[0]:
-                self._ring.drop_segment(segment)
+    def _seal_rest(self, kind: SealKind) -> None:
+        if self.seals is not None:
+            self.seals.rest(kind, self._last_row, self._chain)
+        self._resting = False
 
 
 __all__ = ["SqliteStore", "StoreError", "seal_blob"]

@@ -6,17 +6,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from smppd.store.damaged import STRANGE, DamagedRows
-from smppd.vault.chain import verify_checkpoint
+from smppd.store.tidy import SPOOL
 from smppd.vault.keys import KeyRing
 from smppd.vault.spool import open_blob, split_row_id
-
-SPOOL: Final = b"spool"
-"""What ties a block to its table (associated data)."""
 
 
 class StartUp:
@@ -65,10 +59,11 @@ class StartUp:
     def highest_id(self) -> int:
         """See ``api.Spool``."""
         highest = 0
-        row = self._db.execute("SELECT seq, records, events FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        row = self._db.execute(
+            "SELECT seq, length(records), length(events) FROM log ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
         if row:
-            records, events = (len(one) if isinstance(one, bytes) else 0 for one in row[1:])
-            highest = int(row[0]) + (1 << 16) * max(1, records // 64 + events // 16)
+            highest = int(row[0]) + (1 << 16) * max(1, (row[1] or 0) // 64 + (row[2] or 0) // 16)
         return max(highest, self.meta("highest_id", 0))
 
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
@@ -85,20 +80,3 @@ class StartUp:
         self._aside.take_meta(name, row[0])
         self._told("meta", 0, name)
         return default if damaged is None else damaged
-
-    def last_checkpoint(self, key: Ed25519PublicKey) -> tuple[int, int]:
-        """(number of the last checkpoint, blocks of the chain by now), to go on counting from. One that does not verify is told
-        and counted, so that no number is given twice."""
-        after = points = blocks = 0
-        found = self._db.execute("SELECT seq, signed FROM checkpoints ORDER BY seq DESC LIMIT 1000").fetchall()
-        for place, (seq, signed) in enumerate(found):
-            try:
-                point = verify_checkpoint(key, bytes(memoryview(signed)))
-            except Exception as error:  # noqa: BLE001  whatever is wrong with it: `log verify` says so too
-                self._told("checkpoint", seq, type(error).__name__)
-                points = place + 1
-                continue
-            after, points, blocks = seq, point.sequence + place, point.blocks
-            break
-        blocks += self._db.execute("SELECT count(*) FROM log WHERE seq > ?", (after,)).fetchone()[0]
-        return points, blocks

@@ -12,11 +12,13 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import platform
 import pwd
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -24,7 +26,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from smppd.vault.keys import VaultError
-from smppd.vault.mask import mask_text
+from smppd.vault.mask import mask_digits, mask_text
 
 BUSY_SECONDS = 5.0
 _RETRY_SECONDS = 0.02
@@ -33,6 +35,10 @@ VALUE_CHARACTERS = 4096
 ITEMS = 64
 """An entry holds at most so many values."""
 
+FREE_TEXT = frozenset({"note", "reason", "asked", "comment"})
+"""Facts that people write: no run of digits that may be a phone number stays in them (`mask.mask_digits`)."""
+_LOGIN_UID = Path("/proc/self/loginuid")
+_NOBODY = (1 << 32) - 1  # what the kernel says where nobody logged in
 _ZERO = bytes(32)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -82,34 +88,66 @@ class Actor(NamedTuple):
     source: str
 
 
-def current_actor(environ: Mapping[str, str] | None = None) -> Actor:
-    """The operating system's user behind this process: `alice (as root)` under sudo; from the SSH client's address,
-    else the terminal. SUDO_USER counts for root only: anybody else could have set it."""
+def current_actor(environ: Mapping[str, str] | None = None, login: Path = _LOGIN_UID) -> Actor:
+    """Who runs this process, and from where, as the kernel knows it.
+
+    who: the user of the login session (`login`, which sudo and su do not change; audit(7)), else the real user; `alice (as
+    root)` where the process acts for another. source: this host and the terminal. What the environment says (SUDO_UID,
+    SSH_CONNECTION), which the caller may have set to anything, stands behind it as claimed.
+    """
     env = os.environ if environ is None else environ
-    uid = os.geteuid()
+    real, effective = os.getuid(), os.geteuid()
+    origin = _login_uid(login)
+    first = real if origin is None else origin
+    who = _user(first)
+    acting = [_user(uid) for uid in dict.fromkeys((real, effective)) if uid != first]
+    if acting:
+        who += f" (as {', '.join(acting)})"
+    sudo = env.get("SUDO_UID", "")
+    if sudo.isascii() and sudo.isdigit() and len(sudo) < 11 and int(sudo) != first:
+        who += f" (claimed: {_user(int(sudo))})"
     try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = f"uid {uid}"
-    sudo = env.get("SUDO_USER", "")
-    who = f"{sudo} (as {user})" if uid == 0 and sudo and sudo != user else user
+        terminal = os.ttyname(0)
+    except OSError:
+        terminal = "no terminal"
+    source = f"{platform.node() or 'unnamed host'}, {terminal}"
     connection = env.get("SSH_CONNECTION", "").split()
     if connection:
-        return Actor(_clean(who), _clean(f"ssh {connection[0]}"))
+        source += f" (claimed: ssh {connection[0][:64]})"
+    return Actor(_clean(who), _clean(source))
+
+
+def _login_uid(path: Path) -> int | None:
     try:
-        return Actor(_clean(who), os.ttyname(0))
-    except OSError:
-        return Actor(_clean(who), "no terminal")
+        uid = int(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return None if uid == _NOBODY else uid
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return f"uid {uid}"
 
 
 class AuditTrail:
     """The trail in one file. Thread-safe; each append waits for the disk, so the daemon calls it off the reactor."""
 
-    def __init__(self, path: Path, key: bytes | None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: bytes | None,
+        clock: Callable[[], float] = time.time,
+        witness: Callable[[int, bytes], object] | None = None,
+    ) -> None:
         """path: the file, created with mode 0600 if a key is given. key: the audit key (`InstallSecrets.audit`); with
-        None the trail can only be read and its plain chain verified. clock: epoch seconds."""
+        None the trail can only be read and its plain chain verified. clock: epoch seconds. witness(id, hash): told of each
+        entry once it is durable, to say so elsewhere (`store.seals.witness`); what it raises, `append` raises."""
         self._key = key
         self._clock = clock
+        self._witness = witness
         self._lock = threading.Lock()
         try:
             self._database = _connect(path, read_only=key is None)
@@ -135,12 +173,12 @@ class AuditTrail:
         """Add an entry and return its id; on stable storage when this returns. VaultError if it cannot be written: the
         caller must then refuse what it was about to do.
 
-        event: `bind`, `bind refused`, `config`, `key`, `reveal`, `erase`, `hold`, `purge`...; what: a few short facts,
-        never content; international numbers in it are masked here once more.
+        event: one of `vault.events.AuditEvent`. what: a few short facts, never content; international numbers in it are
+        masked here once more, and in what people write (FREE_TEXT) whatever may be a number.
         """
         if self._key is None:
             raise VaultError("the audit trail was opened without its key and cannot be written")
-        facts = {_clean(key): _clean(value) if isinstance(value, str) else int(value) for key, value in what.items()}
+        facts = {_clean(key): _value(key, value) for key, value in what.items()}
         if len(facts) > ITEMS:
             facts = {**dict(list(facts.items())[: ITEMS - 1]), "clipped": len(facts) - ITEMS + 1}
         texts = [_clean(event), _clean(who), _clean(source), _canonical(facts), _clean(result)]
@@ -169,6 +207,8 @@ class AuditTrail:
                     raise
             except sqlite3.Error as error:
                 raise VaultError(f"{self._path}: the audit trail cannot be written: {error}") from None
+        if self._witness is not None:
+            self._witness(number, digest)
         return number
 
     def head(self) -> tuple[int, bytes]:
@@ -179,13 +219,35 @@ class AuditTrail:
             except sqlite3.Error as error:
                 raise VaultError(f"{self._path}: the audit trail cannot be read: {error}") from None
 
+    def hash_of(self, number: int) -> bytes | None:
+        """The hash of an entry by its id; None when it is not there."""
+        with self._lock:
+            try:
+                row = self._database.execute(
+                    "SELECT CAST(hash AS BLOB) FROM entries WHERE id = ?", (number,)
+                ).fetchone()
+            except sqlite3.Error as error:
+                raise VaultError(f"{self._path}: the audit trail cannot be read: {error}") from None
+        return None if row is None else row[0]
+
+    def events(self) -> list[str]:
+        """The names of all events on the trail."""
+        return [row[0] for row in self._rows("SELECT DISTINCT event FROM entries ORDER BY event", [])]
+
     def entries(
-        self, *, since_ms: int = 0, until_ms: int = 1 << 62, event: str | None = None, who: str | None = None
+        self,
+        *,
+        since_ms: int = 0,
+        until_ms: int = 1 << 62,
+        events: Collection[str] | None = None,
+        who: str | None = None,
     ) -> Iterator[Entry]:
-        """Entries in order, `since_ms <= at_ms < until_ms`, of one event or user if given."""
-        query = f"SELECT {_COLUMNS} FROM entries WHERE at_ms >= ? AND at_ms < ? ORDER BY id"
-        for row in self._rows(query, [since_ms, until_ms]):
-            if (event is None or row[2] == event) and (who is None or row[3] == who):
+        """Entries in order, `since_ms <= at_ms < until_ms`; of these events, and of one user, if given. who: the whole name or
+        what stands before its first bracket: `alice` finds `alice (as root)` too."""
+        marks = "" if events is None else f" AND event IN ({','.join('?' * len(events))})"
+        query = f"SELECT {_COLUMNS} FROM entries WHERE at_ms >= ? AND at_ms < ?{marks} ORDER BY id"
+        for row in self._rows(query, [since_ms, until_ms, *(events or ())]):
+            if who is None or row[3] == who or row[3].partition(" (")[0] == who:
                 yield Entry(row[0], row[1], row[2], row[3], row[4], _facts(row[5]), row[6], row[7])
 
     def verify(self, expected: tuple[int, bytes] | None = None) -> Verdict:
@@ -236,7 +298,7 @@ class AuditTrail:
         row = self._database.execute("SELECT id, hash FROM head").fetchone()
         return (row[0], row[1]) if row else (0, _ZERO)
 
-    def _rows(self, query: str, values: list[int]) -> Iterator[tuple]:  # type: ignore[type-arg]
+    def _rows(self, query: str, values: list[int | str]) -> Iterator[tuple]:  # type: ignore[type-arg]
         # A reader's own connection state: the lock is not held while the caller works on a row.
         try:
             with self._lock:
@@ -291,6 +353,13 @@ def _write_ahead(database: sqlite3.Connection) -> None:
             time.sleep(_RETRY_SECONDS)
         else:
             return
+
+
+def _value(key: str, value: str | int) -> str | int:
+    if not isinstance(value, str):
+        return int(value)
+    # Before it is cut to one line: what does not print may stand between the digits of a number.
+    return _clean(mask_digits(unicodedata.normalize("NFKC", value)) if key in FREE_TEXT else value)
 
 
 def _clean(text: str) -> str:

@@ -40,6 +40,7 @@ INDEX_BYTES: Final = 16
 _LENGTHS: Final = struct.Struct("!IBHI")
 _HEAD: Final = struct.Struct("!BBBBBBQQII")
 _FIXED: Final = _LENGTHS.size + _HEAD.size
+_ID_TIME: Final = struct.Struct("!QQ")
 _LEN: Final = struct.Struct("!I")
 _BLOCK: Final = 64
 _MASK: Final = _BLOCK - 1
@@ -343,6 +344,16 @@ def iter_indexes(block: bytes) -> Iterator[tuple[bytes, int]]:
             middle = at.numbers + INDEX_BYTES
             yield block[at.numbers : middle], record_id
             yield block[middle : middle + INDEX_BYTES], record_id
+        start = at.end
+
+
+def iter_times(block: bytes) -> Iterator[tuple[int, int]]:
+    """(record id, epoch milliseconds of acceptance) of each record in a block, erased ones too."""
+    start = 0
+    while start < len(block):
+        at = _layout(block, start)
+        record_id, accepted_ms = _ID_TIME.unpack_from(block, at.head + 6)
+        yield record_id, accepted_ms
         start = at.end
 
 

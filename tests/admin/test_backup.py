@@ -73,6 +73,12 @@ def trail(run: Run) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["event"] in ("backup", "restore")]
 
 
+@pytest.fixture(autouse=True)
+def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store that is open beside the commands answers, as a daemon does."""
+    monkeypatch.setattr("smppd.admin.tidying.ask", lambda _directory, _seconds: True)
+
+
 def test_there_and_back(run: Run, log: Builder, place: Place, tmp_path: Path) -> None:
     status, out, err = run("backup", place("b"), "--keys-to", place("k"))
     assert (status, err) == (0, "") and "Backed up 3 records, " in out and "Delete the copy of the keys by" in out

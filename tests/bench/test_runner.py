@@ -51,7 +51,8 @@ def test_profile(
     # A package of this process by that name would be found first by `keys init`, which runs in the checkout.
     assert command.main(["--profile", "--seconds", "0.3", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    assert "await writer.drain()" in shown or "writer.write(chunk)" in shown
+    # Which of its lines the sampler met is chance.
+    assert any(line.strip() in shown for line in stand_in.read_text().splitlines() if len(line.strip()) > 15)
     page = (tmp_path / "out" / "profile.md").read_text()
     assert "| rest of smppd |" in page and "## Compiled" not in page and "__main__.py:" in page
 

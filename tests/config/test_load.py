@@ -21,7 +21,7 @@ def test_the_smallest_configuration_has_the_documented_defaults(tmp_path: Path) 
     assert (account.window, account.max_binds, account.throughput, account.burst) == (10, 4, 50, 100)
     assert (account.acknowledge, account.content, account.retain.body) == ("stored", "encrypt", 30 * 86400)
     assert (upstream.window, upstream.sessions, upstream.bind) == (100, 1, "transceiver")
-    assert (got.limits.max_pdu, got.limits.max_pdu_unbound, got.limits.bind) == (65536, 512, 10)
+    assert (got.limits.max_pdu, got.limits.max_pdu_unbound, got.limits.bind) == (69632, 512, 10)
     assert got.http is not None and got.http.address == "127.0.0.1:9180"
     assert got.store.directory == tmp_path / "var" and got.keys.file == tmp_path / "kek"
     assert got.path == tmp_path / "smppd.yaml"

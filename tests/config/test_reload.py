@@ -40,7 +40,7 @@ def test_nothing_changed(tmp_path: Path) -> None:
         (
             "routes:",
             "drain: 5s\nlimits: {max_pdu: 32KiB}\nroutes:",
-            ["limits: max_pdu 64KiB -> 32KiB", "drain 30s -> 5s"],
+            ["limits: max_pdu 68KiB -> 32KiB", "drain 30s -> 5s"],
         ),
         ("routes:", "log: {level: debug}\nroutes:", ["log: level info -> debug"]),
         ("routes:", "policies: {p: [{name: r, do: pass}]}\nroutes:", ["policy p added"]),

@@ -83,6 +83,15 @@ def test_client_certificate_forms() -> None:
         assert got is not None and (got.fingerprint, got.name) == (fingerprint, name)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"0": "gone"}, {"a b": "delivered"}, {"x" * 33: "delivered"}, {str(n): "expired" for n in range(101)}]
+)
+def test_words_of_receipts_that_are_refused(wrong: dict[str, str]) -> None:
+    assert Upstream(**UPSTREAM, receipt_states={"0": "delivered"}).receipt_states == {"0": "delivered"}
+    with pytest.raises(ValidationError):
+        Upstream.model_validate(UPSTREAM | {"receipt_states": wrong})
+
+
 def test_numbers_and_routes_are_normalised() -> None:
     assert Account(**ACCOUNT, numbers=["+44 7700 900000", "+44770090*"]).numbers == ("447700900000", "44770090*")
     route = Route(destination="+44 77", upstreams=["a", {"name": "b", "weight": 3}])

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,18 +20,13 @@ import yaml
 
 from smppd.admin.commands.passwd import hashed
 from tests.e2e.children import ROOT
+from tests.ports import free_port
 
 # smpp.twisted sends 8 characters at the most.
 PASSWORD: Final = "kX7-pQ2w"
 UPSTREAM_PASSWORD: Final = "sm5c-Pw1"
 START: Final = 30.0
 _SERIES: Final = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_for(what: str, done: Callable[[], bool], seconds: float = 20.0) -> None:

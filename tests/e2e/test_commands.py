@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.children import ROOT, Smsc
-from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, descendants, free_port, wait_for
+from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, descendants, wait_for
+from tests.ports import free_port
 
 TO = "+44 7700 900123"
 

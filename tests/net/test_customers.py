@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.error import ConnectionDone
 
 from smppd import config
+from smppd.net.binds import ACCEPTED, Accepted
 from smppd.net.customers import version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
@@ -415,3 +416,51 @@ def test_a_peer_that_closes_in_order_is_forgotten_too() -> None:
     client = world.bound()
     client.transport.lose(ConnectionDone())
     assert not world.customers.links and len(world.relay.downs) == 1
+
+
+# -- binds in a loop ---------------------------------------------------------------------------------------------------
+
+
+def test_a_bind_loop_is_throttled_and_takes_a_few_entries() -> None:
+    world = World(account(max_binds=2))
+    answers: list[int] = []
+    for number in range(40 * 50):  # forty seconds
+        client = world.client()
+        answers += [status for _name, status, _seq in client.bind()]
+        client.goes()
+        if number % 50 == 49:
+            world.passes(1.0)
+    assert set(answers) == {0, Status.RTHROTTLED}
+    accepted = answers.count(0)
+    assert 60 <= accepted <= 100
+    told = [fields for event, fields in world.heard if event == "bind accepted"]
+    assert len(told) <= 6 and sum(int(fields["count"]) for fields in told) <= accepted
+    world.customers.accepted.tick(world.clock.seconds(), every=True)
+    told = [fields for event, fields in world.heard if event == "bind accepted"]
+    assert sum(int(fields["count"]) for fields in told) == accepted
+    assert set(told[0]) == {"account", "peer", "mode", "tls", "count"} and told[0]["count"] == "1"
+    refused = [fields for event, fields in world.heard if event == "bind refused"]
+    assert len(refused) == 1 and refused[0]["reason"] == "bind rate"
+    assert world.relay.value("binds_refused_total", reason="bind rate") == answers.count(Status.RTHROTTLED)
+
+
+def test_like_binds_are_gathered_and_others_are_not() -> None:
+    heard: list[dict[str, str]] = []
+    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    for second in range(40):
+        accepted.note({"account": "acme", "peer": "192.0.2.7"}, second / 4)
+        accepted.tick(second / 4)
+    accepted.note({"account": "beta", "peer": "192.0.2.7"}, 9.9)
+    assert [(one["account"], one["count"]) for one in heard] == [("acme", "1"), ("beta", "1")]
+    accepted.tick(10.0)
+    assert heard[2:] == [{"account": "acme", "peer": "192.0.2.7", "count": "39"}]
+    accepted.tick(20.0)
+    assert len(heard) == 3, "a quiet time is not told"
+
+
+def test_what_is_gathered_takes_bounded_room() -> None:
+    heard: list[dict[str, str]] = []
+    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    for number in range(ACCEPTED + 50):
+        accepted.note({"account": "acme", "peer": str(number)}, 0.0)
+    assert len(heard) == ACCEPTED + 50 and len(accepted._told) == ACCEPTED

@@ -108,7 +108,7 @@ def test_accounts_networks_have_more_and_every_second_turn() -> None:
 
 
 def test_networks_take_turns_however_many_wait_of_one() -> None:
-    room = Room(cost=0.002)
+    room = Room(cost=0.002, handshake_share=20)
     room.come(*["10.0.0.1"] * 16, *["10.0.0.2"] * 16, *["10.0.0.3"] * 16, "198.51.100.1", "203.0.113.1")
     room.run(0.05)
     assert {"198.51.100.1", "203.0.113.1"} <= set(room.peers()[:6])

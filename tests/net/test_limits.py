@@ -12,6 +12,7 @@ from smppd.config import Limits
 from smppd.net.limits import (
     NAMES,
     BindGuard,
+    BindRate,
     ConnectionLimits,
     Full,
     Held,
@@ -406,3 +407,23 @@ def test_bans_are_listed_and_lifted() -> None:
     assert guard.bans(60.0) == []
     fail(guard, 20, now=100.0)
     assert guard.bans(2000.0) == [], "those that have ended are not listed"
+
+
+def test_binds_of_an_account_from_an_address_have_a_rate() -> None:
+    rate = BindRate(Limits(account_binds=60))
+    assert sum(rate.allows("acme", "192.0.2.7", 4, 0.0) for _ in range(1000)) == 60
+    assert rate.allows("acme", "192.0.2.8", 4, 0.0) and rate.allows("beta", "192.0.2.7", 4, 0.0)
+    assert sum(rate.allows("acme", "192.0.2.7", 4, 10.0) for _ in range(1000)) == 10
+    assert sum(rate.allows("acme", "192.0.2.7", 4, 10_000.0) for _ in range(1000)) == 60
+    rate.reload(Limits(account_binds=1))
+    assert sum(rate.allows("acme", "192.0.2.7", 4, 20_000.0) for _ in range(1000)) == 8, (
+        "its sessions may all come back"
+    )
+
+
+def test_addresses_of_one_network_share_a_bind_rate_and_the_table_is_bounded() -> None:
+    rate = BindRate(Limits(account_binds=2), table_max=3)
+    assert [rate.allows("acme", f"2001:db8::{number}", 1, 0.0) for number in range(3)] == [True, True, False]
+    for number in range(10):
+        rate.allows("acme", f"192.0.2.{number}", 1, 0.0)
+    assert len(rate._pairs) == 3

@@ -1,5 +1,6 @@
 // node-smpp as a child process: configuration and orders as JSON lines on stdin, events on stdout.
-// Orders: submit (messages), unbind. Events: bound, sent (frame), answer (n, status, id), deliver (frame), unbound, failed.
+// Orders: submit (messages), enquire (id: query_sm, cancel_sm and replace_sm of it), unbind.
+// Events: bound, sent (frame), answer (n, status, id), enquired (what, status), deliver (frame), unbound, failed.
 'use strict';
 
 const fs = require('fs');
@@ -91,6 +92,19 @@ function submit(message) {
   });
 }
 
+function enquire(id) {
+  const source = { source_addr_ton: 1, source_addr_npi: 1, source_addr: '447700900001', message_id: id };
+  const destination = { dest_addr_ton: 1, dest_addr_npi: 1, destination_addr: '447700900123' };
+  const orders = {
+    query_sm: source,
+    cancel_sm: Object.assign({}, source, destination),
+    replace_sm: Object.assign({ short_message: 'other' }, source),
+  };
+  for (const [what, fields] of Object.entries(orders)) {
+    session[what](fields, (answer) => say('enquired', { what, status: statusName(answer.command_status) }));
+  }
+}
+
 const lines = readline.createInterface({ input: process.stdin });
 lines.on('line', (line) => {
   const order = JSON.parse(line);
@@ -98,6 +112,8 @@ lines.on('line', (line) => {
     start(order);
   } else if (order.op === 'submit') {
     order.messages.forEach(submit);
+  } else if (order.op === 'enquire') {
+    enquire(order.id);
   } else if (order.op === 'unbind') {
     leaving = true;
     session.unbind(() => {

@@ -1,6 +1,7 @@
 """smpplib as a child process: configuration and orders as JSON lines on stdin, events on stdout.
 
-Orders: submit (messages), unbind. Events: bound, sent (frame), answer (n, status, id), deliver (frame), unbound, failed.
+Orders: submit (messages), enquire (id: query_sm of it; the library knows no cancel_sm and replace_sm), unbind. Events: bound,
+sent (frame), answer (n, status, id), enquired (what, status), deliver (frame), unbound, failed.
 """
 
 from __future__ import annotations
@@ -74,7 +75,14 @@ class Peer(library.Client):  # type: ignore[misc]
         message_id = pdu.message_id.decode("latin-1") if pdu.message_id else ""
         say("answer", n=self.numbers.pop(pdu.sequence), status="ESME_ROK", id=message_id)
 
+    def query_resp_handler(self, pdu: Any, **_options: Any) -> None:
+        if not pdu.is_error():
+            say("enquired", what="query_sm", status="ESME_ROK")
+
     def error_pdu_handler(self, pdu: Any) -> None:
+        if pdu.command == "query_sm_resp":
+            say("enquired", what="query_sm", status=f"0x{pdu.status:08X}")
+            return
         say("answer", n=self.numbers.pop(pdu.sequence, -1), status=f"0x{pdu.status:08X}", id="")
 
     def submit(self, message: dict[str, Any]) -> None:
@@ -124,6 +132,11 @@ class Peer(library.Client):  # type: ignore[misc]
                         self.disconnect()
                         say("unbound")
                         return
+                    if order["op"] == "enquire":
+                        self.query_message(
+                            message_id=order["id"], source_addr_ton=1, source_addr_npi=1, source_addr="447700900001"
+                        )
+                        continue
                     for message in order["messages"]:
                         self.submit(message)
 

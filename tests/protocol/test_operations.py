@@ -99,9 +99,17 @@ def test_longer_names_than_the_letter_says_are_read() -> None:
 
 def test_a_bind_that_ends_early() -> None:
     raw = write_bind(BIND)
-    for length in range(16, len(raw)):
+    needed = 16 + len(BIND.system_id + BIND.password + BIND.system_type) + 3
+    for length in range(16, needed):
         assert status_of(read_bind, raw[:length]) == Status.RINVMSGLEN
     assert status_of(read_bind, raw[:15]) == Status.RINVCMDLEN
+    # From here on all that names the customer is there; what is missing is 0, or empty.
+    for length in range(needed, len(raw)):
+        read = read_bind(raw[:length])
+        assert read[:5] == BIND[:5]
+        assert read.version == (BIND.version if length > needed else 0)
+        assert BIND.address_range.startswith(read.address_range)
+    assert status_of(read_bind, raw[: needed + 3] + b"1" * 65) == Status.RBINDFAIL
 
 
 @pytest.mark.parametrize(("version", "told"), [(0x00, False), (0x33, False), (0x34, True), (0x50, True)])

@@ -28,7 +28,7 @@ MAY_COME = {
     Role.ESME: {
         S.OPEN: "outbind",
         S.BINDING: "",
-        S.BOUND_TX: "enquire_link unbind",
+        S.BOUND_TX: DELIVER,  # some carriers bring receipts on either session of a pair
         S.BOUND_RX: DELIVER,
         S.BOUND_TRX: DELIVER,
         S.UNBINDING: "enquire_link unbind",

@@ -14,10 +14,13 @@ from smppd.admin.damage import Damage
 from smppd.config import Settings
 from smppd.message import Event, read_events
 from smppd.relay.ids import Ids
+from smppd.relay.journal import LivingEntries
+from smppd.relay.recovery import readable
 from smppd.store.api import ColdRow
 from smppd.store.damaged import Item, items
 from smppd.store.files import KeyStore
 from smppd.store.sqlite import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install, load_install
 from tests.relay.fakes import World
 from tests.vault.rows import kek
@@ -36,6 +39,8 @@ class DiskStore:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._turn: list[Callable[[], None]] = []
         self.real: SqliteStore | None = None
+        self.compacts = False
+        """Whether a start begins with taking out what is over, as the daemon's does."""
         self.sink: Any = None
         self.room = True
         self.under_way: list[Any] = []
@@ -67,7 +72,10 @@ class DiskStore:
         damage = Damage(self._world.metrics, lambda: self._world.relay)
         self.real.on_damage, self.real.on_start_damage = damage.row, damage.at_start
         self._world.ids = Ids(lambda: self._world.wall, after=self.real.highest_id())
-        self.real.signer = load_install(self.kek, self.real.keys).checkpoint
+        install = load_install(self.kek, self.real.keys)
+        self.real.chain_keys = ChainKeys(install.audit, install.checkpoint)
+        if self.compacts:
+            self.real.compact(LivingEntries(readable))
 
     def open(self) -> int:
         assert self.real is not None

@@ -37,6 +37,7 @@ from smppd.relay.post import Mail, Parked
 from smppd.relay.relay import Relay
 from smppd.store.api import Kind
 from tests.relay.fakestore import FakeStore
+from tests.relay.invariants import filed, weighs
 from tests.vault.rows import NOON, MemoryRows, ring
 
 FROM = address_field(1, 1, b"447700900001")
@@ -81,6 +82,7 @@ class FakeCustomer:
         self.session.accept_bind(command, window=1000, outstanding_limit=window)
         self.heard: list[bytes] = []
         self.gone = False
+        self._resuming = False
         self.taken = 0
         self._numbers = count(2)
         self._cut = Splitter(1 << 20)
@@ -91,6 +93,10 @@ class FakeCustomer:
         out = self.session.take()
         if not self.gone:
             self.heard.extend(self._cut.feed(out))
+            if self.session.blocked and self.session.unanswered < self.session.window and not self._resuming:
+                self._resuming = True
+                self._receive(b"")
+                self._resuming = False
 
     def sends(self, *frames: bytes) -> list[int]:
         """Sends requests in one chunk; their sequence numbers."""
@@ -118,6 +124,7 @@ class FakeCustomer:
             world.relay.enquiries.take(self, got.others, world.now)
         self.flush()
         world.relay.context.flush()
+        world.turns()
 
     def answered(self) -> list[tuple[int, int, bytes]]:
         """(sequence, status, message id or body) of responses since last asked."""
@@ -143,6 +150,10 @@ class FakeCustomer:
         )
         self.taken += len(mails) if not status else 0
         return [Sm(f) for f in mails]
+
+    def acknowledges(self, response: bytes) -> None:
+        """Sends a response of its own making."""
+        self._receive(response)
 
     def receipts(self, status: int = 0) -> list[tuple[bytes, str]]:
         """(our id, stat) of the receipts that came, acknowledged."""
@@ -224,6 +235,10 @@ class FakeLink:
         self._receive(
             refusal(sm.command, status, sm.sequence) if status else id_response(sm.command, sm.sequence, name)
         )
+
+    def answers_with(self, frame: bytes) -> None:
+        """Sends a response of its own making."""
+        self._receive(frame)
 
     def delivers(self, *frames: bytes) -> None:
         """Brings deliver_sm in one chunk."""
@@ -313,6 +328,11 @@ class World:
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (self.now + seconds, next(self._tie), function))
 
+    def turns(self) -> None:
+        """The turns of the reactor that were asked for: what one chunk was too much for."""
+        while self._timers and self._timers[0][0] <= self.now:
+            heapq.heappop(self._timers)[2]()
+
     # -- who is there --------------------------------------------------------------------------------------------------
 
     def account(self, name: str = "acme") -> Account:
@@ -341,6 +361,7 @@ class World:
         """The writer commits until nothing is left, and so slowly that early receipts are early; how often."""
         self.relay.receipts.moment(self.now, 0.0)
         for done in range(most):
+            self.turns()
             if not self.store.commit():
                 self.store.answer()
                 if not self.store.batch:
@@ -365,8 +386,7 @@ class World:
             ahead = min(step, end - self.now)
             self.now += ahead
             self.wall += ahead
-            while self._timers and self._timers[0][0] <= self.now:
-                heapq.heappop(self._timers)[2]()
+            self.turns()
             self.relay.tick(self.now)
             if not commit:
                 continue
@@ -409,6 +429,8 @@ class World:
         living = [thing for things in context.journal.live.values() for thing in things.values()]
         assert len({thing.id for thing in living}) == len(living)
         assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
+        filed(context, self.relay.dispatch.lanes.calendar)
+        weighs(context)
         for account in context.accounts.values():
             lanes = account.lanes.values()
             held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]
@@ -451,5 +473,8 @@ class World:
             assert {m.id for m in unknown} == set(upstream.unknown)
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
+            assert all(m.phase is Phase.SUBMITTED for many in upstream.alike.values() for m in many)
+            assert upstream.parked_octets == sum(len(p.frame) + 1000 for p in upstream.parked.values())
+            assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
             assert parked == set(upstream.parked)

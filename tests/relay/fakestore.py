@@ -106,6 +106,9 @@ class FakeStore:
     def nudge(self) -> None:
         pass
 
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        then(True)
+
     def retry(self) -> None:
         if self.room and not self.under_way and not self.batch:
             self.full = False

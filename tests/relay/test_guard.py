@@ -7,25 +7,26 @@ from typing import Any
 
 import pytest
 
-from smppd.message import FINAL_STATES
-from smppd.protocol.wire import Status
+from smppd.message import FINAL_STATES, State
+from smppd.protocol.wire import Command, Status, pdu
 from smppd.relay import receipts
 from smppd.relay.balance import Balance
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
 from smppd.relay.guard import Guard
+from smppd.relay.holding import Holding
 from smppd.relay.lanes import Lanes
 from smppd.relay.mailbox import Mailroom
+from smppd.relay.model import Message
 from smppd.relay.overdue import Overdue
 from smppd.relay.receipts import Receipts
 from smppd.relay.relay import Relay
 from smppd.relay.rerouting import Rerouting
 from smppd.relay.submit import Recorder, SubmitDesk
-from smppd.relay.sweeping import Sweeping
 from smppd.relay.unknown import Unknown
 from smppd.store.api import Fault, Kind
 from tests.relay.fakes import HASH, World, receipt, settings
-from tests.relay.test_enquiries import query
+from tests.relay.test_enquiries import cancel, query
 from tests.relay.test_guard_lives import LATER, TEXTS, Poison, everything_even, places, whole_life
 from tests.relay.test_submit import multi
 
@@ -103,6 +104,107 @@ def test_a_receipt_that_cannot_be_passed_on_is_told_in_our_own_words(monkeypatch
     everything_even(world)
 
 
+def test_what_cannot_be_mended_is_kept_and_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(receipts, "mended", lambda *_: 1 / 0)
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"one")
+    world.commits()
+    a.answers(b"id-one")
+    a.delivers(pdu(Command.DELIVER_SM, 0, 0, b"x" * 9), receipt(b"id-one"))
+    world.commits()
+    assert a.acknowledged() == [0, 0] and len(acme.receipts()) == 1
+    assert [(item.kind, item.place) for item in world.store.aside] == [("frame", "deliver")]
+    everything_even(world)
+
+
+def test_tidying_goes_on_beside_what_cannot_be_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    acme = world.customer()
+    ids = whole_life(world, acme, TEXTS)
+    Poison(monkeypatch).put(Message, "entry")
+    told: list[bool] = []
+    world.relay.tidy(told.append)
+    world.passes(3)
+    assert told == [True]
+    assert [(item.kind, item.place) for item in world.store.aside] == [("message", "spill")]
+    assert world.states(ids[b"bad"])[-1] in FINAL_STATES
+    a = world.carrier()
+    world.commits()
+    assert a.texts() == [b"one", b"two"]
+    everything_even(world)
+
+
+def test_memory_is_lightened_beside_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    ids = whole_life(world, acme, TEXTS)
+    while a.waiting:
+        a.answers(b"id-" + a.waiting[0].short_message)
+    world.commits()
+    Poison(monkeypatch).put(Message, "payload")
+    world.relay.context.hot_octets = 1
+    world.passes(3)
+    assert len(world.store.cold) == 2 and len(world.store.aside) == 1
+    world.relay.context.hot_octets = 1 << 30
+    a.reports(b"id-one", b"id-two")
+    world.commits()
+    assert {(ids[b"one"], "DELIVRD"), (ids[b"two"], "DELIVRD")} <= set(acme.receipts())
+    everything_even(world)
+
+
+def test_waiting_ones_end_beside_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(settings(acme={"expire_after": "1m"}))
+    acme = world.customer()
+    ids = whole_life(world, acme, TEXTS)
+    Poison(monkeypatch).put(Dispatch, "end")
+    world.passes(70)
+    assert {ids[b"one"], ids[b"two"]} <= {shown for shown, stat in acme.receipts() if stat == "EXPIRED"}
+    assert [(item.kind, item.place) for item in world.store.aside] == [("message", "sweep")]
+    assert world.living == 0 or not world.relay.context.journal.get(int(ids[b"bad"], 16))
+    everything_even(world)
+
+
+def test_who_waits_for_a_word_is_told_that_there_is_no_way_beside_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(settings(acme={"acknowledge": "upstream"}))
+    acme, a = world.customer(), world.carrier(window=1)
+    acme.submits(b"zero", *TEXTS)
+    world.commits()
+    assert a.texts() == [b"zero"]
+    Poison(monkeypatch).put(Dispatch, "end")
+    a.cut()
+    world.passes(2)
+    assert acme.statuses() == [Status.RMSGQFUL] * 3
+    assert [(item.kind, item.place) for item in world.store.aside] == [("message", "sweep")]
+    everything_even(world)
+
+
+def test_a_cancel_by_addresses_goes_on_behind_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    acme = world.customer()
+    ids = whole_life(world, acme, TEXTS)
+    Poison(monkeypatch).put(Dispatch, "end")
+    acme.sends(cancel(b""))
+    world.commits()
+    world.passes(2)
+    assert acme.statuses() == [0]
+    assert {text: world.states(ids[text])[-1] for text in TEXTS if text != b"bad"} == {
+        b"one": State.DELETED,
+        b"two": State.DELETED,
+    }
+    assert len(world.store.aside) == 1
+    everything_even(world)
+
+
+def test_what_is_done_later_is_guarded() -> None:
+    world = World()
+    done: list[str] = []
+    world.relay.context.later(1.0, lambda: 1 / 0)  # type: ignore[arg-type]
+    world.relay.context.later(1.0, lambda: done.append("it"))
+    world.passes(2)
+    assert done == ["it"] and places(world) == {"timer": 1} and world.broken == []
+
+
 def test_an_account_that_waits_for_the_carrier_s_word_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(settings(acme={"acknowledge": "upstream"}))
     Poison(monkeypatch).put(Dispatch, "taken", "before")
@@ -154,7 +256,7 @@ def test_late_mail_and_messages_expire_beside_bad_ones(monkeypatch: pytest.Monke
         a.answers(b"id-" + a.waiting[0].short_message)
     world.commits()
     world.spills()
-    Poison(monkeypatch).put(Overdue, "_overdue")
+    Poison(monkeypatch).put(Receipts, "_overdue")
     world.passes(200 * 3600, step=3600)
     assert {shown for shown, stat in acme.receipts() if stat == "UNKNOWN"} == {ids[b"one"], ids[b"two"], ids[b"bad"]}
     assert world.store.cold == {}
@@ -184,10 +286,12 @@ CHORES: list[tuple[str, Any, str]] = [
     ("early receipts", Receipts, "moment"),
     ("rerouting", Rerouting, "sweep"),
     ("rerouting", Rerouting, "move"),
-    ("messages", Sweeping, "sweep"),
+    ("messages", Dispatch, "sweep"),
+    ("validity", Overdue, "look"),
+    ("held parts", Holding, "sweep"),
     ("mail", Mailroom, "sweep"),
-    ("parked receipts", Overdue, "sweep"),
-    ("policies", Sweeping, "policies"),
+    ("parked receipts", Receipts, "sweep"),
+    ("policies", Relay, "_policies"),
     ("expiry", Relay, "_expired"),
     ("counts", Balance, "even"),
     ("gauges", Relay, "_look_at_released"),
@@ -215,7 +319,12 @@ def test_a_chore_that_fails_stops_no_other(
             world.passes(0.5, step=0.5, commit=False)
             world.store.commit()
             world.store.answer()
-    assert {f"{other} {method}" for other, there, method in CHORES if (there, method) != (where, name)} <= set(called)
+    within = {"held parts", "validity"} if where is Dispatch else set()  # these are chores of its own
+    assert {
+        f"{other} {method}"
+        for other, there, method in CHORES
+        if (there, method) != (where, name) and other not in within
+    } <= set(called)
     assert a.texts() == [b"x"] and world.broken == []
     failed = world.metrics.registry.get_sample_value("smppd_chores_failed_total", {"chore": chore})
     assert failed is not None and failed >= 30

@@ -12,13 +12,14 @@ import pytest
 from smppd.message import FINAL_STATES
 from smppd.protocol.session import Session
 from smppd.protocol.wire import Sm, Status
-from smppd.relay import dispatch, receipts, submit
+from smppd.relay import dispatch, parking, receipts, submit
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.guard import PLACES
 from smppd.relay.lanes import Lanes
 from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Early, Message
+from smppd.relay.model import Early, Message, UpstreamState
+from smppd.relay.parking import Parking
 from smppd.relay.post import Mail, Parked
 from smppd.relay.receipts import Receipts
 from smppd.relay.recovery import Recovery
@@ -261,9 +262,13 @@ USUAL: list[tuple[Any, str]] = [
     (dispatch, "outgoing"),
     (Dispatch, "taken"),
     (Receipts, "_receipt"),
-    (Receipts, "_find"),
+    (Receipts, "_one"),
     (Receipts, "_settle"),
+    (receipts, "read"),
+    (receipts, "meaning"),
     (receipts, "rewritten"),
+    (UpstreamState, "await_receipt"),
+    (Lanes, "unfile"),
     (Context, "event"),
     (Mailroom, "post"),
     (Mailroom, "_end"),
@@ -282,11 +287,18 @@ SPILLED: list[tuple[Any, str]] = [
     (Relay, "_chill"),
     (Message, "payload"),
     (Lanes, "revive"),
-    (Receipts, "_found"),
+    (Parking, "keep"),
+    (Parking, "_into_memory"),
+    (Parking, "_search"),
+    (Parking, "_found"),
+    (Parking, "of_rows"),
+    (Parking, "_pass_on"),
+    (Parking, "_unpark"),
+    (parking, "tried"),
+    (parking, "read"),
+    (parking, "best"),
     (Receipts, "_settle"),
-    (Receipts, "_search"),
     (receipts, "rewritten"),
-    (receipts, "_agree"),
 ]
 STARTS: list[tuple[Any, str]] = [
     (Recovery, "_entry"),
@@ -295,14 +307,25 @@ STARTS: list[tuple[Any, str]] = [
     (Recovery, "_place_one"),
     (Recovery, "_waiting"),
     (Lanes, "revive"),
+    (Lanes, "insert"),
+    (Lanes, "file"),
 ]
 EARLY: list[tuple[Any, str]] = [
     (Receipts, "_receipt"),
+    (Receipts, "_put_off"),
+    (receipts, "find"),
+    (Receipts, "_one"),
     (Receipts, "park"),
     (Receipts, "known"),
-    (Receipts, "_known"),
-    (Receipts, "_unpark"),
-    (Receipts, "_resume"),
+    (Parking, "keep"),
+    (Parking, "park"),
+    (Parking, "known"),
+    (Parking, "unknown"),
+    (Parking, "_pass_on"),
+    (Parking, "_unpark"),
+    (Parking, "_resume"),
+    (parking, "find"),
+    (parking, "believed"),
     (Recovery, "_place_one"),
     (Unknown, "_settle"),
 ]

@@ -6,25 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.relay.journal import Entry, Journal, mark, read
+from smppd.relay.journal import WEIGHT, Entry, Journal, Living, mark, read
 
 
-class Thing:
-    """What a journal keeps."""
-
-    def __init__(self, identity: int) -> None:
-        self.id = identity
-        self.home = 0
-
-
-def filled(*segments: list[int]) -> tuple[Journal, dict[int, Thing]]:
+def filled(*segments: list[int]) -> tuple[Journal, dict[int, Living]]:
     """A journal with these ids in segments 1, 2, ..."""
     journal = Journal()
     things = {}
     for segment, identities in enumerate(segments, 1):
         journal.begin(segment)
         for identity in identities:
-            things[identity] = Thing(identity)
+            things[identity] = Living(identity, bytes(identity))
             journal.add(things[identity])
     return journal, things
 
@@ -127,7 +119,7 @@ def test_a_thing_spilled_into_the_current_segment_frees_its_old_one() -> None:
 
 def test_removing_what_is_cold_or_gone_is_nothing() -> None:
     journal, things = filled([1])
-    journal.remove(Thing(9))
+    journal.remove(Living(9, b""))
     journal.remove(things[1])
     journal.remove(things[1])
     journal.begin(2)
@@ -144,14 +136,14 @@ def test_removing_what_is_cold_or_gone_is_nothing() -> None:
 def test_no_segment_with_something_alive_dies_and_none_is_kept_for_nothing(steps: list[str], random: object) -> None:
     journal = Journal()
     journal.begin(1)
-    alive: dict[int, Thing] = {}
+    alive: dict[int, Living] = {}
     begun, died = [1], []
     for number, step in enumerate(steps, 1):
         if step == "begin":
             begun.append(begun[-1] + 1)
             journal.begin(begun[-1])
         elif step == "add":
-            alive[number] = Thing(number)
+            alive[number] = Living(number, b"")
             journal.add(alive[number])
         elif step == "remove" and alive:
             journal.remove(alive.pop(random.choice(sorted(alive))))  # type: ignore[attr-defined]
@@ -167,3 +159,21 @@ def test_no_segment_with_something_alive_dies_and_none_is_kept_for_nothing(steps
             assert len(died) == begun.index(min([*homes, begun[-1]]))
     assert journal.count() == len(alive)
     assert all(journal.get(identity) is thing for identity, thing in alive.items())
+
+
+def test_what_lives_is_weighed_once_however_often_it_is_written() -> None:
+    journal, things = filled([1, 20], [300])
+    assert journal.octets == 3 * WEIGHT + 321
+    read_back = Living(5, bytes(50))
+    journal.weigh(read_back)
+    journal.weigh(read_back)
+    assert journal.octets == 4 * WEIGHT + 371
+    things[20].frame = bytes(7)  # changed by a rule or by replace_sm: taken off with what it was counted with
+    journal.remove(things[20])
+    journal.add(things[300])
+    journal.remove(read_back)
+    journal.remove(read_back)
+    assert journal.octets == 2 * WEIGHT + 301
+    for thing in (things[1], things[300]):
+        journal.remove(thing)
+    assert journal.octets == 0

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smppd.relay.model import Message, Phase
-from smppd.relay.payload import ACCEPT, Stored
+from smppd.relay.payload import ACCEPT, HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD, Stored
 from smppd.relay.post import Mail, Parked, read_mail, read_parked
 from tests.relay.fakes import World
 from tests.vault.rows import submit_sm
@@ -48,11 +48,11 @@ def test_a_message_comes_back_as_it_was(phase: Phase, upstream: str | None) -> N
     upstream_id=st.binary(max_size=65),
     phase=st.sampled_from(list(Phase)),
     on_unknown=st.sampled_from(["", "resend", "hold"]),
-    told=st.booleans(),
+    told=st.sets(st.sampled_from((TOLD_UNKNOWN, TOLD_WORD, HEARD_ACCEPTED))).map(sum),
 )
 @hypothesis_settings(deadline=None, max_examples=100)
 def test_any_field_comes_back(
-    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase, on_unknown: str, told: bool
+    shown: bytes, reply: bytes | None, duplicate: bool, upstream_id: bytes, phase: Phase, on_unknown: str, told: int
 ) -> None:
     one = message(phase)
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id

@@ -6,7 +6,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
-from smppd.protocol.wire import Status, tlv
+from smppd.protocol.wire import tlv
 from tests.relay.fakes import FROM, TO, FakeCustomer, FakeLink, World, receipt, settings
 
 
@@ -405,9 +405,11 @@ def test_a_form_of_ids_that_is_configured_is_not_guessed(
     world.check()
 
 
-def test_more_tlvs_than_the_limit_are_answered_to_carriers_too() -> None:
+def test_of_more_tlvs_than_the_limit_a_carriers_receipt_keeps_the_first() -> None:
     world = World(settings(limits={"tlvs": 2}))
-    _, a, _ = submitted(world, b"id-1")
+    acme, a, _ = submitted(world, b"id-1")
     frame = receipt(b"id-1") + tlv(0x1400, b"x") * 3
     a.delivers(len(frame).to_bytes(4, "big") + frame[4:])
-    assert a.acknowledged() == [Status.RINVOPTPARSTREAM]
+    world.commits()
+    assert a.acknowledged() == [0]
+    assert [sm.tlvs for sm in acme.takes()] == [[(0x1400, b"x")] * 2]

@@ -278,6 +278,10 @@ class Promises(RuleBasedStateMachine):
                 self.got.setdefault(name, []).append(stat)
 
     @rule()
+    def tidies(self) -> None:
+        self.world.relay.tidy(lambda _complete: None)
+
+    @rule()
     def comes_again(self) -> None:
         self.hears()
         self.acme.leaves()

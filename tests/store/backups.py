@@ -26,7 +26,7 @@ class House:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.log = Builder(path / "store")
+        self.log = Builder(path / "store", sealed=True)
         self.kek = self.log.kek
         rows = KeyStore(path / "store")
         self.install = load_install(self.kek, rows)

@@ -15,8 +15,9 @@ from smppd.store.api import Batch
 from smppd.store.files import KeyStore
 from smppd.store.reader import LogReader
 from smppd.store.sqlite import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
-from smppd.vault.keys import KeyRing, Part, create_install
+from smppd.vault.keys import KeyRing, Part, create_install, load_install
 from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu
 from tests.vault.rows import NOON, kek, submit_sm
 
@@ -33,6 +34,8 @@ class Waiting:
 
     def committed(self, batch: Batch) -> None:
         self.done += 1
+        for function in batch.then:
+            function()
 
     def failed(self, batch: Batch, reason: str) -> None:
         self.wrong.append(reason)
@@ -44,12 +47,23 @@ class Waiting:
 class Builder:
     """A store under construction. `now` is the clock, in epoch seconds; ids are drawn from it."""
 
-    def __init__(self, directory: Path, key: Kek | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        key: Kek | None = None,
+        *,
+        sealed: bool = False,
+        prepare: Callable[[Builder], object] = lambda _builder: None,
+    ) -> None:
+        """sealed: the chain is under the installation's keys, as the daemon has it; otherwise it is that of older versions.
+        prepare: called before the store is opened for writing."""
         self.directory = directory
         self.kek = key or kek()
         rows = KeyStore(directory)
         create_install(self.kek, rows)
+        self.install = load_install(self.kek, rows)
         rows.close()
+        self.keys = ChainKeys(self.install.audit, self.install.checkpoint)
         self.now = float(NOON)
         self._id = 0
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -58,6 +72,9 @@ class Builder:
             directory, notify=self._calls.put, later=lambda _seconds, call: call(), soon=lambda call: call()
         )
         self.ring = KeyRing(self.kek, self.store.keys)
+        if sealed:
+            self.store.chain_keys = self.keys
+        prepare(self)
         start(self.store, self.ring, self.sink, self.new_id)
         self.closed = False
         self.packed: dict[int, bytes] = {}

@@ -52,13 +52,13 @@ def test_a_backup_is_restored_as_it_was(house: House, tmp_path: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["audit.db", "data.db", "keys.db", "lock"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in target.iterdir())
     with LogReader(target, house.kek, id_time) as reader:
-        assert reader.verify(house.install.checkpoint.public_key()).ok
+        assert reader.verify(house.install.checkpoint.public_key(), keys=house.log.keys).ok
         for one in (*ids, hot, cold):
             found = reader.record(one)
             assert found is not None and found.record.body is not None and found.record.numbers is not None
     with AuditTrail(target / "audit.db", house.install.audit) as trail:
         assert trail.verify().ok
-        (entry,) = trail.entries(event="restore")
+        (entry,) = trail.entries(events=("restore",))
         assert entry.what["backup"] == manifest.id and entry.who == "alice"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from smppd import breath
 from smppd.message import State
+from smppd.relay.ids import id_time
 from smppd.store.files import StoreError, connect
 from smppd.store.indexer import BUCKETS, Indexer, IndexerThread, indexed_upto, number_bucket, record_bucket
 from tests.store.builder import Builder
@@ -56,7 +57,7 @@ def test_buckets_are_in_range() -> None:
 def test_only_full_runs_are_indexed(log: Opened) -> None:
     builder, db = log
     builder.fill(3, 9)
-    indexer = Indexer(db, run=10)
+    indexer = Indexer(db, id_time, run=10)
     drain(indexer)
     rows = [row[0] for row in db.execute("SELECT seq FROM log ORDER BY seq")]
     assert indexed_upto(db) == rows[1]
@@ -69,7 +70,7 @@ def test_only_full_runs_are_indexed(log: Opened) -> None:
 def test_everything_is_found_at_every_step(log: Opened) -> None:
     builder, db = log
     ids = set(builder.fill(12, 5))
-    indexer = Indexer(db, run=10, fan=2)
+    indexer = Indexer(db, id_time, run=10, fan=2)
     going = True
     while going:
         with builder.reader() as reader:
@@ -83,7 +84,7 @@ def test_everything_is_found_at_every_step(log: Opened) -> None:
 def test_small_segments_are_merged(log: Opened) -> None:
     builder, db = log
     builder.fill(64, 5)
-    drain(Indexer(db, run=10, fan=4))
+    drain(Indexer(db, id_time, run=10, fan=4))
     for table in ("number_index", "event_index"):
         levels = dict(db.execute(f"SELECT level, max(n) FROM (SELECT level, bucket, count(*) AS n FROM {table}"
                                  " GROUP BY level, bucket) GROUP BY level").fetchall())  # fmt: skip
@@ -95,19 +96,19 @@ def test_a_killed_indexer_goes_on_where_it_was(log: Opened) -> None:
     builder, db = log
     builder.fill(10, 5)
     for _ in range(4):
-        Indexer(db, run=10, fan=2).step()  # collected, never written
+        Indexer(db, id_time, run=10, fan=2).step()  # collected, never written
     assert indexed_upto(db) == 0
-    half = Indexer(db, run=10, fan=2)
+    half = Indexer(db, id_time, run=10, fan=2)
     for _ in range(5):
         half.step()
-    drain(Indexer(db, run=10, fan=2))
+    drain(Indexer(db, id_time, run=10, fan=2))
     assert sorted(found(builder, 50)) == sorted(builder.packed)
 
 
 def test_two_indexers_do_not_write_twice(log: Opened) -> None:
     builder, db = log
     builder.fill(4, 5)
-    one, two = Indexer(db, run=10), Indexer(db, run=10)
+    one, two = Indexer(db, id_time, run=10), Indexer(db, id_time, run=10)
     one.step(), two.step()
     one.step()
     with pytest.raises(StoreError, match="another process"):
@@ -121,7 +122,7 @@ def test_rows_of_events_alone_are_indexed(log: Opened) -> None:
     for _ in range(30):
         builder.event(record, State.ACCEPTED)
         builder.commit()
-    drain(Indexer(db, run=2))
+    drain(Indexer(db, id_time, run=2))
     assert db.execute("SELECT count(*) FROM event_index").fetchone()[0]
     with builder.reader() as reader:
         assert len(reader.events(record)) == 31
@@ -135,7 +136,7 @@ def test_the_thread_indexes_and_ends(log: Opened, monkeypatch: pytest.MonkeyPatc
     builder.fill(4, 5)
     stop = threading.Event()
     wrong: list[str] = []
-    thread = IndexerThread(builder.directory, stop, wrong.append, run=10)
+    thread = IndexerThread(builder.directory, id_time, stop, wrong.append, run=10)
     thread.start()
     waited = threading.Event()
     for _ in range(500):
@@ -156,7 +157,7 @@ def test_the_thread_tells_what_is_wrong(tmp_path: Path) -> None:
         wrong.append(reason)
         stop.set()
 
-    thread = IndexerThread(tmp_path, stop, failed)
+    thread = IndexerThread(tmp_path, id_time, stop, failed)
     thread.start()
     thread.join(10)
     assert not thread.is_alive() and "not a database" in wrong[0]
@@ -178,6 +179,6 @@ def test_it_rests_between_rows_and_buckets_and_never_with_the_write_lock(
         monkeypatch.setattr(breath, "WORK", 0.0)
         monkeypatch.setattr(breath, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rest))
         with breath.breathing():
-            drain(Indexer(db, run=10, fan=2))
+            drain(Indexer(db, id_time, run=10, fan=2))
     assert len(rests) > 20, "a row each, a bucket each, a piece of a merge each"
     assert sorted(found(builder, 20)) == sorted(builder.packed)

@@ -14,8 +14,7 @@ from smppd.message import State
 from smppd.relay.ids import id_time
 from smppd.store.files import StoreError, connect
 from smppd.store.indexer import Indexer
-from smppd.store.purge import EVERY, Purger
-from smppd.store.purging import PurgeThread
+from smppd.store.purge import EVERY, Purger, PurgeThread
 from smppd.vault.audit import AuditTrail
 from smppd.vault.keys import Part, load_install, period_of, period_scope
 from smppd.vault.seal import Content
@@ -28,7 +27,7 @@ NEVER = 10_000 * DAY
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+    builder = Builder(tmp_path, sealed=True)
     yield builder
     builder.close()
 
@@ -43,6 +42,7 @@ def purger(builder: Builder, trail: AuditTrail | None = None, **accounts: Retain
         lambda: accounts or {"acme": retain()},
         id_time,
         trail=trail,
+        chain_keys=builder.keys,
         dropped=builder.ring.drop,
     )
 
@@ -55,7 +55,7 @@ def wrapped(builder: Builder, account: str, part: Part, when: float, keep: float
 
 def sound(builder: Builder) -> None:
     with builder.reader() as reader:
-        verdict = reader.verify()
+        verdict = reader.verify(keys=builder.keys)
         assert verdict.ok, verdict.reason
 
 
@@ -127,18 +127,18 @@ def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) ->
                 assert (reader.record(mine) is None) == (day >= 4), day
                 assert (reader.record(other) is None) == (day >= 7), day
         with log.reader() as reader:
-            verdict = reader.verify()
-            anchors = [entry.what.get("anchor") for entry in trail.entries(event="purge")]
+            verdict = reader.verify(keys=log.keys)
+            anchors = [entry.what.get("anchor") for entry in trail.entries(events=("purge",))]
             assert verdict.ok and verdict.rows < 12 and verdict.purged
             assert verdict.anchor is not None and verdict.anchor.hex() in anchors
-        assert len(list(trail.entries(event="purge"))) > 3
-        assert set().union(*(entry.what for entry in trail.entries(event="purge"))) == {
-            "keys", "secrets", "parts", "records", "rows", "damaged", "anchor",
+        assert len(list(trail.entries(events=("purge",)))) > 3
+        assert set().union(*(entry.what for entry in trail.entries(events=("purge",)))) == {
+            "keys", "secrets", "parts", "records", "rows", "damaged", "anchor", "row",
         }  # fmt: skip
         rows = sqlite3.connect(log.directory / "keys.db").execute("SELECT count(*) FROM secrets").fetchone()[0]
         assert rows - len(log.store._ahead._ready) <= 3, "what is written ahead is nobody's yet"
     log.close()
-    again = Builder(log.directory, log.kek)  # the chain goes on after a restart
+    again = Builder(log.directory, log.kek, sealed=True)  # the chain goes on after a restart
     again.now = log.now + 10
     again.record()
     again.commit()
@@ -168,7 +168,7 @@ def test_a_purge_can_be_killed_anywhere(log: Builder) -> None:
             break
     assert steps > 6
     with log.reader() as reader:
-        assert reader.verify().rows == 1
+        assert reader.verify(keys=log.keys).rows == 1
     everything = files(log.directory)
     for record_id, secrets in list(log.secrets.items())[:-1]:
         assert secrets[:32] not in everything and secrets[32:] not in everything
@@ -204,7 +204,9 @@ def test_held_keys_stay(log: Builder) -> None:
     log.commit()
     log.now += 2 * DAY
     rules = {"acme": retain(HOUR, HOUR)}
-    with Purger(log.directory, lambda: rules, id_time, held=lambda _a, part, _p: part is Part.BODY) as purge:
+    with Purger(
+        log.directory, lambda: rules, id_time, chain_keys=log.keys, held=lambda _a, part, _p: part is Part.BODY
+    ) as purge:
         assert purge.run(log.now).keys == 1
 
 
@@ -216,7 +218,7 @@ def test_the_daemon_hears_what_a_command_destroyed(log: Builder) -> None:
         daemon.run(log.now)
         assert log.ring.existing("acme", Part.BODY, period) is not None
         log.now += DAY
-        with Purger(log.directory, lambda: {"acme": retain(body=HOUR)}, id_time) as command:
+        with Purger(log.directory, lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys) as command:
             assert command.run(log.now).keys == 1
         assert daemon.step(log.now + EVERY)
     assert log.ring.existing("acme", Part.BODY, period) is None
@@ -286,7 +288,7 @@ def test_the_index_of_dead_periods_goes(log: Builder) -> None:
         log.record(body=HOUR, numbers=HOUR)
         log.commit()
     db = connect(log.directory / "data.db", "data")
-    indexer = Indexer(db, run=4)
+    indexer = Indexer(db, id_time, run=4)
     while indexer.step():
         pass
     assert db.execute("SELECT count(*) FROM number_index").fetchone()[0]
@@ -312,7 +314,7 @@ def test_the_thread_purges_and_ends(log: Builder) -> None:
 
     def make() -> Purger:
         rules = {"acme": retain(body=HOUR)}
-        return Purger(log.directory, lambda: rules, id_time, dropped=lambda *_: dropped.set())
+        return Purger(log.directory, lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set())
 
     thread = PurgeThread(make, stop, lambda: log.now + DAY, wrong.append)
     thread.start()

@@ -199,7 +199,7 @@ def test_a_restore_killed_at_any_rename_is_no_store_and_can_be_done_again(
         restore(*arguments, now=NOON + 100 + at, actor=ACTOR, force=True)
     assert at >= 5
     with LogReader(store, house.kek, id_time) as reader:
-        assert reader.verify().records == 2
+        assert reader.verify(keys=house.log.keys).records == 2
 
 
 def test_a_restored_store_is_written_to_again(house: House) -> None:
@@ -209,13 +209,13 @@ def test_a_restored_store_is_written_to_again(house: House) -> None:
     house.close()
     store = house.path / "store"
     restore(house.data(), house.keys(), store, house.kek, id_time, now=NOON, actor=ACTOR, force=True)
-    again = Builder(store, house.kek)
+    again = Builder(store, house.kek, sealed=True)
     again.now = house.log.now + 100
     again.fill(2, 2)
     assert len(list(again.store.replay())) == 1
     again.close()
     with LogReader(store, house.kek, id_time) as reader:
-        assert reader.verify().records == 15
+        assert reader.verify(keys=house.log.keys).records == 15
 
 
 def test_keys_past_their_date_are_said(house: House, tmp_path: Path) -> None:
@@ -225,5 +225,5 @@ def test_keys_past_their_date_are_said(house: House, tmp_path: Path) -> None:
     done = restore(house.data(), house.keys(), tmp_path / "new", house.kek, id_time, now=late, actor=ACTOR)
     assert done.expired
     with AuditTrail(tmp_path / "new/audit.db", house.install.audit) as trail:
-        (entry,) = trail.entries(event="restore")
+        (entry,) = trail.entries(events=("restore",))
         assert "past its date" in entry.result

@@ -97,6 +97,14 @@ def test_under_its_keys_a_damaged_row_is_not_found(table: Table) -> None:
     assert table.rows.find(Kind.WAITING, "sim", [b"a", b"b"]) == rows[1:]
 
 
+def test_of_many_rows_under_one_key_some_hundreds_are_read(table: Table) -> None:
+    table.rows.put(
+        [ColdRow(Kind.WAITING, "sim", b"0", number, NEVER, b"x") for number in range(1, 1000)], table.segment
+    )
+    found = table.rows.find(Kind.WAITING, "sim", [b"0", b"1"])
+    assert len(found) == 256 and len({row.id for row in found}) == 256
+
+
 def test_a_damaged_row_ends_when_it_expires(table: Table) -> None:
     table.put(1, 2, expires=100)
     table.put(3)

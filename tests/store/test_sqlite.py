@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.message import State, pack_event
 from smppd.store.api import ColdRow, Kind
 from smppd.store.files import Lock, PendingKeys, StoreError, connect
 from smppd.store.sqlite import SqliteStore
-from smppd.vault.chain import verify_checkpoint
 from smppd.vault.keys import KeyRing, VaultError
 from tests.store.builder import Builder, files
 
@@ -196,16 +194,16 @@ def test_an_ordinary_batch_is_one_statement_in_each_file(log: Builder) -> None:
     again.close()
 
 
-def test_a_block_that_a_full_disk_refused_is_not_counted(log: Builder) -> None:
-    key = Ed25519PrivateKey.generate()
-    log.store.signer = key
+def test_a_block_that_a_full_disk_refused_is_not_counted(tmp_path: Path) -> None:
+    log = Builder(tmp_path, sealed=True)
     log.fill(1, 1)
     room = log.fill_disk()
     log.record(b"x" * 200)
-    assert log.refused() and log.store._blocks == 1
+    assert log.refused() and log.store.seals is not None and log.store.seals.rows == 1
     room()
     log.fill(1, 999)
-    assert points(log, key) == [(1, 2)]
+    assert points(log) == [(1, 0), (2, 2)]
+    log.close()
 
 
 def test_one_daemon_a_store(log: Builder, tmp_path: Path) -> None:
@@ -239,27 +237,26 @@ def test_pending_keys_mirror_the_file(log: Builder) -> None:
         keys.replace_all([])
 
 
-def points(builder: Builder, key: Ed25519PrivateKey) -> list[tuple[int, int]]:
+def points(builder: Builder) -> list[tuple[int, int]]:
+    """(number, rows covered) of the seals."""
     db = connect(builder.directory / "data.db", "data", read_only=True)
-    signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM checkpoints ORDER BY seq")]
+    signed = [bytes(row[0]) for row in db.execute("SELECT signed FROM seals ORDER BY number")]
     db.close()
-    return [(one.sequence, one.blocks) for one in (verify_checkpoint(key.public_key(), point) for point in signed)]
+    return [(one.number, one.rows) for one in map(builder.keys.read, signed)]
 
 
-def test_the_writer_signs_checkpoints_and_goes_on_counting_after_a_restart(log: Builder) -> None:
-    key = Ed25519PrivateKey.generate()
-    log.store.signer = key
+def test_the_writer_makes_seals_and_goes_on_counting_after_a_restart(tmp_path: Path) -> None:
+    log = Builder(tmp_path, sealed=True)
     log.fill(1, 999)
-    assert points(log, key) == []
+    assert points(log) == [(1, 0)]
     log.fill(2, 1)
-    assert points(log, key) == [(1, 2)]
-    store = reopened(log)
-    store.signer = key
-    store._points, store._blocks = store._start_up.last_checkpoint(key.public_key())
-    assert (store._points, store._blocks) == (1, 3)
-    store.close()
-    with log.reader() as reader:
-        assert reader.verify(key.public_key()).ok
+    assert points(log) == [(1, 0), (2, 2)]
+    log.close()
+    assert points(log) == [(1, 0), (2, 2), (3, 3)]
+    again = Builder(tmp_path, sealed=True)
+    assert again.store.taken_up == (True, 0, []) and again.store.seals is not None and again.store.seals.rows == 3
+    again.close()
+    assert [number for number, _ in points(log)] == [1, 2, 3, 4, 5]
 
 
 def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
@@ -392,7 +389,7 @@ def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> Non
 
 
 def test_only_some_segments_are_looked_at_with_each_new_one(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.store.sqlite._SHREDDED", 2)
+    monkeypatch.setattr("smppd.store.tidy._SHREDDED", 2)
     made = [log.store.rotate() for _ in range(6)]
     log.store.batch.marks.append(b"mark")
     log.commit()

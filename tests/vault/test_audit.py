@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.vault.audit import ITEMS, VALUE_CHARACTERS, AuditTrail, current_actor
+from smppd.vault.audit import FREE_TEXT, ITEMS, VALUE_CHARACTERS, AuditTrail, current_actor
 from smppd.vault.kek import VaultError
 from tests.vault.rows import NOON, some
 
@@ -53,7 +53,7 @@ def test_entries_come_back(tmp_path: Path) -> None:
         assert (first.what, first.result) == ({"action": "init", "count": 4}, "done")
         assert writer.head() == (2, second.hash)
         assert json.loads(second.as_json())["what"] == {"record": "0123456789abcdef"}
-        assert [entry.id for entry in writer.entries(event="reveal")] == [2]
+        assert [entry.id for entry in writer.entries(events=("reveal",))] == [2]
         assert [entry.id for entry in writer.entries(who="alice")] == [1]
         assert list(writer.entries(since_ms=NOON * 1000 + 1)) == []
         assert list(writer.entries(until_ms=NOON * 1000)) == []
@@ -230,12 +230,50 @@ def test_no_database_is_a_clear_error(tmp_path: Path) -> None:
         trail(tmp_path)
 
 
-def test_actor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.vault.audit.os.geteuid", lambda: 0)
-    actor = current_actor({"SUDO_USER": "alice", "SSH_CONNECTION": "192.0.2.9 50000 192.0.2.1 22"})
-    assert actor == ("alice (as root)", "ssh 192.0.2.9")
-    monkeypatch.setattr("smppd.vault.audit.os.geteuid", lambda: 987_654)
-    assert current_actor({"SUDO_USER": "alice"}).who == "uid 987654"
+def passwd(monkeypatch: pytest.MonkeyPatch, real: int, effective: int) -> None:
+    names = {0: "root", 1001: "alice", 1002: "bob"}
+    monkeypatch.setattr("smppd.vault.audit.os.getuid", lambda: real)
+    monkeypatch.setattr("smppd.vault.audit.os.geteuid", lambda: effective)
+    monkeypatch.setattr("smppd.vault.audit._user", lambda uid: names.get(uid, f"uid {uid}"))
+
+
+@pytest.mark.parametrize(
+    ("login", "real", "effective", "environ", "who"),
+    [
+        ("1001", 1001, 1001, {}, "alice"),
+        ("1001", 0, 0, {}, "alice (as root)"),
+        ("1001", 1002, 0, {}, "alice (as bob, root)"),
+        ("4294967295", 1001, 0, {}, "alice (as root)"),
+        ("4294967295", 0, 0, {"SUDO_UID": "1001"}, "root (claimed: alice)"),
+        ("", 0, 0, {"SUDO_USER": "mallory", "USER": "mallory", "LOGNAME": "mallory"}, "root"),
+        ("nonsense", 987_654, 987_654, {"SUDO_UID": "-1"}, "uid 987654"),
+        ("1001", 0, 0, {"SUDO_UID": "1002"}, "alice (as root) (claimed: bob)"),
+        ("1001", 0, 0, {"SUDO_UID": "1001"}, "alice (as root)"),
+    ],
+)
+def test_who_acts_is_what_the_kernel_knows(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    login: str,
+    real: int,
+    effective: int,
+    environ: dict[str, str],
+    who: str,
+) -> None:
+    passwd(monkeypatch, real, effective)
+    (tmp_path / "loginuid").write_text(login)
+    assert current_actor(environ, tmp_path / "loginuid").who == who
+
+
+def test_where_from_is_host_and_terminal_and_the_rest_is_claimed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("smppd.vault.audit.platform.node", lambda: "db1")
+    monkeypatch.setattr("smppd.vault.audit.os.ttyname", lambda _fd: "/dev/pts/3")
+    none = tmp_path / "none"
+    assert current_actor({}, none).source == "db1, /dev/pts/3"
+    claimed = {"SSH_CONNECTION": "192.0.2.9 50000 192.0.2.1 22", "SSH_CLIENT": "x", "HOSTNAME": "elsewhere"}
+    assert current_actor(claimed, none).source == "db1, /dev/pts/3 (claimed: ssh 192.0.2.9)"
 
 
 def test_a_second_trail_in_this_process_does_not_unlock_the_first(tmp_path: Path) -> None:
@@ -256,3 +294,31 @@ def test_a_second_trail_in_this_process_does_not_unlock_the_first(tmp_path: Path
         assert (tmp_path / "audit.db-wal").exists()
     with AuditTrail(path, None) as after:
         assert [entry.event for entry in after.entries()] == ["one", "two"]
+
+
+def test_what_people_write_holds_no_number(tmp_path: Path) -> None:
+    """Whoever writes the entry: the trail outlives what is known of the number."""
+    number = "447700900123"
+    with trail(tmp_path) as writer:
+        for key in FREE_TEXT:
+            for form in (number, "07700 900 123", "\uff14" * 12, "4\x007\x007\x000\x000\x009", "4\n4\n7\n7\n0\n0"):
+                writer.append("reveal", "alice", {key: f"about {form}", "ids": "0123456789012345"}, "done")
+        for entry in writer.entries():
+            assert not any(c.isdecimal() for key in FREE_TEXT for c in str(entry.what.get(key, "")))
+            assert entry.what["ids"] == "0123456789012345", "ids and counts are no numbers"
+    assert number.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_the_witness_is_told_of_each_entry_and_stops_who_cannot_tell_it(tmp_path: Path) -> None:
+    told: list[tuple[int, bytes]] = []
+    with AuditTrail(tmp_path / "audit.db", KEY, witness=lambda number, digest: told.append((number, digest))) as writer:
+        writer.append("key", "alice", {}, "done")
+        writer.append("key", "alice", {}, "done")
+        assert told == [(1, writer.hash_of(1)), (2, writer.hash_of(2))] and writer.hash_of(3) is None
+        assert writer.events() == ["key"]
+
+    def fails(_number: int, _digest: bytes) -> None:
+        raise VaultError("no")
+
+    with AuditTrail(tmp_path / "audit.db", KEY, witness=fails) as writer, pytest.raises(VaultError, match="no"):
+        writer.append("reveal", "alice", {}, "done")

@@ -154,3 +154,28 @@ def test_audit_verify_finds_an_edit(run: Run, tmp_path: Path) -> None:
         assert status == 1 and "NOT sound: entry 1 was altered" in err
     with pytest.raises(SystemExit):
         run("audit", "show", "--since", "yesterday")
+
+
+def test_audit_show_knows_its_events(run: Run) -> None:
+    run("keys", "init")
+    assert run("audit", "show", "--event", "key")[:2][1].endswith("1 entries.\n")
+    assert run("audit", "show", "--event", "ke")[1].endswith("1 entries.\n")
+    assert run("audit", "show", "--event", "bind")[:2] == (0, "0 entries.\n"), (
+        "there is such an event, and none was written"
+    )
+    assert run("audit", "show", "--event", "bind", "--event", "key")[1].endswith("1 entries.\n")
+    for words in (("nonsense",), ("binds",), ("",), ("key", "--event", "nonsense")):
+        status, out, err = run("audit", "show", "--event", *words)
+        assert status == 2 and out == "" and "bind accepted, bind refused" in err and "reveal" in err
+    status, _, err = run("audit", "show", "--since", "1h", "--until", "2h")
+    assert status == 2 and "--since" in err
+    for wrong in ("0", "-1", "x"):
+        with pytest.raises(SystemExit):
+            run("audit", "show", "--last", wrong)
+
+
+def test_a_new_installation_has_a_sound_trail_and_a_note(run: Run) -> None:
+    run("keys", "init")
+    status, out, _ = run("audit", "verify", "--note")
+    assert status == 0 and out.splitlines()[-1].startswith("smppd-note ")
+    assert run("audit", "show", "--heads")[1].split()[2:] == out.splitlines()[-1].split()[2:]

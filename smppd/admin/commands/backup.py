@@ -22,8 +22,10 @@ from rich.progress import Progress as Bar
 from smppd import __version__
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.admin.commands.keys import AUDIT_FILE, KEYS_FILE, existing_store, open_trail
+from smppd.admin.tidying import tidy
 from smppd.config import Settings
 from smppd.config.units import format_duration, parse_duration
+from smppd.events import AuditEvent
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, read
 from smppd.store.api import Kind
@@ -127,6 +129,9 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
                 "keys_to": str(keys_target.resolve()),
             }
             _record(trail, what, "begun")
+            untidy = tidy(store, kek)
+            if untidy:
+                say(f"What is over may still be in the spool, and then is in this backup: {untidy}.")
             try:
                 manifest = take(
                     store,
@@ -159,7 +164,7 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
 
 def _record(trail: AuditTrail, what: dict[str, str | int], result: str) -> None:
     actor = current_actor()
-    trail.append("backup", actor.who, what, result, source=actor.source)
+    trail.append(AuditEvent.BACKUP, actor.who, what, result, source=actor.source)
 
 
 def as_dict(manifest: Manifest) -> dict[str, Any]:

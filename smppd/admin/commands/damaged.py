@@ -22,6 +22,7 @@ from smppd.admin.commands import CommandError, add_config, add_json, load_settin
 from smppd.admin.commands.keys import existing_store, open_trail
 from smppd.admin.reveal import Access, add_reason, printable
 from smppd.config import Settings
+from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
 from smppd.relay.journal import HEAD
@@ -212,7 +213,9 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
             with open_trail(directory, kek, rows) as trail:
                 actor = current_actor()
                 what: dict[str, str | int] = {"count": len(wanted), "items": " ".join(map(str, wanted))}
-                trail.append("damaged", actor.who, {"action": "remove", **what}, "removed", source=actor.source)
+                trail.append(
+                    AuditEvent.DAMAGED, actor.who, {"action": "remove", **what}, "removed", source=actor.source
+                )
         finally:
             rows.close()
         db.execute("BEGIN IMMEDIATE")

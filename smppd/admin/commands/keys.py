@@ -10,10 +10,13 @@ from pathlib import Path
 
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings
 from smppd.config import Settings
+from smppd.events import AuditEvent
 from smppd.store.files import KeyStore, StoreError
+from smppd.store.seals import witness
 from smppd.vault.audit import AuditTrail, current_actor
+from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, VaultError, add_kek_version, blob_info, create_kek, load_kek, retire_kek_versions
-from smppd.vault.keys import KeyRows, create_install, load_install, rewrap_all
+from smppd.vault.keys import InstallSecrets, KeyRows, create_install, load_install, rewrap_all
 
 KEYS_FILE = "keys.db"
 AUDIT_FILE = "audit.db"
@@ -54,7 +57,23 @@ def store_directory(settings: Settings) -> Path:
 
 def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
     """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
-    return AuditTrail(directory / AUDIT_FILE, load_install(kek, rows).audit)
+    return witnessed_trail(directory, load_install(kek, rows))
+
+
+def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
+    """The same, for whoever has the secrets. Each entry is made known to the other files of the store, so that none can be put
+    back behind it."""
+    keys = ChainKeys(install.audit, install.checkpoint)
+
+    def tell(number: int, digest: bytes) -> None:
+        try:
+            witness(directory, keys, number, digest)
+        except (StoreError, sqlite3.Error) as error:
+            raise VaultError(
+                f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
+            ) from None
+
+    return AuditTrail(directory / AUDIT_FILE, install.audit, witness=tell)
 
 
 def existing_store(directory: Path) -> KeyStore:
@@ -143,7 +162,7 @@ def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, behi
 
 def _record(trail: AuditTrail, action: str, what: dict[str, str | int], result: str) -> None:
     actor = current_actor()
-    trail.append("key", actor.who, {"action": action, **what}, result, source=actor.source)
+    trail.append(AuditEvent.KEY, actor.who, {"action": action, **what}, result, source=actor.source)
 
 
 def _list(settings: Settings, args: argparse.Namespace) -> int:

@@ -22,13 +22,16 @@ from rich.table import Table
 from rich.text import Text
 
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.admin.commands.audit import moment
+from smppd.admin.commands.audit import add_notes, moment, noted
 from smppd.admin.reveal import Access, add_reason, addresses_of, guarded, printable
 from smppd.config import Settings
+from smppd.events import AuditEvent
 from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import REGIONS, normalise, regions_of
 from smppd.relay.ids import id_time, parse_shown
+from smppd.store.cross import anchor_faults, cross_faults, note_faults, note_of
 from smppd.store.reader import Found
+from smppd.store.verify import LogVerdict
 from smppd.vault.index import SearchForms, search_forms
 from smppd.vault.mask import mask_number
 
@@ -72,6 +75,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "id", metavar="ID", help="the message id as the customer saw it (16 hex characters), or in decimal"
     )
     verify = actions.add_parser("verify", help="recompute the digest chain; status 1 if the log was tampered with")
+    add_notes(verify)
     for action in (search, show):
         add_reason(action)
     for action in (search, show, verify):
@@ -117,7 +121,7 @@ def _search(access: Access, args: argparse.Namespace) -> int:
         what["until"] = _iso(args.until)
     ids = [one.record.header.record_id for one in found]
     result = f"{len(found)} found{', more there' if more else ''}{', revealed' if args.reveal else ', masked'}"
-    access.record("reveal" if args.reveal else "search", args, what, ids, result)
+    access.record(AuditEvent.REVEAL if args.reveal else AuditEvent.SEARCH, args, what, ids, result)
     rows = [_as_dict(access, one, args.reveal, forms) for one in found]
     if args.json:
         print(json.dumps({"records": rows, "more": more, "damaged": [f"{i:016x}" for i in reader.damaged]}, indent=2))
@@ -175,7 +179,9 @@ def _show(access: Access, args: argparse.Namespace) -> int:
     asked = args.id if found is None else f"{found.record.header.record_id:016x}"
     ids = [] if found is None else [found.record.header.record_id]
     result = "not found" if found is None else "revealed" if args.reveal else "masked"
-    access.record("reveal" if args.reveal else "show", args, {"asked": printable(asked)[:64]}, ids, result)
+    access.record(
+        AuditEvent.REVEAL if args.reveal else AuditEvent.SHOW, args, {"asked": printable(asked)[:64]}, ids, result
+    )
     if found is None:
         raise CommandError(f"there is no record {printable(args.id)} in the log (any more)")
     row = _as_dict(access, found, args.reveal, None)
@@ -210,24 +216,60 @@ def _ids(text: str) -> list[int]:
 
 
 def _verify(access: Access, args: argparse.Namespace) -> int:
+    keys, trail = access.chain_keys, access.trail
+    against = noted(args)
+    # First of all: what is made meanwhile is more, never less.
+    faults = cross_faults(access.directory, keys, trail)
+    faults += note_faults(access.directory, trail, against)
     with _progress("Verifying") as progress:
-        verdict = access.reader.verify(access.checkpoint_key, progress)
-    if verdict.ok and verdict.anchor is not None:
-        anchors = (entry.what.get("anchor") for entry in access.trail.entries(event="purge"))
-        if verdict.anchor.hex() not in anchors:
-            verdict = verdict._replace(ok=False, reason="its oldest rows were deleted by no purge on the audit trail")
+        verdict = access.reader.verify(keys.public, progress, keys)
+    audit = trail.verify()
+    faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
+    verdict = verdict.with_faults(faults)
+    note = note_of(access.directory, trail, time.time()).line()
     first = None if verdict.first is None else _iso(id_time(verdict.first) * 1000)
     if args.json:
-        fields = verdict._asdict() | {"first": first, "anchor": verdict.anchor.hex() if verdict.anchor else None}
-        fields["first_bad"] = None if verdict.first_bad is None else f"{verdict.first_bad:016x}"
-        print(json.dumps(fields))
+        print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)}))
     elif verdict.ok:
         print(f"The log is sound: {verdict.reason}; {verdict.checkpoints} signed checkpoints found in it.")
         if first:
             print(f"It begins at {first}; of {verdict.purged} purged records only the digests are left.")
+        print(_end(verdict))
+        if against:
+            print(f"What was noted is in it ({len(against)} notes).")
     else:
         say(f"The log is NOT sound: {verdict.reason} ({verdict.rows} good rows).")
+        for fault in verdict.faults[1:]:
+            say(f"Also: {fault}.")
+    if args.note and verdict.ok and not args.json:
+        print(note)
     return 0 if verdict.ok else 1
+
+
+def _end(verdict: LogVerdict) -> str:
+    """How far the seals reach: what is behind the last one can be cut off and nobody can tell."""
+    if verdict.seal is None:
+        return "It has no seals yet: the daemon of this version begins them with its next start."
+    plain = verdict.rows - verdict.keyed
+    older = f" Its first {plain} rows are of an older version and were not under a key then." if plain else ""
+    number, at = verdict.seal[0], _iso(verdict.sealed_ms)
+    if verdict.clean:
+        return f"It is sealed to its end, a clean one, with checkpoint {number} at {at}.{older}"
+    return (
+        f"Checkpoint {number} at {at} is the last; {verdict.unsealed} rows behind it are not sealed: the daemon runs, or it was"
+        f" killed.{older}"
+    )
+
+
+def _verdict_as_dict(verdict: LogVerdict, first: str | None) -> dict[str, Any]:
+    fields = verdict._asdict() | {"first": first, "anchor": verdict.anchor.hex() if verdict.anchor else None}
+    fields["first_bad"] = None if verdict.first_bad is None else f"{verdict.first_bad:016x}"
+    fields["anchor_row"] = None if verdict.anchor_row is None else f"{verdict.anchor_row:016x}"
+    fields["seal"] = None if verdict.seal is None else f"{verdict.seal[0]}:{verdict.seal[1].hex()}"
+    fields["last"] = None if verdict.last is None else f"{verdict.last[0]:016x}:{verdict.last[1].hex()}"
+    fields["sealed"] = _iso(verdict.sealed_ms) if verdict.sealed_ms else None
+    del fields["sealed_ms"]
+    return fields
 
 
 # -- showing ---------------------------------------------------------------------------------------------------------

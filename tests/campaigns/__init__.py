@@ -1,0 +1,1 @@
+"""Runs that need more than a checkout; none belongs to `make test`."""

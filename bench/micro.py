@@ -102,8 +102,15 @@ class MemoryStore:
     def highest_id(self) -> int:
         return 0
 
-    def meta(self, name: str, default: int) -> int:
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         return default
+
+    @property
+    def damaged(self) -> int:
+        return 0
+
+    def look_at_damaged(self) -> None:
+        pass
 
     def tidy(self, then: Callable[[bool], None]) -> None:
         then(True)

@@ -21,6 +21,7 @@ from smppd.admin.aside import Aside
 from smppd.admin.background import Background
 from smppd.admin.clock import ClockWatch
 from smppd.admin.control import ControlServer
+from smppd.admin.damage import Damage
 from smppd.admin.deeds import deeds
 from smppd.admin.http import Health, HttpServer
 from smppd.admin.logs import configure
@@ -38,8 +39,8 @@ from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
 from smppd.relay.ids import Ids
 from smppd.relay.journal import LivingEntries
+from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay, Ways
-from smppd.store.api import Kind
 from smppd.store.sqlite import StoreError
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -136,14 +137,16 @@ class Daemon:
             new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
             wall=time.time,
             now=time.monotonic,
-            later=self.reactor.callLater,
+            # What an item raises is caught before it gets here.
+            later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "relay", function),
             random=random,
             broken=self.broken,
         )
+        self.store.lifetime = self.relay.context.guard.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         self._apply_policies(settings)
         self.notifier.extend(LONGER)
-        tidied = self.store.compact(LivingEntries())
+        tidied = self.store.compact(LivingEntries(readable))
         log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
         for things in self.relay.context.journal.live.values():
@@ -184,21 +187,18 @@ class Daemon:
         )
         self.store.notifier = self.notifier
         self.store.on_commit_time = self._committed
-        self.store.on_damage = self._damaged
+        damage = Damage(self.metrics, lambda: self.relay)
+        self.store.on_damage, self.store.on_start_damage = damage.row, damage.at_start
 
     def _from_store(self, function: Callable[[], None]) -> None:
-        """What the store has to say or to do. An error in it would leave messages neither answered nor sent, for ever and
-        unseen; so it ends the daemon, and the next start has all of them from the journal."""
+        """What the store has to say or to do. What an item raises is caught at the item (`relay.guard`); an error here is the
+        store's own, and ends the daemon: the next start has everything from the journal."""
         try:
             function()
         except Exception:  # the daemon's edge
             self.metrics.errors.labels("store").inc()
             log.exception("error after a commit")
             self.broken("an error after a commit")
-
-    def _damaged(self, kind: Kind, identity: int) -> None:
-        self.metrics.errors.labels("damaged row").inc()
-        log.error("stored and does not open", extra={"fields": {"kind": kind.name.lower(), "id": f"{identity:016x}"}})
 
     def _committed(self, seconds: float, records: int) -> None:
         self.metrics.commit.observe(seconds)
@@ -261,29 +261,28 @@ class Daemon:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._do(lambda: self.relay.tick(now))
-        self._do(lambda: self.customers.tick(now))
+        self._do("relay", lambda: self.relay.tick(now))
+        self._do("customers", lambda: self.customers.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now
-            self._do(lambda: self.upstreams.tick(now))
-            self._do(self.clock.look)
-            self._do(self.relay.context.flush)
-            self._do(lambda: self._soundness.tick(now))
-            self._do(lambda: self.notifier.watchdog(self.health().alive))
+            self._do("upstreams", lambda: self.upstreams.tick(now))
+            self._do("clock", self.clock.look)
+            self._do("flush", self.relay.context.flush)
+            self._do("checkpoints", lambda: self._soundness.tick(now))
+            self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
                 self._gave_back = now
-                self._do(memory.give_back)
+                self._do("memory", memory.give_back)
             if now - self._prepared > PREPARE:
                 self._to_prepare = list(self.settings.accounts)
         if self._to_prepare:
-            self._do(self._prepare_some)
+            self._do("keys", self._prepare_some)
 
-    def _do(self, chore: Callable[[], object]) -> None:
+    def _do(self, name: str, chore: Callable[[], object]) -> None:
         try:
-            chore()
-        except Exception:  # the daemon's edge: counted, logged, and the next chore is done all the same
-            self.metrics.errors.labels("tick").inc()
-            log.exception("error in housekeeping")
+            self.relay.context.guard.chore(name, chore)
+        except Exception as error:  # noqa: BLE001  the daemon's edge: nothing may be acknowledged after a fault of the store
+            self.broken(type(error).__name__)
 
     def _loop_failed(self, failure: Any) -> None:
         log.critical("housekeeping ended", extra={"fields": {"error": failure.type.__name__}})
@@ -449,7 +448,7 @@ class Daemon:
         self._control.stop()
         self.customers.tell_all()
         self._background.stop()
-        self._soundness.stop(status, None if status else LivingEntries())
+        self._soundness.stop(status, None if status else LivingEntries(readable))
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

@@ -28,6 +28,7 @@ class AuditEvent(StrEnum):
     RESTORE = "restore"
     CHECKPOINT = "checkpoint"
     INTEGRITY = "integrity"
+    DAMAGED = "damaged"
     ENTRIES_DROPPED = "entries dropped"
 
 

@@ -122,6 +122,9 @@ class Metrics:
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
+        self.set_aside = counter("items_set_aside", "Items that raised an error and were set aside, by where", "place")
+        self.chores_failed = counter("chores_failed", "Chores of the housekeeping that raised an error", "chore")
+        self.damaged = gauge("damaged_items", "Items that lie set aside: `smppd damaged list`")
         self.certificates = gauge(
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"
         )

@@ -24,6 +24,7 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, Kek, KeyRing
 
 log = logging.getLogger("smppd.background")
+_QUIET: Final = 60.0
 LOOKUPS: Final = 1000
 """Questions that may wait; more are answered as unknown."""
 
@@ -54,6 +55,7 @@ class Background:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._room = threading.BoundedSemaphore(LOOKUPS)
         self._reader: LogReader | None = None
+        self._quiet: dict[str, float] = {}  # until when nothing more is said of a thread
 
         def purger() -> Purger:
             trail = AuditTrail(directory / "audit.db", install.audit)
@@ -74,8 +76,12 @@ class Background:
             thread.start()
 
     def _failed(self, what: str, reason: str) -> None:
-        self._metrics.errors.labels(what).inc()
-        log.error("work in the background failed", extra={"fields": {"what": what, "reason": reason}})
+        """One of the threads failed at something, and goes on: counted by its name, and said once a minute."""
+        self._metrics.chores_failed.labels(what).inc()
+        now = time.monotonic()
+        if now >= self._quiet.get(what, 0.0):
+            self._quiet[what] = now + _QUIET
+            log.error("work in the background failed", extra={"fields": {"what": what, "reason": reason}})
 
     def history(self, account: str, identity: int, then: Callable[[Answer], None]) -> None:
         """What became of a message of this account: see ``relay.enquiries.History``."""

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "passwd": "make the password hash of an account",
     "keys": "create, rotate and list keys",
     "log": "search, show and verify the record of messages",
+    "damaged": "list, show and remove what could not be handled",
     "subject": "export or erase everything about one phone number",
     "hold": "keep records from being purged or erased",
     "purge": "destroy what is past its retention",

@@ -77,7 +77,12 @@ def picture(
         "uptime": round(now - began, 1),
         "ready": ready,
         "draining": draining,
-        "store": {"full": store.full, "commits": store.commits, "entries": context.journal.count()},
+        "store": {
+            "full": store.full,
+            "commits": store.commits,
+            "entries": context.journal.count(),
+            "damaged": store.damaged,
+        },
         "accounts": [
             {
                 "name": account.name,

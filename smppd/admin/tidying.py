@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from smppd.relay.journal import LivingEntries
+from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.files import Lock, StoreError
 from smppd.store.sqlite import SqliteStore
@@ -54,7 +55,7 @@ def _directly(directory: Path, kek: Kek) -> Compacted:
     store = SqliteStore(directory, notify=_nobody, later=lambda _seconds, _call: None, soon=_nobody)
     try:
         store.use(KeyRing(kek, store.keys))
-        return store.compact(LivingEntries(), None)
+        return store.compact(LivingEntries(readable), None)
     finally:
         store.close()
 

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Final
 
 from smppd.relay.context import Context
+from smppd.relay.guard import TIMER
 from smppd.relay.model import Customer
 
 _IDLE: Final = float("inf")
@@ -67,7 +68,10 @@ class Delayed:
         while heap and heap[0][0] <= now + 0.002 and left > 0:
             left -= 1
             _, _, customer, response, places = heapq.heappop(heap)
-            self._give(customer, response, places)
+            try:
+                self._give(customer, response, places)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(TIMER, error)
         if heap:
             self._release_at(heap[0][0])
         self._context.flush()

@@ -59,7 +59,8 @@ class Brake:
 
     def committed(self) -> None:
         """The oldest batch is over, stored or not: who was not read may go on."""
-        self._pending.popleft()
+        if self._pending:
+            self._pending.popleft()
         if self._braked and not self._full():
             braked, self._braked = self._braked, {}
             for customer in braked:

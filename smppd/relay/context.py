@@ -10,6 +10,7 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
+from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
 from smppd.relay.journal import Journal
 from smppd.relay.model import Account, Peer, UpstreamState
 from smppd.relay.tally import Notices, Tally
@@ -21,13 +22,14 @@ from smppd.vault.keys import KeyRing
 class Context:
     """Handed to each part by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
 
-    ``later(seconds, function)`` runs a function on the reactor thread. ``dirty``: peers with something to send, flushed once
-    at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as good as gone, though a query may
+    ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
+    with something to send, flushed once at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as
+    good as gone, though a query may
     still find them. ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a
-    minute. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk; ``mail_octets`` for mail, which
-    goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each upstream. ``restored``: 0, or
-    messages up to this id may have been sent after the backup that the store was restored from was taken
-    (`store.restore.RESTORED`).
+    minute. ``guard``: where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more
+    waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their
+    message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
+    restored from was taken (`store.restore.RESTORED`).
     """
 
     store: Spool
@@ -50,6 +52,12 @@ class Context:
     tally: Tally = field(default_factory=Tally)
     notices: Notices = field(default_factory=Notices)
     restored: int = 0
+    guard: Guard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self)
+        run = self.later
+        self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
 
     @property
     def crowded(self) -> bool:
@@ -92,6 +100,29 @@ class Context:
         self.dropping.add(gone)
         batch.then.append(lambda: self.dropping.discard(gone))
 
+    def looked(self, then: Callable[[list[ColdRow]], None]) -> Callable[[list[ColdRow]], None]:
+        """``then`` as the answer to a query: what it raises beside what it catches at each row stops nothing else."""
+
+        def arrived(rows: list[ColdRow]) -> None:
+            try:
+                then(rows)
+            except Exception as error:  # noqa: BLE001  the edge of a query
+                self.guard.caught(ROWS, error)
+
+        return arrived
+
+    def unreadable(self, row: ColdRow, error: Exception, kind: str) -> None:
+        """A cold row that cannot be handled is set aside, and is gone with the current batch. Its count is the caller's."""
+        self.guard.keep(ROWS, error, kind, row.owner, row.id, row.data)
+        self.drop(row.kind, row.owner, row.key, row.id)
+        self.store.kick()
+
+    def unreadable_waiting(self, row: ColdRow, error: Exception) -> None:
+        """A row of a message that waits for its receipt and cannot be read: nobody will know what became of it."""
+        self.unreadable(row, error, "message")
+        self.upstream(row.owner).cold_waiting -= 1
+        self.event(row.id, State.UNKNOWN)
+
     def alive(self, rows: list[ColdRow]) -> list[ColdRow]:
         """The rows that nobody has ended since the query was made."""
         dropping = self.dropping
@@ -103,4 +134,7 @@ class Context:
         while dirty:
             peer = next(iter(dirty))
             del dirty[peer]
-            peer.flush()
+            try:
+                peer.flush()
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.guard.caught(COMMIT, error)

@@ -14,6 +14,7 @@ from smppd.protocol.receiptid import kept
 from smppd.protocol.wire import Status, status_name
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
 from smppd.relay.holding import Holding
 from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
@@ -110,20 +111,25 @@ class Dispatch:
         back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
         for message in messages:
-            message.stored = True
-            overtakes = message.leaving and self._left(message, touched)
-            if message.phase is Phase.READY:
-                self._go(message, touched, back, now, overtakes)
-            elif message.refusal is not None or message.phase is Phase.HELD:
-                if message.part is not None:
-                    self.holding.stored(message, now)
-            else:
-                lane = message.lane
-                if not message.home:
-                    lane.unstored -= 1
-                self.lanes.activate(lane)
-                if lane.active is not None:
-                    touched[lane.active] = None
+            try:
+                message.stored = True
+                overtakes = message.leaving and self._left(message, touched)
+                if message.phase is Phase.READY:
+                    self._go(message, touched, back, now, overtakes)
+                elif message.phase is Phase.DONE:
+                    continue  # set aside
+                elif message.refusal is not None or message.phase is Phase.HELD:
+                    if message.part is not None:
+                        self.holding.stored(message, now)
+                else:
+                    lane = message.lane
+                    if not message.home:
+                        lane.unstored -= 1
+                    self.lanes.activate(lane)
+                    if lane.active is not None:
+                        touched[lane.active] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(COMMIT, error, message)
         self._went(touched, back, now)
 
     def released(self, messages: list[Message]) -> None:
@@ -132,9 +138,12 @@ class Dispatch:
         back: dict[UpstreamState, list[Message]] = {}
         now = self._context.now()
         for message in messages:
-            overtakes = message.leaving and self._left(message, touched)
-            if message.phase is Phase.READY:
-                self._go(message, touched, back, now, overtakes)
+            try:
+                overtakes = message.leaving and self._left(message, touched)
+                if message.phase is Phase.READY:
+                    self._go(message, touched, back, now, overtakes)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(COMMIT, error, message)
         self._went(touched, back, now)
 
     def _go(
@@ -172,28 +181,34 @@ class Dispatch:
             self.lanes.unrelease(upstream, messages, now)
             touched.update(dict.fromkeys(m.lane.active for m in messages if m.lane.active is not None))
         for upstream in touched:
-            self.pump(upstream, now)
+            try:
+                self.pump(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                self._context.guard.caught(SEND, error, owner=upstream.name)
 
     def lost(self, messages: list[Message]) -> None:
         """The batch that accepted them was not stored: they are gone."""
         context = self._context
         for message in messages:
-            self.holding.lost(message)
-            if message.refusal is not None:
-                continue
-            message.account.queued -= 1
-            self.lanes.unfile(message)
-            context.journal.remove(message)
-            if message.leaving:
-                message.lane.left(message)
-            if message.phase is Phase.READY and message.upstream is not None:
-                message.upstream.reserved -= 1
-            elif message.home:
-                self.lanes.out(message)
-            else:
-                message.lane.cold -= 1
-                message.lane.unstored -= 1
-            message.phase = Phase.DONE
+            try:
+                self.holding.lost(message)
+                if message.refusal is not None:
+                    continue
+                message.account.queued -= 1
+                self.lanes.unfile(message)
+                context.journal.remove(message)
+                if message.leaving:
+                    message.lane.left(message)
+                if message.phase is Phase.READY and message.upstream is not None:
+                    message.upstream.reserved -= 1
+                elif message.home:
+                    self.lanes.out(message)
+                else:
+                    message.lane.cold -= 1
+                    message.lane.unstored -= 1
+                message.phase = Phase.DONE
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(COMMIT, error, message)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -222,7 +237,7 @@ class Dispatch:
             if message.expires <= wall:
                 ready.popleft()
                 upstream.reserved -= 1
-                self.end(message, State.EXPIRED, 0)
+                self.ends(message, State.EXPIRED)
                 continue
             link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
@@ -242,19 +257,27 @@ class Dispatch:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             ready.popleft()
-            frame = outgoing(self._context, message, upstream, wall)
-            if not frame:
-                upstream.reserved -= 1
-                if frame is None:
-                    self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
-                else:
-                    self._refused(upstream, message, Status.RINVMSGLEN, now)
+            try:
+                frame = outgoing(self._context, message, upstream, wall)
+                if not frame:
+                    upstream.reserved -= 1
+                    if frame is None:
+                        self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                    else:
+                        self._refused(upstream, message, Status.RINVMSGLEN, now)
+                    continue
+                if message.part is not None:
+                    self.lanes.pin(message, upstream, now)
+                message.phase = Phase.SENT
+                message.sent_at = now
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
                 continue
-            message.phase = Phase.SENT
-            message.sent_at = now
-            if message.part is not None:
-                self.lanes.pin(message, upstream, now)
-            message.wire = session.request(frame, message, now)
+            try:
+                message.wire = session.request(frame, message, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
+                break  # should it be the session's fault, it must not cost all that waits at once
             dirty[link] = None
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
@@ -264,7 +287,7 @@ class Dispatch:
 
         def awake() -> None:
             upstream.wake_at = 0.0
-            self.pump(upstream, self._context.now())
+            self._context.guard.guarded(TIMER, lambda: self.pump(upstream, self._context.now()))
             self._context.flush()
 
         self._context.later(upstream.wake_at - now, awake)
@@ -279,22 +302,25 @@ class Dispatch:
         taken = decided = 0
         back: list[Message] = []
         for message, _command, status, frame in answers:
-            if message.phase is Phase.SENT and not message.tries:
-                upstream.reserved -= 1
-            elif not self._belated(upstream, message, status, frame):
-                continue
-            if status == 0:
-                taken += 1
-                self.taken(upstream, message, _id_of(frame), now)
-            elif (
-                status in RETRY
-                and message.account.settings.acknowledge == "stored"
-                and status not in (upstream.settings.final_statuses or ())
-            ):
-                back.append(message)
-            else:
-                decided += 1
-                self._refused(upstream, message, status, now)
+            try:
+                if message.phase is Phase.SENT and not message.tries:
+                    upstream.reserved -= 1
+                elif not self._belated(upstream, message, status, frame):
+                    continue
+                if status == 0:
+                    taken += 1
+                    self.taken(upstream, message, _id_of(frame), now)
+                elif (
+                    status in RETRY
+                    and message.account.settings.acknowledge == "stored"
+                    and status not in (upstream.settings.final_statuses or ())
+                ):
+                    back.append(message)
+                else:
+                    decided += 1
+                    self._refused(upstream, message, status, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(ANSWER, error, message)
         if taken:
             upstream.submitted.inc(taken)
             upstream.answer_time.observe(now - answers[0][0].sent_at)
@@ -411,6 +437,13 @@ class Dispatch:
             self.finished(message, state, error)
         context.store.kick()
 
+    def ends(self, message: Message, state: State) -> None:
+        """``end`` for one of many: what it raises stops none of the others."""
+        try:
+            self.end(message, state)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.message(SWEEP, error, message)
+
     # -- trouble -------------------------------------------------------------------------------------------------------
 
     def unanswered(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
@@ -433,9 +466,12 @@ class Dispatch:
         upstream.link(link, True)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
-                if upstream in lane.upstreams and (len(lane) or lane.active is not None):
-                    self.lanes.place(lane, now)
-                    self.lanes.activate(lane)
+                try:
+                    if upstream in lane.upstreams and (len(lane) or lane.active is not None):
+                        self.lanes.place(lane, now)
+                        self.lanes.activate(lane)
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    self._context.guard.caught(LINK, error, owner=account.name)
         self.pump(upstream, now)
 
     def link_down(self, upstream: UpstreamState, link: Peer, unanswered: list[Message], now: float) -> None:
@@ -448,37 +484,50 @@ class Dispatch:
         lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
         self.lanes.recall(upstream, list(upstream.ready), now)
         for lane in lanes:
-            self.lanes.place(lane, now)
-            self.lanes.activate(lane)
+            try:
+                self.lanes.place(lane, now)
+                self.lanes.activate(lane)
+            except Exception as error:  # noqa: BLE001  the edge of a lane
+                self._context.guard.caught(LINK, error, owner=lane.name)
         upstream.lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
             self.pump(other, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again."""
+        """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again. What one
+        message, lane or upstream raises stops none of the others."""
         context = self._context
         wall = context.wall()
-        self.holding.sweep(now, wall)
-        for upstream in context.upstreams.values():
-            self.unknown.sweep(upstream, now)
-            if upstream.asking:
-                # Where another way is open, nobody has to wait behind a question that may never be answered.
-                for lane in dict.fromkeys(m.lane for m in upstream.ready):
-                    self.lanes.place(lane, now)
-            for message in self.lanes.overdue(upstream, wall):
-                self.end(message, State.EXPIRED, 0)
-            if len(upstream.aside):
-                self.lanes.unpinned(upstream, now)
-        self.overdue.look()
-        for account in context.accounts.values():
-            for lane in account.lanes.values():
-                if len(lane):
-                    if self.lanes.place(lane, now) is None and lane.asking:
-                        self.overdue.no_way(lane, now)
-                    self.lanes.activate(lane)
-                    self.lanes.look(lane)
-        for upstream in context.upstreams.values():
-            self.pump(upstream, now)
+        context.guard.chore("held parts", lambda: self.holding.sweep(now, wall))
+        for upstream in list(context.upstreams.values()):
+            try:
+                self.unknown.sweep(upstream, now)
+                if upstream.asking:
+                    # Where another way is open, nobody has to wait behind a question that may never be answered.
+                    for lane in dict.fromkeys(m.lane for m in upstream.ready):
+                        self.lanes.place(lane, now)
+                for message in self.lanes.overdue(upstream, wall):
+                    self.ends(message, State.EXPIRED)
+                if len(upstream.aside):
+                    self.lanes.unpinned(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                context.guard.caught(SWEEP, error, owner=upstream.name)
+        context.guard.chore("validity", self.overdue.look)
+        for account in list(context.accounts.values()):
+            for lane in list(account.lanes.values()):
+                try:
+                    if len(lane):
+                        if self.lanes.place(lane, now) is None and lane.asking:
+                            self.overdue.no_way(lane, now)
+                        self.lanes.activate(lane)
+                        self.lanes.look(lane)
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    context.guard.caught(SWEEP, error, owner=account.name)
+        for upstream in list(context.upstreams.values()):
+            try:
+                self.pump(upstream, now)
+            except Exception as error:  # noqa: BLE001  the edge of an upstream
+                context.guard.caught(SEND, error, owner=upstream.name)
 
 
 def _id_of(frame: bytes) -> bytes:

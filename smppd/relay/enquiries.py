@@ -21,6 +21,7 @@ from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_t
 from smppd.relay.changes import shorten
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import ENQUIRY
 from smppd.relay.ids import parse_shown
 from smppd.relay.model import Account, Customer, Message, Phase, customer_state
 from smppd.relay.outgoing import sayable
@@ -86,6 +87,9 @@ class Enquiries:
             except BodyError as error:
                 customer.session.bad_body(now)
                 self._say(customer, refusal(command, error.status, sequence))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
+                self._say(customer, refusal(command, Status.RSYSERR, sequence))
         self._context.store.kick()
 
     def _say(self, customer: Customer, response: bytes) -> None:
@@ -126,13 +130,11 @@ class Enquiries:
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
-            if answer is None:
-                response = refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence)
-            else:
-                state, when, error = answer
-                shown, final = _told(state, customer.version), state in FINAL_STATES or state is State.REFUSED
-                date = times.write_absolute(when) if when and final else b""
-                response = query_response(query.sequence, query.message_id, date, shown, min(error, 255))
+            try:
+                response = _answer(query, answer, customer.version)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
+                response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
             self._say(customer, response)
             self._context.flush()
 
@@ -164,9 +166,8 @@ class Enquiries:
             key = addresses_key(cancel.source[2], cancel.destination[2])
             found, job.at = account.addressed.some(key, job.at, STEP)
             self.looked += len(found)
-            fits = [message for message in found if _fits(message, cancel)]
             job.left -= len(found)
-            gone = self._delete(fits)
+            gone = self._delete([message for message in found if self._fits(message, cancel)])
             job.gone += gone
             if job.at is not None and job.left > 0:
                 self._cancel_later(account, jobs, gone)
@@ -208,9 +209,16 @@ class Enquiries:
                 self._dispatch.holding.take_out(message)
             else:
                 continue
-            self._dispatch.end(message, State.DELETED)
+            self._dispatch.ends(message, State.DELETED)
             gone += 1
         return gone
+
+    def _fits(self, message: Message, cancel: Cancel) -> bool:
+        try:
+            return _fits(message, cancel)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.message(ENQUIRY, error, message)
+            return False
 
     # -- replace_sm ----------------------------------------------------------------------------------------------------
 
@@ -262,13 +270,14 @@ class Enquiries:
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         self._context.event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
         self._context.event(identity, State.STORED, detail=b"\0%016x" % message.id)
+        entry = message.entry()  # tried first
         batch = self._context.store.batch
         if message.home:
             self._context.journal.remove(message)
         elif message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
-        batch.marks.append(message.entry())
+        batch.marks.append(entry)
         self._context.journal.add(message)
         return Status.ROK
 
@@ -294,6 +303,16 @@ def _has_payload(raw: bytes, replace: Replace) -> bool:
 def _as_sent(sm: Sm, message: Message) -> Sm:
     """The frame with the sender that its customer gave it: rules see no other."""
     return sm if message.reply_to is None else Sm(splice(sm, source=message.reply_to))
+
+
+def _answer(query: Query, answer: tuple[State, float, int] | None, version: int) -> bytes:
+    """The response to a question about a finished message."""
+    if answer is None:
+        return refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence)
+    state, when, error = answer
+    shown, final = _told(state, version), state in FINAL_STATES or state is State.REFUSED
+    date = times.write_absolute(when) if when and final else b""
+    return query_response(query.sequence, query.message_id, date, shown, min(error, 255))
 
 
 def _source(message: Message) -> bytes:

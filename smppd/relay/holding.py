@@ -15,10 +15,12 @@ from typing import Final
 
 from smppd.message import State, Verdict
 from smppd.policy.content import PartKey
+from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import tally
 from smppd.relay.changes import change
 from smppd.relay.context import Context
+from smppd.relay.guard import START, SWEEP
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Message, Phase
 
@@ -188,7 +190,14 @@ class Holding:
         self._context.tally.add(why, account.name, len(group.messages))
         for message in sorted(group.messages, key=lambda one: one.id):
             self._soon.pop(message.id, None)
-            self._end(message, State.REJECTED, Status.RSUBMITFAIL)
+            self._ends(message, State.REJECTED, Status.RSUBMITFAIL)
+
+    def _ends(self, message: Message, state: State, error: int) -> None:
+        """Ends one of many: what it raises stops none of the others."""
+        try:
+            self._end(message, state, error)
+        except Exception as caught:  # noqa: BLE001  the item's edge
+            self._context.guard.message(SWEEP, caught, message)
 
     def _settle(self, held: _Held, key: PartKey, verdict: Verdict | None, now: float) -> None:
         group = held.groups.pop(key)
@@ -198,7 +207,7 @@ class Holding:
             self._soon.pop(message.id, None)
         if verdict is not None and verdict.refusal is not None:
             for message in messages:
-                self._end(message, State.REJECTED, verdict.refusal.status)
+                self._ends(message, State.REJECTED, verdict.refusal.status)
             return
         context, lanes = self._context, self._lanes
         batch = context.store.batch
@@ -206,15 +215,19 @@ class Holding:
         lane = lanes.lane(messages[0].account, group.route or messages[0].lane.route) if messages else None
         for message in messages:
             assert lane is not None
-            if verdict is not None:
-                # Its own time began when it was accepted, however long the other parts took.
-                change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
-            message.lane = lane
-            message.enter(Phase.QUEUED)
-            context.journal.remove(message)
-            batch.marks.append(message.entry())
-            context.journal.add(message)
-            lanes.insert(message)
+            try:
+                if verdict is not None:
+                    # Its own time began when it was accepted, however long the other parts took.
+                    change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
+                message.lane = lane
+                message.enter(Phase.QUEUED)
+                entry = message.entry()  # tried first
+                context.journal.remove(message)
+                batch.marks.append(entry)
+                context.journal.add(message)
+                lanes.insert(message)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(SWEEP, error, message)
         if lane is not None:
             lanes.place(lane, now)
             lanes.activate(lane)
@@ -227,15 +240,21 @@ class Holding:
         for held in list(self._held.values()):
             pipeline = held.account.pipeline
             for key, group in list(held.groups.items()):
-                verdict: Verdict | None = None
-                for message in sorted(group.messages, key=lambda one: one.id):
-                    verdict = pipeline.decide(Sm(message.frame), now) if pipeline is not None else None
-                    if verdict is not None and verdict.refusal is not None:
-                        break
-                if verdict is None or not verdict.hold:
-                    first = group.messages[0]
-                    group.route = self._route(first.account, Sm(first.frame), verdict)
-                    self._settle(held, key, verdict, now)
+                try:
+                    self._rejudge(held, key, group, pipeline, now)
+                except Exception as error:  # noqa: BLE001  the edge of a long message
+                    self._context.guard.caught(START, error, owner=held.account.name)
+
+    def _rejudge(self, held: _Held, key: PartKey, group: _Group, pipeline: Pipeline | None, now: float) -> None:
+        verdict: Verdict | None = None
+        for message in sorted(group.messages, key=lambda one: one.id):
+            verdict = pipeline.decide(Sm(message.frame), now) if pipeline is not None else None
+            if verdict is not None and verdict.refusal is not None:
+                break
+        if verdict is None or not verdict.hold:
+            first = group.messages[0]
+            group.route = self._route(first.account, Sm(first.frame), verdict)
+            self._settle(held, key, verdict, now)
 
     def sweep(self, now: float, wall: float) -> None:
         """Once a second: parts whose validity passed, and messages that have waited long enough."""
@@ -247,7 +266,7 @@ class Holding:
                 self._give_up(held, key, tally.HELD_AGE)
         for message in [m for m in self._soon.values() if m.expires <= wall and m.stored]:
             self.take_out(message)
-            self._end(message, State.EXPIRED, 0)
+            self._ends(message, State.EXPIRED, 0)
 
 
 def _is_stored(group: _Group) -> bool:

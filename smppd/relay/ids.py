@@ -60,6 +60,11 @@ def id_time(identity: int) -> float:
     return ((identity >> _TIME_SHIFT) + EPOCH_MS) / 1000
 
 
+def id_at(seconds: float) -> int:
+    """The highest id that can be drawn at a time (epoch seconds)."""
+    return ((int(seconds * 1000) - EPOCH_MS + 1) << _TIME_SHIFT) - 1
+
+
 class Counter:
     """Short ids for customers that take no long ones: a number that survives restarts.
 

@@ -8,8 +8,9 @@ spilled: rewritten as cold rows (or into the current segment), so the journal, i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
+from hashlib import blake2b
 from struct import Struct
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ WEIGHT: Final = 1100
 
 
 class Entry(IntEnum):
-    """Kinds of entries. ACCEPT, MAIL and PARK open something, the others are marks on it."""
+    """Kinds of entries. ACCEPT, MAIL and PARK open something, the others are marks on it. ASIDE speaks of an entry, or what is
+    left of a block, that could not be read and is kept among the damaged: its id is `fingerprint` of that."""
 
     ACCEPT = 1
     RELEASED = 2
@@ -32,6 +34,15 @@ class Entry(IntEnum):
     MAIL_DONE = 8
     PARK = 9
     PARK_DONE = 10
+    ASIDE = 11
+
+
+class Broken(ValueError):
+    """A block is not what it should be from some place on; ``rest`` is all from there."""
+
+    def __init__(self, reason: str, rest: bytes) -> None:
+        super().__init__(reason)
+        self.rest = rest
 
 
 def mark(kind: Entry, identity: int, payload: bytes = b"") -> bytes:
@@ -39,28 +50,42 @@ def mark(kind: Entry, identity: int, payload: bytes = b"") -> bytes:
     return HEAD.pack(kind, _SIZE + len(payload), identity) + payload
 
 
+def fingerprint(data: bytes) -> int:
+    """What an ASIDE mark calls something that has no id, or none to be trusted."""
+    return int.from_bytes(blake2b(data, digest_size=8, person=b"smppd aside").digest(), "big")
+
+
 def read(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(kind, id, payload) of the entries in a block. Raises ValueError on a broken one: a block opens whole or not at all."""
+    """(kind, id, payload) of the entries in a block. Raises ``Broken`` where it is no entry, with what is left of the block."""
     at, end = 0, len(block)
     while at < end:
         if at + _SIZE > end:
-            raise ValueError("a spool block ends inside an entry")
+            raise Broken("a spool block ends inside an entry", block[at:])
         kind, length, identity = HEAD.unpack_from(block, at)
         if length < _SIZE or at + length > end:
-            raise ValueError("a spool entry has no possible length")
+            raise Broken("a spool entry has no possible length", block[at:])
         yield kind, identity, block[at + _SIZE : at + length]
         at += length
 
 
-_OPENS: Final = frozenset((Entry.ACCEPT, Entry.MAIL, Entry.PARK))
+KNOWN: Final = frozenset(map(int, Entry))
+OPENS: Final = frozenset((int(Entry.ACCEPT), int(Entry.MAIL), int(Entry.PARK)))
 _CLOSES: Final = frozenset((Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE))
 
 
 class LivingEntries:
     """Which entries of a journal still count (``store.tidy.Entries``): what opened something that is not closed, and the marks
-    on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order."""
+    on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order.
 
-    def __init__(self) -> None:
+    What cannot be read is for `relay.recovery` to set aside, so it is kept, and does not take the place of an older entry of
+    the same thing that can; once an ASIDE mark says that it is among the damaged, it goes. ``readable(kind, id, payload)``
+    tells of an entry that opens something.
+    """
+
+    def __init__(self, readable: Callable[[int, int, bytes], bool] = lambda _kind, _identity, _payload: True) -> None:
+        self._readable = readable
+        self._aside: set[int] = set()
+        self._strange = 0
         self._open: dict[int, list[int]] = {}  # id -> number of the entry that opened it, how many count
         self._known: set[int] = set()
         self._looked = 0
@@ -69,13 +94,22 @@ class LivingEntries:
 
     def look(self, block: bytes) -> None:
         """One block. Raises ValueError for one that is broken; then nothing of it was looked at."""
-        for kind, identity, _ in list(read(block)):
+        for kind, identity, payload in list(read(block)):
             self._looked += 1
-            if kind in _OPENS:
-                self._open[identity] = [self._looked, 1]
+            if kind in OPENS:
+                opened = self._open.get(identity)
+                if opened is None or self._readable(kind, identity, payload):
+                    self._open[identity] = [self._looked, 1]
+                else:
+                    opened[1] += 1
                 self._known.add(identity)
             elif kind in _CLOSES:
                 self._open.pop(identity, None)
+            elif kind == Entry.ASIDE:
+                self._aside.add(identity)
+                self._strange += 1
+            elif kind not in KNOWN:
+                self._strange += 1
             elif identity in self._open:
                 self._open[identity][1] += 1
 
@@ -86,20 +120,30 @@ class LivingEntries:
     @property
     def dead(self) -> int:
         """How many entries count no more."""
-        return self._looked - sum(entries for _, entries in self._open.values())
+        return self._looked - self._strange - sum(entries for _, entries in self._open.values())
 
     def keep(self, block: bytes) -> bytes:
         """The entries of a block that count."""
         kept = []
         for kind, identity, payload in read(block):
             self._kept += 1
+            entry = HEAD.pack(kind, _SIZE + len(payload), identity) + payload
             opened = self._open.get(identity)
-            if opened is not None:
-                counts = self._kept >= opened[0]
+            if kind == Entry.ASIDE:
+                counts = True
+            elif kind not in KNOWN:
+                counts = fingerprint(entry) not in self._aside
+            elif opened is None:
+                counts = self._unsure and kind not in OPENS and identity not in self._known
             else:
-                counts = self._unsure and kind not in _OPENS and identity not in self._known
+                counts = self._kept >= opened[0]
+                if counts and kind in OPENS and self._kept == opened[0] and self._aside:
+                    # Nothing else opens it: what is set aside is not met again, nor are its marks.
+                    counts = fingerprint(entry) not in self._aside
+                    if not counts:
+                        del self._open[identity]
             if counts:
-                kept.append(HEAD.pack(kind, _SIZE + len(payload), identity) + payload)
+                kept.append(entry)
         return b"".join(kept)
 
 

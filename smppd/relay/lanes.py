@@ -10,11 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from smppd.message import State
 from smppd.policy.content import PartKey
 from smppd.policy.pipeline import Pipeline
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import Sm, Status
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import ROWS, SEND, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Lane, Message, Phase, UpstreamState
 from smppd.relay.payload import Stored
@@ -157,10 +159,13 @@ class Lanes:
         """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
         lanes: dict[Lane, None] = {}
         for message in sorted(messages, key=lambda m: m.id, reverse=True):
-            message.enter(Phase.QUEUED)
-            message.upstream = None
-            self.insert(message)
-            lanes[message.lane] = None
+            try:
+                message.enter(Phase.QUEUED)
+                message.upstream = None
+                self.insert(message)
+                lanes[message.lane] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SWEEP, error, message)
         for lane in lanes:
             lane.waits = lane.leaving > 0
             self.place(lane, now)
@@ -218,7 +223,10 @@ class Lanes:
             if message is None or not message.stored or message.lane.waits:
                 break
             upstream.aside.remove(message)
-            self._release(message, upstream)
+            try:
+                self._release(message, upstream)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SEND, error, message)
             credit -= 1
         if batch.released:
             self._context.store.kick()
@@ -234,9 +242,12 @@ class Lanes:
             while first is not None and left > 0:
                 left -= 1
                 upstream.aside.remove(first)
-                first.upstream = None
-                self.insert(first)
-                lanes[first.lane] = None
+                try:
+                    first.upstream = None
+                    self.insert(first)
+                    lanes[first.lane] = None
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.guard.message(SWEEP, error, first)
                 first = group.first()
         for lane in lanes:
             self.place(lane, now)
@@ -269,24 +280,27 @@ class Lanes:
                 idle += 1
                 lanes.move_to_end(lane)
                 continue
-            self.out(message)
             idle = 0
-            target = upstream
-            if message.part is not None:
-                target = self.pinned(message, now) or upstream
-                if (target is not upstream or len(target.aside)) and self._stands_aside(
-                    target, message, target is upstream, now
-                ):
-                    message.upstream = target
-                    target.aside.add(message)
-                    moved += 1
-                    if moved == STEP:
-                        self._go_on(upstream)
-                        break
-                    continue
-            self._release(message, target)
-            if target is upstream:
-                credit -= 1
+            try:
+                self.out(message)
+                target = upstream
+                if message.part is not None:
+                    target = self.pinned(message, now) or upstream
+                    if (target is not upstream or len(target.aside)) and self._stands_aside(
+                        target, message, target is upstream, now
+                    ):
+                        message.upstream = target
+                        target.aside.add(message)
+                        moved += 1
+                        if moved == STEP:
+                            self._go_on(upstream)
+                            break
+                        continue
+                self._release(message, target)
+                if target is upstream:
+                    credit -= 1
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(SEND, error, message)
             lanes.move_to_end(lane)
         if batch.released:
             context.store.kick()
@@ -308,11 +322,12 @@ class Lanes:
 
     def rewrite(self, message: Message) -> None:
         """Writes a message into the journal as it is now, out of its cold row or its older segment."""
+        entry = message.entry()  # tried first
         if message.cold is not None:
             self._context.drop(*message.cold, message.id)
             message.cold = None
         self._context.journal.remove(message)
-        self._context.store.batch.marks.append(message.entry())
+        self._context.store.batch.marks.append(entry)
         self._context.journal.add(message)
 
     # -- cold rows -----------------------------------------------------------------------------------------------------
@@ -337,21 +352,29 @@ class Lanes:
             elif sure and lane.cold == before:
                 # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
                 lane.cold = 0
+                self._context.guard.uneven = True
 
         context = self._context
         most = max(1, lane.rows // CROWDED) if context.journal.octets >= context.hot_octets else lane.rows
-        context.store.page(Kind.QUEUE, lane.name, lane.upto, min(limit, most), arrived)
+        context.store.page(Kind.QUEUE, lane.name, lane.upto, min(limit, most), context.looked(arrived))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         now = self._context.now()
         for row in rows:
-            message = self.revive(row.id, row.data, lane)
-            message.cold = (row.kind, row.owner, row.key)
-            if self.doubt(message, now):
+            try:
+                message = self.revive(row.id, row.data, lane)
+                message.cold = (row.kind, row.owner, row.key)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.unreadable(row, error, lane)
                 continue
-            message.enter(Phase.QUEUED)
-            self._context.journal.weigh(message)
-            self.insert(message)
+            try:
+                if self.doubt(message, now):
+                    continue
+                message.enter(Phase.QUEUED)
+                self._context.journal.weigh(message)
+                self.insert(message)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(ROWS, error, message)
         lane.cold -= len(rows)
         self.place(lane, now)
         self.activate(lane)
@@ -380,6 +403,19 @@ class Lanes:
             message.upstream = self._context.upstream(stored.upstream)
         message.upstream_id = stored.upstream_id
         return message
+
+    def unreadable(self, row: ColdRow, error: Exception, lane: Lane | None = None) -> None:
+        """A row of a lane that cannot be handled is set aside. ``lane``: the one it was read for, which no longer counts it."""
+        self._context.unreadable(row, error, "message")
+        if lane is None:
+            name, _, route = row.owner.partition("\n")
+            lane = self._context.account(name).lanes.get(route)
+            if lane is not None:
+                if row.id <= lane.upto:
+                    return  # in memory, and goes on from there
+                lane.cold -= 1
+        # Rows of lanes were never released, so no carrier has it.
+        self._context.event(row.id, State.REJECTED, error=Status.RSYSERR)
 
     def doubt(self, message: Message, now: float) -> bool:
         """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be

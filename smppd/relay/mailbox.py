@@ -18,6 +18,7 @@ from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import COMMIT, MAIL, ROWS, SWEEP
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.model import Account, Customer, Message
@@ -99,15 +100,23 @@ class Mailroom:
         """Their batch is durable."""
         touched: dict[Account, None] = {}
         for mail in mails:
-            mail.stored = True
-            if mail.home:
-                mail.account.mailbox.hot.add(mail)
-            else:
-                mail.account.mailbox.unstored -= 1
-            touched[mail.account] = None
+            try:
+                mail.stored = True
+                if mail.done:
+                    continue  # set aside
+                if mail.home:
+                    mail.account.mailbox.hot.add(mail)
+                else:
+                    mail.account.mailbox.unstored -= 1
+                touched[mail.account] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(COMMIT, error, mail)
         for account in touched:
-            self._bound(account)
-            self.pump(account, now)
+            try:
+                self._bound(account)
+                self.pump(account, now)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(COMMIT, error, owner=account.name)
 
     def lost(self, mails: list[Mail]) -> None:
         """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
@@ -133,9 +142,16 @@ class Mailroom:
             over -= 1
             left -= 1
             mail = box.hot.popleft() if len(box.hot) else box.later.pop(next(iter(box.later)))
-            self._expire(box, mail, tally.MAIL_LIMIT)
+            self._expired(box, mail, tally.MAIL_LIMIT)
         if over > 0 and left > 0 and box.cold:
             self._page(account)
+
+    def _expired(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
+        """``_expire`` for one of many: what it raises stops none of the others."""
+        try:
+            self._expire(box, mail, why)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.mail(SWEEP, error, mail)
 
     def _expire(self, box: Mailbox, mail: Mail, why: tally.Line) -> None:
         self._end(mail, State.RECEIPT_EXPIRED)
@@ -179,11 +195,15 @@ class Mailroom:
             else:
                 return
             mail = hot.popleft()
-            mail.busy = True
             mail.left = 0
+            try:
+                frame = mail.frame if customer.version >= VERSION else self._plain(mail)
+                customer.session.request(frame, mail, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
+                break  # should it be the session's fault, it must not cost all that waits at once
+            mail.busy = True
             box.sent += 1
-            frame = mail.frame if customer.version >= VERSION else self._plain(mail)
-            customer.session.request(frame, mail, now)
             dirty[customer] = None
         if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
@@ -214,7 +234,11 @@ class Mailroom:
                 box.cold = 0
             fresh = [row for row in self._context.alive(rows) if row.id not in box.read]
             for row in fresh:
-                mail = self.revive(account, row.id, row.data)
+                try:
+                    mail = self.revive(account, row.id, row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.unreadable(row, error, "mail")
+                    continue
                 mail.stored = True
                 self._context.journal.weigh(mail)
                 box.octets += mail.weight
@@ -226,7 +250,7 @@ class Mailroom:
                 self.pump(account, self._context.now())
                 self._context.flush()
 
-        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, arrived)
+        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, self._context.looked(arrived))
 
     def spill(self, mail: Mail) -> bool:
         """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
@@ -246,6 +270,7 @@ class Mailroom:
     def revive(self, account: Account, identity: int, payload: bytes) -> Mail:
         """Mail read back from the store."""
         expires, about, _name, frame = read_mail(payload)
+        Sm(frame)  # tried first: it goes to a customer as it is
         return Mail(identity, account, frame, about, expires)
 
     def answered(self, customer: Customer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
@@ -254,24 +279,27 @@ class Mailroom:
         box = account.mailbox
         taken = 0
         for mail, _command, status, _frame in answers:
-            if mail.busy:
-                mail.busy = False
-                box.sent -= 1
-            elif mail.done or status:
-                continue
-            elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
-                continue  # else: after the response timer, and before it went again
-            if status == 0 and mail.left:
-                mail.left = 0
-                mail.piece += 1
-                box.hot.add(mail)
-            elif status == 0:
-                taken += 1
-                self._end(mail, State.RECEIPT_DONE)
-            elif status in _NEVER:
-                self._end(mail, State.RECEIPT_EXPIRED, status)
-            else:
-                self._again(account, [mail], now, wait=True)
+            try:
+                if mail.busy:
+                    mail.busy = False
+                    box.sent -= 1
+                elif mail.done or status:
+                    continue
+                elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
+                    continue  # else: after the response timer, and before it went again
+                if status == 0 and mail.left:
+                    mail.left = 0
+                    mail.piece += 1
+                    box.hot.add(mail)
+                elif status == 0:
+                    taken += 1
+                    self._end(mail, State.RECEIPT_DONE)
+                elif status in _NEVER:
+                    self._end(mail, State.RECEIPT_EXPIRED, status)
+                else:
+                    self._again(account, [mail], now, wait=True)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
         if taken:
             account.delivered.inc(taken)
         # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
@@ -325,30 +353,38 @@ class Mailroom:
         """Once a second: mail whose time is over, and another try for what was put off."""
         wall = self._context.wall()
         left = STEP
-        for account in self._context.accounts.values():
-            box = account.mailbox
-            if not len(box):
-                continue
-            # Mail expires in the order it came, give or take a changed setting.
+        for account in list(self._context.accounts.values()):
+            try:
+                left = self._sweep(account, now, wall, left)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(SWEEP, error, owner=account.name)
+
+    def _sweep(self, account: Account, now: float, wall: float, left: int) -> int:
+        """One account's mail; how many more may end with this sweep."""
+        box = account.mailbox
+        if not len(box):
+            return left
+        # Mail expires in the order it came, give or take a changed setting.
+        first = box.hot.first()
+        while first is not None and first.expires <= wall and left > 0:
+            left -= 1
+            self._expired(box, box.hot.popleft(), tally.MAIL_AGE)
             first = box.hot.first()
-            while first is not None and first.expires <= wall and left > 0:
-                left -= 1
-                self._expire(box, box.hot.popleft(), tally.MAIL_AGE)
-                first = box.hot.first()
-            if box.later:
-                if box.ends <= wall and left > 0:
-                    left = self._put_off_ends(box, wall, left)
-                self._resume(box, now)
-            self._bound(account)
-            if account.sessions:
-                self.pump(account, now)
+        if box.later:
+            if box.ends <= wall and left > 0:
+                left = self._put_off_ends(box, wall, left)
+            self._resume(box, now)
+        self._bound(account)
+        if account.sessions:
+            self.pump(account, now)
+        return left
 
     def _put_off_ends(self, box: Mailbox, wall: float, left: int) -> int:
         """Ends mail that was put off and whose time is over, up to ``left``; how many of these are left."""
         late = [mail for mail in box.later.values() if mail.expires <= wall][:left]
         for mail in late:
             del box.later[mail.id]
-            self._expire(box, mail, tally.MAIL_AGE)
+            self._expired(box, mail, tally.MAIL_AGE)
         box.ends = min((mail.expires for mail in box.later.values()), default=0)
         return left - len(late)
 
@@ -356,15 +392,22 @@ class Mailroom:
         """Cold mail whose time is over."""
         context = self._context
         for row in rows:
-            account = context.account(row.owner)
-            box = account.mailbox
-            if row.id in box.read:
-                continue  # in memory: ends there
-            box.cold -= 1
-            context.metrics.mail_expired.labels(account.name).inc()
-            context.tally.add(tally.MAIL_AGE, account.name)
-            context.drop(row.kind, row.owner, row.key, row.id)
-            _expires, about, _name, _frame = read_mail(row.data)
-            if about:
-                context.event(about, State.RECEIPT_EXPIRED)
+            try:
+                account = context.account(row.owner)
+                box = account.mailbox
+                if row.id in box.read:
+                    continue  # in memory: ends there
+                box.cold -= 1
+                context.metrics.mail_expired.labels(account.name).inc()
+                context.tally.add(tally.MAIL_AGE, account.name)
+                try:
+                    _expires, about, _name, _frame = read_mail(row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.unreadable(row, error, "mail")
+                    continue
+                context.drop(row.kind, row.owner, row.key, row.id)
+                if about:
+                    context.event(about, State.RECEIPT_EXPIRED)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.caught(ROWS, error, kind="mail", owner=row.owner, identity=row.id)
         context.store.kick()

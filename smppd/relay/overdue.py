@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from smppd.message import State
 from smppd.protocol.wire import Status
 from smppd.relay.context import Context
+from smppd.relay.guard import SWEEP
 from smppd.relay.lanes import STEP
 from smppd.relay.model import Lane, Message, Phase
 from smppd.store.api import ColdRow
@@ -35,11 +36,14 @@ class Overdue:
             if not message.stored:
                 young.append(message)  # in a batch: looked at again once that is durable
                 continue
-            if message.phase is Phase.HELD:
-                self._dispatch.holding.take_out(message)
-            else:
-                self._dispatch.lanes.take_out(message)
-            self._dispatch.end(message, State.EXPIRED, 0)
+            try:
+                if message.phase is Phase.HELD:
+                    self._dispatch.holding.take_out(message)
+                else:
+                    self._dispatch.lanes.take_out(message)
+                self._dispatch.end(message, State.EXPIRED, 0)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(SWEEP, error, message)
         for message in young:
             self._dispatch.lanes.calendar.add(message)
         if len(late) == self.step > len(young) and not self._expiring:
@@ -61,14 +65,21 @@ class Overdue:
             if message.duplicate or message.customer is None:
                 del lane.asking[message.id]
             elif message.stored:
-                self._dispatch.lanes.out(message)
-                self._dispatch.answer(message, Status.RMSGQFUL, now)
-                message.registered = 0
-                self._dispatch.end(message, State.REJECTED, Status.RMSGQFUL)
+                try:
+                    self._dispatch.lanes.out(message)
+                    self._dispatch.answer(message, Status.RMSGQFUL, now)
+                    message.registered = 0
+                    self._dispatch.end(message, State.REJECTED, Status.RMSGQFUL)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.guard.message(SWEEP, error, message)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold waiting messages whose validity passed."""
         for row in rows:
-            message = self._dispatch.lanes.expired(row)
+            try:
+                message = self._dispatch.lanes.expired(row)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._dispatch.lanes.unreadable(row, error)
+                continue
             if message is not None:
-                self._dispatch.end(message, State.EXPIRED, 0)
+                self._dispatch.ends(message, State.EXPIRED)

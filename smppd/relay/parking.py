@@ -6,7 +6,6 @@ fit. What can be too much is bounded: their number, their octets, and how many a
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
@@ -18,6 +17,7 @@ from smppd.relay import tally
 from smppd.relay.addresses import pairs, tail
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.matching import YES, Reading, believed, best, find, keys, read
 from smppd.relay.model import Message, Phase, UpstreamState
@@ -25,8 +25,6 @@ from smppd.relay.passing import tried
 from smppd.relay.post import Parked
 from smppd.relay.unknown import only_one
 from smppd.store.api import ColdRow, Kind
-
-log = logging.getLogger("smppd.relay")
 
 PARK: Final = 72 * 3600
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
@@ -41,6 +39,11 @@ NAMELESS: Final = b"(no id)"
 _REVIVED: Final = 32
 # Parked receipts that are tried at the start before others get a turn.
 _STEP: Final = 500
+
+
+def parked_weight(parked: Parked) -> int:
+    """The octets that a parked receipt is counted with."""
+    return len(parked.frame) + _OVERHEAD
 
 
 class Parking:
@@ -67,7 +70,11 @@ class Parking:
         tried(sm, reading)
         parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
         entry = parked.entry()
-        self._into_memory(parked, sm, reading)
+        try:
+            self._into_memory(parked, sm, reading)
+        except Exception:
+            self._out_of_memory(parked)
+            raise
         context.store.batch.marks.append(entry)
         context.journal.add(parked)
         context.metrics.receipts.labels(upstream.name, "parked").inc()
@@ -78,14 +85,9 @@ class Parking:
             self._give_up(next(iter(upstream.parked.values())), tally.GIVEN_UP_LIMIT)
 
     def park(self, parked: Parked) -> None:
-        """Takes a receipt into memory that is in the journal already. One that cannot be read is found by nothing, and ends
-        when its time is over."""
-        try:
-            sm = Sm(parked.frame)
-            reading = read(sm)
-            self._into_memory(parked, sm, reading)
-        except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-            self._set_aside(parked)
+        """Takes a receipt into memory that is in the journal already. Raises what reading it raises."""
+        sm = Sm(parked.frame)
+        self._into_memory(parked, sm, read(sm))
 
     def _into_memory(self, parked: Parked, sm: Sm, reading: Reading) -> None:
         upstream = parked.upstream
@@ -99,54 +101,52 @@ class Parking:
         found.update(dict.fromkeys(b"\0" + pair for pair in pairs(sm)))
         parked.keys = tuple(found)
         upstream.parked[parked.id] = parked
-        upstream.parked_octets += len(parked.frame) + _OVERHEAD
+        upstream.parked_octets += parked_weight(parked)
         for key in parked.keys:
             upstream.parked_keys.setdefault(key, {})[parked.id] = parked
 
     def _unpark(self, parked: Parked) -> None:
-        context, upstream = self._context, parked.upstream
+        context = self._context
         parked.done = True
+        self._out_of_memory(parked)
+        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
+        context.journal.remove(parked)
+        context.store.kick()
+
+    def _out_of_memory(self, parked: Parked) -> None:
+        upstream = parked.upstream
         if upstream.parked.pop(parked.id, None) is not None:
-            upstream.parked_octets -= len(parked.frame) + _OVERHEAD
+            upstream.parked_octets -= parked_weight(parked)
         for key in parked.keys:
             waiting = upstream.parked_keys.get(key)
             if waiting is not None:
                 waiting.pop(parked.id, None)
                 if not waiting:
                     del upstream.parked_keys[key]
-        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
-        context.journal.remove(parked)
-        context.store.kick()
 
     def _give_up(self, parked: Parked, why: tally.Line) -> None:
         self._unpark(parked)
         self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
         self._context.tally.add(why, parked.upstream.name)
 
-    def _set_aside(self, parked: Parked) -> None:
-        """An error of ours over one parked receipt: it stays where it is until its time is over, found by nothing."""
+    def set_aside(self, parked: Parked, error: Exception, place: str = RECEIPT) -> None:
+        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
         upstream = parked.upstream
-        log.exception("error over a parked receipt", extra={"fields": {"upstream": upstream.name, "id": parked.id}})
-        self._context.metrics.errors.labels("receipts").inc()
-        for key in parked.keys:
-            upstream.parked_keys.get(key, {}).pop(parked.id, None)
-        parked.keys = ()
-        if parked.id not in upstream.parked and not parked.done:
-            upstream.parked[parked.id] = parked
-            upstream.parked_octets += len(parked.frame) + _OVERHEAD
+        self._context.guard.keep(place, error, "frame", upstream.name, parked.id, parked.frame)
+        if not parked.done or upstream.parked.get(parked.id) is parked:
+            self._unpark(parked)
 
     # -- their message turns up ----------------------------------------------------------------------------------------
 
     def _pass_on(self, parked: Parked, message: Message, sm: Sm, reading: Reading) -> bool:
         """Settles a message with a parked receipt; whether that was possible."""
-        upstream = parked.upstream
         try:
-            self._settle(upstream, message, sm, reading)
-        except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-            self._set_aside(parked)
+            self._settle(parked.upstream, message, sm, reading)
+            self._unpark(parked)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.set_aside(parked, error)
             return False
-        self._unpark(parked)
-        upstream.matched.inc()
+        parked.upstream.matched.inc()
         return True
 
     def _search(self, parked: Parked, sm: Sm, reading: Reading) -> None:
@@ -154,10 +154,13 @@ class Parking:
         upstream = parked.upstream
         wanted = keys(upstream, reading)
         if wanted:
-            self._context.store.find(Kind.WAITING, upstream.name, wanted, lambda rows: self._found(parked, rows))
+            context = self._context
+            context.store.find(
+                Kind.WAITING, upstream.name, wanted, context.looked(lambda rows: self._found(parked, rows))
+            )
 
     def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
-        if parked.done or not parked.keys:
+        if parked.done:
             return
         upstream = parked.upstream
         try:
@@ -166,8 +169,8 @@ class Parking:
             message = self.of_rows(upstream, reading, sm, rows) or find(upstream, reading, sm)
             # Nobody's that is known: then it may tell what became of an unknown one.
             message = message or self.unknown(upstream, sm, reading, self._context.now())
-        except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-            self._set_aside(parked)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.set_aside(parked, error)
             return
         if message is not None and not parked.done:
             self._pass_on(parked, message, sm, reading)
@@ -188,11 +191,8 @@ class Parking:
         for row in alive:
             try:
                 message = self._dispatch.lanes.revive(row.id, row.data)
-            except Exception:
-                log.exception(
-                    "error over a waiting message", extra={"fields": {"upstream": upstream.name, "id": row.id}}
-                )
-                self._context.metrics.errors.labels("receipts").inc()
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.unreadable_waiting(row, error)
                 continue
             message.cold = (row.kind, row.owner, row.key)
             message.upstream_id = message.upstream_id or row.key
@@ -217,8 +217,8 @@ class Parking:
                 sm = Sm(parked.frame)
                 reading = read(sm)
                 sure = any(believed(upstream, named, sm, message)[0] == YES for named in reading.ids)
-            except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-                self._set_aside(parked)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.set_aside(parked, error)
                 continue
             if sure:
                 self._pass_on(parked, message, sm, reading)
@@ -241,10 +241,14 @@ class Parking:
             if unknown.id not in upstream.unknown or not upstream.parked:
                 continue
             waiting: dict[int, Parked] = {}
-            for pair in pairs(Sm(unknown.frame)):
-                near = upstream.parked_keys.get(b"\0" + pair)
-                if near:
-                    waiting.update(islice(reversed(near.items()), _LOOKED_AT))
+            try:
+                for pair in pairs(Sm(unknown.frame)):
+                    near = upstream.parked_keys.get(b"\0" + pair)
+                    if near:
+                        waiting.update(islice(reversed(near.items()), _LOOKED_AT))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(LINK, error, unknown)
+                continue
             for parked in sorted(waiting.values(), key=lambda one: -one.id):
                 if parked.id < unknown.id:
                     break  # from here on all came before it was sent
@@ -252,8 +256,8 @@ class Parking:
                     sm = Sm(parked.frame)
                     reading = read(sm)
                     message = self.unknown(upstream, sm, reading, now)
-                except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-                    self._set_aside(parked)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self.set_aside(parked, error)
                     continue
                 if message is not None and not parked.done:
                     self._pass_on(parked, message, sm, reading)
@@ -266,8 +270,11 @@ class Parking:
 
         def some(begin: int) -> None:
             for parked in waiting[begin : begin + _STEP]:
-                if not parked.done and parked.keys:
-                    self._resume(parked)
+                if not parked.done:
+                    try:
+                        self._resume(parked)
+                    except Exception as error:  # noqa: BLE001  the item's edge
+                        self.set_aside(parked, error, START)
             if begin + _STEP < len(waiting):
                 self._context.later(0.0, lambda: some(begin + _STEP))
             self._context.store.kick()
@@ -276,13 +283,9 @@ class Parking:
 
     def _resume(self, parked: Parked) -> None:
         upstream = parked.upstream
-        try:
-            sm = Sm(parked.frame)
-            reading = read(sm)
-            message = find(upstream, reading, sm, sure=upstream.cold_waiting > 0)
-        except Exception:  # noqa: BLE001  an item of the store: it stops nothing but itself
-            self._set_aside(parked)
-            return
+        sm = Sm(parked.frame)
+        reading = read(sm)
+        message = find(upstream, reading, sm, sure=upstream.cold_waiting > 0)
         if message is not None:
             self._pass_on(parked, message, sm, reading)
         elif upstream.cold_waiting > 0:
@@ -293,8 +296,11 @@ class Parking:
     def sweep(self) -> None:
         """Once a second: parked receipts whose message never turned up."""
         wall = self._context.wall()
-        for upstream in self._context.upstreams.values():
+        for upstream in list(self._context.upstreams.values()):
             for parked in list(islice(upstream.parked.values(), _STEP)):
                 if parked.expires > wall:
                     break
-                self._give_up(parked, tally.GIVEN_UP_AGE)
+                try:
+                    self._give_up(parked, tally.GIVEN_UP_AGE)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self.set_aside(parked, error, SWEEP)

@@ -22,10 +22,16 @@ TOLD_UNKNOWN: Final = 4  # its carrier has reported it UNKNOWN, and its sender k
 TOLD_WORD: Final = 8  # its sender has been told a word that may be the carrier's last
 HEARD_ACCEPTED: Final = 16  # its carrier has reported it ACCEPTD, and its sender does not know
 _TOLD: Final = TOLD_UNKNOWN | TOLD_WORD | HEARD_ACCEPTED
+_HEADER: Final = 16
+
+
+def is_frame(frame: bytes) -> bool:
+    """Whether these octets are as long as they say, so that they may be written to a peer (SMPP 3.4 section 3.2)."""
+    return len(frame) >= _HEADER and int.from_bytes(frame[:4], "big") == len(frame)
 
 
 class Stored:
-    """A message's payload, read back."""
+    """A message's payload, read back. Raises ValueError, struct.error or IndexError on what is none."""
 
     __slots__ = (
         "duplicate",
@@ -67,3 +73,5 @@ class Stored:
         self.upstream = take(take(1)[0]).decode() if self.submitted or flags & FLAG_VIA else ""
         self.upstream_id = take(take(1)[0]) if self.submitted else b""
         self.frame = payload[at:]
+        if not self.lane or not is_frame(self.frame):
+            raise ValueError("no message is stored like this")

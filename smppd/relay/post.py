@@ -6,6 +6,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from smppd.relay.journal import HEAD, WEIGHT, Entry, Living
+from smppd.relay.payload import is_frame
 from smppd.relay.waiting import Queue
 from smppd.store.api import ColdRow, Kind
 
@@ -82,10 +83,13 @@ class Mail(Living):
 
 
 def read_mail(payload: bytes) -> tuple[int, int, str, bytes]:
-    """(expires, about, account name, frame) of a mail's payload."""
+    """(expires, about, account name, frame) of a mail's payload. Raises ValueError or struct.error on what is none."""
     expires, about, length = _MAIL.unpack_from(payload, 0)
     at = _MAIL.size + length
-    return expires, about, payload[_MAIL.size : at].decode(), payload[at:]
+    name, frame = payload[_MAIL.size : at].decode(), payload[at:]
+    if not name or not is_frame(frame):
+        raise ValueError("no mail is stored like this")
+    return expires, about, name, frame
 
 
 _PARK: Final = Struct(">IB")
@@ -121,10 +125,13 @@ class Parked(Living):
 
 
 def read_parked(payload: bytes) -> tuple[int, str, bytes]:
-    """(expires, upstream name, frame) of a parked receipt's payload."""
+    """(expires, upstream name, frame) of a parked receipt's payload; raises as ``read_mail`` does."""
     expires, length = _PARK.unpack_from(payload, 0)
     at = _PARK.size + length
-    return expires, payload[_PARK.size : at].decode(), payload[at:]
+    name, frame = payload[_PARK.size : at].decode(), payload[at:]
+    if not name or not is_frame(frame):
+        raise ValueError("no receipt is stored like this")
+    return expires, name, frame
 
 
 class Mailbox:

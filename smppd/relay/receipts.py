@@ -17,6 +17,8 @@ from smppd.relay.addresses import swapped
 from smppd.relay.alphabets import exchange
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import COMMIT, DELIVER, ROWS
+from smppd.relay.guard import RECEIPT as RECEIPT_PLACE
 from smppd.relay.ids import id_time
 from smppd.relay.journal import Entry, mark
 from smppd.relay.mailbox import Mailroom
@@ -79,23 +81,31 @@ class Receipts:
         for raw in frames:
             command = raw[7] | raw[6] << 8
             sequence = int.from_bytes(raw[12:16], "big")
+            ticket = (link, command, sequence)
+            sm: Sm | None = None
             try:
-                try:
-                    sm = Sm(raw)
-                    if sm.at_tlvs != len(raw) and len(sm.tlvs) > context.tlvs:
-                        raise BodyError(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs")
-                except BodyError:
-                    sm = mended(context, upstream, raw, now)
-                matched += self._one(upstream, (link, command, sequence), sm, now, wait=True)
-            except BodyError as error:
-                self._answer(link, refusal(command, error.status, sequence))
-            except Exception:  # noqa: BLE001  an error of ours over one PDU: it stops nothing but itself
-                self._failed(upstream, (link, command, sequence))
+                sm = self._read(upstream, raw, now)
+                matched += self._one(upstream, ticket, sm, now, wait=True)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                if sm is None and isinstance(error, BodyError):
+                    self._answer(link, refusal(command, error.status, sequence))
+                else:
+                    self._set_aside(upstream, ticket, raw, error)
         if matched:
             upstream.matched.inc(matched)
             # One observation a chunk: the age of its last message, so that no clock is asked for each.
             upstream.receipt_age.observe(max(0.0, context.wall() - self._latest))
         context.store.nudge()
+
+    def _read(self, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
+        """A PDU, mended where it is not to the letter. Raises ``BodyError`` where nothing can be read."""
+        try:
+            sm = Sm(raw)
+            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlvs:
+                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlvs} TLVs")
+        except BodyError:
+            sm = mended(self._context, upstream, raw, now)
+        return sm
 
     def _one(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, *, wait: bool) -> int:
         """One deliver_sm or data_sm: 1 if it was a receipt of a message in memory, else 0. ``wait``: it may wait a moment for
@@ -217,12 +227,12 @@ class Receipts:
                     self._context.store.batch.acks.append(ticket)
                 else:
                     otherwise()
-            except Exception:  # noqa: BLE001  an error of ours over one PDU: it stops nothing but itself
-                self._failed(upstream, ticket)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, sm.raw, error)
             self._context.store.kick()
             self._context.flush()
 
-        self._context.store.find(Kind.WAITING, upstream.name, keys(upstream, reading), found)
+        self._context.store.find(Kind.WAITING, upstream.name, keys(upstream, reading), self._context.looked(found))
 
     # -- a moment's wait -----------------------------------------------------------------------------------------------
 
@@ -255,8 +265,8 @@ class Receipts:
             ticket = (early.link, early.command, early.sequence)
             try:
                 matched += self._one(upstream, ticket, early.sm, now, wait=False)
-            except Exception:  # noqa: BLE001  an error of ours over one PDU: it stops nothing but itself
-                self._failed(upstream, ticket)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, early.sm.raw, error)
         if matched:
             upstream.matched.inc(matched)
 
@@ -271,24 +281,35 @@ class Receipts:
         link, command, sequence = ticket
         self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
 
-    def _failed(self, upstream: UpstreamState, ticket: Ticket) -> None:
-        log.exception("error over a message of an upstream", extra={"fields": {"upstream": upstream.name}})
-        self._context.metrics.errors.labels("receipts").inc()
-        link, command, sequence = ticket
-        self._answer(link, refusal(command, Status.RSYSERR, sequence))
+    def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
+        """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
+        ever."""
+        self._context.guard.frame(DELIVER, error, upstream, raw)
+        for waiting in upstream.early.values():
+            if any(early[:3] == ticket for early in waiting):  # it is acknowledged with the moment that it waits for
+                return
+        acks = self._context.store.batch.acks
+        if not acks or acks[-1] != ticket:
+            acks.append(ticket)
 
     def stored(self, acks: list[Any]) -> None:
         """What these brought is durable: the carrier may forget it."""
         dirty = self._context.dirty
         for link, command, sequence in acks:
-            link.session.out.append(id_response(command, sequence, b""))
-            link.session.unanswered -= 1
-            dirty[link] = None
+            try:
+                link.session.out.append(id_response(command, sequence, b""))
+                link.session.unanswered -= 1
+                dirty[link] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error)
 
     def lost(self, acks: list[Any]) -> None:
         """It was not stored: the carrier has to bring it again."""
         for link, command, sequence in acks:
-            self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+            try:
+                self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error)
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
@@ -321,22 +342,35 @@ class Receipts:
             wanted = message.wants_failure and not message.told & TOLD_UNKNOWN
         else:
             wanted = bool(message.registered & 0x10)
-        frame = rewritten(message, sm, reading) if wanted else b""
+        frame = b""
+        if wanted:
+            try:
+                frame = rewritten(message, sm, reading)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                # What the carrier wrote cannot be passed on as it is: its meaning can.
+                context.guard.frame(RECEIPT_PLACE, error, upstream, sm.raw)
         if state is None:
             self._own_word(upstream, receipt)
         self._latest = id_time(message.id)
-        error = 0
+        code = 0
         if receipt is not None and receipt.err.isdigit():
-            error = int(receipt.err[:9])
+            code = int(receipt.err[:9])
         context.event(
             message.id,
             _OURS[state] if state is not None else State.UNKNOWN,
-            error=error,
+            error=code,
             duplicate=message.duplicate,
             detail=upstream.detail + message.upstream_id,
         )
-        if wanted:
+        if frame:
             self._mailroom.post(message.account, frame, message.id)
+        elif wanted and (final or unknown or word or (last and state is MessageState.ACCEPTED)):
+            # Two things at once, or a word of its own: all that is sure is that nobody knows.
+            told = _OURS[state] if state is not None and not word else State.UNKNOWN
+            try:
+                self._mailroom.receipt(message, told, code)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
         self._note(upstream, hash(sm.raw[16:]) if print_of is None else print_of, message.id)
         if final:
             message.phase = Phase.DONE
@@ -451,7 +485,7 @@ class Receipts:
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold messages whose receipt never came, or never the last: their sender is told what is known. A row that cannot be
-        read goes: nobody can be told of it."""
+        read is set aside: nobody can be told of it."""
         context = self._context
         for row in rows:
             upstream = context.upstream(row.owner)
@@ -459,26 +493,31 @@ class Receipts:
                 message = self._dispatch.lanes.revive(row.id, row.data)
                 message.cold = (row.kind, row.owner, row.key)
                 message.upstream_id = message.upstream_id or row.key
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.unreadable_waiting(row, error)
+                continue
+            try:
                 self._overdue(message, upstream)
-            except Exception:
-                log.exception("error over an expired message", extra={"fields": {"id": row.id}})
-                context.metrics.errors.labels("receipts").inc()
-            context.drop(row.kind, row.owner, row.key, row.id)
-            upstream.cold_waiting -= 1
-            context.store.kick()
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(ROWS, error, message)
 
     def _overdue(self, message: Message, upstream: UpstreamState) -> None:
         """Ends a message that was accepted upstream and whose end was never reported. Its sender has heard UNKNOWN or a word of
         the carrier's own already, or is told ACCEPTD where that was the carrier's last word, or UNKNOWN."""
         context = self._context
         message.phase = Phase.DONE
+        assert message.cold is not None
+        context.drop(*message.cold, message.id)
+        message.cold = None
+        upstream.cold_waiting -= 1
+        context.store.kick()
         if message.told & (TOLD_UNKNOWN | TOLD_WORD):
             return
         state = State.ACCEPTED if message.told & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
             context.tally.add(tally.SILENT, upstream.name)
+        detail = upstream.detail + message.upstream_id
+        context.event(message.id, state, duplicate=message.duplicate, detail=detail)
         # registered_delivery 2 means "tell me of failure only": silence was success.
         if message.wants_success:
             self._mailroom.receipt(message, state, 0)
-        detail = upstream.detail + message.upstream_id
-        context.event(message.id, state, duplicate=message.duplicate, detail=detail)

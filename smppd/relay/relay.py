@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
@@ -14,9 +15,11 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.receiptid import canonical
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
+from smppd.relay.balance import Balance
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
 from smppd.relay.enquiries import Enquiries
+from smppd.relay.guard import COMMIT, SPILL, SWEEP
 from smppd.relay.holding import Holding
 from smppd.relay.ids import Counter, id_time
 from smppd.relay.journal import Entry, Journal, mark
@@ -39,6 +42,7 @@ _SEGMENTS = 6
 _SPILL = 1000
 _SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
+_LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
 
@@ -102,6 +106,8 @@ class Relay:
         self.enquiries = Enquiries(context, self.dispatch, recorder)
         self.dispatch.holding = Holding(context, self.dispatch.lanes, self.dispatch.end, self.desk.route)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.desk.route)
+        self.balance = Balance(context, self.dispatch, self.mailroom)
+        context.guard.withdraw = self.balance.withdraw
         self.dispatch.unsure = self.receipts.unsure
         self.dispatch.finished = self.mailroom.receipt
         self.dispatch.answer = self.desk.answer_upstream
@@ -111,6 +117,7 @@ class Relay:
         self.segments = _SEGMENTS
         self.segment_seconds = _SEGMENT_SECONDS
         self._began = now()
+        self._looked = now()
         self._before = 0
         self._tidying: list[Callable[[bool], None]] = []
         self._swept = 0.0
@@ -177,7 +184,9 @@ class Relay:
             store.batch.meta.append(("short_id", upto))
 
         if "" not in self.desk.short_ids:
-            counter = Counter(store.meta("short_id", 0), 0xFFFFFFFE, reserve)
+            # Where the number cannot be read any more: from the time on, where hardly one can be that still matters.
+            start = store.meta("short_id", 0, int(self.context.wall()) % 0xFFFFFFFE)
+            counter = Counter(start, 0xFFFFFFFE, reserve)
             self.desk.short_ids[""] = lambda: b"%08X" % counter()
             self._counter = counter
         counter = self._counter
@@ -198,10 +207,11 @@ class Relay:
 
     def start(self, segment: int) -> None:
         """The store writes into ``segment`` from now on."""
-        self.context.journal.begin(segment)
+        context = self.context
+        context.journal.begin(segment)
         self.ready = True
-        self.dispatch.holding.rejudge(self.context.now())
-        self.receipts.resume()
+        context.guard.chore("held parts", lambda: self.dispatch.holding.rejudge(context.now()))
+        context.guard.chore("parked receipts", self.receipts.resume)
         self._store.kick()
 
     # -- customers -----------------------------------------------------------------------------------------------------
@@ -241,28 +251,31 @@ class Relay:
         """See ``store.api.Sink``."""
         context = self.context
         now = context.now()
+        # Each item is guarded by itself; this is for what stands around them.
+        guarded = context.guard.guarded
         if batch.accepted:
-            self.desk.stored(batch.accepted, now)
+            guarded(COMMIT, lambda: self.desk.stored(batch.accepted, now))
         # What was released in this batch waited longer than what was accepted in it.
         if batch.released:
-            self.dispatch.released(batch.released)
+            guarded(COMMIT, lambda: self.dispatch.released(batch.released))
         if batch.accepted:
-            self.dispatch.stored(batch.accepted)
+            guarded(COMMIT, lambda: self.dispatch.stored(batch.accepted))
         if batch.acks:
-            self.receipts.stored(batch.acks)
+            guarded(COMMIT, lambda: self.receipts.stored(batch.acks))
         if batch.mails:
-            self.mailroom.stored(batch.mails, now)
+            guarded(COMMIT, lambda: self.mailroom.stored(batch.mails, now))
         for function in batch.then:
-            function()
+            guarded(COMMIT, function)
         context.flush()
 
     def failed(self, batch: Batch, reason: str) -> None:
         """See ``store.api.Sink``."""
         now = self.context.now()
-        self.dispatch.lost(batch.accepted)
-        self.desk.lost(batch.accepted, now)
-        self.receipts.lost(batch.acks)
-        self.mailroom.lost(batch.mails)
+        guarded = self.context.guard.guarded
+        guarded(COMMIT, lambda: self.dispatch.lost(batch.accepted))
+        guarded(COMMIT, lambda: self.desk.lost(batch.accepted, now))
+        guarded(COMMIT, lambda: self.receipts.lost(batch.acks))
+        guarded(COMMIT, lambda: self.mailroom.lost(batch.mails))
         self.context.metrics.store_full.set(1)
         self.context.flush()
 
@@ -277,9 +290,10 @@ class Relay:
         """Call about ten times a second."""
         if not self.ready:
             return
-        self._spill(now)
-        self.receipts.moment(now)
-        self.rerouting.move(now)
+        chore = self.context.guard.chore
+        chore("spill", lambda: self._spill(now))
+        chore("early receipts", lambda: self.receipts.moment(now))
+        chore("rerouting", lambda: self.rerouting.move(now))
         if not self._store.full:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
@@ -290,25 +304,40 @@ class Relay:
     def _sweep(self, now: float) -> None:
         context = self.context
         store = self._store
-        self.rerouting.sweep()
-        self.rerouting.move(now)
-        self.dispatch.sweep(now)
-        self.mailroom.sweep(now)
-        self.receipts.sweep()
-        for account in context.accounts.values():
-            if account.pipeline is not None:
-                account.pipeline.expire(now)
+        chore = context.guard.chore
+        chore("rerouting", self.rerouting.sweep)
+        chore("rerouting", lambda: self.rerouting.move(now))
+        chore("messages", lambda: self.dispatch.sweep(now))
+        chore("mail", lambda: self.mailroom.sweep(now))
+        chore("parked receipts", self.receipts.sweep)
+        chore("policies", lambda: self._policies(now))
         wall = int(context.wall())
-        self._expired(Kind.QUEUE, wall, self.dispatch.overdue.expired_rows)
-        self._expired(Kind.MAIL, wall, self.mailroom.expired_rows)
-        self._expired(Kind.WAITING, wall, self.receipts.expired_rows)
+        for kind, then in (
+            (Kind.QUEUE, self.dispatch.overdue.expired_rows),
+            (Kind.MAIL, self.mailroom.expired_rows),
+            (Kind.WAITING, self.receipts.expired_rows),
+        ):
+            chore("expiry", partial(self._expired, kind, wall, then))
+        chore("counts", lambda: self.balance.even(now))
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            store.look_at_damaged()
         if not store.space():
             store.full = True
         elif store.full:
             store.retry()
         context.metrics.store_full.set(int(store.full))
-        self._look_at_released()
-        self._tell(now)
+        chore("gauges", self._look_at_released)
+        chore("telling", lambda: self._tell(now))
+
+    def _policies(self, now: float) -> None:
+        """Parts that policy remembers and that will not be completed."""
+        for account in list(self.context.accounts.values()):
+            if account.pipeline is not None:
+                try:
+                    account.pipeline.expire(now)
+                except Exception as error:  # noqa: BLE001  the edge of an account
+                    self.context.guard.caught(SWEEP, error, owner=account.name)
 
     def _tell(self, now: float) -> None:
         """Says what began, what ended and what there was of many things since the last sweep."""
@@ -350,7 +379,7 @@ class Relay:
                 self.context.store.kick()
                 self.context.flush()
 
-        self._store.expired(kind, wall, _EXPIRED, arrived)
+        self._store.expired(kind, wall, _EXPIRED, self.context.looked(arrived))
 
     def gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
@@ -377,6 +406,7 @@ class Relay:
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.journal.count())
+        metrics.damaged.set(self._store.damaged)
         metrics.hot_octets.set(context.journal.octets)
 
     def oldest(self, account: Account) -> float:
@@ -433,7 +463,10 @@ class Relay:
             some.append(thing)
             left -= thing.weight
         for thing in some:
-            self._move(thing, batch)
+            try:
+                self._move(thing, batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(thing, error)
         if batch:
             store.kick()
 
@@ -462,9 +495,10 @@ class Relay:
                 some.append(thing)
                 left -= thing.weight
         for thing in some:
-            journal.remove(thing)
-            batch.marks.append(thing.entry())
-            journal.add(thing)
+            try:
+                self._rewrite(thing, batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(thing, error)
         if waits:
             return
         self._before = 0
@@ -493,29 +527,48 @@ class Relay:
                     some.append(message)
                     excess -= message.weight
             for message in some:
-                journal.remove(message)
-                self._chill(message, upstream, self._store.batch)
+                try:
+                    self._chill(message, upstream, self._store.batch)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._stuck(message, error)
             if some:
                 self._store.kick()
 
     def _move(self, thing: Message | Mail | Parked, batch: Batch) -> None:
         """Takes one thing out of its segment: as a cold row where it only waits, into the current segment otherwise."""
-        journal = self.context.journal
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED and thing.upstream is not None:
-            journal.remove(thing)
             self._chill(thing, thing.upstream, batch)
         elif isinstance(thing, Mail) and self.mailroom.spill(thing):
             pass
         else:
-            journal.remove(thing)
-            batch.marks.append(thing.entry())
-            journal.add(thing)
+            self._rewrite(thing, batch)
+
+    def _rewrite(self, thing: Message | Mail | Parked, batch: Batch) -> None:
+        """Writes one thing into the current segment."""
+        journal = self.context.journal
+        entry = thing.entry()  # tried first
+        journal.remove(thing)
+        batch.marks.append(entry)
+        journal.add(thing)
+
+    def _stuck(self, thing: Message | Mail | Parked, error: Exception) -> None:
+        """What cannot be moved out of its segment would keep that for ever, and be tried with each tick."""
+        guard = self.context.guard
+        if isinstance(thing, Message):
+            guard.message(SPILL, error, thing)
+        elif isinstance(thing, Mail):
+            guard.mail(SPILL, error, thing)
+        else:
+            self.receipts.parking.set_aside(thing, error, SPILL)
+        self.context.journal.remove(thing)
 
     def _chill(self, message: Message, upstream: UpstreamState, batch: Batch) -> None:
         # Its receipt may be three days late, however short the time was in which it was worth delivering.
         expires = min(max(message.expires + _AFTER_VALIDITY, int(self.context.wall()) + _AFTER_SUBMIT), 0xFFFFFFFF)
         key = canonical(message.upstream_id)
-        batch.moves.append(ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, message.payload()))
+        row = ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, message.payload())  # tried first
+        self.context.journal.remove(message)
+        batch.moves.append(row)
         batch.marks.append(mark(Entry.DONE, message.id))  # in the journal, that is: it lives on as a row
         message.home = 0
         message.cold = (Kind.WAITING, upstream.name, key)
@@ -530,8 +583,10 @@ class Relay:
         upstream.given_again(message.upstream_id)
         upstream.displaced.setdefault(message.upstream_id, {})[message.id] = message
         if message.home:
-            self.context.journal.remove(message)
-            self._chill(message, upstream, self._store.batch)
+            try:
+                self._chill(message, upstream, self._store.batch)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._stuck(message, error)
 
     # -- carriers ------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, splice
 from smppd.relay import tally
 from smppd.relay.context import Context
+from smppd.relay.guard import REROUTE
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Account, Lane, Message, Phase
 from smppd.relay.post import FIRST_ROWS, rows_for
@@ -74,10 +75,13 @@ class Rerouting:
         """Once a second: looks for lanes without a way in which something waits."""
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
-                if not len(lane) or not lane.gone:
-                    self._searches.pop(lane, None)
-                elif lane not in self._searches:
-                    self._searches[lane] = _Search()
+                try:
+                    if not len(lane) or not lane.gone:
+                        self._searches.pop(lane, None)
+                    elif lane not in self._searches:
+                        self._searches[lane] = _Search()
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    self._context.guard.caught(REROUTE, error, owner=account.name)
 
     def move(self, now: float) -> None:
         """Gives some messages their new way; call often."""
@@ -166,14 +170,20 @@ class Rerouting:
                 search.upto = rows[-1].id
                 self._rows(lane, search, self._context.alive(rows), self._context.now())
 
-        self._context.store.page(Kind.QUEUE, lane.name, max(search.upto, lane.upto), most, arrived)
+        after = max(search.upto, lane.upto)
+        self._context.store.page(Kind.QUEUE, lane.name, after, most, self._context.looked(arrived))
 
     def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
         lanes = self._lanes
         waiting: list[Message] = []
         for row in rows:
             if row.id > lane.upto:  # else it was read meanwhile
-                message = lanes.revive(row.id, row.data, lane)
+                try:
+                    message = lanes.revive(row.id, row.data, lane)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    lane.cold -= 1
+                    lanes.unreadable(row, error, lane)
+                    continue
                 message.cold = (row.kind, row.owner, row.key)
                 waiting.append(message)
         going: dict[Lane, list[Message]] = {}
@@ -207,23 +217,35 @@ class Rerouting:
         # One of its own: what the account's remembers of parts must not meet the same parts again.
         pipeline = account.pipeline
         judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region) if pipeline is not None else None
-        frames: list[Sm] = []
+        frames: list[Sm | None] = []
         verdicts: list[Verdict | None] = []
         whole: dict[PartKey, Verdict | None] = {}
         for message in messages:
-            sm = Sm(message.frame)
-            if message.reply_to is not None:
-                sm = Sm(splice(sm, source=message.reply_to))
-            verdict = judge.decide(sm, now) if judge is not None else None
+            # What policy or a route cannot make out has no way for now, and waits as before.
+            sm: Sm | None = None
+            verdict: Verdict | None = None
+            try:
+                sm = Sm(message.frame)
+                if message.reply_to is not None:
+                    sm = Sm(splice(sm, source=message.reply_to))
+                verdict = judge.decide(sm, now) if judge is not None else None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                sm = None
+                self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
             frames.append(sm)
             verdicts.append(verdict)
-            if message.part is not None:
+            if message.part is not None and sm is not None:
                 whole[message.part] = verdict
         targets: list[Lane | None] = []
         for message, sm, verdict in zip(messages, frames, verdicts, strict=True):
-            # Parts go one way: the one of the last, of which policy knows most.
-            route = self._route(account, sm, verdict if message.part is None else whole[message.part])
-            target = self._lanes.lane(account, route) if route else None
+            target: Lane | None = None
+            try:
+                if sm is not None:
+                    # Parts go one way: the one of the last, of which policy knows most.
+                    route = self._route(account, sm, verdict if message.part is None else whole[message.part])
+                    target = self._lanes.lane(account, route) if route else None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
             targets.append(target if target is not None and not target.gone else None)
         return targets
 
@@ -231,11 +253,18 @@ class Rerouting:
         """These have a new lane: writes them anew, and lets it go on."""
         lanes = self._lanes
         for target, messages in going.items():
+            moved = 0
             for message in messages:
-                lanes.rewrite(message)
-            self._context.tally.add(tally.REROUTED, target.account.name, len(messages))
-            for message in messages:
-                lanes.insert(message)
+                try:
+                    lanes.rewrite(message)
+                    lanes.insert(message)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.guard.message(REROUTE, error, message)
+                    continue
+                moved += 1
+            if not moved:
+                continue
+            self._context.tally.add(tally.REROUTED, target.account.name, moved)
             target.waits = target.leaving > 0  # what is released in a batch may be younger
             lanes.place(target, now)
             lanes.activate(target)

@@ -25,6 +25,7 @@ from smppd.relay.brake import Brake
 from smppd.relay.changes import change
 from smppd.relay.context import Context
 from smppd.relay.dispatch import Dispatch
+from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.ids import shown as shown_form
 from smppd.relay.lanes import part_of
 from smppd.relay.model import Account, Customer, Message, Phase
@@ -37,6 +38,7 @@ from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pa
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
 _NEVER: Final = 3650 * 86400.0
+BAD_PDU: Final = "bad PDU"
 # Messages of one customer that are handled in one turn of the reactor.
 TURN: Final = 300
 FULL: Final = Refusal(Status.RMSGQFUL, "no space to store messages", "store full")
@@ -46,6 +48,7 @@ NO_ROUTE: Final = Refusal(Status.RINVDSTADR, "no route to this destination", "no
 NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstream down")
 UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
 HELD_FULL: Final = Refusal(Status.RMSGQFUL, "too many parts wait for the rest of their messages", "held parts full")
+FAILED: Final = Refusal(Status.RSYSERR, "the message could not be handled", "error")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -121,6 +124,7 @@ class SubmitDesk:
         self.short_taken: Callable[[Message], None]
         self.open = True
         self.recent = Recent()
+        self._accepting: Message | None = None  # the one that is being put into the batch
         self._behind: dict[Customer, list[bytes]] = {}
         self.brake = Brake(context)
         self.delayed = Delayed(context)
@@ -157,10 +161,11 @@ class SubmitDesk:
                     if sm.at_tlvs != len(raw):
                         sm = self._with_tlvs(sm, account)
                     no = self._accept(customer, sm, now, sm.sequence, None)
-            except BodyError as error:
-                customer.session.bad_body(now)
-                self._context.metrics.bad_pdus.labels(account.name).inc()
-                no = Refusal(error.status, str(error), "bad PDU")
+            except Exception as error:  # noqa: BLE001  the item's edge
+                no = self._wrong(account, error)
+                if no.rule == BAD_PDU:
+                    customer.session.bad_body(now)
+                    self._context.metrics.bad_pdus.labels(account.name).inc()
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
                 self._refuse(customer, raw, no, now)
@@ -174,6 +179,29 @@ class SubmitDesk:
             self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
             self.brake.look(customer)
         self._context.store.kick()
+
+    def _wrong(self, account: Account, error: Exception) -> Refusal:
+        """The refusal of a PDU that raised an error: it is not as it should be, or we could not handle it."""
+        if isinstance(error, BodyError) and self._accepting is None:
+            return Refusal(error.status, str(error), BAD_PDU)
+        return self._failed(account, error)
+
+    def _failed(self, account: Account, error: Exception) -> Refusal:
+        """A message could not be handled: it is not accepted, and its sender is told so. What of it is in the batch already
+        ends with the batch."""
+        context = self._context
+        context.guard.caught(SUBMIT, error, owner=account.name)
+        message, self._accepting = self._accepting, None
+        if message is not None:
+            message.customer = None
+            message.registered = 0
+            self.recent.forget(message)
+            accepted = context.store.batch.accepted
+            if accepted and accepted[-1] is message:
+                accepted.pop()
+            self._dispatch.holding.lost(message)
+            context.guard.guarded(SUBMIT, lambda: context.guard.withdraw(message))
+        return FAILED
 
     @property
     def behind(self) -> bool:
@@ -304,11 +332,13 @@ class SubmitDesk:
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
+        self._accepting = message
         if part is not None:
             hold = self._whole(message, part, verdict, route)
         if refused is not None:
             message.refusal = refused
             self._refused(account, refused.rule or "policy", 1)
+            self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
             change(message, sm, verdict, wall)
@@ -317,6 +347,7 @@ class SubmitDesk:
             self.recent.note(key, message, now)
         if len(name) != 16:
             self.short_taken(message)
+        self._accepting = None
         return None
 
     @staticmethod
@@ -371,13 +402,16 @@ class SubmitDesk:
         wall, now = context.wall(), context.now()
         for things in context.journal.live.values():
             for thing in things.values():
-                if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
-                    age = max(0.0, wall - thing.accepted_at)
-                    if age < thing.account.settings.deduplicate:
-                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
-                        assert thing.known is not None
-                        thing.known.stored = True
-                        thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
+                try:
+                    if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
+                        age = max(0.0, wall - thing.accepted_at)
+                        if age < thing.account.settings.deduplicate:
+                            self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
+                            assert thing.known is not None
+                            thing.known.stored = True
+                            thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.guard.caught(START, error, identity=thing.id)
 
     def _short(self, customer: Customer) -> bytes:
         # A message_id of SMPP 3.3 has 8 characters, whatever the account says.
@@ -409,8 +443,8 @@ class SubmitDesk:
             sm = Sm(frame)
             try:
                 no = self._accept(customer, sm, now, multi.sequence, fanout)
-            except BodyError as error:
-                no = Refusal(error.status, str(error), "bad PDU")
+            except Exception as error:  # noqa: BLE001  the item's edge
+                no = self._wrong(account, error)
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
                 self._fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
@@ -441,30 +475,32 @@ class SubmitDesk:
         number = 0
         self.brake.committed()
         for message in messages:
-            if message.known is not None:
-                message.known.stored = True
-            if message.account is not account:
-                if account is not None:
-                    account.accepted.inc(number)
-                account, number = message.account, 0
-            if message.refusal is not None:
-                self._answer(message, message.refusal.status, now, message.refusal)
-                continue
-            number += 1
-            if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
-                customer = message.customer
-                if customer is None:
+            try:
+                if message.known is not None:
+                    message.known.stored = True
+                if message.account is not account:
+                    if account is not None:
+                        account.accepted.inc(number)
+                    account, number = message.account, 0
+                if message.refusal is not None:
+                    self._answer(message, message.refusal.status, now, message.refusal)
                     continue
-                if message.answer_at > now or message.fanout is not None:
-                    self._answer(message, 0, now)
-                    continue
-                message.customer = None
-                session = customer.session
-                session.out.append(
-                    id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
-                )
-                session.unanswered -= 1
-                dirty[customer] = None
+                number += 1
+                if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
+                    customer = message.customer
+                    if customer is None:
+                        continue
+                    if message.answer_at > now or message.fanout is not None:
+                        self._answer(message, 0, now)
+                        continue
+                    response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
+                    message.customer = None
+                    session = customer.session
+                    session.out.append(response)
+                    session.unanswered -= 1
+                    dirty[customer] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(COMMIT, error, message)
         if account is not None:
             account.accepted.inc(number)
         if messages:
@@ -476,16 +512,19 @@ class SubmitDesk:
         if messages:
             self.brake.committed()
         for message in messages:
-            self.recent.forget(message)
-            self._answer(message, FULL.status, now, FULL)
+            try:
+                self.recent.forget(message)
+                self._answer(message, FULL.status, now, FULL)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)
 
     def _answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
         customer = message.customer
         if customer is None:
             return
-        message.customer = None
         command = int.from_bytes(message.frame[4:8], "big")
         if message.fanout is not None:
+            message.customer = None
             self._fan(customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status)
             return
         if status:
@@ -493,6 +532,7 @@ class SubmitDesk:
             response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
         else:
             response = id_response(command, message.sequence, message.shown)
+        message.customer = None
         if message.answer_at > now:
             self.delayed.add(message.answer_at, customer, response)
             return

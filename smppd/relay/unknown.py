@@ -14,6 +14,7 @@ from smppd.protocol.wire import Sm
 from smppd.relay import tally
 from smppd.relay.addresses import agree, tail
 from smppd.relay.context import Context
+from smppd.relay.guard import LINK, SWEEP
 from smppd.relay.journal import Entry, mark
 from smppd.relay.lanes import Lanes
 from smppd.relay.model import Message, Phase, UpstreamState
@@ -66,14 +67,17 @@ class Unknown:
         context.metrics.unanswered.labels(upstream.name).inc(len(messages))
         number = 0
         for message in messages:
-            if message.phase is not Phase.SENT or message.upstream is not upstream:
-                continue
-            number += 1
-            upstream.reserved -= 1
-            message.enter(Phase.UNKNOWN)
-            message.deadline = now + message.account.settings.unknown_after
-            upstream.unknown[message.id] = message
-            context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+            try:
+                if message.phase is not Phase.SENT or message.upstream is not upstream:
+                    continue
+                number += 1
+                upstream.reserved -= 1
+                message.enter(Phase.UNKNOWN)
+                message.deadline = now + message.account.settings.unknown_after
+                upstream.unknown[message.id] = message
+                context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.message(LINK, error, message)
         if number:
             context.tally.add(tally.UNKNOWN, upstream.name, number)
         context.store.kick()
@@ -88,7 +92,13 @@ class Unknown:
 
     def _due(self, upstream: UpstreamState, now: float) -> None:
         late = upstream.unknown.due(now, _STEP)
-        again = [message for message in late if self._settle(upstream, message)]
+        again: list[Message] = []
+        for message in late:
+            try:
+                if self._settle(upstream, message):
+                    again.append(message)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(SWEEP, error, message)
         if again:
             self._lanes.requeue(again, now)
             self._context.store.kick()

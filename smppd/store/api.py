@@ -27,6 +27,11 @@ class Kind(IntEnum):
     PARKED = 4
 
 
+class Fault(Exception):
+    """The store cannot be used or is not what it should be: nothing may go on as if it were. Every other error is one of the
+    thing that was being handled, and stops no more than that."""
+
+
 class ColdRow(NamedTuple):
     """One thing kept on disk instead of in memory.
 
@@ -43,6 +48,28 @@ class ColdRow(NamedTuple):
 
     def __repr__(self) -> str:
         return f"ColdRow({Kind(self.kind).name}, {self.owner!r}, id={self.id})"
+
+
+class Damaged(NamedTuple):
+    """Something that could not be handled and is set aside, so that it stops nothing else (`store.damaged`).
+
+    ``kind``: what ``data`` is: ``message``, ``mail`` and ``parked`` are payloads as the spool has them, ``frame`` a PDU,
+    ``entry`` an entry of the spool, ``block`` what is left of a block of them. ``owner``: account or upstream, empty where
+    nobody can tell; ``id``: the thing's, or 0. ``place``: where it was met; ``reason``: the type of the error. ``at``,
+    ``until``: epoch seconds, from and to which it is kept. ``data``: sealed on disk, clear here.
+    """
+
+    kind: str
+    owner: str
+    id: int
+    place: str
+    reason: str
+    at: int
+    until: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"<Damaged {self.kind} {self.id:016x} {self.place}>"
 
 
 class Slot(NamedTuple):
@@ -64,13 +91,15 @@ class Batch:
     the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
     ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
     entries (kept and tried again). ``keys``: (scope, wrapped key) rows, committed first. ``segments``: spool segments that
-    are no longer needed. ``meta``: numbers to remember, kept and tried again. The rest is the relay's: handed back untouched.
+    are no longer needed. ``meta``: numbers to remember, ``damaged``: what is set aside; both kept and tried again. The rest is
+    the relay's: handed back untouched.
     """
 
     __slots__ = (
         "accepted",
         "accepts",
         "acks",
+        "damaged",
         "drop",
         "events",
         "keys",
@@ -102,6 +131,7 @@ class Batch:
         self.keys: list[tuple[bytes, bytes]] = []
         self.segments: list[int] = []
         self.meta: list[tuple[str, int]] = []
+        self.damaged: list[Damaged] = []
         self.seq = 0
         self.slot: Slot | None = None
         self.slotted = 0
@@ -134,6 +164,7 @@ class Batch:
             or self.then
             or self.acks
             or self.meta
+            or self.damaged
         )
 
 
@@ -175,7 +206,8 @@ class Spool(Protocol):
         """How many cold rows there are of each (kind, owner). Start-up only."""
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
-        """(segment, entries of one batch) in the order of commitment. Start-up only."""
+        """(segment, entries of one batch) in the order of commitment. A block that does not open is set aside, and told.
+        Start-up only."""
 
     def highest_id(self) -> int:
         """The highest message id ever stored. Start-up only."""
@@ -197,5 +229,13 @@ class Store(Spool, Protocol):
     def space(self) -> bool:
         """Whether the reserve is free."""
 
-    def meta(self, name: str, default: int) -> int:
-        """A number remembered by ``Batch.meta``. Start-up only."""
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
+        """A number remembered by ``Batch.meta``; ``damaged`` (or the default) where what is stored is no number, which is set
+        aside. Start-up only."""
+
+    @property
+    def damaged(self) -> int:
+        """How many items are set aside."""
+
+    def look_at_damaged(self) -> None:
+        """Counts what is set aside anew: an operator or a purge may have removed some."""

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from smppd.store.damaged import present
 from smppd.store.files import connect
 from smppd.store.manifest import (
     AUDIT,
@@ -160,9 +161,9 @@ def _spool_keys(store: Path, target: Path, reserve: int, progress: Progress) -> 
         known = _segment_keys(store)
         _snapshot(store / DATA, target / DATA, reserve, progress)
         known |= _segment_keys(store)
-        used = _used_segments(target / DATA)
+        used, wanted = _used_segments(target / DATA)
         if used <= known.keys():
-            return {scope: known[scope] for scope in used}
+            return {scope: known[scope] for scope in used | (wanted & known.keys())}
         (target / DATA).unlink()
     raise BackupError("spool segments end faster than they can be copied: try again")
 
@@ -178,11 +179,14 @@ def _segment_keys(store: Path) -> dict[bytes, bytes]:
         db.close()
 
 
-def _used_segments(data: Path) -> set[bytes]:
+def _used_segments(data: Path) -> tuple[set[bytes], set[bytes]]:
+    """Scopes of segments that something on its way is sealed under, and of those that only something damaged is: it may be
+    that these have no key, which is why it is damaged."""
     db = connect(data, "data", read_only=True)
     try:
         rows = db.execute("SELECT DISTINCT seq >> 32 FROM spool UNION SELECT DISTINCT segment FROM cold").fetchall()
-        return {segment_scope(row[0]) for row in rows}
+        damaged = db.execute("SELECT DISTINCT segment FROM damaged").fetchall() if present(db) else []
+        return {segment_scope(row[0]) for row in rows}, {segment_scope(row[0]) for row in damaged}
     finally:
         db.close()
 

@@ -17,12 +17,14 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+from smppd.store.api import Fault
+
 log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 3
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 
 
-class StoreError(Exception):
+class StoreError(Fault):
     """The store cannot be used; the text says why and names the file."""
 
 

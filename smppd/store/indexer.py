@@ -78,11 +78,19 @@ class Indexer:
     """Indexes one store, a bounded bit of work a call. Owns what it has collected; the connection is the caller's."""
 
     def __init__(
-        self, db: sqlite3.Connection, id_time: Callable[[int], float], *, run: int = RUN, fan: int = FAN
+        self,
+        db: sqlite3.Connection,
+        id_time: Callable[[int], float],
+        *,
+        run: int = RUN,
+        fan: int = FAN,
+        unreadable: Callable[[str], object] = lambda _reason: None,
     ) -> None:
         """db: a connection to data.db that nobody else uses. id_time: epoch seconds at which an id was drawn. run, fan: see
-        RUN and FAN."""
+        RUN and FAN. unreadable(reason): told of a row of the log that is malformed, which is passed over: it is in no index,
+        and `log verify` names it."""
         self._db = db
+        self._unreadable = unreadable
         self._id_time = id_time
         self._covered = False
         self._run = run
@@ -102,7 +110,7 @@ class Indexer:
     def step(self) -> bool:
         """Does a little: reads some rows, or writes a full run, or merges one bucket. False when nothing is left to do.
 
-        Raises sqlite3.Error, and SealError where a row of the log is malformed; then nothing was changed.
+        Raises sqlite3.Error; then nothing was changed.
         """
         if self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD:
             self._write()
@@ -120,20 +128,26 @@ class Indexer:
         ).fetchall()
         for seq, count, records, events in rows:
             breathe()
-            numbers = self._numbers
-            for blind, record_id in iter_indexes(records):
-                numbers[number_bucket(blind)].append((blind, record_id))
-            told = self._events
-            for record_id in dict.fromkeys(event.id for event in read_events(events)):
-                told[record_bucket(record_id)].append((record_id, seq))
-                self._told += 1
-            self._measure.add(seq, records)
+            try:
+                self._add(seq, records, events)
+            except Exception as error:  # noqa: BLE001  whatever is wrong with a row: those behind it are indexed all the same
+                self._unreadable(f"{type(error).__name__}: row {seq:016x} of the log cannot be indexed")
             self._records += count
             self._first = self._first or seq
             self._at = seq
             if self._records >= self._run:
                 break
         return bool(rows)
+
+    def _add(self, seq: int, records: bytes, events: bytes) -> None:
+        numbers = self._numbers
+        for blind, record_id in iter_indexes(records):
+            numbers[number_bucket(blind)].append((blind, record_id))
+        told = self._events
+        for record_id in dict.fromkeys(event.id for event in read_events(events)):
+            told[record_bucket(record_id)].append((record_id, seq))
+            self._told += 1
+        self._measure.add(seq, records)
 
     def _write(self) -> None:
         numbers = [
@@ -270,14 +284,18 @@ class IndexerThread(threading.Thread):
                     db = connect(self._directory / "data.db", "data")
                     # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
                     db.execute("PRAGMA synchronous = NORMAL")
-                    indexer = Indexer(db, self._id_time, run=self._sizes[0], fan=self._sizes[1])
+                    indexer = Indexer(
+                        db, self._id_time, run=self._sizes[0], fan=self._sizes[1], unreadable=self._failed
+                    )
                 duty = _BUSY_DUTY if self._busy() else _DUTY
                 pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
-            except (sqlite3.Error, StoreError, VaultError) as error:
+            except Exception as error:  # noqa: BLE001  the thread's edge: it begins anew
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _RETRY:
                     pause = _BUSY
                 else:
-                    self._failed(f"{type(error).__name__}: {error}")
+                    known = isinstance(error, (sqlite3.Error, StoreError, VaultError))
+                    # The words of others may quote what was stored.
+                    self._failed(f"{type(error).__name__}: {error}" if known else type(error).__name__)
                     pause = _FAILED
                     indexer = None
                     if db is not None:

@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.store.ahead import IS_SLOT
+from smppd.store.damaged import overdue
 from smppd.store.due import RETAIN, SPANS, Due, Plan, read_meta
 from smppd.store.files import StoreError, connect
 from smppd.store.reader import read_scope
@@ -72,16 +73,17 @@ class Purged:
     parts: int = 0
     records: int = 0
     rows: int = 0
+    damaged: int = 0
     complete: bool = True
     unknown: list[str] = field(default_factory=list)
     future: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.secrets or self.parts or self.records or self.rows)
+        return bool(self.keys or self.secrets or self.parts or self.records or self.rows or self.damaged)
 
     def counts(self) -> dict[str, int]:
         """For the audit trail."""
-        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows")}
+        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows", "damaged")}
 
 
 class Purger:
@@ -185,6 +187,8 @@ class Purger:
         with _writing(self._data):
             self._set_meta(SPANS, plan.spans)
             self._set_meta(RETAIN, retains)
+            self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
+        self._unclean = self._unclean or bool(self.done.damaged)
         if plan.due:
             with _writing(self._keys):
                 scopes = [(period_scope(*key),) for key in plan.due]
@@ -403,6 +407,11 @@ def _writing(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _shortest(retain: Mapping[str, float] | None) -> float | None:
+    """Seconds for which something with numbers and a text in it may be kept, None where nobody says."""
+    return None if retain is None else min(retain["body"], retain["numbers"])
+
+
 class PurgeThread(threading.Thread):
     """Runs a `Purger` in the daemon until told to stop: a look an hour, and short steps while something is due."""
 
@@ -433,6 +442,9 @@ class PurgeThread(threading.Thread):
                 pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
             except (sqlite3.Error, StoreError, VaultError) as error:
                 self._failed(f"{type(error).__name__}: {error}")
+                pause = _FAILED
+            except Exception as error:  # noqa: BLE001  the thread's edge: retention goes on with the next try
+                self._failed(type(error).__name__)  # its words may quote what was stored
                 pause = _FAILED
             self._stop_event.wait(pause)
         if purger is not None:

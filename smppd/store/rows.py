@@ -7,10 +7,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidTag
-
 from smppd.store.api import ColdRow, Kind
-from smppd.vault.keys import KeyRing, VaultError
+from smppd.store.damaged import DamagedRows
+from smppd.vault.keys import KeyRing
 
 _COLD: Final = b"cold"
 _NONCE: Final = 12
@@ -36,13 +35,20 @@ Columns = tuple[int, str, bytes, int, int, int, bytes]
 
 
 class ColdRows:
-    """Table `cold`, for the thread that writes it. ``damaged(kind, id)`` is called once for each row that does not open: it was
-    altered, or its key is gone. Such a row is passed over, so that it stops nothing but itself, and lies where it is until it
-    expires."""
+    """Table `cold`, for the thread that writes it. ``damaged(kind, owner, id, reason)`` is called once for each row that does
+    not open: it was altered, or its key is gone. Such a row is set aside, so that it stops nothing but itself; without space
+    it is passed over and lies where it is."""
 
-    def __init__(self, db: sqlite3.Connection, ring: KeyRing, damaged: Callable[[Kind, int], object]) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        ring: KeyRing,
+        aside: DamagedRows,
+        damaged: Callable[[Kind, str, int, str], object],
+    ) -> None:
         self._db = db
         self._ring = ring
+        self._aside = aside
         self._damaged = damaged
         self._told: set[tuple[int, int]] = set()
         for statement in _DROPPED:
@@ -80,8 +86,8 @@ class ColdRows:
         for columns in found:
             try:
                 sealed.append(self._seal(self._open(columns), segment))
-            except (InvalidTag, VaultError):
-                self._tell(Kind(columns[0]), columns[3])
+            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
+                continue
         if sealed:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -109,34 +115,38 @@ class ColdRows:
         return self._read(where, kind, owner, *keys, _FOUND)[0]
 
     def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
-        """See ``api.Spool``. Damaged ones are deleted: nobody can be told of them, and others expire behind them."""
-        rows, damaged = self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)
-        if damaged:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self.drop([columns[:4] for columns in damaged])
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        return rows
+        """See ``api.Spool``."""
+        return self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)[0]
 
     def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
-        rows, damaged = [], []
+        rows: list[ColdRow] = []
+        damaged: list[tuple[Columns, str]] = []
         found: list[Any] = self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall()
         for columns in found:
             try:
                 rows.append(self._open(columns))
-            except (InvalidTag, VaultError):
-                damaged.append(columns)
-                self._tell(Kind(columns[0]), columns[3])
-        return rows, damaged
+            except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
+                damaged.append((columns, type(error).__name__))
+        if damaged:
+            moved = self._aside.take_cold(damaged, "cold")
+            for columns, reason in damaged:
+                self._tell(Kind(columns[0]), columns[1], columns[3], reason, moved)
+        return rows, [columns for columns, _ in damaged]
 
-    def _tell(self, kind: Kind, identity: int) -> None:
+    def _tell(self, kind: Kind, owner: str, identity: int, reason: str, moved: bool) -> None:
         key = (int(kind), identity)
-        if key not in self._told and len(self._told) < _REMEMBERED:
+        if key in self._told:
+            if moved:
+                self._told.discard(key)
+            return
+        if not moved:  # it will be met again
+            if len(self._told) >= _REMEMBERED:
+                return
             self._told.add(key)
-            self._damaged(kind, identity)
+        # What is no text or number here was altered too.
+        self._damaged(
+            kind, owner if isinstance(owner, str) else "", identity if isinstance(identity, int) else 0, reason
+        )
 
     def _seal(self, row: ColdRow, segment: int) -> Columns:
         nonce = os.urandom(_NONCE)

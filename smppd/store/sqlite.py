@@ -20,19 +20,22 @@ from smppd.store import ahead
 from smppd.store.ahead import Ahead, Plan
 from smppd.store.api import Batch, ColdRow, Kind, Sink
 from smppd.store.checkpoint import PAGE, Checkpointer, checkpoint
+from smppd.store.damaged import DamagedRows
 from smppd.store.files import KeyStore, Lock, PendingKeys, StoreError, connect
 from smppd.store.rows import ColdRows
 from smppd.store.seals import LOG_STATE, SECONDS, Made, Seals, TakenUp, end_of_log, follow, write_seal, write_state
+from smppd.store.startup import StartUp
 from smppd.store.tidy import FEW, SPOOL, Compacted, Entries, Files, Tidier, compact
 from smppd.vault.chain import GENESIS, ChainKeys, SealKind, events_digest
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import DIGEST_BYTES, SECRETS_BYTES
-from smppd.vault.spool import SegmentSealer, open_blob, row_id, seal_blob, split_row_id
+from smppd.vault.spool import SegmentSealer, row_id, seal_blob
 
 _FULL = (sqlite3.SQLITE_FULL,)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
 _BUSY_TRIES = 12
+_MONTH = 30 * 86400.0
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK = (
     "CREATE TEMP VIEW block (seq, count, records, events, chain, secrets, row, data)"
@@ -98,8 +101,12 @@ class SqliteStore:
         self.seals: Seals | None = None
         self._uncertain = self._resting = False
         self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
-        self.on_damage: Callable[[Kind, int], None] = lambda _kind, _identity: None
-        """Told on the reactor thread of each cold row that does not open, once."""
+        self.on_damage: Callable[[Kind, str, int, str], None] = lambda _kind, _owner, _identity, _reason: None
+        """Told on the reactor thread of each cold row that does not open, once: kind, owner, id, why."""
+        self.on_start_damage: Callable[[str, int, str], None] = lambda _what, _identity, _reason: None
+        """Told at the start of what was set aside, since it does not open or is not what it should be."""
+        self.lifetime: Callable[[str], float] = lambda _owner: _MONTH
+        """Seconds for which what is damaged may be kept, by the account, lane or upstream it belongs to. Any thread."""
         # Rows come with rising segments, so this index grows at its end; `_shred` asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         self._chain, self._last_row = end_of_log(self._data)
@@ -107,9 +114,9 @@ class SqliteStore:
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
-        self._cold = ColdRows(
-            self._data, ring, lambda kind, identity: self._notify(lambda: self.on_damage(kind, identity))
-        )
+        self._aside = DamagedRows(self._data, ring, lambda owner: self.lifetime(owner), self._wall)
+        self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
+        self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end."""
@@ -201,6 +208,9 @@ class SqliteStore:
         plan = self._ahead.plan(batch)
         self.batch = Batch()
         self._ahead.give(self.batch)
+        if batch.damaged and not self._tidier.aside:
+            # Of their own: they are kept for days, and nothing else is to be opened with their key.
+            self._tidier.aside = self._ring.new_segment()
         keys, gone = self.keys.take()
         batch.keys.extend(keys)
         sealer, cold = self._sealer, self._tidier.cold
@@ -237,6 +247,7 @@ class SqliteStore:
             following.segments[:0] = batch.segments
             following.released[:0] = batch.released
             following.meta[:0] = batch.meta
+            following.damaged[:0] = batch.damaged
             following.then[:0] = batch.then
             self._sink.failed(batch, reason)
         if reason is None and self.batch:
@@ -300,6 +311,15 @@ class SqliteStore:
 
         self._jobs.put(job)
 
+    @property
+    def damaged(self) -> int:
+        """How many items are set aside, as of the last commit or look."""
+        return self._aside.count
+
+    def look_at_damaged(self) -> None:
+        """See ``api.Store``."""
+        self._jobs.put(self._aside.recount)
+
     def close(self, entries: Entries | None = None) -> None:
         """Ends the writer after what was handed to it and closes the files. ``entries``: takes out what is over first."""
         self._closing = True
@@ -324,38 +344,19 @@ class SqliteStore:
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
-        ring = self._ring
-        after = 0
-        while True:
-            rows = self._data.execute(
-                "SELECT seq, data FROM spool WHERE seq > ? ORDER BY seq LIMIT 64", (after,)
-            ).fetchall()
-            if not rows:
-                return
-            for seq, data in rows:
-                segment, counter = split_row_id(seq)
-                yield segment, open_blob(ring.segment(segment), counter, SPOOL, bytes(data))
-                after = seq
+        return self._start_up.replay()
 
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``."""
-        rows = self._data.execute("SELECT kind, owner, count(*) FROM cold GROUP BY kind, owner").fetchall()
-        return {(kind, owner): count for kind, owner, count in rows}
+        return self._start_up.counts()
 
     def highest_id(self) -> int:
         """See ``api.Spool``."""
-        highest = 0
-        row = self._data.execute(
-            "SELECT seq, length(records), length(events) FROM log ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
-        if row:
-            highest = int(row[0]) + (1 << 16) * max(1, row[1] // 64 + row[2] // 16)
-        return max(highest, int(self.meta("highest_id", 0)))
+        return self._start_up.highest_id()
 
-    def meta(self, name: str, default: int) -> int:
-        """A number kept in the store; start-up only."""
-        row = self._data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return default if row is None else int(row[0])
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
+        """See ``api.Store``."""
+        return self._start_up.meta(name, default, damaged)
 
     # -- writer thread -------------------------------------------------------------------------------------------------
 
@@ -467,7 +468,7 @@ class SqliteStore:
             spool = (row_id(sealer.segment, counter), sealed)
             written += len(sealed)
         cold = batch.put + batch.moves
-        if made is None and not cold and not batch.drop and not batch.meta and not batch.segments:
+        if made is None and not (cold or batch.drop or batch.meta or batch.segments or batch.damaged):
             if log[0] is not None or spool[0] is not None:
                 db.execute(_PUT, log + spool)
         else:
@@ -484,6 +485,8 @@ class SqliteStore:
                 self._tidier.stained = True
                 # A row that goes, in an order of its own, touches a page.
                 written += PAGE * len(batch.drop)
+            if batch.damaged:
+                written += self._aside.put(batch.damaged, self._tidier.aside)
             if batch.meta:
                 db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
             for segment in batch.segments:

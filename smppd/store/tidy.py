@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.files import PendingKeys, connect
 from smppd.store.rows import ColdRows
-from smppd.vault.keys import KeyRing, VaultError
+from smppd.vault.keys import KeyRing
 from smppd.vault.spool import SegmentSealer, open_blob, row_id, split_row_id
 
 SPOOL: Final = b"spool"
@@ -46,6 +46,7 @@ _LATER: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED
 _NEEDED: Final = (
     "SELECT EXISTS (SELECT 1 FROM spool WHERE seq >= ?1 << 32 AND seq < (?1 + 1) << 32)"
     " OR EXISTS (SELECT 1 FROM cold WHERE segment = ?1)"
+    " OR EXISTS (SELECT 1 FROM damaged WHERE segment = ?1)"
 )
 
 
@@ -126,7 +127,7 @@ def compact(files: Files, entries: Entries, most: int | None = None) -> Compacte
 
 
 def _blocks(db: sqlite3.Connection, below: int) -> Iterator[tuple[int, bytes]]:
-    after = 0
+    after = -1 << 63
     while True:
         rows = db.execute(
             f"SELECT seq, CAST(data AS BLOB) FROM spool WHERE seq > ? AND seq < ? ORDER BY seq LIMIT {_PAGE}",
@@ -150,7 +151,7 @@ def _look(files: Files, entries: Entries) -> frozenset[int]:
     for seq, data in _blocks(files.data, 1 << 62):
         try:
             entries.look(_open(files.ring, seq, data))
-        except (VaultError, ValueError):
+        except Exception:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
             unreadable.add(seq)
     if unreadable:
         entries.doubt()
@@ -212,7 +213,7 @@ def shred(files: Files) -> int:
 
 
 def needed(data: sqlite3.Connection, segment: int) -> bool:
-    """Whether the spool or a cold row is sealed under a segment's key."""
+    """Whether the spool, a cold row or a damaged item is sealed under a segment's key."""
     return bool(data.execute(_NEEDED, (segment,)).fetchone()[0])
 
 
@@ -234,7 +235,7 @@ def truncate(files: Files) -> bool:
 class Tidier:
     """Seals cold rows anew and destroys needless keys while messages go on. On the reactor thread, but for what is given to
     the writer. ``cold``: the segment that cold rows are sealed under, which the journal never uses; ``stained``: whether a
-    cold row of it may be over."""
+    cold row of it may be over. ``aside``: the one of damaged items, 0 where this run has had none."""
 
     def __init__(
         self,
@@ -254,6 +255,7 @@ class Tidier:
         self._shredded = 0
         self.cold = files.ring.new_segment()
         self.stained = True
+        self.aside = 0
 
     def tidy(self, current: Callable[[], int], then: Callable[[bool], None]) -> None:
         """current(): the journal's segment. then(complete): called when nothing that was over can be opened any more, or with
@@ -303,16 +305,17 @@ class Tidier:
         self._give(job)
 
     def shred(self, current: int, then: Callable[[], None] | None = None) -> None:
-        """Destroys the keys of segments below ``current`` that neither spool nor cold rows use any more; then(): when they are
-        gone. A carrier that brings no receipts for days leaves many segments with a few rows each: some are looked at each
-        time, in turn, all where somebody waits for it."""
+        """Destroys the keys of segments below ``current`` that nothing stored uses any more; then(): when they are gone. A
+        carrier that brings no receipts for days leaves many segments with a few rows each: some are looked at each time, in
+        turn, all where somebody waits for it."""
         cold = self.cold
         self._give(lambda: self._shred(current, cold, then))
 
     def _shred(self, current: int, cold: int, then: Callable[[], None] | None) -> None:
         """On the writer's thread, behind every batch sealed under an earlier segment: nothing is added to those again. The rows
         are gone for good before the key is, so no crash leaves a row that does not open; keys go with the next batch."""
-        segments = [one for one in self._files.ring.segments() if one < current and one != cold]
+        used = (cold, self.aside)
+        segments = [one for one in self._files.ring.segments() if one < current and one not in used]
         if then is None:
             segments = [one for one in segments if one > self._shredded] + [s for s in segments if s <= self._shredded]
             segments = segments[:_SHREDDED]

@@ -188,7 +188,13 @@ def test_seals_made_between_the_copies_of_a_backup_are_no_fault(house: House) ->
 def test_a_command_leaves_an_older_store_as_it_is(house: House) -> None:
     """The daemon that writes it may not have been restarted yet."""
     Builder(house.store, house.kek).close()
-    house.edit("data.db", "DROP TABLE seals", "ALTER TABLE purged DROP COLUMN mac", "PRAGMA user_version = 2")
+    house.edit(
+        "data.db",
+        "DROP TABLE seals",
+        "DROP TABLE damaged",
+        "ALTER TABLE purged DROP COLUMN mac",
+        "PRAGMA user_version = 2",
+    )
     house.look()
     assert house.value("data.db", "PRAGMA user_version") == [(2,)]
 
@@ -199,7 +205,13 @@ def test_a_store_of_an_older_version_is_taken_over(house: House) -> None:
     old.fill(4, 3)
     house.now = old.now
     old.close()
-    house.edit("data.db", "DROP TABLE seals", "ALTER TABLE purged DROP COLUMN mac", "PRAGMA user_version = 2")
+    house.edit(
+        "data.db",
+        "DROP TABLE seals",
+        "DROP TABLE damaged",
+        "ALTER TABLE purged DROP COLUMN mac",
+        "PRAGMA user_version = 2",
+    )
     house.edit("keys.db", "DROP TABLE state", "PRAGMA user_version = 2")
     house.sound()
     assert "no seals yet" in house.run("log", "verify")[1]

@@ -78,6 +78,8 @@ class Gateway:
         self.config_file = directory / "smppd.yaml"
         self.log_file = directory / "smppd.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.damage = False
+        """Whether items are expected to be set aside."""
         self.upstreams = upstreams
         (directory / "secrets").mkdir(parents=True)
         secret = directory / "secrets" / "upstream"
@@ -136,7 +138,7 @@ class Gateway:
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `smppd NAME --config F ...` and gives what it said."""
         name, *rest = arguments
-        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans") else 0
+        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged") else 0
         return subprocess.run(
             [sys.executable, "-m", "smppd", name, *rest[:place], "--config", str(self.config_file), *rest[place:]],
             input=stdin,
@@ -233,7 +235,8 @@ class Gateway:
         """Stops the daemon as an operator would and checks that it went well."""
         try:
             if self.process is not None and self.process.poll() is None:
-                assert self.metric("smppd_internal_errors_total") == 0, "the daemon counted an internal error"
+                for series in ("internal_errors", *(() if self.damage else ("items_set_aside", "chores_failed"))):
+                    assert self.metric(f"smppd_{series}_total") == 0, f"the daemon counted {series}"
                 status = self.terminate()
                 assert status == 0, f"smppd ended with status {status}:\n{self.log_text()[-3000:]}"
         finally:

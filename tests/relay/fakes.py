@@ -302,6 +302,7 @@ class World:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = count()
         self.metrics = Metrics()
+        self.store.restart()
         self.relay = Relay(
             self.settings,
             self.store,

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from smppd.message import Event, read_events
-from smppd.store.api import Batch, ColdRow, Kind
+from smppd.store.api import Batch, ColdRow, Damaged, Kind
 
 
 class FakeStore:
-    """``store.api.Store`` in memory. What was committed is in ``blocks``, ``cold``, ``events``, ``records`` and ``numbers``."""
+    """``store.api.Store`` in memory. What was committed is in ``blocks``, ``cold``, ``events``, ``records``, ``numbers`` and
+    ``aside``."""
 
     def __init__(self) -> None:
         self.batch = Batch()
@@ -24,6 +25,7 @@ class FakeStore:
         self.events: list[Event] = []
         self.records = 0
         self.numbers: dict[str, int] = {}
+        self.aside: list[Damaged] = []
         self.jobs: list[Callable[[], None]] = []
         self.told: list[Callable[[], None]] = []
         self.under_way: list[tuple[Batch, int]] = []
@@ -57,7 +59,7 @@ class FakeStore:
             return
         batch, _ = self.under_way.pop()
         self.full = True
-        for name in ("keys", "marks", "events", "moves", "drop", "segments", "released", "meta", "then"):
+        for name in ("keys", "marks", "events", "moves", "drop", "segments", "released", "meta", "damaged", "then"):
             getattr(self.batch, name)[:0] = getattr(batch, name)
         self.sink.failed(batch, "database or disk is full")
 
@@ -82,12 +84,16 @@ class FakeStore:
         for key in batch.drop:
             self.cold.pop(key, None)
         self.numbers.update(batch.meta)
+        self.aside.extend(batch.damaged)
         self.blocks = [block for block in self.blocks if block[0] not in batch.segments]
 
     # -- store.api.Store -----------------------------------------------------------------------------------------------
 
-    def open(self) -> int:
+    def restart(self) -> None:
+        """The process ended: what was not committed is gone."""
         self.batch, self.jobs, self.told, self.under_way, self.full = Batch(), [], [], [], False
+
+    def open(self) -> int:
         return self.rotate()
 
     def rotate(self) -> int:
@@ -143,5 +149,12 @@ class FakeStore:
     def highest_id(self) -> int:
         return 0
 
-    def meta(self, name: str, default: int) -> int:
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         return self.numbers.get(name, default)
+
+    @property
+    def damaged(self) -> int:
+        return len(self.aside)
+
+    def look_at_damaged(self) -> None:
+        pass

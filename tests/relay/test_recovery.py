@@ -201,11 +201,14 @@ def test_unknown_twice_is_not_sent_a_third_time_whatever_is_spilled_between() ->
     assert a.sent == [] and acme.receipts() == [(one, "UNKNOWN")]
 
 
-def test_recovery_refuses_a_block_that_is_not_ours() -> None:
+def test_recovery_sets_a_block_aside_that_is_not_ours() -> None:
     world = World()
     world.store.blocks.append((1, b"\1\0"))
-    with pytest.raises(ValueError, match="spool"):
+    for _ in range(2):
         world.restarts()
+        world.commits()
+        (item,) = world.store.aside
+        assert (item.kind, item.place, item.reason, item.data) == ("block", "start", "Broken", b"\1\0")
 
 
 def test_marks_on_nothing_are_ignored() -> None:

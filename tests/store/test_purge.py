@@ -133,7 +133,7 @@ def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) ->
             assert verdict.anchor is not None and verdict.anchor.hex() in anchors
         assert len(list(trail.entries(events=("purge",)))) > 3
         assert set().union(*(entry.what for entry in trail.entries(events=("purge",)))) == {
-            "keys", "secrets", "parts", "records", "rows", "anchor", "row",
+            "keys", "secrets", "parts", "records", "rows", "damaged", "anchor", "row",
         }  # fmt: skip
         rows = sqlite3.connect(log.directory / "keys.db").execute("SELECT count(*) FROM secrets").fetchone()[0]
         assert rows - len(log.store._ahead._ready) <= 3, "what is written ahead is nobody's yet"

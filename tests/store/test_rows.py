@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from smppd.store.api import ColdRow, Kind
+from smppd.store.damaged import DamagedRows, items
 from smppd.store.files import KeyStore, connect
 from smppd.store.rows import ColdRows
 from smppd.vault.kek import Kek
@@ -26,7 +27,10 @@ class Table:
         self.segment = SegmentSealer(self.ring).segment
         self.db: sqlite3.Connection = connect(directory / "data.db", "data")
         self.told: list[tuple[Kind, int]] = []
-        self.rows = ColdRows(self.db, self.ring, lambda kind, identity: self.told.append((kind, identity)))
+        self.aside = DamagedRows(self.db, self.ring, lambda _owner: 3600.0)
+        self.rows = ColdRows(
+            self.db, self.ring, self.aside, lambda kind, _owner, identity, _reason: self.told.append((kind, identity))
+        )
 
     def put(self, *numbers: int, expires: int = NEVER) -> None:
         self.rows.put([ColdRow(Kind.QUEUE, "acme", b"", n, expires, b"row %d" % n) for n in numbers], self.segment)
@@ -54,7 +58,10 @@ def test_an_altered_row_is_passed_over_and_told_once(table: Table) -> None:
     assert table.page() == [1, 3]
     assert table.page() == [1, 3]
     assert table.told == [(Kind.QUEUE, 2)]
-    assert table.ids() == [1, 2, 3], "it may still be looked at"
+    assert table.ids() == [1, 3]
+    (item,) = items(table.db)
+    assert (item.kind, item.owner, item.id, item.reason) == ("cold message", "acme", 2, "InvalidTag")
+    assert table.aside.count == 1, "it may still be looked at"
 
 
 def test_a_row_in_another_place_does_not_open(table: Table) -> None:

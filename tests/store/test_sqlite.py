@@ -100,7 +100,7 @@ def test_cold_rows_come_back_clear_in_pages(log: Builder) -> None:
 
 def test_a_row_moved_to_another_owner_does_not_open(log: Builder) -> None:
     damaged: list[tuple[Kind, int]] = []
-    log.store.on_damage = lambda kind, identity: damaged.append((kind, identity))
+    log.store.on_damage = lambda kind, _owner, identity, _reason: damaged.append((kind, identity))
     log.store.batch.put.append(cold(1))
     log.commit()
     db = sqlite3.connect(log.directory / "data.db", isolation_level=None)

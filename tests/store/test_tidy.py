@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smppd.admin.tidying import tidy
-from smppd.relay.journal import Entry, LivingEntries, mark, read
+from smppd.relay.journal import HEAD, Entry, LivingEntries, fingerprint, mark, read
 from smppd.store.api import ColdRow, Kind
 from smppd.store.files import connect
 from smppd.store.sqlite import SqliteStore
@@ -255,9 +255,11 @@ def test_what_is_kept_replays_to_the_same(blocks: list[list[tuple[Entry, int, by
                     things[identity] = [(kind, payload)]
                 elif kind in (Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE):
                     things.pop(identity, None)
-                elif identity in things:
+                elif kind != Entry.ASIDE and identity in things:
                     things[identity].append((kind, payload))
         return things
+
+    aside = sum(kind == Entry.ASIDE for block in blocks for kind, _, _ in block)
 
     living = LivingEntries()
     for block in packed:
@@ -265,7 +267,33 @@ def test_what_is_kept_replays_to_the_same(blocks: list[list[tuple[Entry, int, by
     kept = [living.keep(block) for block in packed]
     assert state(kept) == state(packed)
     count = sum(len(list(read(block))) for block in kept)
-    assert count == sum(map(len, state(packed).values())) == sum(map(len, blocks)) - living.dead
+    assert count == sum(map(len, state(packed).values())) + aside == sum(map(len, blocks)) - living.dead
+
+
+def kept_of(*entries: bytes) -> list[bytes]:
+    """What is kept of entries, one a block; a payload of "bad" cannot be read."""
+    living = LivingEntries(lambda _kind, _identity, payload: payload != b"bad")
+    for block in entries:
+        living.look(block)
+    return [block for block in map(living.keep, entries) if block]
+
+
+def test_what_cannot_be_read_is_kept_until_it_is_set_aside() -> None:
+    strange = HEAD.pack(99, HEAD.size + 3, 7) + b"abc"
+    bad, on_it = mark(Entry.ACCEPT, 1, b"bad"), mark(Entry.RELEASED, 1)
+    assert kept_of(strange, bad, on_it) == [strange, bad, on_it]
+    aside = [mark(Entry.ASIDE, fingerprint(one)) for one in (strange, bad)]
+    assert kept_of(strange, bad, on_it, *aside) == aside, "it is among the damaged, and what it was is remembered"
+
+
+def test_what_cannot_be_read_does_not_take_the_place_of_what_can() -> None:
+    good, bad, newer = mark(Entry.ACCEPT, 1, b"good"), mark(Entry.ACCEPT, 1, b"bad"), mark(Entry.ACCEPT, 1, b"newer")
+    aside = mark(Entry.ASIDE, fingerprint(bad))
+    assert kept_of(good, bad) == [good, bad]
+    # It says that the message may have been sent since, as often as it is read.
+    assert kept_of(good, bad, aside) == [good, bad, aside]
+    assert kept_of(good, bad, newer) == [newer]
+    assert kept_of(good, bad, mark(Entry.DONE, 1)) == []
 
 
 def test_nothing_to_do_is_said(log: Builder) -> None:

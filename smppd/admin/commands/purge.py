@@ -126,6 +126,8 @@ def _purge(purger: Purger, untidy: str, args: argparse.Namespace) -> int:
             f"Destroyed {done.keys} period keys and {done.secrets} record secrets; stripped {done.parts} records of what"
             f" they sealed, removed {done.records} records and deleted {done.rows} log rows."
         )
+        if done.damaged:
+            print(f"Removed {done.damaged} damaged items that were set aside.")
         _unknown(done.unknown)
         _future(done.future)
     if untidy:

@@ -176,6 +176,9 @@ def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
         f"store {space}, {cell(store.get('commits', '?'))} commits,"
         f" {cell(store.get('entries', '?'))} entries in memory",
     ]
+    damaged = store.get("damaged")
+    if isinstance(damaged, int) and damaged > 0:
+        head.append(f"{damaged} damaged set aside (`smppd damaged list`)")
     console.print("; ".join(head))
     for columns, rows in (
         (_UPSTREAMS, state.get("upstreams")),

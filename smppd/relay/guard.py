@@ -1,0 +1,182 @@
+"""One bad item stops nothing but itself: what an item raises is caught at the item, counted, logged without content, and the
+item is set aside (table `damaged`), while the others of its batch, of its tick and of the start go on.
+
+Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.broken`). What is caught here
+leaves counts behind that may be one off, so they are counted anew with the next sweep (`relay.balance`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from smppd.relay.ids import id_time
+from smppd.relay.journal import Entry, mark
+from smppd.store.api import Damaged, Fault, Kind
+
+if TYPE_CHECKING:
+    from smppd.relay.context import Context
+    from smppd.relay.model import Message, UpstreamState
+    from smppd.relay.post import Mail
+
+log = logging.getLogger("smppd.relay")
+
+SUBMIT: Final = "submit"
+ENQUIRY: Final = "enquiry"
+DELIVER: Final = "deliver"
+RECEIPT: Final = "receipt"
+ANSWER: Final = "answer"
+SEND: Final = "send"
+MAIL: Final = "mail"
+COMMIT: Final = "commit"
+ROWS: Final = "rows"
+SWEEP: Final = "sweep"
+SPILL: Final = "spill"
+REROUTE: Final = "reroute"
+LINK: Final = "link"
+TIMER: Final = "timer"
+START: Final = "start"
+STORE: Final = "store"
+PLACES: Final = (
+    SUBMIT,
+    ENQUIRY,
+    DELIVER,
+    RECEIPT,
+    ANSWER,
+    SEND,
+    MAIL,
+    COMMIT,
+    ROWS,
+    SWEEP,
+    SPILL,
+    REROUTE,
+    LINK,
+    TIMER,
+    START,
+    STORE,
+)
+"""Where an item was met: the values of a metric's label, and of the column `place`."""
+
+# Never an item's own fault.
+_FATAL: Final = (Fault, MemoryError)
+# Seconds between two lines of the log on one chore.
+_QUIET: Final = 60.0
+# Where no trace of a text may be kept (`content: hide` or `hash`): no longer than what waits for a receipt may.
+_TRACELESS: Final = 72 * 3600.0
+_NOBODYS: Final = 30 * 86400.0
+
+
+class Guard:
+    """See the module. ``withdraw(message)`` takes a message out of wherever it stands and lets its sender know. ``uneven``:
+    counts may be off."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._chores: dict[str, tuple[float, int]] = {}
+        self.withdraw: Callable[[Message], None] = lambda _message: None
+        self.uneven = False
+
+    # -- items ---------------------------------------------------------------------------------------------------------
+
+    def caught(self, place: str, error: Exception, *, kind: str = "", owner: str = "", identity: int = 0) -> None:
+        """Counts and logs what an item raised. Raises it again where it is no item's fault. From within an `except`."""
+        if isinstance(error, _FATAL):
+            raise error
+        self.uneven = True
+        self._context.metrics.set_aside.labels(place).inc()
+        fields: dict[str, str] = {"place": place}
+        if kind:
+            fields["kind"] = kind
+        if owner:
+            fields["owner"] = owner.partition("\n")[0]
+        if identity:
+            fields["id"] = f"{identity:016x}"
+        log.error("an item was set aside", exc_info=error, extra={"fields": fields})
+
+    def keep(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
+        """Does what `caught` does, and keeps the item among the damaged ones, in the current batch."""
+        self.caught(place, error, kind=kind, owner=owner, identity=identity)
+        context = self._context
+        now = int(context.wall())
+        since = min(now, int(id_time(identity))) if identity else now
+        until = since + int(self.lifetime(owner))
+        context.store.batch.damaged.append(
+            Damaged(kind, owner, identity, place, type(error).__name__, now, until, data)
+        )
+        context.store.nudge()
+
+    def lifetime(self, owner: str) -> float:
+        """Seconds for which what is damaged may be kept: no longer than the numbers and the text in it may be. ``owner``: an
+        account, a lane of one, or an upstream; where it is no account that is known, what the strictest account says. Any
+        thread."""
+        accounts = list(self._context.accounts.values())
+        account = self._context.accounts.get(owner.partition("\n")[0])
+        shortest = _NOBODYS
+        for one in [account] if account is not None else accounts:
+            settings = one.settings
+            shortest = min(shortest, settings.retain.body, settings.retain.numbers)
+            if settings.content != "encrypt":
+                shortest = min(shortest, _TRACELESS)
+        return shortest
+
+    def message(self, place: str, error: Exception, message: Message) -> None:
+        """Sets a message aside: it is taken out, its record says so, and its sender is told as far as that goes."""
+        try:
+            kind, data = "message", message.payload()
+        except Exception:  # noqa: BLE001  what it cannot say of itself is left out
+            kind, data = "frame", message.frame
+        self.keep(place, error, kind, message.account.name, message.id, data)
+        try:
+            self.withdraw(message)
+        except Exception as another:  # noqa: BLE001  the item's edge
+            self.caught(place, another, kind="message", owner=message.account.name, identity=message.id)
+
+    def mail(self, place: str, error: Exception, mail: Mail) -> None:
+        """Sets mail aside: its customer does not get it."""
+        context = self._context
+        account = mail.account
+        self.keep(place, error, "frame", account.name, mail.id, mail.frame)
+        box = account.mailbox
+        box.hot.remove(mail)
+        box.later.pop(mail.id, None)
+        mail.done = True
+        if mail.home:
+            context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
+        elif mail.id in box.read:
+            box.read.discard(mail.id)
+            context.drop(Kind.MAIL, account.name, b"", mail.id)
+        box.octets -= mail.weight
+        context.journal.remove(mail)
+
+    def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
+        """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""
+        self.keep(place, error, "frame", upstream.name, 0, sm)
+
+    def guarded(self, place: str, function: Callable[[], object]) -> None:
+        """Calls a function, which may be anything that others must not suffer from."""
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.caught(place, error)
+
+    # -- chores --------------------------------------------------------------------------------------------------------
+
+    def chore(self, name: str, chore: Callable[[], object]) -> None:
+        """Does one chore of the housekeeping. What it raises stops no other one: it is counted by the chore's name, and logged
+        once a minute for each."""
+        try:
+            chore()
+        except _FATAL:
+            raise
+        except Exception:
+            self.uneven = True
+            context = self._context
+            context.metrics.chores_failed.labels(name).inc()
+            now = context.now()
+            until, silent = self._chores.get(name, (0.0, 0))
+            if now < until:
+                self._chores[name] = (until, silent + 1)
+                return
+            self._chores[name] = (now + _QUIET, 0)
+            log.exception("error in housekeeping", extra={"fields": {"chore": name, "since_last": silent + 1}})

@@ -10,6 +10,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 
 from smppd.store.api import ColdRow, Kind
+from smppd.store.files import writing
 from smppd.vault.keys import KeyRing, VaultError
 
 _COLD: Final = b"cold"
@@ -83,13 +84,8 @@ class ColdRows:
             except (InvalidTag, VaultError):
                 self._tell(Kind(columns[0]), columns[3])
         if sealed:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with writing(self._db):
                 self._many(_PUT, sealed)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
         last = found[-1] if len(found) == limit else None
         return None if last is None else (last[5], *last[:4])
 
@@ -112,13 +108,8 @@ class ColdRows:
         """See ``api.Spool``. Damaged ones are deleted: nobody can be told of them, and others expire behind them."""
         rows, damaged = self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)
         if damaged:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with writing(self._db):
                 self.drop([columns[:4] for columns in damaged])
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
         return rows
 
     def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:

@@ -54,9 +54,11 @@ class Background:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._room = threading.BoundedSemaphore(LOOKUPS)
         self._reader: LogReader | None = None
+        self._trail: AuditTrail | None = None
+        """The purge's own. While one is open SQLite keeps the write-ahead log, and a copy of audit.db alone would lack its end."""
 
         def purger() -> Purger:
-            trail = AuditTrail(directory / "audit.db", install.audit)
+            trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
             return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
@@ -117,5 +119,7 @@ class Background:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for thread in self._threads:
             thread.join(10.0)
+        if self._trail is not None:
+            self._trail.close()
         if self._reader is not None:
             self._reader.close()

@@ -55,7 +55,7 @@ class Background:
         self._room = threading.BoundedSemaphore(LOOKUPS)
         self._reader: LogReader | None = None
         self._trail: AuditTrail | None = None
-        """The purge's own. While one is open SQLite keeps the write-ahead log, and a copy of audit.db alone would lack its end."""
+        """The purge's own. While one is open SQLite keeps the write-ahead log, and audit.db copied alone would lack its end."""
 
         def purger() -> Purger:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)

@@ -311,6 +311,15 @@ def test_a_kek_in_the_store_is_advised_against(tmp_path: Path, capsys: pytest.Ca
     assert "lies in the store's directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("enabled", "said"), [("true", False), ("false", True)])
+def test_a_route_that_leads_nowhere_for_now_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], enabled: str, said: bool
+) -> None:
+    path = write(tmp_path, BASE.replace("system_id: gw,", f"system_id: gw, enabled: {enabled},"))
+    assert main(["check", "--config", str(path)]) == 0
+    assert ("routes[0] has no upstream that is enabled" in capsys.readouterr().err) == said
+
+
 def test_a_certificate_that_ends_soon_is_said(
     example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -181,6 +181,13 @@ def advice(settings: Settings) -> Iterator[str]:
     for account in settings.accounts:
         if account.networks == "any":
             yield f"account {account.system_id} may connect from anywhere: only its password protects it"
+    disabled = {upstream.name for upstream in settings.upstreams if not upstream.enabled}
+    for index, route in enumerate(settings.routes):
+        if disabled.issuperset(one.name for one in route.upstreams):
+            yield (
+                f"routes[{index}] has no upstream that is enabled: new messages that no other route takes are refused with"
+                " ESME_RINVDSTADR"
+            )
     if settings.accounts and not settings.routes:
         yield "there are no routes: every message will be refused"
 

@@ -41,6 +41,7 @@ from smppd.relay.ids import Ids
 from smppd.relay.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay, Ways
+from smppd.store.files import keys_lost
 from smppd.store.sqlite import StoreError
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
@@ -177,7 +178,10 @@ class Daemon:
     def _open_store(self, settings: Settings) -> None:
         directory = settings.store.directory
         if not (directory / "keys.db").exists():
-            raise StartError(f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first")
+            raise StartError(
+                keys_lost(directory)
+                or f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first"
+            )
         self.store = PatientStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
@@ -214,7 +218,7 @@ class Daemon:
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self.door.open(settings, self.customers.handler)
         self._control = ControlServer(
-            self.reactor, settings.store.directory, deeds(self.door, self.audit), self.metrics
+            self.reactor, settings.store.directory, deeds(self.door, self.audit, self.ring), self.metrics
         )
         self._control.start()
         if settings.http is not None:

@@ -56,9 +56,11 @@ class Background:
         self._room = threading.BoundedSemaphore(LOOKUPS)
         self._reader: LogReader | None = None
         self._quiet: dict[str, float] = {}  # until when nothing more is said of a thread
+        self._trail: AuditTrail | None = None
+        """The purge's own. While one is open SQLite keeps the write-ahead log, and audit.db copied alone would lack its end."""
 
         def purger() -> Purger:
-            trail = AuditTrail(directory / "audit.db", install.audit)
+            trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
             return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
@@ -123,5 +125,7 @@ class Background:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for thread in self._threads:
             thread.join(10.0)
+        if self._trail is not None:
+            self._trail.close()
         if self._reader is not None:
             self._reader.close()

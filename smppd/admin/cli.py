@@ -18,7 +18,6 @@ from typing import Final, NoReturn
 
 import smppd
 from smppd import native
-from smppd.config import ConfigError, ConfigFileError, SecretError
 
 COMMANDS: Final = {
     "run": "start the daemon",
@@ -71,6 +70,7 @@ def _run(arguments: list[str]) -> int:
         hint = f"; did you mean {near[0]}?" if near else "; `smppd --help` lists the commands"
         print(f"smppd: there is no command {name!r}{hint}", file=sys.stderr)
         return 2
+    # Nothing slow is imported before: until `main` runs, Ctrl-C would end in a traceback.
     module = importlib.import_module(f"{_PACKAGE}.{name}")
     args = _parser(module).parse_args(arguments)
     return _guarded(module, args)
@@ -78,6 +78,7 @@ def _run(arguments: list[str]) -> int:
 
 def _guarded(module: ModuleType, args: argparse.Namespace) -> int:
     from smppd.admin.commands import CommandError
+    from smppd.config import ConfigError, ConfigFileError, SecretError
 
     try:
         return int(module.run(args))

@@ -9,9 +9,10 @@ from smppd.admin.control import ControlError, Deed
 from smppd.admin.trail import Audit
 from smppd.events import AuditEvent
 from smppd.net.door import Door
+from smppd.vault.keys import KeyRing
 
 
-def deeds(door: Door, audit: Audit) -> dict[str, Deed]:
+def deeds(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Deed]:
     """Name of a request -> what does it."""
 
     def bans_list(_request: dict[str, Any], _uid: int) -> dict[str, object]:
@@ -27,7 +28,10 @@ def deeds(door: Door, audit: Audit) -> dict[str, Deed]:
             audit(AuditEvent.BAN_LIFTED, {"peer": str(address), "by": _user(uid), "count": str(lifted)})
         return {"lifted": lifted}
 
-    return {"bans list": bans_list, "bans lift": bans_lift}
+    def keys_kek(_request: dict[str, Any], _uid: int) -> dict[str, object]:
+        return {"version": ring.kek_version}
+
+    return {"bans list": bans_list, "bans lift": bans_lift, "keys kek": keys_kek}
 
 
 def _user(uid: int) -> str:

@@ -387,7 +387,11 @@ class Upstream(Addressed):
         description='What the words or numbers in its receipts\' `stat:` mean: `{"0": delivered, BUFFERD: enroute}`. Goes '
         "before smppd's own list and before message_state.",
     )
-    enabled: bool = Field(default=True, description="Whether we connect to it.")
+    enabled: bool = Field(
+        default=True,
+        description="Whether we connect to it. While we do not, new messages take the other upstreams of their route; where"
+        " there are none they are refused with ESME_RINVDSTADR, and those accepted before wait.",
+    )
 
     _plaintext = field_validator("plaintext")(plaintext_rule)
 

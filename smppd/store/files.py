@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from smppd.store.api import Fault
 log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 3
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
+LOCK_FILE = "lock"
+"""In the directory of the store; whoever holds it is its daemon."""
 
 
 class StoreError(Fault):
@@ -33,7 +35,7 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
     try:
         if read_only:
             if not path.exists():
-                raise StoreError(f"{path}: there is no store here yet")
+                raise StoreError(keys_lost(path.parent) or f"{path}: there is no store here yet")
             db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA busy_timeout=5000")
             _known(path, db)
@@ -63,6 +65,31 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
         return db
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+@contextmanager
+def writing(db: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction: all or, when anything is raised, nothing. May be rolled back inside, as SQLite itself does for want
+    of space: rolling back once more would hide why."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        if db.in_transaction:
+            db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def keys_lost(directory: Path) -> str:
+    """A sentence that says what to do where keys.db is missing from a store that has records; empty where it is not."""
+    if (directory / "keys.db").exists() or not (directory / "data.db").exists():
+        return ""
+    return (
+        f"{directory}: keys.db is missing, and nothing in data.db opens without it: put it back, or restore both from a backup"
+        " (`smppd restore`)"
+    )
 
 
 def _known(path: Path, db: sqlite3.Connection) -> int:
@@ -104,7 +131,7 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        self._file = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -145,13 +172,8 @@ class KeyStore:
 
     def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Replaces the wrapped keys of existing scopes, all or none."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(self._db):
             self._db.executemany("UPDATE keys SET wrapped = ?2 WHERE scope = ?1", list(pairs))
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def delete(self, scope: bytes) -> None:
         """Destroys a key: its bytes are gone from the file and from the write-ahead log when this returns."""

@@ -178,7 +178,8 @@ class Indexer:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, self._at))
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
         self._start()
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -28,7 +27,7 @@ from smppd.events import AuditEvent
 from smppd.store.ahead import IS_SLOT
 from smppd.store.damaged import overdue
 from smppd.store.due import RETAIN, SPANS, Due, Plan, read_meta
-from smppd.store.files import StoreError, connect
+from smppd.store.files import StoreError, connect, writing
 from smppd.store.reader import read_scope
 from smppd.store.verify import put_anchor, put_purged, read_purged
 from smppd.vault.audit import Actor, AuditTrail
@@ -184,13 +183,13 @@ class Purger:
     def _begin(self, now: float) -> None:
         plan, retains = self._due.plan(now)
         self.done.unknown, self.done.future = plan.unknown, plan.future
-        with _writing(self._data):
+        with writing(self._data):
             self._set_meta(SPANS, plan.spans)
             self._set_meta(RETAIN, retains)
             self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
         if plan.due:
-            with _writing(self._keys):
+            with writing(self._keys):
                 scopes = [(period_scope(*key),) for key in plan.due]
                 self._keys.executemany("DELETE FROM keys WHERE scope = ?", scopes)
             self._unclean = True
@@ -247,7 +246,7 @@ class Purger:
                 changed.append((seq, block, b"".join(kept), gone))
                 parts, records = parts + stripped, records + removed
         spans[:1] = [[last + 1, end]] if last < end else []
-        with _writing(data):
+        with writing(data):
             for seq, block, shorter, gone in changed:
                 same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
                 if same.rowcount != 1:  # erased from meanwhile, by another process: look again
@@ -299,7 +298,7 @@ class Purger:
                 changed.append((seq, bytes(old), bytes(new)))
         if not changed:
             return True
-        with _writing(keys):
+        with writing(keys):
             for seq, before, after in changed:
                 # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
                 same = keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
@@ -352,7 +351,7 @@ class Purger:
         if starts:
             stale = next((one.first for one in listed if one.touches(min(starts), float("inf"))), stale)
         segments = 0
-        with _writing(data):
+        with writing(data):
             if last:
                 put_anchor(data, last, link)
             data.execute("DELETE FROM extents WHERE last < ?", (oldest,))
@@ -391,20 +390,6 @@ class Purger:
 
     def _set_meta(self, name: str, value: object) -> None:
         self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
-
-
-@contextmanager
-def _writing(db: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: all or, when anything is raised, nothing. May be rolled back inside."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        if db.in_transaction:
-            db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _shortest(retain: Mapping[str, float] | None) -> float | None:

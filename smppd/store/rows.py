@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from smppd.store.api import ColdRow, Kind
 from smppd.store.damaged import DamagedRows
+from smppd.store.files import writing
 from smppd.vault.keys import KeyRing
 
 _COLD: Final = b"cold"
@@ -89,13 +90,8 @@ class ColdRows:
             except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
                 continue
         if sealed:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with writing(self._db):
                 self._many(_PUT, sealed)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
         last = found[-1] if len(found) == limit else None
         return None if last is None else (last[5], *last[:4])
 

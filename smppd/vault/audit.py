@@ -40,6 +40,8 @@ FREE_TEXT = frozenset({"note", "reason", "asked", "comment"})
 _LOGIN_UID = Path("/proc/self/loginuid")
 _NOBODY = (1 << 32) - 1  # what the kernel says where nobody logged in
 _ZERO = bytes(32)
+_VERSION = 0
+"""Of the file (user_version): a newer smppd's entries may mean something else."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, event TEXT NOT NULL, who TEXT NOT NULL, source TEXT NOT NULL,
@@ -203,7 +205,8 @@ class AuditTrail:
                     database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?)", head)
                     database.execute("COMMIT")
                 except BaseException:
-                    database.execute("ROLLBACK")
+                    if database.in_transaction:  # for want of space SQLite has done so itself
+                        database.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
                 raise VaultError(f"{self._path}: the audit trail cannot be written: {error}") from None
@@ -328,11 +331,14 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
+        version = int(database.execute("PRAGMA user_version").fetchone()[0])
+        if version > _VERSION:
+            raise VaultError(f"{path}: written by a newer smppd (schema {version}, this one knows {_VERSION})")
         if not read_only:
             _write_ahead(database)
             database.execute("PRAGMA synchronous = FULL")
             database.executescript(_SCHEMA)
-    except sqlite3.Error:
+    except (VaultError, sqlite3.Error):
         database.close()
         raise
     return database

@@ -7,14 +7,24 @@ which a number may have been sent, or have been indexed before an account had a 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import phonenumbers
 
-from smppd.numbering import MIN_INTERNATIONAL, e164, normalise, parse
+from smppd.numbering import MIN_INTERNATIONAL, SEPARATORS, e164, normalise, parse
 from smppd.vault.keys import PeriodKey
 from smppd.vault.seal import INDEX_BYTES, SealError
+
+_NORTH_AMERICA = b"011"
+"""Its prefix of international calls."""
+_KEYS: dict[str, Callable[[str], str]] = {
+    "Nd": lambda c: str(unicodedata.digit(c)),
+    "Pd": lambda _: "-",
+    "Zs": lambda _: " ",
+}
+"""Category of a character -> the key for it."""
 
 
 class SearchForms(NamedTuple):
@@ -31,6 +41,16 @@ class SearchForms(NamedTuple):
 def search_forms(typed: str, region: str | None = None) -> SearchForms:
     """The forms to search for what an officer typed: `+44 7700 900123`, `07700 900123` with region `GB`, a short code
     or an alphanumeric sender. An invalid number is searched by its digits."""
+    pasted = _pasted(typed)
+    forms = _forms(pasted, region)
+    if pasted == typed:
+        return forms
+    asis = _forms(typed, region)  # it may be a sender's name
+    others = dict.fromkeys(forms.ambiguous + asis.exact + asis.ambiguous)
+    return SearchForms(forms.exact, tuple(form for form in others if form not in forms.exact))
+
+
+def _forms(typed: str, region: str | None) -> SearchForms:
     latin = typed.strip(" \t\n\r\v\f")  # what bytes.strip takes, no more: `normalise` must agree
     try:
         plain = normalise(latin.encode("latin-1"))
@@ -45,18 +65,30 @@ def search_forms(typed: str, region: str | None = None) -> SearchForms:
     if number is None and not international:
         number = parse("+" + plain.decode("ascii"), None)  # `447700900123`, as SMPP carries it
     if number is None:
-        return SearchForms((plain,), ())
+        abroad = parse("+" + plain[3:].decode("ascii"), None) if plain.startswith(_NORTH_AMERICA) else None
+        return SearchForms((plain,), () if abroad is None else (e164(abroad),))
     exact = e164(number)
     significant = phonenumbers.national_significant_number(number)
     national = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
     trunk = "".join(c for c in national if "0" <= c <= "9")
     # dict.fromkeys: in order, each once
     # Behind North America's prefix of international calls a number is indexed as it came, where no region says so.
-    forms = (trunk.encode("ascii"), significant.encode("ascii"), b"011" + exact)
+    forms = (trunk.encode("ascii"), significant.encode("ascii"), _NORTH_AMERICA + exact)
     others = dict.fromkeys(form for form in forms if form != exact)
     if plain != exact:
         others.setdefault(plain)
     return SearchForms((exact,), tuple(others))
+
+
+def _pasted(typed: str) -> str:
+    """A number out of a document, an address book or a link, as a keyboard would give it: other scripts' digits, typographic
+    dashes and blanks, invisible marks of direction, `tel:` (RFC 3966). What is no number then is left as it was."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", typed) if unicodedata.category(c) != "Cf").strip()
+    if seen[:4].lower() == "tel:":
+        seen = seen[4:]
+    plain = "".join(_KEYS.get(unicodedata.category(c), str)(c) for c in seen)
+    bare = plain.encode("ascii", "replace").translate(None, SEPARATORS)
+    return plain if bare.removeprefix(b"+").isdigit() else typed
 
 
 def blind(key: PeriodKey, number: bytes) -> bytes:

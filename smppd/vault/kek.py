@@ -259,10 +259,11 @@ def _read_file(path: Path, what: str) -> bytes:
         raise KekMissing(f"{path}: no such {what}") from None
     except OSError as error:
         raise VaultError(f"{path}: the {what} cannot be read: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)  # before fdopen, which takes no directory
+        raise VaultError(f"{path}: the {what} must be a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise VaultError(f"{path}: the {what} must be a regular file")
         problem = private.exposure(path, status.st_mode, owner_only=True)
         if problem:
             raise VaultError(f"{path}: the {what}: {problem}")

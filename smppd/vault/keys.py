@@ -283,6 +283,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"<KeyRing {len(self._known)} period keys, {len(self._segments)} segments, ***>"
 
+    @property
+    def kek_version(self) -> int:
+        """The version of the key-encryption key that new keys are wrapped under."""
+        return self._kek.current
+
     def use(self, kek: Kek) -> None:
         """Wrap and unwrap with this KEK from now on (after a rotation and reload)."""
         with self._lock:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from smppd.admin.cli import main
 from smppd.config import load
 from smppd.policy import pipeline
+from smppd.store.files import connect
 from smppd.vault.kek import create_kek
 from tests.config.helpers import BASE, write
 from tests.config.test_load import FIVE
@@ -252,6 +254,70 @@ def test_a_lost_kek_is_to_be_restored_and_never_made_anew(tmp_path: Path) -> Non
         err = done.stderr
         assert done.returncode == 1
         assert f"{kek}: no such KEK file: restore it from where it was backed up" in err and "keys init" not in err
+
+
+def test_lost_keys_are_to_be_restored_and_never_made_anew(tmp_path: Path) -> None:
+    path = initialised(tmp_path)
+    store = load(path).store.directory
+    connect(store / "data.db", "data").close()
+    for left in store.glob("keys.db*"):
+        left.unlink()
+    for command in (
+        ["check"],
+        ["run"],
+        ["keys", "init"],
+        ["keys", "list"],
+        ["keys", "rotate"],
+        ["purge"],
+        ["log", "search", "+447700900123", "--reason", "support"],
+        ["backup", str(tmp_path / "b"), "--keys-to", str(tmp_path / "k")],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "smppd", *command, "--config", path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        err = done.stderr
+        assert done.returncode in (1, 2)
+        assert "keys.db is missing" in err and "smppd restore" in err and "keys init" not in err, command
+    assert not (store / "keys.db").exists()
+
+
+@pytest.mark.parametrize("name", ["data", "keys"])
+def test_a_store_that_run_would_refuse_is_a_fault(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = initialised(tmp_path)
+    file = load(path).store.directory / f"{name}.db"
+    connect(file, name).close()
+    db = sqlite3.connect(file)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    assert main(["check", "--config", str(path)]) == 1
+    assert "written by a newer smppd (schema 99" in capsys.readouterr().err
+    for left in file.parent.glob(f"{name}.db-*"):
+        left.unlink()
+    file.write_bytes(b"no database at all, " * 1000)
+    assert main(["check", "--config", str(path)]) == 1
+    assert "file is not a database" in capsys.readouterr().err
+
+
+def test_a_kek_in_the_store_is_advised_against(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, BASE)
+    path.write_text(path.read_text().replace("keys: {file: kek}", "keys: {file: var/kek}"))
+    assert main(["check", "--config", str(path)]) == 0
+    assert "lies in the store's directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("enabled", "said"), [("true", False), ("false", True)])
+def test_a_route_that_leads_nowhere_for_now_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], enabled: str, said: bool
+) -> None:
+    path = write(tmp_path, BASE.replace("system_id: gw,", f"system_id: gw, enabled: {enabled},"))
+    assert main(["check", "--config", str(path)]) == 0
+    assert ("routes[0] has no upstream that is enabled" in capsys.readouterr().err) == said
 
 
 def test_a_certificate_that_ends_soon_is_said(

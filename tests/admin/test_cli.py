@@ -115,4 +115,13 @@ def test_only_the_command_asked_for_is_imported() -> None:
 def test_the_module_runs() -> None:
     done = smppd_run("--version")
     assert done.returncode == 0
-    assert re.fullmatch(rf"smppd {re.escape(smppd.__version__)} \((compiled|interpreted), store schema \d+\)\n", done.stdout)
+    assert re.fullmatch(
+        rf"smppd {re.escape(smppd.__version__)} \((compiled|interpreted), store schema \d+\)\n", done.stdout
+    )
+
+
+def test_nothing_slow_is_imported_before_an_interrupt_is_caught() -> None:
+    slow = ("pydantic", "yaml", "twisted", "cryptography")
+    script = f"import sys, smppd.admin.cli; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

@@ -184,7 +184,9 @@ def test_lifting_a_ban_is_on_the_trail_with_who_did_it() -> None:
     trail: list[tuple[str, dict[str, str]]] = []
     door: Any = FakeDoor()
     audit: Any = lambda event, what: trail.append((event, what))  # noqa: E731
-    made = deeds(door, audit)
+    ring: Any = type("Ring", (), {"kek_version": 3})
+    made = deeds(door, audit, ring)
+    assert made["keys kek"]({}, 0) == {"version": 3}
     assert made["bans list"]({}, 0) == {"bans": []}
     assert made["bans lift"]({"address": "192.0.2.1"}, 0) == {"lifted": 2}
     assert made["bans lift"]({"address": "192.0.2.1"}, 4_000_000_000) == {"lifted": 2}

@@ -335,6 +335,39 @@ def test_an_id_that_lost_its_leading_zero_in_a_spreadsheet_is_found(run: Run, re
     assert run("log", "show", record[2:], *LOOK)[0] == 2
 
 
+@pytest.mark.parametrize("form", ["0x{0}", "0X{1}", " {0}\t", "0x{2}", "{3}", " 0{3} "])
+def test_an_id_is_found_in_every_notation(run: Run, record: str, form: str) -> None:
+    written = form.format(record, record.upper(), record[1:], int(record, 16))
+    assert run("log", "show", written, *LOOK)[1].split()[1] == record
+
+
+@pytest.mark.parametrize("wrong", ["0x", "0x" + "0" * 17, "0xzz", "0x-1", "+" + "0" * 15, "", " ", "9" * 30])
+def test_what_is_no_id_is_an_error(run: Run, record: str, wrong: str) -> None:
+    status, out, err = run("log", "show", wrong, *LOOK)
+    assert (status, out) == (2, "") and "is no message id" in err
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "+", "()", " - "])
+def test_a_search_for_nothing_is_an_error(run: Run, record: str, wrong: str) -> None:
+    status, out, err = run("log", "search", wrong, *LOOK)
+    assert (status, out) == (2, "") and "give a phone number" in err
+    assert not trail(run)
+
+
+def test_a_national_number_without_its_country_is_told_how_to_be_found(run: Run, record: str) -> None:
+    status, _, err = run("log", "search", "07700 900123", *LOOK)
+    assert status == 1 and "--region" in err
+    assert run("log", "search", "07700 900123", *LOOK, "--region", "GB")[0] == 0
+    for number in (SUBJECT.replace("123", "124"), "12345", "Nobody"):
+        status, _, err = run("log", "search", number, *LOOK)
+        assert status == 1 and "--region" not in err
+
+
+def test_a_time_that_ends_before_it_begins_is_an_error(run: Run, record: str) -> None:
+    status, _, err = run("log", "search", SUBJECT, *LOOK, "--since", "2026-11-29", "--until", "2026-11-28")
+    assert status == 2 and "--since is not before --until" in err
+
+
 def test_no_number_stays_in_a_note_nor_in_what_was_asked(run: Run, record: str) -> None:
     for note in ("asked about 447700900123", "about 07700 900 123 and 90012", "\uff10\uff17\uff17\uff10\uff10\uff19"):
         assert run("log", "show", record, *LOOK, "--note", note)[0] == 0

@@ -22,13 +22,13 @@ NOBODY = "127.0.0.77"
 def bind_from(gateway: Gateway, source: str, name: str, password: str) -> int | None:
     """The status of a bind from one of loopback's addresses; None when the connection was closed instead."""
     probe = Probe.__new__(Probe)
-    probe.socket = socket.create_connection(("127.0.0.1", gateway.plain_port), 10, source_address=(source, 0))
-    probe._rest, probe._sequence = b"", 1
-    with probe:
-        try:
+    try:
+        probe.socket = socket.create_connection(("127.0.0.1", gateway.plain_port), 10, source_address=(source, 0))
+        probe._rest, probe._sequence = b"", 1
+        with probe:
             return probe.bind(name, password)
-        except ConnectionError:
-            return None
+    except ConnectionError:
+        return None
 
 
 def test_guesses_are_told_with_their_account_banned_listed_and_lifted(make_gateway: Make, smsc: Smsc) -> None:

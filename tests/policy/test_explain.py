@@ -178,6 +178,8 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--hex", "zz"], 2, "not hexadecimal"),
         (["--text", "Привет", "--data-coding", "1"], 2, "cannot be sent so"),
         (["--text", "x", "--to", "1" * 30], 2, "would not be accepted: destination_addr"),
+        (["--text", "x", "--to", ""], 2, "ESME_RINVDSTADR"),
+        (["--text", "x", "--to", " "], 2, "ESME_RINVDSTADR"),
         (["--text", "x", "--from", "中"], 2, "--from has characters"),
     ],
 )

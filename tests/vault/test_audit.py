@@ -230,6 +230,26 @@ def test_no_database_is_a_clear_error(tmp_path: Path) -> None:
         trail(tmp_path)
 
 
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_trail_of_a_newer_smppd_is_not_opened(tmp_path: Path, key: bytes | None) -> None:
+    fill(tmp_path)
+    tamper(tmp_path, "PRAGMA user_version = 99")
+    with pytest.raises(VaultError, match=r"written by a newer smppd \(schema 99"):
+        trail(tmp_path, key)
+
+
+def test_a_full_disk_is_told_as_that(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with trail(tmp_path) as full:
+        pages = full._database.execute("PRAGMA page_count").fetchone()[0]
+        full._database.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(VaultError, match="cannot be written: database or disk is full"):
+            for _ in range(100):
+                full.append("search", "alice", {"note": "x" * 200}, "done")
+        full._database.execute(f"PRAGMA max_page_count = {pages + 100}")
+        full.append("search", "alice", {}, "done")
+
+
 def passwd(monkeypatch: pytest.MonkeyPatch, real: int, effective: int) -> None:
     names = {0: "root", 1001: "alice", 1002: "bob"}
     monkeypatch.setattr("smppd.vault.audit.os.getuid", lambda: real)

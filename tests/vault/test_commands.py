@@ -7,11 +7,12 @@ import sqlite3
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smppd.admin.cli import main
-from smppd.store.files import KeyStore
+from smppd.store.files import KeyStore, Lock
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import KeyRing, Part
 from tests.vault.rows import NOON
@@ -101,6 +102,31 @@ def test_foreign_kek_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "kept" / "keys.db").rename(tmp_path / "var" / "keys.db")
     status, _, err = run("keys", "init")
     assert status == 1 and "another KEK" in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [({"version": 1}, "still wraps keys under version 1"), ({}, "version None"), (None, "no smppd runs on the store")],
+)
+def test_nothing_is_retired_that_a_running_daemon_may_use(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, said: str
+) -> None:
+    run("keys", "init")
+    run("keys", "rotate")
+    daemon = Lock(tmp_path / "var")
+    if answer is not None:
+        monkeypatch.setattr("smppd.admin.commands.keys.ask", lambda _directory, _request: answer)
+    for _ in range(2):
+        status, _, err = run("keys", "rotate", "--retire")
+        assert status == 1 and "nothing was dropped" in err and said in err
+    kek = load_kek(FileSource(tmp_path / "keys" / "kek"))
+    assert [version for version, _ in kek.versions()] == [1, 2]
+    monkeypatch.setattr("smppd.admin.commands.keys.ask", lambda _directory, _request: {"version": 2})
+    assert run("keys", "rotate", "--retire")[0] == 0
+    daemon.release()
+    run("keys", "rotate")
+    assert run("keys", "rotate", "--retire")[0] == 0
+    Lock(tmp_path / "var").release()
 
 
 def test_rotation_and_retirement(run: Run, tmp_path: Path) -> None:

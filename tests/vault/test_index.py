@@ -73,6 +73,13 @@ def test_normal_form(address: bytes, ton: int, region: str | None, expected: byt
         ("Żółw", None, "żółw".encode()),
         ("+999123", None, b"999123"),
         ("", None, b""),
+        ("\u202a+44\u00a07700\u2011900123\u202c", None, b"447700900123"),
+        ("+44 7700\u2009900\u2013123", None, b"447700900123"),
+        ("tel:+44-7700-900123", None, b"447700900123"),
+        ("\uff0b\uff14\uff14 7700 900123", None, b"447700900123"),
+        ("\u0660\u0667\u0667\u0660\u0660 900123", "GB", b"447700900123"),
+        ("tel: support", None, b"tel: support"),
+        ("\u202aACME\u202c", None, "\u202aacme\u202c".encode()),
     ],
 )
 def test_typed_number_has_its_exact_form(typed: str, region: str | None, exact: bytes) -> None:
@@ -84,6 +91,7 @@ def test_national_digits_are_searched_but_marked_ambiguous() -> None:
     assert forms.ambiguous == (b"07700900123", b"7700900123", b"011447700900123")
     assert "7700" not in repr(forms)
     assert search_forms("07700 900123").exact == (b"07700900123",)
+    assert search_forms("011 44 7700 900123") == ((b"011447700900123",), (b"447700900123",))
 
 
 @settings(deadline=None, max_examples=200)

@@ -89,6 +89,9 @@ def test_missing_directory_fifo_and_huge_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     with pytest.raises(VaultError, match="regular file"):
         load_kek(Source(tmp_path / "fifo"))
+    (tmp_path / "directory").mkdir(mode=0o700)
+    with pytest.raises(VaultError, match="directory: the KEK file must be a regular file"):
+        load_kek(Source(tmp_path / "directory"))
     huge = tmp_path / "huge"
     huge.write_bytes(b"#" * 70_000)
     huge.chmod(0o600)

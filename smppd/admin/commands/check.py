@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from smppd.admin.commands import add_config, add_json, load_settings, say
 from smppd.config import ConfigError, Fault, Settings, fault_at
-from smppd.store.files import StoreError
+from smppd.store.files import StoreError, connect, keys_lost
 from smppd.store.reader import ReadOnlyKeys
 from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import load_install
@@ -108,7 +108,12 @@ def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """What `run` would say of the KEK and the keys in the store. A KEK that is not there yet is no fault before `keys init`."""
     directory = settings.store.directory
     initialised = (directory / "keys.db").exists()
+    if lost := keys_lost(directory):
+        yield "store", lost
+        return
     try:
+        if (directory / "data.db").exists():
+            connect(directory / "data.db", "data", read_only=True).close()
         kek = load_kek(settings.keys)
         if initialised:
             rows = ReadOnlyKeys(directory)
@@ -119,8 +124,10 @@ def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
     except KekMissing as error:
         if initialised:
             yield "keys", advice_for_missing(error, directory, settings.path)
-    except (VaultError, StoreError) as error:
+    except VaultError as error:
         yield "keys", str(error)
+    except StoreError as error:
+        yield "store", str(error)
 
 
 def _pair(setting: str, certificate: Path, key: Path, now: dt.datetime) -> Iterator[tuple[str, str]]:
@@ -155,6 +162,9 @@ def advice(settings: Settings) -> Iterator[str]:
     """What is allowed and yet worth a second look; never changes the exit status."""
     if not (settings.store.directory / "keys.db").exists():
         yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
+    key = settings.keys.path
+    if key is not None and key.is_relative_to(settings.store.directory):
+        yield f"the key-encryption key {key} lies in the store's directory: whoever copies that has both"
     used = {name for account in settings.accounts for name in account.policies}
     for name in settings.policies:
         if name not in used:
@@ -171,6 +181,13 @@ def advice(settings: Settings) -> Iterator[str]:
     for account in settings.accounts:
         if account.networks == "any":
             yield f"account {account.system_id} may connect from anywhere: only its password protects it"
+    disabled = {upstream.name for upstream in settings.upstreams if not upstream.enabled}
+    for index, route in enumerate(settings.routes):
+        if disabled.issuperset(one.name for one in route.upstreams):
+            yield (
+                f"routes[{index}] has no upstream that is enabled: new messages that no other route takes are refused with"
+                " ESME_RINVDSTADR"
+            )
     if settings.accounts and not settings.routes:
         yield "there are no routes: every message will be refused"
 

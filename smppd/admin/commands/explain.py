@@ -126,6 +126,8 @@ def _frames(args: argparse.Namespace, alphabet: Alphabet) -> list[wire.Sm]:
 def _frame(sender: str, to: str, esm_class: int, body: bytes, data_coding: int, tlvs: bytes) -> wire.Sm:
     if len(body) > _SHORT_MESSAGE:
         body, tlvs = b"", wire.tlv(wire.Tag.MESSAGE_PAYLOAD, body) + tlvs
+    if not to.strip():
+        raise CommandError("such a message would be refused with ESME_RINVDSTADR: its destination_addr is empty", 2)
     head = b"\0" + _address(sender, "--from") + _address(to, "--to") + bytes((esm_class, 0, 0)) + b"\0\0"
     raw = wire.pdu(wire.Command.SUBMIT_SM, 0, 1, head + bytes((1, 0, data_coding, 0, len(body))) + body + tlvs)
     try:

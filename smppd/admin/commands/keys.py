@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from smppd.admin.commands import CommandError, add_config, add_json, load_settings
+from smppd.admin.control import ControlError, ask
 from smppd.config import Settings
 from smppd.events import AuditEvent
-from smppd.store.files import KeyStore, StoreError
+from smppd.store.files import LOCK_FILE, KeyStore, Lock, StoreError, keys_lost
 from smppd.store.seals import witness
 from smppd.vault.audit import AuditTrail, current_actor
 from smppd.vault.chain import ChainKeys
@@ -29,7 +32,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     init = actions.add_parser("init", help="create the key-encryption key (if it is a file) and the key store")
     rotate = actions.add_parser("rotate", help="wrap all keys under a new version of the key-encryption key")
     rotate.add_argument(
-        "--retire", action="store_true", help="drop the old versions from the key file; restart the daemon before"
+        "--retire",
+        action="store_true",
+        help="drop the old versions from the key file; restart the daemon, or send it SIGHUP, before",
     )
     listing = actions.add_parser("list", help="list keys by scope: version, age, never the key")
     add_json(listing)
@@ -79,13 +84,15 @@ def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
 def existing_store(directory: Path) -> KeyStore:
     """The key store; VaultError if there is none (opening one would create it)."""
     if not (directory / KEYS_FILE).exists():
-        raise VaultError(f"{directory}: no key store here: run `smppd keys init`")
+        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
     return KeyStore(directory)
 
 
 def _init(settings: Settings, _args: argparse.Namespace) -> int:
     directory = store_directory(settings)
     file = settings.keys.path
+    if lost := keys_lost(directory):
+        raise VaultError(lost)
     done = []
     if file is not None and not file.exists():
         if (directory / KEYS_FILE).exists():
@@ -126,7 +133,8 @@ def _rotate(settings: Settings, args: argparse.Namespace) -> int:
         with open_trail(directory, kek, rows) as trail:
             behind = sum(blob_info(blob).kek_version != kek.current for _, blob in rows.scan(b""))
             if args.retire:
-                return _retire(file, kek, rows, trail, behind)
+                with _nobody_wraps_under_less_than(kek.current, directory):
+                    return _retire(file, kek, rows, trail, behind)
             if file is not None and not behind:
                 add_kek_version(file)
                 kek = load_kek(settings.keys)
@@ -140,8 +148,37 @@ def _rotate(settings: Settings, args: argparse.Namespace) -> int:
         return 0
     print(f"Wrapped {count} keys under version {kek.current} of the key-encryption key.")
     if len(kek.versions()) > 1:
-        print("Restart the daemon; `smppd keys rotate --retire` then drops the old versions.")
+        print("Restart the daemon or send it SIGHUP; `smppd keys rotate --retire` then drops the old versions.")
     return 0
+
+
+@contextmanager
+def _nobody_wraps_under_less_than(version: int, directory: Path) -> Iterator[None]:
+    """Keeps a daemon from starting meanwhile, or asks the one that runs. A daemon that has not read the newest version goes on
+    wrapping under its own: what it seals after that version was dropped could never be opened again. VaultError then."""
+    if not (directory / LOCK_FILE).exists():
+        yield  # no daemon was ever started here; a lock made by root would keep the daemon's user out
+        return
+    try:
+        lock = Lock(directory)
+    except StoreError:
+        try:
+            theirs = ask(directory, {"do": "keys kek"}).get("version")
+        except ControlError as error:
+            raise VaultError(
+                f"nothing was dropped: which version the running daemon uses is not known: {error}"
+            ) from None
+        if theirs != version:
+            raise VaultError(
+                f"nothing was dropped: the running daemon still wraps keys under version {theirs}: restart it, or send it"
+                " SIGHUP, and run this again"
+            ) from None
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, behind: int) -> int:

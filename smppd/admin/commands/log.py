@@ -27,7 +27,7 @@ from smppd.admin.reveal import Access, add_reason, addresses_of, guarded, printa
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.message import FINAL_STATES, Address, Event, State
-from smppd.numbering import REGIONS, normalise, regions_of
+from smppd.numbering import REGIONS, SEPARATORS, SHORT_DIGITS, normalise, regions_of
 from smppd.relay.ids import id_time, parse_shown
 from smppd.store.cross import anchor_faults, cross_faults, note_faults, note_of
 from smppd.store.reader import Found
@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     if args.action != "verify" and args.reveal and not args.note.strip():
         raise CommandError("--reveal needs --note: the reason in words", 2)
+    if args.action == "search" and args.until is not None and args.since >= args.until:
+        raise CommandError("--since is not before --until", 2)
     with Access(settings) as access, guarded():
         return {"search": _search, "show": _show, "verify": _verify}[args.action](access, args)
 
@@ -103,7 +105,10 @@ def _positive(text: str) -> int:
 
 
 def _search(access: Access, args: argparse.Namespace) -> int:
-    forms = _forms(access.settings, args)
+    regions = _regions(access.settings, args)
+    forms = _forms(regions, args)
+    if not any(form.strip(SEPARATORS + b"+") for form in forms.exact):
+        raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
     args.note = _without(args.note, forms)
     until = float("inf") if args.until is None else args.until / 1000
     reader = access.reader
@@ -135,18 +140,22 @@ def _search(access: Access, args: argparse.Namespace) -> int:
         say("Some were found by national digits, which may be another subscriber's number in another country.")
     if not rows:
         where = "in this time" if args.since or args.until else "that can still be read"
-        raise CommandError(f"no message from or to {mask_number(args.number)} {where} is in the log")
+        national = (
+            not regions and len(forms.exact[0]) > SHORT_DIGITS and forms.exact[0].isdigit() and not forms.ambiguous
+        )
+        hint = "; a national number is found with its country: --region GB, for example" if national else ""
+        raise CommandError(f"no message from or to {mask_number(args.number)} {where} is in the log{hint}")
     return 0
 
 
-def _forms(settings: Settings, args: argparse.Namespace) -> SearchForms:
-    """The forms to search for. A national number is one of the region that was given, else of those that the configuration
-    names: its own, its accounts' and upstreams', the countries of its routes and of its accounts' numbers."""
+def _regions(settings: Settings, args: argparse.Namespace) -> list[str]:
+    """The countries that a national number may be of: the one that was given, else those that the configuration names, its own,
+    its accounts' and upstreams', the countries of its routes and of its accounts' numbers."""
     if args.region is not None:
         args.region = args.region.upper()
         if args.region not in REGIONS:
             raise CommandError(f"{printable(args.region)} is no country of two letters (ISO 3166)", 2)
-        return search_forms(args.number, args.region)
+        return [args.region]
     accounts = [one for one in settings.accounts if not args.account or one.system_id in args.account]
     named = [settings.region, *(one.region for one in accounts), *(one.region for one in settings.upstreams)]
     regions = dict.fromkeys(region for region in named if region is not None)
@@ -154,8 +163,13 @@ def _forms(settings: Settings, args: argparse.Namespace) -> SearchForms:
     digits += [number for account in settings.accounts for number in account.numbers]
     for prefix in digits:
         regions.update(dict.fromkeys(regions_of(prefix.lstrip("+"))[:1]))
+    return list(regions)
+
+
+def _forms(regions: list[str], args: argparse.Namespace) -> SearchForms:
+    """The forms to search for. What was indexed before there was a region is found too, unless one was asked for."""
     first, *others = [search_forms(args.number, region) for region in regions] or [search_forms(args.number)]
-    plain = search_forms(args.number).exact
+    plain = search_forms(args.number).exact if args.region is None else ()
     ambiguous = [*first.ambiguous, *plain, *(form for other in others for form in other.exact + other.ambiguous)]
     return SearchForms(first.exact, tuple(form for form in dict.fromkeys(ambiguous) if form not in first.exact))
 
@@ -200,8 +214,14 @@ def _show(access: Access, args: argparse.Namespace) -> int:
 
 
 def _ids(text: str) -> list[int]:
-    """What an id may mean: the form a customer sees, the same without its leading zero as spreadsheets show it, or decimal."""
-    shown = parse_shown((text.rjust(16, "0") if len(text) == 15 else text).encode("utf-8", "replace"))
+    """What an id may mean: the form a customer sees, the same without its leading zero as spreadsheets show it, or decimal;
+    with blanks around it, or `0x` before it."""
+    text = text.strip()
+    marked = text[:2].lower() == "0x"
+    digits = text[2:] if marked else text
+    shown = parse_shown(
+        (digits.rjust(16, "0") if (marked and digits) or len(digits) == 15 else digits).encode("utf-8", "replace")
+    )
     meant = [] if shown is None else [shown]
     if text.isascii() and text.isdigit() and len(text) < 20:
         meant.append(int(text))

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     def ended(status: int) -> None:
         outcome["status"] = status
         if reactor.running:
-            reactor.stop()
+            # Behind what was put off until now: closed ports take the control socket's name away.
+            reactor.callLater(0, reactor.stop)
 
     daemon = Daemon(settings, reactor, ended)
 

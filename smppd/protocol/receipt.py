@@ -65,6 +65,10 @@ _TOKEN: Final = re.compile(rb"""\s*["']?([^\s,;|\0"'&^]*)""")
 _DATE: Final = re.compile(rb"""\s*["']?(\d[\d:/.T -]*\d|)""")
 # The same where other things stand around it: SMSAlert^id:7, "id":"7", id=7&stat=DELIVRD. No letter or digit before it.
 _LOOSE_NAME: Final = re.compile(rb"""(?<![0-9A-Za-z])""" + _FIELDS + rb"""["']?[ \t]{0,3}[:=]""", re.IGNORECASE)
+# Where nothing else names an id: whatever stands before it. A short value may be anything: "paid:100".
+_GLUED_ID: Final = re.compile(
+    rb"""id["']?[ \t]{0,3}[:=]\s{0,3}["']?([0-9A-Z][0-9A-Z._-]{5,})(?![0-9A-Z._:=-])""", re.IGNORECASE
+)
 _TEXT: Final = re.compile(rb"""(?:(?<=[\s,;|"'&^\0])|\A)text["']?[ \t]{0,3}[:=]""", re.IGNORECASE)
 _LOOSE_TOKEN: Final = re.compile(rb"""\s{0,3}["']?((?:[^\s,;|\0"'^&<>{}()\[\]]*[0-9A-Za-z])?)""")
 _LETTER: Final = re.compile(rb"[0-9A-Za-z]")
@@ -177,6 +181,8 @@ def _scan(data: bytes) -> tuple[_Spans, list[tuple[int, int]]]:
     if not ids or "stat" not in spans:
         loose = [(m.lastgroup or "", m.start(), m.end()) for m in _LOOSE_NAME.finditer(looked, 0, stop)]
         _take(looked, loose, stop, spans, ids, _LOOSE_TOKEN)
+        if not ids and "stat" in spans and (glued := _GLUED_ID.search(looked, 0, stop)) is not None:
+            ids.append(glued.span(1))
     if begin >= 0:
         rest = _tail(data, looked, [one for one in names if one[1] >= begin], begin, spans)
         spans["text"] = begin, max(rest[0][1] - 1, begin) if rest else len(data)

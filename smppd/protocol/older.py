@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from smppd.protocol.receipt import ID_LIMIT, SHORT_MESSAGE_LIMIT, MessageState, parse, splice, write
+from smppd.protocol.receipt import ID_LIMIT, SHORT_MESSAGE_LIMIT, MessageState, completed, parse, splice
 from smppd.protocol.times import TIME_TO_LIVE, to_live, write_relative
 from smppd.protocol.wire import Command, Sm, Tag, pdu
 
@@ -47,15 +47,15 @@ def delivered(frame: bytes, accepted: float, done: float) -> Pieces:
     """A deliver_sm or data_sm as deliver_sm of 3.3.
 
     A receipt whose text is longer than short_message may be is cut, from behind ``text:`` where there is one; one that says
-    all in TLVs is written anew, its dates being ``accepted`` and ``done`` (epoch seconds). Another long text becomes the
-    parts of a concatenated message.
+    its id or its state in TLVs only gets them into its text, and dates that it lacks are ``accepted`` and ``done`` (epoch
+    seconds). Another long text becomes the parts of a concatenated message.
     """
     sm = Sm(frame)
     if sm.at_sm >= 0 and sm.at_tlvs == len(frame):
         return Pieces([frame])
     esm_class, text = _text(sm)
-    if not text:
-        text = _told(sm, accepted, done)
+    if not text or esm_class & _RECEIPT_BITS:
+        text = _told(sm, text, accepted, done)
     if len(text) <= max(SHORT_MESSAGE_LIMIT, len(sm.short_message)):
         return Pieces([_plain(sm, Command.DELIVER_SM, esm_class, text)])
     if esm_class & _RECEIPT_BITS:
@@ -77,19 +77,31 @@ def _text(sm: Sm) -> tuple[int, bytes]:
     return esm_class | _UDHI, b"\6\x08\4" + place + text
 
 
-def _told(sm: Sm, accepted: float, done: float) -> bytes:
-    """What a receipt without a text says in its TLVs, as appendix B has it; empty where it is none."""
-    named = (sm.tlv(Tag.RECEIPTED_MESSAGE_ID) or b"").rstrip(b"\0")[:ID_LIMIT]
+def _told(sm: Sm, text: bytes, accepted: float, done: float) -> bytes:
+    """The text of a receipt with what it says in TLVs only, as appendix B has it; as it is where that is nothing."""
+    named = (sm.tlv(Tag.RECEIPTED_MESSAGE_ID) or b"").partition(b"\0")[0][:ID_LIMIT]
+    at = min(text[0] + 1, len(text)) if sm.esm_class & _UDHI and text else 0
     if not named:
-        return b""
-    given = sm.tlv(Tag.MESSAGE_STATE) or b"\7"
-    state = MessageState(given[0]) if given[0] in _STATES else MessageState.UNKNOWN
+        receipt = parse(text, at) if text else None
+        named = receipt.id if receipt is not None else b""
+        if not named:
+            return text
+    given = sm.tlv(Tag.MESSAGE_STATE)
+    state = MessageState(given[0]) if given and given[0] in _STATES else None
     error = (sm.tlv(Tag.NETWORK_ERROR_CODE) or b"")[1:3]
-    return write(
-        named, state, submitted=int(accepted), done=int(done), err=b"%03d" % min(999, int.from_bytes(error, "big"))
+    return completed(
+        text,
+        named,
+        state,
+        submitted=int(accepted),
+        done=int(done),
+        err=b"%03d" % min(999, int.from_bytes(error, "big")),
+        at=at,
+        wide=sm.data_coding == _UCS2,
     )
 
 
+_UCS2: Final = 8
 _STATES: Final = frozenset(int(state) for state in MessageState)
 
 

@@ -65,6 +65,10 @@ _TOKEN: Final = re.compile(rb"""\s*["']?([^\s,;|\0"'&^]*)""")
 _DATE: Final = re.compile(rb"""\s*["']?(\d[\d:/.T -]*\d|)""")
 # The same where other things stand around it: SMSAlert^id:7, "id":"7", id=7&stat=DELIVRD. No letter or digit before it.
 _LOOSE_NAME: Final = re.compile(rb"""(?<![0-9A-Za-z])""" + _FIELDS + rb"""["']?[ \t]{0,3}[:=]""", re.IGNORECASE)
+# Where nothing else names an id: whatever stands before it. A short value may be anything: "paid:100".
+_GLUED_ID: Final = re.compile(
+    rb"""id["']?[ \t]{0,3}[:=]\s{0,3}["']?([0-9A-Z][0-9A-Z._-]{5,})(?![0-9A-Z._:=-])""", re.IGNORECASE
+)
 _TEXT: Final = re.compile(rb"""(?:(?<=[\s,;|"'&^\0])|\A)text["']?[ \t]{0,3}[:=]""", re.IGNORECASE)
 _LOOSE_TOKEN: Final = re.compile(rb"""\s{0,3}["']?((?:[^\s,;|\0"'^&<>{}()\[\]]*[0-9A-Za-z])?)""")
 _LETTER: Final = re.compile(rb"[0-9A-Za-z]")
@@ -177,6 +181,8 @@ def _scan(data: bytes) -> tuple[_Spans, list[tuple[int, int]]]:
     if not ids or "stat" not in spans:
         loose = [(m.lastgroup or "", m.start(), m.end()) for m in _LOOSE_NAME.finditer(looked, 0, stop)]
         _take(looked, loose, stop, spans, ids, _LOOSE_TOKEN)
+        if not ids and "stat" in spans and (glued := _GLUED_ID.search(looked, 0, stop)) is not None:
+            ids.append(glued.span(1))
     if begin >= 0:
         rest = _tail(data, looked, [one for one in names if one[1] >= begin], begin, spans)
         spans["text"] = begin, max(rest[0][1] - 1, begin) if rest else len(data)
@@ -351,6 +357,48 @@ def write(
     )[:SHORT_MESSAGE_LIMIT]
 
 
+def completed(
+    text: bytes,
+    id: bytes,
+    state: MessageState | None,
+    *,
+    submitted: int,
+    done: int,
+    err: bytes = b"000",
+    at: int = 0,
+    wide: bool = False,
+) -> bytes:
+    """The text of a receipt whose id or state stands somewhere else, for a reader who has nothing but the text.
+
+    One that names `id` and has a stat comes back as it is, and one that names it where `state` is not known either.
+    Otherwise the form of Appendix B is written, with the fields that the text has, and what it says besides behind
+    ``text:``, as far as 254 octets reach. `submitted`, `done`, `err`: for fields it has not. It begins at octet `at`, behind
+    a user data header; `wide`: it is UCS-2, and stays so.
+    """
+    found = parse(text, at)
+    named = found is not None and (found.id == id or id in found.others)
+    if found is not None and named and (found.stat or state is None):
+        return text
+    said = found if named else None
+    known = state or MessageState.UNKNOWN
+    sub, dlvrd, first, last = (said.sub, said.dlvrd, said.submit_date, said.done_date) if said else (b"", b"", b"", b"")
+    head = _canonical(
+        id[:_WRITTEN_ID],
+        sub[:3] or b"001",
+        dlvrd[:3] or (b"001" if known is MessageState.DELIVERED else b"000"),
+        first[:12] or _minute(submitted // 60),
+        last[:12] or _minute(done // 60),
+        known.word,
+        (said.err if said else b"")[:_WRITTEN_ERR] or err[:_WRITTEN_ERR],
+        b"",
+    )
+    view = _View(text, at, wide)
+    # Of UCS-2 that had fields `said` has one octet for each character: what came is not to be had from it.
+    content = text[at:] if said is None else said.text if not wide else b""
+    written = text[:at] + view.inside(head)
+    return written[:SHORT_MESSAGE_LIMIT] + view.cut(content, SHORT_MESSAGE_LIMIT - len(written))
+
+
 _WRITTEN_ID: Final = 65
 _WRITTEN_ERR: Final = 16
 _LAST_MINUTE: Final = 4_102_444_800 // 60  # the year 2100, whose two digits are 1900's
@@ -399,4 +447,14 @@ def seconds(date: bytes) -> int | None:
     return None
 
 
-__all__ = ["ID_LIMIT", "SHORT_MESSAGE_LIMIT", "MessageState", "Receipt", "parse", "seconds", "splice", "write"]
+__all__ = [
+    "ID_LIMIT",
+    "SHORT_MESSAGE_LIMIT",
+    "MessageState",
+    "Receipt",
+    "completed",
+    "parse",
+    "seconds",
+    "splice",
+    "write",
+]

@@ -19,6 +19,7 @@ T = TypeVar("T")
 # message_id with its NUL is 65 octets (SMPP 3.4 section 5.2.23). Longer ones are kept exactly up to this many octets.
 KEPT_LIMIT: Final = 128
 _PREFIX: Final = 64
+_MARKS: Final = b"0x"  # that are left out at the start
 _OTHER: Final = bytes(octet for octet in range(128) if not chr(octet).isalnum())
 
 
@@ -31,15 +32,17 @@ def kept(raw: bytes) -> bytes:
 
 
 def canonical(raw: bytes) -> bytes:
-    """What an id is without case, dashes and other marks, and leading zeros. Of a long one the first 64 octets count, which
-    is what a carrier's receipt may cut it to. Never empty unless `raw` is."""
+    """What an id is without case, dashes and other marks, leading zeros and the ``0x`` of a hexadecimal number. Of a long one
+    the first 64 octets count, which is what a carrier's receipt may cut it to. Never empty unless `raw` is."""
     key = raw[:_PREFIX].lower().translate(None, _OTHER).lstrip(b"0")
+    if key[:1] == b"x" and _HEX.fullmatch(key, 1):
+        key = key[1:].lstrip(b"0")
     return key or raw[:1]
 
 
 def is_canonical(raw: bytes) -> bool:
     """Whether an id is its own canonical key, as most are: told faster than by making it."""
-    return (raw.isdigit() or (raw.isalnum() and raw.islower())) and raw[:1] != b"0" and len(raw) <= _PREFIX
+    return (raw.isdigit() or (raw.isalnum() and raw.islower())) and raw[0] not in _MARKS and len(raw) <= _PREFIX
 
 
 def readings(raw: bytes) -> tuple[bytes, ...]:

@@ -369,13 +369,22 @@ class Account:
 
 
 class Early(NamedTuple):
-    """A receipt that overtook the answer it belongs to: kept in memory for a moment, in case that answer is on its way."""
+    """A receipt that overtook the answer it belongs to: kept in memory for a moment, in case that answer is on its way.
+
+    ``awaits``: the message without an answer that it fits, for which it waits longer, until ``until``.
+    """
 
     link: Peer
     command: int
     sequence: int
     sm: Sm
     since: float
+    awaits: Message | None = None
+    until: float = 0.0
+
+    def waits(self, now: float) -> bool:
+        """Whether there is an answer to wait for still."""
+        return self.awaits is not None and now < self.until and self.awaits.phase is Phase.SENT
 
     def __repr__(self) -> str:
         return f"<Early {self.sequence}>"

@@ -42,6 +42,7 @@ from smppd.relay.passing import rewritten
 from smppd.relay.payload import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD
 from smppd.relay.post import Parked
 from smppd.relay.submit import Recorder
+from smppd.relay.unknown import unanswered
 from smppd.store.api import ColdRow, Kind
 from smppd.vault.seal import Direction
 
@@ -51,6 +52,10 @@ log = logging.getLogger("smppd.relay")
 # upstream: what is over is kept at once.
 EARLY: Final = 0.05
 EARLY_OCTETS: Final = 4 << 20
+# Seconds for which what has no mark of a receipt may wait so, if a message between its addresses has no answer yet: until that
+# comes nothing tells the receipt from what a subscriber wrote. Carriers wait ten seconds at least for an acknowledgement.
+PATIENCE: Final = 5.0
+_PATIENT: Final = 64  # with so many of one upstream waiting at all, the next waits a moment only
 _OURS: Final = {state: State(int(state)) for state in MessageState}
 _ENDS: Final = frozenset(state for state in MessageState if state.is_final)
 # Receipts of one upstream that need no second look when the carrier brings them again.
@@ -163,8 +168,10 @@ class Receipts:
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
             return 1
-        if wait and upstream.reserved and self._put_off(upstream, ticket, sm, reading.ids[0], now):
-            return 0
+        if wait and upstream.reserved:
+            awaits = unanswered(upstream, sm) if len(upstream.early) < _PATIENT else None
+            if self._put_off(upstream, ticket, sm, reading.ids[0], now, awaits):
+                return 0
         if upstream.cold_waiting:
             self._look(upstream, ticket, sm, reading, lambda: self._mo(upstream, ticket, sm), only_swapped=True)
         else:
@@ -236,12 +243,14 @@ class Receipts:
 
     # -- a moment's wait -----------------------------------------------------------------------------------------------
 
-    def _put_off(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, name: bytes, now: float) -> bool:
+    def _put_off(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, name: bytes, now: float, awaits: Message | None = None
+    ) -> bool:
         if upstream.early_octets + len(sm.raw) > EARLY_OCTETS:
             return False
         link, command, sequence = ticket
         upstream.early_octets += len(sm.raw)
-        upstream.early.setdefault(name, []).append(Early(link, command, sequence, sm, now))
+        upstream.early.setdefault(name, []).append(Early(link, command, sequence, sm, now, awaits, now + PATIENCE))
         return True
 
     def moment(self, now: float, most: float = EARLY) -> None:
@@ -253,7 +262,11 @@ class Receipts:
                     break
                 due.append(key)
             for key in due:
-                self._overtaken(upstream, upstream.early.pop(key), now)
+                waiting = upstream.early.pop(key)
+                longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.waits(now)]
+                if longer:
+                    upstream.early[key] = longer  # behind the others
+                self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.waits(now)], now)
             if due:
                 self._context.store.kick()
 

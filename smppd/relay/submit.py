@@ -397,13 +397,17 @@ class SubmitDesk:
         return None
 
     def recall(self) -> None:
-        """After a restart: what of the latest messages is still here, for accounts with ``deduplicate``."""
+        """After a restart, of what is still here: which messages the short ids mean, and the latest for ``deduplicate``."""
         context = self._context
         wall, now = context.wall(), context.now()
         for things in context.journal.live.values():
             for thing in things.values():
+                if not isinstance(thing, Message):
+                    continue
                 try:
-                    if isinstance(thing, Message) and thing.account.settings.deduplicate is not None:
+                    if len(thing.shown) != 16:
+                        self.short_taken(thing)
+                    if thing.account.settings.deduplicate is not None:
                         age = max(0.0, wall - thing.accepted_at)
                         if age < thing.account.settings.deduplicate:
                             self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)

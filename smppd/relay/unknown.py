@@ -12,7 +12,7 @@ from typing import Final
 from smppd.message import State
 from smppd.protocol.wire import Sm
 from smppd.relay import tally
-from smppd.relay.addresses import agree, tail
+from smppd.relay.addresses import agree, swapped, tail
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, SWEEP
 from smppd.relay.journal import Entry, mark
@@ -49,6 +49,25 @@ def only_one(upstream: UpstreamState, sm: Sm) -> Message | None:
             if agree(sm, Sm(message.frame)):
                 return None
     return fits[0]
+
+
+def unanswered(upstream: UpstreamState, sm: Sm) -> Message | None:
+    """A message that was sent and has no answer yet, to where a deliver_sm comes from and from where it goes; None with more
+    than some thousands of them."""
+    if sum(len(link.session.outstanding) for link in upstream.links) > _IN_FLIGHT:
+        return None
+    end = tail(sm.source_digits)
+    for link in upstream.links:
+        for entry in link.session.outstanding.values():
+            message = entry.token
+            if not isinstance(message, Message):
+                continue
+            fields = message.reversed
+            if fields and tail(fields[2 : fields.find(0, 2)]) != end:
+                continue
+            if swapped(sm, Sm(message.frame)):
+                return message
+    return None
 
 
 class Unknown:

@@ -35,6 +35,8 @@ KINDS: tuple[tuple[bytes, tuple[bytes, ...]], ...] = (
     (b"1054BC62", (body(b"id:1054BC62 stat:BUFFERD"), body(b"id:1054BC62 stat:DELIVRD"))),
     (b"1054BC63", (body(b"id:1054BC63 stat:0 err:0", tlvs=b""),)),
     (b"1054BC64", (body(b"447700900123SMSAlert^id:1054BC64 sub:0 dlvrd:1 stat:DELIVRD err: text:"),)),
+    (b"1054BC66", (body(b"447700900123SMSAlertid:1054BC66 sub:0 dlvrd:1 stat:DELIVRD err: text:"),)),
+    (b"0x1054BC67", (body(b"id:1054bc67 stat:DELIVRD err:000 text:"),)),
     (b"1054BC65", (body(b"\xfe\xff" + "id:1054BC65 stat:DELIVRD text:".encode("utf-16-be"), coding=8),)),
     (b"73000001", (body(b"id:73000001 stat:DELIVRD", esm=8, tlvs=pair(b"73000001")),)),
     (b"73000002", (body(b"id:73000002 stat:DELIVRD", esm=0),)),

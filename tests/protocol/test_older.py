@@ -106,6 +106,86 @@ def test_a_receipt_that_says_all_in_tlvs_gets_a_text() -> None:
         assert receipt is not None and receipt.state is MessageState.UNKNOWN
 
 
+ID = b"0123456789abcdef"
+NAMED, DELIVERED = tlv(0x1E, ID + b"\0"), tlv(0x427, b"\2")
+TOLD = write(ID, MessageState.DELIVERED, submitted=NOON, done=NOON + 60)
+DATES = b"submit date:2601020304 done date:260102030506"
+HEADER_OCTETS = b"\5\0\3\7\1\1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"hello", TOLD + b"hello"),
+        (b"Order id:991 is ready", TOLD + b"Order id:991 is ready"),
+        (b"your stat:EXPIRED", TOLD + b"your stat:EXPIRED"),
+        (b"id:" + ID, TOLD),
+        (b"id:%b err:007 text:hi" % ID, TOLD.replace(b"err:000", b"err:007") + b"hi"),
+        (
+            b"id:%b sub:002 dlvrd:002 %b err:000 text:hi" % (ID, DATES),
+            b"id:%b sub:002 dlvrd:002 %b stat:DELIVRD err:000 text:hi" % (ID, DATES),
+        ),
+        (b"id:%b stat:TRYING" % ID, b"id:%b stat:TRYING" % ID),
+        (b"stat:DELIVRD id:%b" % ID, b"stat:DELIVRD id:%b" % ID),
+        (b"z" * 254, (TOLD + b"z" * 254)[:254]),
+    ],
+)
+def test_a_receipt_has_its_id_and_its_state_in_the_text(text: bytes, told: bytes) -> None:
+    for frame in (
+        short(Command.DELIVER_SM, text, NAMED + DELIVERED, esm_class=4),
+        short(Command.DELIVER_SM, b"", payload(text) + NAMED + DELIVERED, esm_class=4),
+        data(payload(text) + NAMED + DELIVERED, esm=4),
+        short(Command.DELIVER_SM, text, DELIVERED + NAMED, esm_class=4),
+    ):
+        (one,) = older.delivered(frame, NOON, NOON + 60).frames
+        assert Sm(one).short_message == told and Sm(one).tlvs == []
+
+
+def test_the_header_and_the_alphabet_of_a_receipt_stay() -> None:
+    behind = short(Command.DELIVER_SM, HEADER_OCTETS + b"hello", NAMED + DELIVERED, esm_class=0x44)
+    (one,) = older.delivered(behind, NOON, NOON + 60).frames
+    assert Sm(one).short_message == HEADER_OCTETS + TOLD + b"hello" and Sm(one).esm_class == 0x44
+    wide = short(Command.DELIVER_SM, "h\xe9".encode("utf-16-be"), NAMED + DELIVERED, esm_class=4, data_coding=8)
+    (one,) = older.delivered(wide, NOON, NOON + 60).frames
+    assert Sm(one).short_message == (TOLD.decode() + "h\xe9").encode("utf-16-be") and Sm(one).data_coding == 8
+
+
+def test_an_id_in_the_text_and_a_state_beside_it() -> None:
+    for text in (b"id:" + ID, b"id:%b text:" % ID):
+        (one,) = older.delivered(short(Command.DELIVER_SM, text, DELIVERED, esm_class=4), NOON, NOON + 60).frames
+        assert Sm(one).short_message == TOLD
+    for text in (b"hello", b"id:" + ID):
+        untold = short(Command.DELIVER_SM, text, tlv(0x1400, b"x"), esm_class=4)
+        (one,) = older.delivered(untold, NOON, NOON + 60).frames
+        assert Sm(one).short_message == text, "nothing says more"
+
+
+def test_a_message_from_a_handset_is_no_receipt_whatever_tlvs_it_has() -> None:
+    (one,) = older.delivered(short(Command.DELIVER_SM, b"hello", NAMED + DELIVERED), NOON, NOON).frames
+    assert Sm(one).short_message == b"hello"
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.one_of(st.binary(max_size=255), st.text("id:statex 0123", max_size=60).map(str.encode)),
+    st.integers(0, 255),
+    st.sampled_from([0, 3, 4, 8]),
+    st.booleans(),
+    st.binary(min_size=1, max_size=80).filter(lambda name: b"\0" not in name),
+)
+def test_any_receipt_says_its_id_in_a_text_that_fits(
+    text: bytes, state: int, coding: int, header: bool, name: bytes
+) -> None:
+    esm = 0x44 if header else 4
+    tlvs = tlv(0x1E, name + b"\0") + tlv(0x427, bytes((state,)))
+    raw = short(Command.DELIVER_SM, text, tlvs, esm_class=esm, data_coding=coding)
+    (one,) = older.delivered(raw, NOON, NOON).frames
+    short_message = Sm(one).short_message
+    assert Sm(one).tlvs == [] and len(short_message) <= max(254, len(text))
+    if not header:
+        assert b"id:" in short_message.replace(b"\0", b"").lower()
+
+
 def test_a_long_receipt_is_cut_behind_its_text() -> None:
     text = write(b"0123456789abcdef", MessageState.DELIVERED, submitted=NOON, done=NOON, text=b"") + b"y" * 300
     (frame,) = older.delivered(short(Command.DELIVER_SM, b"", payload(text), esm_class=4), 0, 0).frames

@@ -123,6 +123,13 @@ def test_parse(octets: bytes, expected: Receipt | None) -> None:
         (b"447700900123SMSAlert^id:1054BC64 sub:0 dlvrd:1 stat:DELIVRD err: text:", b"1054BC64", b"DELIVRD"),
         (b'{"id":"1054BC64","status":"DELIVRD","text":"id:9"}', b"1054BC64", b"DELIVRD"),
         (b"messageId=1054BC64&stat=DELIVRD", b"1054BC64", b"DELIVRD"),
+        (b"smsid:stat:DELIVRD", b"", b"DELIVRD"),
+        (b"447700900123SMSAlertid:1054BC64 stat:DELIVRD text:", b"1054BC64", b"DELIVRD"),
+        (b"447700900123id:1054BC64 stat:DELIVRD text:smsid:1054BC65", b"1054BC64", b"DELIVRD"),
+        (b'{"smsid":"1054BC64","stat":"DELIVRD"}', b"1054BC64", b"DELIVRD"),
+        (b"paid:100 stat:DELIVRD", b"", b"DELIVRD"),
+        (b"smsid:1054BC65 id:7 stat:DELIVRD", b"7", b"DELIVRD"),
+        (b"stat:DELIVRD text:smsid:1054BC64", b"", b"DELIVRD"),
         (b"\xfe\xff\0i\0d\0:\x007\0 ", b"7", b""),
         (b"\xff\xfei\0d\0:\x007\0 \0", b"7", b""),
         (b"\xef\xbb\xbfid:7", b"7", b""),
@@ -170,7 +177,21 @@ def test_an_id_may_have_65_octets() -> None:
         st.binary(max_size=120),
         st.lists(
             st.sampled_from(
-                [b"id:", b"ID :", b"stat:", b"text:", b"submit date:", b"err", b":", b" ", b"\0", b"12", b","]
+                [
+                    b"id:",
+                    b"smsid:",
+                    b"ID :",
+                    b"stat:",
+                    b"text:",
+                    b"submit date:",
+                    b"err",
+                    b":",
+                    b" ",
+                    b"\0",
+                    b"12",
+                    b",",
+                    b"1054BC64",
+                ]
             )
             | st.binary(max_size=3),
             max_size=30,

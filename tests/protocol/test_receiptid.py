@@ -141,6 +141,10 @@ def test_widths_are_bounded() -> None:
         (b"0000001234", b"1234"),
         (b"{00Ab}", b"ab"),
         (b"000", b"0"),
+        (b"0x1A2B3C4D", b"1a2b3c4d"),
+        (b"0X00ab", b"ab"),
+        (b"0xyz", b"xyz"),
+        (b"0x", b"x"),
         (b"---", b"-"),
         (b"", b""),
         (b"L" * 300, b"l" * 64),
@@ -148,7 +152,7 @@ def test_widths_are_bounded() -> None:
     ],
 )
 def test_the_canonical_key(raw: bytes, key: bytes) -> None:
-    assert is_canonical(raw) == (raw == key and raw.isalnum() and raw != b"0")
+    assert is_canonical(raw) == (raw == key and raw.isalnum() and raw[:1] not in (b"0", b"x"))
     assert canonical(raw) == key and canonical(key) == (key if key.isalnum() or not key.isascii() else canonical(raw))
 
 
@@ -169,6 +173,10 @@ def test_case_dashes_and_zeros_do_not_change_it(raw: bytes, zeros: int) -> None:
         (b"11259375", b"00-ABCDEF"),
         (b"00ab-cdef", b"0011259375"),
         (b"ABC-1", b"abc1"),
+        (b"0x1A2B3C4D", b"1a2b3c4d"),
+        (b"1a2b3c4d", b"0x1A2B3C4D"),
+        (b"439041101", b"0x1A2B3C4D"),
+        (b"0x1A2B3C4D", b"439041101"),
         (b"L" * 65, b"L" * 300),
     ],
 )

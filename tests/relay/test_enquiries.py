@@ -272,9 +272,14 @@ def test_replace_by_a_text_that_no_upstream_has_letters_for_fails() -> None:
     assert a.texts()[0] == udh(1) + "@é".encode("latin-1")
 
 
-def test_a_short_id_is_understood() -> None:
-    world = World(settings(acme={"message_id": "hex8"}))
+@pytest.mark.parametrize("form", ["hex8", "decimal10"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_short_id_is_understood(form: str, restarted: bool) -> None:
+    world = World(settings(acme={"message_id": form}))
     acme, one = one_waiting(world)
-    assert len(one) == 8
+    assert len(one) == {"hex8": 8, "decimal10": 10}[form]
+    if restarted:
+        world.restarts(settings(acme={"message_id": form}))
+        acme = world.customer()
     assert asked(acme, query(one))[0] == 0
     assert asked(acme, cancel(one))[0] == 0

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.admin.commands.log import _forms as log_forms
+from smppd.admin.commands.log import _forms, _regions
 from smppd.config.references import references
 from smppd.numbering import normalise, normalise_prefix, regions_of
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
 from smppd.relay.owners import Owners
 from smppd.relay.routing import Router
-from smppd.vault.index import search_forms
+from smppd.vault.index import SearchForms, search_forms
 from tests.relay.fakes import World
 from tests.relay.fakes import settings as configuration
 
@@ -197,10 +197,16 @@ def test_no_route_and_an_owner_in_the_form_behind_two_zeros() -> None:
     ],
 )
 def test_the_log_is_searched_by_the_regions_of_the_configuration(region: str | None, typed: str, exact: bytes) -> None:
-    forms = log_forms(house(region), Namespace(number=typed, region=None, account=None))
+    forms = looked_for(house(region), Namespace(number=typed, region=None, account=None))
     assert exact in forms.exact + forms.ambiguous
     assert forms.exact == (exact,)
-    assert log_forms(house(None), Namespace(number="0612345678", region="IT", account=None)).exact == (b"390612345678",)
+    assert looked_for(house(None), Namespace(number="0612345678", region="IT", account=None)).exact == (
+        b"390612345678",
+    )
+
+
+def looked_for(configured: Any, args: Namespace) -> SearchForms:
+    return _forms(_regions(configured, args), args)
 
 
 @settings(deadline=None, max_examples=300)

@@ -142,6 +142,17 @@ def test_a_failed_handshake_sends_its_alert(certs: Path) -> None:
     assert bench.clock.getDelayedCalls() == []
 
 
+def test_what_a_handshake_takes_after_its_turn_is_told(certs: Path) -> None:
+    bench, client = tls_bench(certs)
+    bench.feed(client.outgoing())
+    assert bench.owner.shook_for == [], "who gives the turn knows how long that took"
+    client.receive(bench.transport.take())
+    bench.feed(client.outgoing())
+    assert bench.handler.pipe is not None and len(bench.owner.shook_for) == 1
+    bench.feed(client.encrypt(b"now it is open"))
+    assert len(bench.owner.shook_for) == 1
+
+
 def test_a_slow_handshake_is_cut(certs: Path) -> None:
     bench, client = tls_bench(certs)
     for octet in client.outgoing()[:4]:

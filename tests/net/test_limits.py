@@ -177,7 +177,6 @@ def test_who_gives_way_is_found_as_by_looking_at_all(steps: list[tuple[int, int,
             most = max(held.values(), key=lambda those: (len(those), -hall.here.index(those[0])))
             wanted = [(most[0], most[0].peer)]
         before = list(hall.here)
-        hall.evicted.clear()
         assert hall.come(f"10.0.{network}.{host}")
         assert [(one, one.peer) for one in before if one not in hall.here] == wanted
     assert hall.limits.unbound == len(hall.here)

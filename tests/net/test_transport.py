@@ -145,11 +145,8 @@ def test_a_failed_handshake_sends_its_alert(certs: Path) -> None:
 def test_what_a_handshake_takes_after_its_turn_is_told(certs: Path) -> None:
     bench, client = tls_bench(certs)
     bench.feed(client.outgoing())
-    assert bench.owner.shook_for == [], "who gives the turn knows how long that took"
-    client.receive(bench.transport.take())
+    assert bench.owner.shook_for == [] and client.receive(bench.transport.take()) == b""
     bench.feed(client.outgoing())
-    assert bench.handler.pipe is not None and len(bench.owner.shook_for) == 1
-    bench.feed(client.encrypt(b"now it is open"))
     assert len(bench.owner.shook_for) == 1
 
 

@@ -144,10 +144,9 @@ def test_a_failed_handshake_sends_its_alert(certs: Path) -> None:
 
 def test_what_a_handshake_takes_after_its_turn_is_told(certs: Path) -> None:
     bench, client = tls_bench(certs)
-    bench.feed(client.outgoing())
-    assert bench.owner.shook_for == [] and client.receive(bench.transport.take()) == b""
-    bench.feed(client.outgoing())
-    assert len(bench.owner.shook_for) == 1
+    for told in ([], [0.0]):
+        bench.feed(client.outgoing())
+        assert bench.owner.shook_for == told and client.receive(bench.transport.take()) == b""
 
 
 def test_a_slow_handshake_is_cut(certs: Path) -> None:

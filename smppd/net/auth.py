@@ -82,7 +82,7 @@ class Verifier(Protocol):
 class Check:
     """A bind being looked at. Its repr shows nothing of the password."""
 
-    __slots__ = ("account", "arrived", "done", "hashes", "outcome", "password", "peer", "system_id", "timer")
+    __slots__ = ("account", "arrived", "done", "hashes", "left", "outcome", "password", "peer", "system_id", "timer")
 
     def __init__(self, system_id: bytes, password: bytes, peer: str, arrived: float, done: Done) -> None:
         self.system_id = system_id
@@ -96,6 +96,8 @@ class Check:
         self.hashes: tuple[PasswordHash, ...] = ()
         """What the password is looked at with; none: it is not looked at."""
         self.timer: Any = None  # IDelayedCall
+        self.left: Callable[[], None] | None = None
+        """While it waits for its password to be checked: tells that its peer has gone."""
 
     def __repr__(self) -> str:
         return f"<Check from {self.peer}>"
@@ -106,6 +108,9 @@ class Check:
         timer, self.timer = self.timer, None
         if timer is not None:
             timer.cancel()
+        left, self.left = self.left, None
+        if left is not None:
+            left()
 
 
 class Authenticator:
@@ -157,15 +162,35 @@ class Authenticator:
             else:
                 self._waiting += 1
                 check.hashes = self._hashes(check)
+                check.left = self._left
         if not check.hashes:
             check.password = b""
         # What is not looked at queues too, at no cost, so that it takes as long as a wrong password would.
-        if len(self._queue) < self._limits.max_pending_auth + self._limits.unbound:
+        most = self._limits.max_pending_auth + self._limits.unbound
+        if len(self._queue) >= most:
+            self._forget_who_left()
+        if len(self._queue) < most:
             self._queue.append(check)
             self._advance()
         else:
+            if check.left is not None:
+                check.hashes, check.left, check.password = (), None, b""
+                self._waiting -= 1
+            check.outcome = check.outcome or Outcome.BUSY
             self._refuse(check)
         return check
+
+    def _forget_who_left(self) -> None:
+        """Those who wait are connected, so there is room for all of them; who bound and left may be any number."""
+        gone = [check for check in self._queue if check.done is None]
+        self._queue = deque(check for check in self._queue if check.done is not None)
+        for check in gone:
+            if check.outcome is not None:
+                self._refuse(check)  # counts all the same
+
+    def _left(self) -> None:
+        """A peer has gone whose password waits: its place is free at once, or who binds and leaves would fill them all."""
+        self._waiting -= 1
 
     def named(self, system_id: bytes) -> tuple[str, str]:
         """A name that was tried, as a field of the log: `account` where it is one, else `name_hash` with a keyed hash of it,
@@ -205,13 +230,16 @@ class Authenticator:
             if not check.hashes:
                 self._refuse(check, as_if=self._usual)
                 continue
+            if check.done is None:
+                continue
+            check.left = None
             self._waiting -= 1
             # Those who came while others failed must not slip past the guard.
             held = self._guard.held(check.system_id, check.peer, self._clock.seconds())
             if held is not None:
                 check.outcome = Outcome(held)
                 self._refuse(check, as_if=self._usual)
-            elif check.done is not None:
+            else:
                 self._verify(check)
 
     def _verify(self, check: Check) -> None:

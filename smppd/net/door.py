@@ -108,9 +108,9 @@ class Door:
 
     def gauges(self) -> None:
         """Sets what is counted when it is asked for."""
-        scopes = [ban.system_id is None for ban in self.guard.bans(self._reactor.seconds())]
-        self._metrics.bans.labels("address").set(sum(scopes))
-        self._metrics.bans.labels("name").set(len(scopes) - sum(scopes))
+        addresses, names = self.guard.count(self._reactor.seconds())
+        self._metrics.bans.labels("address").set(addresses)
+        self._metrics.bans.labels("name").set(names)
 
     # -- telling ---------------------------------------------------------------------------------------------------
 

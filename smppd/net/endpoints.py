@@ -129,6 +129,10 @@ class Listener(Factory):
         else:
             pipe.shake()
 
+    def shook(self, seconds: float) -> None:
+        if self._handshakes is not None:
+            self._handshakes.spent(seconds)
+
     def opened(self, pipe: Pipe) -> Handler:
         self._opening.discard(pipe)
         return self._handler(pipe)
@@ -192,6 +196,9 @@ class Attempt(Factory):
 
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
+
+    def shook(self, seconds: float) -> None:
+        pass
 
     def evicted(self, pipe: Pipe) -> None:
         pass

@@ -3,7 +3,8 @@
 Rules:
   1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
   2. All handshakes together take at most `limits.handshake_share` of the reactor's time: after one that took t, the next begins
-     no sooner than its share allows, so that sessions are served in between.
+     no sooner than its share allows, so that sessions are served in between. What a peer's later messages cost is added: after
+     a HelloRetryRequest (RFC 8446 section 4.1.4) that is nearly all of it.
   3. Each address and each network (IPv4 /24, IPv6 /56) has a rate and a burst; the accounts' own networks four times as much.
   4. Who is over a rate waits, within the deadline for the handshake. Networks take turns, in a network its addresses; and
      every second turn belongs to the accounts' networks, as long as one of them waits.
@@ -90,6 +91,13 @@ class Handshakes:
         if idle:
             self._later()
 
+    def spent(self, seconds: float) -> None:
+        """A handshake that had its turn has taken so much more: the next begins later."""
+        self._next = max(self._next, self._clock.seconds()) + seconds * self._pause()
+
+    def _pause(self) -> float:
+        return 100 / self._limits.handshake_share - 1
+
     def leave(self, pipe: Waiting) -> None:
         """A connection has ended. Nothing happens where it does not wait."""
         network, address = network_key(pipe.peer), address_key(pipe.peer)
@@ -115,7 +123,7 @@ class Handshakes:
             return False
         pipe.shake()
         after = self._clock.seconds()
-        self._next = after + (after - now) * (100 / self._limits.handshake_share - 1)
+        self._next = after + (after - now) * self._pause()
         return True
 
     def _pop(self, now: float) -> Waiting | None:

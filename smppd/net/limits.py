@@ -7,10 +7,12 @@ what one customer of an access provider or of a data centre commonly has at hand
 from __future__ import annotations
 
 import ipaddress
+import socket
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from heapq import heapify, heappop, heappush
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from smppd.config import Account, IPNetwork, Limits
@@ -128,6 +130,9 @@ class ConnectionLimits:
         self._bound: dict[str, int] = {}
         self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # of known networks, of strangers
         self._where: dict[Guest, tuple[bool, str, str]] = {}  # known, network, peer
+        # How many a network holds, negative, and the number of its oldest: the next to give one up is the first. An entry whose
+        # network has changed since counts no more.
+        self._fullest: tuple[list[tuple[int, int, str]], list[tuple[int, int, str]]] = ([], [])
         self._number = 0
         self.strangers = 0
         self.connections = 0
@@ -157,6 +162,7 @@ class ConnectionLimits:
             self._number += 1
             self._where[guest] = known, network, peer
             self._kept[not known].setdefault(network, {})[guest] = self._number
+            self._changed(not known, network)
             self.strangers += not known
         return None
 
@@ -189,12 +195,32 @@ class ConnectionLimits:
 
     def _evict(self, kinds: tuple[int, ...]) -> bool:
         """Frees a place of the network that holds most; of two that hold as many, of the one that has waited longer."""
-        places = [(kind, network) for kind in kinds for network in self._kept[kind]]
-        if not places:
+        most = [(*first, kind) for kind in kinds if (first := self._most(kind)) is not None]
+        if not most:
             return False
-        most = max(places, key=lambda place: (len(kept := self._kept[place[0]][place[1]]), -next(iter(kept.values()))))
-        self._dismiss(next(iter(self._kept[most[0]][most[1]])))
+        *_, network, kind = min(most)
+        self._dismiss(next(iter(self._kept[kind][network])))
         return True
+
+    def _most(self, kind: int) -> tuple[int, int, str] | None:
+        """The place of the network that holds most. A flood asks for it with each connection, so nothing here is a search."""
+        places, kept = self._fullest[kind], self._kept[kind]
+        while places:
+            number, oldest, network = places[0]
+            guests = kept.get(network)
+            if guests is not None and len(guests) == -number and next(iter(guests.values())) == oldest:
+                return places[0]
+            heappop(places)
+        return None
+
+    def _changed(self, kind: int, network: str) -> None:
+        places, kept = self._fullest[kind], self._kept[kind]
+        guests = kept.get(network)
+        if guests is not None:
+            heappush(places, (-len(guests), next(iter(guests.values())), network))
+        if len(places) > 4 * len(kept) + 64:
+            places[:] = [(-len(guests), next(iter(guests.values())), name) for name, guests in kept.items()]
+            heapify(places)
 
     def _evict_idle(self, known: bool, peer: str) -> bool:
         """Frees a place of an address that is full, of one that only holds it: many that come back at once are not to push
@@ -221,6 +247,7 @@ class ConnectionLimits:
             del kept[guest]
             if not kept:
                 del self._kept[not known][network]
+            self._changed(not known, network)
             self.strangers -= not known
 
 
@@ -261,9 +288,10 @@ class Recent(Generic[V]):
 class _Failures:
     """Failed binds of one name from one address."""
 
-    __slots__ = ("banned_until", "delay", "many", "times", "until")
+    __slots__ = ("banned_until", "delay", "last", "many", "times", "until")
 
     def __init__(self) -> None:
+        self.last = 0.0
         self.times = array("d")
         self.many = array("d")
         self.delay = 0.0
@@ -278,7 +306,7 @@ class _Offender:
 
     def __init__(self) -> None:
         self.times = array("d")
-        self.names: OrderedDict[bytes, float] = OrderedDict()  # when each failed last
+        self.names: dict[int, float] = {}  # hash of each, when it failed last; in that order
         self.banned_until = 0.0
 
 
@@ -317,6 +345,7 @@ class BindGuard:
         self._pairs: Recent[_Failures] = Recent(table_max)
         self._addresses: Recent[_Offender] = Recent(table_max)
         self._good: Recent[float] = Recent(table_max)
+        self._lifted: Recent[float] = Recent(table_max)  # when the operator forgave an address
         self._standing: dict[tuple[bytes | None, str], float] = {}  # bans, until when
 
     def reload(self, limits: Limits) -> None:
@@ -332,7 +361,7 @@ class BindGuard:
         """Why this bind must not be tried at `now`; None when it may."""
         if self.banned(peer, now):
             return Held.BANNED
-        failures = self._pairs.get((system_id, address_key(peer)))
+        failures = self._failures(system_id, address_key(peer))
         if failures is None:
             return None
         if now < failures.banned_until:
@@ -343,7 +372,8 @@ class BindGuard:
         """Counts a failed bind. True when it brought a ban, of the address or of this name from there."""
         limits, key = self._limits, address_key(peer)
         pair = (system_id, key)
-        failures = self._pairs.get(pair) or _Failures()
+        failures = self._failures(system_id, key) or _Failures()
+        failures.last = now
         if _count(failures.times, now, _MINUTE, limits.id_failures) or failures.delay:
             # Doubles with each failure; forgotten once quiet for as long as the longest delay.
             if failures.delay and now - failures.until > limits.id_delay.most:
@@ -356,10 +386,12 @@ class BindGuard:
         offender = self._addresses.get(key) or _Offender()
         over = _count(offender.times, now, limits.address_window, limits.address_failures)
         self._addresses.put(key, offender)
-        offender.names[system_id] = now
-        offender.names.move_to_end(system_id)
+        # A dictionary of hashes: of 100,000 addresses with ten names each that is 100 MB less.
+        name = hash(system_id)
+        offender.names.pop(name, None)
+        offender.names[name] = now
         while len(offender.names) > NAMES or now - next(iter(offender.names.values())) > limits.address_window:
-            offender.names.popitem(last=False)
+            del offender.names[next(iter(offender.names))]
         if over and (len(offender.names) >= NAMES or not self._good_from(peer, key, now)):
             offender.banned_until = now + limits.address_ban
             del offender.times[:]
@@ -371,6 +403,13 @@ class BindGuard:
             self._stands(system_id, key, failures.banned_until, now)
         return many
 
+    def _failures(self, system_id: bytes, key: str) -> _Failures | None:
+        """What this name failed from there, unless that was forgiven since."""
+        failures = self._pairs.get((system_id, key))
+        if failures is not None and (lifted := self._lifted.get(key)) is not None and failures.last <= lifted:
+            return None
+        return failures
+
     def _good_from(self, peer: str, key: str, now: float) -> bool:
         when = self._good.get(key)
         return self._serves(peer) or (when is not None and now - when < GOOD_FOR)
@@ -379,7 +418,7 @@ class BindGuard:
         """A right password ends the delay of its pair. What counts towards a ban stays: the address may be guessing other
         names, and another behind it this one."""
         key = address_key(peer)
-        failures = self._pairs.get((system_id, key))
+        failures = self._failures(system_id, key)
         if failures is not None:
             del failures.times[:]
             failures.delay = failures.until = 0.0
@@ -398,6 +437,12 @@ class BindGuard:
         self._standing = {what: until for what, until in self._standing.items() if until > now}
         return [Ban(_shown(key), name, until - now) for (name, key), until in self._standing.items()]
 
+    def count(self, now: float) -> tuple[int, int]:
+        """How many bans stand: of addresses, of names."""
+        self._standing = {what: until for what, until in self._standing.items() if until > now}
+        whole = sum(name is None for name, _ in self._standing)
+        return whole, len(self._standing) - whole
+
     def lift(self, peer: str, now: float) -> int:
         """Ends all bans and delays of an address (for IPv6, of its /64); how many bans there were."""
         key = address_key(peer)
@@ -405,8 +450,7 @@ class BindGuard:
         for what in over:
             del self._standing[what]
         self._addresses.drop(key)
-        for pair in [pair for pair in self._pairs if isinstance(pair, tuple) and pair[1] == key]:
-            self._pairs.drop(pair)
+        self._lifted.put(key, now)  # what each name failed from there is not searched for
         return len(over)
 
 
@@ -414,7 +458,7 @@ def _shown(key: str) -> str:
     """An address as people write it, from what it counts as."""
     if "." in key or len(key) != 16:
         return key
-    return f"{ipaddress.IPv6Address(bytes.fromhex(key) + bytes(8))}/64"
+    return f"{socket.inet_ntop(socket.AF_INET6, bytes.fromhex(key) + bytes(8))}/64"  # a tenth of what `ipaddress` takes
 
 
 def _count(times: array[float], now: float, window: float, most: int) -> bool:

@@ -82,6 +82,9 @@ class Owner(Protocol):
     def hello(self, pipe: Pipe) -> None:
         """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
 
+    def shook(self, seconds: float) -> None:
+        """A further step of a handshake took so long: the answer to a HelloRetryRequest, a client's certificate."""
+
     def evicted(self, pipe: Pipe) -> None:
         """The pipe is about to be cut: its place is given to another."""
 
@@ -133,6 +136,7 @@ class Pipe(TwistedProtocol):
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
         self._asked = False  # for its turn to shake hands
+        self._first = False  # it has its turn: whoever gave it knows how long it takes
         self._came = 0.0
         self._why: str | None = None
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
@@ -316,7 +320,10 @@ class Pipe(TwistedProtocol):
         if not tls.begun:
             self._hello(data)
             return
+        began = self._clock.seconds()
         plain = tls.receive(data)
+        if not self._first:
+            self._owner.shook(self._clock.seconds() - began)
         self._flush_tls()
         if tls.failed is not None:
             self._tls_failed()
@@ -345,7 +352,11 @@ class Pipe(TwistedProtocol):
             held, self._held = self._held, b""
             self._tls.begun = True
             self.transport.resumeProducing()
-            self._shake(held)
+            self._first = True
+            try:
+                self._shake(held)
+            finally:
+                self._first = False
 
     @property
     def idle(self) -> bool:

@@ -4,9 +4,9 @@ Rules, for both roles (SMPP 3.4 section 2.2 and 2.3):
   1. ``_TRANSITIONS`` says which state follows which, ``_ALLOWED`` which request may be received in which state. A request
      out of place is answered ESME_RINVBNDSTS, an unknown one by generic_nack ESME_RINVCMDID; the session lives.
   2. Framing that can't be right ends the session at once, with no answer: the peer is not speaking SMPP.
-  3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs and
-     responses to nothing over their rate, an unbind behind unanswered messages, and all that follows a bind until decided.
-     ``blocked`` says so: the transport stops reading, and calls ``receive(b"")`` to go on. Deadlines stand still meanwhile.
+  3. At most ``window`` messages of the peer are unanswered; what comes behind them waits unread, and so do control PDUs,
+     alert_notifications and responses to nothing over their rate, an unbind behind unanswered messages, and what follows a
+     bind until decided. ``blocked`` says so: stop reading, and call ``receive(b"")`` to go on. No deadline runs meanwhile.
   4. Requests of our own wait in ``outstanding`` until answered or until the response timer runs out.
   5. CLOSED is sticky. Every method takes ``now`` (monotonic seconds); nothing here reads a clock.
 """
@@ -366,7 +366,7 @@ class Session:
             self._enter(SessionState.BINDING)
             got.others.append((command, raw))
         else:
-            if command in _CONTROL and not self._control_token(now):
+            if not (self._control_token(now) if command in _CONTROL else self._stray_token(now)):
                 return False
             if command == Command.ENQUIRE_LINK:
                 self.out.append(HEADER.pack(16, Command.ENQUIRE_LINK_RESP, 0, sequence))

@@ -35,6 +35,11 @@ def status_name(status: int) -> str:
     return str(entry["name"]) if entry else f"0x{status:08X}"
 
 
+def known_status(status: int) -> bool:
+    """Whether the standard names it."""
+    return status in _standard.command_status_value_map
+
+
 def status_value(name: str) -> int | None:
     """The number behind a status name as written in SMPP 3.4 section 5.1.3, None when there is no such name."""
     value = _standard.command_status_name_map.get(name, -1)
@@ -452,6 +457,7 @@ __all__ = [
     "read_tlvs",
     "refusal",
     "splice",
+    "known_status",
     "status_name",
     "status_value",
     "tlv",

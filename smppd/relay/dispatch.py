@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from smppd.message import State
 from smppd.protocol.receiptid import kept
-from smppd.protocol.wire import Status, status_name
+from smppd.protocol.wire import Status
 from smppd.relay import tally
 from smppd.relay.context import Context
 from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
@@ -342,7 +342,7 @@ class Dispatch:
 
     def _refused(self, upstream: UpstreamState, message: Message, status: int, now: float) -> None:
         """Ends a message that the carrier does not take."""
-        self._context.metrics.rejected.labels(upstream.name, status_name(status)).inc()
+        self._context.metrics.rejected.labels(upstream.name, upstream.refusal(status)).inc()
         if message.account.settings.acknowledge == "upstream" and message.customer is not None:
             self.answer(message, status, now)
             message.registered = 0

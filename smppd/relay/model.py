@@ -16,7 +16,7 @@ from smppd.message import Refusal, State
 from smppd.metrics import Metrics
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import Sm, known_status, status_name
 from smppd.relay.addresses import ByAddress
 from smppd.relay.awaited import Awaited
 from smppd.relay.ids import id_time
@@ -66,6 +66,7 @@ class Phase(IntEnum):
     HELD = 7
 
 
+_OWN_STATUSES: Final = 64
 _PHASES: Final[dict[Phase, frozenset[Phase]]] = {
     Phase.STORING: frozenset((Phase.QUEUED, Phase.READY, Phase.HELD, Phase.DONE)),
     Phase.HELD: frozenset((Phase.QUEUED, Phase.DONE)),
@@ -398,7 +399,8 @@ class UpstreamState(Awaited):
     submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
     ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
     carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
-    binds are of SMPP 3.3, which has no TLVs. ``gone``: not in the configuration, or disabled there.
+    binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
+    metrics tell apart. ``gone``: not in the configuration, or disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -426,10 +428,21 @@ class UpstreamState(Awaited):
         self.heard_at = now
         self.turn = 0
         self.wake_at = 0.0
+        self.own_statuses: set[int] = set()
         self.submitted = metrics.submitted.labels(self.name)
         self.answer_time = metrics.upstream_answer.labels(self.name)
         self.receipt_age = metrics.receipt_age.labels(self.name)
         self.matched = metrics.receipts.labels(self.name, "matched")
+
+    def refusal(self, status: int) -> str:
+        """The name of a status that it refuses with, for a metric: a carrier may make up as many as it likes, so of those that
+        the standard does not name the first ones are told apart."""
+        if known_status(status) or status in self.own_statuses:
+            return status_name(status)
+        if len(self.own_statuses) >= _OWN_STATUSES:
+            return "other"
+        self.own_statuses.add(status)
+        return status_name(status)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name}>"

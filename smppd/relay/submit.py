@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -126,6 +127,8 @@ class SubmitDesk:
         self.recent = Recent()
         self._accepting: Message | None = None  # the one that is being put into the batch
         self._behind: dict[Customer, list[bytes]] = {}
+        # Accounts that have had their turn, and their sessions that wait for the next ones.
+        self._lines: dict[Account, deque[Customer]] = {}
         self.brake = Brake(context)
         self.delayed = Delayed(context)
         self._refusals: dict[tuple[str, str], Any] = {}
@@ -135,11 +138,21 @@ class SubmitDesk:
 
     def take(self, customer: Customer, frames: list[bytes], now: float) -> None:
         """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
-        batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order."""
+        batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order; so does what
+        other sessions of the account sent, or one customer with many of them would take a turn for each."""
         behind = self._behind.get(customer)
         if behind is not None:
             behind.extend(frames)
             return
+        line = self._lines.get(customer.account)
+        if line is not None:
+            self._behind[customer] = list(frames)
+            line.append(customer)
+            return
+        self._take(customer, frames, now)
+
+    def _take(self, customer: Customer, frames: list[bytes], now: float) -> None:
+        """One turn of an account: the first messages of one of its sessions."""
         refused: dict[str, int] = {}
         account = customer.account
         left = self.turn
@@ -171,9 +184,13 @@ class SubmitDesk:
                 self._refuse(customer, raw, no, now)
         for rule, often in refused.items():
             self._refused(account, rule, often)
+        if self.turn - left >= self.turn // 4 and account not in self._lines:
+            # A share of the turn that is worth a timer.
+            self._lines[account] = deque()
+            self._context.later(0.0, lambda: self._go_on(account))
         if done < len(frames):
             self._behind[customer] = frames[done:]
-            self._context.later(0.0, lambda: self._go_on(customer))
+            self._lines[account].append(customer)
         taken = len(batch.accepted) - before
         if taken:
             self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
@@ -208,12 +225,18 @@ class SubmitDesk:
         """Whether something a customer sent waits for its turn."""
         return bool(self._behind)
 
-    def _go_on(self, customer: Customer) -> None:
-        """The next turn: what a customer sent in one chunk and was too much for one."""
-        frames = self._behind.pop(customer)
-        if customer in customer.account.sessions:  # whoever is gone was answered nothing, and sends it again
-            self.take(customer, frames, self._context.now())
-            self._context.flush()
+    def _go_on(self, account: Account) -> None:
+        """The next turn of an account: what was too much for one. Its sessions go in turn."""
+        line = self._lines[account]
+        while line:
+            customer = line.popleft()
+            frames = self._behind.pop(customer)
+            if customer in account.sessions:  # whoever is gone was answered nothing, and sends it again
+                self._context.later(0.0, lambda: self._go_on(account))
+                self._take(customer, frames, self._context.now())
+                self._context.flush()
+                return
+        del self._lines[account]
 
     def _refused(self, account: Account, rule: str, number: int) -> None:
         key = (account.name, rule)

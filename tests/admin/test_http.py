@@ -129,6 +129,47 @@ def test_who_is_not_alive_is_not_ready() -> None:
     assert assess(FINE, alive=False) == Health(False, False, FINE)
 
 
+def test_a_status_that_takes_long_is_looked_at_once_for_all_who_wait() -> None:
+    clock = Clock()
+    daemon = Daemon(clock)
+    looked = []
+
+    def state() -> dict[str, object]:
+        looked.append(clock.seconds())
+        clock.rightNow += 0.01
+        return {"accounts": [{"name": f"acct{n}"} for n in range(3)], "listeners": []}
+
+    daemon.state = state
+    asking = [Memory(daemon) for _ in range(5)]
+    answers = [
+        one.ask(request("/status")) if at == 0 else one.channel.dataReceived(request("/status"))
+        for at, one in enumerate(asking)
+    ]
+    assert answers[0] is not None and answers[0][0] == 200
+    assert json.loads(answers[0][2]) == {"accounts": [{"name": f"acct{n}"} for n in range(3)], "listeners": []}
+    assert [one.transport.value() for one in asking[1:]] == [b""] * 4
+    clock.advance(0.1)
+    assert [parsed(one.transport.value())[0] for one in asking[1:]] == [200] * 4
+    assert len(looked) == 2 and looked[1] - looked[0] >= 0.09, "a tenth of the time"
+
+
+def test_a_status_that_fails_is_said_to_all_who_wait() -> None:
+    clock = Clock()
+    daemon = Daemon(clock)
+
+    def state() -> dict[str, object]:
+        clock.rightNow += 0.01
+        raise ZeroDivisionError
+
+    daemon.state = state
+    asking = [Memory(daemon) for _ in range(3)]
+    for one in asking:
+        one.channel.dataReceived(request("/status"))
+    clock.advance(1.0)
+    assert [parsed(one.transport.value())[0] for one in asking] == [500] * 3
+    assert daemon.errors == 2
+
+
 def test_status() -> None:
     code, headers, body = Memory().ask(request("/status"))
     assert (code, headers["content-type"]) == (200, "application/json")

@@ -258,6 +258,9 @@ class Client:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
+    def shook(self, seconds: float) -> None:
+        pass
+
     def evicted(self, pipe: Pipe) -> None:
         pass
 

@@ -158,6 +158,7 @@ class Owner:
         self.refusal: str | None = None
         self.ends: list[tuple[str, bool]] = []
         self.bound_pipes = self.evicted_pipes = 0
+        self.shook_for: list[float] = []
 
     def admit(self, pipe: Pipe) -> str | None:
         pipe.admitted = self.refusal is None
@@ -168,6 +169,9 @@ class Owner:
 
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
+
+    def shook(self, seconds: float) -> None:
+        self.shook_for.append(seconds)
 
     def evicted(self, pipe: Pipe) -> None:
         self.evicted_pipes += 1

@@ -53,6 +53,25 @@ class Room:
         return [peer for _, peer in self.made]
 
 
+def test_what_a_handshake_takes_after_its_turn_delays_the_next() -> None:
+    # A HelloRetryRequest is cheap, and the answer to it dear.
+    room = Room(handshake_share=10)
+    room.come("192.0.2.1")
+    room.queue.spent(0.004)
+    room.come("198.51.100.1")
+    assert room.waited == 1
+    room.run(0.1)
+    assert room.peers() == ["192.0.2.1", "198.51.100.1"] and 0.036 <= room.made[1][0] < 0.040
+
+
+def test_more_time_spent_while_one_waits_puts_it_off() -> None:
+    room = Room(handshake_share=10, cost=0.001)
+    room.come("192.0.2.1", "198.51.100.1")
+    room.queue.spent(0.002)
+    room.run(0.1)
+    assert 0.028 <= room.made[1][0] < 0.031
+
+
 def test_one_alone_is_made_at_once() -> None:
     room = Room(cost=0.002)
     room.come("192.0.2.1")

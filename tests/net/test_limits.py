@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -157,6 +158,55 @@ def test_the_network_that_holds_most_gives_up_its_oldest() -> None:
     for peer in ("10.0.0.1", "10.0.1.1", "10.0.2.1"):
         assert hall.come(peer)
     assert hall.evicted == ["198.51.100.1", "192.0.2.1", "198.51.100.2"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3), st.booleans()), max_size=60), st.integers(1, 8))
+@settings(deadline=None, max_examples=200)
+def test_who_gives_way_is_found_as_by_looking_at_all(steps: list[tuple[int, int, bool]], unbound: int) -> None:
+    hall = Hall(unbound=unbound, unbound_per_address=100)
+    for network, host, leaves in steps:
+        if leaves and hall.here:
+            guest = hall.here.pop(host % len(hall.here))
+            hall.limits.gone(guest.peer, False, guest)
+            continue
+        held: dict[str, list[Guest]] = {}
+        for one in hall.here:
+            held.setdefault(network_key(one.peer), []).append(one)
+        wanted = []
+        if len(hall.here) >= unbound:
+            most = max(held.values(), key=lambda those: (len(those), -hall.here.index(those[0])))
+            wanted = [(most[0], most[0].peer)]
+        before = list(hall.here)
+        assert hall.come(f"10.0.{network}.{host}")
+        assert [(one, one.peer) for one in before if one not in hall.here] == wanted
+    assert hall.limits.unbound == len(hall.here)
+
+
+def test_who_gives_way_is_found_without_a_search() -> None:
+    looked = {}
+    for networks in (100, 3000):
+        hall = Hall(unbound=networks, unbound_per_address=100)
+        for n in range(networks):
+            hall.come(f"10.{n >> 8}.{n & 255}.1")
+        kept = hall.limits._kept[1]
+        for name in list(kept):
+            kept[name] = _Counted(kept[name])
+        _Counted.asked = 0
+        for n in range(50):
+            assert hall.come(f"11.0.{n}.1")
+        looked[networks] = _Counted.asked
+        assert len(hall.limits._fullest[1]) <= 4 * networks + 65
+    assert looked[3000] <= looked[100] + 50
+
+
+class _Counted(dict[Any, int]):
+    """The guests of a network; counts how often somebody asks how many they are."""
+
+    asked = 0
+
+    def __len__(self) -> int:
+        _Counted.asked += 1
+        return super().__len__()
 
 
 def test_strangers_never_take_what_is_reserved_nor_accounts_more_than_there_is() -> None:
@@ -407,6 +457,27 @@ def test_bans_are_listed_and_lifted() -> None:
     assert guard.bans(60.0) == []
     fail(guard, 20, now=100.0)
     assert guard.bans(2000.0) == [], "those that have ended are not listed"
+
+
+def test_many_bans_are_counted_and_lifted_without_a_look_at_each_failure() -> None:
+    guard = BindGuard(Limits(address_failures=2), table_max=1000)
+    for n in range(100):
+        for _ in range(2):
+            guard.failed(b"n%d" % (n % 7), f"2001:db8:0:{n:x}::1", 10.0)
+    assert guard.count(10.0) == (100, 0) and guard.count(1e6) == (0, 0)
+
+
+def test_what_was_forgiven_is_forgotten_and_what_fails_then_counts_anew() -> None:
+    guard = BindGuard(Limits(id_failures=2, address_failures=100))
+    for _ in range(3):
+        guard.failed(b"acme", A, 10.0)
+    assert guard.held(b"acme", A, 10.5) is Held.DELAYED
+    guard.lift(A, 11.0)
+    assert guard.held(b"acme", A, 11.0) is None
+    guard.failed(b"acme", A, 11.5)
+    assert guard.held(b"acme", A, 11.6) is None, "the first one"
+    guard.failed(b"acme", A, 11.7)
+    assert guard.held(b"acme", A, 11.8) is Held.DELAYED
 
 
 def test_binds_of_an_account_from_an_address_have_a_rate() -> None:

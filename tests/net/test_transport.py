@@ -142,6 +142,13 @@ def test_a_failed_handshake_sends_its_alert(certs: Path) -> None:
     assert bench.clock.getDelayedCalls() == []
 
 
+def test_what_a_handshake_takes_after_its_turn_is_told(certs: Path) -> None:
+    bench, client = tls_bench(certs)
+    for told in ([], [0.0]):
+        bench.feed(client.outgoing())
+        assert bench.owner.shook_for == told and client.receive(bench.transport.take()) == b""
+
+
 def test_a_slow_handshake_is_cut(certs: Path) -> None:
     bench, client = tls_bench(certs)
     for octet in client.outgoing()[:4]:

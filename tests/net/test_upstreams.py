@@ -68,6 +68,9 @@ class Carrier:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
+    def shook(self, seconds: float) -> None:
+        pass
+
     def evicted(self, pipe: Pipe) -> None:
         pass
 

@@ -126,6 +126,18 @@ def test_a_large_pdu_behind_a_bind_is_judged_by_the_limit_after_it() -> None:
     assert early.state is S.CLOSED
 
 
+def test_alert_notifications_over_the_rate_of_strays_wait() -> None:
+    # They need no answer, so nothing else would hold a carrier's flood of them back.
+    session = standing(Role.ESME, timers=Timers(stray_rate=10.0, stray_burst=20.0))
+    alert = pdu(Command.ALERT_NOTIFICATION, 0, 7, b"\1\1447700900123\0\1\1447700900001\0")
+    got = session.receive(alert * 50, 0.0)
+    assert (len(got.others), session.blocked) == (20, True)
+    got = session.receive(b"", 1.0)
+    assert (len(got.others), session.blocked) == (10, True)
+    got = session.receive(sm(9, command=Command.DELIVER_SM), 4.0)
+    assert (len(got.others), numbers(got.messages), session.blocked) == (20, [9], False)
+
+
 def test_nothing_behind_a_bind_is_judged_even_after_a_flood() -> None:
     # Unknown requests over the control rate are held; the bind among them must still stop what follows it.
     session = standing(Role.SMSC, S.OPEN)

@@ -330,3 +330,20 @@ def test_a_refusal_is_forgotten_without_a_look_at_the_others() -> None:
         world.commits()
     many = operations(lambda: a.answers(status=Status.RINVDSTADR))
     assert many <= few * 1.2 + 300
+
+
+def test_a_carrier_that_makes_up_statuses_makes_few_series() -> None:
+    world = World(settings())
+    acme, a = world.customer(), world.carrier(window=1000)
+    acme.submits(*numbered(300))
+    world.commits()
+    for number in range(290):
+        a.answers(status=0x10000 + number)
+    for _ in range(10):
+        a.answers(status=Status.RINVDSTADR)
+    world.commits()
+    series = [one for one in next(iter(world.metrics.rejected.collect())).samples if one.name.endswith("_total")]
+    values = {one.labels["status"]: one.value for one in series}
+    assert len(values) == 66 and sum(values.values()) == 300
+    assert (values["0x00010000"], values["other"], values["ESME_RINVDSTADR"]) == (1, 226, 10)
+    world.check()

@@ -12,6 +12,7 @@ from smppd.protocol.wire import Command, Status, pdu
 from tests.relay.fakes import FakeCustomer, World, settings
 from tests.relay.steps import operations
 from tests.relay.test_dispatch import numbered
+from tests.relay.test_limits import ZETA
 from tests.relay.test_octets import large
 from tests.relay.test_submit import SPAM, multi
 
@@ -28,6 +29,29 @@ def test_a_chunk_goes_in_turns_and_in_its_order() -> None:
     world.commits()
     assert a.texts() == numbered(30)
     assert acme.session.unanswered == 0
+
+
+def test_the_sessions_of_an_account_share_its_turn_and_another_account_has_its_own() -> None:
+    world = World(settings(more=[ZETA]))
+    world.relay.desk.turn = 100
+    sessions, zeta, a = [world.customer() for _ in range(8)], world.customer("zeta"), world.carrier(window=1000)
+    taken = world.store.batch.accepted
+    turns, world.turns = world.turns, lambda: None  # type: ignore[method-assign]
+    for number, session in enumerate(sessions):
+        session.submits(*numbered(60, 100 * number))
+    assert len(taken) == 60, "the others of this account have the next turns"
+    zeta.submits(b"from another account")
+    assert len(taken) == 61
+    sessions[0].submits(b"once more")
+    world.turns = turns  # type: ignore[method-assign]
+    world.commits()
+    texts = a.texts()
+    assert sorted(texts) == sorted(
+        [*(t for n in range(8) for t in numbered(60, 100 * n)), b"from another account", b"once more"]
+    )
+    assert texts.index(b"once more") > texts.index(numbered(1, 59)[0])
+    assert [session.session.unanswered for session in (*sessions, zeta)] == [0] * 9
+    assert world.relay.desk._behind == {} and world.relay.desk._lines == {}
 
 
 def test_who_is_gone_is_not_served_what_waited_for_a_turn() -> None:

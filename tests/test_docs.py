@@ -149,6 +149,12 @@ def test_every_decision_is_listed() -> None:
     assert not [path.name for path in (DOCS / "adr").glob("*.md") if f"adr/{path.name}" not in page]
 
 
+def test_every_decision_has_its_number_status_and_date() -> None:
+    for number, path in enumerate(sorted((DOCS / "adr").glob("*.md")), 1):
+        assert path.name.startswith(f"{number:04d}-")
+        assert re.match(rf"# {number}\. .+\n\nStatus: (accepted|superseded by \d+), 20\d\d-\d\d-\d\d\.", read(path)), path.name
+
+
 def test_the_readme_says_what_is_not_built() -> None:
     section = read(ROOT / "README.md").split("### What is not built yet", 1)[1].split("\n## ", 1)[0]
     unbuilt = [name for name in COMMANDS if not available(name)]

@@ -29,8 +29,8 @@ from smppd.store.api import ColdRow, Kind
 PARK: Final = 72 * 3600
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
-# What one costs beside its octets, about: its entry in the journal and in three indexes.
-_OVERHEAD: Final = 1000
+# What one costs beside its octets, measured: its entry in the journal and in three indexes, under each of its keys.
+_OVERHEAD: Final = 2200
 # Parked receipts of one id, or between two addresses, that are looked at for one message.
 _LOOKED_AT: Final = 64
 # What the record says of a message whose carrier gave it no id that anybody saw: no octets of an id that is one.

@@ -474,7 +474,7 @@ class World:
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
             assert all(m.phase is Phase.SUBMITTED for many in upstream.alike.values() for m in many)
-            assert upstream.parked_octets == sum(len(p.frame) + 1000 for p in upstream.parked.values())
+            assert upstream.parked_octets == sum(len(p.frame) + 2200 for p in upstream.parked.values())
             assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
             assert parked == set(upstream.parked)

@@ -27,7 +27,7 @@ def test_octets_of_parked_receipts_are_counted_and_at_the_limit_the_oldest_are_g
     for number in range(60):
         a.delivers(brought(b"", tlvs=big.replace(b"%b", b"%02d" % number)))
         world.commits()
-        assert state.parked_octets == sum(len(one.frame) + 1000 for one in state.parked.values()) <= 1 << 20
+        assert state.parked_octets == sum(len(one.frame) + 2200 for one in state.parked.values()) <= 1 << 20
     assert len(state.parked) == 20 and a.acknowledged() == [0] * 60
     assert world.total("receipts", upstream="a", outcome="unmatched") == 40
     assert [one.keys[0] for one in state.parked.values()] == [b"%02d" % number for number in range(40, 60)], (

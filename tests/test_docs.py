@@ -152,7 +152,9 @@ def test_every_decision_is_listed() -> None:
 def test_every_decision_has_its_number_status_and_date() -> None:
     for number, path in enumerate(sorted((DOCS / "adr").glob("*.md")), 1):
         assert path.name.startswith(f"{number:04d}-")
-        assert re.match(rf"# {number}\. .+\n\nStatus: (accepted|superseded by \d+), 20\d\d-\d\d-\d\d\.", read(path)), path.name
+        assert re.match(rf"# {number}\. .+\n\nStatus: (accepted|superseded by \d+), 20\d\d-\d\d-\d\d\.", read(path)), (
+            path.name
+        )
 
 
 def test_the_readme_says_what_is_not_built() -> None:

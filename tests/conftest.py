@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+import hypothesis
 import pytest
 
 from smppd import native
+
+# Continuous integration tries the same examples each time: a change is judged by what it does, not by chance. Everywhere else,
+# and in `make fuzz`, new ones are looked for.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

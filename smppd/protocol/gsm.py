@@ -231,15 +231,22 @@ def encode(text: str, single: int = 0, locking: int = 0) -> bytes:
     return "".join(map(septets.__getitem__, text)).encode("ascii")
 
 
+FULL: Final = 140
+"""Octets of user data in one short message, its header among them (TS 23.040 section 9.2.3.16)."""
+
+
 def pack(septets: bytes, header: int = 0) -> bytes:
     """Eight septets in seven octets (TS 23.038 6.1.2.1.1), after `header` octets of user data header.
 
     The septets begin on a septet boundary counted from the start of the header. Seven spare bits at the end are
-    filled with CR, and a CR is added where a last "@" or CR would read as such a fill (6.1.2.3.1).
+    filled with CR, and a CR is added where a last "@" or CR would read as such a fill (6.1.2.3.1). A short message that is
+    full gets none: there is no room for it, and the centre counts as many septets as it holds.
     """
     skip = _fill_bits(header)
-    spare = -(skip + 7 * len(septets)) % 8
-    if spare == 7 or (spare == 0 and septets[-1:] in (b"\0", b"\r")):
+    bits = skip + 7 * len(septets)
+    spare = -bits % 8
+    full = header + bits // 8 == FULL
+    if spare == 7 or (spare == 0 and not full and septets[-1:] in (b"\0", b"\r")):
         septets += b"\r"
     packed = b"".join(
         sum((code & 0x7F) << 7 * place for place, code in enumerate(septets[i : i + 8])).to_bytes(7, "little")

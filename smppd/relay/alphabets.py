@@ -212,7 +212,8 @@ def _has_room(body: _Body, text: str, data: bytes, theirs: Alphabet) -> bool:
     if not body.space:
         return True
     if theirs is Alphabet.GSM_PACKED:
-        return len(data) <= max(body.space, (7 * body.units + 13) // 8)
+        fitted = body.units <= body.space * 8 // 7
+        return len(data) <= (body.space if fitted else (7 * body.units + 13) // 8)
     if theirs is Alphabet.GSM:
         units = len(data)
     else:

@@ -154,3 +154,10 @@ def test_packing_loses_nothing(septets: bytes, header: int) -> None:
 @given(st.binary(max_size=60), st.integers(0, 20))
 def test_unpack_takes_any_octets(octets: bytes, header: int) -> None:
     assert len(gsm.unpack(octets, header)) <= len(octets) * 8 // 7
+
+
+def test_a_full_short_message_has_no_room_for_another_fill() -> None:
+    for header, most in ((0, 160), (6, 153), (7, 152)):
+        assert header + len(gsm.pack(bytes(most), header)) == gsm.FULL
+        assert header + len(gsm.pack(bytes((0x41,)) * (most - 1) + b"\r", header)) == gsm.FULL
+    assert gsm.unpack(gsm.pack(bytes(8))) == bytes(8) + b"\r", "elsewhere a last @ is told from a fill"

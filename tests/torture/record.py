@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ def read_record(store: Path, config_file: Path | None = None) -> Record:
     db = connect(store / "data.db", "data", read_only=True)
     try:
         for records, events in db.execute("SELECT CAST(records AS BLOB), events FROM log ORDER BY seq"):
+            if records is None or events is None:
+                raise sqlite3.DatabaseError("a row of the log is torn: a column that is never empty is")
             for packed in iter_records(records):
                 identity = read_header(packed).record_id
                 record.repeated += identity in record.ids

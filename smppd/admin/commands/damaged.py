@@ -43,7 +43,12 @@ _SHOWN: Final = ("number", "kind", "of", "id", "place", "reason", "set_aside", "
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("damaged", help="list, show and remove what could not be handled and was set aside")
+    parser = subparsers.add_parser(
+        "damaged",
+        help="list, show and remove what could not be handled and was set aside",
+        description="List, show and remove what could not be handled, or does not open, and was set aside. The daemon may run."
+        " Content is shown with --reveal and a reason only; each look and each removal is on the audit trail.",
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="all items, oldest first, without their content")
     show = actions.add_parser("show", help="one item; its content with --reveal")

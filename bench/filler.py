@@ -25,15 +25,15 @@ from typing import Any, Final
 from bench.config import SYSTEM_ID
 from smppd import config
 from smppd.config import Settings
+from smppd.ids import Ids, id_time
 from smppd.message import State
 from smppd.metrics import Metrics
 from smppd.protocol import wire
-from smppd.relay.ids import Ids, id_time
+from smppd.records.indexer import Indexer
+from smppd.relay.accept.desk import Recorder
 from smppd.relay.relay import Relay
-from smppd.relay.submit import Recorder
-from smppd.store.files import connect
-from smppd.store.indexer import Indexer
-from smppd.store.sqlite import SqliteStore
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
 from smppd.vault.seal import Direction

@@ -19,14 +19,14 @@ from random import Random
 from typing import Any, Final
 
 from smppd.config import Settings
-from smppd.daemon import _GARBAGE
+from smppd.daemon.daemon import _GARBAGE
+from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import Command, Splitter, id_response, pdu, refusal
-from smppd.relay.ids import Ids
 from smppd.relay.relay import Relay
-from smppd.store.sqlite import SqliteStore
+from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
@@ -77,7 +77,7 @@ class Peer:
         self._cut = Splitter(1 << 20)
 
     def flush(self) -> None:
-        """`relay.model.Peer`."""
+        """`relay.state.model.Peer`."""
         if self.session.out:
             frames = self._cut.feed(self.session.take())
             self.heard += len(frames)

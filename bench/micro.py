@@ -147,11 +147,11 @@ class World:
         # Here and not above: which tree and which form is imported is decided by then.
         from bench.config import rules
         from smppd.config import Settings
+        from smppd.ids import Ids
         from smppd.metrics import Metrics
         from smppd.policy.pipeline import compile_policies, pipeline_for
         from smppd.protocol import wire
         from smppd.protocol.session import Role, Session, Timers
-        from smppd.relay.ids import Ids
         from smppd.relay.relay import Relay
         from smppd.store.api import Batch
         from smppd.vault.kek import Kek

@@ -67,7 +67,7 @@ def digest(sampled: dict[str, Any], tree: Path, messages: int) -> dict[str, Any]
     scale = 1e6 / messages * (sampled["main"] / seen if seen else 0.0)
     for stack, used in sampled["stacks"]:
         inner = next(((file, line) for file, _name, line in stack if file.startswith(ours)), None)
-        if inner is None or inner[0].endswith("/admin/commands/run.py"):
+        if inner is None or inner[0].endswith("/cli/commands/run.py"):
             steps[REACTOR] += used * scale
             continue
         file = inner[0].removeprefix(ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from smppd.admin.cli import main
+from smppd.cli.main import main
 
 __all__ = ["main"]
 

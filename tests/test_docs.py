@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.admin.cli import COMMANDS, available
+from smppd.cli.main import COMMANDS, available
 from smppd.protocol.wire import Command, Status, Tag, status_name
 
 ROOT = Path(__file__).resolve().parent.parent

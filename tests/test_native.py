@@ -22,8 +22,8 @@ from smppd import native
 from tools import compile as tool
 
 COMPILED_PASS = bool(os.environ.get("SMPPD_TEST_COMPILED"))
-MODULES = ["smppd.relay.ids", "smppd.message"]
-SOURCES = ["message.py", "relay/ids.py"]
+MODULES = ["smppd.ids", "smppd.message"]
+SOURCES = ["message.py", "ids.py"]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ class TestFind:
     def test_a_build_of_these_sources_is_found(self, package: Path) -> None:
         build = native.find(package, {})
         assert build.modules == set(MODULES)
-        assert build.file("smppd.relay.ids") == manifest_of(package).parent / f"smppd/relay/ids{native.SUFFIX}"
+        assert build.file("smppd.ids") == manifest_of(package).parent / f"smppd/relay/ids{native.SUFFIX}"
 
     @pytest.mark.parametrize("source", SOURCES)
     def test_an_edit_ends_it_and_taking_it_back_restores_it(self, package: Path, source: str) -> None:
@@ -227,7 +227,7 @@ class TestTool:
 
     def test_neither_the_command_line_nor_the_daemon_s_wiring_costs_a_compilation(self) -> None:
         rooms = {name.split("/")[0] for name in tool.sources(tool.chosen())}
-        assert not rooms & {"admin", "daemon.py", "net", "__main__.py", "__init__.py", "native.py"}
+        assert not rooms & {"cli", "demo", "daemon", "net", "__main__.py", "__init__.py", "native.py"}
 
     def test_without_a_compiler_it_warns_or_fails_and_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -263,7 +263,7 @@ class TestCompiledPass:
         assert " (compiled, " in done.stdout
 
     def test_a_traceback_s_frames_name_module_function_and_line(self) -> None:
-        from smppd.admin.logs import frames
+        from smppd.daemon.logs import frames
         from smppd.protocol import wire
 
         with pytest.raises(wire.BodyError) as caught:

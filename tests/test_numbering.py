@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.admin.commands.log import _forms, _regions
+from smppd.cli.commands.log import _forms, _regions
 from smppd.config.references import references
 from smppd.numbering import normalise, normalise_prefix, regions_of
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
-from smppd.relay.owners import Owners
-from smppd.relay.routing import Router
-from smppd.vault.index import SearchForms, search_forms
+from smppd.relay.accept.routing import Router
+from smppd.relay.receipts.mo_owners import Owners
+from smppd.vault.numbers import SearchForms, search_forms
 from tests.relay.fakes import World
 from tests.relay.fakes import settings as configuration
 

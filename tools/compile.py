@@ -39,22 +39,23 @@ ROOMS: Final = ("policy", "relay")  # with what is split off or added later
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
-        "relay.enquiries",
-        "relay.owners",
+        "relay.operations",
+        "relay.receipts.mo_owners",
         "relay.recovery",
     }
 )
 SINGLE: Final = tuple(
     (
-        "message numbering protocol.allowance protocol.framing protocol.joiner protocol.receipt protocol.receiptid"
-        " protocol.receiptstate protocol.session protocol.timers protocol.wire vault.keys vault.seal"
+        "ids message numbering protocol.allowance protocol.framing protocol.joiner protocol.receipt protocol.receipt_ids"
+        " protocol.receipt_states protocol.session protocol.timers protocol.wire vault.keys vault.seal"
     ).split()
 )
 
 
 def chosen(package: Path = PACKAGE) -> tuple[str, ...]:
     """The modules to compile, without `smppd.`, sorted."""
-    rooms = (f"{room}.{file.stem}" for room in ROOMS for file in (package / room).glob("[!_]*.py"))
+    files = (file.relative_to(package) for room in ROOMS for file in (package / room).rglob("[!_]*.py"))
+    rooms = (".".join(file.with_suffix("").parts) for file in files)
     return tuple(sorted({*SINGLE, *rooms} - LEFT_OUT))
 
 
@@ -69,7 +70,7 @@ class CompileError(Exception):
 
 
 def file_of(module: str, package: Path = PACKAGE) -> Path | None:
-    """`relay.ids` -> .../relay/ids.py, `config` -> .../config/__init__.py, None for what is no module of ours."""
+    """`ids` -> .../relay/ids.py, `config` -> .../config/__init__.py, None for what is no module of ours."""
     path = package.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if module and candidate.is_file():

@@ -32,9 +32,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from smppd.breath import breathe
 from smppd.config import private, units
 from smppd.numbering import REGIONS
+from smppd.pacing import breathe
 
 
 class Model(BaseModel):

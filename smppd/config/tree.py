@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from smppd.breath import breathe
+from smppd.pacing import breathe
 
 MAX_OCTETS: Final = 4 << 20
 MAX_DEPTH: Final = 50

@@ -16,8 +16,8 @@ from smppd.net.transport import Pipe
 from smppd.protocol.operations import BINDS, Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
 from smppd.protocol.wire import BodyError, Command, Status, refusal
-from smppd.relay.model import Account
 from smppd.relay.relay import Relay
+from smppd.relay.state.model import Account
 
 log = logging.getLogger("smppd.customers")
 SYSTEM_ID: Final = b"smppd"
@@ -134,7 +134,7 @@ class Customers:
 
 
 class CustomerLink:
-    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.model.Customer`` to the relay."""
+    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.Customer`` to the relay."""
 
     __slots__ = (
         "_check",

@@ -16,8 +16,8 @@ from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
 from smppd.protocol.wire import Command, status_name
-from smppd.relay.model import Message, UpstreamState
 from smppd.relay.relay import Relay
+from smppd.relay.state.model import Message, UpstreamState
 
 log = logging.getLogger("smppd.upstreams")
 _VERSIONS: Final = {"3.3": 0x33, "3.4": 0x34, "5.0": 0x50}
@@ -112,7 +112,7 @@ class Upstreams:
 
 
 class UpstreamLink:
-    """One session to a carrier, made again whenever it ends. ``transport.ClientHandler``, ``relay.model.Peer`` by its
+    """One session to a carrier, made again whenever it ends. ``transport.ClientHandler``, ``relay.state.model.Peer`` by its
     ``Bound``, a fresh one each time."""
 
     def __init__(
@@ -380,7 +380,7 @@ class Bound:
         self.session = session
 
     def flush(self) -> None:
-        """See ``relay.model.Peer``."""
+        """See ``relay.state.model.Peer``."""
         if self._link.session is self.session:
             self._link.go_on()
 

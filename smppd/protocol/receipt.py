@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from smppd.protocol.receiptstate import STATES, MessageState
+from smppd.protocol.receipt_states import STATES, MessageState
 
 # sm_length is one octet and 255 is reserved (SMPP 3.4 section 5.2.21): a short_message holds this much.
 SHORT_MESSAGE_LIMIT: Final = 254

@@ -10,13 +10,13 @@ from typing import Final
 from smppd.message import State
 from smppd.protocol.wire import Status
 from smppd.relay.context import Context
-from smppd.relay.dispatch import Dispatch
+from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import SWEEP
-from smppd.relay.journal import Entry, mark
-from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Message, Phase, UpstreamState
-from smppd.relay.parking import parked_weight
-from smppd.relay.post import Mail
+from smppd.relay.ledger.journal import Entry, mark
+from smppd.relay.receipts.parking import parked_weight
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.state.model import Message, Phase, UpstreamState
+from smppd.relay.state.post import Mail
 from smppd.store.api import Kind
 
 # Phases in which a carrier may have it, so that nobody can say that it was not delivered.

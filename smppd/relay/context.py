@@ -11,9 +11,9 @@ from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
 from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
-from smppd.relay.journal import Journal
-from smppd.relay.model import Account, Peer, UpstreamState
-from smppd.relay.tally import Notices, Tally
+from smppd.relay.ledger.journal import Journal
+from smppd.relay.log_counts import Notices, Tally
+from smppd.relay.state.model import Account, Peer, UpstreamState
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
@@ -29,7 +29,7 @@ class Context:
     minute. ``guard``: where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more
     waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their
     message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
-    restored from was taken (`store.restore.RESTORED`).
+    restored from was taken (`backup.restore.RESTORED`).
     """
 
     store: Spool

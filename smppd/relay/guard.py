@@ -11,14 +11,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from smppd.relay.ids import id_time
-from smppd.relay.journal import Entry, mark
+from smppd.ids import id_time
+from smppd.relay.ledger.journal import Entry, mark
 from smppd.store.api import Damaged, Fault, Kind
 
 if TYPE_CHECKING:
     from smppd.relay.context import Context
-    from smppd.relay.model import Message, UpstreamState
-    from smppd.relay.post import Mail
+    from smppd.relay.state.model import Message, UpstreamState
+    from smppd.relay.state.post import Mail
 
 log = logging.getLogger("smppd.relay")
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from smppd.ids import id_at
 from smppd.message import State
 from smppd.protocol.wire import Sm
-from smppd.relay import tally
+from smppd.relay import log_counts
 from smppd.relay.context import Context
-from smppd.relay.dispatch import Dispatch
 from smppd.relay.guard import START
-from smppd.relay.ids import id_at
-from smppd.relay.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, mark, read
-from smppd.relay.lanes import part_of
-from smppd.relay.model import Message, Phase
-from smppd.relay.payload import Stored
-from smppd.relay.post import Mail, Parked, read_mail, read_parked
-from smppd.relay.receipts import Receipts
+from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, mark, read
+from smppd.relay.ledger.payload import Stored
+from smppd.relay.receipts.receipts import Receipts
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.send.lanes import part_of
+from smppd.relay.state.model import Message, Phase
+from smppd.relay.state.post import Mail, Parked, read_mail, read_parked
 from smppd.store.api import Kind
 
 # Seconds that an id may be ahead of the clock: new ids are drawn above all that are found here.
@@ -233,7 +233,7 @@ class Recovery:
             message.phase = Phase.UNKNOWN
             message.deadline = now + message.account.settings.unknown_after
             upstream.unknown[message.id] = message
-            self._context.tally.add(tally.UNKNOWN, upstream.name)
+            self._context.tally.add(log_counts.UNKNOWN, upstream.name)
         else:
             message.phase = Phase.QUEUED
             message.upstream = None

@@ -10,28 +10,28 @@ from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
+from smppd.ids import Counter, id_time
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
-from smppd.protocol.receiptid import canonical
+from smppd.protocol.receipt_ids import canonical
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
+from smppd.relay.accept.desk import Recorder, SubmitDesk
+from smppd.relay.accept.parts import Holding
+from smppd.relay.accept.routing import Router
 from smppd.relay.balance import Balance
 from smppd.relay.context import Context
-from smppd.relay.dispatch import Dispatch
-from smppd.relay.enquiries import Enquiries
+from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, SPILL, SWEEP
-from smppd.relay.holding import Holding
-from smppd.relay.ids import Counter, id_time
-from smppd.relay.journal import Entry, Journal, mark
-from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Account, Customer, Message, Peer, Phase, UpstreamState
-from smppd.relay.owners import Owners
-from smppd.relay.post import Mail, Parked
-from smppd.relay.receipts import Receipts
+from smppd.relay.ledger.journal import Entry, Journal, mark
+from smppd.relay.operations import Enquiries
+from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.recovery import Recovery
-from smppd.relay.rerouting import Rerouting
-from smppd.relay.routing import Router
-from smppd.relay.submit import Recorder, SubmitDesk
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.send.rerouting import Rerouting
+from smppd.relay.state.model import Account, Customer, Message, Peer, Phase, UpstreamState
+from smppd.relay.state.post import Mail, Parked
 from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 

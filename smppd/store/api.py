@@ -51,7 +51,7 @@ class ColdRow(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    """Something that could not be handled and is set aside, so that it stops nothing else (`store.damaged`).
+    """Something that could not be handled and is set aside, so that it stops nothing else (`store.sqlite.damaged`).
 
     ``kind``: what ``data`` is: ``message``, ``mail`` and ``parked`` are payloads as the spool has them, ``frame`` a PDU,
     ``entry`` an entry of the spool, ``block`` what is left of a block of them. ``owner``: account or upstream, empty where
@@ -73,7 +73,7 @@ class Damaged(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """Record secrets that are durable before they are used: the row of `secrets` and what it holds (`store.ahead`)."""
+    """Record secrets that are durable before they are used: the row of `secrets` and what it holds (`store.sqlite.slots`)."""
 
     id: int
     secrets: bytes

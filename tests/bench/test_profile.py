@@ -14,7 +14,7 @@ from bench.sampler import Sampler
 def test_the_innermost_line_of_ours_has_the_cost(tmp_path: Path) -> None:
     (tmp_path / "smppd" / "relay").mkdir(parents=True)
     (tmp_path / "smppd" / "relay" / "submit.py").write_text("one\n    two | three\n")
-    desk = [str(tmp_path / "smppd/relay/submit.py"), "take", 2]
+    desk = [str(tmp_path / "smppd/relay/accept/desk.py"), "take", 2]
     sampled: dict[str, Any] = {
         "main": 0.004,
         "others": 0.001,
@@ -25,20 +25,20 @@ def test_the_innermost_line_of_ours_has_the_cost(tmp_path: Path) -> None:
     }
     made = digest(sampled, tmp_path, 100)
     assert made["steps"] == {"accepting and answering": 20.0, REACTOR: 20.0, WRITER: 10.0}
-    assert made["lines"] == [["relay/submit.py:2", 20.0, "two | three"]]
+    assert made["lines"] == [["relay/accept/desk.py:2", 20.0, "two | three"]]
 
 
 def test_every_file_has_a_step() -> None:
     root = Path(__file__).resolve().parents[2] / "smppd"
     for path in root.rglob("*.py"):
         assert step_of(str(path.relative_to(root)))
-    assert step_of("relay/model.py") == "state and journal"
+    assert step_of("relay/state/model.py") == "state and journal"
     assert step_of("vault/seal.py") == "sealing, blind index"
 
 
 def test_the_first_and_the_latest_of_each_form_are_kept(tmp_path: Path) -> None:
     def run(form: str, commit: str) -> dict[str, Any]:
-        costs: dict[str, Any] = {"steps": {"receipts": 1.0}, "lines": [["relay/receipts.py:1", 1.0, "a | b"]]}
+        costs: dict[str, Any] = {"steps": {"receipts": 1.0}, "lines": [["relay/receipts/receipts.py:1", 1.0, "a | b"]]}
         if form == "compiled":
             costs = {"functions": [[2.5, "wire.Sm"]], "libraries": [[3.0, "libssl.so.3"]]}
         return {

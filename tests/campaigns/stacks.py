@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from smppd.admin.simulator.process import Child
+from smppd.demo.process import Child
 from tests.e2e.children import CLIENTS, ROOT, Smsc
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from smppd.admin.simulator.process import Child, ChildError
+from smppd.demo.process import Child, ChildError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -15,7 +15,7 @@ class Smsc(Child):
     """The simulated SMSC; ``port`` is where it listens."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__([sys.executable, "-m", "smppd.admin.simulator", "smsc"], config, ROOT)
+        super().__init__([sys.executable, "-m", "smppd.demo", "smsc"], config, ROOT)
         self.port: int = self.expect("listening")["port"]
 
     def submits(self) -> list[bytes]:
@@ -29,7 +29,7 @@ class Smsc(Child):
 
 
 CLIENTS: Final = {
-    "smpp.twisted": [sys.executable, "-m", "smppd.admin.simulator", "customer"],
+    "smpp.twisted": [sys.executable, "-m", "smppd.demo", "customer"],
     "smpplib": [sys.executable, "-m", "tests.peers.smpplib_client"],
     "node-smpp": [str(Path(sys.executable).parent / "node"), str(ROOT / "tests/peers/client.js")],
 }

@@ -22,7 +22,7 @@ from smppd.protocol.operations import (
     read_replace,
 )
 from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT, MessageState
-from smppd.protocol.receiptid import IdMatcher
+from smppd.protocol.receipt_ids import IdMatcher
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.text import Alphabet, TextError
 from smppd.protocol.wire import BodyError, Command, FrameError, Sm, Splitter, pdu, splice

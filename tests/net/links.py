@@ -17,7 +17,7 @@ from smppd.net.limits import BindGuard
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command
-from smppd.relay.model import Account, Message, UpstreamState
+from smppd.relay.state.model import Account, Message, UpstreamState
 from tests.net.pipes import CUSTOMER, FakeTransport
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZS1zYWx0LTAwMQ$7Gq1HCbTU2eXb0Hk8x3e3nV2yKcnF4rTq0D2mJ1xZfM"
@@ -73,7 +73,7 @@ class FakeContext:
 
 
 class FakeMailroom:
-    """``relay.mailbox.Mailroom``."""
+    """``relay.deliver.mailroom.Mailroom``."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[Any, int]] = []
@@ -92,7 +92,7 @@ class FakeMailroom:
 
 
 class FakeDispatch:
-    """``relay.dispatch.Dispatch``."""
+    """``relay.send.dispatch.Dispatch``."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[Any, int]] = []

@@ -16,7 +16,7 @@ from smppd.net import upstreams as module
 from smppd.net.transport import Pipe, Reason
 from smppd.net.upstreams import UpstreamLink, Upstreams
 from smppd.protocol.wire import Command, Status, pdu
-from smppd.relay.model import UpstreamState
+from smppd.relay.state.model import UpstreamState
 from tests.net.links import FakeRelay, frames, lines, message
 from tests.net.pipes import FakeTransport
 from tests.protocol.sessions import sm

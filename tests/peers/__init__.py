@@ -1,1 +1,1 @@
-"""Independent SMPP clients as child processes; each speaks the JSON lines that `smppd.admin.simulator` speaks."""
+"""Independent SMPP clients as child processes; each speaks the JSON lines that `smppd.demo` speaks."""

@@ -14,7 +14,7 @@ from smpp.pdu.operations import CancelSM, QuerySM
 from smpp.pdu.pdu_types import AddrNpi, AddrTon
 from twisted.python.failure import Failure
 
-from smppd.admin.simulator import __main__ as simulator
+from smppd.demo import __main__ as simulator
 
 SOURCE = {"source_addr_ton": AddrTon.INTERNATIONAL, "source_addr_npi": AddrNpi.ISDN, "source_addr": b"447700900001"}
 DESTINATION = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.admin.cli import main
+from smppd.cli.main import main
 from smppd.message import Address, Refusal, Verdict
 from smppd.policy.explain import explain, sentence
 from smppd.policy.pipeline import Pipeline, Program, Standing

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from smppd.admin.damage import Damage
 from smppd.config import Settings
+from smppd.daemon.damage import Damage
+from smppd.ids import Ids
 from smppd.message import Event, read_events
-from smppd.relay.ids import Ids
-from smppd.relay.journal import LivingEntries
+from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.store.api import ColdRow
-from smppd.store.damaged import Item, items
-from smppd.store.files import KeyStore
-from smppd.store.sqlite import SqliteStore
+from smppd.store.sqlite.damaged import Item, items
+from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install, load_install
 from tests.relay.fakes import World

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from smppd.config import Settings
+from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.receipt import MessageState, parse, write
@@ -31,10 +32,9 @@ from smppd.protocol.wire import (
     refusal,
     tlv,
 )
-from smppd.relay.ids import Ids
-from smppd.relay.model import Account, Message, Phase, UpstreamState
-from smppd.relay.post import Mail, Parked
 from smppd.relay.relay import Relay
+from smppd.relay.state.model import Account, Message, Phase, UpstreamState
+from smppd.relay.state.post import Mail, Parked
 from smppd.store.api import Kind
 from tests.relay.fakestore import FakeStore
 from tests.relay.invariants import filed, weighs

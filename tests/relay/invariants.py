@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from smppd.relay.context import Context
-from smppd.relay.journal import WEIGHT, Living
-from smppd.relay.model import Message, Phase
-from smppd.relay.post import Mail
-from smppd.relay.waiting import Calendar
+from smppd.relay.ledger.journal import WEIGHT, Living
+from smppd.relay.state.model import Message, Phase
+from smppd.relay.state.post import Mail
+from smppd.relay.state.queues import Calendar
 
 
 def filed(context: Context, calendar: Calendar) -> None:

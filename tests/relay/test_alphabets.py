@@ -14,7 +14,7 @@ from smppd.protocol.longmessage import parse_udh
 from smppd.protocol.text import Alphabet, as_ucs2, decode, encode, means_default, nearest
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, pdu, tlv
 from smppd.relay.alphabets import OCTETS, exchange
-from smppd.relay.model import ALPHABETS
+from smppd.relay.state.model import ALPHABETS
 from tests.relay.fakes import FROM, TO, World
 from tests.relay.fakes import settings as configuration
 

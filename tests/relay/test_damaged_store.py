@@ -23,11 +23,11 @@ from smppd.config import Settings
 from smppd.message import FINAL_STATES
 from smppd.protocol.receipt import parse
 from smppd.protocol.wire import Fields, Tag, address_field, build_sm, tlv
-from smppd.relay.journal import HEAD, Entry, mark
+from smppd.relay.ledger.journal import HEAD, Entry, mark
 from smppd.store.api import Kind
-from smppd.store.damaged import Item, content, overdue
-from smppd.store.tidy import SPOOL
-from smppd.vault.spool import row_id, seal_blob, split_row_id
+from smppd.store.sqlite.damaged import Item, content, overdue
+from smppd.store.sqlite.tidy import SPOOL
+from smppd.vault.blocks import row_id, seal_blob, split_row_id
 from tests.relay.diskstore import DiskWorld
 from tests.relay.fakes import FROM, TO, receipt, settings
 

@@ -9,26 +9,26 @@ import pytest
 
 from smppd.message import FINAL_STATES, State
 from smppd.protocol.wire import Command, Status, pdu
-from smppd.relay import receipts
+from smppd.relay.accept.desk import Recorder, SubmitDesk
+from smppd.relay.accept.parts import Holding
 from smppd.relay.balance import Balance
-from smppd.relay.dispatch import Dispatch
-from smppd.relay.enquiries import Enquiries
+from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import Guard
-from smppd.relay.holding import Holding
-from smppd.relay.lanes import Lanes
-from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Message
-from smppd.relay.overdue import Overdue
-from smppd.relay.receipts import Receipts
+from smppd.relay.operations import Enquiries
+from smppd.relay.receipts import receipts
+from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.relay import Relay
-from smppd.relay.rerouting import Rerouting
-from smppd.relay.submit import Recorder, SubmitDesk
-from smppd.relay.unknown import Unknown
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.send.lanes import Lanes
+from smppd.relay.send.overdue import Overdue
+from smppd.relay.send.rerouting import Rerouting
+from smppd.relay.send.unanswered import Unknown
+from smppd.relay.state.model import Message
 from smppd.store.api import Fault, Kind
+from tests.relay.accept.test_desk import multi
 from tests.relay.fakes import HASH, World, receipt, settings
-from tests.relay.test_enquiries import cancel, query
 from tests.relay.test_guard_lives import LATER, TEXTS, Poison, everything_even, places, whole_life
-from tests.relay.test_submit import multi
+from tests.relay.test_operations import cancel, query
 
 pytestmark = pytest.mark.interpreted("methods of compiled classes cannot be exchanged")
 

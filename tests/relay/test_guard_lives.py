@@ -12,20 +12,22 @@ import pytest
 from smppd.message import FINAL_STATES
 from smppd.protocol.session import Session
 from smppd.protocol.wire import Sm, Status
-from smppd.relay import dispatch, parking, receipts, submit
+from smppd.relay.accept import desk
+from smppd.relay.accept.desk import Recorder, SubmitDesk
 from smppd.relay.context import Context
-from smppd.relay.dispatch import Dispatch
+from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import PLACES
-from smppd.relay.lanes import Lanes
-from smppd.relay.mailbox import Mailroom
-from smppd.relay.model import Early, Message, UpstreamState
-from smppd.relay.parking import Parking
-from smppd.relay.post import Mail, Parked
-from smppd.relay.receipts import Receipts
+from smppd.relay.receipts import parking, receipts
+from smppd.relay.receipts.parking import Parking
+from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.recovery import Recovery
 from smppd.relay.relay import Relay
-from smppd.relay.submit import Recorder, SubmitDesk
-from smppd.relay.unknown import Unknown
+from smppd.relay.send import dispatch
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.send.lanes import Lanes
+from smppd.relay.send.unanswered import Unknown
+from smppd.relay.state.model import Early, Message, UpstreamState
+from smppd.relay.state.post import Mail, Parked
 from smppd.store.api import ColdRow
 from tests.relay.fakes import FakeCustomer, World, settings
 
@@ -256,7 +258,7 @@ USUAL: list[tuple[Any, str]] = [
     (SubmitDesk, "route"),
     (Dispatch, "admit"),
     (Message, "entry"),
-    (submit, "id_response"),
+    (desk, "id_response"),
     (Dispatch, "_go"),
     (Dispatch, "_left"),
     (dispatch, "outgoing"),

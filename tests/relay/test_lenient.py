@@ -24,10 +24,10 @@ from smppd.protocol.wire import (
     pdu,
     tlv,
 )
+from tests.relay.accept.test_desk import multi
 from tests.relay.fakes import FROM, TO, World, receipt, settings
-from tests.relay.test_enquiries import asked, cancel, one_waiting, query, replace
-from tests.relay.test_receipts import submitted
-from tests.relay.test_submit import multi
+from tests.relay.receipts.test_receipts import submitted
+from tests.relay.test_operations import asked, cancel, one_waiting, query, replace
 from tests.vault.rows import NOON
 
 NUMBER = b"447700900500"

@@ -11,12 +11,13 @@ import pytest
 from smppd import native
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay import enquiries, lanes
+from smppd.relay import operations as enquiries
+from smppd.relay.send import lanes
+from tests.relay.accept.test_desk import HOLD, part
 from tests.relay.fakes import FROM, TO, FakeCustomer, World, settings
+from tests.relay.send.test_dispatch import numbered
 from tests.relay.steps import operations
-from tests.relay.test_dispatch import numbered
-from tests.relay.test_enquiries import asked, cancel, query, replace
-from tests.relay.test_submit import HOLD, part
+from tests.relay.test_operations import asked, cancel, query, replace
 
 ZETA = {"system_id": "zeta", "password_hash": settings().accounts[0].password_hash, "networks": "any", "window": 1000}
 ZETA |= {"throughput": None, "receipts": {"window": 1000}}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay.journal import WEIGHT
+from smppd.relay.ledger.journal import WEIGHT
 from tests.relay.fakes import FROM, TO, World, settings
-from tests.relay.test_dispatch import numbered
+from tests.relay.send.test_dispatch import numbered
 
 OTHER = b"447700900555"
 

@@ -8,7 +8,7 @@ import pytest
 
 from smppd.protocol.wire import Status
 from tests.relay.fakes import TO, World, settings
-from tests.relay.test_matching import OTHER, OWNED, brought, delivered
+from tests.relay.receipts.test_matching import OTHER, OWNED, brought, delivered
 
 
 @pytest.mark.parametrize("named", [b"73000001", b"073000001"])

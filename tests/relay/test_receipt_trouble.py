@@ -8,7 +8,7 @@ from smppd.message import State
 from smppd.protocol.receipt import MessageState, write
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, tlv
 from tests.relay.fakes import FROM, TO, World, settings
-from tests.relay.test_receipts import submitted
+from tests.relay.receipts.test_receipts import submitted
 from tests.vault.rows import NOON
 
 

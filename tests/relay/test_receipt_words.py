@@ -10,7 +10,7 @@ from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Tag, address_field, build_sm, tlv
 from tests.relay.fakes import FROM, TO, FakeCustomer, FakeLink, World, settings
-from tests.relay.test_receipts import submitted
+from tests.relay.receipts.test_receipts import submitted
 
 
 def saying(text: bytes, *, state: int | None = None, esm: int = 4, name: bytes = b"") -> bytes:

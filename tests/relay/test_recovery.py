@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Status
-from smppd.relay.journal import Entry, mark
-from smppd.relay.model import Phase
+from smppd.relay.ledger.journal import Entry, mark
+from smppd.relay.state.model import Phase
 from tests.relay.fakes import FakeCustomer, FakeLink, World, settings
 
 STEPS = (

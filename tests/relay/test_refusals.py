@@ -9,12 +9,12 @@ import pytest
 
 from smppd import native
 from smppd.protocol.wire import Command, Status, pdu
+from tests.relay.accept.test_desk import SPAM, multi
 from tests.relay.fakes import FakeCustomer, World, settings
+from tests.relay.send.test_dispatch import numbered
 from tests.relay.steps import operations
-from tests.relay.test_dispatch import numbered
 from tests.relay.test_limits import ZETA
 from tests.relay.test_octets import large
-from tests.relay.test_submit import SPAM, multi
 
 
 def test_a_chunk_goes_in_turns_and_in_its_order() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from smppd.protocol.wire import Status
 from smppd.store.api import Batch, ColdRow, Kind
-from smppd.store.files import KeyStore
-from smppd.store.sqlite import SqliteStore
+from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings
 from tests.vault.rows import kek

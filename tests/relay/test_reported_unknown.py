@@ -7,8 +7,8 @@ import pytest
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from tests.relay.fakes import FakeCustomer, FakeLink, World, receipt, settings
-from tests.relay.test_enquiries import asked, query
-from tests.relay.test_receipts import submitted
+from tests.relay.receipts.test_receipts import submitted
+from tests.relay.test_operations import asked, query
 
 UNKNOWN = MessageState.UNKNOWN
 

@@ -9,11 +9,11 @@ import pytest
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
-from smppd.relay.payload import Stored
+from smppd.relay.ledger.payload import Stored
+from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
-from tests.relay.test_enquiries import asked, replace
 from tests.relay.test_lateness import data_sm
-from tests.relay.test_submit import part
+from tests.relay.test_operations import asked, replace
 
 DAY = b"000001000000000R"
 

@@ -9,7 +9,7 @@ from smppd.protocol.longmessage import parse_udh
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, pdu, tlv
 from tests.relay.fakes import FROM, TO, FakeCustomer, World, receipt, settings
-from tests.relay.test_receipts import submitted
+from tests.relay.receipts.test_receipts import submitted
 
 PLAIN = {"interface_version": "3.3"}
 NUMBER = b"447700900500"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from smppd.protocol.wire import Status
+from tests.relay.accept.test_desk import multi, part
 from tests.relay.fakes import FakeCustomer, FakeLink, World, settings
-from tests.relay.test_enquiries import cancel, replace
 from tests.relay.test_limits import ZETA
-from tests.relay.test_submit import multi, part
+from tests.relay.test_operations import cancel, replace
 
 NUMBERS = [b"447700900123", b"447700900124", b"447700900125"]
 NAMES = st.sampled_from(["acme", "zeta"])

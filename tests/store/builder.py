@@ -8,13 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from smppd.ids import EPOCH_MS, id_time
 from smppd.message import State, pack_event
 from smppd.numbering import normalise
-from smppd.relay.ids import EPOCH_MS, id_time
+from smppd.records.lookup import LogReader
 from smppd.store.api import Batch
-from smppd.store.files import KeyStore
-from smppd.store.reader import LogReader
-from smppd.store.sqlite import SqliteStore
+from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install

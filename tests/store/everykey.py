@@ -10,11 +10,11 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from smppd.relay.ids import id_time
-from smppd.store.reader import LogReader
+from smppd.ids import id_time
+from smppd.records.lookup import LogReader
+from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.seal import iter_records, read_header
-from smppd.vault.spool import open_blob, split_row_id
 
 
 def wrapped_keys(directory: Path) -> dict[bytes, bytes]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smppd import config
+from smppd.ids import id_time
 from smppd.message import Event, State, read_events
-from smppd.relay.ids import id_time
-from smppd.store.files import connect
-from smppd.store.reader import LogReader
+from smppd.records.lookup import LogReader
+from smppd.store.sqlite.files import connect
 from smppd.vault.keys import load_kek
 from smppd.vault.seal import iter_records, read_header
 from tests.torture import smpp

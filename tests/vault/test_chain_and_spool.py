@@ -7,9 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.vault.chain import GENESIS, Checkpoint, chain, sign_checkpoint, verify_checkpoint
-from smppd.vault.seal import SealError
-from smppd.vault.spool import (
+from smppd.vault.blocks import (
     BLOBS_PER_SEGMENT,
     SegmentSealer,
     open_blob,
@@ -17,6 +15,8 @@ from smppd.vault.spool import (
     seal_blob,
     split_row_id,
 )
+from smppd.vault.chain import GENESIS, Checkpoint, chain, sign_checkpoint, verify_checkpoint
+from smppd.vault.seal import SealError
 from tests.vault.rows import MemoryRows, ring, some
 
 A, B, C = some("a"), some("b"), some("c")

@@ -1,1 +1,0 @@
-"""What operators touch: the commands and the HTTP endpoints."""

@@ -1,0 +1,1 @@
+"""Backups: taken beside a running daemon, sealed, restored."""

@@ -1,0 +1,452 @@
+"""Restoring a backup: copied beside the store, verified as a whole, then moved into its place.
+
+keys.db is moved last and, of an old store, moved away first: a daemon does not start without it, so a restore that was
+interrupted is never taken for a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.backup.manifest import (
+    AUDIT,
+    DATA,
+    KEYS,
+    BackupError,
+    Copied,
+    Manifest,
+    Progress,
+    key_copy,
+    parse_time,
+    read_manifest,
+    sync_directory,
+    verify_manifest,
+)
+from smppd.backup.take import free_room
+from smppd.events import AuditEvent
+from smppd.records.cross import anchor_faults, checkpoint_facts
+from smppd.records.lookup import LogReader, ReadOnlyKeys
+from smppd.records.verify import LogVerdict, read_purged
+from smppd.store.sqlite.files import Lock, connect, secrets_column
+from smppd.store.sqlite.seals import LOG_STATE, witness, write_state
+from smppd.store.sqlite.writer import SqliteStore
+from smppd.vault.chain import ChainKeys, LogState
+from smppd.vault.kek import Kek, VaultError
+from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
+from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
+
+RESTORED: Final = "restored"
+"""Name in `meta` of the highest id that a restored backup knew: of what is on its way, messages up to it may have been sent
+after the backup was taken."""
+
+_SHORT_ID: Final = "short_id"
+_SHORT_IDS_A_SECOND: Final = 2000
+_ENDINGS: Final = ("", "-wal", "-shm")
+_ORDER: Final = (AUDIT, DATA, KEYS)
+_STAGING: Final = ".restore"
+_PIECE: Final = 1 << 20
+_PAGE: Final = 64
+_HALF: Final = SECRETS_BYTES // 2
+
+
+class Checked(NamedTuple):
+    """What a verified copy holds.
+
+    first, last: epoch seconds of the log's oldest and newest id, None when it is empty. unreadable: records that have a key
+    and no secrets: none, unless secrets were destroyed while the backup was taken. highest: no id in it is above. cold:
+    how many cold rows of each kind (`store.api.Kind`). seal: number and hash of the log's newest seal.
+    """
+
+    manifest: Manifest
+    rows: int
+    records: int
+    purged: int
+    unreadable: int
+    keys: int
+    audit_entries: int
+    first: float | None
+    last: float | None
+    highest: int
+    cold: dict[int, int]
+    seal: tuple[int, bytes] | None = None
+
+
+class Restored(NamedTuple):
+    """checked: what is in the store now. aside: where the old store is, None if there was none. expired: the copy of the
+    keys should have been deleted by now. erasures: how many were done again."""
+
+    checked: Checked
+    aside: Path | None
+    expired: bool
+    erasures: int
+
+
+def replay_erasures(_directory: Path) -> int:
+    """Erases again, in a restored copy that is not in use yet, what was erased since the backup was taken; returns how many
+    subjects. THE PLACE FOR THE ERASURE JOURNAL: there is no erasure yet, so there is nothing to replay."""
+    return 0
+
+
+def verify(
+    source: Path,
+    keys_source: Path,
+    directory: Path,
+    kek: Kek,
+    id_time: Callable[[int], float],
+    *,
+    block: Callable[[bytes], object] = lambda _block: None,
+    progress: Progress = lambda _what, _done: None,
+) -> Checked:
+    """Restores the backup in `source` into the empty `directory` and checks everything: sizes and digests, the manifest's
+    signature, every key under the KEK, the digest chain, the checkpoints, the audit trail, that the records have their
+    secrets, that what is on its way opens. BackupError says what is wrong.
+
+    id_time: `ids.id_time`. block: given the entries of each spool block.
+    """
+    with _explained(source):
+        manifest = read_manifest(source)
+        keys_file = key_copy(keys_source, manifest.id)
+        _unpack(source, keys_file, manifest, directory, progress)
+        return _check(directory, source, kek, id_time, block, progress)
+
+
+def restore(
+    source: Path,
+    keys_source: Path,
+    directory: Path,
+    kek: Kek,
+    id_time: Callable[[int], float],
+    *,
+    now: float,
+    actor: Actor,
+    force: bool = False,
+    block: Callable[[bytes], object] = lambda _block: None,
+    progress: Progress = lambda _what, _done: None,
+) -> Restored:
+    """Makes `directory` the store that the backup shows. Arguments as for `verify`; keys_source: the directory with its
+    keys, or the one above. now: epoch seconds. force: a store that is there is moved into a directory beside the files,
+    instead of BackupError. The restore is on the restored audit trail. StoreError while a daemon uses the store.
+    """
+    with _explained(directory):
+        lock = Lock(directory)
+        try:
+            old = existing(directory)
+            if old and not force:
+                raise BackupError(f"{directory}: there is a store already; --force moves it aside")
+            staging = directory / _STAGING
+            shutil.rmtree(staging, ignore_errors=True)  # of a restore that was killed
+            staging.mkdir(mode=0o700)
+            try:
+                checked = verify(source, keys_source, staging, kek, id_time, block=block, progress=progress)
+                erasures = replay_erasures(staging)
+                manifest = checked.manifest
+                away = now - parse_time(manifest.taken)
+                _mark(staging, checked.highest, away)
+                expired = parse_time(manifest.keys_expire) <= now
+                _record(staging, kek, checked, actor, expired)
+                for name in _ORDER:
+                    _settle(staging / name)
+                aside = _move_aside(directory, old, now) if old else None
+                _put(staging, directory)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        finally:
+            lock.release()
+    return Restored(checked, aside, expired, erasures)
+
+
+def existing(directory: Path) -> list[Path]:
+    """The files of a store in a directory, keys.db first."""
+    names = [name + ending for name in reversed(_ORDER) for ending in _ENDINGS]
+    return [directory / name for name in names if (directory / name).exists()]
+
+
+@contextmanager
+def _explained(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except BackupError:
+        raise
+    except (VaultError, sqlite3.Error) as error:
+        raise BackupError(f"{where}: {error}") from None
+    except OSError as error:
+        raise BackupError(f"{error.filename or where}: {error.strerror or error}") from None
+
+
+# -- copying ---------------------------------------------------------------------------------------------------------
+
+
+def _unpack(source: Path, keys_file: Path, manifest: Manifest, directory: Path, progress: Progress) -> None:
+    if any(directory.iterdir()):
+        raise BackupError(f"{directory}: not empty")
+    free_room(directory, sum(one.octets for one in manifest.files), 0)
+    for one in manifest.files:
+        path = keys_file if one.name == KEYS else source / one.name
+        if not path.exists():
+            raise BackupError(f"{path}: this file of the backup is missing")
+        _copy(path, directory / one.name, one, progress)
+
+
+def _copy(path: Path, target: Path, expected: Copied, progress: Progress) -> None:
+    state, octets = hashlib.sha256(), 0
+    handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with path.open("rb") as file, os.fdopen(handle, "wb") as copy:
+        while piece := file.read(_PIECE):
+            copy.write(piece)
+            state.update(piece)
+            octets += len(piece)
+            progress(f"Copying {path.name}", octets / max(1, expected.octets))
+    if octets != expected.octets or state.hexdigest() != expected.sha256:
+        raise BackupError(f"{path}: not the file that was written: {octets} octets of {expected.octets}, or altered")
+
+
+# -- checking --------------------------------------------------------------------------------------------------------
+
+
+def _check(
+    directory: Path,
+    source: Path,
+    kek: Kek,
+    id_time: Callable[[int], float],
+    block: Callable[[bytes], object],
+    progress: Progress,
+) -> Checked:
+    for name in _ORDER:
+        _intact(directory / name)
+        progress("Checking files", (_ORDER.index(name) + 1) / 3)
+    install, scopes = _open_keys(directory, kek)
+    manifest = verify_manifest(source, install.checkpoint.public_key())
+    keys = ChainKeys(install.audit, install.checkpoint)
+    with LogReader(directory, kek, id_time) as reader:
+        verdict = reader.verify(keys.public, lambda done: progress("Verifying the log", done), keys)
+        if not verdict.ok:
+            raise BackupError(f"the log of the backup is not sound: {verdict.reason}")
+        entries = _check_trail(directory, install, manifest, verdict)
+        unreadable = _check_secrets(directory, reader, scopes, manifest, progress)
+    store = SqliteStore(
+        directory, notify=lambda _call: None, later=lambda _seconds, _call: None, soon=lambda _call: None
+    )
+    try:
+        ring = KeyRing(kek, store.keys)
+        store.use(ring)
+        for _segment, entry in store.replay():
+            block(entry)
+        cold: dict[int, int] = {}
+        for (kind, _owner), count in store.counts().items():
+            cold[kind] = cold.get(kind, 0) + count
+        highest = store.highest_id()
+    finally:
+        store.close()
+    _check_cold(directory, ring)
+    (directory / "lock").unlink(missing_ok=True)
+    last = None if verdict.first is None else id_time(int(manifest.highest_id, 16))
+    return Checked(
+        manifest=manifest,
+        rows=verdict.rows,
+        records=verdict.records,
+        purged=verdict.purged,
+        unreadable=unreadable,
+        keys=len(scopes),
+        audit_entries=entries,
+        first=None if verdict.first is None else id_time(verdict.first),
+        last=last,
+        highest=highest,
+        cold=cold,
+        seal=verdict.seal,
+    )
+
+
+def _intact(path: Path) -> None:
+    db = connect(path, "data", read_only=True)
+    try:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    finally:
+        db.close()
+    if found != "ok":
+        raise BackupError(f"{path.name} of the backup is damaged")
+
+
+def _open_keys(directory: Path, kek: Kek) -> tuple[InstallSecrets, frozenset[bytes]]:
+    rows = ReadOnlyKeys(directory)
+    try:
+        scopes = set()
+        for scope, wrapped in rows.scan(b""):
+            kek.unwrap(scope, wrapped)
+            scopes.add(scope)
+        return load_install(kek, rows), frozenset(scopes)
+    finally:
+        rows.close()
+
+
+def _check_trail(directory: Path, install: InstallSecrets, manifest: Manifest, log: LogVerdict) -> int:
+    """How many entries. Whether the log's front was deleted by a purge on it."""
+    with AuditTrail(directory / AUDIT, install.audit) as trail:
+        verdict = trail.verify((manifest.audit_id, bytes.fromhex(manifest.audit_hash)))
+        if not verdict.ok:
+            raise BackupError(f"the audit trail of the backup is not sound: {verdict.reason}")
+        for fault in anchor_faults(log, trail):
+            raise BackupError(fault)
+        return verdict.entries
+
+
+def _check_secrets(
+    directory: Path, reader: LogReader, scopes: frozenset[bytes], manifest: Manifest, progress: Progress
+) -> int:
+    """Counts records of which a part has its key and no secret; opens one record of each page."""
+    lacking, after, done, link = 0, 0, 0, b""
+    data = connect(directory / DATA, "data", read_only=True)
+    keys = connect(directory / KEYS, "keys", read_only=True)
+    named = secrets_column(data)
+    try:
+        while True:
+            page = data.execute(
+                f"SELECT seq, count, records, digests, chain, {named} FROM log LEFT JOIN purged USING (seq)"
+                " WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after, _PAGE),
+            ).fetchall()
+            if not page:
+                break
+            wanted = [row[5] or row[0] for row in page]
+            marks = ",".join("?" * len(wanted))
+            stored = dict(keys.execute(f"SELECT seq, data FROM secrets WHERE seq IN ({marks})", wanted))
+            probe = 0
+            for secrets, (_seq, count, records, digests, _chain, _named) in zip(wanted, page, strict=True):
+                lacking += _lacking(count, records, digests or b"", stored.get(secrets, b""), scopes)
+                if records:
+                    probe = read_header(records).record_id
+            if probe:
+                reader.record(probe)
+            after, link, done = page[-1][0], bytes(page[-1][4]), done + len(page)
+            progress("Checking secrets", done / max(1, manifest.rows))
+    finally:
+        data.close()
+        keys.close()
+    if link.hex() != manifest.chain:
+        raise BackupError("the log of the backup does not end where the manifest says")
+    return lacking
+
+
+def _lacking(count: int, records: bytes, digests: bytes, secrets: bytes, scopes: frozenset[bytes]) -> int:
+    gone = read_purged(digests)
+    lacking = 0
+    for place, packed in zip((p for p in range(count) if p not in gone), iter_records(records), strict=False):
+        head = read_header(packed)
+        at = place * SECRETS_BYTES
+        parts = (
+            (Part.NUMBERS, head.numbers_gone, head.numbers_period, at),
+            (Part.BODY, head.body_gone, head.body_period, at + _HALF),
+        )
+        lacking += any(
+            not erased
+            and period is not None
+            and period_scope(head.account, part, period) in scopes
+            and not any(secrets[begin : begin + _HALF])
+            for part, erased, period, begin in parts
+        )
+    return lacking
+
+
+def _check_cold(directory: Path, ring: KeyRing) -> None:
+    """Every segment that something on its way is sealed under has its key. VaultError otherwise."""
+    data = connect(directory / DATA, "data", read_only=True)
+    try:
+        for (segment,) in data.execute("SELECT DISTINCT segment FROM cold").fetchall():
+            ring.segment(segment)
+    finally:
+        data.close()
+
+
+# -- into place ------------------------------------------------------------------------------------------------------
+
+
+def _mark(directory: Path, highest: int, away: float) -> None:
+    """Says that the store was restored, and skips the short ids that may have been given out since."""
+    data = connect(directory / DATA, "data")
+    try:
+        data.execute("BEGIN IMMEDIATE")
+        data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED, highest))
+        skipped = int(max(0.0, away) * _SHORT_IDS_A_SECOND)
+        data.execute("UPDATE meta SET value = value + ? WHERE name = ?", (skipped, _SHORT_ID))
+        data.execute("COMMIT")
+    finally:
+        data.close()
+
+
+def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: bool) -> None:
+    install = _open_keys(directory, kek)[0]
+    manifest = checked.manifest
+    what: dict[str, str | int] = {
+        "backup": manifest.id,
+        "taken": manifest.taken,
+        "records": checked.records,
+        "highest": manifest.highest_id,
+        "unreadable": checked.unreadable,
+        "keys_expire": manifest.keys_expire,
+        **checkpoint_facts(checked.seal),
+    }
+    with AuditTrail(directory / AUDIT, install.audit) as trail:
+        result = "done, from a copy of keys past its date" if expired else "done"
+        trail.append(AuditEvent.RESTORE, actor.who, what, result, source=actor.source)
+        head = trail.head()
+    _acquaint(directory, ChainKeys(install.audit, install.checkpoint), checked.seal, head)
+
+
+def _acquaint(directory: Path, keys: ChainKeys, seal: tuple[int, bytes] | None, head: tuple[int, bytes]) -> None:
+    """Tells the restored files of each other: they were copied one after another, so none knew where the others would end."""
+    db = connect(directory / KEYS, "keys")
+    try:
+        if seal is not None:
+            write_state(db, LOG_STATE, keys.pack_log(LogState(seal[0], seal[0], False, seal[1], seal[1])))
+    finally:
+        db.close()
+    witness(directory, keys, *head)
+
+
+def _settle(path: Path) -> None:
+    """Everything in the one file, and that on stable storage: its write-ahead log is not moved with it."""
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        db.close()  # the last one to close it removes the log
+    for ending in _ENDINGS[1:]:
+        if path.with_name(path.name + ending).exists():
+            raise BackupError(f"{path}: still in use")
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _move_aside(directory: Path, old: list[Path], now: float) -> Path:
+    aside = directory / f"before-restore-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+    aside.mkdir(mode=0o700)
+    for path in old:
+        os.rename(path, aside / path.name)
+        if path.name == KEYS:
+            sync_directory(directory)
+    sync_directory(aside)
+    sync_directory(directory)
+    return aside
+
+
+def _put(staging: Path, directory: Path) -> None:
+    if os.geteuid() == 0:  # restored by root, used by the daemon's user
+        owner = directory.stat()
+        for path in (*(staging / name for name in _ORDER), directory / "lock"):
+            os.chown(path, owner.st_uid, owner.st_gid)
+    for name in _ORDER:
+        if name == KEYS:
+            sync_directory(directory)
+        os.rename(staging / name, directory / name)
+    sync_directory(directory)

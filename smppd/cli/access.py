@@ -1,0 +1,183 @@
+"""An operator's way into the sealed log: opens store, keys and audit trail, and says who looked at what, and why, first.
+
+Whatever shows protected content goes through `Access.record`: when the entry cannot be written, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from smppd.audit.trail import current_actor
+from smppd.cli.commands import CommandError
+from smppd.cli.commands.keys import AUDIT_FILE, witnessed_trail
+from smppd.config import Settings
+from smppd.ids import id_time
+from smppd.message import Address
+from smppd.protocol.longmessage import UdhError, parse_udh
+from smppd.protocol.text import Alphabet, decode, is_text
+from smppd.protocol.wire import BodyError, Sm
+from smppd.records.lookup import LogReader, ReadOnlyKeys
+from smppd.store.sqlite.files import StoreError
+from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import VaultError, load_kek
+from smppd.vault.keys import load_install
+from smppd.vault.seal import Content, NumbersPart, OpenRecord, SealError, join_pdu
+
+REASONS: Final = ("contract", "support", "quality", "law", "security")
+_ALPHABETS: Final = {
+    "gsm": Alphabet.GSM,
+    "gsm_packed": Alphabet.GSM_PACKED,
+    "latin1": Alphabet.LATIN1,
+    "ascii": Alphabet.ASCII,
+}
+_IDS: Final = 200  # 16 characters and a blank each: inside what one value of an audit entry may hold
+_MISSING: Final = 2
+_NO_ADDRESSES: Final = bytes(6)
+
+
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    """Adds `--reason`, `--note` and `--reveal`."""
+    parser.add_argument("--reason", required=True, choices=REASONS, help="why you look; goes on the audit trail")
+    parser.add_argument(
+        "--note",
+        default="",
+        metavar="TEXT",
+        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+    )
+    parser.add_argument("--reveal", action="store_true", help="show whole numbers and texts; needs --note")
+
+
+class Access:
+    """The opened log and the trail on which looks at it are recorded."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises CommandError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
+        directory = settings.store.directory
+        self.settings = settings
+        self._subject_key = b""
+        try:
+            kek = load_kek(settings.keys)
+            rows = ReadOnlyKeys(directory)
+            try:
+                install = load_install(kek, rows)
+            finally:
+                rows.close()
+            if not (directory / AUDIT_FILE).exists():
+                raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
+            self.reader = LogReader(directory, kek, id_time)
+            try:
+                self.trail = witnessed_trail(directory, install)
+            except VaultError:
+                self.reader.close()
+                raise
+        except (VaultError, StoreError, sqlite3.Error, OSError) as error:
+            raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
+        self._subject_key = install.audit
+        self.directory = directory
+        self.chain_keys = ChainKeys(install.audit, install.checkpoint)
+        self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.trail.close()
+        self.reader.close()
+
+    def subject(self, form: bytes) -> str:
+        """A number as the audit trail names it: the same each time, and not to be guessed without the audit key."""
+        return blake2b(form, key=self._subject_key, digest_size=16, person=b"smppd-subject").hexdigest()
+
+    def record(
+        self, event: str, args: argparse.Namespace, what: Mapping[str, str | int], ids: Iterable[int], result: str
+    ) -> None:
+        """Puts a look on the audit trail: who, from where, why (`args.reason`, `args.note`), what, which records. On
+        stable storage when it returns; CommandError if it cannot be written: then show nothing."""
+        actor = current_actor()
+        facts: dict[str, str | int] = {"reason": args.reason, "note": args.note, **what}
+        listed = [f"{record_id:016x}" for record_id in ids]
+        facts["records"] = len(listed)
+        for number, at in enumerate(range(0, len(listed), _IDS)):
+            if len(facts) >= 60:  # an entry holds 64 values: the rest goes on the next one
+                self._append(event, actor.who, facts, result, actor.source)
+                facts = {"reason": args.reason, "note": args.note, **what, "continued": 1}
+            facts[f"ids{number or ''}"] = " ".join(listed[at : at + _IDS])
+        self._append(event, actor.who, facts, result, actor.source)
+
+    def _append(self, event: str, who: str, facts: Mapping[str, str | int], result: str, source: str) -> None:
+        try:
+            self.trail.append(event, who, facts, result, source=source)
+        except VaultError as error:
+            raise CommandError(f"nothing is shown, because the look cannot be recorded: {error}") from None
+
+    def text(self, record: OpenRecord) -> TextShown:
+        """The text of a record in its account's alphabet."""
+        return text_of(record, self._alphabets.get(record.header.account, Alphabet.GSM))
+
+
+class TextShown(NamedTuple):
+    """A message's text, or None, and why there is none or what form it is in (empty when there is nothing to say)."""
+
+    text: str | None
+    remark: str
+
+    def __repr__(self) -> str:
+        return "<TextShown ***>"
+
+
+def addresses_of(numbers: NumbersPart) -> tuple[Address, Address]:
+    """(source, destination) of an opened numbers part."""
+    octets = numbers.addresses
+    end = octets.index(0, 2)
+    return (
+        Address(octets[0], octets[1], octets[2:end]),
+        Address(octets[end + 1], octets[end + 2], octets[end + 3 : octets.index(0, end + 3)]),
+    )
+
+
+def text_of(record: OpenRecord, default: Alphabet) -> TextShown:
+    """The text of a record whose link has `default` as its alphabet (SMPP 3.4 section 5.2.19)."""
+    header = record.header
+    if header.content is Content.HIDE:
+        return TextShown(None, "no trace of the text is kept for this account (content: hide)")
+    if header.content is Content.HASH:
+        return TextShown(None, "only a keyed hash of the text is kept for this account (content: hash)")
+    if record.body is None:
+        return TextShown(None, "the text cannot be read any more: its retention is over, or it was erased")
+    try:
+        addresses = record.numbers.addresses if record.numbers is not None else _NO_ADDRESSES
+        sm = Sm(join_pdu(addresses, record.body))
+        data = sm.body
+    except (SealError, BodyError):
+        return TextShown(None, "the message was malformed, so no text can be shown")
+    length, national = 0, (0, 0)
+    if sm.esm_class & 0x40:
+        try:
+            header_found = parse_udh(data)
+        except UdhError:
+            header_found = None
+        if header_found is not None:
+            length, national = header_found.length, header_found.national
+    if not is_text(sm.data_coding):
+        return TextShown(data[length:].hex(), "binary, in hexadecimal")
+    return TextShown(decode(data[length:], sm.data_coding, default, national=national, header=length), "")
+
+
+def printable(text: str) -> str:
+    """Text safe for a terminal, in one line: what does not print (escapes, line ends, direction marks) is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turns what the store and the vault raise into a sentence."""
+    try:
+        yield
+    except (VaultError, StoreError, sqlite3.Error) as error:
+        raise CommandError(str(error)) from None

@@ -1,0 +1,204 @@
+"""`smppd check`: every mistake in a configuration at once, with line and column; also builds the policy and pairs the
+certificates with their keys, so that what passes here starts."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from smppd.cli.commands import add_config, add_json, load_settings, say
+from smppd.config import ConfigError, Fault, Settings, fault_at
+from smppd.records.lookup import ReadOnlyKeys
+from smppd.store.sqlite.files import StoreError, connect, keys_lost
+from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
+from smppd.vault.keys import load_install
+
+SOON = dt.timedelta(days=30)
+"""How long before its end a certificate is worth a word."""
+
+
+def register(subparsers: Any) -> None:
+    """Adds the command's parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "check",
+        description="Find every mistake in a configuration. Each is printed as file:line:column: setting: what is wrong."
+        " Exit status: 0 without mistakes, 1 with, 2 when the file cannot be read.",
+    )
+    add_config(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the faults, or one line that says what is configured."""
+    now = dt.datetime.now(dt.UTC)
+    try:
+        settings = load_settings(args)
+        faults = [fault_at(args.config, path, message) for path, message in deeper(settings, now)]
+        if faults:
+            raise ConfigError(sorted(faults))
+    except ConfigError as error:
+        if args.json:
+            print(json.dumps({"ok": False, "faults": [_as_dict(fault) for fault in error.faults]}, indent=2))
+        raise
+    notes = list(advice(settings))
+    if args.json:
+        print(json.dumps({"ok": True, "file": str(args.config), **counts(settings), "advice": notes}, indent=2))
+        return 0
+    for note in notes:
+        say(f"{args.config}: advice: {note}")
+    print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}")
+    return 0
+
+
+def _as_dict(fault: Fault) -> dict[str, str | int]:
+    return {name: getattr(fault, name) for name in ("file", "line", "column", "path", "message")}
+
+
+def counts(settings: Settings) -> dict[str, int]:
+    """How many of each section there are."""
+    sections = ("listeners", "accounts", "upstreams", "routes", "policies")
+    rules = sum(len(policy.rules) for policy in settings.policies.values())
+    return {section: len(getattr(settings, section)) for section in sections} | {"rules": rules}
+
+
+def _counted(number: int, what: str) -> str:
+    singular = "policy" if what == "policies" else what.removesuffix("s")
+    return f"{number} {singular if number == 1 else what}"
+
+
+# -- beyond what one value shows -----------------------------------------------------------------------------------
+
+
+def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    """(setting, message) of what only shows when things are put together: the policy, certificates and their keys."""
+    yield from _policy(settings)
+    yield from _keys(settings)
+    for index, listener in enumerate(settings.listeners):
+        if listener.tls is not None:
+            yield from _pair(f"listeners[{index}].tls", listener.tls.certificate, listener.tls.key, now)
+            if listener.tls.client_ca is not None:
+                yield from _chain(f"listeners[{index}].tls.client_ca", listener.tls.client_ca, now)
+    for index, upstream in enumerate(settings.upstreams):
+        if upstream.tls is not None:
+            if upstream.tls.certificate is not None and upstream.tls.key is not None:
+                yield from _pair(f"upstreams[{index}].tls", upstream.tls.certificate, upstream.tls.key, now)
+            if isinstance(upstream.tls.ca, Path):
+                yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
+
+
+def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
+    from smppd.policy.pipeline import PolicyError, compile_policies  # slow to import, and only needed here
+
+    try:
+        compile_policies(settings)
+    except PolicyError as error:
+        yield error.path, error.message
+
+
+def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What `run` would say of the KEK and the keys in the store. A KEK that is not there yet is no fault before `keys init`."""
+    directory = settings.store.directory
+    initialised = (directory / "keys.db").exists()
+    if lost := keys_lost(directory):
+        yield "store", lost
+        return
+    try:
+        if (directory / "data.db").exists():
+            connect(directory / "data.db", "data", read_only=True).close()
+        kek = load_kek(settings.keys)
+        if initialised:
+            rows = ReadOnlyKeys(directory)
+            try:
+                load_install(kek, rows)
+            finally:
+                rows.close()
+    except KekMissing as error:
+        if initialised:
+            yield "keys", advice_for_missing(error, directory, settings.path)
+    except VaultError as error:
+        yield "keys", str(error)
+    except StoreError as error:
+        yield "store", str(error)
+
+
+def _pair(setting: str, certificate: Path, key: Path, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    faults = list(_chain(f"{setting}.certificate", certificate, now))
+    yield from faults
+    try:
+        public = load_pem_private_key(key.read_bytes(), password=None).public_key()
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        yield f"{setting}.key", f"{key} has no private key that can be read (PEM, without a passphrase)"
+        return
+    if not faults:
+        leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0].public_key()
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if leaf.public_bytes(*form) != public.public_bytes(*form):
+            yield f"{setting}.key", f"{key} is not the key of {certificate}"
+
+
+def _chain(setting: str, path: Path, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        yield setting, f"{path} has no certificate that can be read (PEM)"
+        return
+    if all(certificate.not_valid_after_utc < now for certificate in certificates[:1]):
+        yield setting, f"{path} expired on {certificates[0].not_valid_after_utc:%Y-%m-%d}"
+
+
+# -- allowed, and worth a second look ------------------------------------------------------------------------------
+
+
+def advice(settings: Settings) -> Iterator[str]:
+    """What is allowed and yet worth a second look; never changes the exit status."""
+    if not (settings.store.directory / "keys.db").exists():
+        yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
+    key = settings.keys.path
+    if key is not None and key.is_relative_to(settings.store.directory):
+        yield f"the key-encryption key {key} lies in the store's directory: whoever copies that has both"
+    used = {name for account in settings.accounts for name in account.policies}
+    for name in settings.policies:
+        if name not in used:
+            yield f"policy {name} is used by no account"
+    for upstream in settings.upstreams:
+        if upstream.password.env is not None and not os.environ.get(upstream.password.env):
+            state = "empty" if upstream.password.env in os.environ else "not set here"
+            yield f"upstream {upstream.name}: environment variable {upstream.password.env}, its password, is {state}"
+    yield from _ending(settings, dt.datetime.now(dt.UTC))
+    for section, items in (("listener", settings.listeners), ("upstream", settings.upstreams)):
+        for item in items:
+            if item.tls is None and item.plaintext == "allowed":
+                yield f"{section} {item.address} goes without TLS: passwords and messages cross the network readable"
+    for account in settings.accounts:
+        if account.networks == "any":
+            yield f"account {account.system_id} may connect from anywhere: only its password protects it"
+    disabled = {upstream.name for upstream in settings.upstreams if not upstream.enabled}
+    for index, route in enumerate(settings.routes):
+        if disabled.issuperset(one.name for one in route.upstreams):
+            yield (
+                f"routes[{index}] has no upstream that is enabled: new messages that no other route takes are refused with"
+                " ESME_RINVDSTADR"
+            )
+    if settings.accounts and not settings.routes:
+        yield "there are no routes: every message will be refused"
+
+
+def _ending(settings: Settings, now: dt.datetime) -> Iterator[str]:
+    """Certificates that end within `SOON`; those that have ended are faults."""
+    certificates = [one.tls.certificate for one in settings.listeners if one.tls is not None]
+    certificates += [
+        one.tls.certificate for one in settings.upstreams if one.tls is not None and one.tls.certificate is not None
+    ]
+    for path in dict.fromkeys(certificates):
+        ends = x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+        if ends < now + SOON:
+            yield f"{path} ends on {ends:%Y-%m-%d}: renew it, then SIGHUP"

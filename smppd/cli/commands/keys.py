@@ -1,0 +1,225 @@
+"""`smppd keys init|rotate|list`: create, re-wrap and list the keys of an installation. No key byte is ever printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from smppd.audit.trail import AuditTrail, current_actor
+from smppd.cli.commands import CommandError, add_config, add_json, load_settings
+from smppd.config import Settings
+from smppd.daemon.control import ControlError, ask
+from smppd.events import AuditEvent
+from smppd.store.sqlite.files import LOCK_FILE, KeyStore, Lock, StoreError, keys_lost
+from smppd.store.sqlite.seals import witness
+from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek, VaultError, add_kek_version, blob_info, create_kek, load_kek, retire_kek_versions
+from smppd.vault.keys import InstallSecrets, KeyRows, create_install, load_install, rewrap_all
+
+KEYS_FILE = "keys.db"
+AUDIT_FILE = "audit.db"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser("keys", help="create, rotate and list keys")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    init = actions.add_parser("init", help="create the key-encryption key (if it is a file) and the key store")
+    rotate = actions.add_parser("rotate", help="wrap all keys under a new version of the key-encryption key")
+    rotate.add_argument(
+        "--retire",
+        action="store_true",
+        help="drop the old versions from the key file; restart the daemon, or send it SIGHUP, before",
+    )
+    listing = actions.add_parser("list", help="list keys by scope: version, age, never the key")
+    add_json(listing)
+    for action in (init, rotate, listing):
+        add_config(action)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `keys ACTION`; 0 when it did what was asked or had nothing to do. CommandError otherwise."""
+    settings = load_settings(args)
+    action = {"init": _init, "rotate": _rotate, "list": _list}[args.action]
+    try:
+        return action(settings, args)
+    except (VaultError, StoreError, OSError, sqlite3.Error) as error:
+        raise CommandError(str(error)) from error
+
+
+def store_directory(settings: Settings) -> Path:
+    """The directory of the embedded store."""
+    if settings.store.path is None:
+        raise VaultError("keys need an embedded store: set store.path")
+    return settings.store.path
+
+
+def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
+    """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
+    return witnessed_trail(directory, load_install(kek, rows))
+
+
+def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
+    """The same, for whoever has the secrets. Each entry is made known to the other files of the store, so that none can be put
+    back behind it."""
+    keys = ChainKeys(install.audit, install.checkpoint)
+
+    def tell(number: int, digest: bytes) -> None:
+        try:
+            witness(directory, keys, number, digest)
+        except (StoreError, sqlite3.Error) as error:
+            raise VaultError(
+                f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
+            ) from None
+
+    return AuditTrail(directory / AUDIT_FILE, install.audit, witness=tell)
+
+
+def existing_store(directory: Path) -> KeyStore:
+    """The key store; VaultError if there is none (opening one would create it)."""
+    if not (directory / KEYS_FILE).exists():
+        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
+    return KeyStore(directory)
+
+
+def _init(settings: Settings, _args: argparse.Namespace) -> int:
+    directory = store_directory(settings)
+    file = settings.keys.path
+    if lost := keys_lost(directory):
+        raise VaultError(lost)
+    done = []
+    if file is not None and not file.exists():
+        if (directory / KEYS_FILE).exists():
+            rows = KeyStore(directory)
+            try:
+                if any(rows.scan(b"")):
+                    raise VaultError(
+                        f"{file} is missing, but {directory / KEYS_FILE} holds keys that it wraps: restore it"
+                    )
+            finally:
+                rows.close()
+        create_kek(file)
+        done.append(f"created the key-encryption key {file} (back it up apart from the store)")
+    kek = load_kek(settings.keys)
+    rows = KeyStore(directory)
+    try:
+        made = create_install(kek, rows)
+        if made:
+            done.append(f"created {len(made)} keys of the installation in {directory / KEYS_FILE}")
+        with open_trail(directory, kek, rows) as trail:
+            if done:
+                _record(trail, "init", {"kek_version": kek.current, "created": ", ".join(made) or "none"}, "done")
+    finally:
+        rows.close()
+    for sentence in done:
+        print(sentence[0].upper() + sentence[1:] + ".")
+    if not done:
+        print("Already initialised: nothing changed.")
+    return 0
+
+
+def _rotate(settings: Settings, args: argparse.Namespace) -> int:
+    directory = store_directory(settings)
+    file = settings.keys.path
+    rows = existing_store(directory)
+    try:
+        kek = load_kek(settings.keys)
+        with open_trail(directory, kek, rows) as trail:
+            behind = sum(blob_info(blob).kek_version != kek.current for _, blob in rows.scan(b""))
+            if args.retire:
+                with _nobody_wraps_under_less_than(kek.current, directory):
+                    return _retire(file, kek, rows, trail, behind)
+            if file is not None and not behind:
+                add_kek_version(file)
+                kek = load_kek(settings.keys)
+            # With `behind`, an earlier rotation did not end, or its source is not a file: just bring all up to date.
+            count = rewrap_all(kek, rows)
+            _record(trail, "rotate", {"kek_version": kek.current, "rewrapped": count}, "done")
+    finally:
+        rows.close()
+    if not count:
+        print(f"All keys are wrapped by version {kek.current} already: add a newer version where the key comes from.")
+        return 0
+    print(f"Wrapped {count} keys under version {kek.current} of the key-encryption key.")
+    if len(kek.versions()) > 1:
+        print("Restart the daemon or send it SIGHUP; `smppd keys rotate --retire` then drops the old versions.")
+    return 0
+
+
+@contextmanager
+def _nobody_wraps_under_less_than(version: int, directory: Path) -> Iterator[None]:
+    """Keeps a daemon from starting meanwhile, or asks the one that runs. A daemon that has not read the newest version goes on
+    wrapping under its own: what it seals after that version was dropped could never be opened again. VaultError then."""
+    if not (directory / LOCK_FILE).exists():
+        yield  # no daemon was ever started here; a lock made by root would keep the daemon's user out
+        return
+    try:
+        lock = Lock(directory)
+    except StoreError:
+        try:
+            theirs = ask(directory, {"do": "keys kek"}).get("version")
+        except ControlError as error:
+            raise VaultError(
+                f"nothing was dropped: which version the running daemon uses is not known: {error}"
+            ) from None
+        if theirs != version:
+            raise VaultError(
+                f"nothing was dropped: the running daemon still wraps keys under version {theirs}: restart it, or send it"
+                " SIGHUP, and run this again"
+            ) from None
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, behind: int) -> int:
+    if file is None:
+        raise VaultError("old versions can only be dropped from a key file: remove them where the key comes from")
+    if behind:
+        count = rewrap_all(kek, rows)
+        _record(trail, "retire", {"kek_version": kek.current, "rewrapped": count}, "refused")
+        raise VaultError(
+            f"{count} keys were still wrapped by an old version, so the daemon may be using it; they are re-wrapped now: "
+            "restart the daemon and run this again"
+        )
+    dropped = retire_kek_versions(file)
+    _record(trail, "retire", {"kek_version": kek.current, "dropped": ", ".join(map(str, dropped)) or "none"}, "done")
+    print(f"Dropped {len(dropped)} old versions of the key-encryption key; backups older than this need them.")
+    return 0
+
+
+def _record(trail: AuditTrail, action: str, what: dict[str, str | int], result: str) -> None:
+    actor = current_actor()
+    trail.append(AuditEvent.KEY, actor.who, {"action": action, **what}, result, source=actor.source)
+
+
+def _list(settings: Settings, args: argparse.Namespace) -> int:
+    rows = existing_store(store_directory(settings))
+    try:
+        listed = []
+        for scope, blob in rows.scan(b""):
+            info = blob_info(blob)
+            created = datetime.fromtimestamp(info.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            listed.append({"scope": scope.decode("ascii"), "kek_version": info.kek_version, "created": created})
+    finally:
+        rows.close()
+    versions = [{"version": number, "created": created} for number, created in load_kek(settings.keys).versions()]
+    if args.json:
+        print(json.dumps({"kek": versions, "keys": listed}))
+        return 0
+    for version in versions:
+        print(f"kek version {version['version']}  created {version['created']}")
+    width = max((len(str(row["scope"])) for row in listed), default=0)
+    for row in listed:
+        print(f"{row['scope']:{width}}  kek version {row['kek_version']}  created {row['created']}")
+    print(f"{len(listed)} keys.")
+    return 0

@@ -1,0 +1,75 @@
+"""`smppd restore --from DIRECTORY`: verifies a backup as a whole and makes it the store, where no daemon runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from smppd.audit.trail import current_actor
+from smppd.backup.manifest import read_manifest
+from smppd.backup.restore import restore
+from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
+from smppd.ids import id_time
+from smppd.store.sqlite.files import StoreError
+from smppd.vault.kek import VaultError, load_kek
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser("restore", help="verify a backup and make it the store")
+    parser.add_argument("--from", dest="source", metavar="DIRECTORY", type=Path, required=True, help="the backup")
+    parser.add_argument(
+        "--keys-from", metavar="D", type=Path, help="where the copy of its keys is, or the directory above"
+    )
+    parser.add_argument("--force", action="store_true", help="move the store that is there aside")
+    add_json(parser)
+    add_config(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `restore`; 0 when the store is the backup now, 1 when nothing was changed because something is wrong."""
+    settings = load_settings(args)
+    directory = settings.store.directory
+    way = OnTheWay()
+    try:
+        read_manifest(args.source)
+        keys_from = keys_place(args, args.source)
+        with bar(args) as progress:
+            done = restore(
+                args.source,
+                keys_from,
+                directory,
+                load_kek(settings.keys),
+                id_time,
+                now=time.time(),
+                actor=current_actor(),
+                force=args.force,
+                block=way.block,
+                progress=progress,
+            )
+    except (VaultError, StoreError, OSError, ValueError) as error:
+        raise CommandError(f"nothing was restored: {error}") from None
+    found = contents(done.checked, way)
+    if args.json:
+        aside = None if done.aside is None else str(done.aside)
+        print(json.dumps({"store": str(directory), "aside": aside, "erasures": done.erasures, **found}))
+    else:
+        print(f"Restored {directory} as it was at {found['taken']}: {sentence(found)}")
+    if done.checked.unreadable:
+        say(
+            f"{done.checked.unreadable} records have lost their secrets though their keys are there: they cannot be read."
+        )
+    if found["on_the_way"]["messages"]:
+        say(
+            "Messages on their way may have been sent since then: flagged, they go as `on_unknown` of their account says."
+        )
+    if done.aside is not None:
+        say(
+            f"The store that was there is in {done.aside}; it holds its keys: delete it when it is not needed any more."
+        )
+    expired(done.checked.manifest, time.time())
+    return 0

@@ -1,0 +1,1 @@
+"""The daemon: wiring, reload, drain, health, http, logs, systemd."""

@@ -1,0 +1,42 @@
+"""What can be asked of the running daemon over its control socket."""
+
+from __future__ import annotations
+
+import pwd
+from typing import Any
+
+from smppd.daemon.audit_log import Audit
+from smppd.daemon.control import ControlError, Deed
+from smppd.events import AuditEvent
+from smppd.net.door import Door
+from smppd.vault.keys import KeyRing
+
+
+def deeds(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Deed]:
+    """Name of a request -> what does it."""
+
+    def bans_list(_request: dict[str, Any], _uid: int) -> dict[str, object]:
+        return {"bans": [ban._asdict() for ban in door.bans()]}
+
+    def bans_lift(request: dict[str, Any], uid: int) -> dict[str, object]:
+        address = request.get("address")
+        try:
+            lifted = door.lift(address if isinstance(address, str) else "")
+        except ValueError:
+            raise ControlError("this is no address; `smppd bans list` shows those that are banned") from None
+        if lifted:
+            audit(AuditEvent.BAN_LIFTED, {"peer": str(address), "by": _user(uid), "count": str(lifted)})
+        return {"lifted": lifted}
+
+    def keys_kek(_request: dict[str, Any], _uid: int) -> dict[str, object]:
+        return {"version": ring.kek_version}
+
+    return {"bans list": bans_list, "bans lift": bans_lift, "keys kek": keys_kek}
+
+
+def _user(uid: int) -> str:
+    """The name of a user of this host, with the number that the kernel gave."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,92 @@
+"""Keeps the three files of the store and the audit trail naming each other while the daemon runs, and says at the start
+whether they still fit (`records.cross`)."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from smppd.audit.trail import AuditTrail
+from smppd.daemon.audit_log import Audit
+from smppd.events import AuditEvent
+from smppd.metrics import Metrics
+from smppd.records.cross import checkpoint_facts, cross_faults, named_seals
+from smppd.store.sqlite.files import StoreError
+from smppd.store.sqlite.seals import AUDIT_FILE, witness
+from smppd.store.sqlite.tidy import Entries
+from smppd.store.sqlite.writer import SqliteStore
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import InstallSecrets, VaultError
+
+log = logging.getLogger("smppd.soundness")
+NAMED: Final = 300.0
+"""Seconds after which the audit trail names the newest seal again, if the log has grown: until then data.db and keys.db could
+be put back together, behind a kill, by whoever copied both in this time."""
+
+_DRAIN: Final = 5.0
+_TOLD: Final = 20
+
+
+class Soundness:
+    """Of one run of the daemon. Made before the store is opened for writing."""
+
+    def __init__(self, directory: Path, install: InstallSecrets, store: SqliteStore, metrics: Metrics) -> None:
+        """Looks at the files as the last run left them. Raises StoreError, VaultError and sqlite3.Error."""
+        self._directory = directory
+        self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
+        self._store = store
+        self._metrics = metrics
+        self._named, self._row = time.monotonic(), 0
+        self._keys = store.chain_keys = ChainKeys(install.audit, install.checkpoint)
+        try:
+            self._faults = cross_faults(directory, self._keys, self._trail)
+            store.named = max((number for number, _digest in named_seals(self._trail)), default=0)
+        except BaseException:
+            self._trail.close()
+            raise
+        self.audit = Audit(self._trail, metrics)
+        """Appends the daemon's entries."""
+
+    def tell(self) -> None:
+        """Says what does not fit, as loudly as can be. The daemon serves all the same, since what customers are owed is in the
+        store, and `smppd log verify` goes on finding it."""
+        faults = list(dict.fromkeys(self._faults + self._store.taken_up.faults))
+        self._metrics.integrity.set(len(faults))
+        for fault in faults:
+            log.critical("the store is not the one that was left", extra={"fields": {"fault": fault}})
+        if faults:
+            told = {f"fault{number}": fault for number, fault in enumerate(faults[:_TOLD], 1)}
+            self.audit(AuditEvent.INTEGRITY, {"faults": len(faults), **told}, "found")
+
+    def started(self, facts: Mapping[str, str | int]) -> None:
+        """The entry of the start; it names the first seal of this run."""
+        taken, seals = self._store.taken_up, self._store.seals
+        self._row = seals.row if seals is not None else 0
+        last: dict[str, str | int] = {} if taken.clean else {"last_end": "not clean", "unsealed_rows": taken.unsealed}
+        self.audit(AuditEvent.START, {**facts, **last, **checkpoint_facts(self._store.sealed)})
+
+    def tick(self, now: float) -> None:
+        """About once a second. now: monotonic."""
+        self._store.seal_when_due()
+        seals = self._store.seals
+        if now - self._named >= NAMED and seals is not None and seals.row != self._row:
+            self._named, self._row = now, seals.row
+            self.audit(AuditEvent.CHECKPOINT, checkpoint_facts(self._store.sealed))
+
+    def stop(self, status: int, entries: Entries | None = None) -> None:
+        """Closes the store behind its last seal, with what is over taken out of its spool by ``entries``, then the trail. The
+        entry that says so is made known to the files that were closed before it."""
+        self.audit.drain(_DRAIN)  # so that the last seal names all of it
+        self._store.close(entries)
+        self.audit(AuditEvent.STOP, {"status": str(status), **checkpoint_facts(self._store.sealed)})
+        try:
+            if self.audit.drain(_DRAIN):
+                witness(self._directory, self._keys, *self._trail.head())
+        except (StoreError, VaultError, sqlite3.Error) as error:
+            self._metrics.errors.labels("audit").inc()
+            log.error("the end of the audit trail could not be noted", extra={"fields": {"error": str(error)}})
+        self.audit.close()

@@ -1,0 +1,64 @@
+"""Takes what is over out of the spool, for commands: directly where no daemon runs, by asking it where one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from smppd.relay.ledger.journal import LivingEntries
+from smppd.relay.recovery import readable
+from smppd.relay.relay import Relay
+from smppd.store.sqlite.files import Lock, StoreError
+from smppd.store.sqlite.tidy import DONE, Compacted, ask
+from smppd.store.sqlite.writer import SqliteStore
+from smppd.vault.kek import Kek
+from smppd.vault.keys import KeyRing
+
+PATIENCE: Final = 60.0
+"""Seconds that a running daemon has for it."""
+
+
+def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
+    """Nothing of a message that is over can be opened from the spool afterwards. What still waits is kept as it is. Returns an
+    empty string when that is so, or a sentence that says why it is not. Raises StoreError, VaultError, sqlite3.Error."""
+    if not (directory / "data.db").exists():
+        return ""
+    try:
+        lock = Lock(directory)
+    except StoreError:
+        if ask(directory, patience):
+            return ""
+        return f"the running daemon did not tidy its spool within {patience:.0f} s: it is short of space, or hangs"
+    lock.release()
+    done = _directly(directory, kek)
+    if done.unreadable:
+        return f"{done.unreadable} spool blocks do not open and were left as they are"
+    return "" if done.complete else "somebody is reading the store, or it is short of space"
+
+
+def on_request(relay: Relay, store: SqliteStore) -> Callable[[int], None]:
+    """What the daemon does when it is asked to tidy: called on the reactor thread with the token of whoever asked, or 0."""
+
+    def wanted(token: int) -> None:
+        def told(complete: bool) -> None:
+            if token and complete:
+                store.batch.meta.append((DONE, token))
+                store.kick()
+
+        relay.tidy(told)
+
+    return wanted
+
+
+def _directly(directory: Path, kek: Kek) -> Compacted:
+    store = SqliteStore(directory, notify=_nobody, later=lambda _seconds, _call: None, soon=_nobody)
+    try:
+        store.use(KeyRing(kek, store.keys))
+        return store.compact(LivingEntries(readable), None)
+    finally:
+        store.close()
+
+
+def _nobody(_call: object) -> None:
+    """Nothing runs in this store that would have something to say."""

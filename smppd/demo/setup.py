@@ -1,0 +1,160 @@
+"""The files of `smppd demo`: certificates, secrets and a whole configuration in one directory, made anew each time."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import smppd
+from smppd.cli.commands import CommandError
+from smppd.cli.commands.passwd import ALPHABET, hashed, weakness
+
+MARK: Final = ".smppd-demo"
+ACCOUNT: Final = "demo"
+UPSTREAM: Final = "simulated"
+_OURS: Final = ("store", "keys", "secrets", "smppd.yaml", "smppd.log")
+
+_CONFIG: Final = """\
+# Written by `smppd demo`, which writes it anew each time.
+listeners:
+  - address: 127.0.0.1:{tls_port}
+    tls: {{certificate: certs/server.pem, key: certs/server.key}}
+  - address: 127.0.0.1:{plain_port}
+accounts:
+  - system_id: {account}
+    password_hash: "{password_hash}"
+    networks: [127.0.0.0/8]
+    window: 50
+    throughput: 2000/s
+    content: encrypt
+    retain: 24h
+    policies: [house]
+upstreams:
+  - name: {upstream}
+    address: 127.0.0.1:{smsc_port}
+    tls: {{ca: certs/ca.pem, server_name: localhost}}
+    system_id: gateway
+    password: {{file: secrets/upstream}}
+    sessions: 2
+    window: 50
+    reconnect: {{first: 200ms, most: 2s}}
+    retry: {{first: 100ms, most: 1s}}
+routes:
+  - {{upstreams: [{upstream}]}}
+policies:
+  house:
+    - name: links
+      mode: shadow
+      when: {{links: true}}
+      do: refuse
+store: {{path: store, reserve: 64MiB}}
+keys: {{file: keys/kek}}
+http: {{address: 127.0.0.1:{http_port}}}
+drain: 10s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demo plays. Prints without the passwords."""
+
+    directory: Path
+    tls_port: int
+    plain_port: int
+    http_port: int
+    smsc_port: int
+    password: str = field(repr=False)
+    upstream_password: str = field(repr=False)
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.directory / "smppd.yaml"
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.directory / "smppd.log"
+
+    @property
+    def certificates(self) -> Path:
+        """The directory of the certificates."""
+        return self.directory / "certs"
+
+
+def prepare(directory: Path) -> Stage:
+    """Makes or renews the directory. CommandError when it holds something else, or when there is no certs/make.py."""
+    _clear(directory)
+    _certificates(directory / "certs")
+    tls_port, plain_port, http_port, smsc_port = _free_ports(4)
+    stage = Stage(directory, tls_port, plain_port, http_port, smsc_port, _password(), _password())
+    (directory / "secrets").mkdir(mode=0o700)
+    for name, secret in (("customer", stage.password), ("upstream", stage.upstream_password)):
+        _write_private(directory / "secrets" / name, secret + "\n")
+    stage.config.write_text(
+        _CONFIG.format(
+            tls_port=tls_port,
+            plain_port=plain_port,
+            http_port=http_port,
+            smsc_port=smsc_port,
+            account=ACCOUNT,
+            upstream=UPSTREAM,
+            password_hash=hashed(stage.password, os.urandom(16)),
+        )
+    )
+    return stage
+
+
+def _clear(directory: Path) -> None:
+    """Removes what an earlier demo left; what is not a demo's directory is left alone."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not (directory / MARK).exists():
+            raise CommandError(f"{directory} holds something that is not a demo's; name another with --directory")
+        (directory / MARK).touch()
+        for name in _OURS:
+            path = directory / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"{directory} cannot be used: {error.strerror}") from None
+
+
+def _certificates(directory: Path) -> None:
+    script = Path(smppd.__file__).resolve().parents[1] / "certs" / "make.py"
+    if not script.exists():
+        raise CommandError("the demo runs from a checkout of smppd: certs/make.py is missing")
+    done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise CommandError(f"the certificates could not be made: {done.stderr.strip()}")
+
+
+def _password() -> str:
+    """8 characters, as many as smpp.twisted sends."""
+    while True:
+        password = "".join(secrets.choice(ALPHABET + "-+=") for _ in range(8))
+        if weakness(password, ACCOUNT) is None:
+            return password
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that nobody listens on."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(server.getsockname()[1]) for server in servers]
+    for server in servers:
+        server.close()
+    return ports

@@ -1,0 +1,1 @@
+"""The sealed log, read: look-up, search, verification, index, retention."""

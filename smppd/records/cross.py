@@ -1,0 +1,314 @@
+"""Holds the three files of a store against each other, and against notes of theirs that are kept elsewhere.
+
+data.db, keys.db and audit.db each name a state of the other two, under keys: seals name the audit trail's head, keys.db the
+newest seal and an entry of the trail, the trail names seals. So one file that was cut short, emptied, or put back to an older
+copy does not fit the others. All of them put back together do fit: only a note kept on another machine shows that.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from smppd.audit.trail import AuditTrail
+from smppd.events import AuditEvent
+from smppd.records.verify import ANCHOR_ROW, LogVerdict
+from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.sqlite.seals import AUDIT_HEAD, AUDIT_STATE, LOG_STATE
+from smppd.vault.chain import ChainKeys, LogState, Seal, seal_hash
+from smppd.vault.keys import VaultError
+from smppd.vault.seal import SealError
+
+NAMING: Final = (AuditEvent.START, AuditEvent.STOP, AuditEvent.CHECKPOINT, AuditEvent.RESTORE)
+"""Entries of the audit trail that name a seal of the log."""
+
+
+def checkpoint_facts(seal: tuple[int, bytes] | None) -> dict[str, str | int]:
+    """What an entry of the audit trail says to name a seal (number, hash)."""
+    return {} if seal is None or not seal[0] else {"checkpoint": seal[0], "checkpoint_hash": seal[1].hex()}
+
+
+def named_seals(trail: AuditTrail) -> list[tuple[int, bytes]]:
+    """(number, hash) of the seals that the audit trail names, since the last restore of a backup: what came after the backup
+    was taken is gone by right. Raises VaultError."""
+    named: list[tuple[int, bytes]] = []
+    for entry in trail.entries(events=NAMING):
+        if entry.event == AuditEvent.RESTORE:
+            named.clear()
+        number, digest = entry.what.get("checkpoint"), entry.what.get("checkpoint_hash")
+        if isinstance(number, int) and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest):
+            named.append((number, bytes.fromhex(digest)))
+    return named
+
+
+def anchor_faults(verdict: LogVerdict, trail: AuditTrail) -> list[str]:
+    """Whether the oldest rows of the log were deleted by a purge."""
+    if verdict.anchor is None and verdict.anchor_row is None:
+        return []
+    row = "" if verdict.anchor_row is None else f"{verdict.anchor_row:016x}"
+    anchor = (verdict.anchor or b"").hex()
+    for entry in trail.entries(events=(AuditEvent.PURGE,)):
+        if entry.what.get("anchor") == anchor and entry.what.get("row", "") == row:
+            return []
+    return ["the log's oldest rows were deleted by no purge on the audit trail"]
+
+
+# -- the files against each other ------------------------------------------------------------------------------------
+
+
+class _Known(NamedTuple):
+    """What one look at keys.db or data.db gave; None: not there, or nothing in it."""
+
+    log: LogState | None = None
+    audit: tuple[int, bytes] | None = None
+    seal: tuple[Seal, bytes] | None = None
+
+
+def cross_faults(directory: Path, keys: ChainKeys, trail: AuditTrail) -> list[str]:
+    """What does not fit; empty when all does. Works beside a running daemon: whoever must be ahead is read last. Raises
+    StoreError, VaultError and sqlite3.Error where a file cannot be read."""
+    faults: list[str] = []
+    named = named_seals(trail)
+    before = _keys_db(directory, keys, faults)
+    data = _data_db(directory, keys, faults)
+    after = _keys_db(directory, keys, [])
+    number = data.seal[0].number if data.seal is not None else 0
+    if before.log is not None:
+        faults += _rolled_back(before.log, data.seal, number)
+    if number and after.log is None:
+        faults.append("keys.db knows nothing of the log's checkpoints: it was put back to an older copy, or altered")
+    elif after.log is not None and after.log.next < number:
+        faults.append(
+            f"keys.db was put back to an older copy: it knows {after.log.next} checkpoints, data.db has {number}"
+        )
+    faults += _named_faults(directory, named, number)
+    if data.audit is not None and (after.audit is None or after.audit[0] < data.audit[0]):
+        faults.append("keys.db was put back to an older copy: data.db knows a newer entry of the audit trail")
+    faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
+    return list(dict.fromkeys(faults))
+
+
+def audit_faults(trail: AuditTrail, known: Iterable[tuple[int, bytes] | None]) -> list[str]:
+    """Whether the trail holds the entries (id, hash) that are known of it, and holds any."""
+    head = trail.head()[0]
+    if not head:
+        return ["the audit trail is empty, and `smppd keys init` made its first entry"]
+    for entry in known:
+        if entry is not None and entry[0]:
+            found = trail.hash_of(entry[0])
+            if found is None:
+                return [
+                    f"the audit trail ends with entry {head}, and entry {entry[0]} was in it: it was cut off or put back"
+                ]
+            if found != entry[1]:
+                return [f"entry {entry[0]} of the audit trail is not the one that was there"]
+    return []
+
+
+def _rolled_back(known: LogState, seal: tuple[Seal, bytes] | None, number: int) -> list[str]:
+    if number < known.number or (known.closed and number < known.next):
+        return [
+            f"data.db was cut off or put back to an older copy: it has {number} checkpoints, keys.db knows {known.number}"
+        ]
+    expected = {known.number: known.digest, known.next: known.next_digest}.get(number)
+    if seal is not None and expected is not None and expected != seal[1]:
+        return [f"checkpoint {number} is not the one that keys.db knows"]
+    return []
+
+
+def _named_faults(directory: Path, named: list[tuple[int, bytes]], number: int) -> list[str]:
+    over = max((one for one, _digest in named), default=0)
+    if over > number:
+        return [
+            f"data.db was cut off or put back to an older copy: it has {number} checkpoints, the audit trail names {over}"
+        ]
+    if not named:
+        return []
+    db = connect(directory / "data.db", "data", read_only=True)
+    try:
+        first = db.execute("SELECT min(number) FROM seals").fetchone()[0] or 0
+        if first > 1 and not db.execute("SELECT 1 FROM meta WHERE name = ?", (ANCHOR_ROW,)).fetchone():
+            return [f"the checkpoints before {first} are missing, and no purge took them out"]
+        for one, digest in named:
+            signed = db.execute("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", (one,)).fetchone()
+            # Below the first one a purge has taken them out; `verify_log` sees to it that none else is missing.
+            if one >= first and (signed is None or seal_hash(signed[0]) != digest):
+                return [f"checkpoint {one} is not the one that the audit trail names"]
+    finally:
+        db.close()
+    return []
+
+
+def _head_of(seal: tuple[Seal, bytes] | None) -> tuple[int, bytes] | None:
+    return None if seal is None else (seal[0].audit_id, seal[0].audit_hash)
+
+
+def _keys_db(directory: Path, keys: ChainKeys, faults: list[str]) -> _Known:
+    db = connect(directory / "keys.db", "keys", read_only=True)
+    try:
+        if int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
+            return _Known()
+        values = dict(db.execute("SELECT name, CAST(value AS BLOB) FROM state").fetchall())
+    finally:
+        db.close()
+    try:
+        log, audit = values.get(LOG_STATE), values.get(AUDIT_STATE)
+        return _Known(None if log is None else keys.read_log(log), None if audit is None else keys.read_audit(audit))
+    except SealError as error:
+        faults.append(str(error))
+        return _Known()
+
+
+def _data_db(directory: Path, keys: ChainKeys, faults: list[str]) -> _Known:
+    if not (directory / "data.db").exists():
+        return _Known()
+    db = connect(directory / "data.db", "data", read_only=True)
+    try:
+        if int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
+            return _Known()
+        row = db.execute("SELECT CAST(signed AS BLOB) FROM seals ORDER BY number DESC LIMIT 1").fetchone()
+        audit = db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = ?", (AUDIT_HEAD,)).fetchone()
+    finally:
+        db.close()
+    try:
+        return _Known(
+            audit=None if audit is None else keys.read_audit(audit[0]),
+            seal=None if row is None else (keys.read(row[0]), seal_hash(row[0])),
+        )
+    except SealError as error:
+        faults.append(str(error))
+        return _Known()
+
+
+# -- notes -----------------------------------------------------------------------------------------------------------
+
+_NOTE: Final = re.compile(
+    r"smppd-note (?P<time>\S+)(?: checkpoint (?P<number>[0-9]{1,18}):(?P<seal>[0-9a-f]{64}))?"
+    r"(?: row (?P<row>[0-9a-f]{16}):(?P<chain>[0-9a-f]{64}))? audit (?P<id>[0-9]{1,18}):(?P<hash>[0-9a-f]{64})"
+)
+
+
+class Note(NamedTuple):
+    """A state of a store in one line, to be kept on another machine. checkpoint: (number, hash) of a seal; row: (id, chain) of
+    a log row; audit: (id, hash) of an entry of the trail."""
+
+    time: str
+    checkpoint: tuple[int, bytes] | None
+    row: tuple[int, bytes] | None
+    audit: tuple[int, bytes]
+
+    def line(self) -> str:
+        """The line. It holds no secret."""
+        text = f"smppd-note {self.time}"
+        if self.checkpoint is not None:
+            text += f" checkpoint {self.checkpoint[0]}:{self.checkpoint[1].hex()}"
+        if self.row is not None:
+            text += f" row {self.row[0]:016x}:{self.row[1].hex()}"
+        return f"{text} audit {self.audit[0]}:{self.audit[1].hex()}"
+
+
+def read_notes(text: str) -> list[Note]:
+    """All notes in a text, one a line; other lines are passed over if they are empty or begin with `#`. Raises ValueError for
+    any other, and when there is none."""
+    notes = []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _NOTE.fullmatch(line)
+        if match is None:
+            raise ValueError(f"line {number} is no note of smppd")
+        got = match.groupdict()
+        if got["row"] is not None and int(got["row"], 16) >= 1 << 63:
+            raise ValueError(f"line {number} is no note of smppd")
+        notes.append(
+            Note(
+                got["time"],
+                None if got["number"] is None else (int(got["number"]), bytes.fromhex(got["seal"])),
+                None if got["row"] is None else (int(got["row"], 16), bytes.fromhex(got["chain"])),
+                (int(got["id"]), bytes.fromhex(got["hash"])),
+            )
+        )
+    if not notes:
+        raise ValueError("there is no note in it")
+    return notes
+
+
+def note_of(directory: Path, trail: AuditTrail, now: float) -> Note:
+    """The state as it is now. now: epoch seconds. Raises StoreError, VaultError and sqlite3.Error."""
+    seal = row = None
+    if (directory / "data.db").exists():
+        db = connect(directory / "data.db", "data", read_only=True)
+        try:
+            if int(db.execute("PRAGMA user_version").fetchone()[0]) > 2:
+                seal = db.execute(
+                    "SELECT number, CAST(signed AS BLOB) FROM seals ORDER BY number DESC LIMIT 1"
+                ).fetchone()
+            row = db.execute("SELECT seq, CAST(chain AS BLOB) FROM log ORDER BY seq DESC LIMIT 1").fetchone()
+        finally:
+            db.close()
+    return Note(
+        datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        None if seal is None else (seal[0], seal_hash(seal[1])),
+        None if row is None else (row[0], row[1]),
+        trail.head(),
+    )
+
+
+def note_faults(directory: Path, trail: AuditTrail, notes: Iterable[Note]) -> list[str]:
+    """What was noted and is not there any more. Raises StoreError, VaultError and sqlite3.Error."""
+    faults: list[str] = []
+    db = connect(directory / "data.db", "data", read_only=True) if (directory / "data.db").exists() else None
+    try:
+        for note in notes:
+            for fault in (*_note_of_log(db, note), *audit_faults(trail, (note.audit,))):
+                faults.append(f"noted {note.time}: {fault}")
+    finally:
+        if db is not None:
+            db.close()
+    return faults
+
+
+def _note_of_log(db: sqlite3.Connection | None, note: Note) -> list[str]:
+    if note.checkpoint is None and note.row is None:
+        return []
+    if db is None or int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
+        return ["the log is gone, or was put back to an older copy"]
+    faults = []
+    if note.checkpoint is not None:
+        number, digest = note.checkpoint
+        first = db.execute("SELECT min(number) FROM seals").fetchone()[0]
+        row = db.execute("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", (number,)).fetchone()
+        if row is None and (first is None or number >= first):
+            faults.append(f"checkpoint {number} is not in the log: it was cut off or put back to an older copy")
+        elif row is not None and seal_hash(row[0]) != digest:
+            faults.append(f"checkpoint {number} of the log is another one")
+    if note.row is not None:
+        seq, chain = note.row
+        row = db.execute("SELECT CAST(chain AS BLOB) FROM log WHERE seq = ?", (seq,)).fetchone()
+        first = db.execute("SELECT min(seq) FROM log").fetchone()[0]
+        if row is None and (first is None or seq >= first):
+            faults.append(f"log row {seq:016x} is missing")
+        elif row is not None and row[0] != chain:
+            faults.append(f"log row {seq:016x} is another one")
+    return faults
+
+
+__all__ = [
+    "NAMING",
+    "Note",
+    "StoreError",
+    "VaultError",
+    "anchor_faults",
+    "audit_faults",
+    "checkpoint_facts",
+    "cross_faults",
+    "named_seals",
+    "note_faults",
+    "note_of",
+    "read_notes",
+]

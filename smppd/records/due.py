@@ -1,0 +1,150 @@
+"""What is due to be purged, by what was written, and the log rows that hold it.
+
+A clock may have been wrong while a record was written. Its own time is what that clock said; its id never goes back, and so
+says when it was written where the clock had been set back. Retention counts from the later of the two, so nothing is
+purged early; where an id still lies in the future, ids are what is wrong, and the record's own time counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
+
+from smppd.config import Retain
+from smppd.records.extents import Extent, Extents
+from smppd.records.lookup import read_scope
+from smppd.vault.keys import Part, Period
+from smppd.vault.seal import RecordHeader
+
+SPANS: Final = "purge spans"
+"""Name in `meta` of what is left to sweep."""
+RETAIN: Final = "purge retain"
+"""Name in `meta` of each account's retention, as it was configured last."""
+_HOUR: Final = 3600
+_DAY: Final = 86400
+_PREPARED: Final = 3600.0  # seconds ahead for which the daemon makes keys, with room
+_N = TypeVar("_N", int, float)
+
+
+class DueKey(NamedTuple):
+    """A period key whose time is over."""
+
+    account: str
+    part: Part
+    period: Period
+
+
+class Plan(NamedTuple):
+    """What a purge would do now. unknown: accounts that have keys but are in no configuration this store has seen, so
+    that nobody can say how long they are to be kept; spans: (from, to) of row ids to sweep; future: keys of periods that lie
+    ahead of the clock: they were made by a clock that was ahead, or this one is behind."""
+
+    due: list[DueKey]
+    spans: list[list[int]]
+    unknown: list[str]
+    future: int = 0
+
+
+class Due:
+    """Says what is due in one store. For one thread."""
+
+    def __init__(
+        self,
+        keys: sqlite3.Connection,
+        data: sqlite3.Connection,
+        retains: Callable[[], Mapping[str, Retain]],
+        id_time: Callable[[int], float],
+        held: Callable[[str, Part, Period], bool],
+    ) -> None:
+        """keys, data: connections to both files. The rest as for `purge.Purger`."""
+        self._keys = keys
+        self._data = data
+        self._retains = retains
+        self._id_time = id_time
+        self._held = held
+        self._measured = Extents(data, id_time)
+        self._listed: list[Extent] | None = None
+
+    def extents(self) -> list[Extent]:
+        """Those of the whole log, as of the latest look."""
+        if self._listed is None:
+            self._listed = self._measured.all()
+        return self._listed
+
+    def plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
+        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
+        known: dict[str, dict[str, float]] = read_meta(self._data, RETAIN, {})
+        retains = {name: dict(entry) for name, entry in known.items()}
+        for account, retain in self._retains().items():
+            entry = retains.setdefault(account, {"swept": 0.0})
+            entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
+        due, unknown, times, future = [], set(), [], 0
+        listed = self._listed = self._measured.all()
+        behind = [one for one in listed if one.lead > 0 and self._id_time(one.high) <= now]
+        for (scope,) in self._keys.execute("SELECT scope FROM keys").fetchall():
+            parsed = read_scope(bytes(scope))
+            if parsed is None:
+                continue
+            account, part, period = parsed
+            future += period.start > now + _PREPARED
+            if account not in retains:
+                unknown.add(account)
+                continue
+            over = period.end + retains[account][part.value]
+            if over <= now and over + _later(period, behind) <= now and not self._held(account, part, period):
+                due.append(DueKey(account, part, period))
+                times.append((float(period.start), float(period.end)))
+        for entry in retains.values():
+            over = now - entry["billing"]
+            over -= over % (_HOUR if entry["billing"] <= 2 * _DAY else _DAY)
+            if over > entry["swept"]:
+                times.append((entry["swept"], over))
+                entry["swept"] = over
+        rows = self._rows(listed, times)
+        return Plan(due, _merge(read_meta(self._data, SPANS, []) + rows), sorted(unknown), future), retains
+
+    def _rows(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
+        """The rows with records of these times, by their own time or by their ids', without a gap between extents: secrets
+        whose row was never written lie there."""
+        rows = []
+        wanted = _merge([[start, end] for start, end in times])
+        for at, one in enumerate(listed):
+            if not one.low:
+                continue
+            low, high = self._id_time(one.low), self._id_time(one.high)
+            if any(one.touches(start, end) or (low < end and high >= start) for start, end in wanted):
+                last = max(one.last, listed[at + 1].first - 1) if at + 1 < len(listed) else one.last
+                rows.append([one.first if at else 0, last])
+        return rows
+
+    def written(self, head: RecordHeader, now: float) -> float:
+        """Since when a record is kept (epoch seconds): by its id where that is later, as after a clock was set back, unless
+        that is in the future."""
+        accepted, drawn = head.accepted_ms / 1000, self._id_time(head.record_id)
+        return drawn if accepted < drawn <= now else accepted
+
+
+def _later(period: Period, behind: list[Extent]) -> float:
+    """Seconds by which the retention of a period begins later than its end, because records were put into it by a clock that
+    had been set back. behind: extents that show such a clock, and whose ids are no more in the future: they say when it was.
+    While they are, the ids are what is wrong."""
+    return max((one.lead for one in behind if one.touches(period.start, period.end)), default=0) / 1000
+
+
+def _merge(spans: list[list[_N]]) -> list[list[_N]]:
+    """The same, in order and without overlaps."""
+    merged: list[list[_N]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    return merged
+
+
+def read_meta(data: sqlite3.Connection, name: str, default: Any) -> Any:
+    """What is remembered in table `meta` under a name."""
+    row = data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return default if row is None else json.loads(row[0])

@@ -1,0 +1,436 @@
+"""Retention: destroys what is past its time, keys first, then record secrets, then what they opened.
+
+A period key goes once the period's end plus the account's retention has passed (`records.due`); from then on that part of
+all its records is unreadable. The sweep that follows goes through the log rows that were written in that time: zeroes the
+secrets of those records, strips their dead parts, and takes out whole records when billing retention is over too; their
+digests stay, in table `purged`, so that the chain verifies. Rows at the front of the log in which nothing is kept any more
+are deleted; the link that the rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off
+by somebody else shows.
+
+What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
+at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, Self
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.config import Retain
+from smppd.events import AuditEvent
+from smppd.records.due import RETAIN, SPANS, Due, Plan, read_meta
+from smppd.records.lookup import read_scope
+from smppd.records.verify import put_anchor, put_purged, read_purged
+from smppd.store.sqlite.damaged import overdue
+from smppd.store.sqlite.files import StoreError, connect, writing
+from smppd.store.sqlite.slots import IS_SLOT
+from smppd.vault.chain import ChainKeys
+from smppd.vault.keys import Part, Period, VaultError, period_scope
+from smppd.vault.seal import (
+    SECRETS_BYTES,
+    Content,
+    RecordHeader,
+    digest_of,
+    erase,
+    erase_body,
+    iter_records,
+    read_header,
+)
+
+EVERY: Final = 3600.0
+"""Seconds between looks for what is due, in the daemon."""
+
+_ROWS: Final = 8
+_FRONT_ROWS: Final = 2000
+_SEGMENTS: Final = 64
+_HALF: Final = SECRETS_BYTES // 2
+_ZERO: Final = bytes(_HALF)
+_CHECKPOINT_MS: Final = 250
+_TRIES: Final = 20
+_PAUSE: Final = 0.01
+_REST: Final = 0.02
+_DUTY: Final = 3.0
+_IDLE: Final = 10.0
+_FAILED: Final = 60.0
+_DAEMON: Final = Actor("smppd", "")
+
+
+@dataclass(slots=True)
+class Purged:
+    """Counts of what a purge destroyed. complete: False when a write-ahead log could not be truncated yet, so that old
+    bytes may still be in it."""
+
+    keys: int = 0
+    secrets: int = 0
+    parts: int = 0
+    records: int = 0
+    rows: int = 0
+    damaged: int = 0
+    complete: bool = True
+    unknown: list[str] = field(default_factory=list)
+    future: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.secrets or self.parts or self.records or self.rows or self.damaged)
+
+    def counts(self) -> dict[str, int]:
+        """For the audit trail."""
+        return {name: getattr(self, name) for name in ("keys", "secrets", "parts", "records", "rows", "damaged")}
+
+
+class Purger:
+    """Purges one store, beside the daemon or inside it. For one thread."""
+
+    def __init__(
+        self,
+        directory: Path,
+        retains: Callable[[], Mapping[str, Retain]],
+        id_time: Callable[[int], float],
+        *,
+        trail: AuditTrail | None = None,
+        chain_keys: ChainKeys | None = None,
+        actor: Actor = _DAEMON,
+        dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
+        held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
+    ) -> None:
+        """directory: the store's, with both files. retains(): each account's retention as configured now; those of
+        accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
+        dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
+        takes it out of memory. held: a key to keep in spite of its age (legal hold). Raises StoreError."""
+        for name in ("keys.db", "data.db"):
+            if not (directory / name).exists():
+                raise StoreError(f"{directory / name}: there is no store here yet")
+        self._keys = connect(directory / "keys.db", "keys")
+        try:
+            self._data = connect(directory / "data.db", "data")
+        except StoreError:
+            self._keys.close()
+            raise
+        self._due = Due(self._keys, self._data, retains, id_time, held)
+        self._id_time = id_time
+        self._trail = trail
+        self._chain_keys = chain_keys
+        self._actor = actor
+        self._dropped = dropped
+        self._next = self._looked = float("-inf")
+        self._seen: set[bytes] = set()
+        self._unclean = True  # whoever swept last may have been killed before it could truncate
+        self._finished = True
+        self.done = Purged()
+        """What this pass has destroyed so far; begins anew with each look for what is due."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._data.close()
+        self._keys.close()
+
+    def plan(self, now: float) -> Plan:
+        """What is due at `now` (epoch seconds). Changes nothing."""
+        return self._due.plan(now)[0]
+
+    # -- doing it ------------------------------------------------------------------------------------------------------
+
+    def step(self, now: float) -> bool:
+        """Does a little: looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a few rows. False
+        when there is nothing to do before the next look.
+
+        Raises sqlite3.Error and VaultError; nothing is half done then, and the next call goes on.
+        """
+        if now >= self._next or now < self._looked:  # or the clock was set back
+            self.done = Purged()
+            self._begin(now)
+            self._next, self._looked = now + EVERY, now
+            self._finished = False
+            return True
+        if self._finished and not self._unclean:
+            return False
+        spans: list[list[int]] = read_meta(self._data, SPANS, [])
+        if spans:
+            self._sweep(spans, now)
+            return True
+        if self._trim(now):
+            return True
+        if self._unclean and not self._truncate():
+            self.done.complete = False
+            return False
+        self.done.complete = True
+        if not self._finished:
+            self._finished = True
+            self._audit({name: count for name, count in self.done.counts().items() if name not in ("keys", "rows")})
+        return False
+
+    def run(self, now: float, progress: Callable[[Purged], object] | None = None) -> Purged:
+        """Everything that is due at `now`; returns what was destroyed. progress: called after each step."""
+        self._next = float("-inf")
+        while self.step(now):
+            if progress is not None:
+                progress(self.done)
+        return self.done
+
+    def _begin(self, now: float) -> None:
+        plan, retains = self._due.plan(now)
+        self.done.unknown, self.done.future = plan.unknown, plan.future
+        with writing(self._data):
+            self._set_meta(SPANS, plan.spans)
+            self._set_meta(RETAIN, retains)
+            self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
+        self._unclean = self._unclean or bool(self.done.damaged)
+        if plan.due:
+            with writing(self._keys):
+                scopes = [(period_scope(*key),) for key in plan.due]
+                self._keys.executemany("DELETE FROM keys WHERE scope = ?", scopes)
+            self._unclean = True
+            self.done.keys = len(plan.due)
+            for key in plan.due:
+                self._dropped(*key)
+            self._truncate()
+            self._audit({"keys": len(plan.due)})
+        left = {bytes(row[0]) for row in self._keys.execute("SELECT scope FROM keys").fetchall()}
+        for scope in self._seen - left - {period_scope(*key) for key in plan.due}:
+            parsed = read_scope(scope)
+            if parsed is not None:  # another process destroyed it
+                self._dropped(*parsed)
+        self._seen = left
+
+    def _sweep(self, spans: list[list[int]], now: float) -> None:
+        """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
+        start, end = spans[0]
+        data = self._data
+        # Asked first: secrets above it may be of a row that is committed while we look.
+        newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
+        # From the last row begun before the span on: its records may be younger than it is.
+        rows = data.execute(
+            "SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq)"
+            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
+            (start, end, _ROWS),
+        ).fetchall()
+        last = rows[-1][0] if len(rows) == _ROWS else end
+        alive = self._alive()
+        if not self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive):
+            return
+        known = {name: entry["billing"] for name, entry in read_meta(self._data, RETAIN, {}).items()}
+        changed, parts, records = [], 0, 0
+        for seq, count, block, digests, _secrets in rows:
+            gone = read_purged(digests or b"")
+            kept, stripped, before = [], 0, len(gone)
+            free = [place for place in range(count) if place not in gone]
+            for place, packed in zip(free, iter_records(block), strict=False):
+                head = read_header(packed)
+                numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
+                if not numbers and not body:
+                    if self._due.written(head, now) + known.get(head.account, float("inf")) <= now:
+                        gone[place] = digest_of(packed)
+                        continue
+                    shorter = packed if head.numbers_gone and head.body_gone else erase(packed)
+                elif not body and not head.body_gone and head.content is not Content.HIDE:
+                    shorter = erase_body(packed)
+                else:
+                    shorter = packed
+                stripped += shorter is not packed
+                kept.append(shorter)
+            removed = len(gone) - before
+            if stripped or removed:
+                changed.append((seq, block, b"".join(kept), gone))
+                parts, records = parts + stripped, records + removed
+        spans[:1] = [[last + 1, end]] if last < end else []
+        with writing(data):
+            for seq, block, shorter, gone in changed:
+                same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
+                if same.rowcount != 1:  # erased from meanwhile, by another process: look again
+                    data.execute("ROLLBACK")
+                    return
+                put_purged(data, seq, gone, self._chain_keys)
+            self._set_meta(SPANS, spans)
+        self.done.parts += parts
+        self.done.records += records
+        self._unclean = self._unclean or bool(changed)
+
+    def _sweep_secrets(
+        self, rows: list[Any], start: int, last: int, newest: int | None, alive: Callable[[RecordHeader, Part], bool]
+    ) -> bool:
+        """Zeroes secrets of what has no key any more, deletes those of records that are no more. False: nothing, look again."""
+        keys = self._keys
+        held = {row[4] or row[0]: row for row in rows}  # a slot is the log row's that names it (`store.sqlite.slots`)
+        marks = ",".join("?" * len(held))
+        stored = keys.execute(
+            f"SELECT seq, data FROM secrets WHERE seq IN ({marks}) OR seq >= ? AND seq <= ? AND NOT {IS_SLOT} ORDER BY seq",
+            (*held, start, last),
+        ).fetchall()
+        zeroed = 0
+        changed: list[tuple[int, bytes, bytes]] = []
+        for seq, old in stored:
+            row = held.get(seq)
+            new = bytearray(old)
+            if row is None:
+                if newest is None or seq >= newest:
+                    continue  # its row is being committed
+                new = bytearray(len(old))  # its row never was: the disk was full
+            else:
+                gone = read_purged(row[3] or b"")
+                living = (place for place in range(row[1]) if place not in gone)
+                new[row[1] * SECRETS_BYTES :] = bytes(len(new) - row[1] * SECRETS_BYTES)  # of a slot, what was not used
+                for place in gone:
+                    new[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES] = bytes(SECRETS_BYTES)
+                for place, packed in zip(living, iter_records(row[2]), strict=False):
+                    head = read_header(packed)
+                    at = place * SECRETS_BYTES
+                    if not alive(head, Part.NUMBERS):
+                        new[at : at + _HALF] = _ZERO
+                    if not alive(head, Part.BODY):
+                        new[at + _HALF : at + SECRETS_BYTES] = _ZERO
+            if new != old:
+                size = len(old) if row is None else row[1] * SECRETS_BYTES
+                zeroed += sum(old[at : at + _HALF] != new[at : at + _HALF] for at in range(0, size, _HALF))
+            if new != old or not any(new):
+                changed.append((seq, bytes(old), bytes(new)))
+        if not changed:
+            return True
+        with writing(keys):
+            for seq, before, after in changed:
+                # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
+                same = keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
+                if same.rowcount != 1:  # a slot was cut meanwhile
+                    keys.execute("ROLLBACK")
+                    return False
+                if not any(after):
+                    keys.execute("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
+        self._unclean = True
+        self.done.secrets += zeroed
+        return True
+
+    def _alive(self) -> Callable[[RecordHeader, Part], bool]:
+        """Whether a part of a record has its key. Asked after the record was read: its key was stored before it."""
+        cache: dict[tuple[str, Part, Period], bool] = {}
+
+        def alive(head: RecordHeader, part: Part) -> bool:
+            gone = head.numbers_gone if part is Part.NUMBERS else head.body_gone
+            period = head.numbers_period if part is Part.NUMBERS else head.body_period
+            if gone or period is None:
+                return False
+            key = (head.account, part, period)
+            if key not in cache:
+                query = "SELECT 1 FROM keys WHERE scope = ?"
+                cache[key] = self._keys.execute(query, (period_scope(*key),)).fetchone() is not None
+            return cache[key]
+
+        return alive
+
+    def _trim(self, now: float) -> bool:
+        """Deletes the oldest rows while nothing in them is kept, and index segments that no living key can use."""
+        data = self._data
+        rows = data.execute(
+            "SELECT seq, chain, length(records) FROM log ORDER BY seq LIMIT ?", (_FRONT_ROWS + 1,)
+        ).fetchall()
+        longest = max((entry["billing"] for entry in read_meta(self._data, RETAIN, {}).values()), default=float("inf"))
+        last, link, count = 0, b"", 0
+        for seq, chain, size in rows[:-1]:  # the newest row stays: the chain goes on from it
+            if size or self._id_time(seq) + longest > now:
+                break
+            last, link, count = seq, bytes(chain), count + 1
+        if last:
+            self._audit({"rows": count, "anchor": link.hex(), "row": f"{last:016x}"})
+        parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
+        starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
+        oldest = max(last, rows[0][0]) if rows else 0
+        listed = self._due.extents()
+        # What was written since is behind all of these.
+        stale = listed[-1].last + 1 if listed else oldest
+        if starts:
+            stale = next((one.first for one in listed if one.touches(min(starts), float("inf"))), stale)
+        segments = 0
+        with writing(data):
+            if last:
+                put_anchor(data, last, link)
+            data.execute("DELETE FROM extents WHERE last < ?", (oldest,))
+            for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
+                segments += data.execute(
+                    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
+                    (bound, _SEGMENTS),
+                ).rowcount
+        self.done.rows += count
+        self._unclean = self._unclean or bool(last or segments)
+        return bool(last or segments)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    def _truncate(self) -> bool:
+        """Empties both write-ahead logs, so that no old page is left in them. False while someone is reading."""
+        wait = threading.Event()
+        for db in (self._keys, self._data):
+            # A short patience each time: a checkpoint that waits for a reader keeps the daemon's writer waiting.
+            db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS // _TRIES}")
+            try:
+                for _ in range(_TRIES):
+                    if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                        break
+                    wait.wait(_PAUSE)
+                else:
+                    return False
+            finally:
+                db.execute("PRAGMA busy_timeout = 5000")
+        self._unclean = False
+        return True
+
+    def _audit(self, counts: Mapping[str, int | str]) -> None:
+        if self._trail is not None and any(counts.values()):
+            self._trail.append(AuditEvent.PURGE, self._actor.who, dict(counts), "destroyed", source=self._actor.source)
+
+    def _set_meta(self, name: str, value: object) -> None:
+        self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+
+def _shortest(retain: Mapping[str, float] | None) -> float | None:
+    """Seconds for which something with numbers and a text in it may be kept, None where nobody says."""
+    return None if retain is None else min(retain["body"], retain["numbers"])
+
+
+class PurgeThread(threading.Thread):
+    """Runs a `Purger` in the daemon until told to stop: a look an hour, and short steps while something is due."""
+
+    def __init__(
+        self,
+        make: Callable[[], Purger],
+        stop: threading.Event,
+        clock: Callable[[], float],
+        failed: Callable[[str], object],
+    ) -> None:
+        """make: builds the purger, in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
+        this thread when something is wrong; it goes on after a minute."""
+        super().__init__(name="purge", daemon=True)
+        self._make = make
+        self._stop_event = stop
+        self._clock = clock
+        self._failed = failed
+
+    def run(self) -> None:
+        """The thread's loop."""
+        purger: Purger | None = None
+        while not self._stop_event.is_set():
+            began = monotonic()
+            try:
+                if purger is None:
+                    purger = self._make()
+                more = purger.step(self._clock())
+                pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
+            except (sqlite3.Error, StoreError, VaultError) as error:
+                self._failed(f"{type(error).__name__}: {error}")
+                pause = _FAILED
+            except Exception as error:  # noqa: BLE001  the thread's edge: retention goes on with the next try
+                self._failed(type(error).__name__)  # its words may quote what was stored
+                pause = _FAILED
+            self._stop_event.wait(pause)
+        if purger is not None:
+            purger.close()

@@ -1,0 +1,1 @@
+"""From a customer: submit_sm, its verdict, its parts, its answer."""

@@ -1,0 +1,1 @@
+"""To a customer: the mail."""

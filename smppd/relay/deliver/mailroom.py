@@ -1,0 +1,413 @@
+"""Mail for customers: receipts and MO messages, kept until a receive-capable bind of the account acknowledged them.
+
+The oldest mail of an account is in memory, the rest are cold rows read in pages, so a customer who is away for days costs
+disk only. Mail is visible here only once its batch is durable; a ``MAIL_DONE`` that a crash swallows costs a duplicate.
+
+Receipts are kept when there is no space, and tried again: what they tell has happened, and their messages have ended. MO
+messages are not: the carrier is told, and has them still.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
+
+from smppd.ids import id_time
+from smppd.message import State
+from smppd.protocol.older import VERSION, delivered
+from smppd.protocol.receipt import MessageState, write
+from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
+from smppd.relay import log_counts
+from smppd.relay.context import Context
+from smppd.relay.guard import COMMIT, MAIL, ROWS, SWEEP
+from smppd.relay.ledger.journal import Entry, mark
+from smppd.relay.state.model import Account, Customer, Message
+from smppd.relay.state.post import Mail, Mailbox, read_mail, rows_for
+from smppd.store.api import Batch, ColdRow, Kind
+
+HOT: Final = 2000
+PAGE: Final = 500
+# Octets of an account's mail in memory; the rest waits on disk.
+OCTETS: Final = 4 << 20
+# Mail that ends in one step; the rest with the next ones.
+STEP: Final = 500
+_MAX_PAUSE: Final = 3600.0
+# Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
+PUT_OFF: Final = 1000
+# "I will never take this one": said by a customer, there is no point in offering it again.
+_NEVER: Final = frozenset((Status.RX_P_APPN, Status.RX_R_APPN))
+_STATES: Final = {
+    State.EXPIRED: MessageState.EXPIRED,
+    State.REJECTED: MessageState.REJECTED,
+    State.UNKNOWN: MessageState.UNKNOWN,
+    State.DELETED: MessageState.DELETED,
+    State.ACCEPTED: MessageState.ACCEPTED,
+    State.UNDELIVERABLE: MessageState.UNDELIVERABLE,
+    State.DELIVERED: MessageState.DELIVERED,
+}
+_RECEIPT: Final = Fields(esm_class=0x04)
+
+
+class Mailroom:
+    """See the module."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.octets = OCTETS
+
+    # -- posting -------------------------------------------------------------------------------------------------------
+
+    def post(self, account: Account, frame: bytes, about: int, *, kept: bool = True) -> None:
+        """Puts a deliver_sm frame for the account into the current batch; it is delivered once that is durable. ``kept``:
+        tried again when there is no space."""
+        context = self._context
+        batch = context.store.batch
+        mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
+        mail.kept = kept
+        box = account.mailbox
+        journal = context.journal
+        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or journal.octets >= context.mail_octets:
+            box.cold += 1
+            box.unstored += 1
+            (batch.moves if kept else batch.put).append(mail.row())
+        else:
+            (batch.marks if kept else batch.accepts).append(mail.entry())
+            journal.add(mail)
+            box.octets += mail.weight
+        batch.mails.append(mail)
+        context.store.nudge()
+
+    def receipt(self, message: Message, state: State, error: int) -> None:
+        """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B)."""
+        sm = Sm(message.frame)
+        now = int(self._context.wall())
+        text = write(
+            message.shown,
+            _STATES.get(state, MessageState.UNKNOWN),
+            submitted=int(id_time(message.id)),
+            done=now,
+            err=b"%03d" % min(error, 999),
+            dlvrd=0,
+        )
+        source = message.reply_to if message.reply_to is not None else sm.source_field
+        tlvs = tlv(Tag.RECEIPTED_MESSAGE_ID, message.shown + b"\0") + tlv(
+            Tag.MESSAGE_STATE, bytes((_STATES.get(state, MessageState.UNKNOWN),))
+        )
+        frame = build_sm(Command.DELIVER_SM, 0, sm.destination_field, source, text, _RECEIPT, tlvs)
+        self.post(message.account, frame, message.id)
+
+    def stored(self, mails: list[Mail], now: float) -> None:
+        """Their batch is durable."""
+        touched: dict[Account, None] = {}
+        for mail in mails:
+            try:
+                mail.stored = True
+                if mail.done:
+                    continue  # set aside
+                if mail.home:
+                    mail.account.mailbox.hot.add(mail)
+                else:
+                    mail.account.mailbox.unstored -= 1
+                touched[mail.account] = None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(COMMIT, error, mail)
+        for account in touched:
+            try:
+                self._bound(account)
+                self.pump(account, now)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(COMMIT, error, owner=account.name)
+
+    def lost(self, mails: list[Mail]) -> None:
+        """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
+        following: Batch = self._context.store.batch
+        for mail in mails:
+            if not mail.kept:
+                if mail.home:
+                    mail.account.mailbox.octets -= mail.weight
+                    self._context.journal.remove(mail)
+                else:
+                    mail.account.mailbox.cold -= 1
+                    mail.account.mailbox.unstored -= 1
+        following.mails[:0] = [mail for mail in mails if mail.kept]
+
+    def _bound(self, account: Account) -> None:
+        """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
+        box = account.mailbox
+        over = len(box) - account.settings.receipts.limit
+        if over <= 0:
+            return
+        left = STEP
+        while over > 0 and left > 0 and (len(box.hot) or box.later):
+            over -= 1
+            left -= 1
+            mail = box.hot.popleft() if len(box.hot) else box.later.pop(next(iter(box.later)))
+            self._expired(box, mail, log_counts.MAIL_LIMIT)
+        if over > 0 and left > 0 and box.cold:
+            self._page(account)
+
+    def _expired(self, box: Mailbox, mail: Mail, why: log_counts.Line) -> None:
+        """``_expire`` for one of many: what it raises stops none of the others."""
+        try:
+            self._expire(box, mail, why)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self._context.guard.mail(SWEEP, error, mail)
+
+    def _expire(self, box: Mailbox, mail: Mail, why: log_counts.Line) -> None:
+        self._end(mail, State.RECEIPT_EXPIRED)
+        self._context.metrics.mail_expired.labels(box.account.name).inc()
+        self._context.tally.add(why, box.account.name)
+        self._context.store.kick()
+
+    # -- delivering ----------------------------------------------------------------------------------------------------
+
+    def welcome(self, account: Account, now: float) -> None:
+        """A customer has bound: what was put off goes at once."""
+        self._resume(account.mailbox, float("inf"))
+        self.pump(account, now)
+
+    def _resume(self, box: Mailbox, now: float) -> None:
+        due = box.due
+        while due and due[0][0] <= now:
+            when, identity = heappop(due)
+            mail = box.later.get(identity)
+            if mail is not None and mail.due == when:
+                del box.later[identity]
+                box.hot.add(mail)
+
+    def pump(self, account: Account, now: float) -> None:
+        """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
+        box = account.mailbox
+        hot = box.hot
+        if not len(hot) and not box.cold:
+            return
+        sessions = [customer for customer in account.sessions if customer.session.can_receive]
+        if not sessions:
+            return
+        dirty = self._context.dirty
+        count = len(sessions)
+        while len(hot) and len(box.later) < PUT_OFF:
+            for _ in range(count):
+                account.turn += 1
+                customer = sessions[account.turn % count]
+                if customer.session.room > 0:
+                    break
+            else:
+                return
+            mail = hot.popleft()
+            mail.left = 0
+            try:
+                frame = mail.frame if customer.version >= VERSION else self._plain(mail)
+                customer.session.request(frame, mail, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
+                break  # should it be the session's fault, it must not cost all that waits at once
+            mail.busy = True
+            box.sent += 1
+            dirty[customer] = None
+        if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
+            self._page(account)
+
+    def _plain(self, mail: Mail) -> bytes:
+        """The frame for a session of SMPP 3.3, which has no TLVs; of a long text the part whose turn it is."""
+        accepted = id_time(mail.about) if mail.about else id_time(mail.id)
+        frames, cut = delivered(mail.frame, accepted, id_time(mail.id))
+        if cut and not mail.piece:
+            self._context.tally.add(log_counts.MAIL_CUT, mail.account.name)
+        mail.left = len(frames) - 1 - mail.piece
+        return frames[mail.piece]
+
+    def _page(self, account: Account) -> None:
+        box = account.mailbox
+        if box.paging:
+            return
+        box.paging = True
+        sure, before = not box.unstored, box.cold
+
+        def arrived(rows: list[ColdRow]) -> None:
+            box.paging = False
+            if rows:
+                box.upto = rows[-1].id
+                box.rows = rows_for(rows, PAGE)
+            elif sure and box.cold == before:
+                # Nothing was under way, and nothing is there: the count was wrong.
+                box.cold = 0
+            fresh = [row for row in self._context.alive(rows) if row.id not in box.read]
+            for row in fresh:
+                try:
+                    mail = self.revive(account, row.id, row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.unreadable(row, error, "mail")
+                    continue
+                mail.stored = True
+                self._context.journal.weigh(mail)
+                box.octets += mail.weight
+                box.hot.add(mail)
+                box.read.add(row.id)
+            box.cold -= len(fresh)
+            if rows:
+                self._bound(account)
+                self.pump(account, self._context.now())
+                self._context.flush()
+
+        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, self._context.looked(arrived))
+
+    def spill(self, mail: Mail) -> bool:
+        """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
+        was read. False: it has to stay in the journal."""
+        box = mail.account.mailbox
+        if mail.busy or not mail.stored or box.account.sessions:
+            return False
+        batch = self._context.store.batch
+        self._context.journal.remove(mail)
+        mail.home = 0
+        self._context.journal.weigh(mail)
+        batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
+        batch.moves.append(mail.row())
+        box.read.add(mail.id)
+        return True
+
+    def revive(self, account: Account, identity: int, payload: bytes) -> Mail:
+        """Mail read back from the store."""
+        expires, about, _name, frame = read_mail(payload)
+        Sm(frame)  # tried first: it goes to a customer as it is
+        return Mail(identity, account, frame, about, expires)
+
+    def answered(self, customer: Customer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
+        """The customer's responses to deliver_sm."""
+        account = customer.account
+        box = account.mailbox
+        taken = 0
+        for mail, _command, status, _frame in answers:
+            try:
+                if mail.busy:
+                    mail.busy = False
+                    box.sent -= 1
+                elif mail.done or status:
+                    continue
+                elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
+                    continue  # else: after the response timer, and before it went again
+                if status == 0 and mail.left:
+                    mail.left = 0
+                    mail.piece += 1
+                    box.hot.add(mail)
+                elif status == 0:
+                    taken += 1
+                    self._end(mail, State.RECEIPT_DONE)
+                elif status in _NEVER:
+                    self._end(mail, State.RECEIPT_EXPIRED, status)
+                else:
+                    self._again(account, [mail], now, wait=True)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.mail(MAIL, error, mail)
+        if taken:
+            account.delivered.inc(taken)
+        # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
+        self.pump(account, now)
+
+    def _end(self, mail: Mail, state: State, error: int = 0) -> None:
+        context = self._context
+        box = mail.account.mailbox
+        mail.done = True
+        if mail.home:
+            context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
+        else:
+            box.read.discard(mail.id)
+            context.drop(Kind.MAIL, mail.account.name, b"", mail.id)
+        box.octets -= mail.weight
+        context.journal.remove(mail)
+        if mail.about:
+            context.event(mail.about, state, error=error)
+
+    def _again(self, account: Account, mails: list[Mail], now: float, *, wait: bool) -> None:
+        """Not acknowledged: goes again, in order, after a pause where the customer was there and silent or unwilling."""
+        if not mails:
+            return
+        box = account.mailbox
+        self._context.metrics.redelivered.labels(account.name).inc(len(mails))
+        if not wait:
+            for mail in mails:
+                box.hot.add(mail)
+            return
+        retry = account.settings.receipts.retry
+        for mail in mails:
+            mail.attempts += 1
+            mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
+            box.ends = min(box.ends, mail.expires) if box.later else mail.expires
+            box.later[mail.id] = mail
+            heappush(box.due, (mail.due, mail.id))
+        if len(box.due) > 2 * len(box.later) + PUT_OFF:
+            box.due = [(mail.due, mail.id) for mail in box.later.values()]
+            heapify(box.due)
+
+    def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
+        """The session that had these is silent or gone."""
+        back = [mail for mail in mails if isinstance(mail, Mail) and mail.busy]
+        for mail in back:
+            mail.busy = False
+        account.mailbox.sent -= len(back)
+        self._again(account, back, now, wait=wait)
+        self.pump(account, now)
+
+    def sweep(self, now: float) -> None:
+        """Once a second: mail whose time is over, and another try for what was put off."""
+        wall = self._context.wall()
+        left = STEP
+        for account in list(self._context.accounts.values()):
+            try:
+                left = self._sweep(account, now, wall, left)
+            except Exception as error:  # noqa: BLE001  the edge of an account
+                self._context.guard.caught(SWEEP, error, owner=account.name)
+
+    def _sweep(self, account: Account, now: float, wall: float, left: int) -> int:
+        """One account's mail; how many more may end with this sweep."""
+        box = account.mailbox
+        if not len(box):
+            return left
+        # Mail expires in the order it came, give or take a changed setting.
+        first = box.hot.first()
+        while first is not None and first.expires <= wall and left > 0:
+            left -= 1
+            self._expired(box, box.hot.popleft(), log_counts.MAIL_AGE)
+            first = box.hot.first()
+        if box.later:
+            if box.ends <= wall and left > 0:
+                left = self._put_off_ends(box, wall, left)
+            self._resume(box, now)
+        self._bound(account)
+        if account.sessions:
+            self.pump(account, now)
+        return left
+
+    def _put_off_ends(self, box: Mailbox, wall: float, left: int) -> int:
+        """Ends mail that was put off and whose time is over, up to ``left``; how many of these are left."""
+        late = [mail for mail in box.later.values() if mail.expires <= wall][:left]
+        for mail in late:
+            del box.later[mail.id]
+            self._expired(box, mail, log_counts.MAIL_AGE)
+        box.ends = min((mail.expires for mail in box.later.values()), default=0)
+        return left - len(late)
+
+    def expired_rows(self, rows: list[ColdRow]) -> None:
+        """Cold mail whose time is over."""
+        context = self._context
+        for row in rows:
+            try:
+                account = context.account(row.owner)
+                box = account.mailbox
+                if row.id in box.read:
+                    continue  # in memory: ends there
+                box.cold -= 1
+                context.metrics.mail_expired.labels(account.name).inc()
+                context.tally.add(log_counts.MAIL_AGE, account.name)
+                try:
+                    _expires, about, _name, _frame = read_mail(row.data)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.unreadable(row, error, "mail")
+                    continue
+                context.drop(row.kind, row.owner, row.key, row.id)
+                if about:
+                    context.event(about, State.RECEIPT_EXPIRED)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.caught(ROWS, error, kind="mail", owner=row.owner, identity=row.id)
+        context.store.kick()

@@ -1,0 +1,1 @@
+"""The spool's contents: what is written of a thing, and how it is read back."""

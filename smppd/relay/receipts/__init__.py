@@ -1,0 +1,1 @@
+"""From a carrier: receipts and messages of subscribers."""

@@ -1,0 +1,20 @@
+"""What a carrier brings that is not to the letter: read as far as it goes, counted, and told in the log."""
+
+from __future__ import annotations
+
+from smppd.protocol.lenient import Fault, delivered
+from smppd.protocol.wire import Sm
+from smppd.relay.context import Context
+from smppd.relay.state.model import UpstreamState
+
+
+def mended(context: Context, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
+    """A deliver_sm or data_sm that ``Sm`` does not read: to refuse it would lose what it brings. What is passed on is to the
+    letter again. Raises ``wire.BodyError`` where nothing can be read."""
+    fault = Fault.UNREADABLE
+    try:
+        whole, fault = delivered(raw, context.tlvs)
+    finally:
+        context.metrics.upstream_mended.labels(upstream.name, fault.value).inc()
+        context.notices.note("PDU not to the letter", {"upstream": upstream.name, "fault": fault.value}, now)
+    return Sm(whole)

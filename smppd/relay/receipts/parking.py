@@ -1,0 +1,306 @@
+"""Receipts whose message is not known yet: kept on disk and in memory for 72 hours, found again by the ids they name.
+
+The message turns up among the cold rows, or with the answer that gives it its id, or is an unknown one that the addresses
+fit. What can be too much is bounded: their number, their octets, and how many are looked at for one message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from smppd.protocol.receipt_ids import canonical, readings
+from smppd.protocol.wire import Sm
+from smppd.relay import log_counts
+from smppd.relay.context import Context
+from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
+from smppd.relay.ledger.journal import Entry, mark
+from smppd.relay.receipts.matching import YES, Reading, believed, best, find, keys, read
+from smppd.relay.receipts.rewrite import tried
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.send.unanswered import only_one
+from smppd.relay.state.addresses import pairs, tail
+from smppd.relay.state.model import Message, Phase, UpstreamState
+from smppd.relay.state.post import Parked
+from smppd.store.api import ColdRow, Kind
+
+PARK: Final = 72 * 3600
+# Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
+PARKED: Final = 100_000
+# What one costs beside its octets, measured: its entry in the journal and in three indexes, under each of its keys.
+_OVERHEAD: Final = 2200
+# Parked receipts of one id, or between two addresses, that are looked at for one message.
+_LOOKED_AT: Final = 64
+# What the record says of a message whose carrier gave it no id that anybody saw: no octets of an id that is one.
+NAMELESS: Final = b"(no id)"
+# Rows under one id that are read back whole for one receipt.
+_REVIVED: Final = 32
+# Parked receipts that are tried at the start before others get a turn.
+_STEP: Final = 500
+
+
+def parked_weight(parked: Parked) -> int:
+    """The octets that a parked receipt is counted with."""
+    return len(parked.frame) + _OVERHEAD
+
+
+class Parking:
+    """See the module. ``settle(upstream, message, sm, reading)`` passes a receipt on. ``most``: receipts of one upstream."""
+
+    def __init__(
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        settle: Callable[[UpstreamState, Message, Sm, Reading], None],
+    ) -> None:
+        self._context = context
+        self._dispatch = dispatch
+        self._settle = settle
+        self.most = PARKED
+
+    # -- in and out ----------------------------------------------------------------------------------------------------
+
+    def keep(self, upstream: UpstreamState, sm: Sm, reading: Reading) -> None:
+        """Keeps a receipt whose message is not in memory: an older message's, one that is not known yet, or nobody's. Kept
+        first, looked up second: the acknowledgement does not wait for the search. What its content can make go wrong has
+        been tried before it becomes durable."""
+        context = self._context
+        tried(sm, reading)
+        parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
+        entry = parked.entry()
+        try:
+            self._into_memory(parked, sm, reading)
+        except Exception:
+            self._out_of_memory(parked)
+            raise
+        context.store.batch.marks.append(entry)
+        context.journal.add(parked)
+        context.metrics.receipts.labels(upstream.name, "parked").inc()
+        context.tally.add(log_counts.PARKED, upstream.name)
+        if upstream.cold_waiting > 0:
+            self._search(parked, sm, reading)
+        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > context.parked):
+            self._give_up(next(iter(upstream.parked.values())), log_counts.GIVEN_UP_LIMIT)
+
+    def park(self, parked: Parked) -> None:
+        """Takes a receipt into memory that is in the journal already. Raises what reading it raises."""
+        sm = Sm(parked.frame)
+        self._into_memory(parked, sm, read(sm))
+
+    def _into_memory(self, parked: Parked, sm: Sm, reading: Reading) -> None:
+        upstream = parked.upstream
+        found: dict[bytes, None] = {}
+        for named in reading.ids:
+            if upstream.matcher.alike:
+                found.update(dict.fromkeys((named, *readings(named))))
+            else:
+                found.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(named)))
+        # By its addresses too: an address has no NUL, an id neither, so that these keys are nobody's ids.
+        found.update(dict.fromkeys(b"\0" + pair for pair in pairs(sm)))
+        parked.keys = tuple(found)
+        upstream.parked[parked.id] = parked
+        upstream.parked_octets += parked_weight(parked)
+        for key in parked.keys:
+            upstream.parked_keys.setdefault(key, {})[parked.id] = parked
+
+    def _unpark(self, parked: Parked) -> None:
+        context = self._context
+        parked.done = True
+        self._out_of_memory(parked)
+        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
+        context.journal.remove(parked)
+        context.store.kick()
+
+    def _out_of_memory(self, parked: Parked) -> None:
+        upstream = parked.upstream
+        if upstream.parked.pop(parked.id, None) is not None:
+            upstream.parked_octets -= parked_weight(parked)
+        for key in parked.keys:
+            waiting = upstream.parked_keys.get(key)
+            if waiting is not None:
+                waiting.pop(parked.id, None)
+                if not waiting:
+                    del upstream.parked_keys[key]
+
+    def _give_up(self, parked: Parked, why: log_counts.Line) -> None:
+        self._unpark(parked)
+        self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
+        self._context.tally.add(why, parked.upstream.name)
+
+    def set_aside(self, parked: Parked, error: Exception, place: str = RECEIPT) -> None:
+        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
+        upstream = parked.upstream
+        self._context.guard.keep(place, error, "frame", upstream.name, parked.id, parked.frame)
+        if not parked.done or upstream.parked.get(parked.id) is parked:
+            self._unpark(parked)
+
+    # -- their message turns up ----------------------------------------------------------------------------------------
+
+    def _pass_on(self, parked: Parked, message: Message, sm: Sm, reading: Reading) -> bool:
+        """Settles a message with a parked receipt; whether that was possible."""
+        try:
+            self._settle(parked.upstream, message, sm, reading)
+            self._unpark(parked)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.set_aside(parked, error)
+            return False
+        parked.upstream.matched.inc()
+        return True
+
+    def _search(self, parked: Parked, sm: Sm, reading: Reading) -> None:
+        """Looks for its message among the cold rows."""
+        upstream = parked.upstream
+        wanted = keys(upstream, reading)
+        if wanted:
+            context = self._context
+            context.store.find(
+                Kind.WAITING, upstream.name, wanted, context.looked(lambda rows: self._found(parked, rows))
+            )
+
+    def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
+        if parked.done:
+            return
+        upstream = parked.upstream
+        try:
+            sm = Sm(parked.frame)
+            reading = read(sm)
+            message = self.of_rows(upstream, reading, sm, rows) or find(upstream, reading, sm)
+            # Nobody's that is known: then it may tell what became of an unknown one.
+            message = message or self.unknown(upstream, sm, reading, self._context.now())
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.set_aside(parked, error)
+            return
+        if message is not None and not parked.done:
+            self._pass_on(parked, message, sm, reading)
+            self._context.flush()
+
+    def of_rows(
+        self, upstream: UpstreamState, reading: Reading, sm: Sm, rows: list[ColdRow], but: int = 0
+    ) -> Message | None:
+        """The message among cold rows that a receipt is about, but not the one with the id ``but``."""
+        messages = []
+        alive = [row for row in self._context.alive(rows) if row.id != but]
+        if len(alive) > _REVIVED:
+            # A carrier that calls many by one id: those between these addresses, told by a look at their octets.
+            one, other = tail(sm.source_digits), tail(sm.destination_digits)
+            times = 2 if one == other else 1
+            alive = [row for row in alive if other in row.data and row.data.count(one) >= times] or alive
+        del alive[_REVIVED:]
+        for row in alive:
+            try:
+                message = self._dispatch.lanes.revive(row.id, row.data)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.unreadable_waiting(row, error)
+                continue
+            message.cold = (row.kind, row.owner, row.key)
+            message.upstream_id = message.upstream_id or row.key
+            message.phase = Phase.SUBMITTED
+            messages.append(message)
+        for given, number in Counter([message.upstream_id for message in messages]).items():
+            if number > 1:
+                upstream.given_again(given)
+        return best(upstream, reading, sm, messages)
+
+    def known(self, message: Message) -> None:
+        """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
+        upstream = message.upstream
+        assert upstream is not None
+        waiting: dict[int, Parked] = {}
+        for key in dict.fromkeys((message.upstream_id, canonical(message.upstream_id))):
+            waiting.update(islice(upstream.parked_keys.get(key, {}).items(), _LOOKED_AT))
+        for parked in sorted(waiting.values(), key=lambda one: one.id):
+            if message.phase is not Phase.SUBMITTED:
+                return
+            try:
+                sm = Sm(parked.frame)
+                reading = read(sm)
+                sure = any(believed(upstream, named, sm, message)[0] == YES for named in reading.ids)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.set_aside(parked, error)
+                continue
+            if sure:
+                self._pass_on(parked, message, sm, reading)
+
+    def unknown(self, upstream: UpstreamState, sm: Sm, reading: Reading, now: float) -> Message | None:
+        """A receipt under an id never seen settles the one unknown message that its addresses fit, if it is only one: that
+        message was taken after all, and this is what the carrier calls it."""
+        if not upstream.unknown:
+            return None
+        message = only_one(upstream, sm)
+        if message is None:
+            return None
+        del upstream.unknown[message.id]
+        self._dispatch.taken(upstream, message, reading.ids[0] if reading.ids else NAMELESS, now)
+        return None if message.phase is Phase.DONE else message  # nobody asked for its receipt
+
+    def unsure(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """Messages became unknown: the receipt of one may have come before."""
+        for unknown in messages:
+            if unknown.id not in upstream.unknown or not upstream.parked:
+                continue
+            waiting: dict[int, Parked] = {}
+            try:
+                for pair in pairs(Sm(unknown.frame)):
+                    near = upstream.parked_keys.get(b"\0" + pair)
+                    if near:
+                        waiting.update(islice(reversed(near.items()), _LOOKED_AT))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(LINK, error, unknown)
+                continue
+            for parked in sorted(waiting.values(), key=lambda one: -one.id):
+                if parked.id < unknown.id:
+                    break  # from here on all came before it was sent
+                try:
+                    sm = Sm(parked.frame)
+                    reading = read(sm)
+                    message = self.unknown(upstream, sm, reading, now)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self.set_aside(parked, error)
+                    continue
+                if message is not None and not parked.done:
+                    self._pass_on(parked, message, sm, reading)
+                if unknown.id not in upstream.unknown:
+                    break
+
+    def resume(self) -> None:
+        """After a restart: the search that a parked receipt was in the middle of, some hundreds at a time."""
+        waiting = [parked for upstream in self._context.upstreams.values() for parked in upstream.parked.values()]
+
+        def some(begin: int) -> None:
+            for parked in waiting[begin : begin + _STEP]:
+                if not parked.done:
+                    try:
+                        self._resume(parked)
+                    except Exception as error:  # noqa: BLE001  the item's edge
+                        self.set_aside(parked, error, START)
+            if begin + _STEP < len(waiting):
+                self._context.later(0.0, lambda: some(begin + _STEP))
+            self._context.store.kick()
+
+        some(0)
+
+    def _resume(self, parked: Parked) -> None:
+        upstream = parked.upstream
+        sm = Sm(parked.frame)
+        reading = read(sm)
+        message = find(upstream, reading, sm, sure=upstream.cold_waiting > 0)
+        if message is not None:
+            self._pass_on(parked, message, sm, reading)
+        elif upstream.cold_waiting > 0:
+            self._search(parked, sm, reading)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Once a second: parked receipts whose message never turned up."""
+        wall = self._context.wall()
+        for upstream in list(self._context.upstreams.values()):
+            for parked in list(islice(upstream.parked.values(), _STEP)):
+                if parked.expires > wall:
+                    break
+                try:
+                    self._give_up(parked, log_counts.GIVEN_UP_AGE)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self.set_aside(parked, error, SWEEP)

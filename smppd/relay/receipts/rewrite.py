@@ -1,0 +1,88 @@
+"""A carrier's receipt as it is passed on: under the customer's id, between the addresses that the customer used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT, splice
+from smppd.protocol.wire import HEADER, Sm, Tag, tlv
+from smppd.relay.receipts.matching import INTERMEDIATE, MESSAGE_TYPE, RECEIPT, Reading, text_start
+from smppd.relay.state.model import Message
+
+_ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
+_PAYLOAD: Final = int(Tag.MESSAGE_PAYLOAD)
+_TLV_LIMIT: Final = 0xFFFF
+_UNMISTAKABLE: Final = 6  # octets of an id that stands in a TLV of the carrier's own by no accident
+
+
+def rewritten(message: Message, sm: Sm, reading: Reading) -> bytes:
+    """The carrier's receipt as our customer knows the message: our id in text and TLVs, its own addresses, swapped.
+
+    One without the receipt's mark in esm_class gets it. Where neither text nor TLVs of the carrier's name an id, ours is put
+    before the text, or into a TLV where the text is no receipt's: a customer has to know what it is about.
+    """
+    fields = message.reversed
+    if not fields:
+        own = Sm(message.frame)
+        source = message.reply_to if message.reply_to is not None else own.source_field
+        fields = own.destination_field + source
+    receipt, raw = reading.receipt, sm.raw
+    if receipt is None or not receipt.plain or not sm.short_message or not sm.esm_class & (RECEIPT | INTERMEDIATE):
+        return _told(sm, reading, message.shown, fields, message.upstream_id)
+    # The usual case: the specification's text, and its id where that has it.
+    new = b"id:" + message.shown + sm.short_message[3 + len(receipt.id) :]
+    if len(new) > SHORT_MESSAGE_LIMIT:
+        return _told(sm, reading, message.shown, fields, message.upstream_id)
+    parts = [raw[16 : sm.at_source], fields, raw[sm.at_flags : sm.at_sm - 1], bytes((len(new),)), new]
+    if sm.at_tlvs != len(raw):
+        ids, given = reading.ids, message.upstream_id
+        parts.append(_tlvs(sm, message.shown, ids if ids[0] == given else (given, *ids)))
+    body = b"".join(parts)
+    return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
+
+
+def tried(sm: Sm, reading: Reading) -> None:
+    """Passes a receipt on to nobody: whatever its content can make go wrong goes wrong here, before it is kept."""
+    _told(sm, reading, b"0" * 16, b"\1\1" + b"0" * 20 + b"\0\1\1" + b"0" * 20 + b"\0", b"")
+
+
+def _told(sm: Sm, reading: Reading, shown: bytes, fields: bytes, given: bytes) -> bytes:
+    """Any receipt: one without the usual text, in a payload, in UCS-2, with several ids or none."""
+    raw, esm = sm.raw, sm.esm_class
+    if not esm & (RECEIPT | INTERMEDIATE):
+        esm = esm & ~MESSAGE_TYPE | RECEIPT
+    old = tuple(one for one in (given, *reading.ids) if one)
+    receipt = reading.receipt
+    named = sm.at_tlvs != len(raw) and sm.tlv(_ID) is not None
+    parts = [raw[16 : sm.at_source], fields, bytes((esm,))]
+    if sm.at_sm >= 0:
+        text = sm.short_message
+        if text:
+            new = splice(text, shown, at=text_start(sm, text), old=old, add=True)
+            named = named or new != text or (receipt is not None and receipt.id == shown)
+            text = new
+        parts += [raw[sm.at_flags + 1 : sm.at_sm - 1], bytes((len(text),)), text]
+    else:
+        parts.append(raw[sm.at_flags + 1 : sm.at_tlvs])
+    if sm.at_tlvs != len(raw):
+        parts.append(_tlvs(sm, shown, old))
+        named = named or (sm.tlv(_PAYLOAD) is not None and receipt is not None and bool(receipt.id or receipt.stat))
+    if not named:
+        parts.append(tlv(_ID, shown + b"\0"))
+    body = b"".join(parts)
+    return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
+
+
+def _tlvs(sm: Sm, shown: bytes, old: tuple[bytes, ...]) -> bytes:
+    """The TLVs, with our id for the carrier's."""
+    parts = []
+    for tag, value in sm.tlvs:
+        if tag == _ID:
+            value = shown + b"\0"
+        elif tag == _PAYLOAD:
+            at = 0 if sm.short_message else text_start(sm, value)
+            value = splice(value, shown, _TLV_LIMIT, at=at, old=old, add=True)
+        elif len(value) >= _UNMISTAKABLE and value.rstrip(b"\0") in old:
+            value = shown + value[len(value.rstrip(b"\0")) :]
+        parts.append(tlv(tag, value))
+    return b"".join(parts)

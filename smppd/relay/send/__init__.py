@@ -1,0 +1,1 @@
+"""To a carrier: lanes, sending, what has no answer, other ways."""

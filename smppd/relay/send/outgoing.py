@@ -1,0 +1,90 @@
+"""Frames as the other side's link wants them: alphabets exchanged, a relative validity shortened by the time spent here."""
+
+from __future__ import annotations
+
+from smppd.protocol import times
+from smppd.protocol.older import submitted
+from smppd.protocol.text import Alphabet, means_default
+from smppd.protocol.wire import BodyError, Sm, splice
+from smppd.relay import log_counts
+from smppd.relay.alphabets import exchange
+from smppd.relay.context import Context
+from smppd.relay.state.model import Lane, Message, UpstreamState
+
+
+def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
+    """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking.
+
+    None where its text cannot be said in the upstream's alphabet: it has to end, visibly. For an upstream of SMPP 3.3 it is a
+    submit_sm without TLVs, and empty where the text has no place in that.
+    """
+    frame = _said(context, message, upstream, wall)
+    if not frame or not upstream.plain:
+        return frame
+    plain = submitted(frame)
+    if plain is None:
+        context.tally.add(log_counts.UNFIT, upstream.name)
+    return plain or b""
+
+
+def _said(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
+    frame = message.frame
+    if frame[6] == 1:
+        frame = _data(message, wall)
+    elif frame.find(b"R\0", 30, 120) >= 0:
+        frame = _shortened(message, wall)
+    if message.account.alphabet is upstream.alphabet:
+        return frame
+    return _exchanged(context, message, frame, upstream)
+
+
+def _exchanged(context: Context, message: Message, frame: bytes, upstream: UpstreamState) -> bytes | None:
+    account = message.account
+    try:
+        made = exchange(Sm(frame), account.alphabet, upstream.alphabet, payloads=knows_payload(upstream))
+    except BodyError:
+        made = None  # its TLVs are broken, and may hold the text
+    if made is None:
+        context.metrics.text_refused.labels(account.name, "MT").inc()
+        context.tally.add(log_counts.UNSAYABLE, account.name)
+        return None
+    if made.nearest:
+        context.metrics.text_nearest.labels(account.name, "MT").inc()
+        context.tally.add(log_counts.NEAREST, account.name)
+    return made.frame
+
+
+def sayable(sm: Sm, ours: Alphabet, lane: Lane) -> bool:
+    """Whether some upstream of the lane has letters for the text. Raises ``wire.BodyError`` on broken TLVs."""
+    if not means_default(sm.data_coding):
+        return True
+    for upstream in lane.upstreams:
+        theirs = upstream.alphabet
+        if theirs is ours or exchange(sm, ours, theirs, payloads=knows_payload(upstream)) is not None:
+            return True
+    return not lane.upstreams
+
+
+def knows_payload(upstream: UpstreamState) -> bool:
+    """Whether the upstream's links have message_payload: TLVs came with SMPP 3.4."""
+    return upstream.settings.interface_version != "3.3"
+
+
+def _shortened(message: Message, wall: float) -> bytes:
+    """The frame with its relative validity less the time spent here."""
+    sm = Sm(message.frame)
+    if not times.is_relative(sm.validity):
+        return message.frame
+    left = message.expires - wall
+    if left >= (times.read(sm.validity, wall) or 0) - wall - 1:
+        return message.frame
+    return splice(sm, validity=times.write_relative(left))
+
+
+def _data(message: Message, wall: float) -> bytes:
+    """A data_sm, whose validity is a TLV of seconds."""
+    sm = Sm(message.frame)
+    given, left = times.to_live(sm.tlv(times.TIME_TO_LIVE)), message.expires - wall
+    if given is None or left >= given - 1:
+        return message.frame
+    return splice(sm, replace={times.TIME_TO_LIVE: max(1, int(left)).to_bytes(4, "big")})

@@ -1,0 +1,282 @@
+"""Messages whose way is gone, since every upstream of their lane left the configuration or was disabled: they take the way
+that the routes give them now, in the order of their ids. Where none leads anywhere they wait as before.
+
+A message changes its lane in one commit: its entry under the new one and the end of its cold row are in the same batch, and
+it is released only after that, so wherever a crash falls it is in exactly one lane. What was sent to an upstream that is
+gone, answered or not, is no matter of this: it keeps its fate there, and comes here when it is to be sent once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from smppd.message import Verdict
+from smppd.policy.content import PartKey
+from smppd.policy.pipeline import Pipeline
+from smppd.protocol.wire import Sm, splice
+from smppd.relay import log_counts
+from smppd.relay.context import Context
+from smppd.relay.guard import REROUTE
+from smppd.relay.send.lanes import Lanes
+from smppd.relay.state.model import Account, Lane, Message, Phase
+from smppd.relay.state.post import FIRST_ROWS, rows_for
+from smppd.store.api import ColdRow, Kind
+
+# Looked at in a tick: so many messages in memory and, where none is left there, so many rows.
+MOST: Final = 500
+# Seconds until the next look at messages that older ones of another lane, not in memory yet, have to go before.
+AGAIN: Final = 1.0
+
+
+class _Search:
+    """How far a lane without a way was looked through. ``ids``: what was in memory when it began, ``at``: the place in it of
+    the next. ``stay``: in memory, and no route leads anywhere for them; ``behind``: others have to go before some, and these
+    are looked at again ``again``. Rows up to ``upto`` were looked at, all of them when ``done``, ``rows`` at a time.
+    ``targets``: the lanes that the latest went to."""
+
+    __slots__ = ("again", "asking", "at", "behind", "done", "ids", "rows", "stay", "targets", "upto")
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.at = 0
+        self.stay: set[int] = set()
+        self.behind = False
+        self.targets: list[Lane] = []
+        self.upto = 0
+        self.rows = FIRST_ROWS
+        self.asking = False
+        self.done = False
+        self.again = 0.0
+
+    def begin(self, lane: Lane) -> None:
+        """Looks at all in memory once more, but for those that are known to have no way."""
+        every = lane.hot.ids()
+        if self.stay:
+            self.stay.intersection_update(every)
+            every = [identity for identity in every if identity not in self.stay]
+        self.ids, self.at, self.behind = every, 0, False
+
+
+class Rerouting:
+    """See the module. ``route(account, sm, verdict)`` gives a message's upstreams' names, empty where no route leads."""
+
+    def __init__(self, context: Context, lanes: Lanes, route: Callable[[Account, Sm, Verdict | None], str]) -> None:
+        self._context = context
+        self._lanes = lanes
+        self._route = route
+        self._searches: dict[Lane, _Search] = {}
+
+    def anew(self) -> None:
+        """There is another configuration: what found no way may find one now, and what has one needs none."""
+        self._searches.clear()
+
+    def sweep(self) -> None:
+        """Once a second: looks for lanes without a way in which something waits."""
+        for account in self._context.accounts.values():
+            for lane in account.lanes.values():
+                try:
+                    if not len(lane) or not lane.gone:
+                        self._searches.pop(lane, None)
+                    elif lane not in self._searches:
+                        self._searches[lane] = _Search()
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    self._context.guard.caught(REROUTE, error, owner=account.name)
+
+    def move(self, now: float) -> None:
+        """Gives some messages their new way; call often."""
+        context = self._context
+        if not self._searches or context.store.full:
+            return
+        left = MOST
+        for lane, search in list(self._searches.items()):
+            if search.again > now:
+                continue
+            room = self._room(search)
+            if search.at == len(search.ids) and len(lane.hot) != len(search.stay):
+                search.begin(lane)
+            waiting = self._some(lane, search, left, room)
+            if waiting:
+                left -= len(waiting)
+                self._hot(lane, search, waiting, now)
+            elif search.at < len(search.ids):
+                continue  # there is no room
+            elif search.behind or not lane.cold or search.done:
+                search.again = now + AGAIN
+            elif room and not search.asking:
+                self._ask(lane, search)
+            if left <= 0:
+                return
+
+    def _some(self, lane: Lane, search: _Search, most: int, room: bool) -> list[Message]:
+        """The next messages in memory, up to ``most``."""
+        waiting: list[Message] = []
+        ids = search.ids
+        end = min(len(ids), search.at + 4 * most)
+        while search.at < end and len(waiting) < most:
+            message = lane.hot.get(ids[search.at])
+            if message is not None and message.cold is not None and not room:
+                break
+            search.at += 1
+            if message is None:
+                continue
+            if message.stored:
+                waiting.append(message)
+            else:
+                search.behind = True
+        return waiting
+
+    def _room(self, search: _Search) -> bool:
+        """Whether memory has room for more; in any case where those that were moved last have gone on."""
+        context = self._context
+        if not context.crowded:
+            return True
+        return all(len(target.hot) < MOST for target in search.targets)
+
+    # -- what is in memory ---------------------------------------------------------------------------------------------
+
+    def _hot(self, lane: Lane, search: _Search, waiting: list[Message], now: float) -> None:
+        going: dict[Lane, list[Message]] = {}
+        for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
+            if target is None:
+                search.stay.add(message.id)
+            elif _fits(target, message.id):
+                going.setdefault(target, []).append(message)
+            else:
+                search.behind = True
+        if not going:
+            return
+        for target, messages in going.items():
+            for message in messages:
+                self._lanes.out(message)
+                message.lane = target
+        search.targets = list(going)
+        self._went(going, now)
+
+    # -- what is on disk -----------------------------------------------------------------------------------------------
+
+    def _ask(self, lane: Lane, search: _Search) -> None:
+        """Looks at the next rows, which stay where they are unless they have a way: many may have none."""
+        search.asking = True
+        sure, most = not lane.unstored, search.rows
+
+        def arrived(rows: list[ColdRow]) -> None:
+            search.asking = False
+            if self._searches.get(lane) is not search:
+                return
+            search.done = sure and len(rows) < most
+            if rows:
+                search.rows = rows_for(rows, MOST)
+                search.upto = rows[-1].id
+                self._rows(lane, search, self._context.alive(rows), self._context.now())
+
+        after = max(search.upto, lane.upto)
+        self._context.store.page(Kind.QUEUE, lane.name, after, most, self._context.looked(arrived))
+
+    def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
+        lanes = self._lanes
+        waiting: list[Message] = []
+        for row in rows:
+            if row.id > lane.upto:  # else it was read meanwhile
+                try:
+                    message = lanes.revive(row.id, row.data, lane)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    lane.cold -= 1
+                    lanes.unreadable(row, error, lane)
+                    continue
+                message.cold = (row.kind, row.owner, row.key)
+                waiting.append(message)
+        going: dict[Lane, list[Message]] = {}
+        behind = False
+        for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
+            if target is None:
+                continue
+            if not _fits(target, message.id):
+                if not behind:  # from here on they are looked at again
+                    behind = True
+                    search.again = now + AGAIN
+                    search.upto = message.id - 1
+                    search.done = False
+                continue
+            lane.cold -= 1
+            if lanes.doubt(message, now):
+                continue
+            message.enter(Phase.QUEUED)
+            message.lane = target
+            going.setdefault(target, []).append(message)
+        if going:
+            search.targets = list(going)
+            self._went(going, now)
+        self._context.flush()
+
+    # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _targets(self, account: Account, messages: list[Message], now: float) -> list[Lane | None]:
+        """The lane of each message by the routes as they are; None where none leads anywhere. Policy says what tags it has
+        and whether it must go a certain way, as when it came; a refusal comes too late, since it was accepted."""
+        # One of its own: what the account's remembers of parts must not meet the same parts again.
+        pipeline = account.pipeline
+        judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region) if pipeline is not None else None
+        frames: list[Sm | None] = []
+        verdicts: list[Verdict | None] = []
+        whole: dict[PartKey, Verdict | None] = {}
+        for message in messages:
+            # What policy or a route cannot make out has no way for now, and waits as before.
+            sm: Sm | None = None
+            verdict: Verdict | None = None
+            try:
+                sm = Sm(message.frame)
+                if message.reply_to is not None:
+                    sm = Sm(splice(sm, source=message.reply_to))
+                verdict = judge.decide(sm, now) if judge is not None else None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                sm = None
+                self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
+            frames.append(sm)
+            verdicts.append(verdict)
+            if message.part is not None and sm is not None:
+                whole[message.part] = verdict
+        targets: list[Lane | None] = []
+        for message, sm, verdict in zip(messages, frames, verdicts, strict=True):
+            target: Lane | None = None
+            try:
+                if sm is not None:
+                    # Parts go one way: the one of the last, of which policy knows most.
+                    route = self._route(account, sm, verdict if message.part is None else whole[message.part])
+                    target = self._lanes.lane(account, route) if route else None
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
+            targets.append(target if target is not None and not target.gone else None)
+        return targets
+
+    def _went(self, going: dict[Lane, list[Message]], now: float) -> None:
+        """These have a new lane: writes them anew, and lets it go on."""
+        lanes = self._lanes
+        for target, messages in going.items():
+            moved = 0
+            for message in messages:
+                try:
+                    lanes.rewrite(message)
+                    lanes.insert(message)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self._context.guard.message(REROUTE, error, message)
+                    continue
+                moved += 1
+            if not moved:
+                continue
+            self._context.tally.add(log_counts.REROUTED, target.account.name, moved)
+            target.waits = target.leaving > 0  # what is released in a batch may be younger
+            lanes.place(target, now)
+            lanes.activate(target)
+            if target.active is not None:
+                lanes.pump(target.active, now)
+        if going:
+            self._context.store.kick()
+
+
+def _fits(target: Lane, identity: int) -> bool:
+    """Whether a message may stand in memory there: not where rows older than it are still to be read."""
+    if not target.cold or identity <= target.upto:
+        return True
+    youngest = target.hot.last()
+    return youngest is not None and identity < youngest.id

@@ -1,0 +1,1 @@
+"""What there is: accounts, carriers, lanes, messages, mail, and the lists they stand in."""

@@ -1,0 +1,146 @@
+"""Whether two addresses are the same subscriber or sender though written in different ways, and messages found by theirs.
+
+Carriers write a number with or without its plus, with 00, with a trunk prefix, or without its country. So the last digits
+count: nine, or all of the shorter number where that has seven at least.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, ValuesView
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from smppd.protocol.wire import Sm
+
+if TYPE_CHECKING:
+    from smppd.relay.state.model import Message
+
+_TAIL: Final = 9
+_LEAST: Final = 7
+# More than so many that fit one pair of addresses are not told apart, so none beyond them is looked at.
+_MANY: Final = 64
+
+
+def near(one: bytes, other: bytes) -> bool:
+    """Whether these digits (or names) may be the same address."""
+    if one == other:
+        return True
+    one, other = one.lstrip(b"+0").lower(), other.lstrip(b"+0").lower()
+    if one == other:
+        return True
+    if len(one) > len(other):
+        one, other = other, one
+    if len(one) < _LEAST or not one.isdigit() or not other.isdigit():
+        return False
+    return one[-_TAIL:] == other[-_TAIL:] or other.endswith(one)
+
+
+def tail(digits: bytes) -> bytes:
+    """What two addresses that are ``near`` have in common: to find them by."""
+    return digits.lstrip(b"+0")[-_LEAST:].lower()
+
+
+def agree(receipt: Sm, message: Sm) -> bool:
+    """Whether both addresses of a receipt are those of a message, swapped as they should be or not, as with some carriers."""
+    one, other = receipt.source_digits, receipt.destination_digits
+    source, destination = message.source_digits, message.destination_digits
+    return (near(one, destination) and near(other, source)) or (near(one, source) and near(other, destination))
+
+
+def swapped(receipt: Sm, message: Sm) -> bool:
+    """Whether it comes from where the message went, to where that came from: as a receipt does, and an answer of its reader."""
+    return near(receipt.source_digits, message.destination_digits) and near(
+        receipt.destination_digits, message.source_digits
+    )
+
+
+def reaches(receipt: Sm, message: Sm) -> bool:
+    """Whether the message's destination is one of the receipt's addresses: carriers may replace the sender."""
+    destination = message.destination_digits
+    return near(receipt.source_digits, destination) or near(receipt.destination_digits, destination)
+
+
+def pairs(sm: Sm) -> tuple[bytes, bytes]:
+    """The two keys under which ``ByAddress`` may know a message that agrees with a receipt."""
+    one, other = tail(sm.source_digits), tail(sm.destination_digits)
+    return other + b"\0" + one, one + b"\0" + other
+
+
+class ByAddress:
+    """Messages by id, found again by their addresses and by their deadline. What is asked of it costs the same however many it
+    holds. A message is put in with its deadline set; it has the methods of a dict that its users need."""
+
+    def __init__(self) -> None:
+        self._messages: dict[int, Message] = {}
+        self._keys: dict[int, bytes] = {}
+        self._near: dict[bytes, dict[int, Message]] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._messages)
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._messages
+
+    def __setitem__(self, identity: int, message: Message) -> None:
+        self.pop(identity, None)
+        sm = Sm(message.frame)
+        key = tail(sm.source_digits) + b"\0" + tail(sm.destination_digits)
+        self._messages[identity] = message
+        self._keys[identity] = key
+        self._near.setdefault(key, {})[identity] = message
+        heapq.heappush(self._deadlines, (message.deadline, identity))
+
+    def __delitem__(self, identity: int) -> None:
+        if self.pop(identity, None) is None:
+            raise KeyError(identity)
+
+    def pop(self, identity: int, default: Message | None = None) -> Message | None:
+        """Takes one out."""
+        message = self._messages.pop(identity, None)
+        if message is None:
+            return default
+        key = self._keys.pop(identity)
+        bucket = self._near[key]
+        del bucket[identity]
+        if not bucket:
+            del self._near[key]
+        if len(self._deadlines) > 2 * len(self._messages) + 64:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._messages]
+            heapq.heapify(self._deadlines)
+        return message
+
+    def values(self) -> ValuesView[Message]:
+        """All of them."""
+        return self._messages.values()
+
+    def fitting(self, receipt: Sm) -> list[Message]:
+        """Those whose addresses agree with a receipt's, of the first 64 that may."""
+        found: dict[int, Message] = {}
+        for key in pairs(receipt):
+            for message in islice(self._near.get(key, {}).values(), _MANY):
+                if message.id not in found and agree(receipt, Sm(message.frame)):
+                    found[message.id] = message
+        return list(found.values())
+
+    def due(self, now: float, most: int) -> list[Message]:
+        """Takes out those whose deadline has passed, ``most`` at a time."""
+        late: list[Message] = []
+        while self._deadlines and self._deadlines[0][0] <= now and len(late) < most:
+            deadline, identity = heapq.heappop(self._deadlines)
+            message = self._messages.get(identity)
+            if message is not None and message.deadline == deadline:
+                self.pop(identity)
+                late.append(message)
+        return late
+
+    def oldest(self, most: int) -> list[Message]:
+        """The ones put in first."""
+        return list(islice(self._messages.values(), most))

@@ -1,2 +1,0 @@
--- keys.db, version 2. Nothing changed but what a row of `secrets` may be: one of `store.ahead.SLOT_BYTES` octets was written
--- before its log row, which names it.

@@ -1,0 +1,1 @@
+"""The store on SQLite: its files, its writer, its keys."""

@@ -1,0 +1,160 @@
+"""Cold rows: what waits too long for memory lies on disk, sealed under the key of the spool segment it was written in."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from smppd.store.api import ColdRow, Kind
+from smppd.store.sqlite.damaged import DamagedRows
+from smppd.store.sqlite.files import writing
+from smppd.vault.keys import KeyRing
+
+_COLD: Final = b"cold"
+_NONCE: Final = 12
+_SELECT: Final = "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE kind = ? AND "
+_PUT: Final = "INSERT OR REPLACE INTO cold VALUES "
+# Many rows in one statement: a DELETE with a list of them would go through the whole table (no index is used for it).
+_DROPPED: Final = (
+    "CREATE TEMP VIEW dropped (kind, owner, key, id) AS SELECT 0, '', x'', 0",
+    "CREATE TEMP TRIGGER dropped_put INSTEAD OF INSERT ON dropped BEGIN"
+    " DELETE FROM cold WHERE kind = NEW.kind AND owner = NEW.owner AND key = NEW.key AND id = NEW.id;"
+    " END",
+)
+_DROP: Final = "INSERT INTO dropped VALUES "
+# Rows a statement: SQLite's module gives the interpreter's lock away for each and waits for it again. Few sizes, so that each
+# is prepared once.
+_SIZES: Final = (64, 8, 1)
+_REMEMBERED: Final = 10_000
+# Rows under the keys of one receipt. A carrier that calls more messages by one id tells nothing with it.
+_FOUND: Final = 256
+
+Columns = tuple[int, str, bytes, int, int, int, bytes]
+"""kind, owner, key, id, expires (epoch seconds), segment, sealed data: the columns of table `cold`."""
+
+
+class ColdRows:
+    """Table `cold`, for the thread that writes it. ``damaged(kind, owner, id, reason)`` is called once for each row that does
+    not open: it was altered, or its key is gone. Such a row is set aside, so that it stops nothing but itself; without space
+    it is passed over and lies where it is."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        ring: KeyRing,
+        aside: DamagedRows,
+        damaged: Callable[[Kind, str, int, str], object],
+    ) -> None:
+        self._db = db
+        self._ring = ring
+        self._aside = aside
+        self._damaged = damaged
+        self._told: set[tuple[int, int]] = set()
+        for statement in _DROPPED:
+            db.execute(statement)
+
+    def put(self, rows: Iterable[ColdRow], segment: int) -> int:
+        """Writes rows, in the caller's transaction; how many octets. One that is there already is replaced."""
+        sealed = [self._seal(row, segment) for row in rows]
+        self._many(_PUT, sealed)
+        return sum(len(columns[6]) for columns in sealed)
+
+    def drop(self, rows: Sequence[tuple[int, str, bytes, int]]) -> None:
+        """Deletes rows by (kind, owner, key, id), in the caller's transaction."""
+        self._many(_DROP, rows)
+
+    def _many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        at = 0
+        for size in _SIZES:
+            while len(rows) - at >= size:
+                values = [value for row in rows[at : at + size] for value in row]
+                marks = "(" + ",".join("?" * (len(values) // size)) + ")"
+                self._db.execute(statement + ",".join([marks] * size), values)
+                at += size
+
+    def reseal(self, segment: int, after: tuple[Any, ...], limit: int) -> tuple[Any, ...] | None:
+        """Seals up to ``limit`` rows of other segments under this one, in a transaction of its own; where to go on, None at the
+        end. ``after``: empty to begin with. A damaged row stays as it is. Raises sqlite3.Error, nothing changed then."""
+        behind = " AND (segment, kind, owner, key, id) > (?, ?, ?, ?, ?)" if after else ""
+        found: list[Any] = self._db.execute(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE segment < ?"
+            f"{behind} ORDER BY segment, kind, owner, key, id LIMIT ?",
+            (segment, *after, limit),
+        ).fetchall()
+        sealed = []
+        for columns in found:
+            try:
+                sealed.append(self._seal(self._open(columns), segment))
+            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
+                continue
+        if sealed:
+            with writing(self._db):
+                self._many(_PUT, sealed)
+        last = found[-1] if len(found) == limit else None
+        return None if last is None else (last[5], *last[:4])
+
+    def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        while True:
+            rows, damaged = self._read(
+                "owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?", kind, owner, after, limit
+            )
+            if rows or not damaged:
+                return rows
+            after = damaged[-1][3]  # a whole page of them: what stands behind is wanted
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        where = f"owner = ? AND key IN ({','.join('?' * len(keys))}) LIMIT ?"
+        return self._read(where, kind, owner, *keys, _FOUND)[0]
+
+    def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        return self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)[0]
+
+    def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
+        rows: list[ColdRow] = []
+        damaged: list[tuple[Columns, str]] = []
+        found: list[Any] = self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall()
+        for columns in found:
+            try:
+                rows.append(self._open(columns))
+            except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
+                damaged.append((columns, type(error).__name__))
+        if damaged:
+            moved = self._aside.take_cold(damaged, "cold")
+            for columns, reason in damaged:
+                self._tell(Kind(columns[0]), columns[1], columns[3], reason, moved)
+        return rows, [columns for columns, _ in damaged]
+
+    def _tell(self, kind: Kind, owner: str, identity: int, reason: str, moved: bool) -> None:
+        key = (int(kind), identity)
+        if key in self._told:
+            if moved:
+                self._told.discard(key)
+            return
+        if not moved:  # it will be met again
+            if len(self._told) >= _REMEMBERED:
+                return
+            self._told.add(key)
+        # What is no text or number here was altered too.
+        self._damaged(
+            kind, owner if isinstance(owner, str) else "", identity if isinstance(identity, int) else 0, reason
+        )
+
+    def _seal(self, row: ColdRow, segment: int) -> Columns:
+        nonce = os.urandom(_NONCE)
+        sealed = nonce + self._ring.segment(segment).encrypt(nonce, row.data, _bound(row.kind, row.owner, row.id))
+        return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
+
+    def _open(self, columns: Columns) -> ColdRow:
+        kind, owner, key, identity, expires, segment, sealed = columns
+        data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, identity))
+        return ColdRow(kind, owner, key, identity, expires, data)
+
+
+def _bound(kind: int, owner: str, identity: int) -> bytes:
+    """What ties a row to its place (associated data)."""
+    return b"%s %d %s %d" % (_COLD, kind, owner.encode(), identity)

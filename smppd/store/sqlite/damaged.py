@@ -1,0 +1,259 @@
+"""Table `damaged`: what could not be handled, or does not open, set aside so that it stops nothing else.
+
+An item is here for somebody to look at (`smppd damaged`), sealed as everything else that is on its way: under the key of a
+spool segment, which is kept as long as the item is. Nobody serves from this table, so it is bounded, and a purge removes what
+is past its time (`until`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from time import time
+from typing import Any, Final, NamedTuple
+
+from smppd.store.api import Damaged, Kind
+from smppd.vault.blocks import open_blob, split_row_id
+from smppd.vault.keys import KeyRing
+
+MOST: Final = 10_000
+"""Items that are kept; more, and the oldest go."""
+OCTETS: Final = 64 << 20
+"""Octets of them that are kept, likewise."""
+
+OURS, COLD, SPOOL, CLEAR = 0, 1, 2, 3
+"""Forms of `data`: sealed for this table; as it stood in `cold`; as it stood in `spool`; a number that was never sealed."""
+KINDS: Final = {int(Kind.QUEUE): "cold message", int(Kind.WAITING): "cold waiting", int(Kind.MAIL): "cold mail"}
+_NONCE: Final = 12
+_COLUMNS: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, data"
+_PUT: Final = (
+    "INSERT INTO damaged (kind, owner, id, place, reason, at, until, form, row, segment, data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+STRANGE: Final = (
+    "(kind NOT IN (1, 2, 3) OR typeof(owner) <> 'text' OR typeof(key) <> 'blob' OR typeof(id) <> 'integer'"
+    " OR typeof(expires) <> 'integer' OR typeof(segment) <> 'integer' OR typeof(data) <> 'blob')"
+)
+"""SQL: whether a row of `cold` is one that nobody looks for, or that no query can give back as it should be."""
+
+
+class Item(NamedTuple):
+    """One row of the table, without its content. ``owner`` as it was found; see `account_of`."""
+
+    number: int
+    kind: str
+    owner: str
+    id: int
+    place: str
+    reason: str
+    at: int
+    until: int
+    form: int
+    row: int
+    segment: int
+    octets: int
+
+
+class DamagedRows:
+    """The table, for the thread that writes it. ``lifetime(owner)``: seconds for which what belongs to an account, a lane or an
+    upstream may be kept; ``wall``: epoch seconds."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        ring: KeyRing,
+        lifetime: Callable[[str], float],
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._db = db
+        self._ring = ring
+        self._lifetime = lifetime
+        self._wall = wall
+        self.count = self._octets = 0
+        self.recount()
+
+    def recount(self) -> None:
+        """Counts anew: others remove rows too."""
+        row = self._db.execute("SELECT count(*), coalesce(sum(length(data)), 0) FROM damaged").fetchone()
+        self.count, self._octets = int(row[0]), int(row[1])
+
+    def put(self, items: Iterable[Damaged], segment: int) -> int:
+        """Writes items, sealed, in the caller's transaction; how many octets."""
+        written = 0
+        for item in items:
+            nonce = os.urandom(_NONCE)
+            bound = _bound(item.kind, item.owner, _number(item.id), item.at)
+            sealed = nonce + self._ring.segment(segment).encrypt(nonce, item.data, bound)
+            kept = (item.kind, item.owner, _number(item.id), item.place, item.reason, item.at, item.until)
+            self._insert((*kept, OURS, 0, segment, sealed))
+            written += len(sealed)
+        self._limit()
+        return written
+
+    def take_cold(self, rows: Sequence[tuple[tuple[Any, ...], str]], place: str) -> bool:
+        """Moves rows of `cold` here as they are: (columns, reason) each. A transaction of its own; False without space: then
+        all stay where they are."""
+
+        def move() -> None:
+            for (kind, owner, key, identity, _expires, segment, data), reason in rows:
+                name = KINDS.get(kind, "cold row") if isinstance(kind, int) else "cold row"
+                self._found(name, owner, identity, place, reason, COLD, kind, segment, data)
+                self._db.execute(
+                    "DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ? AND id = ?", (kind, owner, key, identity)
+                )
+
+        return self._moved(move)
+
+    def take_block(self, row: int, data: Any, reason: str) -> bool:
+        """Moves a row of `spool` here as it is; see `take_cold`."""
+
+        def move() -> None:
+            self._found("block", "", 0, "spool", reason, SPOOL, row, row >> 32, data)
+            self._db.execute("DELETE FROM spool WHERE seq = ?", (row,))
+
+        return self._moved(move)
+
+    def take_meta(self, name: str, value: Any) -> bool:
+        """Moves a row of `meta` here; see `take_cold`."""
+
+        def move() -> None:
+            data = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+            self._found("meta", name, 0, "meta", "ValueError", CLEAR, 0, 0, data)
+            self._db.execute("DELETE FROM meta WHERE name = ?", (name,))
+
+        return self._moved(move)
+
+    def take_strange(self) -> int:
+        """Moves the rows of `cold` that nobody would ever look for; how many."""
+        rows = self._db.execute(
+            f"SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE {STRANGE}"
+        ).fetchall()
+        return len(rows) if rows and self.take_cold([(row, "unknown") for row in rows], "cold") else 0
+
+    def _moved(self, move: Callable[[], None]) -> bool:
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            move()
+            self._limit()
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self.recount()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (
+                sqlite3.SQLITE_FULL,
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+            ):
+                raise
+            return False
+        return True
+
+    def _found(
+        self,
+        kind: str,
+        owner: Any,
+        identity: Any,
+        place: str,
+        reason: str,
+        form: int,
+        row: Any,
+        segment: Any,
+        data: Any,
+    ) -> None:
+        name = owner if isinstance(owner, str) else ""
+        at = int(self._wall())
+        content = bytes(data) if isinstance(data, (bytes, memoryview)) else str(data).encode("utf-8", "replace")
+        until = at + int(self._lifetime(name))
+        self._insert(
+            (kind, name, _number(identity), place, reason, at, until, form, _number(row), _number(segment), content)
+        )
+
+    def _insert(self, values: tuple[Any, ...]) -> None:
+        self._db.execute(_PUT, values)
+        self.count += 1
+        self._octets += len(values[-1])
+
+    def _limit(self) -> None:
+        if self.count <= MOST and self._octets <= OCTETS:
+            return
+        self.recount()
+        while self.count > MOST or (self._octets > OCTETS and self.count > 1):
+            number, octets = self._db.execute(
+                "SELECT number, length(data) FROM damaged ORDER BY number LIMIT 1"
+            ).fetchone()
+            self._db.execute("DELETE FROM damaged WHERE number = ?", (number,))
+            self.count -= 1
+            self._octets -= octets
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and -1 << 63 <= value < 1 << 63 else 0
+
+
+def _bound(kind: str, owner: str, identity: int, at: int) -> bytes:
+    """What ties an item to its row (associated data)."""
+    return b"damaged %s %d %d %s" % (kind.encode(), identity, at, owner.encode("utf-8", "surrogatepass"))
+
+
+# -- for commands --------------------------------------------------------------------------------------------------------
+
+
+def account_of(item: Item) -> str:
+    """The account that an item belongs to, or the upstream; empty where nobody can tell."""
+    return "" if item.kind == "meta" else item.owner.partition("\n")[0]
+
+
+def present(db: sqlite3.Connection) -> bool:
+    """Whether this data.db has the table: not where it is of an earlier version and only read."""
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'damaged'").fetchone() is not None
+
+
+def items(db: sqlite3.Connection) -> list[Item]:
+    """All items, oldest first."""
+    if not present(db):
+        return []
+    columns = _COLUMNS.replace("data", "length(data)")
+    return [Item(*row) for row in db.execute(f"SELECT {columns} FROM damaged ORDER BY number")]
+
+
+def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
+    """What an item holds, or None where it does not open: it was altered, or its key is gone."""
+    row = db.execute("SELECT data FROM damaged WHERE number = ?", (item.number,)).fetchone()
+    if row is None:
+        return None
+    data = bytes(row[0])
+    try:
+        if item.form == CLEAR:
+            return data
+        aead = ring.segment(item.segment)
+        if item.form == SPOOL:
+            return open_blob(aead, split_row_id(item.row)[1], b"spool", data)
+        if item.form == COLD:
+            bound = b"cold %d %s %d" % (item.row, item.owner.encode(), item.id)
+        else:
+            bound = _bound(item.kind, item.owner, item.id, item.at)
+        return aead.decrypt(data[:_NONCE], data[_NONCE:], bound)
+    except Exception as error:
+        # Whatever it is that was altered: it does not open. Errors of the ring say the same.
+        if isinstance(error, sqlite3.Error):
+            raise
+        return None
+
+
+def remove(db: sqlite3.Connection, numbers: Sequence[int]) -> int:
+    """Deletes items; how many were there."""
+    return sum(db.execute("DELETE FROM damaged WHERE number = ?", (number,)).rowcount for number in numbers)
+
+
+def overdue(db: sqlite3.Connection, now: float, kept: Callable[[str], float | None]) -> int:
+    """Deletes what is past its time, by what was said when it was set aside or by what ``kept(account)`` says now, whichever is
+    shorter; how many."""
+    gone = [
+        item.number
+        for item in items(db)
+        if item.until <= now or ((seconds := kept(account_of(item))) is not None and item.at + seconds <= now)
+    ]
+    return remove(db, gone)

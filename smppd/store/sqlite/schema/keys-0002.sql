@@ -1,0 +1,2 @@
+-- keys.db, version 2. Nothing changed but what a row of `secrets` may be: one of `store.sqlite.slots.SLOT_BYTES` octets was written
+-- before its log row, which names it.

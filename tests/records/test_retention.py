@@ -1,0 +1,324 @@
+"""Purging: what is over is unreadable and gone from every file, what is not stays, the chain verifies, a kill costs nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smppd.audit.trail import AuditTrail
+from smppd.config import Retain
+from smppd.ids import id_time
+from smppd.message import State
+from smppd.records.indexer import Indexer
+from smppd.records.retention import EVERY, Purger, PurgeThread
+from smppd.store.sqlite.files import StoreError, connect
+from smppd.vault.keys import Part, load_install, period_of, period_scope
+from smppd.vault.seal import Content
+from tests.store.builder import DAY, Builder, files
+from tests.vault.rows import NOON
+
+HOUR = 3600.0
+NEVER = 10_000 * DAY
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Builder]:
+    builder = Builder(tmp_path, sealed=True)
+    yield builder
+    builder.close()
+
+
+def retain(body: float = NEVER, numbers: float = NEVER, billing: float = NEVER) -> Retain:
+    return Retain(body=body, numbers=numbers, billing=billing)
+
+
+def purger(builder: Builder, trail: AuditTrail | None = None, **accounts: Retain) -> Purger:
+    return Purger(
+        builder.directory,
+        lambda: accounts or {"acme": retain()},
+        id_time,
+        trail=trail,
+        chain_keys=builder.keys,
+        dropped=builder.ring.drop,
+    )
+
+
+def wrapped(builder: Builder, account: str, part: Part, when: float, keep: float) -> bytes:
+    found = builder.store.keys.get(period_scope(account, part, period_of(int(when), keep)))
+    assert found is not None
+    return found
+
+
+def sound(builder: Builder) -> None:
+    with builder.reader() as reader:
+        verdict = reader.verify(keys=builder.keys)
+        assert verdict.ok, verdict.reason
+
+
+@pytest.mark.parametrize("open_store", [True, False])
+def test_nothing_of_a_purged_body_is_left_in_any_file(log: Builder, open_store: bool) -> None:
+    old = log.record(b"old text", body=HOUR)
+    log.commit()
+    log.now += 2 * DAY
+    young = log.record(b"young text", body=HOUR)
+    log.commit()
+    key = wrapped(log, "acme", Part.BODY, NOON, HOUR)
+    secrets = log.secrets[old]
+    sealed = log.packed[old][-32 - 64 : -32]
+    for needle in (key, secrets[32:], sealed):
+        assert needle in files(log.directory)
+    if not open_store:
+        log.close()
+    with purger(log, acme=retain(body=HOUR)) as purge:
+        done = purge.run(log.now)
+    assert (done.keys, done.secrets, done.parts, done.records, done.complete) == (1, 1, 1, 0, True)
+    everything = files(log.directory)
+    for needle in (key, secrets[32:], sealed):
+        assert needle not in everything
+    assert secrets[:32] in everything and log.secrets[young] in everything
+    sound(log)
+    with log.reader() as reader:
+        found = reader.record(old)
+        assert found is not None and found.record.body is None and found.record.numbers is not None
+        found = reader.record(young)
+        assert found is not None and found.record.body is not None
+    assert log.store.keys.get(period_scope("acme", Part.BODY, period_of(NOON, HOUR))) is None or not open_store
+
+
+def test_numbers_that_die_first_leave_the_body_readable(log: Builder) -> None:
+    old = log.record(b"text", numbers=HOUR, body=30 * DAY)
+    log.commit()
+    log.now += DAY
+    key = wrapped(log, "acme", Part.NUMBERS, NOON, HOUR)
+    with purger(log, acme=retain(numbers=HOUR, body=30 * DAY)) as purge:
+        assert purge.run(log.now).keys == 1
+        everything = files(log.directory)
+        assert key not in everything and log.secrets[old][:32] not in everything
+        sound(log)
+        with log.reader() as reader:
+            found = reader.record(old)
+            assert found is not None and found.record.numbers is None and found.record.body is not None
+            assert list(reader.by_number([b"447700900123"])) == []
+        log.now += 31 * DAY
+        done = purge.run(log.now)
+        assert (done.keys, done.parts, done.secrets) == (1, 1, 1)
+    sound(log)
+
+
+@pytest.mark.parametrize("content", list(Content))
+def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) -> None:
+    trail = AuditTrail(log.directory / "audit.db", load_install(log.kek, log.store.keys).audit)
+    with trail, purger(log, trail, acme=retain(DAY, DAY, 3 * DAY), beta=retain(DAY, DAY, 6 * DAY)) as purge:
+        mine = log.record(content=content, body=DAY, numbers=DAY)
+        other = log.record(account="beta", body=DAY, numbers=DAY)
+        log.event(mine, State.SUBMITTED)
+        log.commit()
+        for day in range(1, 12):
+            log.now = NOON + day * DAY
+            log.record(body=DAY, numbers=DAY)
+            log.commit()
+            purge.run(log.now)
+            sound(log)
+            with log.reader() as reader:
+                assert (reader.record(mine) is None) == (day >= 4), day
+                assert (reader.record(other) is None) == (day >= 7), day
+        with log.reader() as reader:
+            verdict = reader.verify(keys=log.keys)
+            anchors = [entry.what.get("anchor") for entry in trail.entries(events=("purge",))]
+            assert verdict.ok and verdict.rows < 12 and verdict.purged
+            assert verdict.anchor is not None and verdict.anchor.hex() in anchors
+        assert len(list(trail.entries(events=("purge",)))) > 3
+        assert set().union(*(entry.what for entry in trail.entries(events=("purge",)))) == {
+            "keys", "secrets", "parts", "records", "rows", "damaged", "anchor", "row",
+        }  # fmt: skip
+        rows = sqlite3.connect(log.directory / "keys.db").execute("SELECT count(*) FROM secrets").fetchone()[0]
+        assert rows - len(log.store._ahead._ready) <= 3, "what is written ahead is nobody's yet"
+    log.close()
+    again = Builder(log.directory, log.kek, sealed=True)  # the chain goes on after a restart
+    again.now = log.now + 10
+    again.record()
+    again.commit()
+    sound(again)
+    again.close()
+
+
+def test_a_purge_can_be_killed_anywhere(log: Builder) -> None:
+    for _ in range(30):
+        log.now += 60
+        for n in range(3):
+            log.record(body=HOUR, numbers=HOUR, destination=b"44770090%04d" % n)
+        log.commit()
+    log.now += 3 * DAY
+    log.record()
+    log.commit()
+    steps = 0
+    while True:  # each step in a process of its own
+        with purger(log, acme=retain(HOUR, HOUR, DAY)) as purge:
+            purge._next = float("-inf") if not steps % 3 else float("inf")
+            purge._finished = False
+            going = purge.step(log.now)
+            sound(log)
+        steps += 1
+        assert steps < 200
+        if not going:
+            break
+    assert steps > 6
+    with log.reader() as reader:
+        assert reader.verify(keys=log.keys).rows == 1
+    everything = files(log.directory)
+    for record_id, secrets in list(log.secrets.items())[:-1]:
+        assert secrets[:32] not in everything and secrets[32:] not in everything
+        assert log.packed[record_id] not in everything
+
+
+def test_a_dry_run_changes_nothing(log: Builder) -> None:
+    log.record(body=HOUR, account="acme")
+    log.record(body=HOUR, account="gone")
+    log.commit()
+    log.now += 2 * DAY
+    before = files(log.directory)
+    with purger(log, acme=retain(body=HOUR)) as purge:
+        plan = purge.plan(log.now)
+    assert [(key.account, key.part) for key in plan.due] == [("acme", Part.BODY)]
+    assert plan.unknown == ["gone"]
+    assert files(log.directory) == before
+
+
+def test_the_retention_of_a_removed_account_is_remembered(log: Builder) -> None:
+    log.record(body=HOUR)
+    log.commit()
+    with purger(log, acme=retain(body=HOUR)) as purge:
+        assert not purge.run(log.now)
+    log.now += 2 * DAY
+    with purger(log, beta=retain()) as purge:
+        done = purge.run(log.now)
+        assert done.keys == 1 and not done.unknown
+
+
+def test_held_keys_stay(log: Builder) -> None:
+    log.record(body=HOUR, numbers=HOUR)
+    log.commit()
+    log.now += 2 * DAY
+    rules = {"acme": retain(HOUR, HOUR)}
+    with Purger(
+        log.directory, lambda: rules, id_time, chain_keys=log.keys, held=lambda _a, part, _p: part is Part.BODY
+    ) as purge:
+        assert purge.run(log.now).keys == 1
+
+
+def test_the_daemon_hears_what_a_command_destroyed(log: Builder) -> None:
+    log.record(body=HOUR)
+    log.commit()
+    period = period_of(NOON, HOUR)
+    with purger(log) as daemon:
+        daemon.run(log.now)
+        assert log.ring.existing("acme", Part.BODY, period) is not None
+        log.now += DAY
+        with Purger(log.directory, lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys) as command:
+            assert command.run(log.now).keys == 1
+        assert daemon.step(log.now + EVERY)
+    assert log.ring.existing("acme", Part.BODY, period) is None
+
+
+def test_a_reader_in_the_way_is_waited_for_and_then_left_for_later(log: Builder) -> None:
+    log.record(body=HOUR)
+    log.commit()
+    log.now += DAY
+    reading = sqlite3.connect(f"file:{log.directory / 'keys.db'}?mode=ro", uri=True, isolation_level=None)
+    reading.execute("BEGIN")
+    reading.execute("SELECT * FROM secrets").fetchall()
+    with purger(log, acme=retain(body=HOUR)) as purge:
+        assert not purge.run(log.now).complete
+        reading.execute("COMMIT")
+        assert not purge.step(log.now) and purge.done.complete
+    reading.close()
+
+
+def test_secrets_whose_row_was_never_written_go_too(log: Builder) -> None:
+    log.record(body=HOUR, numbers=HOUR)
+    log.commit()
+    db = connect(log.directory / "keys.db", "keys")
+    stray = b"stray secret...." * 4
+    db.execute("INSERT INTO secrets SELECT max(seq) + 5, ? FROM secrets", (stray,))
+    db.close()
+    log.now += DAY
+    log.record()
+    log.commit()
+    with purger(log, acme=retain(HOUR, HOUR)) as purge:
+        purge.run(log.now)
+    assert stray not in files(log.directory)
+
+
+@pytest.mark.parametrize(
+    "moment", ["SELECT max(seq) FROM log", "SELECT seq, count, records", "SELECT seq, data FROM sec"]
+)
+def test_records_that_arrive_during_the_sweep_are_left_alone(log: Builder, moment: str) -> None:
+    log.record(body=60, numbers=60)
+    log.commit()
+    log.now += 3720  # its hour is over, and so are the 60 s; the sweep looks at an hour more
+    young: list[int] = []
+
+    def arrive(statement: str) -> None:
+        if statement.startswith(moment) and not young:
+            for _ in range(3):
+                young.append(log.record(b"young", body=60, numbers=60))
+                log.commit()
+
+    with purger(log, acme=retain(60, 60)) as purge:
+        purge._data.set_trace_callback(arrive)
+        purge._keys.set_trace_callback(arrive)
+        assert purge.run(log.now).secrets == 2
+        purge._data.set_trace_callback(None)
+        purge._keys.set_trace_callback(None)
+    assert len(young) == 3
+    with log.reader() as reader:
+        for identity in young:
+            found = reader.record(identity)
+            assert found is not None and found.record.pdu() is not None
+    sound(log)
+
+
+def test_the_index_of_dead_periods_goes(log: Builder) -> None:
+    for _ in range(10):
+        log.now += 1
+        log.record(body=HOUR, numbers=HOUR)
+        log.commit()
+    db = connect(log.directory / "data.db", "data")
+    indexer = Indexer(db, id_time, run=4)
+    while indexer.step():
+        pass
+    assert db.execute("SELECT count(*) FROM number_index").fetchone()[0]
+    log.now += DAY
+    log.record(body=HOUR, numbers=HOUR)
+    log.commit()
+    with purger(log, acme=retain(HOUR, HOUR)) as purge:
+        purge.run(log.now)
+    assert not db.execute("SELECT count(*) FROM number_index").fetchone()[0]
+    db.close()
+
+
+def test_a_store_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no store here"):
+        Purger(tmp_path, dict, id_time)
+
+
+def test_the_thread_purges_and_ends(log: Builder) -> None:
+    log.record(body=HOUR)
+    log.commit()
+    stop, dropped = threading.Event(), threading.Event()
+    wrong: list[str] = []
+
+    def make() -> Purger:
+        rules = {"acme": retain(body=HOUR)}
+        return Purger(log.directory, lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set())
+
+    thread = PurgeThread(make, stop, lambda: log.now + DAY, wrong.append)
+    thread.start()
+    assert dropped.wait(10)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive() and not wrong

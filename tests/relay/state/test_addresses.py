@@ -1,0 +1,83 @@
+"""Addresses written in different ways, and messages found by theirs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from smppd.protocol.wire import Command, Fields, Sm, address_field, build_sm
+from smppd.relay.state.addresses import ByAddress, near, tail
+from tests.relay.fakes import World
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b"447700900123", b"447700900123", True),
+        (b"+447700900123", b"00447700900123", True),
+        (b"07700900123", b"447700900123", True),
+        (b"7700900123", b"447700900123", True),
+        (b"87700900123", b"77700900123", True),  # another trunk prefix
+        (b"40123456", b"4740123456", True),  # eight digits without their country
+        (b"123456", b"4740123456", False),  # too short to say so
+        (b"447700900123", b"447700900124", False),
+        (b"40123457", b"4740123456", False),
+        (b"ACME", b"acme", True),
+        (b"ACME", b"ACMEX", False),
+        (b"", b"", True),
+        (b"", b"447700900123", False),
+        (b"80000", b"80000", True),
+        (b"8000", b"80000", False),
+    ],
+)
+def test_near(one: bytes, other: bytes, same: bool) -> None:
+    assert near(one, other) is near(other, one) is same
+    if same:
+        assert tail(one) == tail(other), "or it would not be found"
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text("0123456789+aB", max_size=15).map(str.encode), st.text("0123456789+aB", max_size=15).map(str.encode))
+def test_what_is_near_is_found(one: bytes, other: bytes) -> None:
+    assert near(one, other) is near(other, one)
+    if near(one, other):
+        assert tail(one) == tail(other)
+
+
+def receipt(source: bytes, destination: bytes) -> Sm:
+    fields = Fields(esm_class=4)
+    return Sm(
+        build_sm(Command.DELIVER_SM, 0, address_field(1, 1, source), address_field(1, 1, destination), b"", fields)
+    )
+
+
+def test_they_are_found_by_addresses_and_by_deadline() -> None:
+    world = World()
+    acme = world.customer()
+    for number in range(20):
+        acme.submits(b"x", to=b"4477009001%02d" % number)
+    messages = list(next(iter(world.account().lanes.values())).hot)
+    held = ByAddress()
+    for number, message in enumerate(messages):
+        message.deadline = 100.0 - number
+        held[message.id] = message
+    assert len(held) == 20 and all(message.id in held for message in messages)
+    assert held.fitting(receipt(b"+447700900107", b"447700900001")) == [messages[7]]
+    assert held.fitting(receipt(b"447700900001", b"07700900107")) == [messages[7]], "not swapped"
+    assert held.fitting(receipt(b"447700900107", b"447700900002")) == []
+    assert held.due(80.0, 99) == []
+    assert held.due(82.0, 1) == [messages[19]] and held.due(82.0, 99) == [messages[18]]
+    del held[messages[17].id]
+    assert held.pop(messages[17].id) is None
+    with pytest.raises(KeyError):
+        del held[messages[17].id]
+    assert held.due(84.0, 99) == [messages[16]] and list(held) == [message.id for message in messages[:16]]
+    messages[3].deadline = 5.0
+    held[messages[3].id] = messages[3]  # put in anew
+    assert held.due(5.0, 99) == [messages[3]]
+    assert len(held.oldest(2)) == 2 and len(held.values()) == 15
+    for _ in range(300):
+        held[messages[0].id] = messages[0]
+    assert len(held._deadlines) < 200, "what is out of date does not pile up"

@@ -1,0 +1,70 @@
+"""Opening the store's files: versions that are known, and files that are nobody else's."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from smppd.store.sqlite.files import StoreError, connect, keys_lost, writing
+
+
+@pytest.mark.parametrize("kind", ["data", "keys"])
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_of_a_newer_smppd_is_not_opened(tmp_path: Path, kind: str, read_only: bool) -> None:
+    path = tmp_path / f"{kind}.db"
+    connect(path, kind).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(StoreError, match=r"written by a newer smppd \(schema 99"):
+        connect(path, kind, read_only=read_only)
+
+
+def test_a_file_that_others_can_read_is_taken_from_them_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.db"
+    first = connect(path, "keys")
+    for one in tmp_path.iterdir():
+        one.chmod(0o644)
+    with caplog.at_level(logging.WARNING, "smppd.store"):
+        connect(path, "keys").close()
+    first.close()
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {0o600}
+    assert [record.getMessage() for record in caplog.records] == ["store file was open to others"] * 3
+    caplog.clear()
+    connect(path, "keys").close()
+    assert not caplog.records
+
+
+def test_what_ends_a_transaction_is_what_is_raised_and_the_next_one_begins(tmp_path: Path) -> None:
+    db = connect(tmp_path / "keys.db", "keys")
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="database or disk is full") as caught, writing(db):
+        for number in range(1000):
+            db.execute("INSERT INTO keys VALUES (?, ?)", (b"period/%d" % number, bytes(100)))
+    assert caught.value.sqlite_errorcode == sqlite3.SQLITE_FULL
+    with pytest.raises(KeyError), writing(db):
+        db.execute("INSERT INTO keys VALUES (x'01', x'02')")
+        raise KeyError
+    with writing(db):
+        db.execute("ROLLBACK")
+    with writing(db):
+        db.execute("INSERT INTO keys VALUES (x'03', x'04')")
+    assert db.execute("SELECT scope FROM keys").fetchall() == [(b"\3",)]
+    db.close()
+
+
+def test_a_store_without_its_keys_is_no_new_one(tmp_path: Path) -> None:
+    assert not keys_lost(tmp_path)
+    with pytest.raises(StoreError, match="no store here yet"):
+        connect(tmp_path / "keys.db", "keys", read_only=True)
+    connect(tmp_path / "data.db", "data").close()
+    with pytest.raises(StoreError, match=r"keys\.db is missing.*smppd restore"):
+        connect(tmp_path / "keys.db", "keys", read_only=True)
+    connect(tmp_path / "keys.db", "keys").close()
+    assert not keys_lost(tmp_path)

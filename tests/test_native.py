@@ -54,7 +54,7 @@ class TestFind:
     def test_a_build_of_these_sources_is_found(self, package: Path) -> None:
         build = native.find(package, {})
         assert build.modules == set(MODULES)
-        assert build.file("smppd.ids") == manifest_of(package).parent / f"smppd/relay/ids{native.SUFFIX}"
+        assert build.file("smppd.ids") == manifest_of(package).parent / f"smppd/ids{native.SUFFIX}"
 
     @pytest.mark.parametrize("source", SOURCES)
     def test_an_edit_ends_it_and_taking_it_back_restores_it(self, package: Path, source: str) -> None:

@@ -12,8 +12,8 @@ from bench.sampler import Sampler
 
 
 def test_the_innermost_line_of_ours_has_the_cost(tmp_path: Path) -> None:
-    (tmp_path / "smppd" / "relay").mkdir(parents=True)
-    (tmp_path / "smppd" / "relay" / "submit.py").write_text("one\n    two | three\n")
+    (tmp_path / "smppd" / "relay" / "accept").mkdir(parents=True)
+    (tmp_path / "smppd" / "relay" / "accept" / "desk.py").write_text("one\n    two | three\n")
     desk = [str(tmp_path / "smppd/relay/accept/desk.py"), "take", 2]
     sampled: dict[str, Any] = {
         "main": 0.004,

@@ -339,20 +339,20 @@ def test_below_its_reserve_it_takes_nothing_and_recovers_when_there_is_space(mak
 # The real command, on a store whose disk breaks at the first message. At the end it says which clock deadlines ran by.
 _BREAKS = """
 import sqlite3, sys, time
-from smppd.admin import cli
-from smppd.store.sqlite import SqliteStore
+from smppd.cli import main
+from smppd.store.sqlite.writer import SqliteStore
 
 commit = SqliteStore._commit_data
 
-def breaks(self, batch, sealer, plan, seq):
+def breaks(self, batch, *rest):
     if batch.records:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
-    commit(self, batch, sealer, plan, seq)
+    commit(self, batch, *rest)
 
 SqliteStore._commit_data = breaks
-status = cli.main(sys.argv[1:])
+status = main.main(sys.argv[1:])
 from twisted.internet import reactor
 print("monotonic" if reactor.seconds is time.monotonic else "wall clock", flush=True)
 sys.exit(status)

@@ -21,7 +21,7 @@ from smppd.vault.kek import create_kek
 from tests.config.helpers import BASE, write
 from tests.config.test_load import FIVE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

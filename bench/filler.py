@@ -30,7 +30,7 @@ from smppd.message import State
 from smppd.metrics import Metrics
 from smppd.protocol import wire
 from smppd.records.indexer import Indexer
-from smppd.relay.accept.desk import Recorder
+from smppd.relay.record import Recorder
 from smppd.relay.relay import Relay
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.writer import SqliteStore
@@ -73,7 +73,8 @@ class Filler:
             later=lambda _seconds, _function: None, random=Random(1), broken=self._broken,
         )  # fmt: skip
         self.relay.recover()
-        self.relay.start(self.store.open(self.relay, ids))
+        self.store.open(self.relay, self.relay.spill, ids)
+        self.relay.start()
         self._recorder = Recorder(self.relay.context)
         self._numbers = iter(range(1 << 40))
 

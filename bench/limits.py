@@ -53,11 +53,11 @@ def measure(structure: Structure, directory: Path) -> Result:
 
     began = time.monotonic()
     stand = Stand(structure.settings(directory))
-    before, counted = memory(), stand.relay.context.journal.octets
+    before, counted = memory(), stand.relay.context.ledger.octets
     structure.fill(stand)
     stand.settle()
-    journal = stand.relay.context.journal
-    result = Result(structure.name, structure.text, 0.0, memory() - before, journal.octets - counted, journal.count())
+    ledger = stand.relay.context.ledger
+    result = Result(structure.name, structure.text, 0.0, memory() - before, ledger.octets - counted, ledger.count())
     result.compiled = native.compiled
     for name, act in structure.acts.items():
         stand.run(0.3)

@@ -92,16 +92,16 @@ class Peer:
         got = self.session.receive(data, now)
         if self.upstream is not None:
             if got.answers:
-                relay.dispatch.answered(self.upstream, got.answers, now)
+                relay.dispatch.carrier_answered(self.upstream, got.answers, now)
             if got.messages:
-                relay.receipts.take(self.upstream, self, got.messages, now)
+                relay.receipts.carrier_delivered(self.upstream, self, got.messages, now)
         else:
             if got.answers:
-                relay.mailroom.answered(self, got.answers, now)
+                relay.mailroom.customer_answered(self, got.answers, now)
             if got.messages:
                 relay.submitted(self, got.messages, now)
             if got.others:
-                relay.enquiries.take(self, got.others, now)
+                relay.enquiries.answer_requests(self, got.others, now)
         self.flush()
         relay.context.flush()
 
@@ -155,7 +155,8 @@ class Stand:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE)
-        self.relay.start(self.store.open(self.relay, ids))
+        self.store.open(self.relay, self.relay.spill, ids)
+        self.relay.start()
 
     def wall(self) -> float:
         """Epoch seconds."""

@@ -115,9 +115,11 @@ class MemoryStore:
     def tidy(self, then: Callable[[bool], None]) -> None:
         then(True)
 
-    def rotate(self) -> int:
-        self.segment += 1
-        return self.segment
+    def open_for(self, relay: Any) -> None:
+        relay.spill.begin(1)
+
+    def tick(self, now: float) -> None:
+        pass
 
 
 class End:
@@ -167,7 +169,8 @@ class World:
         )  # fmt: skip
         self.store.sink = self.relay
         self.relay.recover()
-        self.relay.start(self.store.rotate())
+        self.store.open_for(self.relay)
+        self.relay.start()
         account = self.relay.context.accounts["bench"]
         account.pipeline = pipeline_for(settings, settings.accounts[0], compile_policies(settings))
         self.upstream = self.relay.context.upstreams["smsc"]

@@ -151,10 +151,10 @@ class Daemon:
         tidied = self.store.compact(LivingEntries(readable))
         log.debug("spool tidied", extra={"fields": tidied._asdict()})
         waiting = self.relay.recover()
-        for things in self.relay.context.journal.live.values():
-            ids.skip(max(things, default=0))
+        ids.skip(self.relay.context.ledger.highest())
         self.clock.look()
-        self.relay.start(self.store.open(self.relay, ids))
+        self.store.open(self.relay, self.relay.spill, ids)
+        self.relay.start()
         self._soundness.tell()
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
@@ -169,7 +169,7 @@ class Daemon:
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,
-            on_request(self.relay, self.store),
+            on_request(self.store),
         )
         undo.callback(self._background.stop)
         self.relay.enquiries.history = self._background.history

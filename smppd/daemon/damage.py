@@ -30,4 +30,4 @@ class Damage:
         """A cold row does not open."""
         self.at_start(kind.name.lower(), identity, reason)
         relay = self._relay()
-        relay.context.guard.guarded(ROWS, lambda: relay.balance.row_gone(kind, owner, identity))
+        relay.context.guard.guarded(ROWS, lambda: relay.withdrawal.row_damaged(kind, owner, identity))

@@ -80,7 +80,7 @@ def picture(
         "store": {
             "full": store.full,
             "commits": store.commits,
-            "entries": context.journal.count(),
+            "entries": context.ledger.count(),
             "damaged": store.damaged,
         },
         "accounts": [

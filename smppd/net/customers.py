@@ -214,7 +214,7 @@ class CustomerLink:
             if session.nacks:
                 customers.relay.nacked("account", self.account.name if self._up else "", session, now)
             if got.answers:
-                customers.relay.mailroom.answered(self, got.answers, now)
+                customers.relay.mailroom.customer_answered(self, got.answers, now)
             if got.messages:
                 customers.relay.submitted(self, got.messages, now)
             # A bind that cannot be read is answered here: what stands behind it may go on.
@@ -240,7 +240,7 @@ class CustomerLink:
             else:
                 rest.append((command, raw))
         if rest:
-            self._customers.relay.enquiries.take(self, rest, now)
+            self._customers.relay.enquiries.answer_requests(self, rest, now)
         return unread
 
     def _settle(self) -> None:

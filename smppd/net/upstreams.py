@@ -273,9 +273,9 @@ class UpstreamLink:
             if self._bound is None:
                 self._bind_answered(got.answers, session, now)
             else:
-                relay.dispatch.answered(self._state, got.answers, now)
+                relay.dispatch.carrier_answered(self._state, got.answers, now)
         if got.messages and self._bound is not None:
-            relay.receipts.take(self._state, self._bound, got.messages, now)
+            relay.receipts.carrier_delivered(self._state, self._bound, got.messages, now)
         self.settle()
         relay.context.flush()
 

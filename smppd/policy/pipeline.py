@@ -21,7 +21,6 @@ from smppd.policy.content import (
     TooLarge,
     content_of,
     join_key,
-    key_of,
     place_of,
     read,
     read_part,
@@ -67,8 +66,8 @@ class Policies(dict[str, CompiledPolicy]):
 class Pipeline:
     """The policies of one account, with the parts of its long messages. One object an account; ``decide`` is the whole job.
 
-    The verdict on a part that is not held counts for the parts of the same message that were (``part_key``): ``None``
-    or a verdict without refusal lets them go, a refusal refuses them all.
+    The verdict on a part that is not held counts for the parts of the same message that were (`policy.content.part_of`):
+    ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
     __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
@@ -215,15 +214,6 @@ class Pipeline:
         self._refusals.move_to_end(key)
         if len(self._refusals) > REFUSALS:
             self._refusals.popitem(last=False)
-
-    @staticmethod
-    def part_key(sm: Sm) -> PartKey | None:
-        """What the parts of one long message share, None for a whole message."""
-        try:
-            concat = place_of(sm)
-        except BodyError:
-            return None
-        return None if concat is None else key_of(sm, concat)
 
     @property
     def waiting(self) -> int:

@@ -168,6 +168,39 @@ class Batch:
         )
 
 
+class Renewed(NamedTuple):
+    """What ``Tenant.renew`` did: how many things moved, how many octets they are counted with, and whether nothing is left in
+    the place."""
+
+    things: int
+    octets: int
+    complete: bool
+
+
+class Tenant(Protocol):
+    """Who lives in the spool: what a store may ask of him that keeps what is opened in places, and wants to leave old ones.
+    Places are numbers that rise. A store that keeps each thing by itself has one place and never asks."""
+
+    def places(self) -> list[int]:
+        """The places in which something lives or may, oldest first."""
+
+    def alive_in(self, place: int) -> int:
+        """How many things live in a place."""
+
+    def opened(self) -> int:
+        """How many things were opened since the place began."""
+
+    def begin(self, place: int) -> None:
+        """What is opened from now on lives in this place."""
+
+    def leave(self, place: int) -> None:
+        """A place is no more; nothing lives in it."""
+
+    def renew(self, place: int, most: int, octets: int, *, rows: bool) -> Renewed:
+        """Writes up to ``most`` things of a place anew, oldest first, of ``octets`` together: into the present place or, where
+        ``rows`` is true and they only wait, as rows. What is not durable yet stays."""
+
+
 class Sink(Protocol):
     """Who hears how a batch ended. Called on the reactor thread."""
 
@@ -216,12 +249,12 @@ class Spool(Protocol):
 class Store(Spool, Protocol):
     """A store as the relay's housekeeping sees it."""
 
-    def rotate(self) -> int:
-        """Begins a new spool segment; returns its number."""
+    def tick(self, now: float) -> None:
+        """The store's own housekeeping of the spool; about ten times a second. ``now``: monotonic seconds."""
 
     def tidy(self, then: Callable[[bool], None]) -> None:
-        """Seals cold rows under a new key and destroys the keys that nothing needs any more; then(complete) on the reactor
-        thread, False when there was no space."""
+        """Takes out what is over, and destroys the keys that nothing needs any more: what lives is written anew, in steps.
+        then(complete) on the reactor thread: nothing that was over can be opened any more; False: there was no space."""
 
     def retry(self) -> None:
         """Tries to commit again after there was no space."""

@@ -64,6 +64,7 @@ class DiskStore:
             later=lambda _seconds, call: turn.append(call),
             soon=turn.append,
             wall=lambda: self._world.wall,
+            now=lambda: self._world.now,
         )
         self.ring = KeyRing(self.kek, self.real.keys)
         self.real.use(self.ring)
@@ -77,11 +78,11 @@ class DiskStore:
         if self.compacts:
             self.real.compact(LivingEntries(readable))
 
-    def open(self) -> int:
+    def open_for(self, relay: Any, most: int, seconds: float, _now: float) -> None:
         assert self.real is not None
-        for things in self._world.relay.context.journal.live.values():
-            self._world.ids.skip(max(things, default=0))
-        return self.real.open(self.sink, self._world.ids)
+        self._world.ids.skip(relay.context.ledger.highest())
+        self.real.open(self.sink, relay.spill, self._world.ids)
+        self.real.segments.most, self.real.segments.seconds = most, seconds
 
     def commit(self) -> bool:
         """All that waits becomes durable; whether there was anything."""

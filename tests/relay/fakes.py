@@ -33,8 +33,8 @@ from smppd.protocol.wire import (
     tlv,
 )
 from smppd.relay.relay import Relay
-from smppd.relay.state.model import Account, Message, Phase, UpstreamState
-from smppd.relay.state.post import Mail, Parked
+from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
+from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 from tests.relay.fakestore import FakeStore
 from tests.relay.invariants import filed, weighs
@@ -117,11 +117,11 @@ class FakeCustomer:
         world = self.world
         got = self.session.receive(data, world.now)
         if got.answers:
-            world.relay.mailroom.answered(self, got.answers, world.now)
+            world.relay.mailroom.customer_answered(self, got.answers, world.now)
         if got.messages:
             world.relay.submitted(self, got.messages, world.now)
         if got.others:
-            world.relay.enquiries.take(self, got.others, world.now)
+            world.relay.enquiries.answer_requests(self, got.others, world.now)
         self.flush()
         world.relay.context.flush()
         world.turns()
@@ -214,9 +214,9 @@ class FakeLink:
         world = self.world
         got = self.session.receive(data, world.now)
         if got.answers:
-            world.relay.dispatch.answered(self.state, got.answers, world.now)
+            world.relay.dispatch.carrier_answered(self.state, got.answers, world.now)
         if got.messages:
-            world.relay.receipts.take(self.state, self, got.messages, world.now)
+            world.relay.receipts.carrier_delivered(self.state, self, got.messages, world.now)
         self.flush()
         world.relay.context.flush()
 
@@ -315,14 +315,14 @@ class World:
             random=Random(7),
             broken=self.broken.append,
         )
-        self.relay.segments, self.relay.segment_seconds = self._segments
         compiled = compile_policies(self.settings)
         for one in self.settings.accounts:
             if one.policies:
                 self.account(one.system_id).pipeline = pipeline_for(self.settings, one, compiled)
         self.store.sink = self.relay
         self.living = self.relay.recover()
-        self.relay.start(self.store.open())
+        self.store.open_for(self.relay, *self._segments, self.now)
+        self.relay.start()
         self.store.answer()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -426,10 +426,10 @@ class World:
         rows = {(r.kind, r.owner, r.key, r.id): r for r in [*self.store.cold.values(), *put]}
         for key in dropped:
             rows.pop(key, None)
-        living = [thing for things in context.journal.live.values() for thing in things.values()]
+        living = context.ledger.living()
         assert len({thing.id for thing in living}) == len(living)
-        assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
-        filed(context, self.relay.dispatch.lanes.calendar)
+        assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the spool and a row"
+        filed(context, context.phases.calendar)
         weighs(context)
         for account in context.accounts.values():
             lanes = account.lanes.values()
@@ -441,9 +441,9 @@ class World:
                 for m in living
                 if isinstance(m, Message)
                 and m.account is account
-                and m.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN)
+                and m.phase in (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN)
             ]
-            assert all(m.phase is Phase.QUEUED for m in hot + aside)
+            assert all(m.phase is Phase.QUEUED for m in hot) and all(m.phase is Phase.ASIDE for m in aside)
             assert account.queued == len(hot) + len(aside) + len(held) + len(moving) + sum(x.cold for x in lanes)
             for lane in lanes:
                 assert list(lane.hot) == sorted(lane.hot, key=lambda m: m.id)
@@ -464,7 +464,9 @@ class World:
             reserved = [
                 m
                 for m in living
-                if isinstance(m, Message) and m.upstream is upstream and m.phase in (Phase.READY, Phase.SENT)
+                if isinstance(m, Message)
+                and m.upstream is upstream
+                and m.phase in (Phase.RELEASING, Phase.READY, Phase.SENT)
             ]
             assert upstream.reserved == len(reserved), (upstream.name, upstream.reserved, len(reserved))
             unknown = [
@@ -473,7 +475,7 @@ class World:
             assert {m.id for m in unknown} == set(upstream.unknown)
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
-            assert all(m.phase is Phase.SUBMITTED for many in upstream.alike.values() for m in many)
+            assert all(m.awaits_receipt for many in upstream.alike.values() for m in many)
             assert upstream.parked_octets == sum(len(p.frame) + 2200 for p in upstream.parked.values())
             assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}

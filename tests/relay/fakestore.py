@@ -8,6 +8,7 @@ from typing import Any
 
 from smppd.message import Event, read_events
 from smppd.store.api import Batch, ColdRow, Damaged, Kind
+from smppd.store.sqlite.segments import Segments
 
 
 class FakeStore:
@@ -93,8 +94,12 @@ class FakeStore:
         """The process ended: what was not committed is gone."""
         self.batch, self.jobs, self.told, self.under_way, self.full = Batch(), [], [], [], False
 
-    def open(self) -> int:
-        return self.rotate()
+    def open_for(self, relay: Any, most: int, seconds: float, now: float) -> None:
+        """Begins with a new segment; segments are the SQLite store's."""
+        self.segments = Segments(self, relay.spill, self.rotate, lambda then: then(True), now)
+        self.segments.most, self.segments.seconds = most, seconds
+        self._now = now
+        self.segments.opened(self.rotate())
 
     def rotate(self) -> int:
         self.segment += 1
@@ -106,8 +111,12 @@ class FakeStore:
     def nudge(self) -> None:
         pass
 
+    def tick(self, now: float) -> None:
+        self._now = now
+        self.segments.tick(now)
+
     def tidy(self, then: Callable[[bool], None]) -> None:
-        then(True)
+        self.segments.tidy(self._now, then)
 
     def retry(self) -> None:
         if self.room and not self.under_way and not self.batch:

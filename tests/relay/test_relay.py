@@ -15,6 +15,7 @@ from smppd.store.sqlite.files import KeyStore
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings
+from tests.store.tenant import Nobody
 from tests.vault.rows import kek
 
 
@@ -32,7 +33,7 @@ def test_segments_that_nothing_lives_in_are_dropped() -> None:
     world.passes(2)
     assert len({segment for segment, _ in world.store.blocks}) <= 2
     world.passes(1000, step=125)
-    assert len(world.relay.context.journal.live) == 1, "an idle relay makes no segments"
+    assert len(world.relay.context.ledger.places()) == 1, "an idle relay makes no segments"
     world.check()
 
 
@@ -44,7 +45,7 @@ def test_a_quiet_relay_still_moves_what_waits_for_long() -> None:
     a.answers(b"id-1")
     world.commits()
     world.spills()
-    assert world.relay.context.journal.count() == 0 and world.upstream().cold_waiting == 1
+    assert world.relay.context.ledger.count() == 0 and world.upstream().cold_waiting == 1
 
 
 def test_an_idle_relay_lets_go_of_what_is_over() -> None:
@@ -78,8 +79,8 @@ def test_tidying_leaves_what_lives_and_nothing_else() -> None:
     a.reports(b"nobody's")
     acme.submits(b"comes")  # not durable yet: it stays where it is, and is moved when it is
     told: list[bool] = []
-    world.relay.tidy(told.append)
-    world.relay.tidy(told.append)
+    world.store.tidy(told.append)
+    world.store.tidy(told.append)
     world.passes(3)
     assert told == [True, True]
     everything = b"".join(block for _, block in world.store.blocks)
@@ -223,7 +224,7 @@ class Opened:
         self.counted = self.store.counts()
         self.sink = Sink()
         numbers = iter(range(self.store.highest_id() + 1, 1 << 40))
-        self.segment = self.store.open(self.sink, lambda: next(numbers))
+        self.segment = self.store.open(self.sink, Nobody(), lambda: next(numbers))
 
     def commit(self) -> None:
         """Until everything handed over is durable."""

@@ -19,6 +19,7 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
 from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu
+from tests.store.tenant import Nobody
 from tests.vault.rows import NOON, kek, submit_sm
 
 DAY = 86400.0
@@ -176,7 +177,7 @@ class Builder:
 
 def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
     store.use(ring)
-    store.open(sink, new_id)
+    store.open(sink, Nobody(), new_id)
 
 
 def files(directory: Path) -> bytes:

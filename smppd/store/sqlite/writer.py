@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Batch, ColdRow, Kind, Sink
+from smppd.store.api import Batch, ColdRow, Kind, Sink, Tenant
 from smppd.store.sqlite import slots
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
@@ -33,6 +33,7 @@ from smppd.store.sqlite.seals import (
     write_seal,
     write_state,
 )
+from smppd.store.sqlite.segments import Segments
 from smppd.store.sqlite.slots import Ahead, Plan
 from smppd.store.sqlite.startup import StartUp
 from smppd.store.sqlite.tidy import FEW, SPOOL, Compacted, Entries, Files, Tidier, compact
@@ -135,8 +136,9 @@ class SqliteStore:
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
-    def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
-        """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> int:
+        """Takes a fresh spool segment, in which what is opened by ``tenant`` lives from now on, and starts the writer; returns
+        the segment. After the replay."""
         self._sink = sink
         self._new_id = new_id
         slots.sweep(self._secrets, self._data)
@@ -152,19 +154,28 @@ class SqliteStore:
             self._broken,
         )
         self._thread.start()
+        self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
+        self.segments.opened(self._sealer.segment)
         self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
 
     def rotate(self) -> int:
-        """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
-        there, which is safe: segments are dropped oldest first."""
+        """Begins a segment; its number. What the current batch holds already goes into the new segment too, later than it is
+        counted there, which is safe: segments are dropped oldest first."""
         self._sealer = SegmentSealer(self._ring)
         self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
 
     def tidy(self, then: Callable[[bool], None]) -> None:
         """See ``api.Store``."""
+        self.segments.tidy(self._now(), then)
+
+    def _destroy(self, then: Callable[[bool], None]) -> None:
         self._tidier.tidy(lambda: self._sealer.segment, then)
+
+    def tick(self, now: float) -> None:
+        """See ``api.Store``."""
+        self.segments.tick(now)
 
     def _with_batch(self, then: Callable[[], None]) -> None:
         self.batch.then.append(then)

@@ -18,6 +18,7 @@ from smppd.vault.keys import KeyRing
 from tests.records.test_retention import purger, retain
 from tests.store.builder import Builder
 from tests.store.sqlite.test_writer import Noting
+from tests.store.tenant import Nobody
 
 SECRET = 64
 DAY = 86_400.0
@@ -134,7 +135,7 @@ def test_after_a_crash_the_unused_ones_are_removed_and_the_used_ones_cut(log: Bu
         log.directory, notify=lambda call: call(), later=lambda _seconds, call: call(), soon=lambda call: call()
     )
     again.use(KeyRing(log.kek, again.keys))
-    again.open(log.sink, log.new_id)
+    again.open(log.sink, Nobody(), log.new_id)
     again.close()
     assert slots(log) == [2, 2]
     opens(log)

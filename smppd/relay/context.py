@@ -128,6 +128,15 @@ class Context:
         dropping = self.dropping
         return [row for row in rows if (row.kind, row.id) not in dropping] if dropping else rows
 
+    def answer(self, peer: Peer, response: bytes, places: int = 1) -> None:
+        """Answers a request of a peer, and gives back the ``places`` that it held in the session's window: 1 for a message, as
+        many as a submit_multi had destinations, 0 for an enquiry, which holds none. The only way to answer; what is written
+        goes out with the next ``flush``."""
+        session = peer.session
+        session.out.append(response)
+        session.answered(places)
+        self.dirty[peer] = None
+
     def flush(self) -> None:
         """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too."""
         dirty = self.dirty

@@ -93,8 +93,7 @@ class Enquiries:
         self._context.store.kick()
 
     def _say(self, customer: Customer, response: bytes) -> None:
-        customer.session.out.append(response)
-        self._context.dirty[customer] = None
+        self._context.answer(customer, response, 0)
 
     def _identity(self, account: Account, shown: bytes) -> int | None:
         known = self._short.get((account.name, shown))

@@ -45,15 +45,10 @@ class Delayed:
     def add(self, due: float, customer: Customer, response: bytes, places: int = 1) -> None:
         """Gives an answer at ``due`` (monotonic seconds); it holds ``places`` of the session's window."""
         if len(self._heap) >= self.most:
-            self._give(customer, response, places)
+            self._context.answer(customer, response, places)
             return
         heapq.heappush(self._heap, (due, next(self._tie), customer, response, places))
         self._release_at(due)
-
-    def _give(self, customer: Customer, response: bytes, places: int) -> None:
-        customer.session.out.append(response)
-        customer.session.answered(places)
-        self._context.dirty[customer] = None
 
     def _release_at(self, due: float) -> None:
         if due < self._timer:  # nothing wakes us before
@@ -69,7 +64,7 @@ class Delayed:
             left -= 1
             _, _, customer, response, places = heapq.heappop(heap)
             try:
-                self._give(customer, response, places)
+                self._context.answer(customer, response, places)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(TIMER, error)
         if heap:

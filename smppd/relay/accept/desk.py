@@ -409,9 +409,7 @@ class SubmitDesk:
                 if before.stored
                 else refusal(sm.command, FULL.status, sm.sequence)
             )
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
+            self._context.answer(customer, response)
 
         if before.stored:
             answer()
@@ -490,14 +488,11 @@ class SubmitDesk:
         if no is THROTTLED and self.patience:
             self.delayed.add(now + self.patience, customer, response)
         else:
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
+            self._context.answer(customer, response)
 
     def stored(self, messages: list[Message], now: float) -> None:
         """Their batch is durable: now the customer may be told."""
         context = self._context
-        dirty = context.dirty
         account: Account | None = None
         number = 0
         self.brake.committed()
@@ -522,10 +517,7 @@ class SubmitDesk:
                         continue
                     response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
                     message.customer = None
-                    session = customer.session
-                    session.out.append(response)
-                    session.unanswered -= 1
-                    dirty[customer] = None
+                    context.answer(customer, response)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(COMMIT, error, message)
         if account is not None:
@@ -563,9 +555,7 @@ class SubmitDesk:
         if message.answer_at > now:
             self.delayed.add(message.answer_at, customer, response)
             return
-        customer.session.out.append(response)
-        customer.session.answered()
-        self._context.dirty[customer] = None
+        self._context.answer(customer, response)
 
     def answer_upstream(self, message: Message, status: int, now: float) -> None:
         """What the upstream said, for an account that acknowledges by upstream."""
@@ -588,6 +578,4 @@ class SubmitDesk:
             if fanout.answer_at > self._context.now():
                 self.delayed.add(fanout.answer_at, customer, response, fanout.total)
                 return
-            customer.session.out.append(response)
-            customer.session.answered(fanout.total)
-            self._context.dirty[customer] = None
+            self._context.answer(customer, response, fanout.total)

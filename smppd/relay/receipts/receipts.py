@@ -93,7 +93,7 @@ class Receipts:
                 matched += self._one(upstream, ticket, sm, now, wait=True)
             except Exception as error:  # noqa: BLE001  the item's edge
                 if sm is None and isinstance(error, BodyError):
-                    self._answer(link, refusal(command, error.status, sequence))
+                    self._context.answer(link, refusal(command, error.status, sequence))
                 else:
                     self._set_aside(upstream, ticket, raw, error)
         if matched:
@@ -285,14 +285,9 @@ class Receipts:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, link: Peer, response: bytes) -> None:
-        link.session.out.append(response)
-        link.session.answered()
-        self._context.dirty[link] = None
-
     def _refuse(self, ticket: Ticket) -> None:
         link, command, sequence = ticket
-        self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
+        self._context.answer(link, refusal(command, Status.RX_P_APPN, sequence))
 
     def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
         """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
@@ -307,20 +302,18 @@ class Receipts:
 
     def stored(self, acks: list[Any]) -> None:
         """What these brought is durable: the carrier may forget it."""
-        dirty = self._context.dirty
+        context = self._context
         for link, command, sequence in acks:
             try:
-                link.session.out.append(id_response(command, sequence, b""))
-                link.session.unanswered -= 1
-                dirty[link] = None
+                context.answer(link, id_response(command, sequence, b""))
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(COMMIT, error)
+                context.guard.caught(COMMIT, error)
 
     def lost(self, acks: list[Any]) -> None:
         """It was not stored: the carrier has to bring it again."""
         for link, command, sequence in acks:
             try:
-                self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+                self._context.answer(link, refusal(command, Status.RMSGQFUL, sequence))
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error)
 

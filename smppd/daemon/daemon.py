@@ -24,6 +24,7 @@ from smppd.daemon.clock import ClockWatch
 from smppd.daemon.control import ControlServer
 from smppd.daemon.damage import Damage
 from smppd.daemon.deeds import deeds
+from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.logs import configure
 from smppd.daemon.patient import LONGER, PatientStore
@@ -38,7 +39,7 @@ from smppd.net.customers import Customers
 from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
-from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipeline_for
+from smppd.policy.pipeline import Pipeline, PolicyError, pipelines
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay, Ways
@@ -73,7 +74,7 @@ class Daemon:
         self._ended = ended
         self._began = time.monotonic()
         self._draining = False
-        self._over = False
+        self._over = self._sent_all = False
         self._beat = time.monotonic()
         self._prepared = 0.0
         self._gave_back = self._began
@@ -130,39 +131,33 @@ class Daemon:
         self._soundness = Soundness(settings.store.directory, install, self.store, self.metrics)
         self.audit = self._soundness.audit
         undo.callback(self.audit.close)
+        self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
+        undo.callback(self._history.stop)
         random = Random(SystemRandom().random())  # jitter, nothing secret
+        ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
             settings,
             self.store,
             self.ring,
             self.metrics,
-            new_id=(ids := Ids(time.time, settings.node, self.store.highest_id())),
+            pipelines=pipelines(settings),
+            ids=ids,
             wall=time.time,
             now=time.monotonic,
             # What an item raises is caught before it gets here.
             later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "relay", function),
             random=random,
             broken=self.broken,
+            history=self._history.ask,
         )
-        self.store.lifetime = self.relay.context.guard.lifetime
+        self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
-        self._apply_policies(settings)
-        self.notifier.extend(LONGER)
-        tidied = self.store.compact(LivingEntries(readable))
-        log.debug("spool tidied", extra={"fields": tidied._asdict()})
-        waiting = self.relay.recover()
-        for things in self.relay.context.journal.live.values():
-            ids.skip(max(things, default=0))
+        waiting = self.relay.begin()
         self.clock.look()
-        self.relay.start(self.store.open(self.relay, ids))
         self._soundness.tell()
-        self.relay.desk.open = not settings.store.read_only
-        # Known before the first message, not a second later.
-        self.store.full = not self.store.space()
         self._prepare()
         self._background = Background(
             settings.store.directory,
-            kek,
             self.ring,
             install,
             lambda: {one.system_id: one.retain for one in self.settings.accounts},
@@ -172,7 +167,6 @@ class Daemon:
             on_request(self.relay, self.store),
         )
         undo.callback(self._background.stop)
-        self.relay.enquiries.history = self._background.history
         self._start_edge(settings, random)
         return waiting
 
@@ -189,8 +183,8 @@ class Daemon:
             later=self.reactor.callLater,
             soon=lambda function: self.reactor.soon(lambda: self._from_store(function)),
             reserve=settings.store.reserve,
+            notifier=self.notifier,
         )
-        self.store.notifier = self.notifier
         self.store.on_commit_time = self._committed
         damage = Damage(self.metrics, lambda: self.relay)
         self.store.on_damage, self.store.on_start_damage = damage.row, damage.at_start
@@ -239,12 +233,6 @@ class Daemon:
         self.relay.gauges()
         self.door.gauges()
 
-    def _apply_policies(self, settings: Settings) -> None:
-        compiled = compile_policies(settings)
-        for one in settings.accounts:
-            account = self.relay.context.accounts[one.system_id]
-            account.pipeline = pipeline_for(settings, one, compiled) if one.policies else None
-
     def _prepare(self) -> None:
         """Makes the keys of now and of soon, so that no message waits for one: of all accounts, at the start."""
         self._to_prepare = list(self.settings.accounts)
@@ -272,7 +260,7 @@ class Daemon:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
             self._do("clock", self.clock.look)
-            self._do("flush", self.relay.context.flush)
+            self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._soundness.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
@@ -285,7 +273,7 @@ class Daemon:
 
     def _do(self, name: str, chore: Callable[[], object]) -> None:
         try:
-            self.relay.context.guard.chore(name, chore)
+            self.relay.guard_chore(name, chore)
         except Exception as error:  # noqa: BLE001  the daemon's edge: nothing may be acknowledged after a fault of the store
             self.broken(type(error).__name__)
 
@@ -326,15 +314,7 @@ class Daemon:
         changes = config.changes(self.settings, new)
         if changes.refusals:
             raise _Refused(changes.refusals)
-        compiled = compile_policies(new)
-        return _Fresh(
-            new,
-            changes.changes,
-            {one.system_id: pipeline_for(new, one, compiled) if one.policies else None for one in new.accounts},
-            Ways.of(new),
-            contexts(new.upstreams),
-            load_kek(new.keys),
-        )
+        return _Fresh(new, changes.changes, pipelines(new), Ways.of(new), contexts(new.upstreams), load_kek(new.keys))
 
     def _reloaded(self, fresh: _Fresh | None, error: Exception | None) -> None:
         self._reloading = False
@@ -363,13 +343,12 @@ class Daemon:
         """Everything in it was tried: from here on nothing refuses."""
         new = self.settings = fresh.settings
         self.ring.use(fresh.kek)
-        self.relay.use(new, fresh.ways)
-        self.relay.judge_by(fresh.pipelines)
+        self.relay.take_configuration(new, fresh.ways, fresh.pipelines)
         self.door.use(new)
         self.customers.reload(new.limits)
         self._to_prepare = list(new.accounts)
         self.upstreams.use(new.upstreams, new.limits, fresh.tls)
-        self.relay.context.flush()
+        self.relay.flush()
         for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
@@ -402,7 +381,7 @@ class Daemon:
         self.notifier.extend(self.settings.drain + LONGER)
         log.info("draining", extra={"fields": {"within": self.settings.drain}})
         self.door.stop()
-        self.relay.desk.open = False
+        self.relay.stop_accepting()
         self._deadline = time.monotonic() + self.settings.drain
         self.customers.unbind_all()
         self._drain()
@@ -412,11 +391,12 @@ class Daemon:
         if self._over:
             return
         now = time.monotonic()
-        if not self.relay.dispatch.draining:
+        if not self._sent_all:
             if self.customers.links and now < self._deadline - self.settings.drain / 4:
                 self.reactor.callLater(0.05, self._drain)
                 return
-            self.relay.dispatch.draining = True
+            self._sent_all = True
+            self.relay.stop_sending()
             self.customers.unbind_all(at_once=True)
         if (self.upstreams.waiting() or self.store.busy or self.customers.links) and now < self._deadline:
             self.reactor.callLater(0.05, self._drain)
@@ -453,6 +433,7 @@ class Daemon:
         self._control.stop()
         self.customers.tell_all()
         self._background.stop()
+        self._history.stop()
         self._soundness.stop(status, None if status else LivingEntries(readable))
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})

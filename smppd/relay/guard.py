@@ -1,8 +1,8 @@
 """One bad item stops nothing but itself: what an item raises is caught at the item, counted, logged without content, and the
 item is set aside (table `damaged`), while the others of its batch, of its tick and of the start go on.
 
-Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.broken`). What is caught here
-leaves counts behind that may be one off, so they are counted anew with the next sweep (`relay.balance`).
+Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.store_broken`). What is caught
+here leaves counts behind that may be one off, so they are counted anew with the next sweep (`relay.balance`).
 """
 
 from __future__ import annotations

@@ -54,11 +54,13 @@ class _Cancelling:
 class Enquiries:
     """See the module. ``history`` looks finished messages up in the log, off the reactor thread."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, recorder: Recorder) -> None:
+    def __init__(
+        self, context: Context, dispatch: Dispatch, recorder: Recorder, history: History | None = None
+    ) -> None:
         self._context = context
         self._dispatch = dispatch
         self._recorder = recorder
-        self.history: History | None = None
+        self.history = history
         self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
         self._short: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._cancelling: dict[Account, deque[_Cancelling]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from smppd.message import Event, read_events
-from smppd.store.api import Batch, ColdRow, Damaged, Kind
+from smppd.store.api import Batch, ColdRow, Damaged, Kind, Sink
 
 
 class FakeStore:
@@ -48,7 +48,7 @@ class FakeStore:
         self._write(batch, segment)
         if self.full and self.room:
             self.full = False
-        self.sink.committed(batch)
+        self.sink.batch_committed(batch)
         self.answer()
         return True
 
@@ -61,7 +61,7 @@ class FakeStore:
         self.full = True
         for name in ("keys", "marks", "events", "moves", "drop", "segments", "released", "meta", "damaged", "then"):
             getattr(self.batch, name)[:0] = getattr(batch, name)
-        self.sink.failed(batch, "database or disk is full")
+        self.sink.batch_refused(batch, "database or disk is full")
 
     def answer(self) -> None:
         """Queries are answered."""
@@ -93,7 +93,8 @@ class FakeStore:
         """The process ended: what was not committed is gone."""
         self.batch, self.jobs, self.told, self.under_way, self.full = Batch(), [], [], [], False
 
-    def open(self) -> int:
+    def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
+        self.sink = sink
         return self.rotate()
 
     def rotate(self) -> int:

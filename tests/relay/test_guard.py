@@ -13,6 +13,7 @@ from smppd.relay.accept.desk import Recorder, SubmitDesk
 from smppd.relay.accept.parts import Holding
 from smppd.relay.balance import Balance
 from smppd.relay.deliver.mailroom import Mailroom
+from smppd.relay.gauges import Gauges
 from smppd.relay.guard import Guard
 from smppd.relay.operations import Enquiries
 from smppd.relay.receipts import receipts
@@ -294,7 +295,7 @@ CHORES: list[tuple[str, Any, str]] = [
     ("policies", Relay, "_policies"),
     ("expiry", Relay, "_expired"),
     ("counts", Balance, "even"),
-    ("gauges", Relay, "_look_at_released"),
+    ("gauges", Gauges, "look"),
     ("telling", Relay, "_tell"),
 ]
 

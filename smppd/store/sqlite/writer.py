@@ -238,11 +238,11 @@ class SqliteStore:
             self._ahead.stored(plan)
             self._ahead.give(self.batch)
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
-            self._sink.committed(batch)
+            self._sink.batch_committed(batch)
             if batch.segments:
                 self._tidier.shred(self._sealer.segment)
         elif fatal:
-            self._sink.broken(reason)
+            self._sink.store_broken(reason)
             return
         else:
             self.full = True
@@ -259,7 +259,7 @@ class SqliteStore:
             following.meta[:0] = batch.meta
             following.damaged[:0] = batch.damaged
             following.then[:0] = batch.then
-            self._sink.failed(batch, reason)
+            self._sink.batch_refused(batch, reason)
         if reason is None and self.batch:
             if self._urgent:
                 self._go_on()
@@ -383,7 +383,7 @@ class SqliteStore:
 
     def _broken(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        self._notify(lambda: self._sink.broken(reason))
+        self._notify(lambda: self._sink.store_broken(reason))
 
     def _checkpoint_rest(self) -> None:
         checkpoint((self._secrets, self._data))

@@ -94,6 +94,8 @@ class Relay:
         random: Random,
         broken: Callable[[str], None],
         history: History | None = None,
+        segments: int = _SEGMENTS,
+        segment_seconds: float = _SEGMENT_SECONDS,
     ) -> None:
         self.context = context = Context(
             store=store,
@@ -130,8 +132,8 @@ class Relay:
         self.dispatch.known = self.receipts.known
         self.dispatch.displaced = self._displace
         self.desk.short_taken = self.enquiries.note
-        self.segments = _SEGMENTS
-        self.segment_seconds = _SEGMENT_SECONDS
+        self.segments = segments
+        self.segment_seconds = segment_seconds
         self._began = now()
         self._looked = now()
         self._before = 0

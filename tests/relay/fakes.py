@@ -305,8 +305,9 @@ class World:
             later=self._later,
             random=Random(7),
             broken=self.broken.append,
+            segments=self._segments[0],
+            segment_seconds=self._segments[1],
         )
-        self.relay.segments, self.relay.segment_seconds = self._segments
         self.living = self.relay.begin()
         self.store.answer()
 

@@ -88,7 +88,7 @@ TICKS: Final[dict[str, Callable[[Stand], Any]]] = {
     "tick": lambda stand: stand.relay.tick(time.monotonic()),
     "sweep": lambda stand: stand.relay._sweep(time.monotonic()),
     "scrape": lambda stand: stand.relay.gauges(),
-    "reload": lambda stand: stand.relay.use(stand.settings),
+    "reload": lambda stand: stand.reload(),
 }
 
 

@@ -274,3 +274,9 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
         program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
     budget = compiled.budget if isinstance(compiled, Policies) else None
     return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
+
+
+def pipelines(settings: Settings) -> dict[str, Pipeline | None]:
+    """The pipeline of each account by its system_id, None for one without policies. Raises ``PolicyError``."""
+    compiled = compile_policies(settings)
+    return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}

@@ -128,15 +128,12 @@ class Context:
         self.event(row.id, State.UNKNOWN)
 
     def answer(self, peer: Peer, response: bytes, places: int = 1) -> None:
-        """Answers a request of a peer: the response is sent with the next flush, and the ``places`` that the request takes of
-        its window are free. The one way to answer what a session counts (`Session.unanswered`)."""
-        peer.session.out.append(response)
-        peer.session.answered(places)
-        self.dirty[peer] = None
-
-    def say(self, peer: Peer, response: bytes) -> None:
-        """Answers a request that takes no place of a window (query_sm and its kin)."""
-        peer.session.out.append(response)
+        """Answers a request of a peer, and gives back the ``places`` that it held in the session's window: 1 for a message, as
+        many as a submit_multi had destinations, 0 for an enquiry, which holds none. The only way to answer; what is written
+        goes out with the next ``flush``."""
+        session = peer.session
+        session.out.append(response)
+        session.answered(places)
         self.dirty[peer] = None
 
     def flush(self) -> None:

@@ -1,7 +1,7 @@
 """One bad item stops nothing but itself: what an item raises is caught at the item, counted, logged without content, and the
 item is set aside (table `damaged`), while the others of its batch, of its tick and of the start go on.
 
-Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.broken`).
+Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.store_broken`).
 """
 
 from __future__ import annotations

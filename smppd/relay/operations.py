@@ -53,12 +53,19 @@ class _Cancelling:
 class Enquiries:
     """See the module. ``history`` looks finished messages up in the log, off the reactor thread."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, recorder: Recorder, short_ids: ShortIds) -> None:
+    def __init__(
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        recorder: Recorder,
+        short_ids: ShortIds,
+        history: History | None = None,
+    ) -> None:
         self._context = context
         self._dispatch = dispatch
         self._recorder = recorder
         self._short_ids = short_ids
-        self.history: History | None = None
+        self.history = history
         self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
         self._cancelling: dict[Account, deque[_Cancelling]] = {}
 
@@ -74,15 +81,15 @@ class Enquiries:
                 elif command == Command.REPLACE_SM:
                     replace = read_replace(raw)
                     status = Status.RREPLACEFAIL if _has_payload(raw, replace) else self._replace(customer, replace)
-                    self._context.say(customer, pdu(Command.REPLACE_SM_RESP, status, sequence))
+                    self._context.answer(customer, pdu(Command.REPLACE_SM_RESP, status, sequence), 0)
                 else:
-                    self._context.say(customer, refusal(command, Status.RINVCMDID, sequence))
+                    self._context.answer(customer, refusal(command, Status.RINVCMDID, sequence), 0)
             except BodyError as error:
                 customer.session.bad_body(now)
-                self._context.say(customer, refusal(command, error.status, sequence))
+                self._context.answer(customer, refusal(command, error.status, sequence), 0)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
-                self._context.say(customer, refusal(command, Status.RSYSERR, sequence))
+                self._context.answer(customer, refusal(command, Status.RSYSERR, sequence), 0)
         self._context.store.kick()
 
     def _living(self, account: Account, identity: int | None) -> Message | None:
@@ -105,13 +112,13 @@ class Enquiries:
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
-                self._context.say(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence))
+                self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence), 0)
                 return
             state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
-            self._context.say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
+            self._context.answer(customer, query_response(query.sequence, query.message_id, b"", state, 0), 0)
             return
         if identity is None or self.history is None:
-            self._context.say(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence))
+            self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence), 0)
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
@@ -120,7 +127,7 @@ class Enquiries:
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
                 response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
-            self._context.say(customer, response)
+            self._context.answer(customer, response, 0)
             self._context.flush()
 
         self.history(account.name, identity, found)
@@ -135,7 +142,7 @@ class Enquiries:
                 status: int = Status.RINVMSGID
             else:
                 status = Status.ROK if self._delete([message]) else Status.RCANCELFAIL
-            self._context.say(customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            self._context.answer(customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence), 0)
             return
         jobs = self._cancelling.setdefault(account, deque())
         jobs.append(_Cancelling(customer, cancel))
@@ -159,7 +166,7 @@ class Enquiries:
                 return
             jobs.popleft()
             status = Status.ROK if job.gone else Status.RCANCELFAIL
-            self._context.say(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            self._context.answer(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence), 0)
             if found and jobs:
                 self._cancel_later(account, jobs, gone)
                 return

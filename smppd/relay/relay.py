@@ -1,15 +1,17 @@
-"""The data path put together: takes what customers and carriers bring, hears from the store, keeps house once a second."""
+"""The data path put together, and all that the rest of the daemon says to it: what customers and carriers bring, what the store
+has to say, the time, a new configuration, the start and the end. Nobody outside this room reaches for the parts behind it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
-from smppd.ids import id_time
+from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.session import Session
@@ -21,8 +23,9 @@ from smppd.relay.accept.parts import Parts
 from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
-from smppd.relay.guard import COMMIT, SWEEP
-from smppd.relay.operations import Enquiries
+from smppd.relay.gauges import Condition, Gauges, Picture
+from smppd.relay.guard import COMMIT, ROWS, SWEEP
+from smppd.relay.operations import Enquiries, History
 from smppd.relay.receipts.mo_owners import Owners
 from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.record import Recorder
@@ -43,6 +46,10 @@ _EXPIRED = 500
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 
 
+Answer = tuple[Any, int, int, bytes]
+"""A response to a request of ours, as a session gives it: (token, command, status, frame)."""
+
+
 class Ways(NamedTuple):
     """Where messages go, out of one configuration: to carriers, and to the accounts that own a number."""
 
@@ -56,7 +63,12 @@ class Ways(NamedTuple):
 
 
 class Relay:
-    """See the module. ``broken(reason)`` is called when nothing may be acknowledged any more."""
+    """See the module. ``begin`` starts it; before that it only knows its configuration.
+
+    ``pipelines``: of each account by its name, None for one without policies. ``ids`` draws messages' ids. ``wall``: epoch
+    seconds; ``now``: monotonic ones; ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is
+    called when nothing may be acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without
+    it that it does not know them. All of it is called on the reactor thread."""
 
     def __init__(
         self,
@@ -65,17 +77,19 @@ class Relay:
         ring: KeyRing,
         metrics: Metrics,
         *,
-        new_id: Callable[[], int],
+        pipelines: Mapping[str, Pipeline | None],
+        ids: Ids,
         wall: Callable[[], float],
         now: Callable[[], float],
         later: Callable[[float, Callable[[], None]], object],
         random: Random,
         broken: Callable[[str], None],
+        history: History | None = None,
     ) -> None:
         self.context = context = Context(
             store=store,
             ring=ring,
-            new_id=new_id,
+            new_id=ids,
             wall=wall,
             now=now,
             later=later,
@@ -87,19 +101,21 @@ class Relay:
             mail_octets=settings.store.hot_octets + settings.store.hot_octets // 4,
         )
         self._store = store
+        self._ids = ids
         self._broken = broken
+        self._accepts = not settings.store.read_only
         self.ready = False
         ways = Ways.of(settings)
         self.routes = Routes(ways.router)
         recorder = Recorder(context)
         recent = Recent()
         self.short_ids = ShortIds(context, store)
-        self.answers = Answers(context, recent)
+        self.customer_answers = Answers(context, recent)
         self.mailroom = Mailroom(context)
-        self.withdrawal = Withdrawal(context, self.answers, self.mailroom)
+        self.withdrawal = Withdrawal(context, self.customer_answers, self.mailroom)
         # Dispatch and receipts tell each other: what has an id may have a receipt already, and the reverse.
         listeners = Listeners(
-            answer=self.answers.answer_upstream,
+            answer=self.customer_answers.answer_upstream,
             finished=self.mailroom.post_receipt,
             known=lambda message: self.receipts.known(message),
             given_again=lambda message: self.spill.given_again(message),
@@ -110,30 +126,31 @@ class Relay:
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.routes.route)
         self.parts = Parts(context, self.dispatch, self.routes)
         self.desk = SubmitDesk(
-            context, self.dispatch, self.parts, self.routes, recorder, self.answers, recent, self.short_ids
+            context, self.dispatch, self.parts, self.routes, recorder, self.customer_answers, recent, self.short_ids
         )
         self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, ways.owners)
-        self.enquiries = Enquiries(context, self.dispatch, recorder, self.short_ids)
+        self.enquiries = Enquiries(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
             (Expiry(Kind.WAITING, _EXPIRED), self.receipts.expired_rows),
         )
+        self.counts = Gauges(context, store)
         self._looked = now()
         self._swept = 0.0
-        self._released: dict[Account, int] = {}
         self._was_full = False
         self._paused: dict[str, int] = {}
-        self._told_forms: dict[tuple[str, str], int] = {}
-        self.use(settings, ways)
+        self.take_configuration(settings, ways, pipelines)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
-    def use(self, settings: Settings, ways: Ways | None = None) -> None:
-        """Takes the accounts, upstreams and routes of a configuration; called again on a reload, with ``ways`` that were made
-        beside the reactor. Policies: ``pipelines``."""
-        ways = ways or Ways.of(settings)
+    def take_configuration(self, settings: Settings, ways: Ways, pipelines: Mapping[str, Pipeline | None]) -> None:
+        """Takes all of a configuration: accounts and their policies, upstreams, routes, owners of numbers, limits, forms of id.
+        ``ways`` and ``pipelines`` were made of the same settings, beside the reactor on a reload. Nothing in it refuses; what
+        policies know of unfinished messages stays known. Raises KeyError, with nothing changed, where an account has no entry
+        in ``pipelines``."""
+        judged = [(one.system_id, pipelines[one.system_id]) for one in settings.accounts]
         context = self.context
         now = context.now()
         for one in settings.accounts:
@@ -166,56 +183,145 @@ class Relay:
         context.tlvs = settings.limits.tlvs
         context.parked = settings.limits.parked
         self.receipts.owners = ways.owners
-        self.short_ids.use(settings)
-
-    def judge_by(self, pipelines: dict[str, Pipeline | None]) -> None:
-        """Takes the policies of a configuration that was read anew. What is known of unfinished messages stays known."""
-        for name, pipeline in pipelines.items():
-            account = self.context.accounts[name]
+        for name, pipeline in judged:
+            account = context.accounts[name]
             if pipeline is not None and account.pipeline is not None:
                 pipeline.inherit(account.pipeline)
             account.pipeline = pipeline
+        self.short_ids.use(settings)
 
-    def recover(self) -> int:
-        """Reads back what was on its way. Before the store is opened for writing."""
-        context = self.context
-        context.restored = self._store.meta("restored", 0)
+    def account(self, name: str) -> Account | None:
+        """The account of this name, which customers bind to; None where nobody has it."""
+        return self.context.accounts.get(name)
+
+    def upstream(self, name: str) -> UpstreamState:
+        """An upstream of the configuration. KeyError."""
+        return self.context.upstreams[name]
+
+    def lifetime(self, owner: str) -> float:
+        """Seconds for which what is damaged may be kept, by its owner: see ``Guard.lifetime``. Any thread."""
+        return self.context.guard.lifetime(owner)
+
+    # -- the start and the end -----------------------------------------------------------------------------------------
+
+    def begin(self) -> int:
+        """Reads back what was on its way, opens the store for writing and goes on with it; takes messages from then on, unless
+        the store is ``read_only``. How many things were on their way. Once, before anybody is there; RuntimeError when called
+        again. Raises what the store raises."""
+        if self.ready:
+            raise RuntimeError("the relay has begun")
+        context, store = self.context, self._store
+        context.restored = store.meta("restored", 0)
         recovery = Recovery(context, self.dispatch.lanes, self.receipts.parking)
-        living = recovery.run(self._store.replay(), self._store.counts())
+        living = recovery.run(store.replay(), store.counts())
         self.desk.recall(context.ledger.living())
-        return living
-
-    def start(self) -> None:
-        """The store is open for writing."""
-        context = self.context
+        self._ids.skip(context.ledger.highest())
+        store.open(self, self.spill, self._ids)
         self.ready = True
+        self.desk.open = self._accepts
         context.guard.chore("held parts", lambda: self.parts.rejudge(context.now()))
         context.guard.chore("parked receipts", self.receipts.parking.resume)
-        self._store.kick()
+        store.kick()
+        store.full = not store.space()  # known before the first message, not a second later
+        return living
+
+    def stop_accepting(self) -> None:
+        """Refuses messages from now on; those that were accepted go on."""
+        self.desk.open = False
+
+    def stop_sending(self) -> None:
+        """Releases no more messages to carriers, and accepts none: what waits stays in the store."""
+        self.stop_accepting()
+        self.dispatch.draining = True
+
+    def flush(self) -> None:
+        """Lets every peer send what it has: at the end of whatever was handled."""
+        self.context.flush()
+
+    def guard_chore(self, name: str, chore: Callable[[], object]) -> None:
+        """Does one chore of the housekeeping, whatever it raises: see ``Guard.chore``."""
+        self.context.guard.chore(name, chore)
 
     # -- customers -----------------------------------------------------------------------------------------------------
 
-    def submitted(self, customer: Customer, frames: list[bytes], now: float) -> None:
-        """Messages from a customer."""
-        self.desk.accept_submits(customer, frames, now)
-
-    def customer_up(self, customer: Customer, now: float) -> None:
+    def customer_bound(self, customer: Customer, now: float) -> None:
         """A customer's bind stands."""
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
             self.mailroom.welcome(customer.account, now)
             self.context.flush()
 
-    def customer_down(self, customer: Customer, tokens: list[Any], now: float) -> None:
-        """A customer's session is gone, and what it was asked will have no answer."""
+    def customer_sent(
+        self,
+        customer: Customer,
+        answers: list[Answer],
+        messages: list[bytes],
+        requests: list[tuple[int, bytes]],
+        now: float,
+    ) -> None:
+        """What a bound customer sent in one chunk, as its session sorted it: responses to deliver_sm, messages, and query_sm,
+        cancel_sm, replace_sm. What is answered at once goes out with the next ``flush``."""
+        if answers:
+            self.mailroom.customer_answered(customer, answers, now)
+        if messages:
+            self.desk.accept_submits(customer, messages, now)
+        if requests:
+            self.enquiries.answer_requests(customer, requests, now)
+
+    def customer_silent(self, customer: Customer, unanswered: list[Any], now: float) -> None:
+        """The response timer ran out on mail (tokens of its session) that a customer was sent: it goes again after a pause."""
+        self.mailroom.unanswered(customer.account, unanswered, now, wait=True)
+        self.context.flush()
+
+    def customer_writable(self, customer: Customer, now: float) -> None:
+        """A customer's connection takes octets again, and its window is open: mail that waits goes on."""
+        self.mailroom.pump(customer.account, now)
+        self.context.flush()
+
+    def customer_left(self, customer: Customer, unanswered: list[Any], now: float) -> None:
+        """A customer's session is gone, and what it was asked (tokens of its session) will have no answer."""
         account = customer.account
         if customer in account.sessions:
             account.sessions.remove(customer)
         self.context.dirty.pop(customer, None)
-        self.mailroom.unanswered(account, tokens, now, wait=False)
+        self.mailroom.unanswered(account, unanswered, now, wait=False)
         self.context.flush()
 
-    def nacked(self, side: str, name: str, session: Session, now: float) -> None:
+    # -- carriers ------------------------------------------------------------------------------------------------------
+
+    def carrier_bound(self, upstream: UpstreamState, link: Peer, now: float) -> None:
+        """A bind to a carrier stands."""
+        if link.session.can_receive:
+            upstream.receivers.append(link)
+        if link.session.can_send:
+            self.dispatch.link_up(upstream, link, now)
+        self.context.flush()
+
+    def carrier_sent(
+        self, upstream: UpstreamState, link: Peer, answers: list[Answer], messages: list[bytes], now: float
+    ) -> None:
+        """What a carrier sent over a bound link in one chunk, as its session sorted it: responses to our messages, then what it
+        delivers. What is acknowledged goes out with the next ``flush``."""
+        if answers:
+            self.dispatch.carrier_answered(upstream, answers, now)
+        if messages:
+            self.receipts.carrier_delivered(upstream, link, messages, now)
+
+    def carrier_silent(self, upstream: UpstreamState, unanswered: list[Any], now: float) -> None:
+        """The response timer ran out on some of what a link was asked (tokens of its session, messages among them)."""
+        self.dispatch.timed_out(upstream, [token for token in unanswered if isinstance(token, Message)], now)
+        self.context.flush()
+
+    def carrier_left(self, upstream: UpstreamState, link: Peer, unanswered: list[Any], now: float) -> None:
+        """A link to a carrier is gone, or is not to be used any more; ``unanswered`` (tokens of its session) will have no
+        answer. One that is to be unbound leaves with none, and once more when it is gone."""
+        self.context.dirty.pop(link, None)
+        if link in upstream.receivers:
+            upstream.receivers.remove(link)
+        self.dispatch.link_down(upstream, link, [t for t in unanswered if isinstance(t, Message)], now)
+        self.context.flush()
+
+    def peer_nacked(self, side: str, name: str, session: Session, now: float) -> None:
         """A peer (``side``: account or upstream) said generic_nack: what it did not understand is in the log."""
         nacks, session.nacks = session.nacks, []
         for nack in nacks:
@@ -226,7 +332,7 @@ class Relay:
 
     # -- the store's words ---------------------------------------------------------------------------------------------
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         """See ``store.api.Sink``."""
         context = self.context
         now = context.now()
@@ -248,7 +354,7 @@ class Relay:
             guarded(COMMIT, function)
         context.flush()
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         """See ``store.api.Sink``."""
         now = self.context.now()
         guarded = self.context.guard.guarded
@@ -260,10 +366,14 @@ class Relay:
         self.context.metrics.store_full.set(1)
         self.context.flush()
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         """See ``store.api.Sink``."""
-        self.desk.open = False
+        self.stop_accepting()
         self._broken(reason)
+
+    def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
+        """The store found a cold row that does not open, and has set it aside: it is counted no more."""
+        self.context.guard.guarded(ROWS, lambda: self.withdrawal.row_damaged(kind, owner, identity))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -307,7 +417,7 @@ class Relay:
         elif store.full:
             store.retry()
         context.metrics.store_full.set(int(store.full))
-        chore("gauges", self._look_at_released)
+        chore("gauges", self.counts.look)
         chore("telling", lambda: self._tell(now))
 
     def _policies(self, now: float) -> None:
@@ -359,65 +469,16 @@ class Relay:
         if not self._store.full:
             self.spill.lighten()
 
+    # -- what an operator sees -----------------------------------------------------------------------------------------
+
     def gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
-        context = self.context
-        metrics = context.metrics
-        for account in context.accounts.values():
-            queued, mailbox, sessions, oldest = account.gauges
-            queued.set(account.queued)
-            mailbox.set(len(account.mailbox))
-            sessions.set(len(account.sessions))
-            oldest.set(self.oldest(account))
-        for upstream in context.upstreams.values():
-            if upstream.gone and not upstream.links:
-                # It is meant to be down: a series that says 0 links would call somebody.
-                metrics.forget_upstream(upstream.name)
-                continue
-            metrics.links.labels(upstream.name).set(len(upstream.links))
-            metrics.paused.labels(upstream.name).set(int(upstream.failures > 0))
-            metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
-            for form, hits in upstream.matcher.hits.items():
-                told = self._told_forms.get((upstream.name, form.value), 0)
-                if hits != told:
-                    # Fewer than told: a reload gave the upstream another matcher, which counts from 0.
-                    metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
-                    self._told_forms[upstream.name, form.value] = hits
-        metrics.hot.set(context.ledger.count())
-        metrics.damaged.set(self._store.damaged)
-        metrics.hot_octets.set(context.ledger.octets)
+        self.counts.gauges()
 
-    def oldest(self, account: Account) -> float:
-        """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last sweep."""
-        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
-        ids = [message.id for message in first if message is not None]
-        if account in self._released:
-            ids.append(self._released[account])
-        return max(0.0, self.context.wall() - id_time(min(ids))) if ids else 0.0
+    def condition(self) -> Condition:
+        """What tells whether it does well."""
+        return self.counts.condition(self.ready)
 
-    def _look_at_released(self) -> None:
-        released: dict[Account, int] = {}
-        for upstream in self.context.upstreams.values():
-            for message in upstream.ready.heads():
-                oldest = released.get(message.account)
-                if oldest is None or message.id < oldest:
-                    released[message.account] = message.id
-        self._released = released
-
-    # -- carriers ------------------------------------------------------------------------------------------------------
-
-    def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
-        """A bind to a carrier stands."""
-        if link.session.can_receive:
-            upstream.receivers.append(link)
-        if link.session.can_send:
-            self.dispatch.link_up(upstream, link, now)
-        self.context.flush()
-
-    def link_down(self, upstream: UpstreamState, link: Peer, tokens: list[Any], now: float) -> None:
-        """A carrier's session is gone."""
-        self.context.dirty.pop(link, None)
-        if link in upstream.receivers:
-            upstream.receivers.remove(link)
-        self.dispatch.link_down(upstream, link, [t for t in tokens if isinstance(t, Message)], now)
-        self.context.flush()
+    def picture(self) -> Picture:
+        """Counts and states of everything."""
+        return self.counts.picture()

@@ -1,8 +1,8 @@
 """What the relay asks of a store: batches that become durable as one, cold rows in pages, and a replay after a restart.
 
 Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``, or ``nudge`` where nobody is kept
-waiting; the writer commits it whenever it is free, key material first; then exactly one of ``Sink.committed`` and
-``Sink.failed`` is called on the reactor thread. What arrives meanwhile is the next batch.
+waiting; the writer commits it whenever it is free, key material first; then exactly one of ``Sink.batch_committed``
+and ``Sink.batch_refused`` is called on the reactor thread. What arrives meanwhile is the next batch.
 """
 
 from __future__ import annotations
@@ -204,13 +204,13 @@ class Tenant(Protocol):
 class Sink(Protocol):
     """Who hears how a batch ended. Called on the reactor thread."""
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         """The batch is on stable storage."""
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         """No space: nothing of the batch is stored. Its marks, events, drops and moves are already in the next batch."""
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         """An I/O error: nothing may be acknowledged any more; the daemon has to end."""
 
 
@@ -248,6 +248,10 @@ class Spool(Protocol):
 
 class Store(Spool, Protocol):
     """A store as the relay's housekeeping sees it."""
+
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        """Begins to commit, and tells ``sink`` how each batch ended; ``tenant`` lives in the spool. Once, when all is read
+        back: ids come after the highest that was found. StoreError (a ``Fault``) where it cannot."""
 
     def tick(self, now: float) -> None:
         """The store's own housekeeping of the spool; about ten times a second. ``now``: monotonic seconds."""

@@ -41,7 +41,6 @@ class DiskStore:
         self.real: SqliteStore | None = None
         self.compacts = False
         """Whether a start begins with taking out what is over, as the daemon's does."""
-        self.sink: Any = None
         self.room = True
         self.under_way: list[Any] = []
 
@@ -77,12 +76,6 @@ class DiskStore:
         self.real.chain_keys = ChainKeys(install.audit, install.checkpoint)
         if self.compacts:
             self.real.compact(LivingEntries(readable))
-
-    def open_for(self, relay: Any, most: int, seconds: float, _now: float) -> None:
-        assert self.real is not None
-        self._world.ids.skip(relay.context.ledger.highest())
-        self.real.open(self.sink, relay.spill, self._world.ids)
-        self.real.segments.most, self.real.segments.seconds = most, seconds
 
     def commit(self) -> bool:
         """All that waits becomes durable; whether there was anything."""
@@ -158,7 +151,7 @@ class DiskWorld(World):
     def _begin(self) -> None:
         self.store: Any = self.disk
         super()._begin()
-        self.disk.real.lifetime = self.relay.context.guard.lifetime  # type: ignore[union-attr]
+        self.disk.real.lifetime = self.relay.lifetime  # type: ignore[union-attr]
 
     @property
     def ring(self) -> KeyRing:

@@ -16,7 +16,7 @@ from typing import Any
 from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
-from smppd.policy.pipeline import compile_policies, pipeline_for
+from smppd.policy.pipeline import pipelines
 from smppd.protocol.receipt import MessageState, parse, write
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import (
@@ -32,7 +32,7 @@ from smppd.protocol.wire import (
     refusal,
     tlv,
 )
-from smppd.relay.relay import Relay
+from smppd.relay.relay import Relay, Ways
 from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
@@ -86,8 +86,8 @@ class FakeCustomer:
         self.taken = 0
         self._numbers = count(2)
         self._cut = Splitter(1 << 20)
-        world.relay.customer_up(self, world.now)
-        world.relay.context.flush()
+        world.relay.customer_bound(self, world.now)
+        world.relay.flush()
 
     def flush(self) -> None:
         out = self.session.take()
@@ -116,14 +116,9 @@ class FakeCustomer:
     def _receive(self, data: bytes) -> None:
         world = self.world
         got = self.session.receive(data, world.now)
-        if got.answers:
-            world.relay.mailroom.customer_answered(self, got.answers, world.now)
-        if got.messages:
-            world.relay.submitted(self, got.messages, world.now)
-        if got.others:
-            world.relay.enquiries.answer_requests(self, got.others, world.now)
+        world.relay.customer_sent(self, got.answers, got.messages, got.others, world.now)
         self.flush()
-        world.relay.context.flush()
+        world.relay.flush()
         world.turns()
 
     def answered(self) -> list[tuple[int, int, bytes]]:
@@ -168,13 +163,12 @@ class FakeCustomer:
     def silent(self) -> None:
         """The response timer runs out on what it holds."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.mailroom.unanswered(self.account, expired, self.world.now, wait=True)
-        self.world.relay.context.flush()
+        self.world.relay.customer_silent(self, expired, self.world.now)
 
     def leaves(self) -> None:
         """The connection ends."""
         self.gone = True
-        self.world.relay.customer_down(self, self.session.abandon(), self.world.now)
+        self.world.relay.customer_left(self, self.session.abandon(), self.world.now)
 
 
 class FakeLink:
@@ -194,7 +188,7 @@ class FakeLink:
         self.gone = False
         self._numbers = count(1)
         self._cut = Splitter(1 << 20)
-        world.relay.link_up(state, self, world.now)
+        world.relay.carrier_bound(state, self, world.now)
 
     def flush(self) -> None:
         for frame in self._cut.feed(self.session.take()):
@@ -213,12 +207,9 @@ class FakeLink:
     def _receive(self, data: bytes) -> None:
         world = self.world
         got = self.session.receive(data, world.now)
-        if got.answers:
-            world.relay.dispatch.carrier_answered(self.state, got.answers, world.now)
-        if got.messages:
-            world.relay.receipts.carrier_delivered(self.state, self, got.messages, world.now)
+        world.relay.carrier_sent(self.state, self, got.answers, got.messages, world.now)
         self.flush()
-        world.relay.context.flush()
+        world.relay.flush()
 
     def answers(self, *ids: bytes, status: int = 0) -> None:
         """Answers the oldest ones, with these ids or a status."""
@@ -256,14 +247,13 @@ class FakeLink:
     def silent(self) -> None:
         """The response timer runs out on what waits here, if it is time."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.dispatch.timed_out(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
-        self.world.relay.context.flush()
+        self.world.relay.carrier_silent(self.state, expired, self.world.now)
 
     def cut(self) -> None:
         """The connection ends."""
         self.gone = True
         self.waiting = []
-        self.world.relay.link_down(self.state, self, self.session.abandon(), self.world.now)
+        self.world.relay.carrier_left(self.state, self, self.session.abandon(), self.world.now)
 
 
 def receipt(
@@ -308,21 +298,16 @@ class World:
             self.store,
             self.ring,
             self.metrics,
-            new_id=self.ids,
+            pipelines=pipelines(self.settings),
+            ids=self.ids,
             wall=lambda: self.wall,
             now=lambda: self.now,
             later=self._later,
             random=Random(7),
             broken=self.broken.append,
         )
-        compiled = compile_policies(self.settings)
-        for one in self.settings.accounts:
-            if one.policies:
-                self.account(one.system_id).pipeline = pipeline_for(self.settings, one, compiled)
-        self.store.sink = self.relay
-        self.living = self.relay.recover()
-        self.store.open_for(self.relay, *self._segments, self.now)
-        self.relay.start()
+        self.living = self.relay.begin()
+        self.store.segments.most, self.store.segments.seconds = self._segments
         self.store.answer()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -400,6 +385,10 @@ class World:
         """The process dies; another begins with what was committed."""
         self.settings = configuration or self.settings
         self._begin()
+
+    def reloads(self, configuration: Settings) -> None:
+        """The daemon takes another configuration."""
+        self.relay.take_configuration(configuration, Ways.of(configuration), pipelines(configuration))
 
     def spills(self) -> None:
         """Enough time for everything that lives in the journal to have been moved out of its segment."""

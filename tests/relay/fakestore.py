@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from smppd.message import Event, read_events
-from smppd.store.api import Batch, ColdRow, Damaged, Kind
+from smppd.store.api import Batch, ColdRow, Damaged, Kind, Sink, Tenant
 from smppd.store.sqlite.segments import Segments
 
 
@@ -21,6 +21,8 @@ class FakeStore:
         self.room = True
         self.sink: Any = None
         self.segment = 0
+        self.segments: Segments
+        self._now = 0.0
         self.blocks: list[tuple[int, bytes]] = []
         self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
         self.events: list[Event] = []
@@ -49,7 +51,7 @@ class FakeStore:
         self._write(batch, segment)
         if self.full and self.room:
             self.full = False
-        self.sink.committed(batch)
+        self.sink.batch_committed(batch)
         self.answer()
         return True
 
@@ -62,7 +64,7 @@ class FakeStore:
         self.full = True
         for name in ("keys", "marks", "events", "moves", "drop", "segments", "released", "meta", "damaged", "then"):
             getattr(self.batch, name)[:0] = getattr(batch, name)
-        self.sink.failed(batch, "database or disk is full")
+        self.sink.batch_refused(batch, "database or disk is full")
 
     def answer(self) -> None:
         """Queries are answered."""
@@ -94,11 +96,9 @@ class FakeStore:
         """The process ended: what was not committed is gone."""
         self.batch, self.jobs, self.told, self.under_way, self.full = Batch(), [], [], [], False
 
-    def open_for(self, relay: Any, most: int, seconds: float, now: float) -> None:
-        """Begins with a new segment; segments are the SQLite store's."""
-        self.segments = Segments(self, relay.spill, self.rotate, lambda then: then(True), now)
-        self.segments.most, self.segments.seconds = most, seconds
-        self._now = now
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        self.sink = sink
+        self.segments = Segments(self, tenant, self.rotate, lambda then: then(True), self._now)
         self.segments.opened(self.rotate())
 
     def rotate(self) -> int:

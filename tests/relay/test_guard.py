@@ -13,6 +13,7 @@ from smppd.relay import restore, spill
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.parts import Parts
 from smppd.relay.deliver.mailroom import Mailroom
+from smppd.relay.gauges import Gauges
 from smppd.relay.guard import Guard
 from smppd.relay.ledger import ledger
 from smppd.relay.operations import Enquiries
@@ -295,7 +296,7 @@ CHORES: list[tuple[str, Any, str]] = [
     ("parked receipts", Parking, "sweep"),
     ("policies", Relay, "_policies"),
     ("expiry", Relay, "_expire"),
-    ("gauges", Relay, "_look_at_released"),
+    ("gauges", Gauges, "look"),
     ("telling", Relay, "_tell"),
 ]
 

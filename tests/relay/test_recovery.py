@@ -305,7 +305,7 @@ class Promises(RuleBasedStateMachine):
         """A reload: links of an upstream that is gone stay until they are cut, as if waiting for answers."""
         self.names = names
         self.world.settings = self.configurations[names]
-        self.world.relay.use(self.world.settings)
+        self.world.reloads(self.world.settings)
 
     @rule(name=st.sampled_from("ab"), answer=st.sampled_from(["ok", "ok", "ok", "later", "no", "early"]))
     def answers(self, name: str, answer: str) -> None:

@@ -33,15 +33,15 @@ class Waiting:
         self.done = 0
         self.wrong: list[str] = []
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         self.done += 1
         for function in batch.then:
             function()
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         self.wrong.append(reason)
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         self.wrong.append(reason)
 
 

@@ -136,9 +136,8 @@ class SqliteStore:
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
-    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> int:
-        """Takes a fresh spool segment, in which what is opened by ``tenant`` lives from now on, and starts the writer; returns
-        the segment. After the replay."""
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the writer."""
         self._sink = sink
         self._new_id = new_id
         slots.sweep(self._secrets, self._data)
@@ -157,7 +156,6 @@ class SqliteStore:
         self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
         self.segments.opened(self._sealer.segment)
         self._tidier.shred(self._sealer.segment)
-        return self._sealer.segment
 
     def rotate(self) -> int:
         """Begins a segment; its number. What the current batch holds already goes into the new segment too, later than it is
@@ -249,11 +247,11 @@ class SqliteStore:
             self._ahead.stored(plan)
             self._ahead.give(self.batch)
             self.on_commit_time(monotonic() - batch.started, len(batch.records))
-            self._sink.committed(batch)
+            self._sink.batch_committed(batch)
             if batch.segments:
                 self._tidier.shred(self._sealer.segment)
         elif fatal:
-            self._sink.broken(reason)
+            self._sink.store_broken(reason)
             return
         else:
             self.full = True
@@ -270,7 +268,7 @@ class SqliteStore:
             following.meta[:0] = batch.meta
             following.damaged[:0] = batch.damaged
             following.then[:0] = batch.then
-            self._sink.failed(batch, reason)
+            self._sink.batch_refused(batch, reason)
         if reason is None and self.batch:
             if self._urgent:
                 self._go_on()
@@ -394,7 +392,7 @@ class SqliteStore:
 
     def _broken(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
-        self._notify(lambda: self._sink.broken(reason))
+        self._notify(lambda: self._sink.store_broken(reason))
 
     def _checkpoint_rest(self) -> None:
         checkpoint((self._secrets, self._data))

@@ -34,7 +34,7 @@ def without_a(world: World, routes: list[dict[str, Any]] | None = None) -> Setti
 
 def reloads(world: World, configuration: Settings) -> None:
     world.settings = configuration
-    world.relay.use(configuration)
+    world.reloads(configuration)
 
 
 def drained(world: World, link: Any, most: int = 60) -> list[bytes]:
@@ -176,7 +176,7 @@ def test_where_no_route_leads_it_waits_and_goes_when_there_is_one() -> None:
         world.commits()
     reloads(world, without_a(world, []))
     world.passes(30)
-    assert b.sent == [] and world.relay.oldest(world.account()) >= 30 and world.account().queued == 20
+    assert b.sent == [] and world.relay.counts.oldest(world.account()) >= 30 and world.account().queued == 20
     world.check()
     world.restarts(without_a(world, []))
     world.passes(5)

@@ -7,7 +7,7 @@ Imports under TYPE_CHECKING and inside functions count like any other.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -19,6 +19,7 @@ TABLE: dict[str, frozenset[str]] = {
     "protocol": frozenset(),
     "pacing": frozenset(),
     "numbering": frozenset(),
+    "passwords": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
@@ -33,12 +34,32 @@ TABLE: dict[str, frozenset[str]] = {
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "vault", "store.api"}
     ),
-    "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events"}),
+    "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events", "passwords"}),
+    # The customers and carriers of `smppd demo` and `smppd simulate` know of smppd what anybody on the wire knows.
+    "demo": frozenset({"protocol", "passwords"}),
+    "daemon": frozenset(
+        {
+            "pacing",
+            "ids",
+            "message",
+            "config",
+            "metrics",
+            "events",
+            "policy",
+            "vault",
+            "audit",
+            "store",
+            "records",
+            "relay",
+            "net",
+            "native",
+        }
+    ),
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),
 }
-# These wire things together: they may import anything and nobody below imports them.
-TOP = frozenset({"daemon", "cli", "demo", "__main__"})
+# These are what a person starts: they may import anything and nobody below imports them.
+TOP = frozenset({"cli", "__main__"})
 
 TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo"})
 # What callers of the store see has no Twisted either: only the store's threads have.
@@ -181,6 +202,41 @@ def faults(path: str, source: str) -> list[str]:
     return [f"{path}:{line}: {fault}" for line, fault in sorted(set(found))]
 
 
+# Pairs of our files that import each other, which none should: each of these goes when one side no longer needs the other.
+MUTUAL: frozenset[frozenset[str]] = frozenset(
+    frozenset(pair)
+    for pair in (
+        ("relay.context", "relay.guard"),
+        ("relay.accept.answers", "relay.state.model"),
+        ("relay.accept.duplicates", "relay.state.model"),
+        ("relay.state.addresses", "relay.state.model"),
+        ("relay.state.awaited", "relay.state.model"),
+        ("relay.state.model", "relay.state.post"),
+        ("relay.state.model", "relay.state.queues"),
+        ("relay.send.dispatch", "relay.send.overdue"),
+    )
+)
+
+
+def mutual(sources: Mapping[str, str]) -> set[frozenset[str]]:
+    """The pairs of modules that import each other. sources: the text of each of our modules, by its name without "smppd."."""
+    targets: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        found = targets[module] = set()
+        for _line, name in imported(ast.parse(source)):
+            own = name.removeprefix("smppd.") if under(name, "smppd") else ""
+            while own and own not in sources:  # `from smppd.relay.guard import Guard` names what is in a module
+                own = own.rpartition(".")[0]
+            if own and own != module:
+                found.add(own)
+    return {
+        frozenset((module, target))
+        for module, found in targets.items()
+        for target in found
+        if module in targets[target]
+    }
+
+
 def house() -> list[Path]:
     folders = ("smppd", "tests", "bench", "tools", "certs")
     files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
@@ -190,6 +246,31 @@ def house() -> list[Path]:
 def test_the_house_keeps_its_shape() -> None:
     found = [fault for file in house() for fault in faults(file.relative_to(ROOT).as_posix(), file.read_text("utf-8"))]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_no_two_files_import_each_other() -> None:
+    files = (file for file in house() if file.relative_to(ROOT).parts[0] == "smppd")
+    named = ((module_name(PurePosixPath(file.relative_to(ROOT).as_posix())), file) for file in files)
+    found = mutual({module: file.read_text("utf-8") for module, file in named if module})
+    new, gone = found - MUTUAL, MUTUAL - found
+    assert not new, f"these import each other: {sorted(map(sorted, new))}"
+    assert not gone, f"these do no more, so strike them from MUTUAL: {sorted(map(sorted, gone))}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ("from smppd.a.y import Y", "from smppd.a.x import X", True),
+        ("from smppd.a import y", "import smppd.a.x", True),
+        ("if TYPE_CHECKING:\n    from smppd.a.y import Y", "def f():\n    from smppd.a.x import X", True),
+        ("from smppd.a.y import Y", "from smppd.a.z import Z", False),
+        ("from smppd.a.y import Y", "import ast", False),
+        ("from smppd.a.x import X", "", False),
+    ],
+)
+def test_files_that_import_each_other_are_found(first: str, second: str, found: bool) -> None:
+    pair = frozenset(("a.x", "a.y"))
+    assert mutual({"a": "", "a.x": first, "a.y": second, "a.z": "import smppd.a.x"}) == ({pair} if found else set())
 
 
 def test_the_checker_sees_the_house() -> None:

@@ -34,9 +34,10 @@ from smppd.backup.manifest import (
 from smppd.backup.take import free_room
 from smppd.events import AuditEvent
 from smppd.records.cross import anchor_faults, checkpoint_facts
-from smppd.records.lookup import LogReader, ReadOnlyKeys
+from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, read_purged
 from smppd.store.sqlite.files import Lock, connect, secrets_column
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.seals import LOG_STATE, witness, write_state
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys, LogState

@@ -22,8 +22,9 @@ from smppd.message import Address
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Sm
-from smppd.records.lookup import LogReader, ReadOnlyKeys
-from smppd.store.sqlite.files import StoreError
+from smppd.records.lookup import LogReader
+from smppd.store.api import StoreError
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install

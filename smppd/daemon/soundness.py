@@ -15,7 +15,7 @@ from smppd.daemon.audit_log import Audit
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.records.cross import checkpoint_facts, cross_faults, named_seals
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from smppd.store.sqlite.seals import AUDIT_FILE, witness
 from smppd.store.sqlite.tidy import Entries
 from smppd.store.sqlite.writer import SqliteStore

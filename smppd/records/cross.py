@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from smppd.audit.trail import AuditTrail
 from smppd.events import AuditEvent
 from smppd.records.verify import ANCHOR_ROW, LogVerdict
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.seals import AUDIT_HEAD, AUDIT_STATE, LOG_STATE
 from smppd.vault.chain import ChainKeys, LogState, Seal, seal_hash
 from smppd.vault.keys import VaultError

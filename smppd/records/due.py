@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from smppd.config import Retain
 from smppd.records.extents import Extent, Extents
-from smppd.records.lookup import read_scope
-from smppd.vault.keys import Part, Period
+from smppd.vault.keys import Part, Period, read_scope
 from smppd.vault.seal import RecordHeader
 
 SPANS: Final = "purge spans"

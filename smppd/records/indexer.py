@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 from smppd.message import read_events
 from smppd.pacing import breathe, breathing
 from smppd.records import extents
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.records.segments import build_record_segment, build_segment
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from smppd.vault.keys import VaultError
-from smppd.vault.numbers import build_record_segment, build_segment
 from smppd.vault.seal import INDEX_BYTES, iter_indexes
 
 RUN: Final = 20_000

@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
-from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from smppd.message import FINAL_STATES, Event, State, read_events
 from smppd.records.extents import Extent, written
 from smppd.records.indexer import indexed_upto, number_bucket, record_bucket
+from smppd.records.segments import find, find_record
 from smppd.records.verify import LogVerdict, read_purged, verify_log
-from smppd.store.sqlite.files import StoreError, connect, secrets_column
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect, secrets_column
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import Kek, VaultError
-from smppd.vault.keys import KeyRing, Part, Period, period_from_label
-from smppd.vault.numbers import blind, find, find_record
+from smppd.vault.kek import Kek
+from smppd.vault.keys import KeyRing, Part, Period, read_scope
+from smppd.vault.numbers import blind
 from smppd.vault.seal import (
     SECRETS_BYTES,
     OpenRecord,
@@ -43,55 +45,6 @@ _ROWS_KEPT: Final = 4
 _NEEDLES: Final = 32
 _TOLD: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
 _MAX_ID: Final = (1 << 63) - 1
-
-
-def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
-    """The inverse of `vault.keys.period_scope`; None for the scope of another kind of key."""
-    pieces = scope.decode("ascii", "replace").split("/")
-    try:
-        kind, account, part, label = pieces
-        return (unquote(account), Part(part), period_from_label(label)) if kind == "period" else None
-    except (ValueError, VaultError):
-        return None
-
-
-class ReadOnlyKeys:
-    """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
-
-    def __init__(self, directory: Path) -> None:
-        self._db = connect(directory / "keys.db", "keys", read_only=True)
-
-    def get(self, scope: bytes) -> bytes | None:
-        """The wrapped key of a scope."""
-        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (scope, wrapped) whose scope begins with `prefix`, in order."""
-        query = "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope"
-        for scope, wrapped in self._db.execute(query, (prefix, prefix + b"\xff")).fetchall():
-            yield bytes(scope), bytes(wrapped)
-
-    def secrets(self, seq: int) -> bytes:
-        """The record secrets of one log row; empty when they are gone."""
-        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
-        return b"" if row is None else bytes(row[0])
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def delete(self, scope: bytes) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
 
 
 class Found(NamedTuple):

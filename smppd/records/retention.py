@@ -26,13 +26,13 @@ from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.records.due import RETAIN, SPANS, Due, Plan, read_meta
-from smppd.records.lookup import read_scope
 from smppd.records.verify import put_anchor, put_purged, read_purged
+from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import overdue
-from smppd.store.sqlite.files import StoreError, connect, writing
+from smppd.store.sqlite.files import connect, writing
 from smppd.store.sqlite.slots import IS_SLOT
 from smppd.vault.chain import ChainKeys
-from smppd.vault.keys import Part, Period, VaultError, period_scope
+from smppd.vault.keys import Part, Period, VaultError, period_scope, read_scope
 from smppd.vault.seal import (
     SECRETS_BYTES,
     Content,

@@ -15,7 +15,8 @@ from smppd.backup.manifest import BackupError, read_manifest, sha256_of, write_m
 from smppd.backup.restore import RESTORED, existing, restore, verify
 from smppd.ids import id_time
 from smppd.records.lookup import LogReader
-from smppd.store.sqlite.files import Lock, StoreError
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import Lock
 from tests.backup.backups import ACTOR, House, edit, flip, wait
 from tests.store.builder import DAY, Builder, files
 from tests.vault.rows import NOON, kek

@@ -17,10 +17,10 @@ from smppd.backup.restore import restore, verify
 from smppd.backup.take import take
 from smppd.ids import id_time
 from smppd.message import State
-from smppd.records.lookup import LogReader, ReadOnlyKeys
+from smppd.records.lookup import LogReader
 from smppd.relay.ledger.journal import Entry, mark
-from smppd.store.api import ColdRow, Kind
-from smppd.store.sqlite.files import KeyStore, StoreError
+from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import Part, period_of, segment_scope
 from tests.backup.backups import ACTOR, House, edit, wait

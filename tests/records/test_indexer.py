@@ -16,7 +16,8 @@ from smppd import pacing
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import BUCKETS, Indexer, IndexerThread, indexed_upto, number_bucket, record_bucket
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from tests.store.builder import Builder
 
 Opened = tuple[Builder, sqlite3.Connection]

@@ -11,11 +11,12 @@ import pytest
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import Indexer
-from smppd.records.lookup import LogReader, read_scope
+from smppd.records.lookup import LogReader
 from smppd.records.verify import pack_purged, read_purged
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from smppd.vault.chain import Checkpoint, sign_checkpoint
-from smppd.vault.keys import Part, load_install, period_from_label, period_of, period_scope
+from smppd.vault.keys import load_install, period_from_label
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder
 from tests.vault.rows import NOON, kek
@@ -38,11 +39,7 @@ def index(builder: Builder, run: int = 10, fan: int = 3) -> None:
     db.close()
 
 
-def test_scopes_and_places_are_read_back() -> None:
-    period = period_of(NOON, 30 * DAY)
-    assert read_scope(period_scope("a b", Part.BODY, period)) == ("a b", Part.BODY, period)
-    for other in (b"install/audit", b"segment/000001", b"period/acme/body/never", b"period/acme/2026-11"):
-        assert read_scope(other) is None
+def test_places_are_read_back() -> None:
     gone = {7: bytes(32), 1: b"\1" * 32}
     assert read_purged(pack_purged(gone)) == gone
 

@@ -15,7 +15,8 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import Indexer
 from smppd.records.retention import EVERY, Purger, PurgeThread
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from smppd.vault.keys import Part, load_install, period_of, period_scope
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder, files

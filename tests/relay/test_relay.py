@@ -11,7 +11,7 @@ import pytest
 
 from smppd.protocol.wire import Status
 from smppd.store.api import Batch, ColdRow, Kind
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings

@@ -13,7 +13,7 @@ from smppd.message import State, pack_event
 from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
 from smppd.store.api import Batch
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek

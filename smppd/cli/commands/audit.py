@@ -18,7 +18,7 @@ from smppd.cli.commands.keys import AUDIT_FILE, existing_store, store_directory
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.cross import Note, cross_faults, note_faults, note_of, read_notes
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install

@@ -26,12 +26,13 @@ from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
-from smppd.records.lookup import ReadOnlyKeys
 from smppd.relay.ledger.journal import HEAD
 from smppd.relay.ledger.payload import Stored
 from smppd.relay.state.post import read_mail, read_parked
+from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import Item, account_of, content, items, remove
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number

@@ -15,7 +15,9 @@ from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.config import Settings
 from smppd.daemon.control import ControlError, ask
 from smppd.events import AuditEvent
-from smppd.store.sqlite.files import LOCK_FILE, KeyStore, Lock, StoreError, keys_lost
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.seals import witness
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, VaultError, add_kek_version, blob_info, create_kek, load_kek, retire_kek_versions

@@ -24,7 +24,7 @@ from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.records.due import Plan
 from smppd.records.retention import Purged, Purger
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install

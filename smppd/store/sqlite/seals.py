@@ -14,7 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
 
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
 from smppd.vault.chain import GENESIS, ChainKeys, LogState, Seal, SealKind, chain, events_digest, seal_hash
 from smppd.vault.seal import DIGEST_BYTES, SealError, iter_records, verify_digest
 

@@ -16,12 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Batch, ColdRow, Kind, Sink
+from smppd.store.api import Batch, ColdRow, Kind, Sink, StoreError
 from smppd.store.sqlite import slots
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
-from smppd.store.sqlite.files import KeyStore, Lock, PendingKeys, StoreError, connect
+from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import (
     LOG_STATE,
     SECONDS,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from smppd.message import State, pack_event
-from smppd.store.api import ColdRow, Kind
-from smppd.store.sqlite.files import Lock, PendingKeys, StoreError, connect
+from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.keys import PendingKeys
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing, VaultError
 from tests.store.builder import Builder, files

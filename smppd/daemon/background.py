@@ -19,6 +19,7 @@ from smppd.metrics import Metrics
 from smppd.records.indexer import IndexerThread
 from smppd.records.lookup import LogReader
 from smppd.records.retention import Purger, PurgeThread
+from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, Kek, KeyRing
@@ -62,10 +63,16 @@ class Background:
         def purger() -> Purger:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
-            return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
+            return Purger(SqlitePurge(directory), retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
-            IndexerThread(directory, id_time, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
+            IndexerThread(
+                lambda: SqliteIndex(directory),
+                id_time,
+                self._stop,
+                lambda reason: self._failed("indexer", reason),
+                busy=busy,
+            ),
             TidyThread(
                 directory,
                 self._stop,
@@ -106,7 +113,7 @@ class Background:
 
     def _look(self, account: str, identity: int) -> Answer:
         if self._reader is None:
-            self._reader = LogReader(self._directory, self._kek, id_time)
+            self._reader = LogReader(SqliteRecords(self._directory), self._kek)
         found = self._reader.record(identity)
         if found is None or found.record.header.account != account:
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -97,8 +96,6 @@ class Daemon:
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
-        except sqlite3.Error as error:
-            raise StartError(f"{settings.store.directory}: {error}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:

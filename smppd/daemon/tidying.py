@@ -22,7 +22,7 @@ PATIENCE: Final = 60.0
 
 def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
     """Nothing of a message that is over can be opened from the spool afterwards. What still waits is kept as it is. Returns an
-    empty string when that is so, or a sentence that says why it is not. Raises StoreError, VaultError, sqlite3.Error."""
+    empty string when that is so, or a sentence that says why it is not. Raises StoreError and VaultError."""
     if not (directory / "data.db").exists():
         return ""
     try:

@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Final
 
 from smppd.vault.seal import INDEX_BYTES, SealError
 
+BUCKETS: Final = 64
+"""An index is cut into so many by key, so that sorting, writing and reading a segment stays a small piece of work."""
 _SEGMENT = struct.Struct("!4sI")  # magic, entries
 _BLIND_MAGIC = b"SIX1"
 _RECORD_MAGIC = b"SRX1"
 _U64 = struct.Struct("!Q")
+
+
+def number_bucket(blind: bytes) -> int:
+    """The bucket of a blind index: its first bits."""
+    return blind[0] * BUCKETS >> 8
+
+
+def record_bucket(record_id: int) -> int:
+    """The bucket of a record id: its bits mixed, since most ids end in zeros."""
+    return (record_id * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 58
 
 
 def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:

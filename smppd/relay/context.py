@@ -29,7 +29,7 @@ class Context:
     minute. ``guard``: where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more
     waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their
     message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
-    restored from was taken (`backup.restore.RESTORED`).
+    restored from was taken (`store.sqlite.copies.RESTORED`).
     """
 
     store: Spool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     action = {"init": _init, "rotate": _rotate, "list": _list}[args.action]
     try:
         return action(settings, args)
-    except (VaultError, StoreError, OSError, sqlite3.Error) as error:
+    except (VaultError, StoreError, OSError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -75,7 +74,7 @@ def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
     def tell(number: int, digest: bytes) -> None:
         try:
             witness(directory, keys, number, digest)
-        except (StoreError, sqlite3.Error) as error:
+        except StoreError as error:
             raise VaultError(
                 f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
             ) from None

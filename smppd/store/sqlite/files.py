@@ -108,11 +108,6 @@ def _close_to_others(path: Path) -> None:
             log.warning("store file was open to others", extra={"fields": {"file": str(one), "mode": f"{mode:04o}"}})
 
 
-def secrets_column(db: sqlite3.Connection) -> str:
-    """SQL for the row of `secrets` that a row of `log` names, or NULL: data.db may be of version 1 where it is only read."""
-    return "secrets" if int(db.execute("PRAGMA user_version").fetchone()[0]) > 1 else "NULL"
-
-
 def _sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

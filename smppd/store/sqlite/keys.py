@@ -9,49 +9,50 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import connect, writing
+from smppd.store.sqlite.database import Database
 
 
 class KeyStore:
     """The rows of keys.db, each call durable when it returns (``vault.keys.KeyRows``). For commands and for start-up."""
 
     def __init__(self, directory: Path) -> None:
-        self._db = connect(directory / "keys.db", "keys")
+        self._db = Database(directory / "keys.db", "keys")
 
     def get(self, scope: bytes) -> bytes | None:
         """The wrapped key of a scope."""
-        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
+        row = self._db.one("SELECT wrapped FROM keys WHERE scope = ?", (scope,))
         return None if row is None else bytes(row[0])
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
         """Stores a key unless the scope has one; returns the one that is there now."""
-        row = self._db.execute(
+        row = self._db.one(
             "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
             (scope, wrapped),
-        ).fetchone()
+        )
+        assert row is not None, "RETURNING gives the row that is there"
         return bytes(row[0])
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with ``prefix``, in order."""
-        rows = self._db.execute(
+        rows = self._db.all(
             "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope", (prefix, prefix + b"\xff")
-        ).fetchall()
+        )
         for scope, wrapped in rows:
             yield bytes(scope), bytes(wrapped)
 
     def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Replaces the wrapped keys of existing scopes, all or none."""
-        with writing(self._db):
-            self._db.executemany("UPDATE keys SET wrapped = ?2 WHERE scope = ?1", list(pairs))
+        with self._db.writing():
+            self._db.run_each("UPDATE keys SET wrapped = ?2 WHERE scope = ?1", list(pairs))
 
     def delete(self, scope: bytes) -> None:
         """Destroys a key: its bytes are gone from the file and from the write-ahead log when this returns."""
-        self._db.execute("DELETE FROM keys WHERE scope = ?", (scope,))
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._db.run("DELETE FROM keys WHERE scope = ?", (scope,))
+        self._db.all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def secrets(self, seq: int) -> bytes | None:
         """The record secrets of one log row."""
-        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
+        row = self._db.one("SELECT data FROM secrets WHERE seq = ?", (seq,))
         return None if row is None else bytes(row[0])
 
     def close(self) -> None:
@@ -117,22 +118,22 @@ class ReadOnlyKeys:
     """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
 
     def __init__(self, directory: Path) -> None:
-        self._db = connect(directory / "keys.db", "keys", read_only=True)
+        self._db = Database(directory / "keys.db", "keys", read_only=True)
 
     def get(self, scope: bytes) -> bytes | None:
         """The wrapped key of a scope."""
-        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
+        row = self._db.one("SELECT wrapped FROM keys WHERE scope = ?", (scope,))
         return None if row is None else bytes(row[0])
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with `prefix`, in order."""
         query = "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope"
-        for scope, wrapped in self._db.execute(query, (prefix, prefix + b"\xff")).fetchall():
+        for scope, wrapped in self._db.all(query, (prefix, prefix + b"\xff")):
             yield bytes(scope), bytes(wrapped)
 
     def secrets(self, seq: int) -> bytes:
         """The record secrets of one log row; empty when they are gone."""
-        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
+        row = self._db.one("SELECT data FROM secrets WHERE seq = ?", (seq,))
         return b"" if row is None else bytes(row[0])
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:

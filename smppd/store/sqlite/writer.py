@@ -21,6 +21,7 @@ from smppd.store.sqlite import slots
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
+from smppd.store.sqlite.database import spoken, told
 from smppd.store.sqlite.files import Lock, connect
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import (
@@ -68,6 +69,7 @@ class SqliteStore:
     ``soon(function)`` at the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
     """
 
+    @spoken
     def __init__(
         self,
         directory: Path,
@@ -122,6 +124,7 @@ class SqliteStore:
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         self._chain, self._last_row = end_of_log(self._data)
 
+    @spoken
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
@@ -129,6 +132,7 @@ class SqliteStore:
         self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
+    @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end."""
         return compact(self._both(), entries, most)
@@ -136,6 +140,7 @@ class SqliteStore:
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
+    @spoken
     def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
         """Takes a fresh spool segment and starts the writer; returns the segment. After the replay."""
         self._sink = sink
@@ -343,7 +348,7 @@ class SqliteStore:
             self._checkpointer.stop()
             self._ahead.end(self.batch, self._secrets)
         if entries is not None:
-            with suppress(sqlite3.Error):  # the next start does it
+            with suppress(StoreError):  # the next start does it
                 self.compact(entries)
         for db in (self._data, self._secrets, self.seals):
             if db is not None:
@@ -355,16 +360,22 @@ class SqliteStore:
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
-        return self._start_up.replay()
+        try:
+            yield from self._start_up.replay()
+        except sqlite3.Error as error:
+            raise told(self._directory, error) from error
 
+    @spoken
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``."""
         return self._start_up.counts()
 
+    @spoken
     def highest_id(self) -> int:
         """See ``api.Spool``."""
         return self._start_up.highest_id()
 
+    @spoken
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         """See ``api.Store``."""
         return self._start_up.meta(name, default, damaged)

@@ -63,10 +63,15 @@ TOP = frozenset({"cli", "__main__"})
 
 TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo"})
 # What callers of the store see has no Twisted either: only the store's threads have.
-TWISTED_FREE_MODULES = frozenset({"store", "store.api"})
+TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
 # import both; in the daemon itself smpp.pdu stays with protocol/wire.py.
 PEER_STACK = ("demo", "cli.commands.demo", "cli.commands.simulate")
+# SQL of the embedded store stays in its back end: what others know of a store is store/api.py and store/log.py.
+SQLITE = "store.sqlite"
+SQLITE_ELSEWHERE = {
+    "audit.trail": "a back end of its own, below the store: audit.db is one file with one table and one writer a call",
+}
 FORBIDDEN_MODULES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"})
 FORBIDDEN_CALLS = frozenset({"eval", "exec", "__import__"})
 YAML_LOADS = frozenset({"load", "load_all"})
@@ -123,6 +128,8 @@ def import_faults(module: str, name: str) -> Iterator[str]:
         yield f"{name.split('.')[0]} must not occur"
     if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
         yield "Twisted appears in net, the store's threads, daemon, cli and demo only"
+    if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
+        yield "sqlite3 is imported in store/sqlite only"
     if under(name, "smpp"):
         second = name.split(".")[1] if "." in name else ""
         peer = any(under(module, package) for package in PEER_STACK)
@@ -273,6 +280,12 @@ def test_files_that_import_each_other_are_found(first: str, second: str, found: 
     assert mutual({"a": "", "a.x": first, "a.y": second, "a.z": "import smppd.a.x"}) == ({pair} if found else set())
 
 
+def test_every_exception_for_sqlite_is_one() -> None:
+    for module in SQLITE_ELSEWHERE:
+        source = ROOT.joinpath("smppd", *module.split(".")).with_suffix(".py").read_text("utf-8")
+        assert any(name.split(".")[0] == "sqlite3" for _line, name in imported(ast.parse(source))), module
+
+
 def test_the_checker_sees_the_house() -> None:
     seen = {file.relative_to(ROOT).as_posix() for file in house()}
     assert {"smppd/__init__.py", "smppd/protocol/wire.py", "tests/test_imports.py", "tools/lock.py"} <= seen
@@ -309,11 +322,18 @@ def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
         ("protocol/x.py", "from smppd import native", "protocol must not import native"),
         ("utils.py", "", "utils is no room"),
         ("protocol/x.py", "from smppd.helpers import x", "helpers is no room"),
+        ("records/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("backup/x.py", "from sqlite3 import Error", "sqlite3 is imported in store/sqlite only"),
+        ("cli/commands/x.py", "def f():\n    import sqlite3.dbapi2", "sqlite3 is imported in store/sqlite only"),
+        ("daemon/x.py", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("store/api.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("audit/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("protocol/x.py", "import twisted", "Twisted appears in"),
         ("policy/x.py", "from twisted.internet import reactor", "Twisted appears in"),
         ("vault/x.py", "import twisted.internet.defer as d", "Twisted appears in"),
         ("relay/x.py", "if TYPE_CHECKING:\n    from twisted.internet import defer", "Twisted appears in"),
         ("store/api.py", "from twisted.internet import defer", "Twisted appears in"),
+        ("store/log.py", "from twisted.internet import defer", "Twisted appears in"),
         ("config/x.py", "import twisted", "Twisted appears in"),
         ("__main__.py", "import twisted", "Twisted appears in"),
         ("protocol/session.py", "from smpp.pdu import operations", "wire.py alone"),
@@ -348,6 +368,7 @@ def test_a_broken_rule_is_found(path: str, code: str, rule: str) -> None:
         ("protocol/wire.py", "from smpp.pdu.constants import command_status_name_map"),
         ("relay/x.py", "from smppd.store.api import Records\nimport smppd.store.api\nfrom smppd.store import api"),
         ("store/threads.py", "from twisted.internet import threads"),
+        ("store/sqlite/x.py", "import sqlite3\nfrom sqlite3 import Error"),
         ("net/x.py", "from twisted.internet import reactor\nfrom smppd.relay.accept.desk import SubmitDesk"),
         ("cli/commands/demo.py", "from smpp.twisted.server import SMPPServerFactory\nfrom smppd.daemon import run"),
         ("cli/main.py", "importlib.import_module(f'smppd.cli.commands.{name}')"),

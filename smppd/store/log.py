@@ -213,7 +213,8 @@ class PurgeRows(Log, Protocol):
         """The first ``limit`` rows of a stretch, from the last one begun before ``first`` on: its records may be younger."""
 
     def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
-        """(where, secrets) of these rows, and of what lies between ``first`` and ``last`` without a row."""
+        """(where, secrets) of these rows, and of what lies between ``first`` and ``last`` and is no row's: of a batch for which
+        there was no space, or one that is being committed."""
 
     def replace_secrets(self, changes: Sequence[tuple[int, bytes, bytes]]) -> bool:
         """(where, before, after): writes over secrets, and deletes those that are nothing but zeros then; all or none. False

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import present
 from smppd.store.sqlite.database import Database, told
-from smppd.store.sqlite.seals import LOG_STATE, write_state
+from smppd.store.sqlite.seals import LOG_STATE
 from smppd.vault.keys import segment_scope
 
 RESTORED: Final = "restored"
@@ -212,7 +212,7 @@ def mark(data: Path, highest: int, skipped: int) -> None:
 def acquaint(keys: Path, state: bytes) -> None:
     """Tells a keys.db the state of the log's seals."""
     with closing(Database(keys, "keys")) as db, db.writing():
-        write_state(db.connection, LOG_STATE, state)
+        db.run("INSERT OR REPLACE INTO state VALUES (?, ?)", (LOG_STATE, state))
 
 
 def settle(path: Path) -> bool:

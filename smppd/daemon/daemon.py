@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -44,8 +43,8 @@ from smppd.policy.pipeline import PolicyError, pipelines
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
+from smppd.store.api import StoreError
 from smppd.store.sqlite.files import keys_lost
-from smppd.store.sqlite.writer import StoreError
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
 
@@ -100,8 +99,6 @@ class Daemon:
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
-        except sqlite3.Error as error:
-            raise StartError(f"{settings.store.directory}: {error}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:

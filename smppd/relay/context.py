@@ -25,12 +25,12 @@ class Context:
 
     ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
     with something to send, flushed once at the end of what is being handled. ``ledger`` writes the spool, ``phases`` moves
-    messages. ``withdraw(message)`` takes a message out that raised something, and tells its sender as far as that goes.
+    messages. ``withdraw``: see ``Guard``.
     ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a minute. ``guard``:
     where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk;
     ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each
     upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was restored from
-    was taken (`backup.restore.RESTORED`).
+    was taken (`store.sqlite.copies.RESTORED`).
     """
 
     store: Spool
@@ -57,9 +57,9 @@ class Context:
     phases: Phases = field(init=False)
 
     def __post_init__(self) -> None:
-        self.guard = Guard(self)
         self.ledger = Ledger(self.store)
         self.phases = Phases(self.now)
+        self.guard = Guard(self.store, self.ledger, self.metrics, self.accounts, self.wall, self.now, self.withdraw)
         run = self.later
         self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
 

@@ -32,6 +32,18 @@ class Fault(Exception):
     thing that was being handled, and stops no more than that."""
 
 
+class StoreError(Fault):
+    """The store cannot be used; the text says why and names the file."""
+
+
+class StoreBusy(StoreError):
+    """Somebody else is writing just now: the same may succeed a moment later."""
+
+
+class StoreFull(StoreError):
+    """There is no space left for it."""
+
+
 class ColdRow(NamedTuple):
     """One thing kept on disk instead of in memory.
 

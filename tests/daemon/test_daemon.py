@@ -25,7 +25,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from smppd import config
 from smppd.daemon.daemon import Daemon, StartError
-from smppd.store.sqlite.files import KeyStore, Lock
+from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.kek import blob_info, create_kek
 from tests.e2e.children import ROOT

@@ -16,12 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Batch, ColdRow, Kind, Sink, Tenant
+from smppd.store.api import Batch, ColdRow, Kind, Sink, StoreError, Tenant
 from smppd.store.sqlite import slots
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
-from smppd.store.sqlite.files import KeyStore, Lock, PendingKeys, StoreError, connect
+from smppd.store.sqlite.database import spoken, told
+from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import (
     LOG_STATE,
     SECONDS,
@@ -68,6 +70,7 @@ class SqliteStore:
     ``soon(function)`` at the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
     """
 
+    @spoken
     def __init__(
         self,
         directory: Path,
@@ -122,6 +125,7 @@ class SqliteStore:
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         self._chain, self._last_row = end_of_log(self._data)
 
+    @spoken
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
@@ -129,6 +133,7 @@ class SqliteStore:
         self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
+    @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end."""
         return compact(self._both(), entries, most)
@@ -136,6 +141,7 @@ class SqliteStore:
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
+    @spoken
     def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
         """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the writer."""
         self._sink = sink
@@ -351,7 +357,7 @@ class SqliteStore:
             self._checkpointer.stop()
             self._ahead.end(self.batch, self._secrets)
         if entries is not None:
-            with suppress(sqlite3.Error):  # the next start does it
+            with suppress(StoreError):  # the next start does it
                 self.compact(entries)
         for db in (self._data, self._secrets, self.seals):
             if db is not None:
@@ -363,16 +369,22 @@ class SqliteStore:
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
-        return self._start_up.replay()
+        try:
+            yield from self._start_up.replay()
+        except sqlite3.Error as error:
+            raise told(self._directory, error) from error
 
+    @spoken
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``."""
         return self._start_up.counts()
 
+    @spoken
     def highest_id(self) -> int:
         """See ``api.Spool``."""
         return self._start_up.highest_id()
 
+    @spoken
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         """See ``api.Store``."""
         return self._start_up.meta(name, default, damaged)

@@ -129,7 +129,7 @@ class SubmitDesk:
         self._behind: dict[Customer, list[bytes]] = {}
         # Accounts that have had their turn, and their sessions that wait for the next ones.
         self._lines: dict[Account, deque[Customer]] = {}
-        self.brake = Brake(context)
+        self.brake = Brake(context, self.take)
         self.delayed = Delayed(context)
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
@@ -143,6 +143,8 @@ class SubmitDesk:
         behind = self._behind.get(customer)
         if behind is not None:
             behind.extend(frames)
+            return
+        if self.brake.keeps(customer, frames):
             return
         line = self._lines.get(customer.account)
         if line is not None:
@@ -193,7 +195,7 @@ class SubmitDesk:
             self._lines[account].append(customer)
         taken = len(batch.accepted) - before
         if taken:
-            self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.note(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
             self.brake.look(customer)
         self._context.store.kick()
 
@@ -231,7 +233,8 @@ class SubmitDesk:
         while line:
             customer = line.popleft()
             frames = self._behind.pop(customer)
-            if customer in account.sessions:  # whoever is gone was answered nothing, and sends it again
+            # Whoever is gone was answered nothing, and sends it again.
+            if customer in account.sessions and not self.brake.keeps(customer, frames):
                 self._context.later(0.0, lambda: self._go_on(account))
                 self._take(customer, frames, self._context.now())
                 self._context.flush()

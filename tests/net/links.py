@@ -64,6 +64,17 @@ class FakeContext:
         self.accounts: dict[str, Account] = {}
         self.upstreams: dict[str, UpstreamState] = {}
         self.dirty: dict[Any, None] = {}
+        self.soon: list[Callable[[], None]] = []
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        assert not seconds
+        self.soon.append(function)
+
+    def turn(self) -> None:
+        """The next turn of the reactor."""
+        some, self.soon = self.soon, []
+        for function in some:
+            function()
 
     def flush(self) -> None:
         while self.dirty:

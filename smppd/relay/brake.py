@@ -1,6 +1,6 @@
 """What customers have sent and is not committed yet is bounded in messages and octets, all sessions together: windows count
 messages of one session, each of which may be 64 KiB. Of one account it is bounded lower, since everybody's answer waits for
-the whole batch. Whoever sends more is not read until the disk has caught up; what he has sent already waits here, not in a batch.
+the whole batch. Whoever sends more is not read until the disk has caught up; what he has sent already waits here till then.
 """
 
 from __future__ import annotations

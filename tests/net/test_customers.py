@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone
 
 from smppd import config
 from smppd.net.binds import ACCEPTED, TOLD, Accepted
-from smppd.net.customers import TURNS, CustomerLink, version_name
+from smppd.net.customers import TURN_SECONDS, TURNS, CustomerLink, version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
 from tests.net.links import PASSWORD, TRX, World, account, frames, lines
@@ -380,11 +380,11 @@ def test_a_reload_reaches_sessions_that_stand() -> None:
 
 
 def busy(monkeypatch: pytest.MonkeyPatch, world: World, method: str) -> None:
-    """It takes 2 ms of each session: three of them are a turn's time."""
+    """It takes so long for each session that three of them are a turn's time."""
     real = getattr(CustomerLink, method)
 
     def slow(link: CustomerLink, *values: Any, **more: Any) -> None:
-        world.clock.rightNow += 0.002
+        world.clock.rightNow += TURN_SECONDS / 3 + 1e-6
         real(link, *values, **more)
 
     monkeypatch.setattr(CustomerLink, method, slow)

@@ -51,10 +51,11 @@ from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
 _SWITCH: Final = 0.0005
-# Young garbage is looked at after so many new objects (1 us each and the interpreter's lock is held: 45 ms for 50,000 of a
-# reload), old garbage hardly ever: next to nothing here is cyclic, and a full collection with 100,000 messages in memory
-# takes tens of milliseconds.
-_GARBAGE: Final = (5_000, 1_000, 1_000)
+# Young garbage is looked at when there are so many more objects than at the last look, 1 us each, with the interpreter's lock
+# held; as many as go meanwhile come on top, so a thousand may be ten thousand (5,000 were 28,000, and 40 ms of one turn, when
+# 10,000 sessions went on at once). After five of these looks what is left is looked at once more, and then never again: next to
+# nothing here is cyclic, and a look at 100,000 messages or 10,000 sessions takes tens of milliseconds.
+_GARBAGE: Final = (1_000, 5, 1_000_000_000)
 
 
 class StartError(Exception):

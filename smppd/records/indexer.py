@@ -35,6 +35,7 @@ _PAGE_ROWS: Final = 16
 _EVENTS_A_RECORD: Final = 8
 _HEAD: Final = 8  # magic 4, u32 entries; see records.segments
 _PIECE: Final = 4096
+_SOME: Final = 256  # entries that are gathered in one breath: half a millisecond
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
 _BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
@@ -120,12 +121,17 @@ class Indexer:
 
     def _add(self, seq: int, records: bytes, events: bytes) -> None:
         numbers = self._numbers
-        for blind, record_id in iter_indexes(records):
+        # A row is a batch of the store: thousands of records, of which each may have thousands of events beside it.
+        for number, (blind, record_id) in enumerate(iter_indexes(records)):
             numbers[number_bucket(blind)].append((blind, record_id))
+            if not number % _SOME:
+                breathe()
         told = self._events
-        for record_id in dict.fromkeys(event.id for event in read_events(events)):
+        for number, record_id in enumerate(dict.fromkeys(event.id for event in read_events(events))):
             told[record_bucket(record_id)].append((record_id, seq))
             self._told += 1
+            if not number % _SOME:
+                breathe()
         self._measure.add(seq, records)
 
     def _write(self) -> None:
@@ -170,7 +176,11 @@ def _segment(table: _Table, build: Callable[[list[Any]], bytes], entries: list[A
     breathe()
     if len(entries) <= _PIECE:
         return build(entries)
-    return _merged(table, [build(entries[at : at + _PIECE]) for at in range(0, len(entries), _PIECE)])
+    pieces = []
+    for at in range(0, len(entries), _PIECE):
+        pieces.append(build(entries[at : at + _PIECE]))
+        breathe()
+    return _merged(table, pieces)
 
 
 def _merged(table: _Table, segments: list[bytes]) -> bytes:

@@ -77,6 +77,7 @@ class FakeRelay:
         self.ups: list[Any] = []
         self.downs: list[tuple[Any, list[Any]]] = []
         self.bug: Exception | None = None
+        self.soon: list[Callable[[], None]] = []
         for one in settings:
             self.accounts[one.system_id] = Account(one, self.metrics, 0.0)
 
@@ -85,6 +86,10 @@ class FakeRelay:
 
     def upstream(self, name: str) -> UpstreamState:
         return self.upstreams[name]
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        assert not seconds
+        self.soon.append(function)
 
     def flush(self) -> None:
         while self.dirty:
@@ -197,6 +202,12 @@ class World:
             self.clock.seconds,
             lambda event, fields: self.heard.append((event, fields)),
         )
+
+    def turn(self) -> None:
+        """The next turn of the reactor."""
+        some, self.relay.soon = self.relay.soon, []
+        for function in some:
+            function()
 
     def client(self, peer: str = CUSTOMER) -> Client:
         return Client(self, peer)

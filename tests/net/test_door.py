@@ -168,10 +168,10 @@ def test_bans_of_names_are_listed_by_account_or_keyed_hash(loop: Loop, house: Ma
     for name in (b"anywhere", b"typed-by-mistake"):
         for _ in range(20):
             home.door.guard.failed(name, "127.4.0.1", now)
-    bans = home.door.bans()
+    bans = list(home.door.bans())
     assert [ban.scope for ban in bans] == ["name", "name"]
     assert bans[0].who == "anywhere" and "typed" not in str(bans)
-    assert home.door.lift("127.4.0.1") == 2 and home.door.bans() == []
+    assert home.door.lift("127.4.0.1") == 2 and list(home.door.bans()) == []
 
 
 def test_an_address_over_its_rate_waits_and_others_do_not(loop: Loop, house: Make, certs: Path) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,10 @@ import pytest
 from smppd import pacing
 from smppd.ids import id_time
 from smppd.message import State
+from smppd.records import indexer
 from smppd.records.indexer import Indexer, IndexerThread
 from smppd.records.search import by_number
-from smppd.records.segments import BUCKETS, number_bucket, record_bucket
+from smppd.records.segments import BUCKETS, build_segment, number_bucket, record_bucket
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqliteIndex
 from tests.store.builder import Builder
@@ -188,3 +190,30 @@ def test_it_rests_between_rows_and_buckets_and_never_with_the_write_lock(
             drain(Indexer(index, id_time, run=10, fan=2))
     assert len(rests) > 20, "a row each, a bucket each, a piece of a merge each"
     assert sorted(found(builder, 20)) == sorted(builder.packed)
+
+
+def test_it_rests_within_a_row_of_many_records_and_between_the_pieces_of_a_large_segment(
+    log: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder, db = log
+    builder.fill(1, 600)
+    breaths: list[str] = []
+    monkeypatch.setattr(indexer, "breathe", lambda: breaths.append("breath"))
+    monkeypatch.setattr(indexer, "_SOME", 50)
+    monkeypatch.setattr(indexer, "_PIECE", 50)
+    real = build_segment
+
+    def build(entries: list[tuple[bytes, int]]) -> bytes:
+        breaths.append("sorted")
+        assert len(entries) <= 50
+        return real(entries)
+
+    monkeypatch.setattr(indexer, "build_segment", build)
+    work = Indexer(db, id_time, run=100, fan=2)
+    assert work.step() and len(breaths) >= 600 * 2 // 50, "the row was read"
+    breaths.clear()
+    # All in one bucket, as with the records of one sender.
+    work._numbers = [list(chain.from_iterable(work._numbers))] + [[] for _ in range(BUCKETS - 1)]
+    assert work.step()
+    assert breaths.count("sorted") >= 600 * 2 // 50
+    assert not any(one == two == "sorted" for one, two in pairwise(breaths))

@@ -347,8 +347,11 @@ class Pipe(TwistedProtocol):
             self._owner.hello(self)
 
     def shake(self) -> None:
-        """Its turn: goes on with the TLS handshake."""
+        """Its turn: goes on with the TLS handshake, unless the peer did not wait for it."""
         if self._state is _State.HANDSHAKE and self._tls is not None:
+            if self._hung_up():
+                self.abort(Reason.CLOSED_BY_PEER)
+                return
             held, self._held = self._held, b""
             self._tls.begun = True
             self.transport.resumeProducing()
@@ -357,6 +360,15 @@ class Pipe(TwistedProtocol):
                 self._shake(held)
             finally:
                 self._first = False
+
+    def _hung_up(self) -> bool:
+        """Whether the peer has closed. Who waits for its turn is not read from, so nothing else would tell."""
+        try:
+            return self._socket is not None and self._socket.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     @property
     def idle(self) -> bool:

@@ -13,7 +13,7 @@ from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.net import transport
 from smppd.net.door import Door
-from smppd.net.tls import TlsClient, client_context
+from smppd.net.tls import TlsClient, TlsStream, client_context
 from smppd.net.transport import Pipe
 from tests.net.links import account
 from tests.net.pipes import Loop, Notes
@@ -188,6 +188,31 @@ def test_an_address_over_its_rate_waits_and_others_do_not(loop: Loop, house: Mak
     for one in greedy:
         one.close()
     loop.until(lambda: len(home.door._handshakes) == 0)
+
+
+def test_no_handshake_is_made_for_who_did_not_wait_for_it(
+    loop: Loop, house: Make, certs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[TlsStream] = []
+    receive = TlsStream.receive
+
+    def counted(stream: TlsStream, data: bytes) -> bytes:
+        computed.append(stream)
+        return receive(stream, data)
+
+    monkeypatch.setattr(TlsStream, "receive", counted)
+    home = house(certs, handshakes_per_address="10/s", handshakes_per_address_burst=1)
+    hello = TlsClient(client_context(certs / "ca.pem"), "localhost").stream()
+    hello.begin()
+    first = hello.outgoing()
+    patient, impatient, last = (home.come("127.5.0.1") for _ in range(3))
+    for one in (patient, impatient, last):
+        one.sendall(first)
+        loop.until(lambda: len(computed) + len(home.door._handshakes) == home.sockets.index(one) + 1)  # noqa: B023
+    impatient.close()
+    loop.until(lambda: bool(_answer(last)))
+    assert len(computed) == 2
+    assert home.value("connections_total", kind="customer", outcome="closed by peer") == 1
 
 
 def _answer(one: socket.socket) -> bytes:

@@ -18,7 +18,7 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.hello import Progress, progress
+from smppd.net.hello import Progress, dear, progress
 from smppd.net.limits import Full, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
@@ -82,7 +82,7 @@ class Owner(Protocol):
     def hello(self, pipe: Pipe) -> None:
         """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         """A further step of a handshake took so long: the answer to a HelloRetryRequest, a client's certificate."""
 
     def evicted(self, pipe: Pipe) -> None:
@@ -142,6 +142,8 @@ class Pipe(TwistedProtocol):
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
         self._written = self._taken = 0
         self._taken_at = 0.0
+        self.dear = False
+        """Whether its handshake takes ten times as long as another. (`handshakes.Waiting`)"""
         self.admitted = self.is_bound = False
         self.paused = self.choked = False
         self.on_drained: Callable[[], None] | None = None
@@ -323,7 +325,7 @@ class Pipe(TwistedProtocol):
         began = self._clock.seconds()
         plain = tls.receive(data)
         if not self._first:
-            self._owner.shook(self._clock.seconds() - began)
+            self._owner.shook(self, self._clock.seconds() - began)
         self._flush_tls()
         if tls.failed is not None:
             self._tls_failed()
@@ -342,7 +344,7 @@ class Pipe(TwistedProtocol):
                 self.detail = "not a ClientHello that is taken"
                 self.abort(Reason.TLS)
                 return
-            self._asked = True
+            self._asked, self.dear = True, dear(self._held)
             self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
             self._owner.hello(self)
 

@@ -170,7 +170,7 @@ class Owner:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         self.shook_for.append(seconds)
 
     def evicted(self, pipe: Pipe) -> None:

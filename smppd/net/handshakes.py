@@ -3,8 +3,8 @@
 Rules:
   1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
   2. All handshakes together take at most `limits.handshake_share` of the reactor's time: after one that took t, the next begins
-     no sooner than its share allows, so that sessions are served in between. What a peer's later messages cost is added: after
-     a HelloRetryRequest (RFC 8446 section 4.1.4) that is nearly all of it.
+     no sooner than its share allows, so that sessions are served in between. The hello after a HelloRetryRequest (RFC 8446
+     section 4.1.4), which nearly all of it is for, waits like the first; what other later messages cost is added.
   3. Of that the dear ones (P-384, see `hello.dear`) have a tenth: each keeps the reactor ten times as long as another. They
      stand in a line of their own, so others are behind one of them at most.
   4. Each address and each network (IPv4 /24, IPv6 /56) has a rate and a burst; the accounts' own networks four times as much.
@@ -32,7 +32,7 @@ _LOOK: Final = 0.02
 
 
 class Waiting(Protocol):
-    """A connection whose hello is here."""
+    """A connection whose hello is here, its first or the one after a HelloRetryRequest."""
 
     peer: str
     dear: bool

@@ -15,6 +15,11 @@ RECORDS_MAX: Final = 16
 _RECORD_MAX: Final = 16 * 1024
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 0x01
+_SERVER_HELLO: Final = 0x02
+_RETRY: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
+_CHANGE_CIPHER: Final = bytes.fromhex("140303000101")
+"""What clients put before their second hello, for the sake of middleboxes (RFC 8446 appendix D.4)."""
 _SUPPORTED_GROUPS: Final = 10
 _KEY_SHARE: Final = 51
 _P_384: Final = 24
@@ -58,6 +63,16 @@ def progress(data: bytes) -> Progress:
                 return Progress.WHOLE
         at += 5 + size
     return Progress.MORE
+
+
+def asks_again(answer: bytes) -> bool:
+    """Whether a server's answer to a hello is a HelloRetryRequest."""
+    return answer[5:6] == bytes((_SERVER_HELLO,)) and answer[11 : 11 + len(_RETRY)] == _RETRY
+
+
+def after_retry(data: bytes) -> bytes:
+    """What came after a HelloRetryRequest, without the record that may stand before the hello."""
+    return b"" if _CHANGE_CIPHER.startswith(data) else data.removeprefix(_CHANGE_CIPHER)
 
 
 def dear(data: bytes) -> bool:

@@ -18,7 +18,7 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.hello import Progress, dear, progress
+from smppd.net.hello import Progress, after_retry, asks_again, dear, progress
 from smppd.net.limits import Full, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
@@ -136,6 +136,7 @@ class Pipe(TwistedProtocol):
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
         self._asked = False  # for its turn to shake hands
+        self._again = False  # a HelloRetryRequest was sent: there is a second hello to come
         self._first = False  # it has its turn: whoever gave it knows how long it takes
         self._came = 0.0
         self._why: str | None = None
@@ -326,25 +327,31 @@ class Pipe(TwistedProtocol):
         plain = tls.receive(data)
         if not self._first:
             self._owner.shook(self, self._clock.seconds() - began)
-        self._flush_tls()
+        answer = tls.outgoing()
+        if answer:
+            self._put(answer)
         if tls.failed is not None:
             self._tls_failed()
         elif tls.open:
             self.certificate, self.tls_version = tls.certificate, tls.version
             self._open(plain)
+        elif asks_again(answer):
+            self._again, self._asked, tls.begun = True, False, False  # the dear step is still to come, and has its turn
 
     def _hello(self, data: bytes) -> None:
-        """Gathers a client's first message. Nothing is computed for it until it is whole, and until it is its turn."""
+        """Gathers a client's hello, also the one after a HelloRetryRequest. Nothing is computed for it until it is whole, and
+        until it is its turn."""
         self._held += data
-        if not looks_like_tls(self._held):
+        hello = after_retry(self._held) if self._again else self._held
+        if hello and not looks_like_tls(hello):
             self.detail = "not TLS"
             self.abort(Reason.GARBAGE)
-        elif not self._asked and (how := progress(self._held)) is not Progress.MORE:
+        elif not self._asked and (how := progress(hello)) is not Progress.MORE:
             if how is Progress.WRONG:
                 self.detail = "not a ClientHello that is taken"
                 self.abort(Reason.TLS)
                 return
-            self._asked, self.dear = True, dear(self._held)
+            self._asked, self.dear = True, dear(hello)
             self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
             self._owner.hello(self)
 

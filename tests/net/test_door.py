@@ -213,6 +213,23 @@ def test_clients_with_p384_alone_come_in_while_others_flood_with_it(loop: Loop, 
     loop.until(lambda: not home.door.listeners[0]._opening)
 
 
+def test_hellos_after_a_retry_request_are_not_all_answered_at_once(loop: Loop, house: Make, certs: Path) -> None:
+    home = house(certs)
+    clients = [(home.client("P-521:P-384"), home.come("127.5.0.1")) for _ in range(6)]
+    for client, one in clients:
+        one.sendall(client.outgoing())
+    for client, one in clients:
+        request: list[bytes] = []
+        loop.until(lambda one=one, into=request: bool(into.append(_answer(one)) or into[-1]))  # type: ignore[misc]
+        client.receive(request[-1])
+    for client, one in clients:
+        one.sendall(client.outgoing())
+    loop.until(lambda: len(home.door._handshakes) == 5)
+    for _, one in clients:
+        one.close()
+    loop.until(lambda: not home.door.listeners[0]._opening)
+
+
 def test_no_handshake_is_made_for_who_did_not_wait_for_it(
     loop: Loop, house: Make, certs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

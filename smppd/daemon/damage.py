@@ -13,20 +13,20 @@ from smppd.store.api import Kind
 log = logging.getLogger("smppd.store")
 
 
-class Damage:
+class DamageReports:
     """On the reactor thread. ``relay()`` is asked once it is there: the store is opened first."""
 
     def __init__(self, metrics: Metrics, relay: Callable[[], Relay]) -> None:
         self._metrics = metrics
         self._relay = relay
 
-    def at_start(self, what: str, identity: int, reason: str) -> None:
+    def report_at_start(self, what: str, identity: int, reason: str) -> None:
         """Something does not open, or is not what it should be, and is set aside."""
         self._metrics.set_aside.labels(STORE).inc()
         fields = {"kind": what, "id": f"{identity & (1 << 64) - 1:016x}", "reason": reason}
         log.error("stored and does not open", extra={"fields": fields})
 
-    def row(self, kind: Kind, owner: str, identity: int, reason: str) -> None:
+    def report_row(self, kind: Kind, owner: str, identity: int, reason: str) -> None:
         """A cold row does not open."""
-        self.at_start(kind.name.lower(), identity, reason)
+        self.report_at_start(kind.name.lower(), identity, reason)
         self._relay().row_damaged(kind, owner, identity)

@@ -30,7 +30,7 @@ def health(
     clock: str = "ok",
 ) -> Health:
     """The checks and what follows from them. clock: what `ClockWatch` says."""
-    condition = relay.condition()
+    condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
     missing = f"degraded: {up} of {enabled} upstreams are bound"

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from smppd.config import Http
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
 from smppd.net.limits import normal_address
 
@@ -100,7 +100,7 @@ class HttpServer:
         health: Callable[[], Health],
         status: Callable[[], dict[str, object]],
         refresh: Callable[[], None],
-        aside: Aside,
+        worker: Worker,
     ) -> None:
         """`status` gives what JSON can say; `smppd status` shows it. `refresh` sets the gauges, for a scrape."""
         self._reactor = reactor
@@ -109,7 +109,7 @@ class HttpServer:
         self._check = health
         self._state = status
         self._refresh = refresh
-        self._aside = aside
+        self._worker = worker
         self._port: Any = None
         self._names: Final = {_plain(host) for host in (*settings.hosts, settings.host, "localhost")} - {
             "0.0.0.0",
@@ -238,7 +238,7 @@ class HttpServer:
         if len(waiting) == 1:
             self._refresh()
             # A thousand accounts are some 30,000 lines and a quarter of a second: too long to hold messages up for.
-            self._aside.run(
+            self._worker.run(
                 "metrics",
                 lambda: _FORMATS[kind](self._series.registry),
                 lambda body, error: self._scraped(kind, body, error),

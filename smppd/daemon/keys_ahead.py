@@ -17,7 +17,7 @@ _SOME: Final = 20
 
 
 class KeysAhead:
-    """See the module. ``prepare`` at the start; then ``look``, and ``some`` as long as it is ``behind``."""
+    """See the module. ``prepare`` at the start; then ``check_due``, and ``make_some`` as long as it is ``behind``."""
 
     def __init__(
         self,
@@ -43,19 +43,19 @@ class KeysAhead:
         """Makes the keys of all accounts."""
         self._left = list(self._accounts)
         while self._left:
-            self.some()
+            self.make_some()
 
-    def look(self, now: float) -> None:
+    def check_due(self, now: float) -> None:
         """About once a second: whether it is time again. now: monotonic seconds."""
         if now - self._looked > EVERY:
             self._left = list(self._accounts)
 
     @property
     def behind(self) -> bool:
-        """Whether ``some`` has something to do."""
+        """Whether ``make_some`` has something to do."""
         return bool(self._left)
 
-    def some(self) -> None:
+    def make_some(self) -> None:
         """Makes those of a few accounts: 70 us each when their keys are new, and a thousand of them may be."""
         now = int(self._wall())
         for _ in range(min(_SOME, len(self._left))):

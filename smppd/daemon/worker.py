@@ -16,7 +16,7 @@ GIVE_WAY: Final = 0.0001
 the kernel: at the usual half a millisecond a reload would slow it to a few calls a millisecond."""
 
 
-class Aside:
+class Worker:
     """``notify(function)`` runs a function on the reactor thread."""
 
     def __init__(self, notify: Callable[[Callable[[], None]], object]) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from cryptography import x509
 
 from smppd.config import Account, ClientCertificate, Limits, PasswordHash
-from smppd.net.limits import BindGuard, Held, Networks
+from smppd.net.limits import BindGuard, BindHold, Networks
 from smppd.passwords import password_matches
 from smppd.protocol.wire import Status
 
@@ -42,8 +42,8 @@ class Outcome(StrEnum):
     WRONG_NETWORK = "wrong_network"
     NO_CERTIFICATE = "no_certificate"
     SUSPENDED = "suspended"
-    BANNED = Held.BANNED
-    DELAYED = Held.DELAYED
+    BANNED = BindHold.BANNED
+    DELAYED = BindHold.DELAYED
     BUSY = "busy"
     ERROR = "error"
 
@@ -78,7 +78,7 @@ class Verifier(Protocol):
         """`done`, in the reactor's thread: whether one of the hashes is of this password, None when it broke."""
 
 
-class Check:
+class BindCheck:
     """A bind being looked at. Its repr shows nothing of the password."""
 
     __slots__ = ("account", "arrived", "done", "hashes", "left", "outcome", "password", "peer", "system_id", "timer")
@@ -122,7 +122,7 @@ class Authenticator:
         self._guard = guard
         self._verifier = verifier
         self._clock = clock
-        self._queue: deque[Check] = deque()
+        self._queue: deque[BindCheck] = deque()
         self._waiting = 0  # of the queue, those with a password to check
         self._running = 0
         self._usual = 0.0  # seconds a check takes, smoothed
@@ -147,9 +147,9 @@ class Authenticator:
         self._cache_key = secrets.token_bytes(32)
         self._cache.clear()
 
-    def check(self, system_id: bytes, password: bytes, peer: str, certificate: bytes | None, done: Done) -> Check:
+    def check(self, system_id: bytes, password: bytes, peer: str, certificate: bytes | None, done: Done) -> BindCheck:
         """Decides one bind; `done` is called once, never from within this call. `certificate`: the peer's, DER."""
-        check = Check(system_id, password, peer, self._clock.seconds(), done)
+        check = BindCheck(system_id, password, peer, self._clock.seconds(), done)
         check.account = self._accounts.get(system_id)
         check.outcome = self._without_password(check, certificate)
         if check.outcome is None and self._remembered(check):
@@ -191,7 +191,7 @@ class Authenticator:
         """A peer has gone whose password waits: its place is free at once, or who binds and leaves would fill them all."""
         self._waiting -= 1
 
-    def named(self, system_id: bytes) -> tuple[str, str]:
+    def name_for_log(self, system_id: bytes) -> tuple[str, str]:
         """A name that was tried, as a field of the log: `account` where it is one, else `name_hash` with a keyed hash of it,
         for a password lands in this field by mistake. The key lives as long as the process."""
         account = self._accounts.get(system_id)
@@ -201,8 +201,8 @@ class Authenticator:
 
     # -- what needs no password ------------------------------------------------------------------------------------
 
-    def _without_password(self, check: Check, certificate: bytes | None) -> Outcome | None:
-        held = self._guard.held(check.system_id, check.peer, check.arrived)
+    def _without_password(self, check: BindCheck, certificate: bytes | None) -> Outcome | None:
+        held = self._guard.hold_of(check.system_id, check.peer, check.arrived)
         if held is not None:
             return Outcome(held)
         account = check.account
@@ -214,7 +214,7 @@ class Authenticator:
             return Outcome.NO_CERTIFICATE
         return Outcome.SUSPENDED if account.suspended else None
 
-    def _hashes(self, check: Check) -> tuple[PasswordHash, ...]:
+    def _hashes(self, check: BindCheck) -> tuple[PasswordHash, ...]:
         if check.account is not None:
             return check.account.password_hash
         # Always the same account for a name, so that asking again tells nothing; each as often as any other.
@@ -234,14 +234,14 @@ class Authenticator:
             check.left = None
             self._waiting -= 1
             # Those who came while others failed must not slip past the guard.
-            held = self._guard.held(check.system_id, check.peer, self._clock.seconds())
+            held = self._guard.hold_of(check.system_id, check.peer, self._clock.seconds())
             if held is not None:
                 check.outcome = Outcome(held)
                 self._refuse(check, as_if=self._usual)
             else:
                 self._verify(check)
 
-    def _verify(self, check: Check) -> None:
+    def _verify(self, check: BindCheck) -> None:
         began, hashes = self._clock.seconds(), check.hashes
 
         def verified(right: bool | None) -> None:
@@ -254,7 +254,7 @@ class Authenticator:
         self._running += 1
         self._verifier.verify(hashes, check.password, verified)
 
-    def _verified(self, check: Check, right: bool | None) -> None:
+    def _verified(self, check: BindCheck, right: bool | None) -> None:
         if right is None:
             check.outcome = Outcome.ERROR
         elif check.outcome is Outcome.SUSPENDED and not right:
@@ -273,26 +273,26 @@ class Authenticator:
             check.outcome = Outcome.WRONG_PASSWORD
             self._refuse(check)
 
-    def _digest(self, check: Check) -> bytes:
+    def _digest(self, check: BindCheck) -> bytes:
         return blake2b(
             len(check.system_id).to_bytes(2) + check.system_id + check.password, key=self._cache_key
         ).digest()
 
-    def _remembered(self, check: Check) -> bool:
+    def _remembered(self, check: BindCheck) -> bool:
         known = self._cache.get(check.system_id)
         if known is None:
             return False
         digest = self._digest(check)
         return any(hmac.compare_digest(digest, other) for other in known)
 
-    def _remember(self, check: Check) -> None:
+    def _remember(self, check: BindCheck) -> None:
         known, digest = self._cache.get(check.system_id, ()), self._digest(check)
         if digest not in known:
             self._cache[check.system_id] = (digest, *known)[:2]  # two hashes may live, so two passwords
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, check: Check) -> None:
+    def _accept(self, check: BindCheck) -> None:
         check.timer = None
         self._guard.succeeded(check.system_id, check.peer, self._clock.seconds())
         account = self._accounts.get(check.system_id)
@@ -302,7 +302,7 @@ class Authenticator:
             return
         self._say(check, Decision(account, Status.ROK, Outcome.OK))
 
-    def _refuse(self, check: Check, as_if: float = 0.0) -> None:
+    def _refuse(self, check: BindCheck, as_if: float = 0.0) -> None:
         """Answers at the next multiple of the floor that is at least `as_if` seconds away."""
         assert check.outcome is not None
         now, floor = self._clock.seconds(), self._limits.refusal_floor
@@ -315,7 +315,7 @@ class Authenticator:
         multiples = max(1, math.ceil((elapsed + as_if) / floor)) if floor else 0
         check.timer = self._clock.callLater(max(0.0, multiples * floor - elapsed), self._say, check, decision)
 
-    def _say(self, check: Check, decision: Decision) -> None:
+    def _say(self, check: BindCheck, decision: Decision) -> None:
         done, check.done, check.timer, check.password = check.done, None, None, b""
         if done is not None:
             done(decision)

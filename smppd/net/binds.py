@@ -26,7 +26,7 @@ Heard = Callable[[str, dict[str, str]], None]
 """Told of binds for the audit trail: event, fields."""
 
 
-class Refusals:
+class RefusedBinds:
     """Refused binds for the log and the audit trail: one entry a minute for a reason, a peer and a name, with how many it
     stands for, so that a guesser fills no disk. The name is an account's own; of any other there is a keyed hash only, since
     a password lands there by mistake."""
@@ -74,7 +74,7 @@ class Refusals:
         self._heard(AuditEvent.BIND_REFUSED, fields)
 
 
-class Accepted:
+class AcceptedBinds:
     """Accepted binds for the audit trail: the first of an account, address and mode at once, those that follow within GATHER
     seconds as one entry with their count."""
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from smppd import config
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
-from smppd.net.auth import Authenticator, Check, Decision
-from smppd.net.binds import NAMES_TOLD, REFUSALS, Accepted, Heard, Refusals
+from smppd.net.auth import Authenticator, BindCheck, Decision
+from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedBinds
 from smppd.net.limits import BindRate
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, bind_response, read_bind
@@ -74,8 +74,8 @@ class Customers:
         self.metrics = metrics
         self.now = now
         self.heard = heard
-        self.refusals = Refusals(heard)
-        self.accepted = Accepted(heard)
+        self.refusals = RefusedBinds(heard)
+        self.accepted = AcceptedBinds(heard)
         self.bind_rate = BindRate(limits)
         self.limits = limits
         self.timers = timers(limits)
@@ -131,7 +131,7 @@ class Customers:
         log.warning("ban began", extra={"fields": fields})
         self.heard(AuditEvent.BAN_BEGAN, fields)
 
-    def tell_all(self) -> None:
+    def flush_bind_notes(self) -> None:
         """Whatever was gathered of binds goes to the audit trail, before the daemon ends."""
         now = self.now()
         self.refusals.tick(now, every=True)
@@ -144,7 +144,7 @@ class Customers:
 
 
 class CustomerLink:
-    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.Customer`` to the relay."""
+    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.CustomerPeer`` to the relay."""
 
     __slots__ = (
         "_check",
@@ -166,7 +166,7 @@ class CustomerLink:
         """`turn`: those that are swept together."""
         self._customers = customers
         self._pipe = pipe
-        self._check: Check | None = None
+        self._check: BindCheck | None = None
         self._up = False
         self._over = False
         self._leave_by: float | None = None  # set once the session is to be unbound
@@ -389,7 +389,7 @@ class CustomerLink:
         if account is None or status:
             status = status or Status.RBINDFAIL
             customers.metrics.binds_refused.labels(reason).inc()
-            who = customers.authenticator.named(bind.system_id)
+            who = customers.authenticator.name_for_log(bind.system_id)
             if who[0] == "account":
                 customers.metrics.account_binds_refused.labels(who[1], reason).inc()
             customers.refusals.note(reason, self._pipe.peer, now, who)
@@ -452,4 +452,4 @@ class CustomerLink:
         self._pipe.abort("evicted")
 
 
-__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "Refusals", "timers", "version_name"]
+__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "RefusedBinds", "timers", "version_name"]

@@ -97,7 +97,7 @@ class Door:
     def bans(self) -> Iterator[NamedBan]:
         """Those that stand now, the oldest first; ten thousand of them need not be made in one turn."""
         for ban in self.guard.bans(self._reactor.seconds()):
-            who = "" if ban.system_id is None else self.authenticator.named(ban.system_id)[1]
+            who = "" if ban.system_id is None else self.authenticator.name_for_log(ban.system_id)[1]
             yield NamedBan(ban.address, "address" if ban.system_id is None else "name", who, round(ban.left, 1))
 
     def lift(self, address: str) -> int:

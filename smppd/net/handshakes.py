@@ -21,7 +21,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from smppd.config import Limits
-from smppd.net.limits import TABLE_MAX, Networks, Recent, address_key, network_key
+from smppd.net.limits import TABLE_MAX, LeastRecent, Networks, address_key, network_key
 
 KNOWN_MORE: Final = 4
 """How many times the rates an address has in a network of an account: there many sessions come back at once."""
@@ -84,8 +84,8 @@ class Handshakes:
         self._clock = clock
         self._limits = limits
         self._known = known
-        self._addresses: Recent[_Bucket] = Recent(table_max)
-        self._networks: Recent[_Bucket] = Recent(table_max)
+        self._addresses: LeastRecent[_Bucket] = LeastRecent(table_max)
+        self._networks: LeastRecent[_Bucket] = LeastRecent(table_max)
         self._usual, self._dear = _Queue(), _Queue()
         self._next = self._next_dear = 0.0
         self._timer: Any = None
@@ -99,7 +99,7 @@ class Handshakes:
         """New limits and networks; who waits stays where it is."""
         self._limits, self._known = limits, known
 
-    def ask(self, pipe: Waiting) -> None:
+    def request_turn(self, pipe: Waiting) -> None:
         """The hello of `pipe` is whole: `pipe.shake` is called now or later, once, unless it leaves before."""
         queue = self._dear if pipe.dear else self._usual
         line = queue.lines[0 if self._known.has(pipe.peer) else 1]
@@ -111,7 +111,7 @@ class Handshakes:
         finally:
             self._later()
 
-    def spent(self, pipe: Waiting, seconds: float) -> None:
+    def charge_time(self, pipe: Waiting, seconds: float) -> None:
         """The handshake of `pipe`, which had its turn, has taken so much: the next begins later."""
         now = self._clock.seconds()
         self._next = max(self._next, now) + self._pause(seconds)
@@ -146,7 +146,7 @@ class Handshakes:
         pipe = pipe or self._pop(self._usual, now)
         if pipe is not None:
             pipe.shake()
-            self.spent(pipe, self._clock.seconds() - now)
+            self.charge_time(pipe, self._clock.seconds() - now)
         elif self._due() <= now:
             self._next = now + _LOOK  # all of them are over their rate
         return pipe
@@ -184,7 +184,7 @@ class Handshakes:
         return None
 
     @staticmethod
-    def _bucket(table: Recent[_Bucket], key: str, burst: float, now: float) -> _Bucket:
+    def _bucket(table: LeastRecent[_Bucket], key: str, burst: float, now: float) -> _Bucket:
         bucket = table.get(key) or _Bucket(burst, now)
         table.put(key, bucket)
         return bucket

@@ -75,7 +75,7 @@ def after_retry(data: bytes) -> bytes:
     return b"" if _CHANGE_CIPHER.startswith(data) else data.removeprefix(_CHANGE_CIPHER)
 
 
-def dear(data: bytes) -> bool:
+def is_costly(data: bytes) -> bool:
     """Whether the answer to a whole hello takes P-384, ten times the work of the other two groups.
 
     TLS 1.3 takes the first key share of a group of ours; without one OpenSSL goes by our order, and so does TLS 1.2, which

@@ -18,8 +18,8 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.hello import Progress, after_retry, asks_again, dear, progress
-from smppd.net.limits import Full, normal_address
+from smppd.net.hello import Progress, after_retry, asks_again, is_costly, progress
+from smppd.net.limits import AdmissionRefusal, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
 PROXY_WITHIN: Final = 5.0
@@ -70,7 +70,7 @@ class ClientHandler(Handler, Protocol):
         """The pipe did not open (instead of `connected`). `detail` is text for the log, free of secrets."""
 
 
-class Owner(Protocol):
+class PipeOwner(Protocol):
     """Who makes pipes: told how each one fares, and gives each its handler."""
 
     def behind_proxy(self, pipe: Pipe) -> None:
@@ -117,7 +117,7 @@ class Pipe(TwistedProtocol):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: PipeOwner,
         clock: Any,
         limits: config.Limits,
         *,
@@ -351,7 +351,7 @@ class Pipe(TwistedProtocol):
                 self.detail = "not a ClientHello that is taken"
                 self.abort(Reason.TLS)
                 return
-            self._asked, self.dear = True, dear(hello)
+            self._asked, self.dear = True, is_costly(hello)
             self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
             self._owner.hello(self)
 
@@ -391,7 +391,7 @@ class Pipe(TwistedProtocol):
         """Its place among those not bound yet goes to another. (`limits.Guest`)"""
         self.admitted = False
         self._owner.evicted(self)
-        self.abort(Full.EVICTED)
+        self.abort(AdmissionRefusal.EVICTED)
 
     def _open(self, plain: bytes) -> None:
         self._cancel_timer()

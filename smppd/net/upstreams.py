@@ -10,7 +10,7 @@ from typing import Any, Final
 from smppd import config
 from smppd.config import SecretError
 from smppd.metrics import Metrics
-from smppd.net.endpoints import Attempt, connect
+from smppd.net.endpoints import ConnectAttempt, connect
 from smppd.net.tls import TlsClient, TlsError, client_of
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -123,7 +123,7 @@ class UpstreamLink:
         self.settings = settings
         self.tls = tls
         self._command = command
-        self._attempt: Attempt | None = None
+        self._attempt: ConnectAttempt | None = None
         self._pipe: Pipe | None = None
         self._bound: Bound | None = None
         self._timer: Any = None

@@ -26,7 +26,7 @@ JoinKey = tuple[bytes, bytes, int]
 _TAIL: Final = 9  # digits in which all notations of a number agree
 
 
-class Content(NamedTuple):
+class TextContent(NamedTuple):
     """What is known of a message's text: ``texts`` to search one by one (none when binary), and whether that is all.
 
     ``key`` names the long message this one is a part of, None for a whole one. ``refused`` when an earlier part was.
@@ -43,7 +43,7 @@ class Content(NamedTuple):
         return f"Content(<{len(self.texts)} texts>, complete={self.complete}, refused={self.refused})"
 
 
-BINARY: Final = Content(())
+BINARY: Final = TextContent(())
 
 
 class TooLarge(ValueError):
@@ -54,7 +54,7 @@ class TooLarge(ValueError):
         self.key = key
 
 
-class Part(NamedTuple):
+class MessagePart(NamedTuple):
     """What a message says by itself. ``concat``: its place in a long message, None for a whole one. ``aside``: a
     message_payload beside its short_message."""
 
@@ -121,7 +121,7 @@ def _tail(digits: bytes) -> bytes:
     return form.lstrip(b"0")[-_TAIL:] if form.isdigit() else form
 
 
-def read_part(sm: Sm, default: Alphabet) -> Part | None:
+def read_part(sm: Sm, default: Alphabet) -> MessagePart | None:
     """What a message says by itself, None for binary ones. Octets that are no text of their alphabet become U+FFFD.
 
     Raises ``wire.BodyError`` on broken TLVs, and where its header and its TLVs name places in a long message that are not
@@ -153,15 +153,15 @@ def read_part(sm: Sm, default: Alphabet) -> Part | None:
         raise BodyError(Status.RSUBMITFAIL, "header and SAR TLVs name different places in a long message")
     aside = _aside(sm, body, default)
     if concat is None or concat.total < _LEAST:
-        return Part(text, None, aside)
+        return MessagePart(text, None, aside)
     if concat.seq == 1:
         text = _FIRST + text
     if concat.seq == concat.total:
         text += _LAST
-    return Part(text, concat, aside)
+    return MessagePart(text, concat, aside)
 
 
-def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool = False) -> Content:
+def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool = False) -> TextContent:
     """The content of any message; a part of a long one is joined to those that came before.
 
     Raises ``TooLarge``, ``joiner.JoinerFull``, and ``wire.BodyError`` as ``read_part``.
@@ -171,7 +171,7 @@ def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool
         return BINARY
     concat = part.concat
     if concat is None:
-        return Content((part.text, *part.aside))
+        return TextContent((part.text, *part.aside))
     try:
         joined = joiner.add(join_key(sm, concat, any_sender), concat, part.text, now)
     except TextError:
@@ -179,11 +179,11 @@ def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool
     return content_of(sm, concat, joined, part.aside)
 
 
-def content_of(sm: Sm, concat: Concat, joined: Joined, aside: tuple[str, ...]) -> Content:
+def content_of(sm: Sm, concat: Concat, joined: Joined, aside: tuple[str, ...]) -> TextContent:
     """What is known of a long message, as rules read it."""
     others = tuple([_reading(reading, aside) for reading in joined.others])
     runs = tuple([_run(run, joined.complete) for run in joined.runs])
-    return Content(runs + aside, joined.complete, key_of(sm, concat), joined.refused, others)
+    return TextContent(runs + aside, joined.complete, key_of(sm, concat), joined.refused, others)
 
 
 def _reading(reading: Reading, aside: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:

@@ -16,8 +16,8 @@ from smppd.config import Account, Policy, ReplaceSender, Settings
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON
 from smppd.policy.content import (
-    Content,
     PartKey,
+    TextContent,
     TooLarge,
     content_of,
     join_key,
@@ -113,7 +113,7 @@ class Pipeline:
         except JoinerFull:
             return NO_ROOM
 
-    def read(self, sm: Sm, now: float) -> Content:
+    def read(self, sm: Sm, now: float) -> TextContent:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
         program = self.program
         return read(sm, self.alphabet, self._joiner, now, program is not None and program.replaces)
@@ -127,7 +127,7 @@ class Pipeline:
         except (BodyError, TooLarge, JoinerFull):
             return  # then the others under its key are refused, or it is none
 
-    def judge(self, program: Program, head: int, content: Content, now: float) -> Verdict | None:
+    def judge(self, program: Program, head: int, content: TextContent, now: float) -> Verdict | None:
         """The verdict on a message whose text was read."""
         key = content.key
         if key is None:
@@ -137,7 +137,7 @@ class Pipeline:
             return Verdict(
                 refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message")
             )
-        verdict, _, _ = self.reading(program, head, content)
+        verdict, _, _ = self.judge_part(program, head, content)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
@@ -145,7 +145,7 @@ class Pipeline:
         return verdict
 
     @staticmethod
-    def reading(program: Program, head: int, content: Content) -> tuple[Verdict | None, tuple[str, ...], bool]:
+    def judge_part(program: Program, head: int, content: TextContent) -> tuple[Verdict | None, tuple[str, ...], bool]:
         """The verdict on a part with all that a phone might show beside it, refused if one of these is; and the texts that
         decided, with whether these are the whole message."""
         verdict = program.late(head, content.texts, content.complete)
@@ -156,7 +156,7 @@ class Pipeline:
                     return other, texts, complete
         return verdict, content.texts, content.complete
 
-    def replace(self, old: Sm, new: Sm, now: float) -> Verdict | None:
+    def judge_replacement(self, old: Sm, new: Sm, now: float) -> Verdict | None:
         """What is to be done with a message whose text is exchanged while it waits. A part is judged with the others of its
         message; where a rule would need those and they are not known any more, it is refused."""
         program = self.program
@@ -179,7 +179,7 @@ class Pipeline:
                 return NOT_REPLACED
             else:
                 content = content_of(new, part.concat, joined, part.aside)
-                verdict, _, _ = self.reading(program, head, content)
+                verdict, _, _ = self.judge_part(program, head, content)
                 if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
                     verdict = NOT_REPLACED
         except BodyError as error:
@@ -188,17 +188,17 @@ class Pipeline:
             self._joiner.undo()
         return verdict
 
-    def undo(self) -> None:
+    def undo_last(self) -> None:
         """The part decided on last is not taken, for another reason than policy: it is as if it had not come."""
         self._joiner.undo()
 
-    def forget(self, sm: Sm) -> None:
+    def forget_parts(self, sm: Sm) -> None:
         """The parts of this one's message that were held are refused now: what comes of it later is a message of its own."""
         concat = place_of(sm)
         if concat is not None and self.program is not None:
             self._joiner.forget(join_key(sm, concat, self.program.replaces), concat)
 
-    def inherit(self, other: Pipeline) -> None:
+    def take_over_parts(self, other: Pipeline) -> None:
         """Goes on with what another pipeline of the account knows of its long messages, after a reload."""
         self._joiner, self._refusals = other._joiner, other._refusals
 

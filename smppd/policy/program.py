@@ -50,7 +50,7 @@ class CompiledPolicy(NamedTuple):
     rules: tuple[Rule, ...]
 
 
-class Line(NamedTuple):
+class CompiledRule(NamedTuple):
     """A rule in a program: where it comes from, and what of it is asked beside the conditions."""
 
     policy: int
@@ -252,10 +252,10 @@ def replacement(sender: ReplaceSender) -> Address:
     return Address(ton if sender.ton is None else sender.ton, npi if sender.npi is None else sender.npi, digits)
 
 
-def _line(number: int, policy: CompiledPolicy, rule: Rule) -> Line:
+def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
     do = rule.do
     name = f"{policy.name}/{rule.name}"
-    return Line(
+    return CompiledRule(
         policy=number,
         hit=Hit(policy.name, rule.name, rule.mode == "shadow"),
         when_tags=frozenset(rule.when.tag if rule.when is not None else ()),

@@ -34,7 +34,7 @@ class DueKey(NamedTuple):
     period: Period
 
 
-class Plan(NamedTuple):
+class PurgePlan(NamedTuple):
     """What a purge would do now. unknown: accounts that have keys but are in no configuration this store has seen, so
     that nobody can say how long they are to be kept; spans: (from, to) of row ids to sweep; future: keys of periods that lie
     ahead of the clock: they were made by a clock that was ahead, or this one is behind."""
@@ -69,7 +69,7 @@ class Due:
             self._listed = self._measured.all()
         return self._listed
 
-    def plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
+    def plan(self, now: float) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
         """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
         known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
@@ -99,7 +99,7 @@ class Due:
                 times.append((entry["swept"], over))
                 entry["swept"] = over
         spans = self._spans(listed, times)
-        return Plan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
+        return PurgePlan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
 
     def _spans(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
         """The rows with records of these times, by their own time or by their ids', without a gap between extents: secrets
@@ -115,7 +115,7 @@ class Due:
                 rows.append([one.first if at else 0, last])
         return rows
 
-    def written(self, head: RecordHeader, now: float) -> float:
+    def kept_since(self, head: RecordHeader, now: float) -> float:
         """Since when a record is kept (epoch seconds): by its id where that is later, as after a clock was set back, unless
         that is in the future."""
         accepted, drawn = head.accepted_ms / 1000, self._id_time(head.record_id)

@@ -23,7 +23,7 @@ SPAN_MS: Final = 3_600_000
 _PAGE: Final = 64
 
 
-class Measure:
+class ExtentBuilder:
     """Makes extents of rows that are given in rising order."""
 
     def __init__(self, id_time: Callable[[int], float]) -> None:
@@ -86,7 +86,7 @@ class Measure:
 
 def measured(log: Log, id_time: Callable[[int], float], after: int, until: int = LAST_ID) -> Iterator[Extent]:
     """The extents of rows above ``after`` (up to ``until``), read from the log."""
-    measure = Measure(id_time)
+    measure = ExtentBuilder(id_time)
     while page := log.packed(after, until, _PAGE):
         for seq, records in page:
             _add(measure, seq, records)
@@ -94,7 +94,7 @@ def measured(log: Log, id_time: Callable[[int], float], after: int, until: int =
     yield from measure.take()
 
 
-def _add(measure: Measure, seq: int, records: bytes) -> None:
+def _add(measure: ExtentBuilder, seq: int, records: bytes) -> None:
     breathe()
     try:
         measure.add(seq, records)
@@ -107,7 +107,7 @@ def cover(log: IndexRows, id_time: Callable[[int], float]) -> bool:
     Raises StoreError."""
     first = log.measured_from()
     below = log.indexed() + 1 if first is None else first
-    measure = Measure(id_time)
+    measure = ExtentBuilder(id_time)
     for seq, records in log.before(below, _PAGE):
         _add(measure, seq, records)
     made = measure.take()

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.message import read_events
 from smppd.pacing import breathe, breathing
-from smppd.records.extents import Measure, cover
+from smppd.records.extents import ExtentBuilder, cover
 from smppd.records.segments import BUCKETS, build_record_segment, build_segment, number_bucket, record_bucket
 from smppd.store.api import StoreBusy, StoreError
 from smppd.store.log import Extent, IndexRows, Segment
@@ -82,7 +82,7 @@ class Indexer:
         self._at = self._rows.indexed()
         self._first = 0
         self._records = 0
-        self._measure = Measure(self._id_time)
+        self._measure = ExtentBuilder(self._id_time)
         self._made: list[Extent] = []
         self._told = 0
         self._numbers: list[list[tuple[bytes, int]]] = [[] for _ in range(BUCKETS)]

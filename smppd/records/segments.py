@@ -35,7 +35,7 @@ def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:
     return _build(_BLIND_MAGIC, INDEX_BYTES, (key + pack(record_id) for key, record_id in entries))
 
 
-def find(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
+def find_number(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
     """The record ids of this blind index in a segment of `build_segment`, rising. Bisection: log2(n) comparisons."""
     if len(blind_index) != INDEX_BYTES:
         raise SealError("a blind index has a wrong length")

@@ -1,6 +1,6 @@
 """Verifies the log: recomputes the digest of every record and the chain over all rows, and holds it against its seals.
 
-It goes on behind what it finds, so that one fault hides no other. What the other files say is `records.cross`'s.
+It goes on behind what it finds, so that one fault hides no other. What the other files say is `records.consistency`'s.
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ class _Body:
         self.units = len(gsm.unpack(data, header)) if ours is Alphabet.GSM_PACKED else len(data)
 
 
-def exchange(sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy: bool = False) -> Exchanged | None:
+def exchange_alphabets(
+    sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy: bool = False
+) -> Exchanged | None:
     """The frame of ``sm``, whose default alphabet is ``ours``, for a link where it is ``theirs``.
 
     None where no form of the text keeps what it says. ``payloads``: whether the link knows message_payload. ``lossy``:

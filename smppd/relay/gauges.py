@@ -59,7 +59,7 @@ class Picture(NamedTuple):
     upstreams: list[UpstreamPicture]
 
 
-class Condition(NamedTuple):
+class Readiness(NamedTuple):
     """``ready``: all is read back. ``upstreams``: how many can be sent to and bring their receipts. ``oldest``: seconds for
     which the oldest message waits to be submitted."""
 
@@ -69,7 +69,7 @@ class Condition(NamedTuple):
 
 
 class Gauges:
-    """See the module. ``look`` is called about once a second."""
+    """See the module. ``note_oldest_released`` is called about once a second."""
 
     def __init__(self, context: Context, store: Store) -> None:
         self._context = context
@@ -77,7 +77,7 @@ class Gauges:
         self._released: dict[Account, int] = {}  # the oldest message of each that an upstream is about to be sent
         self._told_forms: dict[tuple[str, str], int] = {}
 
-    def look(self) -> None:
+    def note_oldest_released(self) -> None:
         """Looks which of the messages that were released are the oldest."""
         released: dict[Account, int] = {}
         for upstream in self._context.upstreams.values():
@@ -89,18 +89,18 @@ class Gauges:
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last look."""
-        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.pinned_parts.first()]
         ids = [message.id for message in first if message is not None]
         if account in self._released:
             ids.append(self._released[account])
         return max(0.0, self._context.wall() - id_time(min(ids))) if ids else 0.0
 
-    def condition(self, ready: bool) -> Condition:
-        """See ``Condition``. An upstream that takes messages and brings no receipts is not whole."""
+    def readiness(self, ready: bool) -> Readiness:
+        """See ``Readiness``. An upstream that takes messages and brings no receipts is not whole."""
         context = self._context
         up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
-        return Condition(ready, up, oldest)
+        return Readiness(ready, up, oldest)
 
     def picture(self) -> Picture:
         """See ``Picture``."""
@@ -125,7 +125,7 @@ class Gauges:
             total(account.delivered),
         )
 
-    def gauges(self) -> None:
+    def set_gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
         context = self._context
         metrics = context.metrics

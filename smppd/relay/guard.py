@@ -20,7 +20,7 @@ from smppd.store.api import Damaged, Fault, Spool
 log = logging.getLogger("smppd.relay")
 
 SUBMIT: Final = "submit"
-ENQUIRY: Final = "enquiry"
+OPERATION: Final = "enquiry"  # query_sm, cancel_sm, replace_sm
 DELIVER: Final = "deliver"
 RECEIPT: Final = "receipt"
 ANSWER: Final = "answer"
@@ -37,7 +37,7 @@ START: Final = "start"
 STORE: Final = "store"
 PLACES: Final = (
     SUBMIT,
-    ENQUIRY,
+    OPERATION,
     DELIVER,
     RECEIPT,
     ANSWER,
@@ -103,7 +103,7 @@ class Guard:
             fields["id"] = f"{identity:016x}"
         log.error("an item was set aside", exc_info=error, extra={"fields": fields})
 
-    def keep(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
+    def keep_damaged(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
         """Does what `caught` does, and keeps the item among the damaged ones, in the current batch."""
         self.caught(place, error, kind=kind, owner=owner, identity=identity)
         now = int(self._wall())
@@ -126,22 +126,22 @@ class Guard:
                 shortest = min(shortest, _TRACELESS)
         return shortest
 
-    def message(self, place: str, error: Exception, message: Message) -> None:
+    def set_message_aside(self, place: str, error: Exception, message: Message) -> None:
         """Sets a message aside: it is taken out, its record says so, and its sender is told as far as that goes."""
         try:
             kind, data = "message", write_message(message)
         except Exception:  # noqa: BLE001  what it cannot say of itself is left out
             kind, data = "frame", message.frame
-        self.keep(place, error, kind, message.account.name, message.id, data)
+        self.keep_damaged(place, error, kind, message.account.name, message.id, data)
         try:
             self._withdraw(message)
         except Exception as another:  # noqa: BLE001  the item's edge
             self.caught(place, another, kind="message", owner=message.account.name, identity=message.id)
 
-    def mail(self, place: str, error: Exception, mail: Mail) -> None:
+    def set_mail_aside(self, place: str, error: Exception, mail: Mail) -> None:
         """Sets mail aside: its customer does not get it."""
         account = mail.account
-        self.keep(place, error, "frame", account.name, mail.id, mail.frame)
+        self.keep_damaged(place, error, "frame", account.name, mail.id, mail.frame)
         box = account.mailbox
         box.take_out(mail)
         box.end_delivery(mail)
@@ -152,11 +152,11 @@ class Guard:
             box.backlog.take()
         self._ledger.close(mail)
 
-    def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
+    def keep_frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
         """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""
-        self.keep(place, error, "frame", upstream.name, 0, sm)
+        self.keep_damaged(place, error, "frame", upstream.name, 0, sm)
 
-    def guarded(self, place: str, function: Callable[[], object]) -> None:
+    def call_guarded(self, place: str, function: Callable[[], object]) -> None:
         """Calls a function, which may be anything that others must not suffer from."""
         try:
             function()
@@ -165,7 +165,7 @@ class Guard:
 
     # -- chores --------------------------------------------------------------------------------------------------------
 
-    def chore(self, name: str, chore: Callable[[], object]) -> None:
+    def do_chore(self, name: str, chore: Callable[[], object]) -> None:
         """Does one chore of the housekeeping. What it raises stops no other one: it is counted by the chore's name, and logged
         once a minute for each."""
         try:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 log = logging.getLogger("smppd.relay")
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """A line of the log: its event, its level, whom it is about (``upstream`` or ``account``), what is counted, and why."""
 
     event: str
@@ -22,42 +22,44 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-UNKNOWN: Final = Line("no answer, messages are unknown", logging.WARNING, "upstream", "messages")
-RESENT: Final = Line("no answer, messages sent again", logging.WARNING, "upstream", "messages")
-HELD: Final = Line("no answer, messages held as unknown", logging.WARNING, "upstream", "messages")
-SILENT: Final = Line("no receipt, messages ended as unknown", logging.WARNING, "upstream", "messages")
-EXPIRED: Final = Line("messages expired", logging.WARNING, "account", "messages")
-REROUTED: Final = Line("messages take another upstream", logging.WARNING, "account", "messages")
-NEAREST: Final = Line("texts sent with the nearest letters", logging.INFO, "account", "messages")
-UNSAYABLE: Final = Line(
+UNKNOWN: Final = LogLine("no answer, messages are unknown", logging.WARNING, "upstream", "messages")
+RESENT: Final = LogLine("no answer, messages sent again", logging.WARNING, "upstream", "messages")
+HELD: Final = LogLine("no answer, messages held as unknown", logging.WARNING, "upstream", "messages")
+SILENT: Final = LogLine("no receipt, messages ended as unknown", logging.WARNING, "upstream", "messages")
+EXPIRED: Final = LogLine("messages expired", logging.WARNING, "account", "messages")
+REROUTED: Final = LogLine("messages take another upstream", logging.WARNING, "account", "messages")
+NEAREST: Final = LogLine("texts sent with the nearest letters", logging.INFO, "account", "messages")
+UNSAYABLE: Final = LogLine(
     "texts refused, the link's alphabet lacks their letters", logging.WARNING, "account", "messages"
 )
-HELD_AGE: Final = Line("held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age")
-HELD_LIMIT: Final = Line(
+HELD_AGE: Final = LogLine(
+    "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age"
+)
+HELD_LIMIT: Final = LogLine(
     "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "limit"
 )
-PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
-GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
-GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
-UNREAD: Final = Line("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
-UNFIT: Final = Line("messages too long for SMPP 3.3", logging.WARNING, "upstream", "messages")
-MAIL_CUT: Final = Line("mail cut for SMPP 3.3", logging.WARNING, "account", "mails")
-MAIL_AGE: Final = Line("mail expired", logging.WARNING, "account", "mails", "age")
-MAIL_LIMIT: Final = Line("mail expired", logging.WARNING, "account", "mails", "limit")
+PARKED: Final = LogLine("early receipts parked", logging.INFO, "upstream", "receipts")
+GIVEN_UP_AGE: Final = LogLine("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
+GIVEN_UP_LIMIT: Final = LogLine("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
+UNREAD: Final = LogLine("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
+UNFIT: Final = LogLine("messages too long for SMPP 3.3", logging.WARNING, "upstream", "messages")
+MAIL_CUT: Final = LogLine("mail cut for SMPP 3.3", logging.WARNING, "account", "mails")
+MAIL_AGE: Final = LogLine("mail expired", logging.WARNING, "account", "mails", "age")
+MAIL_LIMIT: Final = LogLine("mail expired", logging.WARNING, "account", "mails", "limit")
 
 
-class Tally:
+class LogCounts:
     """See the module."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Line, str], int] = {}
+        self._counts: dict[tuple[LogLine, str], int] = {}
 
-    def add(self, line: Line, name: str, number: int = 1) -> None:
+    def count(self, line: LogLine, name: str, number: int = 1) -> None:
         """Counts; ``name`` is an upstream's or account's, as the configuration has it."""
         key = (line, name)
         self._counts[key] = self._counts.get(key, 0) + number
 
-    def say(self) -> None:
+    def write(self) -> None:
         """Writes what was counted since the last time."""
         if not self._counts:
             return

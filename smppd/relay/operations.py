@@ -18,14 +18,14 @@ from smppd.protocol.operations import (
     read_replace,
 )
 from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
-from smppd.relay.accept.verdicts import shorten
+from smppd.relay.accept.verdicts import shorten_validity
 from smppd.relay.context import Context
-from smppd.relay.guard import ENQUIRY
+from smppd.relay.guard import OPERATION
 from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
-from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, Customer, Message
+from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, CustomerPeer, Message
 from smppd.relay.state.phase import Phase, customer_state
 from smppd.relay.state.queues import addresses_key
 from smppd.vault.seal import Direction
@@ -42,7 +42,7 @@ class _Cancelling:
     """A cancel_sm by addresses that is under way: where its chain of messages goes on, how many may still be looked at, how
     many are cancelled."""
 
-    def __init__(self, customer: Customer, cancel: Cancel) -> None:
+    def __init__(self, customer: CustomerPeer, cancel: Cancel) -> None:
         self.customer = customer
         self.cancel = cancel
         self.at: Message | None = None
@@ -50,7 +50,7 @@ class _Cancelling:
         self.gone = 0
 
 
-class Enquiries:
+class Operations:
     """See the module. ``history`` looks finished messages up in the log, off the reactor thread."""
 
     def __init__(
@@ -69,8 +69,8 @@ class Enquiries:
         self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
         self._cancelling: dict[Account, deque[_Cancelling]] = {}
 
-    def answer_requests(self, customer: Customer, others: list[tuple[int, bytes]], now: float) -> None:
-        """Answers the enquiries of one chunk."""
+    def answer_requests(self, customer: CustomerPeer, others: list[tuple[int, bytes]], now: float) -> None:
+        """Answers the query_sm, cancel_sm and replace_sm of one chunk."""
         for command, raw in others:
             sequence = int.from_bytes(raw[12:16], "big")
             try:
@@ -88,7 +88,7 @@ class Enquiries:
                 customer.session.bad_body(now)
                 self._context.answer(customer, refusal(command, error.status, sequence), 0)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
+                self._context.guard.caught(OPERATION, error, owner=customer.account.name)
                 self._context.answer(customer, refusal(command, Status.RSYSERR, sequence), 0)
         self._context.store.kick()
 
@@ -99,16 +99,18 @@ class Enquiries:
         if thing is None:
             # Read back from a row, and not written anew yet.
             places = [lane.hot for lane in account.lanes.values()]
-            thing = next((m for m in (one.get(identity) for one in (*places, account.aside)) if m is not None), None)
+            thing = next(
+                (m for m in (one.get(identity) for one in (*places, account.pinned_parts)) if m is not None), None
+            )
         if isinstance(thing, Message) and thing.account is account:
             return thing
         return None
 
     # -- query_sm ------------------------------------------------------------------------------------------------------
 
-    def _query(self, customer: Customer, query: Query) -> None:
+    def _query(self, customer: CustomerPeer, query: Query) -> None:
         account = customer.account
-        identity = self._short_ids.find(account, query.message_id)
+        identity = self._short_ids.id_behind(account, query.message_id)
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
@@ -125,7 +127,7 @@ class Enquiries:
             try:
                 response = _answer(query, answer, customer.version)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
+                self._context.guard.caught(OPERATION, error, owner=account.name, identity=identity)
                 response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
             self._context.answer(customer, response, 0)
             self._context.flush()
@@ -134,10 +136,10 @@ class Enquiries:
 
     # -- cancel_sm -----------------------------------------------------------------------------------------------------
 
-    def _cancel(self, customer: Customer, cancel: Cancel) -> None:
+    def _cancel(self, customer: CustomerPeer, cancel: Cancel) -> None:
         account = customer.account
         if cancel.message_id:
-            message = self._living(account, self._short_ids.find(account, cancel.message_id))
+            message = self._living(account, self._short_ids.id_behind(account, cancel.message_id))
             if message is None:
                 status: int = Status.RINVMSGID
             else:
@@ -193,8 +195,8 @@ class Enquiries:
         """Deletes those that still wait here; how many."""
         gone = 0
         for message in messages:
-            if message.stored and message.phase in (Phase.QUEUED, Phase.ASIDE, Phase.HELD):
-                self._dispatch.end_one(message, State.DELETED)
+            if message.stored and message.phase in (Phase.QUEUED, Phase.PINNED, Phase.HELD):
+                self._dispatch.end_guarded(message, State.DELETED)
                 gone += 1
         return gone
 
@@ -202,20 +204,20 @@ class Enquiries:
         try:
             return _fits(message, cancel)
         except Exception as error:  # noqa: BLE001  the item's edge
-            self._context.guard.message(ENQUIRY, error, message)
+            self._context.guard.set_message_aside(OPERATION, error, message)
             return False
 
     # -- replace_sm ----------------------------------------------------------------------------------------------------
 
-    def _replace(self, customer: Customer, replace: Replace) -> int:
+    def _replace(self, customer: CustomerPeer, replace: Replace) -> int:
         account = customer.account
-        message = self._living(account, self._short_ids.find(account, replace.message_id))
+        message = self._living(account, self._short_ids.id_behind(account, replace.message_id))
         if message is None:
             return Status.RINVMSGID
         if replace.source[2] != _source(message):
             return Status.RINVSRCADR
         old = Sm(message.frame)
-        if message.phase not in (Phase.QUEUED, Phase.ASIDE) or not message.stored or old.at_sm < 0:
+        if message.phase not in (Phase.QUEUED, Phase.PINNED) or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
         try:
@@ -232,19 +234,21 @@ class Enquiries:
         sm = Sm(frame)
         verdict: Verdict | None = None
         if account.pipeline is not None:
-            verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
+            verdict = account.pipeline.judge_replacement(
+                _as_sent(old, message), _as_sent(sm, message), self._context.now()
+            )
             if verdict is not None and verdict.refusal is not None:
                 return verdict.refusal.status
         if not sayable(sm, account.alphabet, message.lane):
             if account.pipeline is not None and message.part is not None:
-                account.pipeline.undo()
+                account.pipeline.undo_last()
             return Status.RREPLACEFAIL
         if expires is not None:
             message.expires = max(0, min(int(expires), 0xFFFFFFFF))
         if verdict is not None:
             # A new validity does not undo what policy says of the message, which was accepted when it was.
             message.on_unknown = verdict.on_unknown or message.on_unknown
-            ends = shorten(message, sm, verdict, min(message.accepted_at, wall))
+            ends = shorten_validity(message, sm, verdict, min(message.accepted_at, wall))
             if ends is not None:
                 frame = splice(sm, validity=ends)
         message.frame = frame
@@ -253,8 +257,8 @@ class Enquiries:
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.
         identity = self._context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
-        self._context.event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
-        self._context.event(identity, State.STORED, detail=b"\0%016x" % message.id)
+        self._context.append_event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
+        self._context.append_event(identity, State.STORED, detail=b"\0%016x" % message.id)
         self._context.ledger.rewrite(message)
         return Status.ROK
 

@@ -16,9 +16,9 @@ from smppd.protocol.wire import Sm
 from smppd.relay.context import Context
 from smppd.relay.guard import START
 from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, read
-from smppd.relay.ledger.payload import Stored, read_mail, read_parked, read_released, read_submitted
+from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked, read_released, read_submitted
 from smppd.relay.receipts.parking import Parking
-from smppd.relay.restore import restored, restored_mail
+from smppd.relay.restore import restored_mail, restored_message
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
@@ -91,10 +91,10 @@ class Recovery:
         """Keeps what could not be read among the damaged, and says so in the journal, so that the next start knows it."""
         context = self._context
         for key, fault in self._faults.items():
-            context.guard.keep(START, fault.error, fault.kind, "", fault.id, fault.data)
+            context.guard.keep_damaged(START, fault.error, fault.kind, "", fault.id, fault.data)
             context.ledger.set_aside(key)
             if fault.id and fault.id not in self._things and fault.data[0] == Entry.ACCEPT:
-                context.event(fault.id, State.UNKNOWN)
+                context.append_event(fault.id, State.UNKNOWN)
 
     def _open(self, place: int, identity: int, thing: Message | Mail | Parked) -> None:
         old = self._things.get(identity)
@@ -120,8 +120,8 @@ class Recovery:
         if kind in OPENS and not 0 < identity <= self._newest:
             raise ValueError("no id that was drawn")
         if kind == Entry.ACCEPT:
-            stored = Stored(identity, payload)
-            message = restored(context, stored)
+            stored = StoredMessage(identity, payload)
+            message = restored_message(context, stored)
             phase = _phase(stored)
             if phase is Phase.SUBMITTED and message.upstream is None:
                 raise ValueError("no upstream is named")
@@ -167,7 +167,7 @@ class Recovery:
             if found:  # else it is no lane's: whoever altered it, it does not open when its time comes
                 context.lane(context.account(name), route).rows_found(count)
         elif kind == Kind.MAIL:
-            context.account(owner).mailbox.backlog.found(count)
+            context.account(owner).mailbox.backlog.count_found(count)
         elif kind == Kind.WAITING:
             context.upstream(owner).shelved(count)
 
@@ -180,9 +180,9 @@ class Recovery:
             except Exception as error:  # noqa: BLE001  the item's edge
                 del self._things[thing.id]
                 if isinstance(thing, Message):
-                    guard.message(START, error, thing)
+                    guard.set_message_aside(START, error, thing)
                 elif isinstance(thing, Mail):
-                    guard.mail(START, error, thing)
+                    guard.set_mail_aside(START, error, thing)
                 else:
                     self._parking.set_aside(thing, error, START)
                 self._context.ledger.close(thing)  # the next start is not to meet it again
@@ -192,7 +192,7 @@ class Recovery:
             thing.stored = True
             thing.account.mailbox.hot.add(thing)
         elif isinstance(thing, Parked):
-            self._parking.park(thing)
+            self._parking.restore_parked(thing)
         else:
             self._place_message(thing, self._phases[thing.id], now)
 
@@ -203,7 +203,7 @@ class Recovery:
             message.upstream.matcher.answered(message.upstream_id)
             phases.move(message, Phase.SUBMITTED)
             return
-        if was is not Phase.READY and lanes.doubt(message, now):
+        if was is not Phase.READY and lanes.doubt_restored(message, now):
             return
         if message.duplicate:
             for one in message.lane.upstreams:
@@ -212,7 +212,7 @@ class Recovery:
             phases.move(message, Phase.HELD)
         elif was is Phase.READY and (message.upstream is not None or message.lane.upstreams):
             upstream = message.upstream or message.lane.upstreams[0]
-            lanes.now_unknown(message, upstream, now + message.account.settings.unknown_after)
+            lanes.restore_unknown(message, upstream, now + message.account.settings.unknown_after)
         else:
             phases.move(message, Phase.QUEUED)
 
@@ -221,7 +221,7 @@ def readable(kind: int, identity: int, payload: bytes) -> bool:
     """Whether an entry that opens something can be read (`journal.LivingEntries`)."""
     try:
         if kind == Entry.ACCEPT:
-            part_of(Sm(Stored(identity, payload).frame))
+            part_of(Sm(StoredMessage(identity, payload).frame))
         else:
             Sm(read_mail(payload)[3] if kind == Entry.MAIL else read_parked(payload)[2])
     except Exception:  # noqa: BLE001  whatever it is: it cannot be read
@@ -229,7 +229,7 @@ def readable(kind: int, identity: int, payload: bytes) -> bool:
     return True
 
 
-def _phase(stored: Stored) -> Phase:
+def _phase(stored: StoredMessage) -> Phase:
     if stored.submitted:
         return Phase.SUBMITTED
     if stored.held:

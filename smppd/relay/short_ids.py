@@ -38,13 +38,13 @@ class ShortIds:
         form = self._forms.get(account.name) if self._forms else None
         return None if form is None else form % self._counter()
 
-    def note(self, message: Message) -> None:
+    def remember(self, message: Message) -> None:
         """Remembers what a short id stands for."""
         self._known[message.account.name, message.shown] = message.id
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def find(self, account: Account, shown: bytes) -> int | None:
+    def id_behind(self, account: Account, shown: bytes) -> int | None:
         """The id behind what a customer calls a message, short or long; None for what is neither."""
         known = self._known.get((account.name, shown))
         return known if known is not None else parse_shown(shown)

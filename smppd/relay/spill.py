@@ -96,12 +96,12 @@ class Spill:
             if some:
                 context.store.kick()
 
-    def given_again(self, message: Message) -> None:
+    def upstream_id_reused(self, message: Message) -> None:
         """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
         upstream = message.upstream
         if upstream is None or not message.awaits_receipt:
             return
-        upstream.given_again(message.upstream_id)
+        upstream.note_reused_id(message.upstream_id)
         upstream.displaced.setdefault(message.upstream_id, {})[message.id] = message
         if message.phase is Phase.SUBMITTED:
             self._shelve_one(message)
@@ -111,7 +111,7 @@ class Spill:
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED:
             self._shelve(thing)
             return True
-        return isinstance(thing, Mail) and self._mailroom.spill(thing)
+        return isinstance(thing, Mail) and self._mailroom.shelve_mail(thing)
 
     def _shelve_one(self, message: Message) -> None:
         try:
@@ -136,9 +136,9 @@ class Spill:
         """What cannot be moved out of its place would keep that for ever, and be tried with each tick."""
         guard = self._context.guard
         if isinstance(thing, Message):
-            guard.message(SPILL, error, thing)
+            guard.set_message_aside(SPILL, error, thing)
         elif isinstance(thing, Mail):
-            guard.mail(SPILL, error, thing)
+            guard.set_mail_aside(SPILL, error, thing)
         elif isinstance(thing, Parked):
             self._parking.set_aside(thing, error, SPILL)
         self._ledger.close(thing)

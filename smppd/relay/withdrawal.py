@@ -28,19 +28,19 @@ class Withdrawal:
         context, guard = self._context, self._context.guard
         was = message.phase
         if message.customer is not None:
-            guard.guarded(SWEEP, lambda: self._answers.answer_upstream(message, Status.RSYSERR, context.now()))
+            guard.call_guarded(SWEEP, lambda: self._answers.answer_upstream(message, Status.RSYSERR, context.now()))
             message.customer = None
         if message.refusal is not None:
             return  # a record and no life in the spool
-        guard.guarded(SWEEP, lambda: context.phases.end(message, context.upstreams.values()))
+        guard.call_guarded(SWEEP, lambda: context.phases.end(message, context.upstreams.values()))
         context.ledger.close(message)
         if was is not Phase.DONE:
             out = bool(OUT >> was & 1)
             state = State.UNKNOWN if out or message.duplicate else State.REJECTED
             error = 0 if state is State.UNKNOWN else int(Status.RSYSERR)
-            context.event(message.id, state, error=error, duplicate=message.duplicate)
+            context.append_event(message.id, state, error=error, duplicate=message.duplicate)
             if message.wants_failure and not message.told:
-                guard.guarded(SWEEP, lambda: self._mailroom.post_receipt(message, state, error))
+                guard.call_guarded(SWEEP, lambda: self._mailroom.post_receipt(message, state, error))
         context.store.kick()
 
     def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
@@ -56,7 +56,7 @@ class Withdrawal:
                     return  # not counted, or in memory, and goes on from there
                 lane.row_taken()
             # Rows of lanes were never released, so no carrier has it.
-            context.event(identity, State.REJECTED, error=Status.RSYSERR)
+            context.append_event(identity, State.REJECTED, error=Status.RSYSERR)
         elif kind is Kind.MAIL:
             box = context.account(owner).mailbox
             if identity not in box.read and box.cold:
@@ -65,5 +65,5 @@ class Withdrawal:
             upstream = context.upstream(owner)
             if upstream.cold_waiting:
                 upstream.unshelved()
-            context.event(identity, State.UNKNOWN)
+            context.append_event(identity, State.UNKNOWN)
         context.store.nudge()

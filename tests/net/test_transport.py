@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from smppd.config import Limits, ListenerTls
-from smppd.net.openssl import Library
+from smppd.net.openssl import SslLibrary
 from smppd.net.proxy import V2_SIGNATURE
 from smppd.net.tls import TlsClient, TlsServer, TlsStream, client_context
 from smppd.net.transport import Pipe
@@ -29,7 +29,7 @@ def tls_bench(certs: Path, groups: str | None = None, **options: object) -> tupl
     bench = Bench(tls=made, **options)  # type: ignore[arg-type]
     context = client_context(certs / "ca.pem")
     if groups is not None:
-        Library().set_groups(context, groups)
+        SslLibrary().set_groups(context, groups)
     client = TlsClient(context, "localhost").stream()
     client.begin()
     return bench, client

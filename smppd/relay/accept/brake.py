@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from smppd.relay.context import Context
-from smppd.relay.state.model import Account, Customer
+from smppd.relay.state.model import Account, CustomerPeer
 from smppd.store.api import Batch
 
 BATCH_MESSAGES: Final = 4000
@@ -36,7 +36,7 @@ class _Pending:
 class Brake:
     """See the module. At most two batches are under way: one that is being written, and the next."""
 
-    def __init__(self, context: Context, go_on: Callable[[Customer, list[bytes], float], None]) -> None:
+    def __init__(self, context: Context, go_on: Callable[[CustomerPeer, list[bytes], float], None]) -> None:
         """go_on(customer, frames, now): takes what a customer had sent when he was stopped."""
         self.messages = BATCH_MESSAGES
         self.octets = BATCH_OCTETS
@@ -44,11 +44,11 @@ class Brake:
         self._context = context
         self._go_on = go_on
         self._pending: deque[_Pending] = deque()
-        self._braked: dict[Account, dict[Customer, list[bytes]]] = {}
+        self._braked: dict[Account, dict[CustomerPeer, list[bytes]]] = {}
         """Who is not read, with what he had sent; accounts in the order of their turns, sessions in that of being stopped."""
         self._releasing = False
 
-    def note(self, batch: Batch, account: Account, messages: int, octets: int) -> None:
+    def note_batch(self, batch: Batch, account: Account, messages: int, octets: int) -> None:
         """So many more messages of an account are in a batch, and what they came in took so many octets."""
         pending = self._pending
         if not pending or pending[-1].batch is not batch:
@@ -58,12 +58,12 @@ class Brake:
         last.octets += octets
         last.accounts[account] = last.accounts.get(account, 0) + messages
 
-    def look(self, customer: Customer) -> None:
+    def stop_if_full(self, customer: CustomerPeer) -> None:
         """Lets a customer who has just sent something wait unread, if too much is to be committed."""
         if self._kept(customer) is None and self._full(customer.account):
             self._stop(customer, [])
 
-    def keeps(self, customer: Customer, frames: list[bytes]) -> bool:
+    def keep_back(self, customer: CustomerPeer, frames: list[bytes]) -> bool:
         """Whether what a customer sends has to wait: then it is kept until the disk has caught up. Many sessions may have their
         first chunk on its way while it is full, and some of them are read again by a reload."""
         kept = self._kept(customer)
@@ -76,11 +76,11 @@ class Brake:
         self._stop(customer, list(frames))
         return True
 
-    def _kept(self, customer: Customer) -> list[bytes] | None:
+    def _kept(self, customer: CustomerPeer) -> list[bytes] | None:
         line = self._braked.get(customer.account)
         return None if line is None else line.get(customer)
 
-    def _stop(self, customer: Customer, frames: list[bytes]) -> None:
+    def _stop(self, customer: CustomerPeer, frames: list[bytes]) -> None:
         self._braked.setdefault(customer.account, {})[customer] = frames
         customer.session.window = 0
 
@@ -93,7 +93,7 @@ class Brake:
             own += one.accounts.get(account, 0)
         return messages >= self.messages or octets >= self.octets or own >= self.share
 
-    def committed(self) -> None:
+    def batch_over(self) -> None:
         """The oldest batch is over, stored or not: who was not read may go on."""
         if self._pending:
             self._pending.popleft()
@@ -123,7 +123,7 @@ class Brake:
                 context.later(0.0, self._release)
                 return
 
-    def _next(self) -> Customer | None:
+    def _next(self) -> CustomerPeer | None:
         for account, line in self._braked.items():  # few of them are full: there is room for a few full ones only
             if not self._full(account):
                 return next(iter(line))

@@ -14,10 +14,10 @@ from smppd.protocol.operations import count_destinations, read_multi
 from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.brake import Brake
-from smppd.relay.accept.duplicates import Recent
-from smppd.relay.accept.parts import Parts
+from smppd.relay.accept.duplicates import Duplicates
+from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Routes
-from smppd.relay.accept.verdicts import change
+from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.record import Recorder
@@ -25,7 +25,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
 from smppd.relay.state.living import Living
-from smppd.relay.state.model import Account, Customer, Fanout, Known, Message
+from smppd.relay.state.model import Account, CustomerPeer, Fanout, Message, Remembered
 from smppd.relay.state.phase import Phase
 from smppd.vault.seal import Direction
 
@@ -51,11 +51,11 @@ class SubmitDesk:
         self,
         context: Context,
         dispatch: Dispatch,
-        parts: Parts,
+        parts: HeldParts,
         routes: Routes,
         recorder: Recorder,
         answers: Answers,
-        recent: Recent,
+        duplicates: Duplicates,
         short_ids: ShortIds,
     ) -> None:
         self._context = context
@@ -65,21 +65,21 @@ class SubmitDesk:
         self._recorder = recorder
         self._answers = answers
         self._short_ids = short_ids
-        self.recent = recent
+        self.duplicates = duplicates
         self.brake = Brake(context, self.accept_submits)
         self.patience = 0.5
         self.turn = TURN
-        self.open = True
+        self.accepts = True
         self._accepting: Message | None = None  # the one that is being put into the batch
-        self._behind: dict[Customer, list[bytes]] = {}
+        self._behind: dict[CustomerPeer, list[bytes]] = {}
         # Accounts that have had their turn, and their sessions that wait for the next ones.
-        self._lines: dict[Account, deque[Customer]] = {}
+        self._lines: dict[Account, deque[CustomerPeer]] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def accept_submits(self, customer: Customer, frames: list[bytes], now: float) -> None:
+    def accept_submits(self, customer: CustomerPeer, frames: list[bytes], now: float) -> None:
         """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
         batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order; so does what
         other sessions of the account sent, or one customer with many of them would take a turn for each."""
@@ -87,7 +87,7 @@ class SubmitDesk:
         if behind is not None:
             behind.extend(frames)
             return
-        if self.brake.keeps(customer, frames):
+        if self.brake.keep_back(customer, frames):
             return
         line = self._lines.get(customer.account)
         if line is not None:
@@ -96,7 +96,7 @@ class SubmitDesk:
             return
         self._take(customer, frames, now)
 
-    def _take(self, customer: Customer, frames: list[bytes], now: float) -> None:
+    def _take(self, customer: CustomerPeer, frames: list[bytes], now: float) -> None:
         """One turn of an account: the first messages of one of its sessions."""
         refused: dict[str, int] = {}
         account = customer.account
@@ -126,7 +126,7 @@ class SubmitDesk:
                     self._context.metrics.bad_pdus.labels(account.name).inc()
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._answers.refuse(
+                self._answers.refuse_pdu(
                     customer, raw, no, now + self.patience if no is THROTTLED and self.patience else 0.0
                 )
         for rule, often in refused.items():
@@ -140,8 +140,8 @@ class SubmitDesk:
             self._lines[account].append(customer)
         taken = len(batch.accepted) - before
         if taken:
-            self.brake.note(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
-            self.brake.look(customer)
+            self.brake.note_batch(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.stop_if_full(customer)
         self._context.store.kick()
 
     def _wrong(self, account: Account, error: Exception) -> Refusal:
@@ -159,12 +159,12 @@ class SubmitDesk:
         if message is not None:
             message.customer = None
             message.registered = 0
-            self.recent.forget(message)
+            self.duplicates.forget(message)
             accepted = context.store.batch.accepted
             if accepted and accepted[-1] is message:
                 accepted.pop()
-            self._parts.undecide(message)
-            context.guard.guarded(SUBMIT, lambda: context.withdraw(message))
+            self._parts.forget_verdict(message)
+            context.guard.call_guarded(SUBMIT, lambda: context.withdraw(message))
         return FAILED
 
     @property
@@ -179,7 +179,7 @@ class SubmitDesk:
             customer = line.popleft()
             frames = self._behind.pop(customer)
             # Whoever is gone was answered nothing, and sends it again.
-            if customer in account.sessions and not self.brake.keeps(customer, frames):
+            if customer in account.sessions and not self.brake.keep_back(customer, frames):
                 self._context.later(0.0, lambda: self._go_on(account))
                 self._take(customer, frames, self._context.now())
                 self._context.flush()
@@ -217,13 +217,15 @@ class SubmitDesk:
     def _mended(self, account: Account) -> None:
         self._context.metrics.mended.labels(account.name, Fault.STRAY.value).inc()
 
-    def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
+    def _accept(
+        self, customer: CustomerPeer, sm: Sm, now: float, sequence: int, fanout: Fanout | None
+    ) -> Refusal | None:
         """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
         context = self._context
         account = customer.account
         settings = account.settings
-        if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlvs:
-            return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs", "bad PDU")
+        if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlv_limit:
+            return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlv_limit} TLVs", "bad PDU")
         if settings.strict_fields and len(sm.short_message) > 254:
             return Refusal(Status.RINVMSGLEN, "short_message is longer than 254 octets", "bad PDU")
         if not sm.destination_digits:
@@ -231,7 +233,7 @@ class SubmitDesk:
         if fanout is not None:
             wait = 0.0  # its answer waits
         else:
-            if not self.open or context.store.full:
+            if not self.accepts or context.store.full:
                 return FULL
             wait = account.bucket.take(now, self.patience)
             if wait < 0:
@@ -240,8 +242,8 @@ class SubmitDesk:
                 return QUEUE_FULL
         key = b""
         if settings.deduplicate is not None and fanout is None:
-            key = self.recent.key(account.name, sm)
-            before = self.recent.find(key, now, settings.deduplicate)
+            key = self.duplicates.key(account.name, sm)
+            before = self.duplicates.sent_before(key, now, settings.deduplicate)
             if before is not None:
                 return self._again(before, customer, sm)
         wall = context.wall()
@@ -270,7 +272,7 @@ class SubmitDesk:
             if not route:
                 return self._not_taken(account, part, NO_ROUTE)
             lane = account.lanes.get(route) or context.lane(account, route)
-            if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
+            if settings.acknowledge == "upstream" and not self._dispatch.has_open_upstream(lane, now):
                 return self._not_taken(account, part, NO_UPSTREAM)
             if verdict is not None and verdict.hold and not self._parts.make_room(account, len(sm.raw)):
                 return self._not_taken(account, part, HELD_FULL)
@@ -283,7 +285,7 @@ class SubmitDesk:
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         if refused is not None:
-            context.event(identity, State.REFUSED, error=refused.status)
+            context.append_event(identity, State.REFUSED, error=refused.status)
             lane = None  # type: ignore[assignment]
         if fanout is not None and fanout.shown:
             name = fanout.shown
@@ -298,7 +300,7 @@ class SubmitDesk:
         message.answer_at = now + wait
         message.fanout = fanout
         message.part = part
-        message.way = hash(sm.destination_digits)
+        message.destination_hash = hash(sm.destination_digits)
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
@@ -311,19 +313,19 @@ class SubmitDesk:
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
-            change(message, sm, verdict, wall)
-        self._dispatch.admit(message, now, hold=hold)
+            apply_verdict(message, sm, verdict, wall)
+        self._dispatch.admit_message(message, now, hold=hold)
         if key:
-            self.recent.note(key, message, now)
+            self.duplicates.remember(key, message, now)
         if len(name) != 16:
-            self._short_ids.note(message)
+            self._short_ids.remember(message)
         self._accepting = None
         return None
 
     @staticmethod
     def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:
         if part is not None and account.pipeline is not None:
-            account.pipeline.undo()
+            account.pipeline.undo_last()
         return why
 
     def _whole(self, message: Message, verdict: Verdict | None, route: str) -> bool:
@@ -332,10 +334,10 @@ class SubmitDesk:
             return True
         if not self._parts.are_held(message):
             return False
-        self._parts.decide(message, verdict, route)
+        self._parts.note_verdict(message, verdict, route)
         return verdict is None or verdict.refusal is None
 
-    def _again(self, before: Known, customer: Customer, sm: Sm) -> Refusal | None:
+    def _again(self, before: Remembered, customer: CustomerPeer, sm: Sm) -> Refusal | None:
         """The same message once more: it has its id already, and is not sent again."""
         if customer.account.settings.acknowledge == "upstream" and not before.taken:
             return ON_ITS_WAY
@@ -355,7 +357,7 @@ class SubmitDesk:
             self._context.store.batch.then.append(answer)
         return None
 
-    def recall(self, living: list[Living]) -> None:
+    def restore_remembered(self, living: list[Living]) -> None:
         """After a restart, of what is still here: which messages the short ids mean, and the latest for ``deduplicate``."""
         context = self._context
         wall, now = context.wall(), context.now()
@@ -364,24 +366,26 @@ class SubmitDesk:
                 continue
             try:
                 if len(thing.shown) != 16:
-                    self._short_ids.note(thing)
+                    self._short_ids.remember(thing)
                 if thing.account.settings.deduplicate is not None:
                     age = max(0.0, wall - thing.accepted_at)
                     if age < thing.account.settings.deduplicate:
-                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
-                        assert thing.known is not None
-                        thing.known.stored = True
-                        thing.known.taken = thing.awaits_receipt or thing.phase is Phase.DONE
+                        self.duplicates.remember(
+                            self.duplicates.key(thing.account.name, Sm(thing.frame)), thing, now - age
+                        )
+                        assert thing.remembered is not None
+                        thing.remembered.stored = True
+                        thing.remembered.taken = thing.awaits_receipt or thing.phase is Phase.DONE
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(START, error, identity=thing.id)
 
-    def _multi(self, customer: Customer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
+    def _multi(self, customer: CustomerPeer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
         """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
         as many places until it is answered. It is taken whole or, before a message of it is made, refused whole. How many
         messages were made of it, and the refusal to answer at once."""
         account = customer.account
         number = count_destinations(raw)
-        if not self.open or self._context.store.full:
+        if not self.accepts or self._context.store.full:
             return 0, FULL
         if account.queued + number > account.settings.queue:
             return 0, QUEUE_FULL
@@ -404,7 +408,7 @@ class SubmitDesk:
                 no = self._wrong(account, error)
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._answers.fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
+                self._answers.answer_one_of_multi(customer, fanout, multi.sequence, sm.destination_field, no.status)
         for rule, often in refused.items():
             self._refused(account, rule, often)
         return number, None
@@ -416,17 +420,17 @@ class SubmitDesk:
         context = self._context
         account: Account | None = None
         number = 0
-        self.brake.committed()
+        self.brake.batch_over()
         for message in messages:
             try:
-                if message.known is not None:
-                    message.known.stored = True
+                if message.remembered is not None:
+                    message.remembered.stored = True
                 if message.account is not account:
                     if account is not None:
                         account.accepted.inc(number)
                     account, number = message.account, 0
                 if message.refusal is not None:
-                    self._answers.answer(message, message.refusal.status, now, message.refusal)
+                    self._answers.answer_message(message, message.refusal.status, now, message.refusal)
                     continue
                 number += 1
                 if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
@@ -434,13 +438,13 @@ class SubmitDesk:
                     if customer is None:
                         continue
                     if message.answer_at > now or message.fanout is not None:
-                        self._answers.answer(message, 0, now)
+                        self._answers.answer_message(message, 0, now)
                         continue
                     response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
                     message.customer = None
                     context.answer(customer, response)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(COMMIT, error, message)
+                context.guard.set_message_aside(COMMIT, error, message)
         if account is not None:
             account.accepted.inc(number)
         if messages:
@@ -450,10 +454,10 @@ class SubmitDesk:
     def batch_refused(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
         if messages:
-            self.brake.committed()
+            self.brake.batch_over()
         for message in messages:
             try:
-                self.recent.forget(message)
-                self._answers.answer(message, FULL.status, now, FULL)
+                self.duplicates.forget(message)
+                self._answers.answer_message(message, FULL.status, now, FULL)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)

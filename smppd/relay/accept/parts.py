@@ -16,11 +16,11 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import log_counts
 from smppd.relay.accept.routing import Routes
-from smppd.relay.accept.verdicts import change
+from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SWEEP
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.state.held import Group
+from smppd.relay.state.held import HeldGroup
 from smppd.relay.state.model import Account, Message
 
 HOLD: Final = 300.0
@@ -32,7 +32,7 @@ HELD_TOTAL: Final = 128 * 1024 * 1024
 """Octets held of all accounts: beyond, the oldest message of the account that has most is refused."""
 
 
-class Parts:
+class HeldParts:
     """See the module."""
 
     def __init__(self, context: Context, dispatch: Dispatch, routes: Routes) -> None:
@@ -63,7 +63,7 @@ class Parts:
             self._give_up(most.account, group, log_counts.HELD_LIMIT)
         return True
 
-    def decide(self, message: Message, verdict: Verdict | None, route: str) -> None:
+    def note_verdict(self, message: Message, verdict: Verdict | None, route: str) -> None:
         """With ``message`` the verdict on the whole long message is known; it counts once ``message`` is stored."""
         group = self._held.group(message)
         assert group is not None
@@ -71,7 +71,7 @@ class Parts:
         group.verdict = verdict
         group.route = route
 
-    def undecide(self, message: Message) -> None:
+    def forget_verdict(self, message: Message) -> None:
         """A message is not stored after all, and decides nothing."""
         group = self._held.group(message)
         if group is not None and group.last == message.id:
@@ -89,32 +89,32 @@ class Parts:
                 if group is not None and group.last == message.id:
                     self._settle(group, group.verdict, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(COMMIT, error, message)
+                self._context.guard.set_message_aside(COMMIT, error, message)
 
     def batch_refused(self, messages: list[Message]) -> None:
         """Messages were not stored."""
         for message in messages:
             if message.part is not None:
-                self.undecide(message)
+                self.forget_verdict(message)
 
     # -- what becomes of them ------------------------------------------------------------------------------------------
 
-    def _give_up(self, account: Account, group: Group, why: log_counts.Line) -> None:
+    def _give_up(self, account: Account, group: HeldGroup, why: log_counts.LogLine) -> None:
         """Refuses a message of which not all came."""
         messages = group.messages
         if account.pipeline is not None and messages:
-            account.pipeline.forget(Sm(messages[0].frame))
+            account.pipeline.forget_parts(Sm(messages[0].frame))
         self._context.metrics.refused.labels(account.name, "incomplete").inc(len(messages))
-        self._context.tally.add(why, account.name, len(messages))
+        self._context.log_counts.count(why, account.name, len(messages))
         for message in messages:
-            self._dispatch.end_one(message, State.REJECTED, Status.RSUBMITFAIL)
+            self._dispatch.end_guarded(message, State.REJECTED, Status.RSUBMITFAIL)
 
-    def _settle(self, group: Group, verdict: Verdict | None, now: float) -> None:
+    def _settle(self, group: HeldGroup, verdict: Verdict | None, now: float) -> None:
         messages = group.messages
         group.last, group.verdict = 0, None
         if verdict is not None and verdict.refusal is not None:
             for message in messages:
-                self._dispatch.end_one(message, State.REJECTED, verdict.refusal.status)
+                self._dispatch.end_guarded(message, State.REJECTED, verdict.refusal.status)
             return
         if not messages:
             return
@@ -125,15 +125,15 @@ class Parts:
             try:
                 if verdict is not None:
                     # Its own time began when it was accepted, however long the other parts took.
-                    change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
+                    apply_verdict(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
                 context.phases.to_lane(message, lane)
                 context.ledger.rewrite(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(SWEEP, error, message)
-        self._dispatch.lanes.serve(lane, now)
+                context.guard.set_message_aside(SWEEP, error, message)
+        self._dispatch.lanes.serve_lane(lane, now)
         context.store.kick()
 
-    def rejudge(self, now: float) -> None:
+    def judge_again(self, now: float) -> None:
         """After a restart: what was held is shown to policy once more, which remembers nothing of it."""
         for of in list(self._held.accounts.values()):
             pipeline = of.account.pipeline
@@ -143,7 +143,7 @@ class Parts:
                 except Exception as error:  # noqa: BLE001  the edge of a long message
                     self._context.guard.caught(START, error, owner=of.account.name)
 
-    def _rejudge(self, group: Group, pipeline: Pipeline | None, now: float) -> None:
+    def _rejudge(self, group: HeldGroup, pipeline: Pipeline | None, now: float) -> None:
         verdict: Verdict | None = None
         messages = group.messages
         for message in messages:

@@ -71,7 +71,7 @@ class Router:
                     names[name] = None
         return ",".join(names)
 
-    def way(self, account: str, sm: Sm, tags: frozenset[str] = _NO_TAGS) -> str:
+    def route_of(self, account: str, sm: Sm, tags: frozenset[str] = _NO_TAGS) -> str:
         """``route`` of a message."""
         simple = self._simple.get(account)
         if simple is not None:
@@ -129,8 +129,8 @@ class Routes:
     def route(self, account: str, sm: Sm, verdict: Verdict | None) -> str:
         """The names of a message's upstreams, joined by commas; empty where no route leads there."""
         if verdict is None:
-            return self.router.way(account, sm)
-        return verdict.route or self.router.way(account, sm, verdict.tags)
+            return self.router.route_of(account, sm)
+        return verdict.route or self.router.route_of(account, sm, verdict.tags)
 
 
 def _ordered(rule: _Rule, destination: bytes, enabled: frozenset[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from smppd.protocol.wire import Sm, address_field, splice
 from smppd.relay.state.model import Message
 
 
-def change(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
+def apply_verdict(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
     """Does to a message what policy asks. ``since``: epoch seconds from which ``expire_after`` counts."""
     source = None
     if verdict.source is not None:
@@ -16,12 +16,12 @@ def change(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
         message.reply_to = sm.source_field
     if verdict.on_unknown is not None:
         message.on_unknown = verdict.on_unknown
-    validity = shorten(message, sm, verdict, since)
+    validity = shorten_validity(message, sm, verdict, since)
     if source is not None or verdict.drop_tlvs or validity is not None:
         message.frame = splice(sm, source=source, drop=verdict.drop_tlvs, validity=validity)
 
 
-def shorten(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:
+def shorten_validity(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:
     """Brings its end forward to what policy says. Returns the validity_period that ``sm`` has to say then, or the carrier
     would go on trying; None where it needs no other. A relative one and a data_sm's are rewritten when they leave anyway."""
     if verdict.expire_after is None:

@@ -1,6 +1,6 @@
 """What the spool and its cold rows keep of each thing: one codec for each, written and read here alone.
 
-A message's payload is what precedes its frame and the frame: ``write_message`` and ``Stored``. Mail: ``write_mail``,
+A message's payload is what precedes its frame and the frame: ``write_message`` and ``StoredMessage``. Mail: ``write_mail``,
 ``read_mail``. Parked receipts: ``write_parked``, ``read_parked``. What a mark says beside its kind: ``write_submitted``,
 ``read_submitted``, ``write_released``, ``read_released``. Each ``read`` raises ValueError, struct.error or IndexError on
 what is none.
@@ -70,7 +70,7 @@ def write_message(message: Message) -> bytes:
     return _MESSAGE.pack(message.expires, flags, len(names)) + names + tail + message.frame
 
 
-class Stored:
+class StoredMessage:
     """A message's payload, read back. Raises ValueError, struct.error or IndexError on what is none."""
 
     __slots__ = (

@@ -13,7 +13,7 @@ from typing import Final
 from smppd.protocol.receipt import MessageState, Receipt, parse
 from smppd.protocol.receipt_ids import IdForm, canonical, kept, readings
 from smppd.protocol.wire import Sm, Tag
-from smppd.relay.state.addresses import agree, reaches
+from smppd.relay.state.addresses import addresses_agree, reaches_destination
 from smppd.relay.state.model import Message, UpstreamState
 
 RECEIPT: Final = 0x04
@@ -47,7 +47,7 @@ def text_start(sm: Sm, text: bytes) -> int:
     return min(text[0] + 1, len(text)) if sm.esm_class & UDH and text else 0
 
 
-def read(sm: Sm) -> Reading:
+def read_receipt(sm: Sm) -> Reading:
     """What it says. BodyError where its TLVs cannot be read."""
     text = sm.short_message
     receipt = parse(text, text_start(sm, text) if sm.esm_class & UDH else 0) if text else None
@@ -91,7 +91,7 @@ def resembles(sm: Sm) -> Reading | None:
     text = sm.short_message
     if sm.at_tlvs == len(sm.raw) and b":" not in text and b"=" not in text:
         return None
-    reading = read(sm)
+    reading = read_receipt(sm)
     if not reading.ids:
         return None
     receipt = reading.receipt
@@ -100,7 +100,7 @@ def resembles(sm: Sm) -> Reading | None:
     return None
 
 
-def meaning(upstream: UpstreamState, sm: Sm, receipt: Receipt | None) -> tuple[MessageState | None, bool]:
+def reported_state(upstream: UpstreamState, sm: Sm, receipt: Receipt | None) -> tuple[MessageState | None, bool]:
     """The state that a receipt tells, None for a word that nobody knows, and whether it contradicts itself: its message_state
     would end the message and its text would not, or the reverse. What the configuration says of a word goes first, then
     message_state; SCHEDULED, which is no value of SMPP 3.4, and what is no value at all only where the text says nothing."""
@@ -128,12 +128,12 @@ def believed(upstream: UpstreamState, named: bytes, sm: Sm, message: Message) ->
     own = Sm(message.frame)
     if form is IdForm.RAW:
         if named in upstream.reused:
-            return (YES if agree(sm, own) else NO), form
+            return (YES if addresses_agree(sm, own) else NO), form
         silent = not sm.source_digits and not sm.destination_digits
-        return (YES if silent or reaches(sm, own) else PERHAPS), form
+        return (YES if silent or reaches_destination(sm, own) else PERHAPS), form
     if upstream.matcher.sure(form):
-        return (YES if reaches(sm, own) else NO), form
-    return (YES if agree(sm, own) else NO), form
+        return (YES if reaches_destination(sm, own) else NO), form
+    return (YES if addresses_agree(sm, own) else NO), form
 
 
 def in_memory(upstream: UpstreamState, named: bytes) -> list[Message]:
@@ -160,7 +160,9 @@ def in_memory(upstream: UpstreamState, named: bytes) -> list[Message]:
     return list(found.values())
 
 
-def find(upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = False, but: int = 0) -> Message | None:
+def find_message(
+    upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = False, but: int = 0
+) -> Message | None:
     """The message in memory that a receipt is about. `sure`: none that is only the best that is known. `but`: not the one
     with this id."""
     perhaps: Message | None = None
@@ -185,7 +187,7 @@ def find(upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = Fals
     return None if sure else perhaps
 
 
-def keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
+def row_keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
     """What the rows are called that a receipt may be about: by the canonical key, or, of earlier versions, by the very id."""
     found: dict[bytes, None] = {}
     for named in reading.ids:
@@ -198,7 +200,7 @@ def keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
     return list(found)
 
 
-def best(
+def best_match(
     upstream: UpstreamState, reading: Reading, sm: Sm, messages: list[Message], *, sure: bool = False
 ) -> Message | None:
     """Of messages read back from disk, the one that a receipt is about: the more believed, by the id named first, in the
@@ -209,7 +211,7 @@ def best(
             how, form = believed(upstream, named, sm, message)
             if how == NO or (sure and how != YES):
                 continue
-            fits = agree(sm, Sm(message.frame))
+            fits = addresses_agree(sm, Sm(message.frame))
             rank = 0 if form is upstream.matcher.settled else 2 if form is IdForm.ALIKE else 1
             ranked.append((-how, place, rank, int(not fits), -message.id, message, form))
     if not ranked:

@@ -8,12 +8,12 @@ from smppd.relay.context import Context
 from smppd.relay.state.model import UpstreamState
 
 
-def mended(context: Context, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
+def mend_delivered(context: Context, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
     """A deliver_sm or data_sm that ``Sm`` does not read: to refuse it would lose what it brings. What is passed on is to the
     letter again. Raises ``wire.BodyError`` where nothing can be read."""
     fault = Fault.UNREADABLE
     try:
-        whole, fault = delivered(raw, context.tlvs)
+        whole, fault = delivered(raw, context.tlv_limit)
     finally:
         context.metrics.upstream_mended.labels(upstream.name, fault.value).inc()
         context.notices.note("PDU not to the letter", {"upstream": upstream.name, "fault": fault.value}, now)

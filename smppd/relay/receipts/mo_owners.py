@@ -9,7 +9,7 @@ from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import Sm
 
 
-class Owners:
+class MoOwners:
     """The numbers and keywords of all accounts of one configuration. Immutable."""
 
     def __init__(self, settings: Settings) -> None:
@@ -32,7 +32,7 @@ class Owners:
                         owners.append(owner)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
 
-    def owner(
+    def owner_of(
         self, destination: bytes, sm: Sm, region: str | None = None, alphabet: Alphabet = Alphabet.GSM
     ) -> str | None:
         """The system_id of the account that gets a message to ``destination`` (digits as on the wire), which came from a

@@ -14,7 +14,7 @@ from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
 from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
 from smppd.relay import log_counts
-from smppd.relay.alphabets import exchange
+from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, DELIVER, ROWS
@@ -25,22 +25,22 @@ from smppd.relay.receipts.matching import (
     MESSAGE_TYPE,
     RECEIPT,
     Reading,
-    find,
+    find_message,
     is_paired,
-    keys,
-    meaning,
-    read,
+    read_receipt,
+    reported_state,
     resembles,
+    row_keys,
 )
-from smppd.relay.receipts.mending import mended
-from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.receipts.mending import mend_delivered
+from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.parking import PARK, Parking
-from smppd.relay.receipts.rewrite import rewritten
+from smppd.relay.receipts.rewrite import rewritten_receipt
 from smppd.relay.record import Recorder
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.send.unanswered import unanswered
-from smppd.relay.state.addresses import swapped
+from smppd.relay.send.unanswered import unanswered_between
+from smppd.relay.state.addresses import addresses_swapped
 from smppd.relay.state.model import (
     HEARD_ACCEPTED,
     TOLD_UNKNOWN,
@@ -78,7 +78,7 @@ class Receipts:
     """See the module. ``owners`` tells whose number a MO message goes to; a reload exchanges it."""
 
     def __init__(
-        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: Owners
+        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: MoOwners
     ) -> None:
         self._context = context
         self._dispatch = dispatch
@@ -115,10 +115,10 @@ class Receipts:
         """A PDU, mended where it is not to the letter. Raises ``BodyError`` where nothing can be read."""
         try:
             sm = Sm(raw)
-            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlvs:
-                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlvs} TLVs")
+            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlv_limit:
+                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlv_limit} TLVs")
         except BodyError:
-            sm = mended(self._context, upstream, raw, now)
+            sm = mend_delivered(self._context, upstream, raw, now)
         return sm
 
     def _one(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, *, wait: bool) -> int:
@@ -136,7 +136,7 @@ class Receipts:
     def _receipt(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, wait: bool) -> int:
         """What is a receipt by its esm_class or by its TLVs. What it brings is kept from here on, space or not."""
         print_of = hash(sm.raw[16:])
-        reading = read(sm)
+        reading = read_receipt(sm)
         if print_of in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
         ids = reading.ids
@@ -152,13 +152,13 @@ class Receipts:
             upstream.matcher.learn(IdForm.RAW)
         else:
             early = wait and upstream.reserved > 0
-            message = find(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
+            message = find_message(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
             if message is None and not upstream.cold_waiting:
-                message = self.parking.unknown(upstream, sm, reading, now)
+                message = self.parking.unknown_message_of(upstream, sm, reading, now)
             if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
                 return 0
         if message is None:
-            self.parking.keep(upstream, sm, reading)
+            self.parking.park_receipt(upstream, sm, reading)
             self._note(upstream, print_of, 0)
         else:
             self._settle(upstream, message, sm, reading, print_of)
@@ -172,13 +172,13 @@ class Receipts:
         that went, to where that came from. Otherwise somebody wrote it by hand."""
         if hash(sm.raw[16:]) in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
-        message = find(upstream, reading, sm, sure=True)
-        if message is not None and swapped(sm, Sm(message.frame)):
+        message = find_message(upstream, reading, sm, sure=True)
+        if message is not None and addresses_swapped(sm, Sm(message.frame)):
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
             return 1
         if wait and upstream.reserved:
-            awaits = unanswered(upstream, sm) if len(upstream.early) < _PATIENT else None
+            awaits = unanswered_between(upstream, sm) if len(upstream.early) < _PATIENT else None
             if self._put_off(upstream, ticket, sm, reading.ids[0], now, awaits):
                 return 0
         if upstream.cold_waiting:
@@ -193,7 +193,7 @@ class Receipts:
         """The same receipt, octet for octet: the carrier brings it again, unless it has called another message by the same id,
         and that one still waits."""
         before = upstream.seen[hash(sm.raw[16:])]
-        message = find(upstream, reading, sm, sure=True, but=before)
+        message = find_message(upstream, reading, sm, sure=True, but=before)
         if message is not None:
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
@@ -211,13 +211,13 @@ class Receipts:
     def _nameless(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float) -> int:
         """A receipt that names no id. If it tells the end of a message, its addresses may say of which unknown one; otherwise
         nobody can tell, and it is counted and acknowledged: the carrier has no more to say."""
-        state, clash = meaning(upstream, sm, reading.receipt)
-        message = self.parking.unknown(upstream, sm, reading, now) if state in _ENDS and not clash else None
+        state, clash = reported_state(upstream, sm, reading.receipt)
+        message = self.parking.unknown_message_of(upstream, sm, reading, now) if state in _ENDS and not clash else None
         if message is not None:
             self._settle(upstream, message, sm, reading)
         else:
             self._context.metrics.receipts.labels(upstream.name, "unreadable").inc()
-            self._context.tally.add(log_counts.UNREAD, upstream.name)
+            self._context.log_counts.count(log_counts.UNREAD, upstream.name)
         self._context.store.batch.acks.append(ticket)
         return int(message is not None)
 
@@ -236,8 +236,8 @@ class Receipts:
         def found(rows: list[ColdRow]) -> None:
             try:
                 but = upstream.seen.get(hash(sm.raw[16:]), 0)
-                message = self.parking.of_rows(upstream, reading, sm, rows, but)
-                if message is not None and (not only_swapped or swapped(sm, Sm(message.frame))):
+                message = self.parking.message_of_rows(upstream, reading, sm, rows, but)
+                if message is not None and (not only_swapped or addresses_swapped(sm, Sm(message.frame))):
                     self._settle(upstream, message, sm, reading)
                     upstream.matched.inc()
                     self._context.store.batch.acks.append(ticket)
@@ -248,7 +248,9 @@ class Receipts:
             self._context.store.kick()
             self._context.flush()
 
-        self._context.store.find(Kind.WAITING, upstream.name, keys(upstream, reading), self._context.looked(found))
+        self._context.store.find(
+            Kind.WAITING, upstream.name, row_keys(upstream, reading), self._context.guarded_rows(found)
+        )
 
     # -- a moment's wait -----------------------------------------------------------------------------------------------
 
@@ -261,7 +263,7 @@ class Receipts:
         upstream.put_off(name, Early(link, command, sequence, sm, now, awaits, now + PATIENCE))
         return True
 
-    def moment(self, now: float, most: float = EARLY) -> None:
+    def settle_early(self, now: float, most: float = EARLY) -> None:
         """Receipts that waited long enough for an answer to come are kept as what they are: early. Call often."""
         for upstream in self._context.upstreams.values():
             due = []
@@ -271,10 +273,10 @@ class Receipts:
                 due.append(key)
             for key in due:
                 waiting = upstream.take_early(key)
-                longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.waits(now)]
+                longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.still_waits(now)]
                 if longer:
                     upstream.put_off_longer(key, longer)
-                self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.waits(now)], now)
+                self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.still_waits(now)], now)
             if due:
                 self._context.store.kick()
 
@@ -299,7 +301,7 @@ class Receipts:
     def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
         """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
         ever."""
-        self._context.guard.frame(DELIVER, error, upstream, raw)
+        self._context.guard.keep_frame(DELIVER, error, upstream, raw)
         for waiting in upstream.early.values():
             if any(early[:3] == ticket for early in waiting):  # it is acknowledged with the moment that it waits for
                 return
@@ -338,7 +340,7 @@ class Receipts:
         happened yet."""
         context = self._context
         receipt = reading.receipt
-        state, clash = meaning(upstream, sm, receipt)
+        state, clash = reported_state(upstream, sm, receipt)
         last = sm.esm_class & MESSAGE_TYPE != INTERMEDIATE
         ends = state in _ENDS
         final = last and ends and not clash
@@ -356,17 +358,17 @@ class Receipts:
         frame = b""
         if wanted:
             try:
-                frame = rewritten(message, sm, reading)
+                frame = rewritten_receipt(message, sm, reading)
             except Exception as error:  # noqa: BLE001  the item's edge
                 # What the carrier wrote cannot be passed on as it is: its meaning can.
-                context.guard.frame(RECEIPT_PLACE, error, upstream, sm.raw)
+                context.guard.keep_frame(RECEIPT_PLACE, error, upstream, sm.raw)
         if state is None:
             self._own_word(upstream, receipt)
         self._latest = id_time(message.id)
         code = 0
         if receipt is not None and receipt.err.isdigit():
             code = int(receipt.err[:9])
-        context.event(
+        context.append_event(
             message.id,
             _OURS[state] if state is not None else State.UNKNOWN,
             error=code,
@@ -374,7 +376,7 @@ class Receipts:
             detail=upstream.detail + message.upstream_id,
         )
         if frame:
-            self._mailroom.post(message.account, frame, message.id)
+            self._mailroom.post_mail(message.account, frame, message.id)
         elif wanted and (final or unknown or word or (last and state is MessageState.ACCEPTED)):
             # Two things at once, or a word of its own: all that is sure is that nobody knows.
             told = _OURS[state] if state is not None and not word else State.UNKNOWN
@@ -416,7 +418,7 @@ class Receipts:
             row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, write_message(message))
             context.ledger.rewrite_row(message, row)
 
-    def known(self, message: Message) -> None:
+    def upstream_id_known(self, message: Message) -> None:
         """An upstream id has just become known: receipts for it may be waiting."""
         upstream = message.upstream
         assert upstream is not None
@@ -425,14 +427,14 @@ class Receipts:
             if early:
                 self._overtaken(upstream, early, self._context.now())
         if upstream.parked:
-            self.parking.known(message)
+            self.parking.upstream_id_known(message)
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
     def _mo(self, upstream: UpstreamState, ticket: Ticket, sm: Sm) -> None:
         """A message from a handset; refused where nobody here owns its destination, or its owner's alphabet has no room."""
         context = self._context
-        name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
+        name = self.owners.owner_of(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
@@ -444,15 +446,15 @@ class Receipts:
         if frame is None:
             context.metrics.text_refused.labels(account.name, "MO").inc()
             context.metrics.mo.labels(upstream.name, "no letters").inc()
-            context.tally.add(log_counts.UNSAYABLE, account.name)
+            context.log_counts.count(log_counts.UNSAYABLE, account.name)
             self._refuse(ticket)
             return
         identity = context.new_id()
         # Recorded as its owner gets it: the log is read in the owner's alphabet.
         recorded = sm if frame is sm.raw else Sm(frame)
         self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
-        context.event(identity, State.ACCEPTED, detail=upstream.detail)
-        self._mailroom.post(account, frame, identity, kept=False)
+        context.append_event(identity, State.ACCEPTED, detail=upstream.detail)
+        self._mailroom.post_mail(account, frame, identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         context.store.batch.acks.append(ticket)
 
@@ -462,12 +464,12 @@ class Receipts:
         if upstream.alphabet is account.alphabet:
             return sm.raw
         old = account.settings.interface_versions == ("3.3",) or any(one.version < 0x34 for one in account.sessions)
-        made = exchange(sm, upstream.alphabet, account.alphabet, payloads=not old, lossy=True)
+        made = exchange_alphabets(sm, upstream.alphabet, account.alphabet, payloads=not old, lossy=True)
         if made is None:
             return None
         if made.nearest:
             self._context.metrics.text_nearest.labels(account.name, "MO").inc()
-            self._context.tally.add(log_counts.NEAREST, account.name)
+            self._context.log_counts.count(log_counts.NEAREST, account.name)
         return made.frame
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -481,12 +483,12 @@ class Receipts:
             try:
                 message = restored_waiting(context, row)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.unreadable_waiting(row, error)
+                context.set_waiting_row_aside(row, error)
                 continue
             try:
                 self._overdue(message, upstream)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(ROWS, error, message)
+                context.guard.set_message_aside(ROWS, error, message)
 
     def _overdue(self, message: Message, upstream: UpstreamState) -> None:
         """Ends a message that was accepted upstream and whose end was never reported. Its sender has heard UNKNOWN or a word of
@@ -499,9 +501,9 @@ class Receipts:
             return
         state = State.ACCEPTED if message.told & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
-            context.tally.add(log_counts.SILENT, upstream.name)
+            context.log_counts.count(log_counts.SILENT, upstream.name)
         detail = upstream.detail + message.upstream_id
-        context.event(message.id, state, duplicate=message.duplicate, detail=detail)
+        context.append_event(message.id, state, duplicate=message.duplicate, detail=detail)
         # registered_delivery 2 means "tell me of failure only": silence was success.
         if message.wants_success:
             self._mailroom.post_receipt(message, state, 0)

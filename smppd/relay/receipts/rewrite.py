@@ -15,7 +15,7 @@ _TLV_LIMIT: Final = 0xFFFF
 _UNMISTAKABLE: Final = 6  # octets of an id that stands in a TLV of the carrier's own by no accident
 
 
-def rewritten(message: Message, sm: Sm, reading: Reading) -> bytes:
+def rewritten_receipt(message: Message, sm: Sm, reading: Reading) -> bytes:
     """The carrier's receipt as our customer knows the message: our id in text and TLVs, its own addresses, swapped.
 
     One without the receipt's mark in esm_class gets it. Where neither text nor TLVs of the carrier's name an id, ours is put
@@ -41,7 +41,7 @@ def rewritten(message: Message, sm: Sm, reading: Reading) -> bytes:
     return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
 
 
-def tried(sm: Sm, reading: Reading) -> None:
+def check_rewritable(sm: Sm, reading: Reading) -> None:
     """Passes a receipt on to nobody: whatever its content can make go wrong goes wrong here, before it is kept."""
     _told(sm, reading, b"0" * 16, b"\1\1" + b"0" * 20 + b"\0\1\1" + b"0" * 20 + b"\0", b"")
 

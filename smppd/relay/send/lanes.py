@@ -44,17 +44,17 @@ class Lanes:
 
     # -- ways ----------------------------------------------------------------------------------------------------------
 
-    def open(self, upstream: UpstreamState, now: float) -> bool:
+    def takes_messages(self, upstream: UpstreamState, now: float) -> bool:
         """Whether it takes messages now, rate and window aside."""
         return bool(upstream.links) and upstream.paused_until <= now
 
-    def place(self, lane: Lane, now: float) -> UpstreamState | None:
+    def choose_upstream(self, lane: Lane, now: float) -> UpstreamState | None:
         """The upstream that serves the lane now: the first that is up, one that takes messages before one that is pausing or
         still being asked whether it does."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
             if upstream.links and not upstream.gone:
-                if upstream.paused_until <= now and not upstream.asking:
+                if upstream.paused_until <= now and not upstream.is_probing:
                     best = upstream
                     break
                 best = best or upstream
@@ -79,9 +79,9 @@ class Lanes:
         if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
             upstream.lanes[lane] = None
 
-    def serve(self, lane: Lane, now: float) -> None:
+    def serve_lane(self, lane: Lane, now: float) -> None:
         """Gives a lane in which something has come its upstream, and lets that send."""
-        self.place(lane, now)
+        self.choose_upstream(lane, now)
         self.activate(lane)
         if lane.active is not None:
             self._pump(lane.active, now)
@@ -128,10 +128,10 @@ class Lanes:
                 self._phases.move(message, Phase.QUEUED)
                 lanes[message.lane] = None
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SWEEP, error, message)
+                self._context.guard.set_message_aside(SWEEP, error, message)
         for lane in lanes:
             lane.put_back()
-            self.place(lane, now)
+            self.choose_upstream(lane, now)
             self.activate(lane)
 
     def recall(self, messages: list[Message], now: float) -> None:
@@ -148,34 +148,34 @@ class Lanes:
     def _stands_aside(self, upstream: UpstreamState, message: Message, own: bool, now: float) -> bool:
         """Whether a part has to wait for the upstream that another part of its message took: that one takes none, or others
         wait for it that are older. ``own``: it is the one that serves the lane, and has credit."""
-        if not self.open(upstream, now) or (not own and upstream.credit <= 0):
+        if not self.takes_messages(upstream, now) or (not own and upstream.credit <= 0):
             return True
-        first = upstream.aside.first()
+        first = upstream.pinned_parts.first()
         return first is not None and first.id < message.id
 
-    def resume(self, upstream: UpstreamState, now: float) -> None:
+    def release_pinned(self, upstream: UpstreamState, now: float) -> None:
         """Releases parts that waited for this upstream, oldest first, if it takes messages again."""
-        if not self.open(upstream, now):
+        if not self.takes_messages(upstream, now):
             return
         batch = self._context.store.batch
         credit = upstream.credit - len(batch.released)
         while credit > 0:
-            message = upstream.aside.first()
-            if message is None or not message.stored or message.lane.waits:
+            message = upstream.pinned_parts.first()
+            if message is None or not message.stored or message.lane.waits_for_batches:
                 break
             try:
                 self._release(message, upstream)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SEND, error, message)
+                self._context.guard.set_message_aside(SEND, error, message)
             credit -= 1
         if batch.released:
             self._context.store.kick()
 
-    def unpinned(self, upstream: UpstreamState, now: float) -> None:
+    def return_unpinned(self, upstream: UpstreamState, now: float) -> None:
         """Parts that waited for this upstream and need not any more go back to their lanes; call once a second."""
         left = STEP
         lanes: dict[Lane, None] = {}
-        for group in upstream.aside.groups(STEP):
+        for group in upstream.pinned_parts.groups(STEP):
             first = group.first()
             if first is None or self.pinned(first, now) is upstream:
                 continue
@@ -185,15 +185,15 @@ class Lanes:
                     self._phases.move(first, Phase.QUEUED)
                     lanes[first.lane] = None
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.guard.message(SWEEP, error, first)
+                    self._context.guard.set_message_aside(SWEEP, error, first)
                 first = group.first()
         for lane in lanes:
-            self.place(lane, now)
+            self.choose_upstream(lane, now)
             self.activate(lane)
 
     # -- releasing -----------------------------------------------------------------------------------------------------
 
-    def release(self, upstream: UpstreamState, now: float) -> None:
+    def release_waiting(self, upstream: UpstreamState, now: float) -> None:
         """Releases waiting messages, in turn over the lanes, as far as windows and commits ahead of them go."""
         context = self._context
         batch = context.store.batch
@@ -214,7 +214,7 @@ class Lanes:
                 else:
                     del lanes[lane]
                 continue
-            if not message.stored or lane.waits:
+            if not message.stored or lane.waits_for_batches:
                 idle += 1
                 lanes.move_to_end(lane)
                 continue
@@ -223,10 +223,10 @@ class Lanes:
                 target = upstream
                 if message.part is not None:
                     target = self.pinned(message, now) or upstream
-                    if (target is not upstream or len(target.aside)) and self._stands_aside(
+                    if (target is not upstream or len(target.pinned_parts)) and self._stands_aside(
                         target, message, target is upstream, now
                     ):
-                        self._phases.move(message, Phase.ASIDE, target)
+                        self._phases.move(message, Phase.PINNED, target)
                         moved += 1
                         if moved == STEP:
                             self._go_on(upstream)
@@ -236,7 +236,7 @@ class Lanes:
                 if target is upstream:
                     credit -= 1
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(SEND, error, message)
+                context.guard.set_message_aside(SEND, error, message)
             lanes.move_to_end(lane)
         if batch.released:
             context.store.kick()
@@ -249,7 +249,7 @@ class Lanes:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def look(self, lane: Lane) -> None:
+    def read_oldest(self, lane: Lane) -> None:
         """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
         if lane.cold and not len(lane.hot):
             self._page(lane, 1)
@@ -258,7 +258,7 @@ class Lanes:
         context = self._context
         if context.ledger.octets >= context.hot_octets:
             limit = min(limit, max(1, lane.backlog.page_rows // CROWDED))
-        lane.backlog.page(context.store, limit, context.looked, lambda rows: self._arrived(lane, rows))
+        lane.backlog.page(context.store, limit, context.guarded_rows, lambda rows: self._arrived(lane, rows))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         context = self._context
@@ -268,28 +268,28 @@ class Lanes:
             try:
                 message = restored_row(context, row, lane)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self.unreadable(row, error)
+                self.set_row_aside(row, error)
                 continue
             try:
-                if self.doubt(message, now):
+                if self.doubt_restored(message, now):
                     continue
                 self._phases.move(message, Phase.QUEUED)
                 context.ledger.weigh(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(ROWS, error, message)
-        self.serve(lane, now)
+                context.guard.set_message_aside(ROWS, error, message)
+        self.serve_lane(lane, now)
         context.flush()
 
-    def unreadable(self, row: ColdRow, error: Exception) -> None:
+    def set_row_aside(self, row: ColdRow, error: Exception) -> None:
         """A row of a lane that cannot be handled is set aside; it is counted no more."""
-        self._context.unreadable(row, error, "message")
+        self._context.set_row_aside(row, error, "message")
         # Rows of lanes were never released, so no carrier has it.
-        self._context.event(row.id, State.REJECTED, error=Status.RSYSERR)
+        self._context.append_event(row.id, State.REJECTED, error=Status.RSYSERR)
 
-    def doubt(self, message: Message, now: float) -> bool:
+    def doubt_restored(self, message: Message, now: float) -> bool:
         """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be
         sent (``on_unknown: hold``): it is among the unknown ones now, and is reported so with the next look at them."""
-        if message.id > self._context.restored or message.duplicate:
+        if message.id > self._context.restored_upto or message.duplicate:
             return False
         message.duplicate = True
         message.tries = 1
@@ -297,16 +297,16 @@ class Lanes:
             one.retried[message.id] = message
         if message.resends or not message.lane.upstreams:
             return False
-        self.now_unknown(message, message.lane.upstreams[0], now)
+        self.restore_unknown(message, message.lane.upstreams[0], now)
         return True
 
-    def now_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
+    def restore_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
         """A message was read back of which nobody knows whether this carrier has it. ``deadline``: monotonic seconds."""
         message.deadline = deadline
         self._phases.move(message, Phase.UNKNOWN, upstream)
-        self._context.tally.add(log_counts.UNKNOWN, upstream.name)
+        self._context.log_counts.count(log_counts.UNKNOWN, upstream.name)
 
-    def expired(self, row: ColdRow) -> Message | None:
+    def take_expired_row(self, row: ColdRow) -> Message | None:
         """The message of a row whose validity passed, out of its lane; None when it is in memory and ends there. Where it
         cannot be read, it is set aside."""
         context = self._context
@@ -318,5 +318,5 @@ class Lanes:
         try:
             return restored_row(context, row, lane)
         except Exception as error:  # noqa: BLE001  the item's edge
-            self.unreadable(row, error)
+            self.set_row_aside(row, error)
             return None

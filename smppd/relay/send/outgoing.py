@@ -7,12 +7,12 @@ from smppd.protocol.older import submitted
 from smppd.protocol.text import Alphabet, means_default
 from smppd.protocol.wire import BodyError, Sm, splice
 from smppd.relay import log_counts
-from smppd.relay.alphabets import exchange
+from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
 from smppd.relay.state.model import Lane, Message, UpstreamState
 
 
-def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
+def outgoing_frame(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
     """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking.
 
     None where its text cannot be said in the upstream's alphabet: it has to end, visibly. For an upstream of SMPP 3.3 it is a
@@ -23,7 +23,7 @@ def outgoing(context: Context, message: Message, upstream: UpstreamState, wall: 
         return frame
     plain = submitted(frame)
     if plain is None:
-        context.tally.add(log_counts.UNFIT, upstream.name)
+        context.log_counts.count(log_counts.UNFIT, upstream.name)
     return plain or b""
 
 
@@ -41,16 +41,16 @@ def _said(context: Context, message: Message, upstream: UpstreamState, wall: flo
 def _exchanged(context: Context, message: Message, frame: bytes, upstream: UpstreamState) -> bytes | None:
     account = message.account
     try:
-        made = exchange(Sm(frame), account.alphabet, upstream.alphabet, payloads=knows_payload(upstream))
+        made = exchange_alphabets(Sm(frame), account.alphabet, upstream.alphabet, payloads=knows_payload(upstream))
     except BodyError:
         made = None  # its TLVs are broken, and may hold the text
     if made is None:
         context.metrics.text_refused.labels(account.name, "MT").inc()
-        context.tally.add(log_counts.UNSAYABLE, account.name)
+        context.log_counts.count(log_counts.UNSAYABLE, account.name)
         return None
     if made.nearest:
         context.metrics.text_nearest.labels(account.name, "MT").inc()
-        context.tally.add(log_counts.NEAREST, account.name)
+        context.log_counts.count(log_counts.NEAREST, account.name)
     return made.frame
 
 
@@ -60,7 +60,7 @@ def sayable(sm: Sm, ours: Alphabet, lane: Lane) -> bool:
         return True
     for upstream in lane.upstreams:
         theirs = upstream.alphabet
-        if theirs is ours or exchange(sm, ours, theirs, payloads=knows_payload(upstream)) is not None:
+        if theirs is ours or exchange_alphabets(sm, ours, theirs, payloads=knows_payload(upstream)) is not None:
             return True
     return not lane.upstreams
 

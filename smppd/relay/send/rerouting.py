@@ -68,7 +68,7 @@ class Rerouting:
         self._route = route
         self._searches: dict[Lane, _Search] = {}
 
-    def anew(self) -> None:
+    def start_over(self) -> None:
         """There is another configuration: what found no way may find one now, and what has one needs none."""
         self._searches.clear()
 
@@ -84,7 +84,7 @@ class Rerouting:
                 except Exception as error:  # noqa: BLE001  the edge of a lane
                     self._context.guard.caught(REROUTE, error, owner=account.name)
 
-    def move(self, now: float) -> None:
+    def reroute_some(self, now: float) -> None:
         """Gives some messages their new way; call often."""
         context = self._context
         if not self._searches or context.store.full:
@@ -166,7 +166,7 @@ class Rerouting:
                 search.upto = rows[-1].id
                 self._rows(lane, search, self._context.ledger.alive(rows), self._context.now())
 
-        lane.backlog.peek(self._context.store, search.upto, most, self._context.looked, arrived)
+        lane.backlog.peek(self._context.store, search.upto, most, self._context.guarded_rows, arrived)
 
     def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
         lanes = self._lanes
@@ -177,7 +177,7 @@ class Rerouting:
                     waiting.append(restored_row(self._context, row, lane))
                 except Exception as error:  # noqa: BLE001  the item's edge
                     lane.row_taken()
-                    lanes.unreadable(row, error)
+                    lanes.set_row_aside(row, error)
         going: dict[Lane, list[Message]] = {}
         behind = False
         for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
@@ -191,7 +191,7 @@ class Rerouting:
                     search.done = False
                 continue
             lane.row_taken()
-            if not lanes.doubt(message, now):
+            if not lanes.doubt_restored(message, now):
                 going.setdefault(target, []).append(message)
         if going:
             search.targets = list(going)
@@ -248,14 +248,14 @@ class Rerouting:
                     context.phases.to_lane(message, target)
                     context.ledger.rewrite(message)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    context.guard.message(REROUTE, error, message)
+                    context.guard.set_message_aside(REROUTE, error, message)
                     continue
                 moved += 1
             if not moved:
                 continue
-            context.tally.add(log_counts.REROUTED, target.account.name, moved)
+            context.log_counts.count(log_counts.REROUTED, target.account.name, moved)
             target.put_back()  # what is released in a batch may be younger
-            self._lanes.serve(target, now)
+            self._lanes.serve_lane(target, now)
         if going:
             context.store.kick()
 

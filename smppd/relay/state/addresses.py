@@ -36,34 +36,34 @@ def near(one: bytes, other: bytes) -> bool:
     return one[-_TAIL:] == other[-_TAIL:] or other.endswith(one)
 
 
-def tail(digits: bytes) -> bytes:
+def address_tail(digits: bytes) -> bytes:
     """What two addresses that are ``near`` have in common: to find them by."""
     return digits.lstrip(b"+0")[-_LEAST:].lower()
 
 
-def agree(receipt: Sm, message: Sm) -> bool:
+def addresses_agree(receipt: Sm, message: Sm) -> bool:
     """Whether both addresses of a receipt are those of a message, swapped as they should be or not, as with some carriers."""
     one, other = receipt.source_digits, receipt.destination_digits
     source, destination = message.source_digits, message.destination_digits
     return (near(one, destination) and near(other, source)) or (near(one, source) and near(other, destination))
 
 
-def swapped(receipt: Sm, message: Sm) -> bool:
+def addresses_swapped(receipt: Sm, message: Sm) -> bool:
     """Whether it comes from where the message went, to where that came from: as a receipt does, and an answer of its reader."""
     return near(receipt.source_digits, message.destination_digits) and near(
         receipt.destination_digits, message.source_digits
     )
 
 
-def reaches(receipt: Sm, message: Sm) -> bool:
+def reaches_destination(receipt: Sm, message: Sm) -> bool:
     """Whether the message's destination is one of the receipt's addresses: carriers may replace the sender."""
     destination = message.destination_digits
     return near(receipt.source_digits, destination) or near(receipt.destination_digits, destination)
 
 
-def pairs(sm: Sm) -> tuple[bytes, bytes]:
+def address_pairs(sm: Sm) -> tuple[bytes, bytes]:
     """The two keys under which ``ByAddress`` may know a message that agrees with a receipt."""
-    one, other = tail(sm.source_digits), tail(sm.destination_digits)
+    one, other = address_tail(sm.source_digits), address_tail(sm.destination_digits)
     return other + b"\0" + one, one + b"\0" + other
 
 
@@ -92,7 +92,7 @@ class ByAddress(Generic[M]):
     def __setitem__(self, identity: int, message: M) -> None:
         self.pop(identity, None)
         sm = Sm(message.frame)
-        key = tail(sm.source_digits) + b"\0" + tail(sm.destination_digits)
+        key = address_tail(sm.source_digits) + b"\0" + address_tail(sm.destination_digits)
         self._messages[identity] = message
         self._keys[identity] = key
         self._near.setdefault(key, {})[identity] = message
@@ -124,13 +124,13 @@ class ByAddress(Generic[M]):
     def fitting(self, receipt: Sm) -> list[M]:
         """Those whose addresses agree with a receipt's, of the first 64 that may."""
         found: dict[int, M] = {}
-        for key in pairs(receipt):
+        for key in address_pairs(receipt):
             for message in islice(self._near.get(key, {}).values(), _MANY):
-                if message.id not in found and agree(receipt, Sm(message.frame)):
+                if message.id not in found and addresses_agree(receipt, Sm(message.frame)):
                     found[message.id] = message
         return list(found.values())
 
-    def due(self, now: float, most: int) -> list[M]:
+    def take_due(self, now: float, most: int) -> list[M]:
         """Takes out those whose deadline has passed, ``most`` at a time."""
         late: list[M] = []
         while self._deadlines and self._deadlines[0][0] <= now and len(late) < most:

@@ -100,7 +100,7 @@ class Awaited(Generic[M]):
         """A message that waited as a row waits no more."""
         self._cold_waiting -= 1
 
-    def given_again(self, upstream_id: bytes) -> None:
+    def note_reused_id(self, upstream_id: bytes) -> None:
         """The carrier calls several messages by this id: from now on it is believed only if the addresses agree."""
         self.reused[upstream_id] = None
         if len(self.reused) > _REUSED:

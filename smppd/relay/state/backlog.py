@@ -57,7 +57,7 @@ class Backlog:
         """How many rows a page has, after the size of the last ones."""
         return self._rows
 
-    def found(self, number: int) -> None:
+    def count_found(self, number: int) -> None:
         """So many rows were found at the start."""
         self._count += number
 
@@ -66,11 +66,11 @@ class Backlog:
         self._count += 1
         self._unstored += 1
 
-    def pushed(self) -> None:
+    def push_committed(self) -> None:
         """A row's batch is durable."""
         self._unstored -= 1
 
-    def lost(self) -> None:
+    def push_refused(self) -> None:
         """A row's batch was refused."""
         self._count -= 1
         self._unstored -= 1

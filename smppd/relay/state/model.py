@@ -25,7 +25,7 @@ from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
 from smppd.relay.state.living import Filed, Living
 from smppd.relay.state.phase import FOLLOWS, Phase
-from smppd.relay.state.queues import AHEAD, Addressed, Aside, Queue, Turns
+from smppd.relay.state.queues import AHEAD, AddressChains, PinnedParts, Queue, Turns
 from smppd.store.api import Kind
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Peer(Protocol):
         """Writes what the session has to send, and goes on reading if it was blocked."""
 
 
-class Customer(Peer, Protocol):
+class CustomerPeer(Peer, Protocol):
     """A bound customer session."""
 
     account: Account
@@ -67,7 +67,7 @@ class Customer(Peer, Protocol):
     address: bytes
 
 
-class Known:
+class Remembered:
     """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
     ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
 
@@ -99,7 +99,7 @@ class Message(Filed):
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
     ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
     attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``told``: what its carrier has reported that
-    may be the last word, or not (flags above). ``known``: what is remembered of it for accounts with ``deduplicate``.
+    may be the last word, or not (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
     ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
     """
 
@@ -110,7 +110,7 @@ class Message(Filed):
         "customer",
         "duplicate",
         "fanout",
-        "known",
+        "remembered",
         "lane",
         "on_unknown",
         "read_at",
@@ -124,7 +124,7 @@ class Message(Filed):
         "told",
         "tries",
         "upstream",
-        "way",
+        "destination_hash",
         "wire",
     )
 
@@ -151,8 +151,8 @@ class Message(Filed):
         self.shown = shown
         self.reply_to: bytes | None = None
         self.duplicate = False
-        self.known: Known | None = None
-        self.customer: Customer | None = None
+        self.remembered: Remembered | None = None
+        self.customer: CustomerPeer | None = None
         self.sequence = 0
         self.read_at = 0.0
         self.sent_at = 0.0
@@ -164,7 +164,7 @@ class Message(Filed):
         self.fanout: Fanout | None = None
         self.stored = False
         self.told = 0
-        self.way = 0
+        self.destination_hash = 0
         self.upstream: UpstreamState | None = None
 
     def __repr__(self) -> str:
@@ -233,17 +233,18 @@ class Message(Filed):
 
 
 class Lane:
-    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``backlog`` the
-    rows that are not, all younger. ``name`` is the owner of its rows. ``leaving``: how many are released in batches that are
-    not durable yet; ``waits`` for them: others were put back meanwhile, and must not be released again before it is known
-    which of these are younger. ``asking``: those in ``hot`` whose customer waits for the carrier's word."""
+    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, which is in memory.
+    ``backlog`` counts the rows on disk, which are all younger. ``name`` is the owner of the rows. ``leaving``: how many
+    messages are released in batches that are not durable yet. ``waits_for_batches``: others were put back meanwhile; they
+    must not be released again before those batches are durable, since only then it is known which of the messages in them
+    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word."""
 
     __slots__ = (
         "_leaving",
         "_waits",
         "account",
         "active",
-        "asking",
+        "awaiting_word",
         "backlog",
         "hot",
         "name",
@@ -259,7 +260,7 @@ class Lane:
         self.name = f"{account.name}\n{route}"
         self.name_bytes = self.name.encode()
         self.hot: Queue[Message] = Queue()
-        self.asking: dict[int, Message] = {}
+        self.awaiting_word: dict[int, Message] = {}
         self.backlog = Backlog(Kind.QUEUE, self.name)
         self._leaving = 0
         self._waits = False
@@ -282,7 +283,7 @@ class Lane:
         return self.backlog.upto
 
     @property
-    def waits(self) -> bool:
+    def waits_for_batches(self) -> bool:
         """Whether nothing may be released before what is in batches is durable."""
         return self._waits
 
@@ -290,7 +291,7 @@ class Lane:
 
     def rows_found(self, number: int) -> None:
         """So many rows were found at the start."""
-        self.backlog.found(number)
+        self.backlog.count_found(number)
         self.account.count_queued(number)
 
     def row_put(self) -> None:
@@ -300,7 +301,7 @@ class Lane:
 
     def row_refused(self) -> None:
         """Such a batch was not stored."""
-        self.backlog.lost()
+        self.backlog.push_refused()
         self.account.count_queued(-1)
 
     def row_taken(self) -> None:
@@ -465,7 +466,7 @@ class Mailbox:
 
 class Account:
     """A customer's account at run time; ``settings`` may be exchanged by a reload. ``addressed``: its waiting messages by their
-    addresses; ``aside``: those that stand aside for one carrier (see ``UpstreamState``)."""
+    addresses; ``pinned_parts``: those that stand aside for one carrier (see ``UpstreamState``)."""
 
     def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.system_id
@@ -475,11 +476,11 @@ class Account:
         self.pipeline: Pipeline | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
-        self.sessions: list[Customer] = []
+        self.sessions: list[CustomerPeer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
-        self.addressed: Addressed[Message] = Addressed()
-        self.aside: Queue[Message] = Queue()
+        self.addressed: AddressChains[Message] = AddressChains()
+        self.pinned_parts: Queue[Message] = Queue()
         self._queued = 0
         self.turn = 0
         self.closed = False
@@ -527,7 +528,7 @@ class Early(NamedTuple):
     awaits: Message | None = None
     until: float = 0.0
 
-    def waits(self, now: float) -> bool:
+    def still_waits(self, now: float) -> bool:
         """Whether there is an answer to wait for still."""
         return self.awaits is not None and now < self.until and self.awaits.phase is Phase.SENT
 
@@ -541,7 +542,7 @@ class UpstreamState(Awaited["Message"]):
     ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
     may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
     submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
-    ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
+    ``pinned_parts``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
     carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
     metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
@@ -567,7 +568,7 @@ class UpstreamState(Awaited["Message"]):
         self._reserved = 0
         self.unknown: ByAddress[Message] = ByAddress()
         self.retried: ByAddress[Message] = ByAddress()
-        self.aside: Aside[Message] = Aside()
+        self.pinned_parts: PinnedParts[Message] = PinnedParts()
         self.early: dict[bytes, list[Early]] = {}
         self.parked: dict[int, Parked] = {}
         self.parked_keys: dict[bytes, dict[int, Parked]] = {}
@@ -644,7 +645,7 @@ class UpstreamState(Awaited["Message"]):
         self._early_octets -= sum([len(one.sm.raw) for one in waiting])
         return waiting
 
-    def park(self, parked: Parked, keys: tuple[bytes, ...]) -> None:
+    def note_parked(self, parked: Parked, keys: tuple[bytes, ...]) -> None:
         """Notes a receipt under what its message may be called."""
         parked.keys = keys
         if parked.id not in self.parked:
@@ -653,7 +654,7 @@ class UpstreamState(Awaited["Message"]):
         for key in keys:
             self.parked_keys.setdefault(key, {})[parked.id] = parked
 
-    def unpark(self, parked: Parked) -> None:
+    def forget_parked(self, parked: Parked) -> None:
         """Notes a receipt no more, if it stands here."""
         if self.parked.pop(parked.id, None) is not None:
             self._parked_octets -= parked.octets
@@ -670,7 +671,7 @@ class UpstreamState(Awaited["Message"]):
         return bool(self.links)
 
     @property
-    def asking(self) -> bool:
+    def is_probing(self) -> bool:
         """Whether its probe is on its way. What was sent before the pause and is silent still says nothing."""
         probe = self.probe
         return self.failures > 0 and probe is not None and probe.phase is Phase.SENT and probe.upstream is self
@@ -692,7 +693,7 @@ class UpstreamState(Awaited["Message"]):
                 return next((one for one in self.links if one.session.room > 0), link)
         return link
 
-    def link(self, link: Peer, up: bool) -> None:
+    def set_link(self, link: Peer, up: bool) -> None:
         """Adds or removes a session that may be sent on."""
         if up:
             self.links.append(link)

@@ -24,7 +24,7 @@ class Phase(IntEnum):
     """Waits in memory for its carrier: ``Lane.hot``, oldest first."""
     ROW = 4
     """Waits on disk for its carrier, or is in the batch that brings it there: counted by ``Lane.backlog``."""
-    ASIDE = 5
+    PINNED = 5
     """A part of a long message that waits for one carrier alone, since another part went there: ``UpstreamState.aside``."""
     RELEASING = 6
     """Its release to a carrier is in a batch that is not durable yet: counted by ``Lane.leaving``."""
@@ -57,9 +57,9 @@ FOLLOWS: Final = _table(
     (_P.HELD, (_P.QUEUED, _P.DONE)),
     # To QUEUED: into another lane, since the routes have changed. To SUBMITTED, here and below: the carrier's answer to an
     # earlier attempt came very late.
-    (_P.QUEUED, (_P.QUEUED, _P.ASIDE, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
+    (_P.QUEUED, (_P.QUEUED, _P.PINNED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     (_P.ROW, (_P.DONE,)),
-    (_P.ASIDE, (_P.QUEUED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
+    (_P.PINNED, (_P.QUEUED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     # Back to QUEUED: its carrier went away, pauses, or older ones were put back meanwhile.
     (_P.RELEASING, (_P.READY, _P.QUEUED, _P.SUBMITTED, _P.DONE)),
     (_P.READY, (_P.SENT, _P.QUEUED, _P.SUBMITTED, _P.DONE)),
@@ -77,11 +77,11 @@ def _bits(*phases: Phase) -> int:
     return sum(1 << phase for phase in phases)
 
 
-WAITING: Final = _bits(_P.HELD, _P.QUEUED, _P.ASIDE, _P.RELEASING, _P.READY, _P.SENT, _P.UNKNOWN)
+WAITING: Final = _bits(_P.HELD, _P.QUEUED, _P.PINNED, _P.RELEASING, _P.READY, _P.SENT, _P.UNKNOWN)
 """Phases in memory before a carrier has it: what ``Account.queued`` counts beside rows."""
 RESERVING: Final = _bits(_P.RELEASING, _P.READY, _P.SENT)
 """Phases in which it takes a place of its carrier: what ``UpstreamState.reserved`` counts."""
-FILED: Final = _bits(_P.HELD, _P.QUEUED, _P.ASIDE)
+FILED: Final = _bits(_P.HELD, _P.QUEUED, _P.PINNED)
 """Phases in which it is found by its addresses, and when its validity ends."""
 RELEASED: Final = _bits(_P.RELEASING, _P.READY, _P.SENT, _P.UNKNOWN)
 """Phases that the spool knows as released: after a crash nobody can say whether it was sent."""

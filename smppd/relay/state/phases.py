@@ -45,7 +45,7 @@ class Phases:
         """A message waits in another lane, at its place there."""
         if message.phase is Phase.QUEUED:
             message.lane.hot.remove(message)
-            message.lane.asking.pop(message.id, None)
+            message.lane.awaiting_word.pop(message.id, None)
         message.lane = lane
         self.move(message, Phase.QUEUED)
 
@@ -58,13 +58,13 @@ class Phases:
             self._leave(message, was, Phase.DONE)
         finally:
             message.lane.hot.remove(message)
-            message.lane.asking.pop(message.id, None)
+            message.lane.awaiting_word.pop(message.id, None)
             self.held.remove(message)
             self._unfile(message)
-            message.account.aside.remove(message)
+            message.account.pinned_parts.remove(message)
             for upstream in upstreams:
                 upstream.ready.remove(message.account.name, message)
-                upstream.aside.remove(message.account.name, message)
+                upstream.pinned_parts.remove(message.account.name, message)
                 upstream.unknown.pop(message.id, None)
                 upstream.retried.pop(message.id, None)
                 upstream.forget(message)
@@ -97,8 +97,8 @@ class Phases:
         upstream = message.upstream
         if was is Phase.QUEUED:
             lane = message.lane
-            if lane.asking:
-                lane.asking.pop(message.id, None)
+            if lane.awaiting_word:
+                lane.awaiting_word.pop(message.id, None)
             lane.hot.remove(message)
         elif was is Phase.RELEASING:
             message.lane.release_ends()
@@ -121,9 +121,9 @@ class Phases:
             upstream.unshelved()
         elif was is Phase.UNKNOWN:
             upstream.unknown.pop(message.id, None)
-        elif was is Phase.ASIDE:
-            upstream.aside.remove(message.account.name, message)
-            message.account.aside.remove(message)
+        elif was is Phase.PINNED:
+            upstream.pinned_parts.remove(message.account.name, message)
+            message.account.pinned_parts.remove(message)
 
     def _enter(self, message: Message, to: Phase) -> None:
         upstream = message.upstream
@@ -131,7 +131,7 @@ class Phases:
             lane = message.lane
             lane.hot.add(message)
             if message.customer is not None and message.account.settings.acknowledge == "upstream":
-                lane.asking[message.id] = message
+                lane.awaiting_word[message.id] = message
         elif to is Phase.RELEASING:
             message.lane.release_begins()
         elif to is Phase.ROW:
@@ -139,20 +139,20 @@ class Phases:
         elif to is Phase.HELD:
             self.held.add(message, self._now())
         elif to is Phase.DONE:
-            if message.known is not None:
-                message.known.taken = True
+            if message.remembered is not None:
+                message.remembered.taken = True
         elif upstream is None:
             return
         elif to is Phase.READY:
             upstream.ready.append(message.account.name, message)
         elif to is Phase.SUBMITTED:
-            if message.known is not None:
-                message.known.taken = True
+            if message.remembered is not None:
+                message.remembered.taken = True
             upstream.await_receipt(message)
         elif to is Phase.SHELVED:
             upstream.shelved()
         elif to is Phase.UNKNOWN:
             upstream.unknown[message.id] = message
-        elif to is Phase.ASIDE:
-            upstream.aside.add(message.account.name, message)
-            message.account.aside.add(message)
+        elif to is Phase.PINNED:
+            upstream.pinned_parts.add(message.account.name, message)
+            message.account.pinned_parts.add(message)

@@ -1,9 +1,9 @@
 """Structures for what waits, so that no step of the reactor's thread takes longer the more of it there is.
 
 ``Queue``: things in the order of their ids. ``Calendar``: messages by the second in which their validity ends.
-``Addressed``: the waiting messages of one account by their two addresses. ``Aside``: parts of long messages that wait for one
-carrier. ``Turns``: what may be sent to a carrier, the accounts in turn. Each takes out a thing it holds without looking at
-the others.
+``AddressChains``: the waiting messages of one account by their two addresses. ``PinnedParts``: parts of long messages that
+wait for one carrier alone. ``Turns``: what may be sent to a carrier, the accounts in turn. Each of them takes one thing out
+without looking at the others.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Calendar(Generic[M]):
         if not some:
             del self._seconds[second]
 
-    def ended(self, wall: float, most: int) -> list[M]:
+    def take_ended(self, wall: float, most: int) -> list[M]:
         """Takes out up to ``most`` messages whose validity ended, ``wall`` in epoch seconds; those that ended first, first."""
         gone: list[M] = []
         times = self._times
@@ -200,7 +200,7 @@ class Calendar(Generic[M]):
         return gone
 
 
-class Addressed(Generic[M]):
+class AddressChains(Generic[M]):
     """The waiting messages of one account by the addresses their sender used. Those that share them are a chain."""
 
     __slots__ = ("_first",)
@@ -319,7 +319,7 @@ class Turns(Generic[M]):
         return [next(iter(self._of[name].values())) for name in self._order if self._of[name]]
 
 
-class Aside(Generic[M]):
+class PinnedParts(Generic[M]):
     """Parts of long messages that wait for one carrier alone: in the order of their ids, and by long message, which the name
     of its account and its part's key tell apart."""
 

@@ -6,13 +6,13 @@ import pwd
 from typing import Any
 
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import ControlError, Deed, Listing
+from smppd.daemon.control import ControlError, Listing, RequestHandler
 from smppd.events import AuditEvent
 from smppd.net.door import Door
 from smppd.vault.keys import KeyRing
 
 
-def deeds(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Deed]:
+def control_requests(door: Door, audit: Audit, ring: KeyRing) -> dict[str, RequestHandler]:
     """Name of a request -> what does it."""
 
     def bans_list(_request: dict[str, Any], _uid: int) -> Listing:

@@ -18,7 +18,7 @@ LONGER: Final = 60.0
 """Seconds of patience that are asked for at a time."""
 
 
-class PatientStore(SqliteStore):
+class SlowStartStore(SqliteStore):
     """See the module."""
 
     def __init__(self, *arguments: Any, notifier: Notifier, **more: Any) -> None:

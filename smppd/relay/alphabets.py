@@ -1,7 +1,8 @@
-"""Text between links whose default alphabets differ: as the same text, as the nearest one, or not at all.
+"""Exchanges the text of a message between links whose default alphabets differ. It becomes the same text, the nearest one,
+or none.
 
-The text of a message is its short_message, its message_payload (submit_sm, deliver_sm and data_sm alike), or both. What is
-tried, in this order, since each keeps more of the text than the next:
+The text of a message is its short_message, its message_payload, or both, in submit_sm, deliver_sm and data_sm alike. These
+ways are tried in this order, since each keeps more of the text than the next:
 
 1. the other link's own alphabet under the same data_coding;
 2. UCS-2, where one short message of 140 octets has room for it;

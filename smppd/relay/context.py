@@ -1,4 +1,5 @@
-"""What every part of the data path shares: the store's current batch, the ledger, the phases, ids, the clocks, the counters."""
+"""What all parts of the data path share: the store's current batch, the ledger, the phases, ids, the clocks, the
+counters."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
 FLUSH_SECONDS: Final = 0.005
-"""What peers may take of one turn to send what they have, and to go on with what they had sent."""
+"""Seconds of one turn of the reactor in which peers may send what they have, and handle what they had received."""
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Context:
         return ledger.octets >= self.hot_octets or ledger.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
-        """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""
+        """The account. Where it left the configuration while messages or mail of it were waiting, a closed stand-in."""
         account = self.accounts.get(name)
         if account is None:
             settings = AccountSettings.model_construct(system_id=name, password_hash=(), networks=(), suspended=True)
@@ -84,8 +85,8 @@ class Context:
         return account
 
     def upstream(self, name: str) -> UpstreamState:
-        """The upstream, or a stand-in without links for one that left the configuration: what waits for its receipts goes
-        on waiting, and is there when it comes back."""
+        """The upstream. Where it left the configuration, a stand-in without links: messages that wait for its receipts go on
+        waiting, and are found when it comes back."""
         upstream = self.upstreams.get(name)
         if upstream is None:
             fields: dict[str, Any] = {"name": name, "enabled": False}
@@ -110,7 +111,8 @@ class Context:
         )
 
     def guarded_rows(self, then: Callable[[list[ColdRow]], None]) -> Callable[[list[ColdRow]], None]:
-        """``then`` as the answer to a query: what it raises beside what it catches at each row stops nothing else."""
+        """Wraps ``then``, which takes the rows of a query, so that an error in it stops nothing else. ``then`` catches
+        errors of single rows itself."""
 
         def arrived(rows: list[ColdRow]) -> None:
             try:
@@ -121,13 +123,15 @@ class Context:
         return arrived
 
     def set_row_aside(self, row: ColdRow, error: Exception, kind: str) -> None:
-        """A cold row that cannot be handled is set aside, and is gone with the current batch. Its count is the caller's."""
+        """Sets a cold row aside that cannot be handled. It is gone with the current batch. The caller changes the number of
+        rows."""
         self.guard.keep_damaged(ROWS, error, kind, row.owner, row.id, row.data)
         self.ledger.drop_row(row.kind, row.owner, row.key, row.id)
         self.store.kick()
 
     def set_waiting_row_aside(self, row: ColdRow, error: Exception) -> None:
-        """A row of a message that waits for its receipt and cannot be read: nobody will know what became of it."""
+        """Sets a row aside that cannot be read, of a message that waits for its receipt. Nobody will know what became of
+        that message."""
         self.set_row_aside(row, error, "message")
         self.upstream(row.owner).unshelved()
         self.append_event(row.id, State.UNKNOWN)
@@ -142,9 +146,9 @@ class Context:
         self.dirty[peer] = None
 
     def flush(self) -> None:
-        """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too: by the one that is under
-        way, since thousands of peers, each flushed within the one before, are more than a stack holds. What takes longer than
-        `FLUSH_SECONDS` goes on in the next turn of the reactor."""
+        """Lets every peer send what it has. The flush of a peer may bring more work for others. The call that is under way
+        flushes these too: if each flush were made within the one before, thousands of peers would need more stack than there
+        is. What takes longer than `FLUSH_SECONDS` goes on in the next turn of the reactor."""
         dirty = self.dirty
         if self._flushing or not dirty:
             return

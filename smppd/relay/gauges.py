@@ -1,4 +1,5 @@
-"""What an operator sees of the relay: the counts behind /status and /readyz, and the gauges. It reads, and changes nothing."""
+"""What an operator sees of the relay: the counts for /status and /readyz, and the gauges. This module reads the relay and
+changes nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ PEERS: Final = 8
 
 
 class AccountPicture(NamedTuple):
-    """An account, under the names that /status has.
+    """An account; the fields have the names that they have in /status.
 
-    ``peers``: the addresses of its sessions, the first few of them. ``queued``: messages that wait to be submitted, the oldest
-    for ``oldest`` seconds; ``mailbox``: what waits to be delivered. ``accepted``, ``delivered``: since the start.
+    ``peers``: the addresses of its sessions, the first few of them. ``queued``: messages that wait to be submitted; the
+    oldest has waited for ``oldest`` seconds. ``mailbox``: mail that waits to be delivered. ``accepted``, ``delivered``:
+    numbers since the start.
     """
 
     name: str
@@ -32,7 +34,7 @@ class AccountPicture(NamedTuple):
 
 
 class UpstreamPicture(NamedTuple):
-    """An upstream, under the names that /status has.
+    """An upstream; the fields have the names that they have in /status.
 
     ``enabled``: the configuration has it. ``window_used``: requests that wait for the carrier's answer, over all ``links``.
     ``ready``: messages that were released to it and are not sent; ``unknown``: sent and not answered in time. ``submitted``:
@@ -60,8 +62,8 @@ class Picture(NamedTuple):
 
 
 class Readiness(NamedTuple):
-    """``ready``: all is read back. ``upstreams``: how many can be sent to and bring their receipts. ``oldest``: seconds for
-    which the oldest message waits to be submitted."""
+    """What /readyz needs to know. ``ready``: all is read back. ``upstreams``: to how many messages can be sent while their
+    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted."""
 
     ready: bool
     upstreams: int
@@ -78,7 +80,7 @@ class Gauges:
         self._told_forms: dict[tuple[str, str], int] = {}
 
     def note_oldest_released(self) -> None:
-        """Looks which of the messages that were released are the oldest."""
+        """Notes the oldest of each account's messages that were released and not sent."""
         released: dict[Account, int] = {}
         for upstream in self._context.upstreams.values():
             for message in upstream.ready.heads():
@@ -96,7 +98,7 @@ class Gauges:
         return max(0.0, self._context.wall() - id_time(min(ids))) if ids else 0.0
 
     def readiness(self, ready: bool) -> Readiness:
-        """See ``Readiness``. An upstream that takes messages and brings no receipts is not whole."""
+        """See ``Readiness``. An upstream that takes messages and brings no receipts does not count."""
         context = self._context
         up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
@@ -137,7 +139,7 @@ class Gauges:
             oldest.set(self.oldest(account))
         for upstream in context.upstreams.values():
             if upstream.gone and not upstream.links:
-                # It is meant to be down: a series that says 0 links would call somebody.
+                # Nobody expects it to be up: a series with 0 links would raise an alert.
                 metrics.forget_upstream(upstream.name)
                 continue
             metrics.links.labels(upstream.name).set(len(upstream.links))
@@ -146,7 +148,7 @@ class Gauges:
             for form, hits in upstream.matcher.hits.items():
                 told = self._told_forms.get((upstream.name, form.value), 0)
                 if hits != told:
-                    # Fewer than told: a reload gave the upstream another matcher, which counts from 0.
+                    # Where there are fewer than before, a reload gave the upstream another matcher, which counts from 0.
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.ledger.count())

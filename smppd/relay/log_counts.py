@@ -1,7 +1,8 @@
-"""What the log says of things too many to be told one by one: counted as they happen, said by the sweep, once a second at most
-for each kind and whom it is about. Numbers only: which messages they were is in the record.
+"""Log lines about events that are too many for a line each. They are counted as they happen, and the sweep writes the
+numbers: at most once a second for each kind of event and each account or upstream. The lines hold numbers only. The records
+say which messages they were.
 
-What a peer could bring about as often as it likes has ``Notices``: a line a minute.
+``Notices`` is for events that a peer can cause as often as it likes: a line a minute.
 """
 
 from __future__ import annotations
@@ -72,14 +73,16 @@ class LogCounts:
 
 
 NOTICES: Final = 100
-"""Different lines of one event in a minute; what differs further is told together."""
+"""So many different lines of one event are written in a minute; all further ones share one line."""
 _MINUTE: Final = 60.0
 
 
 class Notices:
-    """Lines of the log that a peer may cause: the first at once, those alike together after a minute, with how many they were.
+    """Lines of the log that a peer may cause. The first one is written at once. Equal ones within the next minute become one
+    line with their number.
 
-    Two are alike when event and ``what`` are; ``what`` says whom and what it is about, in names, words and masked numbers.
+    Two are equal when event and ``what`` are equal. ``what`` says whom and what it is about, in names, words and masked
+    numbers.
     """
 
     def __init__(self) -> None:
@@ -100,7 +103,8 @@ class Notices:
         self._say(key, 1, now, sequence)
 
     def tick(self, now: float) -> None:
-        """Tells what came since the line before, where that is a minute old. Call about once a second."""
+        """Writes the number of what came since the line before, where that line is a minute old. Call about once a
+        second."""
         for key, notice in list(self._told.items()):
             if notice.until > now:
                 break  # in the order of telling

@@ -1,4 +1,5 @@
-"""query_sm, cancel_sm and replace_sm, answered from our own record. Cancel and replace work while the message is still here."""
+"""Answers query_sm, cancel_sm and replace_sm from our own record. A message can be cancelled or replaced as long as no
+carrier has it."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ History = Callable[[str, int, Callable[[tuple[State, float, int] | None], None]]
 
 
 class _Cancelling:
-    """A cancel_sm by addresses that is under way: where its chain of messages goes on, how many may still be looked at, how
-    many are cancelled."""
+    """A cancel_sm by addresses that is under way. ``at``: where its chain of messages goes on. ``left``: how many messages
+    may still be looked at. ``gone``: how many were cancelled."""
 
     def __init__(self, customer: CustomerPeer, cancel: Cancel) -> None:
         self.customer = customer
@@ -152,8 +153,8 @@ class Operations:
             self._cancel_some(account, jobs)
 
     def _cancel_some(self, account: Account, jobs: deque[_Cancelling]) -> None:
-        """One step of the oldest cancel_sm by addresses: there may be as many such messages as wait. Answered at its end; those
-        behind it in the account begin then."""
+        """One step of the oldest cancel_sm by addresses of an account; all waiting messages may have these addresses, so it
+        takes steps. It is answered at its end. Then the next cancel_sm of the account begins."""
         while jobs:
             job = jobs[0]
             cancel = job.cancel
@@ -175,7 +176,8 @@ class Operations:
         del self._cancelling[account]
 
     def _cancel_later(self, account: Account, jobs: deque[_Cancelling], gone: int) -> None:
-        """The next step: once what was deleted is durable, so that no batch grows with it, or after a moment."""
+        """Begins the next step after a moment; where messages were deleted, once that is durable, so that no batch grows too
+        large."""
         context = self._context
 
         def step() -> None:

@@ -17,7 +17,7 @@ _RANDOM_POOL: Final = 64
 
 
 class Recorder:
-    """Seals messages into log records of the current batch. Randomness is drawn for many at once."""
+    """Seals messages into log records of the current batch. It draws random octets for many records at once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -1,7 +1,8 @@
-"""Start-up: the journal read back, so that everything goes on where it stopped.
+"""Start-up: reads the journal back, so that everything goes on where it stopped.
 
-Not released: goes out, in order. Released without an answer: unknown, handled as the account says. Submitted: waits for its
-receipt. Mail and parked receipts: as they were. Cold rows stay where they are and are only counted.
+A message that was not released is sent, in order. A message that was released and has no answer is unknown, and is handled
+as the account says. A message that was submitted waits for its receipt. Mail and parked receipts are as they were. Cold rows
+stay where they are and are only counted.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 
-# Seconds that an id may be ahead of the clock: new ids are drawn above all that are found here.
+# By so many seconds an id that is read back may be ahead of the clock. New ids are drawn above all of them, so one that is
+# far ahead would spoil them.
 _AHEAD: Final = 366 * 86400.0
 
 
 class _Fault(NamedTuple):
-    """Something in the journal that cannot be read: what it is, the id it gives, and what was raised."""
+    """Something in the journal that cannot be read. ``kind``: an entry or the rest of a block. ``id``: the one that it
+    names, 0 for none."""
 
     kind: str
     id: int
@@ -45,16 +48,17 @@ class Recovery:
         self._lanes = lanes
         self._parking = parking
         self._things: dict[int, Message | Mail | Parked] = {}
-        # Where each message was, by its entry and the marks on it; READY: released, and nobody knows whether it was sent.
+        # Where each message was, by its entry and the marks on it. READY: it was released, and nobody knows whether it was
+        # sent.
         self._phases: dict[int, Phase] = {}
         self._faults: dict[int, _Fault] = {}
         self._newest = id_at(context.wall() + _AHEAD)
-        # Entries that open something and could not be read, by its id: over when that is.
+        # Entries that open a thing and could not be read, by the id of the thing. They are forgotten when the thing is over.
         self._opened: dict[int, set[int]] = {}
 
     def run(self, blocks: Iterator[tuple[int, bytes]], counts: dict[tuple[int, str], int]) -> int:
-        """Reads all blocks and counts; returns how many things live on. What cannot be read or put in its place stops nothing
-        else: it is set aside."""
+        """Reads all blocks and takes over the numbers of rows. Returns how many things live on. What cannot be read, or
+        cannot be put in its place, is set aside and stops nothing else."""
         for place, block in blocks:
             self._block(place, block)
         for (kind, owner), count in counts.items():
@@ -78,7 +82,8 @@ class Recovery:
             self._faults[key] = _Fault("block", 0, error.rest, error)
 
     def _broken(self, kind: int, identity: int, payload: bytes, error: Exception) -> None:
-        """An entry that cannot be read. An older entry of the same message counts, as one that may have been sent since."""
+        """An entry cannot be read. Where an older entry of the same message could be read, that one counts, and the message
+        may have been sent since then."""
         entry = HEAD.pack(kind, HEAD.size + len(payload), identity) + payload
         key = fingerprint(entry)
         self._faults[key] = _Fault("entry", identity, entry, error)
@@ -88,7 +93,8 @@ class Recovery:
             self._phases[identity] = Phase.READY
 
     def _set_aside(self) -> None:
-        """Keeps what could not be read among the damaged, and says so in the journal, so that the next start knows it."""
+        """Keeps what could not be read among the damaged items. An entry of the journal says so, so that the next start does
+        not do it again."""
         context = self._context
         for key, fault in self._faults.items():
             context.guard.keep_damaged(START, fault.error, fault.kind, "", fault.id, fault.data)

@@ -1,5 +1,6 @@
-"""The data path put together, and all that the rest of the daemon says to it: what customers and carriers bring, what the store
-has to say, the time, a new configuration, the start and the end. Nobody outside this room reaches for the parts behind it.
+"""`Relay` puts the data path together. The rest of the daemon speaks to the relay by its methods: they are called with what
+customers and carriers send, with what the store reports, with the time, with a new configuration, at the start and at the
+end. No code outside this room uses the parts behind `Relay`.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Relay:
             now=now,
             later=later,
             metrics=metrics,
-            # Whoever raises something is taken out by what is made of the context, so it is called through here.
+            # `Withdrawal` is made of the context, so the context can only call it by this function.
             withdraw=lambda message: self.withdrawal.withdraw(message),
             hot_limit=settings.store.hot,
             hot_octets=settings.store.hot_octets,
@@ -113,7 +114,8 @@ class Relay:
         self.customer_answers = Answers(context, duplicates)
         self.mailroom = Mailroom(context)
         self.withdrawal = Withdrawal(context, self.customer_answers, self.mailroom)
-        # Dispatch and receipts tell each other: what has an id may have a receipt already, and the reverse.
+        # `Dispatch` and `Receipts` call each other: a message that gets its upstream id may have a receipt that waits for
+        # it, and a receipt may settle a message that has no answer.
         listeners = Listeners(
             answer_customer=self.customer_answers.answer_upstream,
             post_receipt=self.mailroom.post_receipt,
@@ -214,9 +216,9 @@ class Relay:
     # -- the start and the end -----------------------------------------------------------------------------------------
 
     def begin(self) -> int:
-        """Reads back what was on its way, opens the store for writing and goes on with it; takes messages from then on, unless
-        the store is ``read_only``. How many things were on their way. Once, before anybody is there; RuntimeError when called
-        again. Raises what the store raises."""
+        """Reads back what was on its way, opens the store for writing and goes on with it. From then on the relay takes
+        messages, unless the store is ``read_only``. Returns how many things were on their way. To be called once, before
+        there is any session; raises RuntimeError when called again. Raises what the store raises."""
         if self.ready:
             raise RuntimeError("the relay has begun")
         context, store = self.context, self._store
@@ -239,12 +241,12 @@ class Relay:
         self.desk.accepts = False
 
     def stop_sending(self) -> None:
-        """Releases no more messages to carriers, and accepts none: what waits stays in the store."""
+        """Accepts no more messages, and releases none to carriers. What waits stays in the store."""
         self.stop_accepting()
         self.dispatch.draining = True
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function after a time, on the reactor thread; what it raises stops nothing else."""
+        """Calls a function after some seconds, on the reactor thread. An error in the function stops nothing else."""
         self.context.later(seconds, function)
 
     def flush(self) -> None:
@@ -252,13 +254,13 @@ class Relay:
         self.context.flush()
 
     def do_chore(self, name: str, chore: Callable[[], object]) -> None:
-        """Does one chore of the housekeeping, whatever it raises: see ``Guard.chore``."""
+        """Does one chore of the housekeeping. An error in it stops nothing else: see ``Guard.do_chore``."""
         self.context.guard.do_chore(name, chore)
 
     # -- customers -----------------------------------------------------------------------------------------------------
 
     def customer_bound(self, customer: CustomerPeer, now: float) -> None:
-        """A customer's bind stands."""
+        """A customer has bound."""
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
             self.mailroom.customer_bound(customer.account, now)
@@ -292,7 +294,8 @@ class Relay:
         self.context.flush()
 
     def customer_left(self, customer: CustomerPeer, unanswered: list[Any], now: float) -> None:
-        """A customer's session is gone, and what it was asked (tokens of its session) will have no answer."""
+        """A customer's session is gone. What it was sent and has not answered (tokens of its session) will have no
+        answer."""
         account = customer.account
         if customer in account.sessions:
             account.sessions.remove(customer)
@@ -303,7 +306,7 @@ class Relay:
     # -- carriers ------------------------------------------------------------------------------------------------------
 
     def carrier_bound(self, upstream: UpstreamState, link: Peer, now: float) -> None:
-        """A bind to a carrier stands."""
+        """A session to a carrier is bound."""
         if link.session.can_receive:
             upstream.receivers.append(link)
         if link.session.can_send:
@@ -321,13 +324,15 @@ class Relay:
             self.receipts.carrier_delivered(upstream, link, messages, now)
 
     def carrier_silent(self, upstream: UpstreamState, unanswered: list[Any], now: float) -> None:
-        """The response timer ran out on some of what a link was asked (tokens of its session, messages among them)."""
+        """The response timer of some requests to a carrier ran out (tokens of its session; those of submits are
+        messages)."""
         self.dispatch.answers_timed_out(upstream, [token for token in unanswered if isinstance(token, Message)], now)
         self.context.flush()
 
     def carrier_left(self, upstream: UpstreamState, link: Peer, unanswered: list[Any], now: float) -> None:
-        """A link to a carrier is gone, or is not to be used any more; ``unanswered`` (tokens of its session) will have no
-        answer. One that is to be unbound leaves with none, and once more when it is gone."""
+        """A link to a carrier is gone, or is not to be used any more. ``unanswered`` (tokens of its session) will have no
+        answer. For a link that is to be unbound this is called twice: first with nothing unanswered, and again when the link
+        is gone."""
         self.context.dirty.pop(link, None)
         if link in upstream.receivers:
             upstream.receivers.remove(link)
@@ -335,7 +340,7 @@ class Relay:
         self.context.flush()
 
     def peer_nacked(self, side: str, name: str, session: Session, now: float) -> None:
-        """A peer (``side``: account or upstream) said generic_nack: what it did not understand is in the log."""
+        """A peer sent generic_nack. The log says which request it did not understand. ``side``: account or upstream."""
         nacks, session.nacks = session.nacks, []
         for nack in nacks:
             about = command_name(nack.command) if nack.command else "unknown"
@@ -349,11 +354,11 @@ class Relay:
         """See ``store.api.Sink``."""
         context = self.context
         now = context.now()
-        # Each item is guarded by itself; this is for what stands around them.
+        # Each item is guarded by itself. These guards are for the code around the items.
         guarded = context.guard.call_guarded
         if batch.accepted:
             guarded(COMMIT, lambda: self.desk.batch_committed(batch.accepted, now))
-        # What was released in this batch waited longer than what was accepted in it.
+        # Messages that were released in this batch have waited longer than those that were accepted in it: they go first.
         if batch.released:
             guarded(COMMIT, lambda: self.dispatch.releases_committed(batch.released))
         if batch.accepted:
@@ -434,7 +439,7 @@ class Relay:
         chore("telling", lambda: self._tell(now))
 
     def _policies(self, now: float) -> None:
-        """Parts that policy remembers and that will not be completed."""
+        """Policy forgets parts of long messages whose other parts did not come in time."""
         for account in list(self.context.accounts.values()):
             if account.pipeline is not None:
                 try:
@@ -443,7 +448,7 @@ class Relay:
                     self.context.guard.caught(SWEEP, error, owner=account.name)
 
     def _tell(self, now: float) -> None:
-        """Says what began, what ended and what there was of many things since the last sweep."""
+        """Writes into the log what began and what ended since the last sweep, and how often many things happened."""
         self.context.log_counts.write()
         self.context.notices.tick(now)
         full = self._store.full
@@ -489,7 +494,7 @@ class Relay:
         self.counts.set_gauges()
 
     def readiness(self) -> Readiness:
-        """What tells whether it does well."""
+        """What /readyz and /healthz need to know of the relay."""
         return self.counts.readiness(self.ready)
 
     def picture(self) -> Picture:

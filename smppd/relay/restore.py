@@ -1,4 +1,4 @@
-"""Messages and mail read back from what the store has of them: the one way in which they come to life again."""
+"""Makes messages and mail again out of what the store has of them. No other code does."""
 
 from __future__ import annotations
 

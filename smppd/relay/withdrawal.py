@@ -1,5 +1,5 @@
-"""What becomes of something that was caught half-way, or does not open: it is taken out of wherever it stands, with an end that
-its sender can see."""
+"""Takes a damaged item out of everything that it stands in, and gives it an end that its sender can see. An item is damaged
+when an error interrupted its handling, or when it does not open."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Withdrawal:
         self._mailroom = mailroom
 
     def withdraw(self, message: Message) -> None:
-        """Takes a message out of everything it may stand in, whatever state it was left in, and ends it: REJECTED where no
-        carrier can have it, UNKNOWN otherwise."""
+        """Takes a message out of everything that it may stand in, whatever state it was left in. It ends as REJECTED where
+        no carrier can have it, and as UNKNOWN otherwise."""
         context, guard = self._context, self._context.guard
         was = message.phase
         if message.customer is not None:
@@ -44,7 +44,8 @@ class Withdrawal:
         context.store.kick()
 
     def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
-        """A cold row does not open and is set aside: it is counted no longer, and its record says what is known."""
+        """A cold row does not open, and the store has set it aside. It is not counted any more, and its record says what is
+        known."""
         context = self._context
         if context.ledger.is_dropped(kind, identity):
             return

@@ -1,4 +1,5 @@
-"""Answers to customers: at once, at their time, for all messages of a submit_multi together, or when a carrier has spoken."""
+"""Answers to customers. Some are given at once, some at a later time, some for all messages of a submit_multi together, and
+some when a carrier has answered."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from smppd.relay.guard import TIMER
 from smppd.relay.state.model import CustomerPeer, Fanout, Message
 
 _IDLE: Final = float("inf")
-# Answers that wait for their time (`limits.throttle_wait`): beyond, they are given at once. Windows bound them before.
+# So many answers may wait for their time (`limits.throttle_wait`); further ones are given at once. Windows bound them
+# earlier in most cases.
 DELAYED: Final = 100_000
 # Answers that are given in one turn of the reactor.
 TURN: Final = 500
@@ -31,7 +33,8 @@ class Answers:
         self.delayed = Delayed(context)
 
     def refuse_pdu(self, customer: CustomerPeer, raw: bytes, no: Refusal, due: float) -> None:
-        """Answers a PDU of which no message is made. ``due``: monotonic seconds before which it is not told, 0 at once."""
+        """Refuses a PDU of which no message is made. ``due``: the answer is not given before (monotonic seconds); 0: at
+        once."""
         command = int.from_bytes(raw[4:8], "big")
         sequence = int.from_bytes(raw[12:16], "big")
         response = refusal(command, no.status, sequence, no.reason if _has_reasons(customer, command) else "")
@@ -41,7 +44,8 @@ class Answers:
             self._context.answer(customer, response)
 
     def answer_message(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
-        """Answers a message, once: whoever has been answered, or is gone, is told nothing. ``why``: of a refusal."""
+        """Answers a message, once. Nothing is sent to a customer who has his answer or is gone. ``why``: the reason of a
+        refusal."""
         customer = message.customer
         if customer is None:
             return
@@ -63,7 +67,7 @@ class Answers:
             self._context.answer(customer, response)
 
     def answer_upstream(self, message: Message, status: int, now: float) -> None:
-        """What the upstream said, for an account that acknowledges by upstream."""
+        """Answers what the carrier answered, for an account with ``acknowledge: upstream``."""
         if status:
             self._duplicates.forget(message)
         self.answer_message(message, status, now)
@@ -71,7 +75,7 @@ class Answers:
     def answer_one_of_multi(
         self, customer: CustomerPeer, fanout: Fanout, sequence: int, destination: bytes, status: int
     ) -> None:
-        """One message of a submit_multi has its answer; with the last one the customer gets his."""
+        """One message of a submit_multi has its result. With the last one the customer gets the answer."""
         if status:
             fanout.failed.append((destination, status))
         fanout.left -= 1
@@ -96,7 +100,7 @@ def _has_reasons(customer: CustomerPeer, command: int) -> bool:
 
 
 class Delayed:
-    """Answers that wait for their time; each holds a place in its session's window meanwhile."""
+    """Answers that wait for their time. Each holds its places in the window of its session meanwhile."""
 
     def __init__(self, context: Context) -> None:
         self.most = DELAYED

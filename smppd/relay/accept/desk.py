@@ -1,4 +1,5 @@
-"""Takes customers' messages: limits, policy, route, seal; and answers them when, and only when, their batch is durable."""
+"""Takes customers' messages: applies limits, policy and routes, and has the record sealed. A message is acknowledged only
+after its batch is durable."""
 
 from __future__ import annotations
 
@@ -70,9 +71,9 @@ class SubmitDesk:
         self.patience = 0.5
         self.turn = TURN
         self.accepts = True
-        self._accepting: Message | None = None  # the one that is being put into the batch
+        self._accepting: Message | None = None  # the message that is being put into the batch
         self._behind: dict[CustomerPeer, list[bytes]] = {}
-        # Accounts that have had their turn, and their sessions that wait for the next ones.
+        # Accounts that have had their turn, each with its sessions that wait for the next turns.
         self._lines: dict[Account, deque[CustomerPeer]] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
@@ -80,9 +81,10 @@ class SubmitDesk:
     # -- taking --------------------------------------------------------------------------------------------------------
 
     def accept_submits(self, customer: CustomerPeer, frames: list[bytes], now: float) -> None:
-        """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
-        batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order; so does what
-        other sessions of the account sent, or one customer with many of them would take a turn for each."""
+        """Handles the message PDUs of one chunk. Each is answered: at once where its form or a limit refuses it, otherwise
+        with its batch. After ``TURN`` messages the rest goes on in the next turn of the reactor, in order. What other
+        sessions of the account sent waits for that turn too: otherwise an account with many sessions would have that many
+        turns."""
         behind = self._behind.get(customer)
         if behind is not None:
             behind.extend(frames)
@@ -132,7 +134,7 @@ class SubmitDesk:
         for rule, often in refused.items():
             self._refused(account, rule, often)
         if self.turn - left >= self.turn // 4 and account not in self._lines:
-            # A share of the turn that is worth a timer.
+            # So much of the turn is used that the account's next messages wait for the next turn.
             self._lines[account] = deque()
             self._context.later(0.0, lambda: self._go_on(account))
         if done < len(frames):
@@ -145,14 +147,14 @@ class SubmitDesk:
         self._context.store.kick()
 
     def _wrong(self, account: Account, error: Exception) -> Refusal:
-        """The refusal of a PDU that raised an error: it is not as it should be, or we could not handle it."""
+        """The refusal of a PDU that caused an error: either its form is wrong, or we could not handle it."""
         if isinstance(error, BodyError) and self._accepting is None:
             return Refusal(error.status, str(error), BAD_PDU)
         return self._failed(account, error)
 
     def _failed(self, account: Account, error: Exception) -> Refusal:
-        """A message could not be handled: it is not accepted, and its sender is told so. What of it is in the batch already
-        ends with the batch."""
+        """A message could not be handled. It is not accepted, and its sender is told so. Its record, if it is in the batch
+        already, stays there with a final state."""
         context = self._context
         context.guard.caught(SUBMIT, error, owner=account.name)
         message, self._accepting = self._accepting, None
@@ -173,12 +175,12 @@ class SubmitDesk:
         return bool(self._behind)
 
     def _go_on(self, account: Account) -> None:
-        """The next turn of an account: what was too much for one. Its sessions go in turn."""
+        """The next turn of an account, with what was too much for the turn before. Its sessions go in turn."""
         line = self._lines[account]
         while line:
             customer = line.popleft()
             frames = self._behind.pop(customer)
-            # Whoever is gone was answered nothing, and sends it again.
+            # A customer who is gone had no answer, and sends it again.
             if customer in account.sessions and not self.brake.keep_back(customer, frames):
                 self._context.later(0.0, lambda: self._go_on(account))
                 self._take(customer, frames, self._context.now())
@@ -202,8 +204,8 @@ class SubmitDesk:
         counter.inc()
 
     def _with_tlvs(self, sm: Sm, account: Account) -> Sm:
-        """The message with its TLVs read; where what stands behind short_message is none, less the one NUL that many
-        libraries write there, unless the account wants the letter. Raises ``BodyError``."""
+        """The message with its TLVs read and checked. Many libraries write one NUL behind short_message, which is no TLV: it
+        is taken off, unless the account has ``strict_fields``. Raises ``BodyError``."""
         try:
             sm.tlvs  # noqa: B018  read and checked
         except BodyError:
@@ -220,7 +222,8 @@ class SubmitDesk:
     def _accept(
         self, customer: CustomerPeer, sm: Sm, now: float, sequence: int, fanout: Fanout | None
     ) -> Refusal | None:
-        """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
+        """Puts one message into the batch, or returns the refusal that is to be answered at once. Cheap checks come
+        first."""
         context = self._context
         account = customer.account
         settings = account.settings
@@ -258,7 +261,8 @@ class SubmitDesk:
                 return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
-        # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
+        # From here on policy remembers a part. Each refusal below must tell policy that the part is not taken: see
+        # ``_not_taken``.
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
@@ -329,7 +333,8 @@ class SubmitDesk:
         return why
 
     def _whole(self, message: Message, verdict: Verdict | None, route: str) -> bool:
-        """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""
+        """Whether a part is to be held: policy wants to see more of its message, or it completes a message whose other parts
+        are held."""
         if verdict is not None and verdict.hold:
             return True
         if not self._parts.are_held(message):
@@ -338,12 +343,12 @@ class SubmitDesk:
         return verdict is None or verdict.refusal is None
 
     def _again(self, before: Remembered, customer: CustomerPeer, sm: Sm) -> Refusal | None:
-        """The same message once more: it has its id already, and is not sent again."""
+        """The customer sent the same message once more. He gets the id of the first one, and nothing is sent again."""
         if customer.account.settings.acknowledge == "upstream" and not before.taken:
             return ON_ITS_WAY
 
         def answer() -> None:
-            # With its batch or a later one: by now the first is durable, or was lost.
+            # Called with the batch of the first one or a later batch: by now it is known whether the first one is durable.
             response = (
                 id_response(sm.command, sm.sequence, before.shown)
                 if before.stored
@@ -358,7 +363,8 @@ class SubmitDesk:
         return None
 
     def restore_remembered(self, living: list[Living]) -> None:
-        """After a restart, of what is still here: which messages the short ids mean, and the latest for ``deduplicate``."""
+        """After a restart: takes over from what is still here which messages the short ids mean, and which messages
+        ``deduplicate`` compares with."""
         context = self._context
         wall, now = context.wall(), context.now()
         for thing in living:
@@ -380,9 +386,9 @@ class SubmitDesk:
                 context.guard.caught(START, error, identity=thing.id)
 
     def _multi(self, customer: CustomerPeer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
-        """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
-        as many places until it is answered. It is taken whole or, before a message of it is made, refused whole. How many
-        messages were made of it, and the refusal to answer at once."""
+        """Handles a submit_multi. For the rate, the queue and the window it counts as one message for each destination. It
+        is refused as a whole before a message is made of it, or taken as a whole. Returns how many messages were made of it,
+        and the refusal that is to be answered at once."""
         account = customer.account
         number = count_destinations(raw)
         if not self.accepts or self._context.store.full:
@@ -396,7 +402,8 @@ class SubmitDesk:
         if multi.mended:
             self._mended(account)
         fanout = Fanout(number, b"")
-        # The next ones wait for what is owed; this answer no longer than others may.
+        # Later messages wait until the rate allows them again. This answer waits no longer than that of any other message
+        # may.
         fanout.answer_at = now + min(wait, self.patience)
         customer.session.unanswered += number - 1
         refused: dict[str, int] = {}
@@ -416,7 +423,7 @@ class SubmitDesk:
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def batch_committed(self, messages: list[Message], now: float) -> None:
-        """Their batch is durable: now the customer may be told."""
+        """The batch of these messages is durable: now customers get their answers."""
         context = self._context
         account: Account | None = None
         number = 0
@@ -452,7 +459,7 @@ class SubmitDesk:
             messages[0].account.answer_time.observe(now - messages[0].read_at)
 
     def batch_refused(self, messages: list[Message], now: float) -> None:
-        """Their batch was not stored: nothing is kept, the customer is told so."""
+        """The batch of these messages was not stored. Nothing of them is kept, and their customers are told so."""
         if messages:
             self.brake.batch_over()
         for message in messages:

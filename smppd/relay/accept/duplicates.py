@@ -1,4 +1,5 @@
-"""Messages of the last moments, for accounts with ``deduplicate``: a customer who got no answer sends the same once more."""
+"""Finds messages that were sent twice, for accounts with ``deduplicate``: a customer who got no answer may send the same
+message again."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ KEPT: Final = 100_000
 
 
 class Duplicates:
-    """The latest messages by account, addresses and a keyed hash of what they say; at ``KEPT`` the oldest is forgotten. The
-    messages themselves are not kept: whatever their size, each costs some 400 octets here."""
+    """Remembers the latest messages by a keyed hash of the account and the PDU; with more than ``KEPT`` the oldest is
+    forgotten. The messages themselves are not kept: each costs some 400 octets here, whatever its size."""
 
     def __init__(self) -> None:
         self.kept = KEPT
@@ -26,11 +27,11 @@ class Duplicates:
         return len(self._known)
 
     def key(self, account: str, sm: Sm) -> bytes:
-        """What two sendings of the same message share: everything but the sequence number."""
+        """The key of a message: the same for a second sending, which may have another sequence number."""
         return blake2b(account.encode() + b"\0" + sm.raw[16:], digest_size=16, key=self._secret).digest()
 
     def sent_before(self, key: bytes, now: float, within: float) -> Remembered | None:
-        """The message that was taken less than ``within`` seconds ago."""
+        """What is remembered of the same message, if it was taken less than ``within`` seconds ago."""
         known = self._known.get(key)
         return known if known is not None and now - known.at < within else None
 
@@ -42,7 +43,7 @@ class Duplicates:
             self._known.popitem(last=False)
 
     def forget(self, message: Message) -> None:
-        """It was refused after all: sent again, it is another message."""
+        """Forgets a message that was refused after all, so that it can be sent again."""
         known, message.remembered = message.remembered, None
         if known is not None and self._known.get(known.key) is known:
             del self._known[known.key]

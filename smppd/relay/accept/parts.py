@@ -1,10 +1,11 @@
-"""Parts of long messages that policy wants to see whole (``hold_parts``): answered when stored, held in the spool until the
-last part is there, then released together on one route, or each refused with a receipt.
+"""Holds parts of long messages that policy wants to see as a whole (``hold_parts``). A part is answered when it is stored,
+and held in the spool until the last part is there. Then all parts are released together on one route, or each is refused
+with a receipt.
 
-Nothing that is held is ever released without a verdict on the whole. What is not whole after five minutes is refused; so is
-what has to go since the memory of all is used up. An account at its own limit is answered ESME_RMSGQFUL, and what it has held
-before stays. The part that completes a message is held as well until it is stored: then all parts before it are, and none
-overtakes.
+No held part is released without a verdict on the whole message. A message that is not complete after five minutes is
+refused. So is the oldest one where the memory for all accounts is used up. An account at its own limit is answered
+ESME_RMSGQFUL, and its parts that are held stay. The part that completes a message is held too until it is stored: by then
+all other parts are stored, and no part overtakes another.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ HELD: Final = 10_000
 HELD_OCTETS: Final = 16 * 1024 * 1024
 """... and their octets, as PDUs."""
 HELD_TOTAL: Final = 128 * 1024 * 1024
-"""Octets held of all accounts: beyond, the oldest message of the account that has most is refused."""
+"""Octets held of all accounts. Above it the oldest message of the account that has most is refused."""
 
 
 class HeldParts:
@@ -48,7 +49,7 @@ class HeldParts:
         return self._held.group(message) is not None
 
     def make_room(self, account: Account, octets: int) -> bool:
-        """Whether another part of the account can be held; room is made where the memory of all accounts is used up."""
+        """Whether another part of the account can be held. Where the memory for all accounts is used up, it makes room."""
         held = self._held
         own = held.accounts.get(account.name)
         if own is not None and (own.parts >= HELD or own.octets + octets > HELD_OCTETS):
@@ -72,7 +73,7 @@ class HeldParts:
         group.route = route
 
     def forget_verdict(self, message: Message) -> None:
-        """A message is not stored after all, and decides nothing."""
+        """A message is not stored after all: its verdict is forgotten."""
         group = self._held.group(message)
         if group is not None and group.last == message.id:
             group.last, group.verdict = 0, None
@@ -80,7 +81,8 @@ class HeldParts:
     # -- the store's words ---------------------------------------------------------------------------------------------
 
     def batch_committed(self, messages: list[Message], now: float) -> None:
-        """Messages are durable, or the records of their refusals: what they complete is released or refused."""
+        """Messages, or the records of refused ones, are durable. Long messages that are complete now are released or
+        refused."""
         for message in messages:
             if message.part is None:
                 continue
@@ -124,7 +126,7 @@ class HeldParts:
         for message in messages:
             try:
                 if verdict is not None:
-                    # Its own time began when it was accepted, however long the other parts took.
+                    # The time of each part began when it was accepted, however long the other parts took to come.
                     apply_verdict(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
                 context.phases.to_lane(message, lane)
                 context.ledger.rewrite(message)
@@ -134,7 +136,7 @@ class HeldParts:
         context.store.kick()
 
     def judge_again(self, now: float) -> None:
-        """After a restart: what was held is shown to policy once more, which remembers nothing of it."""
+        """After a restart policy remembers nothing: it judges the held parts once more."""
         for of in list(self._held.accounts.values()):
             pipeline = of.account.pipeline
             for group in list(of.groups.values()):
@@ -156,7 +158,7 @@ class HeldParts:
             self._settle(group, verdict, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: messages that have waited long enough for the rest of them."""
+        """Once a second: gives up messages that have waited long enough for their other parts."""
         for of in list(self._held.accounts.values()):
             while of.groups:
                 group = next(iter(of.groups.values()))

@@ -1,7 +1,9 @@
-"""Which upstreams a message may take, in the order of preference: routes by destination, sender, account, tag and weight.
+"""Finds the upstreams that a message may take, in the order of preference, by the routes' destination, sender, account, tag
+and weight.
 
-The first matching route wins and the next matching ones follow as its fall-backs. Upstreams without weights are tried in
-the order written; with weights a message's destination decides which comes first, so one number keeps one way.
+The first matching route wins, and the next matching ones follow as its fall-backs. Upstreams without weights are tried in
+the order in which they are written. With weights the destination decides which upstream comes first, so all messages to one
+number take the same way.
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ class Router:
 
 
 class Routes:
-    """The routes as they are: ``router`` is exchanged by a reload."""
+    """The routes of the present configuration. A reload exchanges ``router``."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -134,7 +136,7 @@ class Routes:
 
 
 def _ordered(rule: _Rule, destination: bytes, enabled: frozenset[str]) -> tuple[str, ...]:
-    """The weighted upstreams with the one that this destination falls to in front, the others behind as written.
+    """The weighted upstreams: first the one that this destination belongs to, then the others in the order written.
 
     A disabled one's destinations are divided anew by the weights of the others, and no other destination moves.
     """

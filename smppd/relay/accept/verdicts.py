@@ -1,4 +1,5 @@
-"""What policy changes of a message: its sender, its TLVs, how long it is worth delivering, what becomes of it when unknown."""
+"""Changes a message as policy says: its sender, its TLVs, its validity, and what is done with it when nobody knows whether a
+carrier has it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from smppd.relay.state.model import Message
 
 
 def apply_verdict(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
-    """Does to a message what policy asks. ``since``: epoch seconds from which ``expire_after`` counts."""
+    """Changes a message as the verdict says. ``since``: epoch seconds from which ``expire_after`` counts."""
     source = None
     if verdict.source is not None:
         source = address_field(*verdict.source)
@@ -22,8 +23,9 @@ def apply_verdict(message: Message, sm: Sm, verdict: Verdict, since: float) -> N
 
 
 def shorten_validity(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:
-    """Brings its end forward to what policy says. Returns the validity_period that ``sm`` has to say then, or the carrier
-    would go on trying; None where it needs no other. A relative one and a data_sm's are rewritten when they leave anyway."""
+    """Shortens the validity of a message to what policy says. Returns the validity_period that ``sm`` needs then, since the
+    carrier would go on trying otherwise; None where it needs no other one. A relative validity_period, and that of a
+    data_sm, are written anew when the message is sent."""
     if verdict.expire_after is None:
         return None
     end = max(0, int(since + verdict.expire_after))

@@ -1,10 +1,11 @@
 """Mail for customers: receipts and MO messages, kept until a receive-capable bind of the account acknowledged them.
 
-The oldest mail of an account is in memory, the rest are cold rows read in pages, so a customer who is away for days costs
-disk only. Mail is visible here only once its batch is durable; a ``MAIL_DONE`` that a crash swallows costs a duplicate.
+The oldest mail of an account is in memory. The rest are cold rows, which are read in pages, so a customer who is away for
+days costs disk space only. Mail is delivered only after its batch is durable. Where a crash loses a ``MAIL_DONE`` mark, the
+customer gets that mail twice.
 
-Receipts are kept when there is no space, and tried again: what they tell has happened, and their messages have ended. MO
-messages are not: the carrier is told, and has them still.
+When there is no space on the disk, receipts are kept and written with the next batch, since their messages have ended. MO
+messages are not kept: the carrier is told, and still has them.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ OCTETS: Final = 4 << 20
 # Mail that ends in one step; the rest with the next ones.
 STEP: Final = 500
 _MAX_PAUSE: Final = 3600.0
-# Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
+# So much mail of an account may wait for another try. At the limit no more is sent, or refused mail would fill the memory.
 PUT_OFF: Final = 1000
-# "I will never take this one": said by a customer, there is no point in offering it again.
+# With these statuses a customer says that it will never take this mail: it is not sent again.
 _NEVER: Final = frozenset((Status.RX_P_APPN, Status.RX_R_APPN))
 _STATES: Final = {
     State.EXPIRED: MessageState.EXPIRED,
@@ -117,7 +118,8 @@ class Mailroom:
                 self._context.guard.caught(COMMIT, error, owner=account.name)
 
     def batch_refused(self, mails: list[Mail]) -> None:
-        """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
+        """The batch of this mail was not stored. Receipts go into the next one; MO messages are forgotten, since the carrier
+        still has them."""
         following: Batch = self._context.store.batch
         for mail in mails:
             if not mail.kept:
@@ -127,7 +129,7 @@ class Mailroom:
         following.mails[:0] = [mail for mail in mails if mail.kept]
 
     def _bound(self, account: Account) -> None:
-        """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
+        """Keeps to the account's limit: where there is more mail, the oldest expires, and its record says so."""
         box = account.mailbox
         over = len(box) - account.settings.receipts.limit
         if over <= 0:
@@ -142,7 +144,7 @@ class Mailroom:
             self._page(account)
 
     def _expired(self, box: Mailbox, mail: Mail, why: log_counts.LogLine) -> None:
-        """``_expire`` for one of many: what it raises stops none of the others."""
+        """``_expire`` for one of many. An error stops none of the others."""
         try:
             self._expire(box, mail, why)
         except Exception as error:  # noqa: BLE001  the item's edge
@@ -157,7 +159,7 @@ class Mailroom:
     # -- delivering ----------------------------------------------------------------------------------------------------
 
     def customer_bound(self, account: Account, now: float) -> None:
-        """A customer has bound: what was put off goes at once."""
+        """A customer has bound. Mail that waits for another try is sent at once."""
         account.mailbox.resume(float("inf"))
         self.deliver_mail(account, now)
 
@@ -187,14 +189,14 @@ class Mailroom:
                 customer.session.request(frame, mail, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_mail_aside(MAIL, error, mail)
-                break  # should it be the session's fault, it must not cost all that waits at once
+                break  # if the session is the cause, the rest of the mail must not be set aside too
             box.begin_delivery(mail)
             dirty[customer] = None
         if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
 
     def _plain(self, mail: Mail) -> bytes:
-        """The frame for a session of SMPP 3.3, which has no TLVs; of a long text the part whose turn it is."""
+        """The frame for a session of SMPP 3.3, which has no TLVs. For a long text it is the part whose turn it is."""
         accepted = id_time(mail.about) if mail.about else id_time(mail.id)
         frames, cut = delivered(mail.frame, accepted, id_time(mail.id))
         if cut and not mail.piece:
@@ -228,8 +230,8 @@ class Mailroom:
         box.backlog.page(context.store, PAGE, context.guarded_rows, arrived)
 
     def shelve_mail(self, mail: Mail) -> bool:
-        """Turns mail that lives in the spool into a row, if nobody is there to take it; it stays in memory, as one that was
-        read. False: it has to stay in the spool."""
+        """Turns mail that lives in the spool into a row, if no session of its account is there to take it. It stays in
+        memory, like mail that was read from a row. False: it has to stay in the spool."""
         box = mail.account.mailbox
         if mail.busy or not mail.stored or box.account.sessions:
             return False
@@ -246,7 +248,7 @@ class Mailroom:
         for mail, _command, status, _frame in answers:
             try:
                 if not box.end_delivery(mail) and (mail.done or status or not box.take_out(mail)):
-                    continue  # else: after the response timer, and before it went again
+                    continue  # otherwise the answer came after the response timer, and before the mail was sent again
                 if status == 0 and mail.left:
                     mail.left = 0
                     mail.piece += 1
@@ -262,7 +264,8 @@ class Mailroom:
                 self._context.guard.set_mail_aside(MAIL, error, mail)
         if taken:
             account.delivered.inc(taken)
-        # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
+        # Nobody waits for these marks: they go with the next batch or the next tick. Where they are lost, the mail is sent
+        # twice.
         self.deliver_mail(account, now)
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:
@@ -275,7 +278,8 @@ class Mailroom:
             context.append_event(mail.about, state, error=error)
 
     def _again(self, account: Account, mails: list[Mail], now: float, *, wait: bool) -> None:
-        """Not acknowledged: goes again, in order, after a pause where the customer was there and silent or unwilling."""
+        """Mail that was not acknowledged is sent again, in order. ``wait``: after a pause, since the customer was silent or
+        refused it."""
         if not mails:
             return
         box = account.mailbox
@@ -293,14 +297,14 @@ class Mailroom:
             heapify(box.due)
 
     def answers_missing(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
-        """The session that had these is silent or gone."""
+        """The session that was sent this mail is silent or gone."""
         box = account.mailbox
         back = [mail for mail in mails if isinstance(mail, Mail) and box.end_delivery(mail)]
         self._again(account, back, now, wait=wait)
         self.deliver_mail(account, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: mail whose time is over, and another try for what was put off."""
+        """Once a second: ends mail whose time is over, and tries again what was put off."""
         wall = self._context.wall()
         left = STEP
         for account in list(self._context.accounts.values()):

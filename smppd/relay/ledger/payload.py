@@ -1,4 +1,4 @@
-"""What the spool and its cold rows keep of each thing: one codec for each, written and read here alone.
+"""The octets that the spool and the cold rows keep of each thing. They are written and read here alone.
 
 A message's payload is what precedes its frame and the frame: ``write_message`` and ``StoredMessage``. Mail: ``write_mail``,
 ``read_mail``. Parked receipts: ``write_parked``, ``read_parked``. What a mark says beside its kind: ``write_submitted``,

@@ -1,4 +1,5 @@
-"""Whose number a message from a handset goes to: by exact number, by the longest prefix, or by keyword on a shared number."""
+"""Finds the account that gets a message from a handset (MO): by the exact number, by the longest prefix, or by keyword on a
+shared number."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Receipts whose message is not known yet: kept on disk and in memory for 72 hours, found again by the ids they name.
+"""Parks receipts whose message is not known yet: they are kept on disk and in memory for 72 hours, and found again by the
+ids that they name.
 
-The message turns up among the cold rows, or with the answer that gives it its id, or is an unknown one that the addresses
-fit. What can be too much is bounded: their number, their octets, and how many are looked at for one message.
+Their message may be found among the cold rows, or be known when the carrier's answer names its id, or be an unknown one
+whose addresses fit. Their number and octets are bounded, and so is how many of them are looked at for one message.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind
 
 PARK: Final = 72 * 3600
-# Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
+# So many receipts of one upstream may be parked. At the limit the oldest is given up, which is counted and logged.
 PARKED: Final = 100_000
 # Parked receipts of one id, or between two addresses, that are looked at for one message.
 _LOOKED_AT: Final = 64
-# What the record says of a message whose carrier gave it no id that anybody saw: no octets of an id that is one.
+# Stands in the record for the upstream id of a message whose carrier named none. No carrier's id looks like this.
 NAMELESS: Final = b"(no id)"
 # Rows under one id that are read back whole for one receipt.
 _REVIVED: Final = 32
@@ -56,9 +57,9 @@ class Parking:
     # -- in and out ----------------------------------------------------------------------------------------------------
 
     def park_receipt(self, upstream: UpstreamState, sm: Sm, reading: Reading) -> None:
-        """Keeps a receipt whose message is not in memory: an older message's, one that is not known yet, or nobody's. Kept
-        first, looked up second: the acknowledgement does not wait for the search. What its content can make go wrong has
-        been tried before it becomes durable."""
+        """Parks a receipt whose message is not in memory: the message is older, or not known yet, or there is none. The
+        receipt is stored first and its message searched afterwards, so that the acknowledgement does not wait for the
+        search. Errors that its content can cause are provoked before it becomes durable (``check_rewritable``)."""
         context = self._context
         check_rewritable(sm, reading)
         parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
@@ -76,7 +77,7 @@ class Parking:
             self._give_up(next(iter(upstream.parked.values())), log_counts.GIVEN_UP_LIMIT)
 
     def restore_parked(self, parked: Parked) -> None:
-        """Takes a receipt into memory that is in the journal already. Raises what reading it raises."""
+        """Takes a receipt into memory that was read back from the journal. Raises what reading it raises."""
         sm = Sm(parked.frame)
         self._into_memory(parked, sm, read_receipt(sm))
 
@@ -88,7 +89,7 @@ class Parking:
                 found.update(dict.fromkeys((named, *readings(named))))
             else:
                 found.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(named)))
-        # By its addresses too: an address has no NUL, an id neither, so that these keys are nobody's ids.
+        # It is found by its addresses too. Their keys begin with NUL, which no id contains.
         found.update(dict.fromkeys(b"\0" + pair for pair in address_pairs(sm)))
         upstream.note_parked(parked, tuple(found))
 
@@ -105,7 +106,7 @@ class Parking:
         self._context.log_counts.count(why, parked.upstream.name)
 
     def set_aside(self, parked: Parked, error: Exception, place: str = RECEIPT) -> None:
-        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
+        """Sets a parked receipt aside that cannot be handled."""
         upstream = parked.upstream
         self._context.guard.keep_damaged(place, error, "frame", upstream.name, parked.id, parked.frame)
         if not parked.done or upstream.parked.get(parked.id) is parked:
@@ -142,7 +143,7 @@ class Parking:
             sm = Sm(parked.frame)
             reading = read_receipt(sm)
             message = self.message_of_rows(upstream, reading, sm, rows) or find_message(upstream, reading, sm)
-            # Nobody's that is known: then it may tell what became of an unknown one.
+            # It is about no message that is known: then it may be about an unknown one.
             message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
         except Exception as error:  # noqa: BLE001  the item's edge
             self.set_aside(parked, error)
@@ -158,7 +159,7 @@ class Parking:
         messages = []
         alive = [row for row in self._context.ledger.alive(rows) if row.id != but]
         if len(alive) > _REVIVED:
-            # A carrier that calls many by one id: those between these addresses, told by a look at their octets.
+            # A carrier that gives one id to many messages: only rows whose octets hold both addresses are read.
             one, other = address_tail(sm.source_digits), address_tail(sm.destination_digits)
             times = 2 if one == other else 1
             alive = [row for row in alive if other in row.data and row.data.count(one) >= times] or alive
@@ -174,7 +175,8 @@ class Parking:
         return best_match(upstream, reading, sm, messages)
 
     def upstream_id_known(self, message: Message) -> None:
-        """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
+        """A message has just got its upstream id. Receipts that wait for it are passed on, in the order in which they
+        came."""
         upstream = message.upstream
         assert upstream is not None
         waiting: dict[int, Parked] = {}
@@ -194,18 +196,19 @@ class Parking:
                 self._pass_on(parked, message, sm, reading)
 
     def unknown_message_of(self, upstream: UpstreamState, sm: Sm, reading: Reading, now: float) -> Message | None:
-        """A receipt under an id never seen settles the one unknown message that its addresses fit, if it is only one: that
-        message was taken after all, and this is what the carrier calls it."""
+        """The unknown message that a receipt is about, where its id was never seen and its addresses fit exactly one: the
+        carrier took that message after all, and this is its upstream id. None where there is no such message, or where
+        nobody asked for its receipt."""
         if not upstream.unknown:
             return None
         message = only_unknown(upstream, sm)
         if message is None:
             return None
         self._dispatch.carrier_took(upstream, message, reading.ids[0] if reading.ids else NAMELESS, now)
-        return None if message.phase is Phase.DONE else message  # nobody asked for its receipt
+        return None if message.phase is Phase.DONE else message  # DONE: nobody asked for its receipt
 
     def became_unknown(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """Messages became unknown: the receipt of one may have come before."""
+        """Messages became unknown. The receipt of one of them may be parked already."""
         for unknown in messages:
             if unknown.id not in upstream.unknown or not upstream.parked:
                 continue
@@ -234,7 +237,7 @@ class Parking:
                     break
 
     def resume_searches(self) -> None:
-        """After a restart: the search that a parked receipt was in the middle of, some hundreds at a time."""
+        """After a restart: searches the messages of parked receipts again, some hundreds at a time."""
         waiting = [parked for upstream in self._context.upstreams.values() for parked in upstream.parked.values()]
 
         def some(begin: int) -> None:
@@ -263,7 +266,7 @@ class Parking:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Once a second: parked receipts whose message never turned up."""
+        """Once a second: gives up parked receipts whose time is over."""
         wall = self._context.wall()
         for upstream in list(self._context.upstreams.values()):
             for parked in list(islice(upstream.parked.values(), _STEP)):

@@ -1,6 +1,7 @@
-"""Upstreams: what new messages are admitted to, what is sent, what answers mean, what happens when a carrier is silent.
+"""Sends messages to carriers: admits new messages, sends what may be sent, handles answers, and pauses a carrier that is
+silent.
 
-The order in which messages wait, and who serves them, is in ``lanes``.
+In which order messages wait, and which upstream serves a lane, is decided in ``lanes``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from smppd.relay.send.unanswered import Unanswered
 from smppd.relay.state.model import Lane, Message, Peer, UpstreamState
 from smppd.relay.state.phase import Phase
 
-# "Later, please": the carrier did not take the message and will.
+# With these statuses a carrier says "later": it did not take the message now.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
 
 
@@ -56,14 +57,15 @@ class Dispatch:
     # -- admission -----------------------------------------------------------------------------------------------------
 
     def has_open_upstream(self, lane: Lane, now: float) -> bool:
-        """Whether some upstream of the lane would take a message soon: for customers who want its word."""
+        """Whether some upstream of the lane would take a message soon. Asked for accounts with ``acknowledge: upstream``."""
         if lane.cold or not any(self.lanes.takes_messages(u, now) and not u.is_probing for u in lane.upstreams):
             return False
         context = self._context
         return len(lane.hot) < context.hot_limit and context.ledger.octets < context.hot_octets
 
     def admit_message(self, message: Message, now: float, *, hold: bool = False) -> None:
-        """Gives a new message its place, in the batch that accepts it. ``hold``: with the parts that wait for the rest."""
+        """Gives a new message its first phase and writes it into the batch that accepts it. ``hold``: it is a part that
+        waits for the other parts of its message."""
         lane = message.lane
         if hold:
             self._phases.move(message, Phase.HELD)
@@ -84,7 +86,7 @@ class Dispatch:
         ):
             self._phases.move(message, Phase.RELEASING, upstream)
         else:
-            # What follows a row is one: after a restart rows stand behind all that is in the spool.
+            # A message behind a row has to be a row too: after a restart all rows stand behind what is in the spool.
             youngest = hot.last()
             full = lane.cold or (youngest is not None and not youngest.home) or self._context.crowded
             if full and message.account.settings.acknowledge == "stored":
@@ -132,14 +134,14 @@ class Dispatch:
         self._pump_all(touched, back, now)
 
     def _released(self, message: Message, touched: dict[UpstreamState, None], back: list[Message], now: float) -> None:
-        """A release is durable. If its upstream went away or pauses meanwhile, or older messages were put back, this one goes
-        back too, or it would wait there while another could take it, and overtake them."""
+        """The release of a message is durable. It goes back to its lane if its upstream has gone away or pauses, since
+        another could take it, and if older messages were put back meanwhile, since it would overtake them."""
         upstream = message.upstream
         lane = message.lane
         assert upstream is not None
         touched[upstream] = None
         if lane.waits_for_batches and lane.active is not None:
-            touched[lane.active] = None  # what waits for this may go now
+            touched[lane.active] = None  # messages that waited for this batch may go now
         if (
             upstream.links
             and upstream.paused_until <= now
@@ -160,7 +162,7 @@ class Dispatch:
                 self._context.guard.caught(SEND, error, owner=upstream.name)
 
     def batch_refused(self, accepted: list[Message]) -> None:
-        """The batch that was to accept these is not stored: they are gone."""
+        """The batch that was to accept these was not stored: they are forgotten."""
         for message in accepted:
             try:
                 if message.refusal is None and message.phase is not Phase.DONE:
@@ -196,14 +198,14 @@ class Dispatch:
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session
             if session.room <= 0 or not session.can_send:
-                # The links of the next accounts' messages may have room.
+                # The links that the messages of the next accounts go by may have room.
                 skipped += 1
                 if number == 1 or skipped >= min(ready.accounts(), 2 * number):
                     break
                 ready.skip()
                 continue
             if upstream.failures:
-                # It refused for now: one message asks whether it takes more, the others keep their order behind it.
+                # The carrier said "later". One message tries whether it takes more; the others wait behind it, in order.
                 if upstream.is_probing:
                     break
                 upstream.probe = message
@@ -230,7 +232,7 @@ class Dispatch:
                 message.wire = session.request(frame, message, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_message_aside(SEND, error, message)
-                break  # should it be the session's fault, it must not cost all that waits at once
+                break  # if the session is the cause, the other messages must not be set aside too
             dirty[link] = None
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
@@ -286,7 +288,7 @@ class Dispatch:
             self.pause_upstream(upstream, now)
             self.lanes.requeue(back, now)
         if batch:
-            # Nobody waits for these marks: they say what has happened already.
+            # Nobody waits for these marks, since they are about what has happened already.
             context.store.nudge()
         self.send_ready(upstream, now)
         for message in back:
@@ -325,19 +327,20 @@ class Dispatch:
         if message.customer is not None:
             self._tell.answer_customer(message, 0, now)
         self._ledger.close(message)
-        if message.wants_success:  # and the carrier gave no id that its receipt could be known by
+        if message.wants_success:  # and the carrier gave no id, so no receipt can be matched
             context.append_event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
             self._tell.post_receipt(message, State.UNKNOWN, 0)
 
     def pause_upstream(self, upstream: UpstreamState, now: float) -> None:
-        """Backs off: nothing is sent for a while that doubles, with jitter, up to ``retry.most``."""
+        """Sends this upstream nothing for a while. The while doubles with each failure, with jitter, up to
+        ``retry.most``."""
         retry = upstream.settings.retry
         if upstream.paused_until > now:
             return
         seconds = min(retry.most, retry.first * 2 ** min(upstream.failures, 16))
         upstream.failures += 1
         upstream.paused_until = now + seconds * (0.75 + 0.5 * self._random.random())
-        # What was released and not sent yet goes back behind what was refused, so the order stays.
+        # What was released and not sent yet goes back too. Lanes keep it behind what was refused, so the order stays.
         self.lanes.recall(list(upstream.ready), now)
         self._wake(upstream, now, upstream.paused_until - now)
 
@@ -350,7 +353,7 @@ class Dispatch:
             context.log_counts.count(log_counts.EXPIRED, message.account.name)
             context.metrics.expired.labels(message.account.name).inc()
             if message.duplicate:
-                state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
+                state = State.UNKNOWN  # an earlier attempt may have reached the carrier, so it may have been delivered
         self._phases.move(message, Phase.DONE)
         if message.customer is not None:
             self._tell.answer_customer(message, Status.RSUBMITFAIL, context.now())
@@ -363,15 +366,15 @@ class Dispatch:
         context.store.kick()
 
     def end_guarded(self, message: Message, state: State, error: int = 0) -> None:
-        """``end_message`` for one of many: what it raises stops none of the others."""
+        """``end_message`` for one of many. An error stops none of the others."""
         try:
             self.end_message(message, state, error)
         except Exception as caught:  # noqa: BLE001  the item's edge
             self._context.guard.set_message_aside(SWEEP, caught, message)
 
     def refuse_waiting(self, message: Message, status: int, now: float) -> None:
-        """Ends a message that waits here, and tells its customer, who waits for the carrier's word, so that he may send it
-        again."""
+        """Ends a message that waits here and whose customer waits for the carrier's answer (``acknowledge: upstream``). The
+        customer is told, and may send it again."""
         self._tell.answer_customer(message, status, now)
         message.registered = 0
         self.end_message(message, State.REJECTED, status)
@@ -379,7 +382,8 @@ class Dispatch:
     # -- trouble -------------------------------------------------------------------------------------------------------
 
     def answers_missing(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """These were sent and no answer came (timer or cut link): nobody knows whether the carrier has them."""
+        """These messages were sent and no answer came, by the timer or since the link was cut: nobody knows whether the
+        carrier has them."""
         if not messages:
             return
         self.unanswered.became_unknown(upstream, messages, now)
@@ -387,8 +391,9 @@ class Dispatch:
             self._tell.became_unknown(upstream, messages, now)
 
     def answers_timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
-        its links say: it gets a pause, as one that says "later" does, and what waits goes to the next of its route."""
+        """The response timer of these messages ran out. A carrier that has answered nothing for that long takes no messages,
+        though its links are up. It gets a pause, like a carrier that says "later", and what waits goes to the next upstream
+        of the route."""
         self.answers_missing(upstream, messages, now)
         if messages and now - upstream.heard_at >= upstream.settings.response:
             self.pause_upstream(upstream, now)
@@ -426,18 +431,18 @@ class Dispatch:
             self.send_ready(other, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: unknown ones whose time is over, released ones whose validity passed. What one message or upstream
-        raises stops none of the others."""
+        """Once a second: handles unknown messages whose time is over, and released ones whose validity has passed. An error
+        with one message or upstream stops none of the others."""
         context = self._context
         wall = context.wall()
         for upstream in list(context.upstreams.values()):
             try:
                 self.unanswered.sweep(upstream, now)
                 if upstream.is_probing:
-                    # Where another way is open, nobody has to wait behind a question that may never be answered.
+                    # The probe may never be answered: where another upstream is open, the messages behind it go there.
                     for lane in dict.fromkeys(m.lane for m in upstream.ready):
                         self.lanes.choose_upstream(lane, now)
-                # The way may be slow. Not more than ``AHEAD`` and what was on its way there are looked at.
+                # Released messages may wait long for a slow link. There are not many more than ``AHEAD`` to look at.
                 for message in [m for m in upstream.ready if m.expires <= wall]:
                     self.end_guarded(message, State.EXPIRED)
                 if len(upstream.pinned_parts):
@@ -455,8 +460,8 @@ class Dispatch:
 
 
 def _decides(upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
-    """Whether an answer after the response timer, perhaps to an earlier attempt than the last, decides anything: an acceptance
-    always does, a refusal only when it is the last attempt's."""
+    """Whether an answer that came after the response timer counts. It may be to an earlier attempt than the last. An
+    acceptance always counts; a refusal counts only if it answers the last attempt."""
     phase = message.phase
     if phase is Phase.DONE or message.awaits_receipt:
         return False
@@ -465,6 +470,7 @@ def _decides(upstream: UpstreamState, message: Message, status: int, frame: byte
 
 
 def _id_of(frame: bytes) -> bytes:
-    """message_id of a response (SMPP 3.4 section 4.4.2), as it is kept: a carrier may give more than its 64 octets."""
+    """message_id of a response (SMPP 3.4 section 4.4.2), in the form in which ids are kept: some carriers give more than the
+    64 octets that it may have."""
     end = frame.find(b"\0", 16)
     return kept(frame[16:end] if end >= 0 else frame[16:])

@@ -1,7 +1,7 @@
-"""Lanes: what waits, which upstream serves it, in what order it is released, what of it is read back from disk.
+"""Lanes: which upstream serves each, in what order messages are released, and when rows are read back from disk.
 
-A message may be sent only after its release is durable: acceptance says so at once while the way is free, a RELEASED mark
-says so later. So after a crash everything that was not released was certainly not sent.
+A message may be sent only after its release is durable. While the way is free it is released by the entry that accepts it,
+later by a RELEASED mark. So after a crash it is certain that what was not released was not sent.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from smppd.relay.state.phase import Phase
 from smppd.relay.state.queues import AHEAD
 from smppd.store.api import ColdRow
 
-# By how much a page is smaller while memory holds all the octets it should.
+# By this factor a page is smaller while memory holds as many octets as it should.
 CROWDED: Final = 8
-# Messages that are moved in one step where more may wait for it; the rest follow with the next step.
+# So many messages are moved in one step; the rest follow with the next step.
 STEP: Final = 500
-# Parts of a long message take the way of the first one for this long, and so many long messages are remembered.
+# For so many seconds the parts of a long message go to the upstream of the first part; so many long messages are remembered.
 PIN: Final = 300.0
 PINS: Final = 10_000
 
@@ -45,12 +45,12 @@ class Lanes:
     # -- ways ----------------------------------------------------------------------------------------------------------
 
     def takes_messages(self, upstream: UpstreamState, now: float) -> bool:
-        """Whether it takes messages now, rate and window aside."""
+        """Whether an upstream takes messages now, apart from its rate and window."""
         return bool(upstream.links) and upstream.paused_until <= now
 
     def choose_upstream(self, lane: Lane, now: float) -> UpstreamState | None:
-        """The upstream that serves the lane now: the first that is up, one that takes messages before one that is pausing or
-        still being asked whether it does."""
+        """Chooses the upstream that serves the lane now: the first one that is up and takes messages. Where none does, the
+        first one that is up, though it pauses or its probe has no answer yet."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
             if upstream.links and not upstream.gone:
@@ -63,31 +63,32 @@ class Lanes:
             lane.active = best
             if old is not None:
                 old.lanes.pop(lane, None)
-                # What was released to the old one and not sent goes along, or it would be overtaken.
+                # What was released to the old one and not sent goes to the new one too, or it would be overtaken.
                 self.recall(self._released(old, lane, now), now)
         return best
 
     def _released(self, upstream: UpstreamState, lane: Lane, now: float) -> list[Message]:
-        """What of a lane is released to an upstream and not sent, without the parts that have to go there."""
+        """The messages of a lane that are released to an upstream and not sent. Parts that have to go to that upstream are
+        left out."""
         return [
             m for m in upstream.ready.of(lane.account.name) if m.lane is lane and self.pinned(m, now) is not upstream
         ]
 
     def activate(self, lane: Lane) -> None:
-        """Makes its upstream look at the lane, if anything waits there."""
+        """Puts the lane among those that its upstream serves, if anything waits in it."""
         upstream = lane.active
         if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
             upstream.lanes[lane] = None
 
     def serve_lane(self, lane: Lane, now: float) -> None:
-        """Gives a lane in which something has come its upstream, and lets that send."""
+        """Chooses the upstream of a lane that got something, and lets it send."""
         self.choose_upstream(lane, now)
         self.activate(lane)
         if lane.active is not None:
             self._pump(lane.active, now)
 
     def _go_on(self, upstream: UpstreamState) -> None:
-        """There is more to release than one step takes: goes on in the next turn."""
+        """More is to be released than in one step: the rest goes on in the next turn of the reactor."""
         if upstream in self._soon:
             return
         self._soon.add(upstream)
@@ -100,7 +101,7 @@ class Lanes:
         self._context.later(0.0, turn)
 
     def pin(self, message: Message, upstream: UpstreamState, now: float) -> None:
-        """A part is being sent: the others of its message follow it."""
+        """A part is being sent to an upstream: the other parts of its message have to follow."""
         assert message.part is not None
         key = (message.account.name, message.part)
         entry = self._pins.get(key)
@@ -121,7 +122,7 @@ class Lanes:
     # -- putting back --------------------------------------------------------------------------------------------------
 
     def requeue(self, messages: Iterable[Message], now: float) -> None:
-        """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
+        """Puts messages that no carrier took back to the front of their lanes, in order."""
         lanes: dict[Lane, None] = {}
         for message in sorted(messages, key=lambda m: m.id, reverse=True):
             try:
@@ -135,7 +136,7 @@ class Lanes:
             self.activate(lane)
 
     def recall(self, messages: list[Message], now: float) -> None:
-        """Takes back what was released to an upstream and not sent: it is not going there now."""
+        """Takes messages back that were released to an upstream and not sent, since they do not go there now."""
         if not messages:
             return
         for message in messages:
@@ -146,15 +147,15 @@ class Lanes:
     # -- parts that wait for one upstream ------------------------------------------------------------------------------
 
     def _stands_aside(self, upstream: UpstreamState, message: Message, own: bool, now: float) -> bool:
-        """Whether a part has to wait for the upstream that another part of its message took: that one takes none, or others
-        wait for it that are older. ``own``: it is the one that serves the lane, and has credit."""
+        """Whether a part has to wait for the upstream that another part of its message went to: that upstream takes no
+        messages now, or older parts wait for it. ``own``: it is the upstream that serves the lane, and has credit."""
         if not self.takes_messages(upstream, now) or (not own and upstream.credit <= 0):
             return True
         first = upstream.pinned_parts.first()
         return first is not None and first.id < message.id
 
     def release_pinned(self, upstream: UpstreamState, now: float) -> None:
-        """Releases parts that waited for this upstream, oldest first, if it takes messages again."""
+        """Releases parts that wait for this upstream alone, oldest first, if it takes messages again."""
         if not self.takes_messages(upstream, now):
             return
         batch = self._context.store.batch
@@ -172,7 +173,7 @@ class Lanes:
             self._context.store.kick()
 
     def return_unpinned(self, upstream: UpstreamState, now: float) -> None:
-        """Parts that waited for this upstream and need not any more go back to their lanes; call once a second."""
+        """Puts parts that no longer have to go to this upstream back into their lanes. Call once a second."""
         left = STEP
         lanes: dict[Lane, None] = {}
         for group in upstream.pinned_parts.groups(STEP):
@@ -194,7 +195,7 @@ class Lanes:
     # -- releasing -----------------------------------------------------------------------------------------------------
 
     def release_waiting(self, upstream: UpstreamState, now: float) -> None:
-        """Releases waiting messages, in turn over the lanes, as far as windows and commits ahead of them go."""
+        """Releases waiting messages of the lanes in turn, as many as the upstream's credit and one batch allow."""
         context = self._context
         batch = context.store.batch
         lanes = upstream.lanes
@@ -250,7 +251,7 @@ class Lanes:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def read_oldest(self, lane: Lane) -> None:
-        """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
+        """Reads the oldest row of a lane that has nothing in memory, so that the age of its oldest message is known."""
         if lane.cold and not len(lane.hot):
             self._page(lane, 1)
 
@@ -281,14 +282,15 @@ class Lanes:
         context.flush()
 
     def set_row_aside(self, row: ColdRow, error: Exception) -> None:
-        """A row of a lane that cannot be handled is set aside; it is counted no more."""
+        """Sets a row of a lane aside that cannot be handled. The caller has counted it out."""
         self._context.set_row_aside(row, error, "message")
         # Rows of lanes were never released, so no carrier has it.
         self._context.append_event(row.id, State.REJECTED, error=Status.RSYSERR)
 
     def doubt_restored(self, message: Message, now: float) -> bool:
-        """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be
-        sent (``on_unknown: hold``): it is among the unknown ones now, and is reported so with the next look at them."""
+        """After a restore: flags a waiting message that may have been sent since the backup was taken. True when it is not
+        to be sent again (``on_unknown: hold``): then it is among the unknown messages, and is reported as UNKNOWN with the
+        next look at them."""
         if message.id > self._context.restored_upto or message.duplicate:
             return False
         message.duplicate = True
@@ -301,14 +303,15 @@ class Lanes:
         return True
 
     def restore_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
-        """A message was read back of which nobody knows whether this carrier has it. ``deadline``: monotonic seconds."""
+        """Puts a message that was read back among the unknown ones: nobody knows whether this carrier has it. ``deadline``:
+        monotonic seconds."""
         message.deadline = deadline
         self._phases.move(message, Phase.UNKNOWN, upstream)
         self._context.log_counts.count(log_counts.UNKNOWN, upstream.name)
 
     def take_expired_row(self, row: ColdRow) -> Message | None:
-        """The message of a row whose validity passed, out of its lane; None when it is in memory and ends there. Where it
-        cannot be read, it is set aside."""
+        """The message of a row whose validity has passed, taken out of its lane. None where the message is in memory, and
+        ends there, and where the row cannot be read, and is set aside."""
         context = self._context
         name, _, route = row.owner.partition("\n")
         lane = context.lane(context.account(name), route)

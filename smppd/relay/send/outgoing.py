@@ -1,4 +1,5 @@
-"""Frames as the other side's link wants them: alphabets exchanged, a relative validity shortened by the time spent here."""
+"""Makes the frame that goes to a carrier: exchanges alphabets, and shortens a relative validity by the time that the message
+spent here."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from smppd.relay.state.model import Lane, Message, UpstreamState
 
 
 def outgoing_frame(context: Context, message: Message, upstream: UpstreamState, wall: float) -> bytes | None:
-    """The frame as this upstream gets it: its bytes, unless alphabets differ or a relative validity has been ticking.
+    """The frame as this upstream gets it. Its octets are unchanged, unless alphabets differ or it has a relative validity.
 
-    None where its text cannot be said in the upstream's alphabet: it has to end, visibly. For an upstream of SMPP 3.3 it is a
-    submit_sm without TLVs, and empty where the text has no place in that.
+    None where its text has no form in the upstream's alphabet: the message has to end as REJECTED. For an upstream of SMPP
+    3.3 the frame is a submit_sm without TLVs; it is empty where the text has no room in that.
     """
     frame = _said(context, message, upstream, wall)
     if not frame or not upstream.plain:
@@ -55,7 +56,7 @@ def _exchanged(context: Context, message: Message, frame: bytes, upstream: Upstr
 
 
 def sayable(sm: Sm, ours: Alphabet, lane: Lane) -> bool:
-    """Whether some upstream of the lane has letters for the text. Raises ``wire.BodyError`` on broken TLVs."""
+    """Whether the text has a form in the alphabet of some upstream of the lane. Raises ``wire.BodyError`` on broken TLVs."""
     if not means_default(sm.data_coding):
         return True
     for upstream in lane.upstreams:

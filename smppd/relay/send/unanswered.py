@@ -1,7 +1,7 @@
-"""Messages of which nobody knows whether a carrier has them: they were sent, and no answer came.
+"""Unknown messages: they were sent and no answer came, so nobody knows whether the carrier has them.
 
-For a while an answer or a receipt may still settle it; then each goes once more, flagged as a possible duplicate, or is
-reported as unknown: ``on_unknown`` of a rule or of the account says which.
+For a while an answer or a receipt may still settle it. Then the message is sent once more, flagged as a possible duplicate,
+or it is reported as UNKNOWN: ``on_unknown`` of a rule or of the account says which.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from smppd.relay.state.model import Message, UpstreamState
 from smppd.relay.state.phase import Phase
 
 MAX_TRIES: Final = 1
-# Messages that end or are sent again in one turn, and of those sent again, how many are looked at in a sweep.
+# So many messages end or are sent again in one turn. So many of those sent again are looked at in a sweep.
 _STEP: Final = 500
-# Unanswered submits that are looked through for one whose addresses a receipt fits; with more, none is taken for unknown.
+# Up to so many unanswered submits are searched for the addresses of a receipt. Where there are more, no message is found by
+# addresses.
 _IN_FLIGHT: Final = 4096
 
 
 def only_unknown(upstream: UpstreamState, sm: Sm) -> Message | None:
-    """The one unknown message that the addresses of a receipt fit; None if there are several, or if it may be about one that
-    is being sent (again) just now and whose answer may bring its id."""
+    """The one unknown message that fits the addresses of a receipt. None if there are several, or if the receipt may be
+    about a message that is being sent (again) just now, whose answer may bring its id."""
     fits = upstream.unknown.fitting(sm)
     if len(fits) != 1:
         return None
@@ -52,8 +53,8 @@ def only_unknown(upstream: UpstreamState, sm: Sm) -> Message | None:
 
 
 def unanswered_between(upstream: UpstreamState, sm: Sm) -> Message | None:
-    """A message that was sent and has no answer yet, to where a deliver_sm comes from and from where it goes; None with more
-    than some thousands of them."""
+    """A message that was sent, has no answer yet, and has the addresses of a deliver_sm, swapped. None where more than some
+    thousands have no answer."""
     if sum(len(link.session.outstanding) for link in upstream.links) > _IN_FLIGHT:
         return None
     end = address_tail(sm.source_digits)
@@ -100,12 +101,12 @@ class Unanswered:
         context.store.kick()
 
     def sweep(self, upstream: UpstreamState, now: float) -> None:
-        """Once a second: those whose time is over, some hundreds at a time."""
+        """Once a second: handles messages whose time is over, some hundreds at a time."""
         self._due(upstream, now)
         for message in upstream.retried.oldest(_STEP):
             del upstream.retried[message.id]
             if not (message.awaits_receipt or message.phase is Phase.DONE):
-                upstream.retried[message.id] = message  # behind the others, so that each has its turn
+                upstream.retried[message.id] = message  # now behind the others, so that each is looked at in turn
 
     def _due(self, upstream: UpstreamState, now: float) -> None:
         late = upstream.unknown.take_due(now, _STEP)
@@ -123,7 +124,7 @@ class Unanswered:
             self._context.later(0.0, lambda: self._due(upstream, now))
 
     def _settle(self, upstream: UpstreamState, message: Message) -> bool:
-        """What becomes of one whose time is over: whether it goes once more."""
+        """Decides about a message whose time is over. True: it is sent once more. False: it has ended as UNKNOWN."""
         context = self._context
         if message.resends and message.tries < MAX_TRIES:
             message.tries += 1

@@ -1,7 +1,7 @@
-"""Whether two addresses are the same subscriber or sender though written in different ways, and messages found by theirs.
+"""Compares addresses that may be written in different ways, and finds messages by their addresses.
 
-Carriers write a number with or without its plus, with 00, with a trunk prefix, or without its country. So the last digits
-count: nine, or all of the shorter number where that has seven at least.
+Carriers write a number with or without its plus, with 00, with a trunk prefix, or without its country code. So only the last
+nine digits are compared, or all digits of the shorter number if it has at least seven.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Filed)
 
 _TAIL: Final = 9
 _LEAST: Final = 7
-# More than so many that fit one pair of addresses are not told apart, so none beyond them is looked at.
+# So many messages under one pair of addresses are looked at: further ones could not be told apart.
 _MANY: Final = 64
 
 
@@ -37,19 +37,21 @@ def near(one: bytes, other: bytes) -> bool:
 
 
 def address_tail(digits: bytes) -> bytes:
-    """What two addresses that are ``near`` have in common: to find them by."""
+    """What two addresses that are ``near`` have in common: the key by which they are found."""
     return digits.lstrip(b"+0")[-_LEAST:].lower()
 
 
 def addresses_agree(receipt: Sm, message: Sm) -> bool:
-    """Whether both addresses of a receipt are those of a message, swapped as they should be or not, as with some carriers."""
+    """Whether both addresses of a receipt are those of a message. They should be swapped; some carriers do not swap them, so
+    both ways count."""
     one, other = receipt.source_digits, receipt.destination_digits
     source, destination = message.source_digits, message.destination_digits
     return (near(one, destination) and near(other, source)) or (near(one, source) and near(other, destination))
 
 
 def addresses_swapped(receipt: Sm, message: Sm) -> bool:
-    """Whether it comes from where the message went, to where that came from: as a receipt does, and an answer of its reader."""
+    """Whether a deliver_sm has the addresses of a message, swapped. A receipt has them, and so has an answer that the reader
+    wrote."""
     return near(receipt.source_digits, message.destination_digits) and near(
         receipt.destination_digits, message.source_digits
     )
@@ -68,8 +70,8 @@ def address_pairs(sm: Sm) -> tuple[bytes, bytes]:
 
 
 class ByAddress(Generic[M]):
-    """Messages by id, found again by their addresses and by their deadline. What is asked of it costs the same however many it
-    holds. A message is put in with its deadline set; it has the methods of a dict that its users need."""
+    """A dict of messages by id, which also finds them by their addresses and by their deadline. Each method costs the same,
+    however many messages there are. A message has its deadline when it is put in."""
 
     def __init__(self) -> None:
         self._messages: dict[int, M] = {}
@@ -122,7 +124,7 @@ class ByAddress(Generic[M]):
         return self._messages.values()
 
     def fitting(self, receipt: Sm) -> list[M]:
-        """Those whose addresses agree with a receipt's, of the first 64 that may."""
+        """Messages whose addresses agree with those of a receipt, among the first 64 that may."""
         found: dict[int, M] = {}
         for key in address_pairs(receipt):
             for message in islice(self._near.get(key, {}).values(), _MANY):

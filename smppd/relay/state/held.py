@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 class HeldGroup:
-    """The parts of one long message that are here, each with the octets it is counted with. ``verdict`` and ``route`` count
-    once the part ``last`` is stored. ``since``: monotonic seconds at which the first came."""
+    """The parts of one long message that are held, each with the octets it is counted with. ``verdict`` and ``route`` count
+    from the moment that the part with the id ``last`` is stored. ``since``: monotonic seconds at which the first part
+    came."""
 
     __slots__ = ("last", "octets", "parts", "route", "since", "verdict")
 
@@ -39,7 +40,7 @@ class HeldGroup:
 
 
 class HeldOfAccount:
-    """What is held of one account, the oldest message first."""
+    """What is held of one account, the oldest long message first."""
 
     __slots__ = ("account", "groups", "octets", "parts")
 

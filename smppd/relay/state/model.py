@@ -1,4 +1,4 @@
-"""What the data path works on: accounts, upstreams, lanes, messages, mail and parked receipts, as they live in memory.
+"""The objects that the data path works on, in memory: accounts, upstreams, lanes, messages, mail and parked receipts.
 
 A *message* (MT) passes through phases (`relay.state.phase`), each of which is a list that it stands in; `relay.state.phases`
 moves it. A *lane* is the queue of one account towards one list of upstreams; its order is the order of message ids. Each
@@ -38,14 +38,15 @@ ALPHABETS: Final = {
     "ascii": Alphabet.ASCII,
 }
 TOLD_UNKNOWN: Final = 4
-"""Of ``Message.told``: its carrier has reported it UNKNOWN, and its sender knows."""
+"""A flag of ``Message.told``: its carrier has reported it UNKNOWN, and its sender was told."""
 TOLD_WORD: Final = 8
-"""Its sender has been told a word that may be the carrier's last."""
+"""A flag of ``Message.told``: its sender was told a state that may be the carrier's last word."""
 HEARD_ACCEPTED: Final = 16
-"""Its carrier has reported it ACCEPTD, and its sender does not know."""
+"""A flag of ``Message.told``: its carrier has reported it ACCEPTD, and its sender was not told."""
 
 _OWN_STATUSES: Final = 64
-# What a parked receipt costs beside its octets, measured: its entry in the ledger and in three indexes, under each key.
+# Octets that a parked receipt costs beside its own, as measured: its places in the ledger and in three indexes, under each
+# key.
 _PARKED_WEIGHT: Final = 2200
 _FIRST_OF: Final = (Phase.STORING, Phase.RESTORED, Phase.SHELVED)
 
@@ -68,8 +69,9 @@ class CustomerPeer(Peer, Protocol):
 
 
 class Remembered:
-    """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
-    ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
+    """What is remembered of a message that its customer may send once more (``deduplicate``). ``shown``: the id that the
+    customer knows. ``at``: when it came, in monotonic seconds. ``stored``: it is durable. ``taken``: a carrier has it, or it
+    has ended."""
 
     __slots__ = ("at", "key", "shown", "stored", "taken")
 
@@ -82,7 +84,8 @@ class Remembered:
 
 
 class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs, not before ``answer_at``."""
+    """The one answer to a submit_multi. It is given when all its messages have their result, and not before
+    ``answer_at``."""
 
     __slots__ = ("answer_at", "failed", "left", "shown", "total")
 
@@ -176,7 +179,7 @@ class Message(Filed):
         return self._phase
 
     def follow(self, phase: Phase) -> Phase:
-        """Takes the name of another list; the one it had. AssertionError where the table has no such way. Called by
+        """Changes the phase, and returns the one before. AssertionError where the table does not allow it. Called by
         `relay.state.phases` alone."""
         was = self._phase
         if not FOLLOWS[was] >> phase & 1:
@@ -185,8 +188,8 @@ class Message(Filed):
         return was
 
     def finish(self) -> Phase:
-        """Ends a message of which something raised half-way, whatever the table says; the phase it had. Called by
-        `relay.state.phases` alone."""
+        """Ends a message whose handling an error interrupted, whatever the table says, and returns the phase before. Called
+        by `relay.state.phases` alone."""
         was, self._phase = self._phase, Phase.DONE
         return was
 
@@ -217,12 +220,13 @@ class Message(Filed):
 
     @property
     def wants_any(self) -> bool:
-        """Whether any receipt has to be waited for."""
+        """Whether the sender asked for any receipt or intermediate notification, so that the carrier's are waited for."""
         return bool(self.registered & 0x13)
 
     @property
     def resends(self) -> bool:
-        """Whether it goes once more when nobody knows if a carrier has it; a rule's word stands before the account's."""
+        """Whether it is sent once more when nobody knows if a carrier has it. A rule's ``on_unknown`` counts before the
+        account's."""
         return (self.on_unknown or self.account.settings.on_unknown) == "resend"
 
     @property
@@ -316,17 +320,19 @@ class Lane:
         self._leaving += 1
 
     def release_ends(self) -> None:
-        """A release is over: durable, refused or needless."""
+        """A release is over: it is durable, was refused, or is not needed any more."""
         self._leaving -= 1
         if not self._leaving:
             self._waits = False
 
     def put_back(self) -> None:
-        """Others were put back: what is released in batches may be younger, and decides when it is durable."""
+        """Messages were put back into the lane. Those whose release is in a batch may be younger: they are compared when it
+        is durable."""
         self._waits = self._leaving > 0
 
     def overtaken_by(self, message: Message) -> bool:
-        """Whether older ones were put back while this one's release was in a batch, so that it has to stand behind them."""
+        """Whether older messages were put back while the release of this one was in a batch, so that it has to go behind
+        them."""
         if not self._waits:
             return False
         first = self.hot.first()
@@ -430,12 +436,12 @@ class Mailbox:
         self._octets += octets
 
     def begin_delivery(self, mail: Mail) -> None:
-        """It goes to the customer now, whose answer is waited for."""
+        """The mail is sent to the customer now, and its answer is waited for."""
         mail.busy = True
         self._sent += 1
 
     def end_delivery(self, mail: Mail) -> bool:
-        """The answer came, or none will: whether one was waited for."""
+        """The customer's answer came, or none will come. Returns whether one was waited for."""
         if not mail.busy:
             return False
         mail.busy = False
@@ -450,7 +456,7 @@ class Mailbox:
         heapq.heappush(self.due, (due, mail.id))
 
     def resume(self, now: float) -> None:
-        """What was put off until now waits in its order again."""
+        """Mail that was put off until now goes back among the waiting mail, in its order."""
         due = self.due
         while due and due[0][0] <= now:
             when, identity = heapq.heappop(due)
@@ -515,7 +521,8 @@ class Account:
 
 
 class Early(NamedTuple):
-    """A receipt that overtook the answer it belongs to: kept in memory for a moment, in case that answer is on its way.
+    """A receipt that may have overtaken the answer to its submit. It is kept in memory for a moment, since that answer may
+    be on its way.
 
     ``awaits``: the message without an answer that it fits, for which it waits longer, until ``until``.
     """
@@ -529,7 +536,7 @@ class Early(NamedTuple):
     until: float = 0.0
 
     def still_waits(self, now: float) -> bool:
-        """Whether there is an answer to wait for still."""
+        """Whether there still is an answer to wait for."""
         return self.awaits is not None and now < self.until and self.awaits.phase is Phase.SENT
 
     def __repr__(self) -> str:
@@ -587,8 +594,8 @@ class UpstreamState(Awaited["Message"]):
         self.matched = metrics.receipts.labels(self.name, "matched")
 
     def refusal(self, status: int) -> str:
-        """The name of a status that it refuses with, for a metric: a carrier may make up as many as it likes, so of those that
-        the standard does not name the first ones are told apart."""
+        """The name of a status with which it refuses, for a metric. A carrier may use any number of statuses that the
+        standard does not name: only the first ones get a label of their own."""
         if known_status(status) or status in self.own_statuses:
             return status_name(status)
         if len(self.own_statuses) >= _OWN_STATUSES:
@@ -635,7 +642,7 @@ class UpstreamState(Awaited["Message"]):
         self._early_octets += len(early.sm.raw)
 
     def put_off_longer(self, name: bytes, waiting: list[Early]) -> None:
-        """Of those of one id, these wait on, behind the others."""
+        """Some receipts under one id wait on, behind those of other ids."""
         self.early[name] = waiting
         self._early_octets += sum([len(one.sm.raw) for one in waiting])
 
@@ -667,24 +674,26 @@ class UpstreamState(Awaited["Message"]):
 
     @property
     def up(self) -> bool:
-        """Whether a message could be sent now, rate and window aside."""
+        """Whether a message could be sent now, apart from rate and window."""
         return bool(self.links)
 
     @property
     def is_probing(self) -> bool:
-        """Whether its probe is on its way. What was sent before the pause and is silent still says nothing."""
+        """Whether its probe is sent and not answered. Other messages that are not answered were sent before the pause, and
+        do not count."""
         probe = self.probe
         return self.failures > 0 and probe is not None and probe.phase is Phase.SENT and probe.upstream is self
 
     @property
     def credit(self) -> int:
-        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for.
-        Not more than ``AHEAD`` beside those that are sent: each has to be taken back when the carrier is gone."""
+        """How many more messages may be released to it. Twice what its windows hold, so that sending never waits for a
+        commit; not more than ``AHEAD`` that are not sent, since each has to be taken back when the carrier is gone."""
         return min(2 * self.capacity - self._reserved, AHEAD - len(self.ready))
 
     def link_for(self, way: int, now: float) -> Peer:
-        """The link of a destination, so that its messages keep their order; another with room where that one's window is full
-        and its oldest message has waited long: a session nobody answers on must not hold up the others."""
+        """The link for the messages to one destination, so that they keep their order. Where the window of that link is full
+        and its oldest message has waited long, another link with room: a session without answers must not hold up the
+        messages."""
         link = self.links[way % len(self.links)]
         session = link.session
         if session.room <= 0 and session.outstanding:

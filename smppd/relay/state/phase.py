@@ -1,6 +1,7 @@
-"""Where a message is on its way: each phase is a list with a name, and this table says which may follow which.
+"""The phases of a message. Each phase is the name of a list that the message stands in, and the table says which phase may
+follow which.
 
-`relay.state.phases` moves messages between the lists. No other code can: ``Message.phase`` can be read only.
+`relay.state.phases` moves messages between the lists. No other code can, since ``Message.phase`` cannot be assigned.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Moves messages from one list to another: the one function that does. Whoever moves a message thereby changes its phase, the
-lists, the indexes that it is found by, and all numbers that count it, so none of these can be half done or forgotten."""
+"""Moves messages from one list to another; no other code does. A move changes the phase of the message, the lists, the
+indexes by which it is found, and all numbers that count it. So none of these can be forgotten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Phases:
         self.calendar: Calendar[Message] = Calendar()
 
     def move(self, message: Message, to: Phase, upstream: UpstreamState | None = None) -> None:
-        """Takes a message out of the list it stands in and puts it into another, at its place there.
+        """Takes a message out of its list and puts it into another, at its place there.
 
         ``upstream``: the carrier it goes to, or that has it: needed for ASIDE, RELEASING and UNKNOWN where it is not the one
         that it has, and for SUBMITTED; in QUEUED it has none. AssertionError where no such way is in the table: then nothing
@@ -50,8 +50,8 @@ class Phases:
         self.move(message, Phase.QUEUED)
 
     def end(self, message: Message, upstreams: Iterable[UpstreamState]) -> None:
-        """Ends a message of which something raised half-way: it is taken out of each list that it could stand in, so that none
-        keeps it, whatever its phase says."""
+        """Ends a message whose handling an error interrupted. It is taken out of every list in which it could stand,
+        whatever its phase is."""
         was = message.finish()
         self._uncount(message, was, Phase.DONE)
         try:
@@ -72,7 +72,7 @@ class Phases:
                     upstream.probe = None
 
     def file(self, message: Message) -> None:
-        """Notes a message that waits here under its addresses, and under the end of its validity, where that has changed."""
+        """Notes a waiting message under its addresses and under the end of its validity."""
         message.account.addressed.add(message)
         if message.due != (message.expires or 1):
             self.calendar.add(message)

@@ -1,4 +1,4 @@
-"""Structures for what waits, so that no step of the reactor's thread takes longer the more of it there is.
+"""Structures for what waits. No step on them takes longer when more things wait.
 
 ``Queue``: things in the order of their ids. ``Calendar``: messages by the second in which their validity ends.
 ``AddressChains``: the waiting messages of one account by their two addresses. ``PinnedParts``: parts of long messages that
@@ -24,7 +24,8 @@ M = TypeVar("M", bound=Filed)
 
 # Messages that are released to a carrier and not sent.
 AHEAD: Final = 1000
-# What is left behind by things that were taken out is cleared when there is more of it than of what is held, and this much.
+# Things that were taken out leave entries behind. These are cleared when there are more of them than of what is held, and
+# more than so many.
 _RUBBISH: Final = 1000
 
 
@@ -150,7 +151,7 @@ class Calendar(Generic[M]):
         return any(message is one for some in self._seconds.values() for one in some.values())
 
     def add(self, message: M) -> None:
-        """Notes a message under ``expires``, and where it stood before no more."""
+        """Notes a message under ``expires``. Its place before is given up."""
         if message.due:
             self.remove(message)
         second = message.due = message.expires or 1

@@ -1,4 +1,4 @@
-"""The text of a message as its reader will see it: decoded whatever its alphabet, long messages joined from their parts."""
+"""Reads the text of a message as its reader will see it: it decodes every alphabet, and joins the parts of long messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from smppd.policy.keywords import is_unspaced
 from smppd.protocol.joiner import Joined, Joiner, Reading
 from smppd.protocol.longmessage import Concat, UdhError, alike, parse_udh, sar
 from smppd.protocol.text import REPLACEMENT, Alphabet, TextError, decode, is_text
-from smppd.protocol.wire import BodyError, Sm, Status, Tag
+from smppd.protocol.wire import UDHI, BodyError, Sm, Status, Tag
 
-_UDHI: Final = 0x40
 _LEAST: Final = 2  # parts of what is a long message
 _TWO_OCTETS: Final = 2
 _EDGE: Final = 64
@@ -23,14 +22,13 @@ PartKey = tuple[bytes, bytes, int, int, bool]
 """Source, destination, reference, number of parts, whether the reference has 16 bits."""
 JoinKey = tuple[bytes, bytes, int]
 """The least that phones join parts by: the ends of source and destination, the last octet of the reference."""
-_TAIL: Final = 9  # digits in which all notations of a number agree
+_TAIL: Final = 9  # so many last digits are the same in all notations of a number
 
 
 class TextContent(NamedTuple):
-    """What is known of a message's text: ``texts`` to search one by one (none when binary), and whether that is all.
-
-    ``key`` names the long message this one is a part of, None for a whole one. ``refused`` when an earlier part was.
-    ``others``: what a phone might show instead, as texts and whether these are all.
+    """What is known of a message's text. ``texts``: to be searched one by one (none when it is binary), and whether they are
+    all. ``key``: names the long message of which this one is a part; None for a whole one. ``refused``: an earlier part was
+    refused. ``others``: what a phone might show instead, as texts and whether these are all.
     """
 
     texts: tuple[str, ...]
@@ -55,8 +53,8 @@ class TooLarge(ValueError):
 
 
 class MessagePart(NamedTuple):
-    """What a message says by itself. ``concat``: its place in a long message, None for a whole one. ``aside``: a
-    message_payload beside its short_message."""
+    """What one message says, without other parts. ``concat``: its place in a long message, None for a whole one. ``aside``:
+    the text of a message_payload beside its short_message."""
 
     text: str
     concat: Concat | None
@@ -68,7 +66,7 @@ class MessagePart(NamedTuple):
 
 def whole_text(sm: Sm, default: Alphabet) -> str | None:
     """The text of a message that is plainly no part and has nothing unusual about it, None when it needs ``read``."""
-    if sm.esm_class & _UDHI or sm.at_tlvs != len(sm.raw) or not is_text(sm.data_coding):
+    if sm.esm_class & UDHI or sm.at_tlvs != len(sm.raw) or not is_text(sm.data_coding):
         return None
     return decode(sm.short_message, sm.data_coding, default)
 
@@ -76,7 +74,7 @@ def whole_text(sm: Sm, default: Alphabet) -> str | None:
 def place_of(sm: Sm) -> Concat | None:
     """Where in a long message this one stands, by its user data header or its SAR TLVs; None for a whole message."""
     concat: Concat | None = None
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(sm.body)
         except UdhError:
@@ -94,7 +92,7 @@ def key_of(sm: Sm, concat: Concat) -> PartKey:
 
 def part_of(sm: Sm) -> PartKey | None:
     """What a part shares with the other parts of its long message; None for a whole message, and where its TLVs are broken."""
-    if not sm.esm_class & _UDHI and sm.at_tlvs == len(sm.raw):
+    if not sm.esm_class & UDHI and sm.at_tlvs == len(sm.raw):
         return None
     try:
         concat = place_of(sm)
@@ -104,7 +102,8 @@ def part_of(sm: Sm) -> PartKey | None:
 
 
 def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
-    """By what phones join parts at the least; ``any_sender``: senders are exchanged, so that two may become one."""
+    """The fields by which all phones join parts. ``any_sender``: policy exchanges senders, so that the parts of two senders
+    may be joined."""
     source = b"" if any_sender else _tail(sm.source_digits)
     return (source, _tail(sm.destination_digits), concat.ref & 0xFF)
 
@@ -132,7 +131,7 @@ def read_part(sm: Sm, default: Alphabet) -> MessagePart | None:
         return None
     body = sm.body
     concat: Concat | None = None
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(body)
         except UdhError:

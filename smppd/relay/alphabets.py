@@ -34,7 +34,7 @@ from smppd.protocol.text import (
     nearest,
     septets,
 )
-from smppd.protocol.wire import Sm, Tag, splice, tlv
+from smppd.protocol.wire import UDHI, Sm, Tag, splice, tlv
 
 OCTETS: Final = 140
 """User data of one short message, 3GPP TS 23.040 section 9.2.3.24."""
@@ -46,7 +46,6 @@ PAYLOAD: Final = 65_535
 _SAR_HEADER: Final = 6
 SEVEN: Final = (Alphabet.GSM, Alphabet.GSM_PACKED)
 _UCS2: Final = 8
-_UDHI: Final = 0x40
 _NO_NATIONAL: Final = (0, 0)
 
 
@@ -87,7 +86,7 @@ def exchange_alphabets(
         return Exchanged(sm.raw, False)
     short = sm.short_message
     payload = (sm.tlv(Tag.MESSAGE_PAYLOAD) or b"") if sm.at_tlvs != len(sm.raw) else b""
-    if not payload and not sm.esm_class & _UDHI and ours in ASCII_LIKE and theirs in ASCII_LIKE:
+    if not payload and not sm.esm_class & UDHI and ours in ASCII_LIKE and theirs in ASCII_LIKE:
         if not short.translate(None, gsm.COMMON):
             return Exchanged(sm.raw, False)  # nearly all of them
     if not short and not payload:
@@ -124,7 +123,7 @@ def exchange_alphabets(
 def _bodies(sm: Sm, short: bytes, payload: bytes, ours: Alphabet) -> list[_Body]:
     """The texts of a message: short_message, message_payload or both; the header is in the first. Raises ``UdhError``."""
     header, national = 0, _NO_NATIONAL
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         udh = parse_udh(short or payload)
         if udh is not None:
             header, national = udh.length, udh.national

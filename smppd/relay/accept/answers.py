@@ -9,7 +9,7 @@ from typing import Final
 
 from smppd.message import Refusal
 from smppd.protocol.operations import multi_response
-from smppd.protocol.wire import Command, Sm, id_response, refusal
+from smppd.protocol.wire import Command, Sm, id_response, refusal, request_command, sequence_number
 from smppd.relay.accept.duplicates import Duplicates
 from smppd.relay.context import Context
 from smppd.relay.guard import TIMER
@@ -35,8 +35,8 @@ class Answers:
     def refuse_pdu(self, customer: CustomerPeer, raw: bytes, no: Refusal, due: float) -> None:
         """Refuses a PDU of which no message is made. ``due``: the answer is not given before (monotonic seconds); 0: at
         once."""
-        command = int.from_bytes(raw[4:8], "big")
-        sequence = int.from_bytes(raw[12:16], "big")
+        command = request_command(raw)
+        sequence = sequence_number(raw)
         response = refusal(command, no.status, sequence, no.reason if _has_reasons(customer, command) else "")
         if due:
             self.delayed.add(due, customer, response)
@@ -55,7 +55,7 @@ class Answers:
                 customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status
             )
             return
-        command = int.from_bytes(message.frame[4:8], "big")
+        command = request_command(message.frame)
         if status:
             told = why is not None and _has_reasons(customer, command)
             response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")

@@ -12,7 +12,7 @@ from smppd.policy.content import PartKey, part_of
 from smppd.protocol import times
 from smppd.protocol.lenient import Fault, submitted
 from smppd.protocol.operations import count_destinations, read_multi
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
+from smppd.protocol.wire import SUBMIT_MULTI, BodyError, Sm, Status, id_response, refusal, request_command
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.brake import Brake
 from smppd.relay.accept.duplicates import Duplicates
@@ -112,8 +112,7 @@ class SubmitDesk:
             done += 1
             left -= 1
             try:
-                command = raw[7]
-                if command == 0x21:
+                if request_command(raw) == SUBMIT_MULTI:
                     number, no = self._multi(customer, raw, now)
                     left -= number
                 else:
@@ -447,7 +446,7 @@ class SubmitDesk:
                     if message.answer_at > now or message.fanout is not None:
                         self._answers.answer_message(message, 0, now)
                         continue
-                    response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
+                    response = id_response(request_command(message.frame), message.sequence, message.shown)
                     message.customer = None
                     context.answer(customer, response)
             except Exception as error:  # noqa: BLE001  the item's edge

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import Final
 
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import Sm, pdu_body
 from smppd.relay.state.model import Message, Remembered
 
 KEPT: Final = 100_000
@@ -28,7 +28,7 @@ class Duplicates:
 
     def key(self, account: str, sm: Sm) -> bytes:
         """The key of a message: the same for a second sending, which may have another sequence number."""
-        return blake2b(account.encode() + b"\0" + sm.raw[16:], digest_size=16, key=self._secret).digest()
+        return blake2b(account.encode() + b"\0" + pdu_body(sm.raw), digest_size=16, key=self._secret).digest()
 
     def sent_before(self, key: bytes, now: float, within: float) -> Remembered | None:
         """What is remembered of the same message, if it was taken less than ``within`` seconds ago."""

@@ -13,14 +13,13 @@ from typing import Final
 
 from smppd.protocol.receipt import MessageState, Receipt, parse
 from smppd.protocol.receipt_ids import IdForm, canonical, kept, readings
-from smppd.protocol.wire import Sm, Tag
+from smppd.protocol.wire import UDHI, Sm, Tag
 from smppd.relay.state.addresses import addresses_agree, reaches_destination
 from smppd.relay.state.model import Message, UpstreamState
 
 RECEIPT: Final = 0x04
 INTERMEDIATE: Final = 0x20
 MESSAGE_TYPE: Final = 0x3C  # message type bits of esm_class, SMPP 3.4 section 5.2.12
-UDH: Final = 0x40
 _BY_VALUE: Final = {int(state): state for state in MessageState}
 _IDS: Final = 4  # ids of one receipt that are tried
 _ALIKE: Final = 64  # messages under one id that are looked at
@@ -46,13 +45,13 @@ class Reading:
 
 def text_start(sm: Sm, text: bytes) -> int:
     """Where a text begins behind its user data header."""
-    return min(text[0] + 1, len(text)) if sm.esm_class & UDH and text else 0
+    return min(text[0] + 1, len(text)) if sm.esm_class & UDHI and text else 0
 
 
 def read_receipt(sm: Sm) -> Reading:
     """Reads a receipt. Raises BodyError where its TLVs cannot be read."""
     text = sm.short_message
-    receipt = parse(text, text_start(sm, text) if sm.esm_class & UDH else 0) if text else None
+    receipt = parse(text, text_start(sm, text) if sm.esm_class & UDHI else 0) if text else None
     if sm.at_tlvs == len(sm.raw):
         return Reading(_kept(receipt) if receipt is not None and receipt.id else (), receipt)
     if receipt is None or not receipt.id:

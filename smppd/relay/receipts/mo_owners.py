@@ -7,7 +7,7 @@ from smppd.config import Settings
 from smppd.numbering import normalise, normalise_prefix
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import UDHI, Sm
 
 
 class MoOwners:
@@ -67,7 +67,7 @@ def _first_word(sm: Sm, alphabet: Alphabet) -> str:
         return ""
     body = sm.body
     length, national = 0, (0, 0)
-    if sm.esm_class & 0x40:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(body)
         except UdhError:

@@ -12,7 +12,7 @@ from smppd.ids import id_time
 from smppd.message import State, masked
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
+from smppd.protocol.wire import BodyError, Sm, Status, id_response, pdu_body, refusal, request_command, sequence_number
 from smppd.relay import log_counts
 from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
@@ -74,6 +74,11 @@ Ticket = tuple[Peer, int, int]
 """What an acknowledgement needs: the session that brought the PDU, its command_id and its sequence_number."""
 
 
+def fingerprint_of(sm: Sm) -> int:
+    """By what a receipt is known again when its carrier sends it again: all of it but the header, hashed."""
+    return hash(pdu_body(sm.raw))
+
+
 class Receipts:
     """See the module. ``owners`` tells whose number a MO message goes to; a reload exchanges it."""
 
@@ -93,8 +98,8 @@ class Receipts:
         context = self._context
         matched = 0
         for raw in frames:
-            command = raw[7] | raw[6] << 8
-            sequence = int.from_bytes(raw[12:16], "big")
+            command = request_command(raw)
+            sequence = sequence_number(raw)
             ticket = (link, command, sequence)
             sm: Sm | None = None
             try:
@@ -136,9 +141,9 @@ class Receipts:
     def _receipt(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, wait: bool) -> int:
         """Handles a deliver_sm that is a receipt by its esm_class or its TLVs. From here on what it says is kept, even if
         the disk is full."""
-        print_of = hash(sm.raw[16:])
+        fingerprint = fingerprint_of(sm)
         reading = read_receipt(sm)
-        if print_of in upstream.seen:
+        if fingerprint in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
         ids = reading.ids
         if not ids:
@@ -160,9 +165,9 @@ class Receipts:
                 return 0
         if message is None:
             self.parking.park_receipt(upstream, sm, reading)
-            self._note(upstream, print_of, 0)
+            self._note(upstream, fingerprint, 0)
         else:
-            self._settle(upstream, message, sm, reading, print_of)
+            self._settle(upstream, message, sm, reading, fingerprint)
         self._context.store.batch.acks.append(ticket)
         return int(message is not None)
 
@@ -171,7 +176,7 @@ class Receipts:
     ) -> int:
         """Handles a deliver_sm that looks like a receipt and does not say so. It is one if it names a message that waits for
         a receipt, comes from that message's destination and goes to its source. Otherwise it is a subscriber's text."""
-        if hash(sm.raw[16:]) in upstream.seen:
+        if fingerprint_of(sm) in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
         message = find_message(upstream, reading, sm, sure=True)
         if message is not None and addresses_swapped(sm, Sm(message.frame)):
@@ -193,7 +198,7 @@ class Receipts:
     ) -> int:
         """The same receipt came before, octet for octet. The carrier sent it again; or it gave the same id to another
         message, which still waits."""
-        before = upstream.seen[hash(sm.raw[16:])]
+        before = upstream.seen[fingerprint_of(sm)]
         message = find_message(upstream, reading, sm, sure=True, but=before)
         if message is not None:
             self._settle(upstream, message, sm, reading)
@@ -236,7 +241,7 @@ class Receipts:
 
         def found(rows: list[ColdRow]) -> None:
             try:
-                but = upstream.seen.get(hash(sm.raw[16:]), 0)
+                but = upstream.seen.get(fingerprint_of(sm), 0)
                 message = self.parking.message_of_rows(upstream, reading, sm, rows, but)
                 if message is not None and (not only_swapped or addresses_swapped(sm, Sm(message.frame))):
                     self._settle(upstream, message, sm, reading)
@@ -328,14 +333,14 @@ class Receipts:
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
-    def _note(self, upstream: UpstreamState, print_of: int, identity: int) -> None:
+    def _note(self, upstream: UpstreamState, fingerprint: int, identity: int) -> None:
         seen = upstream.seen
-        seen[print_of] = identity
+        seen[fingerprint] = identity
         if len(seen) > SEEN:
             seen.popitem(last=False)
 
     def _settle(
-        self, upstream: UpstreamState, message: Message, sm: Sm, reading: Reading, print_of: int | None = None
+        self, upstream: UpstreamState, message: Message, sm: Sm, reading: Reading, fingerprint: int | None = None
     ) -> None:
         """Passes a receipt on, and ends its message if the receipt is final. The frame for the customer is made first: if
         that fails, nothing has happened yet."""
@@ -355,7 +360,7 @@ class Receipts:
         elif unknown:
             wanted = message.wants_failure and not message.told & TOLD_UNKNOWN
         else:
-            wanted = bool(message.registered & 0x10)
+            wanted = message.wants_intermediate
         frame = b""
         if wanted:
             try:
@@ -385,7 +390,7 @@ class Receipts:
                 self._mailroom.post_receipt(message, told, code)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
-        self._note(upstream, hash(sm.raw[16:]) if print_of is None else print_of, message.id)
+        self._note(upstream, fingerprint_of(sm) if fingerprint is None else fingerprint, message.id)
         if final:
             context.phases.move(message, Phase.DONE)
             context.ledger.close(message)

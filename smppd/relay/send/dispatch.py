@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.message import State
 from smppd.protocol.receipt_ids import kept
-from smppd.protocol.wire import Status
+from smppd.protocol.wire import Status, pdu_body, sequence_number
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
@@ -465,12 +465,11 @@ def _decides(upstream: UpstreamState, message: Message, status: int, frame: byte
     phase = message.phase
     if phase is Phase.DONE or message.awaits_receipt:
         return False
-    latest = message.upstream is upstream and message.wire == int.from_bytes(frame[12:16], "big")
+    latest = message.upstream is upstream and message.wire == sequence_number(frame)
     return not status or (latest and phase in (Phase.SENT, Phase.UNKNOWN))
 
 
 def _id_of(frame: bytes) -> bytes:
     """message_id of a response (SMPP 3.4 section 4.4.2), in the form in which ids are kept: some carriers give more than the
     64 octets that it may have."""
-    end = frame.find(b"\0", 16)
-    return kept(frame[16:end] if end >= 0 else frame[16:])
+    return kept(pdu_body(frame).partition(b"\0")[0])

@@ -44,6 +44,13 @@ TOLD_WORD: Final = 8
 HEARD_ACCEPTED: Final = 16
 """A flag of ``Message.told``: its carrier has reported it ACCEPTD, and its sender was not told."""
 
+# Bits and values of registered_delivery, SMPP 3.4 section 5.2.17; 3 is that of SMPP 5.0 section 4.7.21.
+_FINAL_RECEIPT: Final = 0x03
+_ALWAYS: Final = 1
+_ON_FAILURE: Final = 2
+_ON_SUCCESS: Final = 3
+_INTERMEDIATE: Final = 0x10
+
 _OWN_STATUSES: Final = 64
 # Octets that a parked receipt costs beside its own, as measured: its places in the ledger and in three indexes, under each
 # key.
@@ -199,11 +206,6 @@ class Message(Filed):
         return self._phase is Phase.SUBMITTED or self._phase is Phase.SHELVED
 
     @property
-    def is_cold_row(self) -> bool:
-        """Whether it waits as a row: in none of the lists in memory."""
-        return self._phase is Phase.ROW or self._phase is Phase.SHELVED
-
-    @property
     def accepted_at(self) -> float:
         """Epoch seconds at which it was accepted."""
         return id_time(self.id)
@@ -211,17 +213,22 @@ class Message(Filed):
     @property
     def wants_success(self) -> bool:
         """Whether the sender asked for a receipt of delivery (registered_delivery, SMPP 3.4 section 5.2.17)."""
-        return self.registered & 3 in (1, 3)
+        return self.registered & _FINAL_RECEIPT in (_ALWAYS, _ON_SUCCESS)
 
     @property
     def wants_failure(self) -> bool:
         """Whether the sender asked for a receipt of failure."""
-        return self.registered & 3 in (1, 2)
+        return self.registered & _FINAL_RECEIPT in (_ALWAYS, _ON_FAILURE)
 
     @property
     def wants_any(self) -> bool:
         """Whether the sender asked for any receipt or intermediate notification, so that the carrier's are waited for."""
-        return bool(self.registered & 0x13)
+        return bool(self.registered & (_FINAL_RECEIPT | _INTERMEDIATE))
+
+    @property
+    def wants_intermediate(self) -> bool:
+        """Whether the sender asked for intermediate notifications."""
+        return bool(self.registered & _INTERMEDIATE)
 
     @property
     def resends(self) -> bool:

@@ -111,7 +111,7 @@ class Filler:
             sm = wire.Sm(wire.pdu(wire.Command.SUBMIT_SM, 0, 1, body + bytes([len(text)]) + text))
             self._recorder.record(identity, owner, sm, Direction.MT, _LOCALHOST)
             context.append_event(identity, State.SUBMITTED, detail=b"bench-smsc\x00%010d" % number)
-            for state in (State.DELIVERED, State.RECEIPT_STORED, State.RECEIPT_DONE):
+            for state in (State.UNANSWERED, State.DELIVERED, State.RECEIPT_DONE):
                 context.append_event(identity, state)
             if len(self.store.batch.records) >= BATCH:
                 self._full()

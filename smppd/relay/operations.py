@@ -18,7 +18,7 @@ from smppd.protocol.operations import (
     read_query,
     read_replace,
 )
-from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
+from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, sequence_number, splice
 from smppd.relay.accept.verdicts import shorten_validity
 from smppd.relay.context import Context
 from smppd.relay.guard import OPERATION
@@ -73,7 +73,7 @@ class Operations:
     def answer_requests(self, customer: CustomerPeer, others: list[tuple[int, bytes]], now: float) -> None:
         """Answers the query_sm, cancel_sm and replace_sm of one chunk."""
         for command, raw in others:
-            sequence = int.from_bytes(raw[12:16], "big")
+            sequence = sequence_number(raw)
             try:
                 if command == Command.QUERY_SM:
                     self._query(customer, read_query(raw))
@@ -309,7 +309,7 @@ def _told(state: State, version: int) -> int:
     """message_state as query_sm_resp knows it; before 5.0 there is neither SCHEDULED nor SKIPPED (5.0 section 4.7.15)."""
     if version < 0x50 and state in (State.SCHEDULED, State.SKIPPED):
         return State.ENROUTE if state is State.SCHEDULED else State.UNDELIVERABLE
-    if state in (State.REFUSED, State.CANCELLED):
+    if state is State.REFUSED:
         return State.REJECTED
     if state >= State.STORED:
         return State.ACCEPTED if state is State.SUBMITTED else State.ENROUTE

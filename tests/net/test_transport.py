@@ -77,7 +77,7 @@ def test_a_plain_pipe_opens_at_once() -> None:
     pipe = bench.handler.pipe
     assert pipe is bench.pipe
     assert (pipe.peer, pipe.peer_port, pipe.local) == ("192.0.2.7", 40000, "127.0.0.1:2775")
-    assert (pipe.secure, pipe.certificate, pipe.tls_version) == (False, None, None)
+    assert (pipe.certificate, pipe.tls_version) == (None, None)
     assert bench.transport.nodelay and bench.transport.keepalive
     bench.feed(b"abc")
     pipe.write(b"def")
@@ -103,7 +103,7 @@ def test_a_tls_pipe_opens_after_the_handshake(certs: Path) -> None:
     bench, client = tls_bench(certs)
     assert bench.handler.pipe is None
     exchange(bench, client)
-    assert bench.pipe.secure and bench.pipe.tls_version == "TLSv1.3" and bench.pipe.certificate is None
+    assert bench.pipe.tls_version == "TLSv1.3" and bench.pipe.certificate is None
     bench.feed(client.encrypt(b"hello"))
     bench.pipe.write(b"there")
     assert bench.handler.data == b"hello"

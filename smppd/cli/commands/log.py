@@ -43,7 +43,6 @@ _REVEALED: Final = (*_COLUMNS, "text")
 _NARROW: Final = ("time", "id", "from", "to", "state")
 _WIDE: Final = 150  # characters in which all columns can be read
 _RECEIPT: Final = {
-    State.RECEIPT_STORED: "waiting for the customer",
     State.RECEIPT_DONE: "acknowledged by the customer",
     State.RECEIPT_EXPIRED: "never taken by the customer",
 }

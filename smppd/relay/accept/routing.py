@@ -116,11 +116,6 @@ class Router:
             return name if name in self._enabled else ""
         return self._join(tuple(matching), destination)
 
-    def candidates(self, account: str, source: bytes, destination: bytes, tags: frozenset[str] = _NO_TAGS) -> list[str]:
-        """The same as a list."""
-        joined = self.route(account, source, destination, tags)
-        return joined.split(",") if joined else []
-
 
 class Routes:
     """The routes of the present configuration. A reload exchanges ``router``."""

@@ -40,7 +40,7 @@ log = logging.getLogger("smppd.control")
 
 
 class Listing(NamedTuple):
-    """An answer that is one long list, `{name: items}`; the items are asked for as they are written."""
+    """An answer that is one long list, `{name: items}`. The items are made as they are written."""
 
     name: str
     items: Iterable[object]

@@ -1,4 +1,4 @@
-"""What can be asked of the running daemon over its control socket."""
+"""The requests that commands can send to the running daemon over its control socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smppd.vault.keys import KeyRing
 
 
 def control_requests(door: Door, audit: Audit, ring: KeyRing) -> dict[str, RequestHandler]:
-    """Name of a request -> what does it."""
+    """The name of each request, and the function that handles it."""
 
     def bans_list(_request: dict[str, Any], _uid: int) -> Listing:
         return Listing("bans", (ban._asdict() for ban in door.bans()))

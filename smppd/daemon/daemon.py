@@ -1,4 +1,4 @@
-"""The one place where things are wired together, started and stopped; `reload` and `drain` are between."""
+"""Wires all parts of the daemon together, starts and stops them. What happens between is in `reload` and `drain`."""
 
 from __future__ import annotations
 
@@ -84,14 +84,15 @@ class Daemon:
 
     @property
     def settings(self) -> Settings:
-        """Those that count, as of the last reload."""
+        """The settings that are in force, since the last reload."""
         return self._settings if self._reload is None else self._reload.settings
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def start(self, before_ready: Callable[[], None] = lambda: None) -> None:
-        """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back. ``before_ready``
-        is called just before anybody is told that it is ready, and may send signals from then on."""
+        """Opens everything; raises ``StartError``. It listens last, when all that was on its way is read back.
+        ``before_ready`` is called just before the service manager is told that the daemon is ready; signals may come from
+        then on."""
         settings = self.settings
         try:
             with ExitStack() as undo:
@@ -118,7 +119,7 @@ class Daemon:
         self.notifier.ready(f"{len(self.door.ports)} listeners, {waiting} messages recovered")
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
-        """Opens everything, ``undo`` closes it; how much is on its way."""
+        """Opens everything, and returns how many things are on their way. ``undo`` gets what closes it again."""
         try:
             kek = load_kek(settings.keys)
         except KekMissing as error:
@@ -191,8 +192,9 @@ class Daemon:
         self.store.on_damage, self.store.on_start_damage = damage.report_row, damage.report_at_start
 
     def _from_store(self, function: Callable[[], None]) -> None:
-        """What the store has to say or to do. What an item raises is caught at the item (`relay.guard`); an error here is the
-        store's own, and ends the daemon: the next start has everything from the journal."""
+        """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).
+        An error that comes as far as here is the store's own, and ends the daemon: the next start reads everything from the
+        journal."""
         try:
             function()
         except Exception:  # the daemon's edge

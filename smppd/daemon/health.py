@@ -1,4 +1,4 @@
-"""What the running daemon says of itself: the checks behind /healthz and /readyz, and the picture for `smppd status`."""
+"""What the running daemon says of itself: the checks for /healthz and /readyz, and the picture for `smppd status`."""
 
 from __future__ import annotations
 

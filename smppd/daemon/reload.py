@@ -1,4 +1,4 @@
-"""SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay."""
+"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger("smppd.daemon")
 
 
 class ReloadTargets(NamedTuple):
-    """What a configuration reaches, and who is told of it."""
+    """The parts that get a new configuration, and those that are told of a reload."""
 
     relay: Relay
     ring: KeyRing
@@ -41,8 +41,8 @@ class ReloadTargets(NamedTuple):
 
 
 class Reload:
-    """See the module. ``settings``: those that count. A configuration is read beside the reactor: a thousand accounts take a
-    quarter of a second."""
+    """See the module. ``settings``: those in force. A configuration is read beside the reactor, since a thousand accounts
+    take a quarter of a second."""
 
     def __init__(
         self, settings: Settings, targets: ReloadTargets, worker: Worker, count: Callable[[str], None]
@@ -55,7 +55,8 @@ class Reload:
         self._reading = self._again = self._over = False
 
     def ask(self) -> None:
-        """Reads the configuration and uses it. Asked for while one is read, it is read once more."""
+        """Reads the configuration and uses it. If this is called while the configuration is being read, it is read once
+        more."""
         if self._over:
             return
         if self._reading:
@@ -91,7 +92,7 @@ class Reload:
         except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as refusal:
             faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
             self._refused(faults)
-        except Exception as bug:  # the daemon's edge: whatever it is, nothing has changed
+        except Exception as bug:  # the daemon's edge: after any error nothing has changed
             self._count("reload")
             log.exception("error in a reload")
             self._refused([type(bug).__name__])
@@ -102,7 +103,7 @@ class Reload:
             self.ask()
 
     def _use(self, fresh: _Fresh) -> None:
-        """Everything in it was tried: from here on nothing refuses."""
+        """Uses a configuration. All of it was tried before: nothing fails from here on."""
         targets = self._targets
         new = self.settings = fresh.settings
         targets.ring.use(fresh.kek)

@@ -52,7 +52,7 @@ class Listener(Factory):
         self._refused = refused
         self._guard = guard
         self._handshakes = handshakes
-        self._behind: dict[str, dict[Pipe, None]] = {}  # proxy -> connections whose header is to come, in order
+        self._behind: dict[str, dict[Pipe, None]] = {}  # by proxy: connections whose header is still to come, in order
         self._reactor: Any = None
         self._port: Any = None
         self._opening: set[Pipe] = set()
@@ -120,7 +120,7 @@ class Listener(Factory):
         return refusal
 
     def evicted(self, pipe: Pipe) -> None:
-        if pipe not in self._opening:  # else `ended` tells
+        if pipe not in self._opening:  # otherwise `ended` is called
             self._refused(AdmissionRefusal.EVICTED, pipe.peer, "")
 
     def hello(self, pipe: Pipe) -> None:
@@ -173,7 +173,7 @@ class ConnectAttempt(Factory):
         self._pipe: Pipe | None = None
 
     def cancel(self) -> None:
-        """Gives up; the handler hears nothing. After `connected` it does nothing: close the pipe."""
+        """Gives up, and calls nothing of the handler. After `connected` it has no effect: close the pipe."""
         if not self._done:
             self._done = True
             if self._pipe is not None:

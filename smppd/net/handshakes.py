@@ -1,4 +1,5 @@
-"""Whose TLS handshake is made next, and when: the dearest thing that a stranger can ask for, before anybody is known.
+"""Decides whose TLS handshake is made next, and when. A handshake costs more than anything else that a peer can ask for
+before it has bound.
 
 Rules:
   1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
@@ -39,7 +40,7 @@ class Waiting(Protocol):
     """Whether its handshake takes ten times as long as another."""
 
     def shake(self) -> None:
-        """Makes the handshake's dear step."""
+        """Makes the costly step of the handshake."""
 
 
 class _Bucket:
@@ -53,7 +54,7 @@ class _Bucket:
         """Whether it holds a token."""
         self.tokens = min(burst, self.tokens + (now - self.at) * rate)
         self.at = now
-        return self.tokens >= 0.999  # less what rounding takes
+        return self.tokens >= 0.999  # less than 1 by rounding
 
 
 _Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
@@ -61,7 +62,8 @@ _Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
 
 
 class _Queue:
-    """Those whose handshakes cost alike: the accounts' networks and the strangers, and which of the two is next."""
+    """The connections whose handshakes cost about the same: those from the accounts' networks, those of strangers, and which
+    of the two is next."""
 
     __slots__ = ("lines", "turn")
 
@@ -112,14 +114,14 @@ class Handshakes:
             self._later()
 
     def charge_time(self, pipe: Waiting, seconds: float) -> None:
-        """The handshake of `pipe`, which had its turn, has taken so much: the next begins later."""
+        """The handshake of `pipe`, which had its turn, took so many seconds: the next one begins later."""
         now = self._clock.seconds()
         self._next = max(self._next, now) + self._pause(seconds)
         if pipe.dear:
             self._next_dear = max(self._next_dear, now) + self._pause(seconds, DEAR_PART)
 
     def _pause(self, seconds: float, part: int = 1) -> float:
-        """How long none begins after one that took so many seconds."""
+        """For how long no handshake begins after one that took so many seconds."""
         return seconds * (100 * part / self._limits.handshake_share - 1)
 
     def leave(self, pipe: Waiting) -> None:
@@ -148,7 +150,7 @@ class Handshakes:
             pipe.shake()
             self.charge_time(pipe, self._clock.seconds() - now)
         elif self._due() <= now:
-            self._next = now + _LOOK  # all of them are over their rate
+            self._next = now + _LOOK  # all that wait are over their rate
         return pipe
 
     def _pop(self, queue: _Queue, now: float) -> Waiting | None:
@@ -190,7 +192,7 @@ class Handshakes:
         return bucket
 
     def _due(self) -> float:
-        """When the next may be made, of those who wait."""
+        """When the next handshake of those that wait may be made."""
         if self._usual:
             return self._next
         return max(self._next, self._next_dear) if self._dear else inf
@@ -210,4 +212,4 @@ class Handshakes:
             if now >= self._due():
                 self._one(now)
         finally:
-            self._later()  # an error with one is no reason to forget the others
+            self._later()  # an error with one must not stop the others

@@ -93,7 +93,7 @@ class Networks:
 
 
 class AdmissionRefusal(StrEnum):
-    """Why a connection is not admitted, or goes again before it was bound."""
+    """Why a connection is not admitted, or has to go before it has bound."""
 
     CONNECTIONS = "connections"
     UNBOUND = "unbound"
@@ -107,10 +107,10 @@ class Evictable(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it has said nothing so far, and had time to."""
+        """Whether it has sent nothing so far, and had the time to."""
 
     def evict(self) -> None:
-        """Its place is given to another; it is not to be reported as gone any more."""
+        """Its place is given to another connection. It must not be reported as gone after this."""
 
 
 _Kept = dict[Evictable, int]
@@ -130,10 +130,10 @@ class ConnectionLimits:
         self._known = known or Networks()
         self._per_address: dict[str, int] = {}
         self._bound: dict[str, int] = {}
-        self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # of known networks, of strangers
+        self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # by known networks, by strangers
         self._where: dict[Evictable, tuple[bool, str, str]] = {}  # known, network, peer
-        # How many a network holds, negative, and the number of its oldest: the next to give one up is the first. An entry whose
-        # network has changed since counts no more.
+        # For each network the negative number of places that it holds, and the number of its oldest connection: the first
+        # entry names the network that gives up a place next. An entry whose network has changed since is ignored.
         self._fullest: tuple[list[tuple[int, int, str]], list[tuple[int, int, str]]] = ([], [])
         self._number = 0
         self.strangers = 0
@@ -196,7 +196,8 @@ class ConnectionLimits:
         return self.unbound < limits.unbound or self._evict((0, 1))
 
     def _evict(self, kinds: tuple[int, ...]) -> bool:
-        """Frees a place of the network that holds most; of two that hold as many, of the one that has waited longer."""
+        """Frees a place of the network that holds most. Of two that hold as many it is the one whose connection has waited
+        longer."""
         most = [(*first, kind) for kind in kinds if (first := self._most(kind)) is not None]
         if not most:
             return False
@@ -205,7 +206,7 @@ class ConnectionLimits:
         return True
 
     def _most(self, kind: int) -> tuple[int, int, str] | None:
-        """The place of the network that holds most. A flood asks for it with each connection, so nothing here is a search."""
+        """The place of the network that holds most. In a flood each connection asks for it, so it must not search."""
         places, kept = self._fullest[kind], self._kept[kind]
         while places:
             number, oldest, network = places[0]
@@ -225,8 +226,8 @@ class ConnectionLimits:
             heapify(places)
 
     def _evict_idle(self, known: bool, peer: str) -> bool:
-        """Frees a place of an address that is full, of one that only holds it: many that come back at once are not to push
-        each other out in the middle of their binds."""
+        """Frees a place of an address that has all its places, and takes it from a connection that is idle: many sessions
+        that come back at once must not push each other out in the middle of their binds."""
         key = address_key(peer)
         for guest in self._kept[not known].get(network_key(peer), ()):
             if guest.idle and address_key(self._where[guest][2]) == key:
@@ -262,7 +263,7 @@ def _less(counts: dict[str, int], key: str) -> None:
 
 
 class LeastRecent(Generic[V]):
-    """A table of at most `size` entries, the one touched longest ago is forgotten first."""
+    """A table of at most `size` entries. The entry that was not used for the longest time is forgotten first."""
 
     def __init__(self, size: int) -> None:
         self._size = size

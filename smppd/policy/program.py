@@ -1,4 +1,4 @@
-"""The rules of an account, compiled: what they say of a message, given the conditions that hold.
+"""The compiled rules of an account: what they decide on a message, by the conditions that hold.
 
 Rules are asked in order over all policies of the account in order. ``refuse`` ends everything, ``pass`` ends its
 policy, the other actions add up (of two that exchange the same thing the later wins; the shortest ``expire_after`` and
@@ -38,7 +38,7 @@ class Standing(Enum):
 
     MATCHED = "matched"
     NOT_MATCHED = "not matched"
-    UNDECIDED = "undecided"  # the rest of the text, or the text at all, will tell
+    UNDECIDED = "undecided"  # more of the text, or the text, has to be read first
     NOT_REACHED = "not reached"
 
 
@@ -146,7 +146,8 @@ class Program:
     def walk(
         self, holds: int, maybe: int, *, need_all: bool = False, trace: list[Standing] | None = None
     ) -> Verdict | Standing | None:
-        """Asks the rules in order, given the conditions that hold and those that may yet. A pure function of the two.
+        """Asks the rules in order, by the conditions that hold and those that may hold when more is known. A pure function
+        of the two.
 
         With ``need_all`` the first rule that cannot be decided ends it with ``Standing.UNDECIDED``. ``trace`` receives
         the standing of every rule that is reached.

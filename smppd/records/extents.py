@@ -1,9 +1,9 @@
-"""Extents: which ids and which times of acceptance stretches of the log hold, as they were written.
+"""Extents: which record ids and which times of acceptance a stretch of the log holds.
 
-Ids rise whatever the clock does, and a record's own time follows the clock, whatever the ids do: after a clock was set back
-the two are days apart. So what is to be found or purged for a time is looked for where it was written, never where a clock
-that behaved would have put it. Extents of indexed rows are in a table (the indexer writes them with each run); those of the
-rows behind that are measured when they are asked for.
+Ids always rise, and a record's time follows the clock: after a clock was set back the two may be days apart. So records of a
+time are looked for where an extent says that they were written, and not where a right clock would have put them. Extents of
+indexed rows are in a table, which the indexer writes with each run. Extents of newer rows are measured when they are asked
+for.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ExtentBuilder:
                 self._count += count
 
     def pass_over(self, seq: int) -> None:
-        """A row that cannot be read: what is wrong with it is for whoever needs its records to say."""
+        """Passes over a row that cannot be read. Whoever needs its records reports what is wrong with it."""
         self.add(seq, b"")
 
     def _begin(self, row: Extent, count: int) -> None:
@@ -118,7 +118,7 @@ def cover(log: IndexRows, id_time: Callable[[int], float]) -> bool:
 
 
 class Extents:
-    """All extents of a log, for whoever asks again and again: only what is new is measured."""
+    """All extents of a log, for callers that ask again and again: only new rows are measured."""
 
     def __init__(self, log: Log, id_time: Callable[[int], float]) -> None:
         self._log = log

@@ -1,4 +1,5 @@
-"""Builds the sorted indexes over the log behind the hot path: phone numbers (blind) to records, records to their events.
+"""Builds the sorted indexes over the log, beside the hot path: from blind phone numbers to records, and from records to
+their events.
 
 The log is cut into runs of about RUN records. A run becomes one segment, cut into BUCKETS by key so that sorting, writing
 and reading one stays a small piece of work; FAN segments of a bucket are merged into one of the next level. Whatever is
@@ -38,7 +39,7 @@ _PIECE: Final = 4096
 _SOME: Final = 256  # entries that are gathered in one breath: half a millisecond
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
-_BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
+_BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, so indexing can wait
 _REST: Final = 0.005
 _IDLE: Final = 3.0
 _BUSY: Final = 0.5
@@ -56,7 +57,8 @@ _EVENTS: Final = _Table("event", 16, build_record_segment(())[:4])
 
 
 class Indexer:
-    """Indexes one store, a bounded bit of work a call. Owns what it has collected; the rows are the caller's."""
+    """Indexes one store; each call does a bounded bit of work. It owns what it has collected; the rows belong to the
+    caller."""
 
     def __init__(
         self,

@@ -275,7 +275,8 @@ class Purger:
         return True
 
     def _alive(self) -> Callable[[RecordHeader, Part], bool]:
-        """Whether a part of a record has its key. Asked after the record was read: its key was stored before it."""
+        """Whether a part of a record has its key. To be asked after the record was read: its key was stored before the
+        record."""
         cache: dict[tuple[str, Part, Period], bool] = {}
 
         def alive(head: RecordHeader, part: Part) -> bool:

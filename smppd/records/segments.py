@@ -1,4 +1,4 @@
-"""Sorted segments: the pieces that the indexes over the log are made of, each one block of octets that is searched as it is.
+"""Sorted segments: the pieces of the indexes over the log. Each is one block of octets that is searched as it is.
 
 A segment is a head and entries in rising order, so that it is searched by bisection and several are merged in one pass.
 """

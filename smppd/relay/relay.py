@@ -5,7 +5,6 @@ end. No code outside this room uses the parts behind `Relay`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
@@ -26,6 +25,7 @@ from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
+from smppd.relay.log_changes import LogChanges
 from smppd.relay.operations import History, Operations
 from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.receipts import Receipts
@@ -42,7 +42,6 @@ from smppd.relay.withdrawal import Withdrawal
 from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
-log = logging.getLogger("smppd.relay")
 _EXPIRED = 500
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 
@@ -148,8 +147,7 @@ class Relay:
         self.counts = Gauges(context, store)
         self._looked = now()
         self._swept = 0.0
-        self._was_full = False
-        self._paused: dict[str, int] = {}
+        self._log_changes = LogChanges()
         self.take_configuration(settings, routing, pipelines)
 
     # -- configuration -------------------------------------------------------------------------------------------------
@@ -436,7 +434,7 @@ class Relay:
             store.retry()
         context.metrics.store_full.set(int(store.full))
         chore("gauges", self.counts.note_oldest_released)
-        chore("telling", lambda: self._tell(now))
+        chore("telling", lambda: self._write_log(now))
 
     def _policies(self, now: float) -> None:
         """Policy forgets parts of long messages whose other parts did not come in time."""
@@ -447,27 +445,11 @@ class Relay:
                 except Exception as error:  # noqa: BLE001  the edge of an account
                     self.context.guard.caught(SWEEP, error, owner=account.name)
 
-    def _tell(self, now: float) -> None:
+    def _write_log(self, now: float) -> None:
         """Writes into the log what began and what ended since the last sweep, and how often many things happened."""
         self.context.log_counts.write()
         self.context.notices.tick(now)
-        full = self._store.full
-        if full != self._was_full:
-            self._was_full = full
-            if full:
-                log.error("no space, refusing messages")
-            else:
-                log.warning("space again, accepting messages")
-        for upstream in self.context.upstreams.values():
-            told = self._paused.get(upstream.name, 0)
-            if upstream.failures == told:
-                continue
-            self._paused[upstream.name] = upstream.failures
-            if upstream.failures > told:
-                seconds = round(max(0.0, upstream.paused_until - now), 1)
-                log.warning("upstream paused", extra={"fields": {"upstream": upstream.name, "again_in": seconds}})
-            elif not upstream.failures:
-                log.info("upstream takes messages again", extra={"fields": {"upstream": upstream.name}})
+        self._log_changes.write(self.context.upstreams, self._store.full, now)
 
     def _expire(self, expiry: Expiry, wall: int, end: Callable[[list[ColdRow]], None]) -> None:
         context = self.context

@@ -297,7 +297,7 @@ CHORES: list[tuple[str, Any, str]] = [
     ("policies", Relay, "_policies"),
     ("expiry", Relay, "_expire"),
     ("gauges", Gauges, "note_oldest_released"),
-    ("telling", Relay, "_tell"),
+    ("telling", Relay, "_write_log"),
 ]
 
 

@@ -24,7 +24,7 @@ from smppd.relay.state.awaited import Awaited
 from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
 from smppd.relay.state.living import Filed, Living
-from smppd.relay.state.phase import FOLLOWS, Phase
+from smppd.relay.state.phase import FOLLOWS, NAMES, WITH_CARRIER, Phase
 from smppd.relay.state.queues import AHEAD, Addressed, Aside, Queue, Turns
 from smppd.store.api import Kind
 
@@ -104,7 +104,7 @@ class Message(Filed):
     """
 
     __slots__ = (
-        "_phase",
+        "_phase",  # its number
         "account",
         "answer_at",
         "customer",
@@ -144,7 +144,7 @@ class Message(Filed):
         super().__init__(identity, frame, expires)
         if phase not in _FIRST_OF:
             raise AssertionError(f"no message begins as {phase.name}")
-        self._phase: Phase = phase
+        self._phase: int = phase
         self.account = account
         self.lane = lane
         self.registered = registered
@@ -168,37 +168,36 @@ class Message(Filed):
         self.upstream: UpstreamState | None = None
 
     def __repr__(self) -> str:
-        return f"<Message {self.id:016x} {self._phase.name}>"
+        return f"<Message {self.id:016x} {self.phase.name}>"
 
     @property
     def phase(self) -> Phase:
         """The list it stands in. `relay.state.phases.Phases.move` alone changes it."""
-        return self._phase
+        return NAMES[self._phase]
 
-    def follow(self, phase: Phase) -> Phase:
-        """Takes the name of another list; the one it had. AssertionError where the table has no such way. Called by
+    def is_in(self, phases: int) -> bool:
+        """Whether it is in one of these phases, a set of bits (`relay.state.phase`). Compiled, this costs next to nothing."""
+        return bool(phases >> self._phase & 1)
+
+    def follow(self, phase: int) -> int:
+        """Takes the number of another phase; the one it had. AssertionError where the table has no such way. Called by
         `relay.state.phases` alone."""
         was = self._phase
         if not FOLLOWS[was] >> phase & 1:
-            raise AssertionError(f"no way from {was.name} to {phase.name}")
+            raise AssertionError(f"no way from {NAMES[was].name} to {NAMES[phase].name}")
         self._phase = phase
         return was
 
-    def finish(self) -> Phase:
-        """Ends a message of which something raised half-way, whatever the table says; the phase it had. Called by
-        `relay.state.phases` alone."""
+    def finish(self) -> int:
+        """Ends a message of which something raised half-way, whatever the table says; the number of the phase it had. Called
+        by `relay.state.phases` alone."""
         was, self._phase = self._phase, Phase.DONE
         return was
 
     @property
     def awaits_receipt(self) -> bool:
         """Whether its carrier has it, and its receipt is waited for."""
-        return self._phase is Phase.SUBMITTED or self._phase is Phase.SHELVED
-
-    @property
-    def is_cold_row(self) -> bool:
-        """Whether it waits as a row: in none of the lists in memory."""
-        return self._phase is Phase.ROW or self._phase is Phase.SHELVED
+        return bool(WITH_CARRIER >> self._phase & 1)
 
     @property
     def accepted_at(self) -> float:

@@ -33,7 +33,7 @@ from smppd.records.indexer import Indexer
 from smppd.relay.accept.desk import Recorder
 from smppd.relay.relay import Relay
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
 from smppd.vault.seal import Direction

@@ -38,7 +38,7 @@ from smppd.records.lookup import LogReader, ReadOnlyKeys
 from smppd.records.verify import LogVerdict, read_purged
 from smppd.store.sqlite.files import Lock, connect, secrets_column
 from smppd.store.sqlite.seals import LOG_STATE, witness, write_state
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys, LogState
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope

@@ -42,8 +42,8 @@ from smppd.policy.pipeline import Pipeline, PolicyError, compile_policies, pipel
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay, Ways
+from smppd.store.api import StoreError
 from smppd.store.sqlite.files import keys_lost
-from smppd.store.sqlite.writer import StoreError
 from smppd.vault.kek import KekMissing, advice_for_missing
 from smppd.vault.keys import Kek, KeyRing, Part, VaultError, load_install, load_kek
 
@@ -158,7 +158,7 @@ class Daemon:
         self._soundness.tell()
         self.relay.desk.open = not settings.store.read_only
         # Known before the first message, not a second later.
-        self.store.full = not self.store.space()
+        self.store.watch()
         self._prepare()
         self._background = Background(
             settings.store.directory,

@@ -13,7 +13,8 @@ from smppd.metrics import total
 from smppd.net.endpoints import Listener
 from smppd.relay.relay import Relay
 from smppd.relay.state.model import Account
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.api import Availability
+from smppd.store.sqlite.store import SqliteStore
 
 STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
@@ -21,6 +22,11 @@ PEERS: Final = 8
 """How many addresses of an account `smppd status` shows."""
 EXPIRING: Final = 7 * 86400.0
 """Seconds before its end at which a certificate makes /readyz say `degraded`."""
+_STORE_CHECKS: Final = {
+    Availability.OK: "ok",
+    Availability.FULL: "failed: no space",
+    Availability.AWAY: "failed: it cannot be reached",
+}
 
 
 def health(
@@ -41,7 +47,7 @@ def health(
     oldest = max((relay.oldest(account) for account in context.accounts.values()), default=0.0)
     missing = f"degraded: {len(up)} of {len(enabled)} upstreams are bound"
     checks = {
-        "store": "failed: no space" if store.full else "ok",
+        "store": _STORE_CHECKS[store.availability],
         "spool": "ok" if relay.ready else "failed: still reading back",
         "draining": "failed: stopping" if draining else "ok",
         "upstreams": "ok" if len(up) >= len(enabled) else missing,
@@ -78,7 +84,7 @@ def picture(
         "ready": ready,
         "draining": draining,
         "store": {
-            "full": store.full,
+            "full": not store.takes,
             "commits": store.commits,
             "entries": context.journal.count(),
             "damaged": store.damaged,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from smppd.daemon.systemd import Notifier
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 
 LONGER: Final = 60.0
 """Seconds of patience that are asked for at a time."""

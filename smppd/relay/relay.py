@@ -32,7 +32,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.rerouting import Rerouting
 from smppd.relay.state.model import Account, Customer, Message, Peer, Phase, UpstreamState
 from smppd.relay.state.post import Mail, Parked
-from smppd.store.api import Batch, ColdRow, Kind, Store
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
 log = logging.getLogger("smppd.relay")
@@ -42,9 +42,15 @@ _SEGMENTS = 6
 _SPILL = 1000
 _SPILL_OCTETS = 8 << 20
 _EXPIRED = 500
+_SHORT_IDS = "short_id"
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 _AFTER_VALIDITY = 24 * 3600
 _AFTER_SUBMIT = 72 * 3600
+_STORE_SAYS = {
+    Availability.OK: (logging.WARNING, "space again, accepting messages"),
+    Availability.FULL: (logging.ERROR, "no space, refusing messages"),
+    Availability.AWAY: (logging.ERROR, "the store cannot be reached, refusing messages"),
+}
 
 
 class Ways(NamedTuple):
@@ -123,7 +129,7 @@ class Relay:
         self._swept = 0.0
         self._looking: set[Kind] = set()
         self._released: dict[Account, int] = {}
-        self._was_full = False
+        self._store_was = Availability.OK
         self._paused: dict[str, int] = {}
         self._told_forms: dict[tuple[str, str], int] = {}
         self.use(settings, ways)
@@ -180,13 +186,10 @@ class Relay:
         """Sets up the counters behind short message ids (SMPP 3.3 binds, ``message_id: hex8 | decimal10``)."""
         store = self._store
 
-        def reserve(upto: int) -> None:
-            store.batch.meta.append(("short_id", upto))
-
         if "" not in self.desk.short_ids:
             # Where the number cannot be read any more: from the time on, where hardly one can be that still matters.
-            start = store.meta("short_id", 0, int(self.context.wall()) % 0xFFFFFFFE)
-            counter = Counter(start, 0xFFFFFFFE, reserve)
+            store.begin_counter(_SHORT_IDS, int(self.context.wall()) % 0xFFFFFFFE)
+            counter = Counter(partial(store.reserve, _SHORT_IDS), 0xFFFFFFFE)
             self.desk.short_ids[""] = lambda: b"%08X" % counter()
             self._counter = counter
         counter = self._counter
@@ -294,7 +297,7 @@ class Relay:
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.moment(now))
         chore("rerouting", lambda: self.rerouting.move(now))
-        if not self._store.full:  # a full disk is tried again by the sweep, once a second
+        if self._store.takes:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now
@@ -322,11 +325,8 @@ class Relay:
         if now - self._looked >= _LOOK:
             self._looked = now
             store.look_at_damaged()
-        if not store.space():
-            store.full = True
-        elif store.full:
-            store.retry()
-        context.metrics.store_full.set(int(store.full))
+        store.watch()
+        context.metrics.store_full.set(int(not store.takes))
         chore("gauges", self._look_at_released)
         chore("telling", lambda: self._tell(now))
 
@@ -343,13 +343,10 @@ class Relay:
         """Says what began, what ended and what there was of many things since the last sweep."""
         self.context.tally.say()
         self.context.notices.tick(now)
-        full = self._store.full
-        if full != self._was_full:
-            self._was_full = full
-            if full:
-                log.error("no space, refusing messages")
-            else:
-                log.warning("space again, accepting messages")
+        state = self._store.availability
+        if state is not self._store_was:
+            self._store_was = state
+            log.log(*_STORE_SAYS[state])
         for upstream in self.context.upstreams.values():
             told = self._paused.get(upstream.name, 0)
             if upstream.failures == told:
@@ -433,7 +430,7 @@ class Relay:
         journal = self.context.journal
         store = self._store
         # On a full disk all that is written anew waits in memory, once more with each turn, for as long as that lasts.
-        turns = not store.full
+        turns = store.takes
         # Also when all in it is over: nobody else would ever take it out.
         old = (journal.entries or journal.count()) and now - self._began > self.segment_seconds
         if turns and (journal.entries >= _SEGMENT_ENTRIES or old):

@@ -219,14 +219,12 @@ def test_exceptions_that_may_speak_exist_under_their_names(name: str) -> None:
 
 
 def test_who_may_speak_does_and_who_inherits_does_not() -> None:
-    from smppd.store.sqlite.files import StoreError
+    from smppd.store.api import StoreError
 
     class Close(StoreError):
         pass
 
-    assert (
-        logs.describe(StoreError("the store is locked")) == "smppd.store.sqlite.files.StoreError: the store is locked"
-    )
+    assert logs.describe(StoreError("the store is locked")) == "smppd.store.api.StoreError: the store is locked"
     assert SECRET not in logs.describe(Close(SECRET))
 
 

@@ -14,7 +14,7 @@ from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
 from smppd.store.api import Batch
 from smppd.store.sqlite.files import KeyStore
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
@@ -42,6 +42,15 @@ class Waiting:
 
     def broken(self, reason: str) -> None:
         self.wrong.append(reason)
+
+
+class Statements(dict[str, list[str]]):
+    """The first words of the statements that a store executes: those of data.db and those of keys.db."""
+
+    def clear(self) -> None:
+        """Forgets what was executed so far."""
+        for told in self.values():
+            told.clear()
 
 
 class Builder:
@@ -100,7 +109,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination))
-        secrets = batch.draw() or os.urandom(64)
+        secrets = batch.secrets_for_next() or os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,
@@ -143,7 +152,7 @@ class Builder:
 
         def room() -> None:
             self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            self.store.retry()
+            self.store.watch()
 
         return room
 
@@ -177,6 +186,11 @@ class Builder:
 def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
     store.use(ring)
     store.open(sink, new_id)
+
+
+def copied(directory: Path, to: Path) -> None:
+    """The files as a kill would leave them now. Copied by another process, for the reason below."""
+    subprocess.run(["cp", "-r", str(directory), str(to)], check=True)
 
 
 def files(directory: Path) -> bytes:

@@ -74,7 +74,7 @@ class Recorder:
             self._at = 0
         at = self._at
         batch = context.store.batch
-        secrets = batch.draw() or self._random[at : at + SECRETS_BYTES]
+        secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
         nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
         self._at = at + SECRETS_BYTES + NONCES_BYTES
         retain = settings.retain
@@ -283,7 +283,7 @@ class SubmitDesk:
         if fanout is not None:
             wait = 0.0  # its answer waits
         else:
-            if not self.open or context.store.full:
+            if not self.open or not context.store.takes:
                 return FULL
             wait = account.bucket.take(now, self.patience)
             if wait < 0:
@@ -451,7 +451,7 @@ class SubmitDesk:
         messages were made of it, and the refusal to answer at once."""
         account = customer.account
         number = count_destinations(raw)
-        if not self.open or self._context.store.full:
+        if not self.open or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:
             return 0, QUEUE_FULL

@@ -17,17 +17,27 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
-from smppd.store.api import Fault
+from smppd.store.api import StoreError
+
+__all__ = [
+    "LOCK_FILE",
+    "SCHEMA_VERSION",
+    "KeyStore",
+    "Lock",
+    "PendingKeys",
+    "StoreError",
+    "connect",
+    "keys_lost",
+    "put_keys",
+    "secrets_column",
+    "writing",
+]
 
 log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 3
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 LOCK_FILE = "lock"
 """In the directory of the store; whoever holds it is its daemon."""
-
-
-class StoreError(Fault):
-    """The store cannot be used; the text says why and names the file."""
 
 
 def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connection:
@@ -156,11 +166,7 @@ class KeyStore:
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
         """Stores a key unless the scope has one; returns the one that is there now."""
-        row = self._db.execute(
-            "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
-            (scope, wrapped),
-        ).fetchone()
-        return bytes(row[0])
+        return _put_new(self._db, scope, wrapped)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with ``prefix``, in order."""
@@ -190,9 +196,26 @@ class KeyStore:
         self._db.close()
 
 
+def _put_new(db: sqlite3.Connection, scope: bytes, wrapped: bytes) -> bytes:
+    row = db.execute(
+        "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
+        (scope, wrapped),
+    ).fetchone()
+    return bytes(row[0])
+
+
+def put_keys(db: sqlite3.Connection, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+    """Stores new keys, in the caller's transaction. Raises ``StoreError`` where a scope has another key by now: what was sealed
+    under ours would never open, so it must not be stored, and whoever comes next finds the other one."""
+    for scope, wrapped in pairs:
+        if _put_new(db, scope, wrapped) != wrapped:
+            raise StoreError(f"keys.db: another process made the key {scope.decode('ascii', 'replace')} meanwhile")
+
+
 class PendingKeys:
     """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
-    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory."""
+    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory; a key that somebody else
+    stored since the start shows when ours is to be stored (``put_keys``)."""
 
     def __init__(self, files: KeyStore) -> None:
         self._rows = dict(files.scan(b""))
@@ -238,7 +261,8 @@ class PendingKeys:
             gone, self._gone = self._gone, []
             return new, gone
 
-    def gone_again(self, gone: list[bytes]) -> None:
-        """These could not be destroyed: with the next batch."""
+    def again(self, new: list[tuple[bytes, bytes]], gone: list[bytes]) -> None:
+        """These could not be added and destroyed: with the next batch."""
         with self._lock:
+            self._new[:0] = new
             self._gone[:0] = gone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from hypothesis import strategies as st
 
 from smppd.daemon.tidying import tidy
 from smppd.relay.ledger.journal import HEAD, Entry, LivingEntries, fingerprint, mark, read
-from smppd.store.api import ColdRow, Kind
+from smppd.store.api import ColdRow, Kind, StoreError
 from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import ASKED, DONE, Compacted, ask
-from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing
 from tests.backup.backups import House
 from tests.store.builder import Builder
@@ -184,7 +183,7 @@ def test_a_kill_between_any_two_statements_loses_nothing_that_waits(tmp_path: Pa
         try:
             store.compact(LivingEntries())
             done = True
-        except sqlite3.Error:
+        except StoreError:
             done = False
         for db in (store._data, store._secrets):
             db.set_progress_handler(None, 0)

@@ -13,7 +13,8 @@ All of it is said so that a database which several nodes share can serve it too:
 - whether a store can be written to is one of three states (``Availability``), whatever the reason is.
 
 Errors are ``StoreError``; what a back end is made of raises nothing of its own through here. What only one back end has
-(files, segments, secrets written ahead) is its own affair. ``store.committer`` says when a batch is committed, for all of them.
+(files, segments, secrets written ahead) is its own affair. ``store.committer`` says when a batch is committed, for all of them;
+``tests/store/test_interface.py`` holds each to what is said here.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class Batch:
         """Secrets for the next record that are durable already; empty where there are none (left): then they are drawn, and
         become durable with the batch. The store puts them into ``ahead``, ``drawn`` says how many records have them."""
         at = self.drawn
-        if at != len(self.secrets):
-            return b""  # the store's own are for the first records of a batch
+        if not self.ahead or at != len(self.secrets):
+            return b""  # none are given ahead, or the first records of the batch have them
         found = self.ahead[at * SECRETS_BYTES : (at + 1) * SECRETS_BYTES]
         if found:
             self.drawn = at + 1

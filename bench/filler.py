@@ -28,9 +28,10 @@ from smppd.config import Settings
 from smppd.ids import Ids, id_time
 from smppd.message import State
 from smppd.metrics import Metrics
+from smppd.policy.pipeline import pipelines
 from smppd.protocol import wire
 from smppd.records.indexer import Indexer
-from smppd.relay.accept.desk import Recorder
+from smppd.relay.record import Recorder
 from smppd.relay.relay import Relay
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.store import SqliteStore
@@ -69,11 +70,10 @@ class Filler:
         self.store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         ids = Ids(wall, settings.node, self.store.highest_id())
         self.relay = Relay(
-            settings, self.store, ring, Metrics(), new_id=ids, wall=wall, now=time.monotonic,
+            settings, self.store, ring, Metrics(), pipelines=pipelines(settings), ids=ids, wall=wall, now=time.monotonic,
             later=lambda _seconds, _function: None, random=Random(1), broken=self._broken,
         )  # fmt: skip
-        self.relay.recover()
-        self.relay.start(self.store.open(self.relay, ids))
+        self.relay.begin()
         self._recorder = Recorder(self.relay.context)
         self._numbers = iter(range(1 << 40))
 

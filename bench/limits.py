@@ -53,11 +53,11 @@ def measure(structure: Structure, directory: Path) -> Result:
 
     began = time.monotonic()
     stand = Stand(structure.settings(directory))
-    before, counted = memory(), stand.relay.context.journal.octets
+    before, counted = memory(), stand.relay.context.ledger.octets
     structure.fill(stand)
     stand.settle()
-    journal = stand.relay.context.journal
-    result = Result(structure.name, structure.text, 0.0, memory() - before, journal.octets - counted, journal.count())
+    ledger = stand.relay.context.ledger
+    result = Result(structure.name, structure.text, 0.0, memory() - before, ledger.octets - counted, ledger.count())
     result.compiled = native.compiled
     for name, act in structure.acts.items():
         stand.run(0.3)
@@ -88,7 +88,7 @@ TICKS: Final[dict[str, Callable[[Stand], Any]]] = {
     "tick": lambda stand: stand.relay.tick(time.monotonic()),
     "sweep": lambda stand: stand.relay._sweep(time.monotonic()),
     "scrape": lambda stand: stand.relay.gauges(),
-    "reload": lambda stand: stand.relay.use(stand.settings),
+    "reload": lambda stand: stand.reload(),
 }
 
 

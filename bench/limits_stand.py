@@ -22,10 +22,10 @@ from smppd.config import Settings
 from smppd.daemon.daemon import _GARBAGE
 from smppd.ids import Ids
 from smppd.metrics import Metrics
-from smppd.policy.pipeline import compile_policies, pipeline_for
+from smppd.policy.pipeline import pipelines
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import Command, Splitter, id_response, pdu, refusal
-from smppd.relay.relay import Relay
+from smppd.relay.relay import Relay, Ways
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
@@ -91,19 +91,11 @@ class Peer:
         relay, now = self.stand.relay, time.monotonic()
         got = self.session.receive(data, now)
         if self.upstream is not None:
-            if got.answers:
-                relay.dispatch.answered(self.upstream, got.answers, now)
-            if got.messages:
-                relay.receipts.take(self.upstream, self, got.messages, now)
+            relay.carrier_sent(self.upstream, self, got.answers, got.messages, now)
         else:
-            if got.answers:
-                relay.mailroom.answered(self, got.answers, now)
-            if got.messages:
-                relay.submitted(self, got.messages, now)
-            if got.others:
-                relay.enquiries.take(self, got.others, now)
+            relay.customer_sent(self, got.answers, got.messages, got.others, now)
         self.flush()
-        relay.context.flush()
+        relay.flush()
 
     def taken(self, command: int) -> list[bytes]:
         """The frames of one command that came since last asked; the others are forgotten."""
@@ -115,9 +107,9 @@ class Peer:
         """The connection is gone."""
         now = time.monotonic()
         if self.upstream is not None:
-            self.stand.relay.link_down(self.upstream, self, self.session.abandon(), now)
+            self.stand.relay.carrier_left(self.upstream, self, self.session.abandon(), now)
         else:
-            self.stand.relay.customer_down(self, self.session.abandon(), now)
+            self.stand.relay.customer_left(self, self.session.abandon(), now)
 
 
 class Stand:
@@ -144,18 +136,17 @@ class Stand:
         self.metrics = Metrics()
         ids = Ids(self.wall, 0, 0)
         self.relay = Relay(
-            settings, self.store, ring, self.metrics, new_id=ids, wall=self.wall, now=time.monotonic, later=self._later,
-            random=Random(1), broken=self._broken,
+            settings, self.store, ring, self.metrics, pipelines=pipelines(settings), ids=ids, wall=self.wall,
+            now=time.monotonic, later=self._later, random=Random(1), broken=self._broken,
         )  # fmt: skip
-        compiled = compile_policies(settings)
-        for one in settings.accounts:
-            if one.policies:
-                self.relay.context.accounts[one.system_id].pipeline = pipeline_for(settings, one, compiled)
-        self.relay.recover()
+        self.relay.begin()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE)
-        self.relay.start(self.store.open(self.relay, ids))
+
+    def reload(self) -> None:
+        """The configuration is taken anew."""
+        self.relay.take_configuration(self.settings, Ways.of(self.settings), pipelines(self.settings))
 
     def wall(self) -> float:
         """Epoch seconds."""
@@ -217,7 +208,7 @@ class Stand:
         session.receive(pdu(Command.BIND_TRANSCEIVER, 0, 1, _LOGIN), time.monotonic())
         session.accept_bind(Command.BIND_TRANSCEIVER, window=window, outstanding_limit=window)
         peer = Peer(self, session, self.relay.context.accounts[f"bench-{number}"], None)
-        self.turn(lambda: self.relay.customer_up(peer, time.monotonic()))
+        self.turn(lambda: self.relay.customer_bound(peer, time.monotonic()))
         return peer
 
     def link(self, name: str = "a", window: int = 1000) -> Peer:
@@ -228,7 +219,7 @@ class Stand:
         session.receive(pdu(Command.BIND_TRANSCEIVER_RESP, 0, 1, b"x\0"), time.monotonic())
         session.bound_as(Command.BIND_TRANSCEIVER)
         peer = Peer(self, session, None, self.relay.context.upstreams[name])
-        self.turn(lambda: self.relay.link_up(peer.upstream, peer, time.monotonic()))
+        self.turn(lambda: self.relay.carrier_bound(peer.upstream, peer, time.monotonic()))
         return peer
 
     def numbered(self, frame: bytes) -> bytes:

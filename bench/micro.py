@@ -71,7 +71,7 @@ class MemoryStore:
         if done := self.batch:
             self.batch = self._make()
             b"".join(done.records), b"".join(done.accepts + done.marks), b"".join(done.events)
-            self.sink.committed(done)
+            self.sink.batch_committed(done)
 
     def kick(self) -> None:
         pass
@@ -120,9 +120,12 @@ class MemoryStore:
     def tidy(self, then: Callable[[bool], None]) -> None:
         then(True)
 
-    def rotate(self) -> int:
-        self.segment += 1
-        return self.segment
+    def open(self, sink: Any, tenant: Any, new_id: Callable[[], int]) -> None:
+        self.sink = sink
+        tenant.begin(1)
+
+    def tick(self, now: float) -> None:
+        pass
 
 
 class End:
@@ -154,7 +157,7 @@ class World:
         from smppd.config import Settings
         from smppd.ids import Ids
         from smppd.metrics import Metrics
-        from smppd.policy.pipeline import compile_policies, pipeline_for
+        from smppd.policy.pipeline import pipelines
         from smppd.protocol import wire
         from smppd.protocol.session import Role, Session, Timers
         from smppd.relay.relay import Relay
@@ -167,15 +170,12 @@ class World:
         settings = Settings.model_validate(_settings(rules(RULES)))
         ring = KeyRing(Kek([(1, "2026-01-01T00:00:00Z", os.urandom(32))]), Rows())
         self.relay: Any = Relay(
-            settings, self.store, ring, Metrics(), new_id=Ids(time.time, 0, 0), wall=time.time, now=time.monotonic,
-            later=lambda _seconds, _function: None, random=Random(1), broken=print,
+            settings, self.store, ring, Metrics(), pipelines=pipelines(settings), ids=Ids(time.time, 0, 0),
+            wall=time.time, now=time.monotonic, later=lambda _seconds, _function: None, random=Random(1), broken=print,
         )  # fmt: skip
-        self.store.sink = self.relay
-        self.relay.recover()
-        self.relay.start(self.store.rotate())
-        account = self.relay.context.accounts["bench"]
-        account.pipeline = pipeline_for(settings, settings.accounts[0], compile_policies(settings))
-        self.upstream = self.relay.context.upstreams["smsc"]
+        self.relay.begin()
+        account = self.relay.account("bench")
+        self.upstream = self.relay.upstream("smsc")
         now = time.monotonic()
         login, wide = b"x\0y\0\0\x34\0\0\0", {"window": 1000, "outstanding_limit": 1000}
         command = wire.Command.BIND_TRANSCEIVER
@@ -189,8 +189,8 @@ class World:
         carrier.bound_as(command)
         self.customer = End(customer, account, wire.Splitter(1 << 20))
         self.link = End(carrier, account, wire.Splitter(1 << 20))
-        self.relay.customer_up(self.customer, now)
-        self.relay.link_up(self.upstream, self.link, now)
+        self.relay.customer_bound(self.customer, now)
+        self.relay.carrier_bound(self.upstream, self.link, now)
         self._numbers = iter(range(1, 1 << 30))
 
     def _submits(self) -> bytes:
@@ -216,29 +216,32 @@ class World:
         relay, wire, now = self.relay, self.wire, time.monotonic()
         spent: dict[str, float] = {}
 
-        def phase(name: str, end: End, data: bytes, handle: Callable[[Any], None]) -> None:
+        def phase(name: str, end: End, data: bytes) -> None:
             began = time.process_time()
-            handle(end.session.receive(data, now))
+            got = end.session.receive(data, now)
+            if end is self.customer:
+                relay.customer_sent(end, got.answers, got.messages, got.others, now)
+            else:
+                relay.carrier_sent(self.upstream, end, got.answers, got.messages, now)
             end.flush()
-            relay.context.flush()
+            relay.flush()
             self.store.commit()
             spent[name] = time.process_time() - began
 
         def number(frame: bytes) -> int:
             return int.from_bytes(frame[12:16], "big")
 
-        state, dispatch = self.upstream, relay.dispatch
-        phase("submit", self.customer, self._submits(), lambda got: relay.submitted(self.customer, got.messages, now))
+        phase("submit", self.customer, self._submits())
         sent = self.link.frames(4)
         names = [b"%d" % next(self._numbers) for _ in sent]
         answers = (wire.id_response(4, number(f), name) for f, name in zip(sent, names, strict=True))
-        phase("answer", self.link, b"".join(answers), lambda got: dispatch.answered(state, got.answers, now))
+        phase("answer", self.link, b"".join(answers))
         numbers = (wire.Sm(f).destination_digits for f in sent)
         reports = b"".join(map(self._receipt, names, numbers))
-        phase("receipt", self.link, reports, lambda got: relay.receipts.take(state, self.link, got.messages, now))
+        phase("receipt", self.link, reports)
         mails = self.customer.frames(5)
         acks = b"".join(wire.id_response(5, number(frame), b"") for frame in mails)
-        phase("acknowledge", self.customer, acks, lambda got: relay.mailroom.answered(self.customer, got.answers, now))
+        phase("acknowledge", self.customer, acks)
         began = time.process_time()
         relay.tick(now)
         spent["tick"] = time.process_time() - began
@@ -295,7 +298,8 @@ def measure(rounds: int) -> dict[str, Any]:
 def child(way: Way, rounds: int) -> dict[str, Any]:
     """`measure` in a process of its own. RuntimeError when it fails or does not run the way it should."""
     environ = os.environ | {"SMPPD_INTERPRETED": "" if way.compiled else "1", "PYTHONPATH": str(way.tree)}
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--child", "--rounds", str(rounds)]
+    # Each checkout by its own form of this file: what the relay is asked by changes with it.
+    command = [sys.executable, "-P", str(way.tree / "bench" / "micro.py"), "--child", "--rounds", str(rounds)]
     done = subprocess.run(command, cwd=way.tree, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{way.name}: {done.stderr.strip()[-2000:]}")

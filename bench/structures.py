@@ -153,7 +153,7 @@ def says_later(stand: Stand) -> None:
 
 def accepts(stand: Stand) -> None:
     """A carrier accepts two windows, and refuses one."""
-    large_ones = stand.relay.context.journal.octets > 10_000 * max(1, stand.relay.context.journal.count())
+    large_ones = stand.relay.context.ledger.octets > 10_000 * max(1, stand.relay.context.ledger.count())
     link = carrier(stand, window=100 if large_ones else 1000)
     for _ in range(2):
         stand.settle()

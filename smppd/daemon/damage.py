@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from smppd.metrics import Metrics
-from smppd.relay.guard import ROWS, STORE
+from smppd.relay.guard import STORE
 from smppd.relay.relay import Relay
 from smppd.store.api import Kind
 
@@ -29,5 +29,4 @@ class Damage:
     def row(self, kind: Kind, owner: str, identity: int, reason: str) -> None:
         """A cold row does not open."""
         self.at_start(kind.name.lower(), identity, reason)
-        relay = self._relay()
-        relay.context.guard.guarded(ROWS, lambda: relay.balance.row_gone(kind, owner, identity))
+        self._relay().row_damaged(kind, owner, identity)

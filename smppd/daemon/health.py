@@ -9,17 +9,13 @@ from typing import Final
 from smppd import __version__, native
 from smppd.config import Settings
 from smppd.daemon.http import Health, assess
-from smppd.metrics import total
 from smppd.net.endpoints import Listener
 from smppd.relay.relay import Relay
-from smppd.relay.state.model import Account
 from smppd.store.api import Availability
 from smppd.store.sqlite.store import SqliteStore
 
 STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
-PEERS: Final = 8
-"""How many addresses of an account `smppd status` shows."""
 EXPIRING: Final = 7 * 86400.0
 """Seconds before its end at which a certificate makes /readyz say `degraded`."""
 _STORE_CHECKS: Final = {
@@ -40,17 +36,15 @@ def health(
     clock: str = "ok",
 ) -> Health:
     """The checks and what follows from them. clock: what `ClockWatch` says."""
-    context = relay.context
-    # One that takes messages and brings no receipts is not whole.
-    up = [one for one in context.upstreams.values() if one.links and one.receivers]
-    enabled = [one for one in settings.upstreams if one.enabled]
-    oldest = max((relay.oldest(account) for account in context.accounts.values()), default=0.0)
-    missing = f"degraded: {len(up)} of {len(enabled)} upstreams are bound"
+    condition = relay.condition()
+    up, oldest = condition.upstreams, condition.oldest
+    enabled = sum(1 for one in settings.upstreams if one.enabled)
+    missing = f"degraded: {up} of {enabled} upstreams are bound"
     checks = {
         "store": _STORE_CHECKS[store.availability],
-        "spool": "ok" if relay.ready else "failed: still reading back",
+        "spool": "ok" if condition.ready else "failed: still reading back",
         "draining": "failed: stopping" if draining else "ok",
-        "upstreams": "ok" if len(up) >= len(enabled) else missing,
+        "upstreams": "ok" if up >= enabled else missing,
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
         "clock": clock,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
@@ -65,57 +59,25 @@ def _certificates(ends: list[float]) -> str:
     return f"degraded: a certificate ends in {int(left / 86400)} days" if left > 0 else "degraded: one has expired"
 
 
-def _peers(account: Account) -> list[str]:
-    """The addresses that an account's sessions come from, the first few of them."""
-    return sorted({one.address.decode("ascii", "replace") for one in account.sessions})[:PEERS]
-
-
 def picture(
     relay: Relay, store: SqliteStore, ports: Sequence[tuple[str, bool]], *, began: float, ready: bool, draining: bool
 ) -> dict[str, object]:
     """Counts and states of everything; `smppd status` shows it."""
-    context = relay.context
-    now = time.monotonic()
+    relays = relay.picture()
     return {
         "version": __version__,
         "compiled": native.compiled,
         "interpreted_because": native.reason,
-        "uptime": round(now - began, 1),
+        "uptime": round(time.monotonic() - began, 1),
         "ready": ready,
         "draining": draining,
         "store": {
             "full": not store.takes,
             "commits": store.commits,
-            "entries": context.journal.count(),
+            "entries": relays.entries,
             "damaged": store.damaged,
         },
-        "accounts": [
-            {
-                "name": account.name,
-                "sessions": len(account.sessions),
-                "peers": _peers(account),
-                "queued": account.queued,
-                "oldest": round(relay.oldest(account), 1),
-                "mailbox": len(account.mailbox),
-                "accepted": total(account.accepted),
-                "delivered": total(account.delivered),
-            }
-            for account in context.accounts.values()
-        ],
-        "upstreams": [
-            {
-                "name": one.name,
-                "address": one.settings.address,
-                "enabled": not one.gone,
-                "links": len(one.links),
-                "window_used": sum(len(link.session.outstanding) for link in one.links),
-                "ready": len(one.ready),
-                "unknown": len(one.unknown),
-                "waiting_receipts": len(one.ids) + one.cold_waiting,
-                "paused": one.paused_until > now,
-                "submitted": total(one.submitted),
-            }
-            for one in context.upstreams.values()
-        ],
+        "accounts": [one._asdict() | {"oldest": round(one.oldest, 1)} for one in relays.accounts],
+        "upstreams": [one._asdict() for one in relays.upstreams],
         "listeners": [{"address": address, "tls": tls} for address, tls in ports],
     }

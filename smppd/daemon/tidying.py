@@ -8,7 +8,6 @@ from typing import Final
 
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
-from smppd.relay.relay import Relay
 from smppd.store.sqlite.files import Lock, StoreError
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import DONE, Compacted, ask
@@ -37,7 +36,7 @@ def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
     return "" if done.complete else "somebody is reading the store, or it is short of space"
 
 
-def on_request(relay: Relay, store: SqliteStore) -> Callable[[int], None]:
+def on_request(store: SqliteStore) -> Callable[[int], None]:
     """What the daemon does when it is asked to tidy: called on the reactor thread with the token of whoever asked, or 0."""
 
     def wanted(token: int) -> None:
@@ -46,7 +45,7 @@ def on_request(relay: Relay, store: SqliteStore) -> Callable[[int], None]:
                 store.batch.meta.append((DONE, token))
                 store.kick()
 
-        relay.tidy(told)
+        store.tidy(told)
 
     return wanted
 

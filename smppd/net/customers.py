@@ -13,7 +13,7 @@ from smppd.net.auth import Authenticator, Check, Decision
 from smppd.net.binds import NAMES_TOLD, REFUSALS, Accepted, Heard, Refusals
 from smppd.net.limits import BindRate
 from smppd.net.transport import Pipe
-from smppd.protocol.operations import BINDS, Bind, bind_response, read_bind
+from smppd.protocol.operations import Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
 from smppd.protocol.wire import BodyError, Command, Status, refusal
 from smppd.relay.relay import Relay
@@ -198,7 +198,7 @@ class CustomerLink:
                 extra={"fields": {"account": self.account.name, "peer": self._pipe.peer, "reason": reason}},
             )
             try:
-                customers.relay.customer_down(self, tokens, customers.now())
+                customers.relay.customer_left(self, tokens, customers.now())
             except Exception:  # noqa: BLE001  the session's edge
                 self._broken()
 
@@ -212,16 +212,16 @@ class CustomerLink:
         while again:
             got = session.receive(data, now)
             if session.nacks:
-                customers.relay.nacked("account", self.account.name if self._up else "", session, now)
-            if got.answers:
-                customers.relay.mailroom.answered(self, got.answers, now)
-            if got.messages:
-                customers.relay.submitted(self, got.messages, now)
-            # A bind that cannot be read is answered here: what stands behind it may go on.
-            again = bool(got.others) and self._others(got.others, now)
+                customers.relay.peer_nacked("account", self.account.name if self._up else "", session, now)
+            again = False
+            if self._up:
+                customers.relay.customer_sent(self, got.answers, got.messages, got.others, now)
+            elif got.others:
+                # One that cannot be read is answered here: what stands behind it may go on.
+                again = not self._bind(got.others[0][1], now)
             data = b""
         self._settle()
-        customers.relay.context.flush()
+        customers.relay.flush()
 
     def _broken(self) -> None:
         log.exception("error in a customer's session", extra={"fields": {"peer": self._pipe.peer}})
@@ -230,18 +230,6 @@ class CustomerLink:
         self._cancel_check()
         self.session.close("internal error")
         self._pipe.abort("internal error")
-
-    def _others(self, others: list[tuple[int, bytes]], now: float) -> bool:
-        unread = False
-        rest = []
-        for command, raw in others:
-            if command in BINDS:
-                unread = not self._bind(raw, now)
-            else:
-                rest.append((command, raw))
-        if rest:
-            self._customers.relay.enquiries.take(self, rest, now)
-        return unread
 
     def _settle(self) -> None:
         """Writes what is to be said, and lets the pipe follow the session: pause, resume, close."""
@@ -296,8 +284,7 @@ class CustomerLink:
             self._work(b"")
             if self._up and not self._pipe.choked:
                 self._open_window()
-                self._customers.relay.mailroom.pump(self.account, self._customers.now())
-                self._customers.relay.context.flush()
+                self._customers.relay.customer_writable(self, self._customers.now())
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
@@ -315,7 +302,7 @@ class CustomerLink:
                 self._customers.metrics.stray_responses.labels("customer").inc(session.unknown_responses)
                 session.unknown_responses = 0
             if expired and self._up:
-                self._customers.relay.mailroom.unanswered(self.account, expired, now, wait=True)
+                self._customers.relay.customer_silent(self, expired, now)
             if session.blocked:
                 self._work(b"")
             elif session.out or session.close_reason is not None:
@@ -383,7 +370,7 @@ class CustomerLink:
         customers = self._customers
         now = customers.now()
         reason, status = str(decision.reason), decision.status
-        account = customers.relay.context.accounts.get(decision.account.system_id) if decision.account else None
+        account = customers.relay.account(decision.account.system_id) if decision.account else None
         if account is not None and not status:
             status, reason = self._allowed(account, bind)
         if account is None or status:
@@ -416,7 +403,7 @@ class CustomerLink:
             customers.accepted.note(fields, now)
             self.session.out.append(bind_response(bind, 0, SYSTEM_ID, min(max(bind.version, 0x33), 0x50)))
             self._settle()
-            customers.relay.customer_up(self, now)
+            customers.relay.customer_bound(self, now)
         self._work(b"")
 
     def _allowed(self, account: Account, bind: Bind) -> tuple[int, str]:

@@ -75,7 +75,7 @@ class Upstreams:
                 link.stop()
         for name, one in wanted.items():
             if name not in self.links:
-                state = self.relay.context.upstreams[name]
+                state = self.relay.upstream(name)
                 self.links[name] = [
                     UpstreamLink(self, state, one, tls[name], command)
                     for _ in range(one.sessions)
@@ -160,7 +160,7 @@ class UpstreamLink:
         try:
             if self._bound is not None:
                 # What is released for this carrier and not sent goes elsewhere.
-                self._owner.relay.link_down(self._state, self._bound, [], now)
+                self._owner.relay.carrier_left(self._state, self._bound, [], now)
             if at_once or not session.bound:
                 session.unbind(now)
             self.settle()
@@ -268,16 +268,13 @@ class UpstreamLink:
         relay = self._owner.relay
         got = session.receive(data, now)
         if session.nacks:
-            relay.nacked("upstream", self.settings.name, session, now)
-        if got.answers:
-            if self._bound is None:
-                self._bind_answered(got.answers, session, now)
-            else:
-                relay.dispatch.answered(self._state, got.answers, now)
-        if got.messages and self._bound is not None:
-            relay.receipts.take(self._state, self._bound, got.messages, now)
+            relay.peer_nacked("upstream", self.settings.name, session, now)
+        if self._bound is not None:
+            relay.carrier_sent(self._state, self._bound, got.answers, got.messages, now)
+        elif got.answers:
+            self._bind_answered(got.answers, session, now)
         self.settle()
-        relay.context.flush()
+        relay.flush()
 
     def _broken(self) -> None:
         log.exception("error in an upstream session", extra={"fields": {"upstream": self.settings.name}})
@@ -296,7 +293,7 @@ class UpstreamLink:
         self._failures = 0
         bound = self._bound = Bound(self, session)
         log.info("upstream bound", extra={"fields": {"upstream": name, "mode": self._command.name.lower()}})
-        self._owner.relay.link_up(self._state, bound, now)
+        self._owner.relay.carrier_bound(self._state, bound, now)
         self._work(b"")
 
     def _end(self, reason: str) -> None:
@@ -309,7 +306,7 @@ class UpstreamLink:
         if bound is not None:
             if not self._stopped:
                 log.warning("upstream lost", extra={"fields": {"upstream": self.settings.name, "reason": reason}})
-            self._owner.relay.link_down(self._state, bound, tokens, self._owner.now())
+            self._owner.relay.carrier_left(self._state, bound, tokens, self._owner.now())
 
     def settle(self) -> None:
         """Writes what is to be said, and lets the pipe follow the session."""
@@ -358,8 +355,7 @@ class UpstreamLink:
                 if self._bound is None:
                     session.close("bind not answered")
                 else:
-                    late = [token for token in expired if isinstance(token, Message)]
-                    self._owner.relay.dispatch.timed_out(self._state, late, now)
+                    self._owner.relay.carrier_silent(self._state, expired, now)
             if self._stopped and now >= self._leave_by and session.bound:
                 session.unbind(now)
             if session.blocked:

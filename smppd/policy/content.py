@@ -92,6 +92,17 @@ def key_of(sm: Sm, concat: Concat) -> PartKey:
     return (_plain(sm.source_digits), _plain(sm.destination_digits), concat.ref, concat.total, concat.wide)
 
 
+def part_of(sm: Sm) -> PartKey | None:
+    """What a part shares with the other parts of its long message; None for a whole message, and where its TLVs are broken."""
+    if not sm.esm_class & _UDHI and sm.at_tlvs == len(sm.raw):
+        return None
+    try:
+        concat = place_of(sm)
+    except BodyError:
+        return None
+    return None if concat is None else key_of(sm, concat)
+
+
 def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
     """By what phones join parts at the least; ``any_sender``: senders are exchanged, so that two may become one."""
     source = b"" if any_sender else _tail(sm.source_digits)

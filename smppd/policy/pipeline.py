@@ -21,7 +21,6 @@ from smppd.policy.content import (
     TooLarge,
     content_of,
     join_key,
-    key_of,
     place_of,
     read,
     read_part,
@@ -67,8 +66,8 @@ class Policies(dict[str, CompiledPolicy]):
 class Pipeline:
     """The policies of one account, with the parts of its long messages. One object an account; ``decide`` is the whole job.
 
-    The verdict on a part that is not held counts for the parts of the same message that were (``part_key``): ``None``
-    or a verdict without refusal lets them go, a refusal refuses them all.
+    The verdict on a part that is not held counts for the parts of the same message that were (`policy.content.part_of`):
+    ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
     __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
@@ -216,15 +215,6 @@ class Pipeline:
         if len(self._refusals) > REFUSALS:
             self._refusals.popitem(last=False)
 
-    @staticmethod
-    def part_key(sm: Sm) -> PartKey | None:
-        """What the parts of one long message share, None for a whole message."""
-        try:
-            concat = place_of(sm)
-        except BodyError:
-            return None
-        return None if concat is None else key_of(sm, concat)
-
     @property
     def waiting(self) -> int:
         """Long messages of which parts are missing."""
@@ -284,3 +274,9 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
         program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
     budget = compiled.budget if isinstance(compiled, Policies) else None
     return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
+
+
+def pipelines(settings: Settings) -> dict[str, Pipeline | None]:
+    """The pipeline of each account by its system_id, None for one without policies. Raises ``PolicyError``."""
+    compiled = compile_policies(settings)
+    return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}

@@ -1,4 +1,4 @@
-"""What every part of the data path shares: the store's current batch, the journal, ids, the clocks, the counters."""
+"""What every part of the data path shares: the store's current batch, the ledger, the phases, ids, the clocks, the counters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
 from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
-from smppd.relay.ledger.journal import Journal
+from smppd.relay.ledger.ledger import Ledger
 from smppd.relay.log_counts import Notices, Tally
-from smppd.relay.state.model import Account, Peer, UpstreamState
+from smppd.relay.state.model import Account, Lane, Message, Peer, UpstreamState
+from smppd.relay.state.phases import Phases
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
@@ -23,23 +24,23 @@ class Context:
     """Handed to each part by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
 
     ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
-    with something to send, flushed once at the end of what is being handled. ``dropping``: (kind, id) of cold rows that are as
-    good as gone, though a query may
-    still find them. ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a
-    minute. ``guard``: where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more
-    waits on disk; ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their
-    message, of each upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was
-    restored from was taken (`backup.restore.RESTORED`).
+    with something to send, flushed once at the end of what is being handled. ``ledger`` writes the spool, ``phases`` moves
+    messages. ``withdraw(message)`` takes a message out that raised something, and tells its sender as far as that goes.
+    ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a minute. ``guard``:
+    where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk;
+    ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each
+    upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was restored from
+    was taken (`backup.restore.RESTORED`).
     """
 
     store: Spool
-    journal: Journal
     ring: KeyRing
     new_id: Callable[[], int]
     wall: Callable[[], float]
     now: Callable[[], float]
     later: Callable[[float, Callable[[], None]], object]
     metrics: Metrics
+    withdraw: Callable[[Message], None]
     hot_limit: int
     hot_octets: int = 192 << 20
     mail_octets: int = 240 << 20
@@ -48,22 +49,25 @@ class Context:
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)
-    dropping: set[tuple[int, int]] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     notices: Notices = field(default_factory=Notices)
     restored: int = 0
     guard: Guard = field(init=False)
+    ledger: Ledger = field(init=False)
+    phases: Phases = field(init=False)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self)
+        self.ledger = Ledger(self.store)
+        self.phases = Phases(self.now)
         run = self.later
         self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
 
     @property
     def crowded(self) -> bool:
         """Whether memory holds as much as it should, in number or in octets: what comes now waits on disk."""
-        journal = self.journal
-        return journal.octets >= self.hot_octets or journal.count() >= self.hot_limit
+        ledger = self.ledger
+        return ledger.octets >= self.hot_octets or ledger.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
         """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""
@@ -84,6 +88,14 @@ class Context:
             upstream = self.upstreams[name] = UpstreamState(settings, self.metrics, self.now())
         return upstream
 
+    def lane(self, account: Account, route: str) -> Lane:
+        """The lane of an account for a route (names joined by commas)."""
+        lane = account.lanes.get(route)
+        if lane is None:
+            lane = Lane(account, route, tuple(self.upstream(name) for name in route.split(",") if name))
+            account.lanes[route] = lane
+        return lane
+
     def event(
         self, identity: int, state: State, *, duplicate: bool = False, error: int = 0, detail: bytes = b""
     ) -> None:
@@ -91,14 +103,6 @@ class Context:
         self.store.batch.events.append(
             pack_event(identity, int(self.wall() * 1000), state, duplicate=duplicate, error=error, detail=detail)
         )
-
-    def drop(self, kind: int, owner: str, key: bytes, identity: int) -> None:
-        """Drops a cold row with the current batch. Until that is durable, queries may still bring the row: see ``alive``."""
-        batch = self.store.batch
-        batch.drop.append((kind, owner, key, identity))
-        gone = (kind, identity)
-        self.dropping.add(gone)
-        batch.then.append(lambda: self.dropping.discard(gone))
 
     def looked(self, then: Callable[[list[ColdRow]], None]) -> Callable[[list[ColdRow]], None]:
         """``then`` as the answer to a query: what it raises beside what it catches at each row stops nothing else."""
@@ -114,19 +118,23 @@ class Context:
     def unreadable(self, row: ColdRow, error: Exception, kind: str) -> None:
         """A cold row that cannot be handled is set aside, and is gone with the current batch. Its count is the caller's."""
         self.guard.keep(ROWS, error, kind, row.owner, row.id, row.data)
-        self.drop(row.kind, row.owner, row.key, row.id)
+        self.ledger.drop_row(row.kind, row.owner, row.key, row.id)
         self.store.kick()
 
     def unreadable_waiting(self, row: ColdRow, error: Exception) -> None:
         """A row of a message that waits for its receipt and cannot be read: nobody will know what became of it."""
         self.unreadable(row, error, "message")
-        self.upstream(row.owner).cold_waiting -= 1
+        self.upstream(row.owner).unshelved()
         self.event(row.id, State.UNKNOWN)
 
-    def alive(self, rows: list[ColdRow]) -> list[ColdRow]:
-        """The rows that nobody has ended since the query was made."""
-        dropping = self.dropping
-        return [row for row in rows if (row.kind, row.id) not in dropping] if dropping else rows
+    def answer(self, peer: Peer, response: bytes, places: int = 1) -> None:
+        """Answers a request of a peer, and gives back the ``places`` that it held in the session's window: 1 for a message, as
+        many as a submit_multi had destinations, 0 for an enquiry, which holds none. The only way to answer; what is written
+        goes out with the next ``flush``."""
+        session = peer.session
+        session.out.append(response)
+        session.answered(places)
+        self.dirty[peer] = None
 
     def flush(self) -> None:
         """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too."""

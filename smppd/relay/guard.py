@@ -1,8 +1,7 @@
 """One bad item stops nothing but itself: what an item raises is caught at the item, counted, logged without content, and the
 item is set aside (table `damaged`), while the others of its batch, of its tick and of the start go on.
 
-Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.broken`). What is caught here
-leaves counts behind that may be one off, so they are counted anew with the next sweep (`relay.balance`).
+Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.store_broken`).
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from smppd.ids import id_time
-from smppd.relay.ledger.journal import Entry, mark
-from smppd.store.api import Damaged, Fault, Kind
+from smppd.relay.ledger.payload import write_message
+from smppd.relay.state.model import Mail, Message, UpstreamState
+from smppd.store.api import Damaged, Fault
 
 if TYPE_CHECKING:
     from smppd.relay.context import Context
-    from smppd.relay.state.model import Message, UpstreamState
-    from smppd.relay.state.post import Mail
 
 log = logging.getLogger("smppd.relay")
 
@@ -68,14 +66,11 @@ _NOBODYS: Final = 30 * 86400.0
 
 
 class Guard:
-    """See the module. ``withdraw(message)`` takes a message out of wherever it stands and lets its sender know. ``uneven``:
-    counts may be off."""
+    """See the module."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._chores: dict[str, tuple[float, int]] = {}
-        self.withdraw: Callable[[Message], None] = lambda _message: None
-        self.uneven = False
 
     # -- items ---------------------------------------------------------------------------------------------------------
 
@@ -83,7 +78,6 @@ class Guard:
         """Counts and logs what an item raised. Raises it again where it is no item's fault. From within an `except`."""
         if isinstance(error, _FATAL):
             raise error
-        self.uneven = True
         self._context.metrics.set_aside.labels(place).inc()
         fields: dict[str, str] = {"place": place}
         if kind:
@@ -123,12 +117,12 @@ class Guard:
     def message(self, place: str, error: Exception, message: Message) -> None:
         """Sets a message aside: it is taken out, its record says so, and its sender is told as far as that goes."""
         try:
-            kind, data = "message", message.payload()
+            kind, data = "message", write_message(message)
         except Exception:  # noqa: BLE001  what it cannot say of itself is left out
             kind, data = "frame", message.frame
         self.keep(place, error, kind, message.account.name, message.id, data)
         try:
-            self.withdraw(message)
+            self._context.withdraw(message)
         except Exception as another:  # noqa: BLE001  the item's edge
             self.caught(place, another, kind="message", owner=message.account.name, identity=message.id)
 
@@ -138,16 +132,14 @@ class Guard:
         account = mail.account
         self.keep(place, error, "frame", account.name, mail.id, mail.frame)
         box = account.mailbox
-        box.hot.remove(mail)
-        box.later.pop(mail.id, None)
+        box.take_out(mail)
+        box.end_delivery(mail)
         mail.done = True
-        if mail.home:
-            context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-        elif mail.id in box.read:
+        if mail.id in box.read:
             box.read.discard(mail.id)
-            context.drop(Kind.MAIL, account.name, b"", mail.id)
-        box.octets -= mail.weight
-        context.journal.remove(mail)
+        elif mail.cold is not None:
+            box.backlog.take()
+        context.ledger.close(mail)
 
     def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
         """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""
@@ -170,7 +162,6 @@ class Guard:
         except _FATAL:
             raise
         except Exception:
-            self.uneven = True
             context = self._context
             context.metrics.chores_failed.labels(name).inc()
             now = context.now()

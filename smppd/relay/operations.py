@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from smppd.ids import parse_shown
 from smppd.message import FINAL_STATES, State, Verdict
 from smppd.protocol import times
 from smppd.protocol.operations import (
@@ -19,18 +18,18 @@ from smppd.protocol.operations import (
     read_replace,
 )
 from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
-from smppd.relay.accept.desk import Recorder
 from smppd.relay.accept.verdicts import shorten
 from smppd.relay.context import Context
 from smppd.relay.guard import ENQUIRY
-from smppd.relay.ledger.payload import TOLD_UNKNOWN, TOLD_WORD
+from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
-from smppd.relay.state.model import Account, Customer, Message, Phase, customer_state
+from smppd.relay.short_ids import ShortIds
+from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, Customer, Message
+from smppd.relay.state.phase import Phase, customer_state
 from smppd.relay.state.queues import addresses_key
 from smppd.vault.seal import Direction
 
-SHORT_IDS: Final = 100_000
 # Messages that a cancel_sm by addresses looks at in one turn of the reactor, and the seconds until its next.
 STEP: Final = 200
 PAUSE: Final = 0.005
@@ -54,22 +53,23 @@ class _Cancelling:
 class Enquiries:
     """See the module. ``history`` looks finished messages up in the log, off the reactor thread."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        recorder: Recorder,
+        short_ids: ShortIds,
+        history: History | None = None,
+    ) -> None:
         self._context = context
         self._dispatch = dispatch
         self._recorder = recorder
-        self.history: History | None = None
+        self._short_ids = short_ids
+        self.history = history
         self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
-        self._short: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._cancelling: dict[Account, deque[_Cancelling]] = {}
 
-    def note(self, message: Message) -> None:
-        """Remembers what a short id stands for, for the last 100,000 of them."""
-        self._short[message.account.name, message.shown] = message.id
-        if len(self._short) > SHORT_IDS:
-            self._short.popitem(last=False)
-
-    def take(self, customer: Customer, others: list[tuple[int, bytes]], now: float) -> None:
+    def answer_requests(self, customer: Customer, others: list[tuple[int, bytes]], now: float) -> None:
         """Answers the enquiries of one chunk."""
         for command, raw in others:
             sequence = int.from_bytes(raw[12:16], "big")
@@ -81,29 +81,21 @@ class Enquiries:
                 elif command == Command.REPLACE_SM:
                     replace = read_replace(raw)
                     status = Status.RREPLACEFAIL if _has_payload(raw, replace) else self._replace(customer, replace)
-                    self._say(customer, pdu(Command.REPLACE_SM_RESP, status, sequence))
+                    self._context.answer(customer, pdu(Command.REPLACE_SM_RESP, status, sequence), 0)
                 else:
-                    self._say(customer, refusal(command, Status.RINVCMDID, sequence))
+                    self._context.answer(customer, refusal(command, Status.RINVCMDID, sequence), 0)
             except BodyError as error:
                 customer.session.bad_body(now)
-                self._say(customer, refusal(command, error.status, sequence))
+                self._context.answer(customer, refusal(command, error.status, sequence), 0)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
-                self._say(customer, refusal(command, Status.RSYSERR, sequence))
+                self._context.answer(customer, refusal(command, Status.RSYSERR, sequence), 0)
         self._context.store.kick()
-
-    def _say(self, customer: Customer, response: bytes) -> None:
-        customer.session.out.append(response)
-        self._context.dirty[customer] = None
-
-    def _identity(self, account: Account, shown: bytes) -> int | None:
-        known = self._short.get((account.name, shown))
-        return known if known is not None else parse_shown(shown)
 
     def _living(self, account: Account, identity: int | None) -> Message | None:
         if identity is None:
             return None
-        thing = self._context.journal.get(identity)
+        thing: object = self._context.ledger.get(identity)
         if thing is None:
             # Read back from a row, and not written anew yet.
             places = [lane.hot for lane in account.lanes.values()]
@@ -116,17 +108,17 @@ class Enquiries:
 
     def _query(self, customer: Customer, query: Query) -> None:
         account = customer.account
-        identity = self._identity(account, query.message_id)
+        identity = self._short_ids.find(account, query.message_id)
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
-                self._say(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence))
+                self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence), 0)
                 return
             state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
-            self._say(customer, query_response(query.sequence, query.message_id, b"", state, 0))
+            self._context.answer(customer, query_response(query.sequence, query.message_id, b"", state, 0), 0)
             return
         if identity is None or self.history is None:
-            self._say(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence))
+            self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVMSGID, query.sequence), 0)
             return
 
         def found(answer: tuple[State, float, int] | None) -> None:
@@ -135,7 +127,7 @@ class Enquiries:
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
                 response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
-            self._say(customer, response)
+            self._context.answer(customer, response, 0)
             self._context.flush()
 
         self.history(account.name, identity, found)
@@ -145,12 +137,12 @@ class Enquiries:
     def _cancel(self, customer: Customer, cancel: Cancel) -> None:
         account = customer.account
         if cancel.message_id:
-            message = self._living(account, self._identity(account, cancel.message_id))
+            message = self._living(account, self._short_ids.find(account, cancel.message_id))
             if message is None:
                 status: int = Status.RINVMSGID
             else:
                 status = Status.ROK if self._delete([message]) else Status.RCANCELFAIL
-            self._say(customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            self._context.answer(customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence), 0)
             return
         jobs = self._cancelling.setdefault(account, deque())
         jobs.append(_Cancelling(customer, cancel))
@@ -174,7 +166,7 @@ class Enquiries:
                 return
             jobs.popleft()
             status = Status.ROK if job.gone else Status.RCANCELFAIL
-            self._say(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence))
+            self._context.answer(job.customer, pdu(Command.CANCEL_SM_RESP, status, cancel.sequence), 0)
             if found and jobs:
                 self._cancel_later(account, jobs, gone)
                 return
@@ -201,16 +193,9 @@ class Enquiries:
         """Deletes those that still wait here; how many."""
         gone = 0
         for message in messages:
-            if not message.stored:
-                continue
-            if message.phase is Phase.QUEUED:
-                self._dispatch.lanes.take_out(message)
-            elif message.phase is Phase.HELD:
-                self._dispatch.holding.take_out(message)
-            else:
-                continue
-            self._dispatch.ends(message, State.DELETED)
-            gone += 1
+            if message.stored and message.phase in (Phase.QUEUED, Phase.ASIDE, Phase.HELD):
+                self._dispatch.end_one(message, State.DELETED)
+                gone += 1
         return gone
 
     def _fits(self, message: Message, cancel: Cancel) -> bool:
@@ -224,13 +209,13 @@ class Enquiries:
 
     def _replace(self, customer: Customer, replace: Replace) -> int:
         account = customer.account
-        message = self._living(account, self._identity(account, replace.message_id))
+        message = self._living(account, self._short_ids.find(account, replace.message_id))
         if message is None:
             return Status.RINVMSGID
         if replace.source[2] != _source(message):
             return Status.RINVSRCADR
         old = Sm(message.frame)
-        if message.phase is not Phase.QUEUED or not message.stored or old.at_sm < 0:
+        if message.phase not in (Phase.QUEUED, Phase.ASIDE) or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
         try:
@@ -264,21 +249,13 @@ class Enquiries:
                 frame = splice(sm, validity=ends)
         message.frame = frame
         message.registered = replace.registered
-        self._dispatch.lanes.file(message)
+        self._context.phases.file(message)
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.
         identity = self._context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         self._context.event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
         self._context.event(identity, State.STORED, detail=b"\0%016x" % message.id)
-        entry = message.entry()  # tried first
-        batch = self._context.store.batch
-        if message.home:
-            self._context.journal.remove(message)
-        elif message.cold is not None:
-            self._context.drop(*message.cold, message.id)
-            message.cold = None
-        batch.marks.append(entry)
-        self._context.journal.add(message)
+        self._context.ledger.rewrite(message)
         return Status.ROK
 
 

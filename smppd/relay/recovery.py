@@ -11,17 +11,17 @@ from typing import Final, NamedTuple
 
 from smppd.ids import id_at
 from smppd.message import State
+from smppd.policy.content import part_of
 from smppd.protocol.wire import Sm
-from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import START
-from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, mark, read
-from smppd.relay.ledger.payload import Stored
-from smppd.relay.receipts.receipts import Receipts
-from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.send.lanes import part_of
-from smppd.relay.state.model import Message, Phase
-from smppd.relay.state.post import Mail, Parked, read_mail, read_parked
+from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, read
+from smppd.relay.ledger.payload import Stored, read_mail, read_parked, read_released, read_submitted
+from smppd.relay.receipts.parking import Parking
+from smppd.relay.restore import restored, restored_mail
+from smppd.relay.send.lanes import Lanes
+from smppd.relay.state.model import Mail, Message, Parked
+from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 
 # Seconds that an id may be ahead of the clock: new ids are drawn above all that are found here.
@@ -40,11 +40,13 @@ class _Fault(NamedTuple):
 class Recovery:
     """One start-up."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, receipts: Receipts) -> None:
+    def __init__(self, context: Context, lanes: Lanes, parking: Parking) -> None:
         self._context = context
-        self._dispatch = dispatch
-        self._receipts = receipts
+        self._lanes = lanes
+        self._parking = parking
         self._things: dict[int, Message | Mail | Parked] = {}
+        # Where each message was, by its entry and the marks on it; READY: released, and nobody knows whether it was sent.
+        self._phases: dict[int, Phase] = {}
         self._faults: dict[int, _Fault] = {}
         self._newest = id_at(context.wall() + _AHEAD)
         # Entries that open something and could not be read, by its id: over when that is.
@@ -53,11 +55,8 @@ class Recovery:
     def run(self, blocks: Iterator[tuple[int, bytes]], counts: dict[tuple[int, str], int]) -> int:
         """Reads all blocks and counts; returns how many things live on. What cannot be read or put in its place stops nothing
         else: it is set aside."""
-        journal = self._context.journal
-        for segment, block in blocks:
-            if segment not in journal.live:
-                journal.begin(segment)
-            self._block(segment, block)
+        for place, block in blocks:
+            self._block(place, block)
         for (kind, owner), count in counts.items():
             try:
                 self._count(kind, owner, count)
@@ -67,11 +66,11 @@ class Recovery:
         self._set_aside()
         return len(self._things)
 
-    def _block(self, segment: int, block: bytes) -> None:
+    def _block(self, place: int, block: bytes) -> None:
         try:
             for kind, identity, payload in read(block):
                 try:
-                    self._entry(segment, kind, identity, payload)
+                    self._entry(place, kind, identity, payload)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self._broken(kind, identity, payload, error)
         except Broken as error:
@@ -85,26 +84,25 @@ class Recovery:
         self._faults[key] = _Fault("entry", identity, entry, error)
         if kind in OPENS:
             self._opened.setdefault(identity, set()).add(key)
-        thing = self._things.get(identity)
-        if isinstance(thing, Message) and thing.phase in (Phase.QUEUED, Phase.HELD):
-            thing.phase = Phase.READY
+        if self._phases.get(identity) in (Phase.QUEUED, Phase.HELD):
+            self._phases[identity] = Phase.READY
 
     def _set_aside(self) -> None:
         """Keeps what could not be read among the damaged, and says so in the journal, so that the next start knows it."""
         context = self._context
         for key, fault in self._faults.items():
             context.guard.keep(START, fault.error, fault.kind, "", fault.id, fault.data)
-            context.store.batch.marks.append(mark(Entry.ASIDE, key))
+            context.ledger.set_aside(key)
             if fault.id and fault.id not in self._things and fault.data[0] == Entry.ACCEPT:
                 context.event(fault.id, State.UNKNOWN)
 
-    def _open(self, segment: int, identity: int, thing: Message | Mail | Parked) -> None:
+    def _open(self, place: int, identity: int, thing: Message | Mail | Parked) -> None:
         old = self._things.get(identity)
         if old is not None:
-            self._context.journal.remove(old)
+            self._context.ledger.forget(old)
         self._mended(identity)
         self._things[identity] = thing
-        self._context.journal.place(thing, segment)
+        self._context.ledger.restore(thing, place)
 
     def _mended(self, identity: int) -> None:
         for key in self._opened.pop(identity, ()):
@@ -112,28 +110,29 @@ class Recovery:
 
     def _close(self, identity: int) -> None:
         self._mended(identity)
+        self._phases.pop(identity, None)
         thing = self._things.pop(identity, None)
         if thing is not None:
-            self._context.journal.remove(thing)
+            self._context.ledger.forget(thing)
 
-    def _entry(self, segment: int, kind: int, identity: int, payload: bytes) -> None:
+    def _entry(self, place: int, kind: int, identity: int, payload: bytes) -> None:
         context = self._context
         if kind in OPENS and not 0 < identity <= self._newest:
             raise ValueError("no id that was drawn")
         if kind == Entry.ACCEPT:
-            message = self._dispatch.lanes.revive(identity, payload)
-            message.phase = _phase(Stored(identity, payload))
-            if message.phase is Phase.SUBMITTED and message.upstream is None:
+            stored = Stored(identity, payload)
+            message = restored(context, stored)
+            phase = _phase(stored)
+            if phase is Phase.SUBMITTED and message.upstream is None:
                 raise ValueError("no upstream is named")
-            self._open(segment, identity, message)
+            self._open(place, identity, message)
+            self._phases[identity] = phase
         elif kind == Entry.MAIL:
-            expires, about, name, frame = read_mail(payload)
-            Sm(frame)
-            self._open(segment, identity, Mail(identity, context.account(name), frame, about, expires))
+            self._open(place, identity, restored_mail(context.account(read_mail(payload)[2]), identity, payload))
         elif kind == Entry.PARK:
             expires, name, frame = read_parked(payload)
             Sm(frame)
-            self._open(segment, identity, Parked(identity, context.upstream(name), (), frame, expires))
+            self._open(place, identity, Parked(identity, context.upstream(name), (), frame, expires))
         elif kind in (Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE):
             self._close(identity)
         elif kind == Entry.ASIDE:
@@ -147,33 +146,30 @@ class Recovery:
 
     def _mark(self, message: Message, kind: int, payload: bytes) -> None:
         if kind == Entry.RELEASED:
-            message.phase = Phase.READY
-            message.upstream = self._context.upstream(payload.decode()) if payload else None
+            name = read_released(payload)
+            message.upstream = self._context.upstream(name) if name else None
+            self._phases[message.id] = Phase.READY
         elif kind == Entry.RETURNED:
-            message.phase = Phase.QUEUED
+            self._phases[message.id] = Phase.QUEUED
         elif kind == Entry.RESENT:
-            message.phase = Phase.QUEUED
             message.duplicate = True
             message.tries = 1
+            self._phases[message.id] = Phase.QUEUED
         elif kind == Entry.SUBMITTED:
-            name, _, upstream_id = payload.partition(b"\0")
-            if not name:
-                raise ValueError("no upstream is named")
-            message.upstream = self._context.upstream(name.decode())
-            message.phase = Phase.SUBMITTED
-            message.upstream_id = upstream_id
+            name, message.upstream_id = read_submitted(payload)
+            message.upstream = self._context.upstream(name)
+            self._phases[message.id] = Phase.SUBMITTED
 
     def _count(self, kind: int, owner: str, count: int) -> None:
         context = self._context
         if kind == Kind.QUEUE:
-            name, _, route = owner.partition("\n")
-            account = context.account(name)
-            self._dispatch.lane(account, route).cold += count
-            account.queued += count
+            name, found, route = owner.partition("\n")
+            if found:  # else it is no lane's: whoever altered it, it does not open when its time comes
+                context.lane(context.account(name), route).rows_found(count)
         elif kind == Kind.MAIL:
-            context.account(owner).mailbox.cold += count
+            context.account(owner).mailbox.backlog.found(count)
         elif kind == Kind.WAITING:
-            context.upstream(owner).cold_waiting += count
+            context.upstream(owner).shelved(count)
 
     def _place(self) -> None:
         guard = self._context.guard
@@ -188,56 +184,37 @@ class Recovery:
                 elif isinstance(thing, Mail):
                     guard.mail(START, error, thing)
                 else:
-                    self._receipts.parking.set_aside(thing, error, START)
-                self._close_for_good(thing)
-
-    def _close_for_good(self, thing: Message | Mail | Parked) -> None:
-        """However far that came: the next start is not to meet it again."""
-        context = self._context
-        done = (
-            Entry.DONE
-            if isinstance(thing, Message)
-            else Entry.MAIL_DONE
-            if isinstance(thing, Mail)
-            else Entry.PARK_DONE
-        )
-        context.store.batch.marks.append(mark(done, thing.id))
-        context.journal.remove(thing)
+                    self._parking.set_aside(thing, error, START)
+                self._context.ledger.close(thing)  # the next start is not to meet it again
 
     def _place_one(self, thing: Message | Mail | Parked, now: float) -> None:
         if isinstance(thing, Mail):
             thing.stored = True
-            thing.account.mailbox.octets += thing.weight
             thing.account.mailbox.hot.add(thing)
         elif isinstance(thing, Parked):
-            self._receipts.park(thing)
-        elif thing.phase is Phase.SUBMITTED:
-            assert thing.upstream is not None
-            thing.upstream.matcher.answered(thing.upstream_id)
-            thing.upstream.await_receipt(thing)
+            self._parking.park(thing)
         else:
-            thing.account.queued += 1
-            self._waiting(thing, now)
+            self._place_message(thing, self._phases[thing.id], now)
 
-    def _waiting(self, message: Message, now: float) -> None:
-        if message.phase in (Phase.QUEUED, Phase.HELD) and self._dispatch.lanes.doubt(message, now):
+    def _place_message(self, message: Message, was: Phase, now: float) -> None:
+        phases, lanes = self._context.phases, self._lanes
+        if was is Phase.SUBMITTED:
+            assert message.upstream is not None
+            message.upstream.matcher.answered(message.upstream_id)
+            phases.move(message, Phase.SUBMITTED)
+            return
+        if was is not Phase.READY and lanes.doubt(message, now):
             return
         if message.duplicate:
             for one in message.lane.upstreams:
                 one.retried[message.id] = message
-        if message.phase is Phase.HELD:
-            message.phase = Phase.STORING
-            self._dispatch.holding.add(message, now)
-        elif message.phase is Phase.READY and (message.upstream is not None or message.lane.upstreams):
-            upstream = message.upstream = message.upstream or message.lane.upstreams[0]
-            message.phase = Phase.UNKNOWN
-            message.deadline = now + message.account.settings.unknown_after
-            upstream.unknown[message.id] = message
-            self._context.tally.add(log_counts.UNKNOWN, upstream.name)
+        if was is Phase.HELD:
+            phases.move(message, Phase.HELD)
+        elif was is Phase.READY and (message.upstream is not None or message.lane.upstreams):
+            upstream = message.upstream or message.lane.upstreams[0]
+            lanes.now_unknown(message, upstream, now + message.account.settings.unknown_after)
         else:
-            message.phase = Phase.QUEUED
-            message.upstream = None
-            self._dispatch.lanes.insert(message)
+            phases.move(message, Phase.QUEUED)
 
 
 def readable(kind: int, identity: int, payload: bytes) -> bool:

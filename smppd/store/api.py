@@ -1,8 +1,8 @@
 """What the relay asks of a store: batches that become durable as one, cold rows in pages, and a replay after a restart.
 
 Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``, or ``nudge`` where nobody is kept
-waiting; the store commits it whenever it is free, key material first; then exactly one of ``Sink.committed``,
-``Sink.failed`` and ``Sink.broken`` is called on the reactor thread. What arrives meanwhile is the next batch.
+waiting; the store commits it whenever it is free, key material first; then exactly one of ``Sink.batch_committed``,
+``Sink.batch_refused`` and ``Sink.store_broken`` is called on the reactor thread. What arrives meanwhile is the next batch.
 
 All of it is said so that a database which several nodes share can serve it too:
 
@@ -177,17 +177,50 @@ class Batch:
         )
 
 
+class Renewed(NamedTuple):
+    """What ``Tenant.renew`` did: how many things moved, how many octets they are counted with, and whether nothing is left in
+    the place."""
+
+    things: int
+    octets: int
+    complete: bool
+
+
+class Tenant(Protocol):
+    """Who lives in the spool: what a store may ask of him that keeps what is opened in places, and wants to leave old ones.
+    Places are numbers that rise. A store that keeps each thing by itself has one place and never asks."""
+
+    def places(self) -> list[int]:
+        """The places in which something lives or may, oldest first."""
+
+    def alive_in(self, place: int) -> int:
+        """How many things live in a place."""
+
+    def opened(self) -> int:
+        """How many things were opened since the place began."""
+
+    def begin(self, place: int) -> None:
+        """What is opened from now on lives in this place."""
+
+    def leave(self, place: int) -> None:
+        """A place is no more; nothing lives in it."""
+
+    def renew(self, place: int, most: int, octets: int, *, rows: bool) -> Renewed:
+        """Writes up to ``most`` things of a place anew, oldest first, of ``octets`` together: into the present place or, where
+        ``rows`` is true and they only wait, as rows. What is not durable yet stays."""
+
+
 class Sink(Protocol):
     """Who hears how a batch ended. Called on the reactor thread."""
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         """The batch is on stable storage."""
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         """The store is full or away: nothing of the batch is stored. Its marks, events, drops and moves are already in the next
         batch."""
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         """An I/O error: nothing may be acknowledged any more; the daemon has to end."""
 
 
@@ -243,12 +276,16 @@ class Store(Spool, Protocol):
     def watch(self) -> None:
         """Called about once a second: looks whether the store can be written to, and commits what was refused once it can."""
 
-    def rotate(self) -> int:
-        """Begins a new spool segment; returns its number."""
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        """Begins to commit, and tells ``sink`` how each batch ended; ``tenant`` lives in the spool. Once, when all is read
+        back: ids come after the highest that was found. StoreError (a ``Fault``) where it cannot."""
+
+    def tick(self, now: float) -> None:
+        """The store's own housekeeping of the spool; about ten times a second. ``now``: monotonic seconds."""
 
     def tidy(self, then: Callable[[bool], None]) -> None:
-        """Seals cold rows under a new key and destroys the keys that nothing needs any more; then(complete) on the reactor
-        thread, False when there was no space."""
+        """Takes out what is over, and destroys the keys that nothing needs any more: what lives is written anew, in steps.
+        then(complete) on the reactor thread: nothing that was over can be opened any more; False: there was no space."""
 
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         """A number remembered by ``Batch.meta``; ``damaged`` (or the default) where what is stored is no number, which is set

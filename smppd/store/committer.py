@@ -93,7 +93,7 @@ class Committer:
         lost either. The back end says so of a batch, or of itself."""
         assert self._sink is not None
         self._broken = True
-        self._sink.broken(reason)
+        self._sink.store_broken(reason)
 
     @property
     def busy(self) -> bool:
@@ -171,7 +171,7 @@ class Committer:
                 self._is(self._back_end.look())
             self.commits += 1
             self._timed(self._now() - self._began, len(batch.records))
-            self._sink.committed(batch)
+            self._sink.batch_committed(batch)
             if self.batch:
                 if self._urgent:
                     self._go_on()
@@ -180,7 +180,7 @@ class Committer:
         else:
             self._is(_STATES[end.how])
             carry_over(batch, self.batch)
-            self._sink.failed(batch, end.reason)
+            self._sink.batch_refused(batch, end.reason)
 
 
 def carry_over(refused: Batch, following: Batch) -> None:

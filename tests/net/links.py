@@ -57,13 +57,34 @@ def message(identity: int = 1) -> Message:
     return result
 
 
-class FakeContext:
-    """``relay.context.Context``: accounts, upstreams and the peers to flush."""
+Answers = list[tuple[Any, int, int, bytes]]
 
-    def __init__(self) -> None:
+
+class FakeRelay:
+    """``relay.relay.Relay``, with the verbs that links use. ``answers``: (token, status) of the responses it was given;
+    ``silent``: the tokens that had none in time; ``writable``: how often a customer's connection took octets again."""
+
+    def __init__(self, *settings: config.Account) -> None:
+        self.metrics = Metrics()
         self.accounts: dict[str, Account] = {}
         self.upstreams: dict[str, UpstreamState] = {}
         self.dirty: dict[Any, None] = {}
+        self.answers: list[tuple[Any, int]] = []
+        self.silent: list[Any] = []
+        self.writable = 0
+        self.received: list[tuple[Any, bytes]] = []
+        self.others: list[int] = []
+        self.ups: list[Any] = []
+        self.downs: list[tuple[Any, list[Any]]] = []
+        self.bug: Exception | None = None
+        for one in settings:
+            self.accounts[one.system_id] = Account(one, self.metrics, 0.0)
+
+    def account(self, name: str) -> Account | None:
+        return self.accounts.get(name)
+
+    def upstream(self, name: str) -> UpstreamState:
+        return self.upstreams[name]
 
     def flush(self) -> None:
         while self.dirty:
@@ -71,86 +92,52 @@ class FakeContext:
             del self.dirty[peer]
             peer.flush()
 
-
-class FakeMailroom:
-    """``relay.deliver.mailroom.Mailroom``."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[Any, int]] = []
-        self.silent: list[Any] = []
-        self.pumped = 0
-
-    def answered(self, _customer: Any, answers: list[tuple[Any, int, int, bytes]], _now: float) -> None:
+    def _sent(self, peer: Any, answers: Answers, messages: list[bytes]) -> None:
         self.answers += [(token, status) for token, _command, status, _frame in answers]
-
-    def unanswered(self, _account: Any, mails: list[Any], _now: float, *, wait: bool) -> None:
-        assert wait
-        self.silent += mails
-
-    def pump(self, _account: Any, _now: float) -> None:
-        self.pumped += 1
-
-
-class FakeDispatch:
-    """``relay.send.dispatch.Dispatch``."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[Any, int]] = []
-        self.silent: list[Any] = []
-
-    def answered(self, _upstream: Any, answers: list[tuple[Any, int, int, bytes]], _now: float) -> None:
-        self.answers += [(token, status) for token, _command, status, _frame in answers]
-
-    def timed_out(self, _upstream: Any, messages: list[Any], _now: float) -> None:
-        self.silent += messages
-
-
-class FakeRelay:
-    """``relay.relay.Relay``, with the rooms of it that links speak to."""
-
-    def __init__(self, *settings: config.Account) -> None:
-        self.metrics = Metrics()
-        self.context = FakeContext()
-        self.mailroom = FakeMailroom()
-        self.dispatch = FakeDispatch()
-        self.enquiries = self.receipts = self
-        self.received: list[tuple[Any, bytes]] = []
-        self.others: list[int] = []
-        self.ups: list[Any] = []
-        self.downs: list[tuple[Any, list[Any]]] = []
-        self.bug: Exception | None = None
-        for one in settings:
-            self.context.accounts[one.system_id] = Account(one, self.metrics, 0.0)
+        if messages and self.bug is not None:
+            raise self.bug
+        self.received += [(peer, raw) for raw in messages]
 
     # -- customers
 
-    def submitted(self, customer: Any, raws: list[bytes], _now: float) -> None:
-        if self.bug is not None:
-            raise self.bug
-        self.received += [(customer, raw) for raw in raws]
-
-    def customer_up(self, customer: Any, _now: float) -> None:
+    def customer_bound(self, customer: Any, _now: float) -> None:
         customer.account.sessions.append(customer)
         self.ups.append(customer)
 
-    def customer_down(self, customer: Any, tokens: list[Any], _now: float) -> None:
+    def customer_sent(
+        self,
+        customer: Any,
+        answers: Answers,
+        messages: list[bytes],
+        requests: list[tuple[int, bytes]],
+        _now: float,
+    ) -> None:
+        self._sent(customer, answers, messages)
+        self.others += [command for command, _raw in requests]
+
+    def customer_silent(self, _customer: Any, unanswered: list[Any], _now: float) -> None:
+        self.silent += unanswered
+
+    def customer_writable(self, _customer: Any, _now: float) -> None:
+        self.writable += 1
+
+    def customer_left(self, customer: Any, tokens: list[Any], _now: float) -> None:
         customer.account.sessions.remove(customer)
         self.downs.append((customer, tokens))
 
     # -- carriers
 
-    def link_up(self, _upstream: Any, link: Any, _now: float) -> None:
+    def carrier_bound(self, _upstream: Any, link: Any, _now: float) -> None:
         self.ups.append(link)
 
-    def link_down(self, _upstream: Any, link: Any, tokens: list[Any], _now: float) -> None:
-        self.downs.append((link, tokens))
+    def carrier_sent(self, _upstream: Any, link: Any, answers: Answers, messages: list[bytes], _now: float) -> None:
+        self._sent(link, answers, messages)
 
-    def take(self, *arguments: Any) -> None:
-        """Of receipts: (upstream, link, frames, now); of enquiries: (customer, others, now)."""
-        if len(arguments) == 4:
-            self.received += [(arguments[1], raw) for raw in arguments[2]]
-        else:
-            self.others += [command for command, _raw in arguments[1]]
+    def carrier_silent(self, _upstream: Any, unanswered: list[Any], _now: float) -> None:
+        self.silent += unanswered
+
+    def carrier_left(self, _upstream: Any, link: Any, tokens: list[Any], _now: float) -> None:
+        self.downs.append((link, tokens))
 
     # -- the test in its stead
 
@@ -161,8 +148,8 @@ class FakeRelay:
             command = int.from_bytes(raw[4:8]) | 0x80000000
             peer.session.out.append(b"".join(n.to_bytes(4) for n in (16, command, status)) + raw[12:16])
             peer.session.answered()
-            self.context.dirty[peer] = None
-        self.context.flush()
+            self.dirty[peer] = None
+        self.flush()
 
     def value(self, series: str, **labels: str) -> float:
         """A metric, 0 when nobody touched it."""

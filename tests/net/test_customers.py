@@ -124,7 +124,7 @@ def test_the_oldest_goes_when_the_account_says_so() -> None:
     world.clock.advance(0)
     assert [client.gone for client in clients] == [True, True, False, False]
     assert [down for down, _ in world.relay.downs] == [clients[0].link, clients[1].link]
-    assert world.relay.context.accounts["acme"].sessions == [clients[2].link, clients[3].link]
+    assert world.relay.accounts["acme"].sessions == [clients[2].link, clients[3].link]
 
 
 @pytest.mark.parametrize("version", [0x35, 0x40, 0x51, 0xFF])
@@ -211,9 +211,9 @@ def test_mail_is_not_pumped_into_a_pipe_that_nobody_empties() -> None:
     world.passes(5)
     assert client.link.session.room == 0
     client.transport.take(100_000)
-    assert world.relay.mailroom.pumped == 0
+    assert world.relay.writable == 0
     client.transport.take()
-    assert client.link.session.room == 10 and world.relay.mailroom.pumped == 1
+    assert client.link.session.room == 10 and world.relay.writable == 1
     assert client.transport.reading
 
 
@@ -283,9 +283,9 @@ def test_answers_of_the_customer_reach_the_mailroom_and_silence_too() -> None:
     client.link.flush()
     assert client.hears() == [("deliver_sm", 0, 1), ("deliver_sm", 0, 2)]
     client.feeds(pdu(Command.DELIVER_SM_RESP, 0, 1, b"\0"))
-    assert world.relay.mailroom.answers == [("first", 0)]
+    assert world.relay.answers == [("first", 0)]
     world.passes(32)
-    assert world.relay.mailroom.silent == ["second"]
+    assert world.relay.silent == ["second"]
 
 
 def test_mail_that_was_under_way_comes_back_in_order_when_the_connection_breaks() -> None:
@@ -370,8 +370,8 @@ def test_a_drain_does_not_wait_for_ever_for_anybody() -> None:
 def test_a_reload_reaches_sessions_that_stand() -> None:
     world = World(account(), account("other"))
     client, other = world.bound(), world.bound(b"other")
-    world.relay.context.accounts["acme"].use(account(window=77, receipts={"window": 5}), 0.0)
-    world.relay.context.accounts["other"].closed = True
+    world.relay.accounts["acme"].use(account(window=77, receipts={"window": 5}), 0.0)
+    world.relay.accounts["other"].closed = True
     world.customers.reload(config.Limits.model_validate({"inactivity": "40s"}))
     assert client.link.session.window == 77 and client.link.session.room == 5
     assert other.hears() == [("unbind", 0, 1)]
@@ -385,7 +385,7 @@ def test_with_very_many_sessions_a_reload_reaches_the_later_ones_with_the_ticks(
     monkeypatch.setattr("smppd.net.customers._RELOADED", 2)
     world = World(account(max_binds=5))
     clients = [world.bound() for _ in range(5)]
-    world.relay.context.accounts["acme"].use(account(window=77), 0.0)
+    world.relay.accounts["acme"].use(account(window=77), 0.0)
     gone = clients.pop()
 
     def told() -> int:
@@ -404,7 +404,7 @@ def test_sessions_of_a_suspended_account_are_unbound_and_a_bind_under_way_is_ref
     client, late = world.bound(), world.client()
     world.auth.reload(world.accounts, world.limits)  # the password is looked at anew
     late.feeds(write_bind(Bind(TRX, 1, b"acme", PASSWORD, b"", 0x34, 0, 0, b"")))
-    world.relay.context.accounts["acme"].use(account(suspended=True), 0.0)
+    world.relay.accounts["acme"].use(account(suspended=True), 0.0)
     world.customers.reload(world.limits)
     assert client.hears() == [("unbind", 0, 1)]
     world.hand.decide()

@@ -126,7 +126,7 @@ class World:
 
     def use(self, *settings: config.Upstream) -> None:
         for one in settings:
-            self.relay.context.upstreams.setdefault(one.name, UpstreamState(one, self.relay.metrics, 0.0))
+            self.relay.upstreams.setdefault(one.name, UpstreamState(one, self.relay.metrics, 0.0))
         self.side.use(settings, self.limits, {one.name: None for one in settings})
 
     def connect(self, _reactor: Any, _settings: Any, _limits: Any, link: UpstreamLink, tls: Any) -> Attempt:
@@ -305,9 +305,9 @@ def test_answers_reach_the_relay_and_late_ones_are_said_to_be_late(make: Make) -
     carrier.gets(first, second)
     assert carrier.hears() == [("submit_sm", 0, 2), ("submit_sm", 0, 3)]
     carrier.says(pdu(Command.SUBMIT_SM_RESP, 0, 2, b"id\0"))
-    assert world.relay.dispatch.answers == [(first, 0)]
+    assert world.relay.answers == [(first, 0)]
     world.passes(7)
-    assert world.relay.dispatch.silent == [second] and not carrier.gone
+    assert world.relay.silent == [second] and not carrier.gone
 
 
 def test_what_was_outstanding_comes_back_in_order_when_the_link_breaks(make: Make) -> None:
@@ -376,10 +376,7 @@ def test_an_error_of_ours_ends_that_link_only(make: Make) -> None:
     world = make(upstream(sessions=2))
     one, other = (attempt.opens().accepts() for attempt in world.attempts)
 
-    def bug(*_args: Any) -> None:
-        raise RuntimeError("a bug")
-
-    world.relay.take = bug  # type: ignore[method-assign]
+    world.relay.bug = RuntimeError("a bug")
     one.says(sm(1, Command.DELIVER_SM))
     assert one.gone and not other.gone and world.errors() == 1
     assert [link for link, _ in world.relay.downs] == [world.relay.ups[0]]
@@ -427,7 +424,7 @@ def test_a_changed_upstream_answers_out_what_it_has_and_goes_while_the_new_one_b
     session = new.link.session
     assert session is not None and session.room == 7
     old.says(pdu(Command.SUBMIT_SM_RESP, 0, 2, b"id\0"))
-    assert world.relay.dispatch.answers == [(sent, 0)]
+    assert world.relay.answers == [(sent, 0)]
     assert old.hears() == [("unbind", 0, 3)]
     old.says(pdu(Command.UNBIND_RESP, 0, 3))
     assert old.gone and not new.gone
@@ -443,7 +440,7 @@ def test_a_removed_upstream_that_never_answers_is_left_and_its_messages_are_unkn
     old.hears()
     world.use()
     world.passes(7)
-    assert world.relay.dispatch.silent == [sent]
+    assert world.relay.silent == [sent]
     assert old.hears() == [("unbind", 0, 3)]
     world.passes(7)
     assert old.gone and not world.side.retired and not world.side.connected()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smppd.policy import pipeline as pipelines
+from smppd.policy.content import part_of
 from smppd.policy.pipeline import Pipeline, Program
 from smppd.protocol import wire
 from smppd.protocol.longmessage import Carriage
@@ -234,8 +235,8 @@ def test_what_need_not_wait_is_not_held() -> None:
 def test_one_policy_that_holds_is_enough() -> None:
     pipe = Pipeline(Program([policy("a", [{"do": {"tag": "t"}}]), policy("p", [PHISH], hold=True)]))
     assert run(pipe, *THREE) == ["hold", "hold", R]
-    assert len({Pipeline.part_key(sm) for sm in THREE}) == 1 and Pipeline.part_key(THREE[0]) is not None
-    assert Pipeline.part_key(text("hello")) is None
+    assert len({part_of(sm) for sm in THREE}) == 1 and part_of(THREE[0]) is not None
+    assert part_of(text("hello")) is None
 
 
 def test_shadow_refuses_no_part() -> None:

@@ -40,7 +40,6 @@ class DiskStore:
         self.real: SqliteStore | None = None
         self.compacts = False
         """Whether a start begins with taking out what is over, as the daemon's does."""
-        self.sink: Any = None
         self.room = True
         self.under_way: list[Any] = []
 
@@ -63,6 +62,7 @@ class DiskStore:
             later=lambda _seconds, call: turn.append(call),
             soon=turn.append,
             wall=lambda: self._world.wall,
+            now=lambda: self._world.now,
         )
         self.ring = KeyRing(self.kek, self.real.keys)
         self.real.use(self.ring)
@@ -75,12 +75,6 @@ class DiskStore:
         self.real.chain_keys = ChainKeys(install.audit, install.checkpoint)
         if self.compacts:
             self.real.compact(LivingEntries(readable))
-
-    def open(self) -> int:
-        assert self.real is not None
-        for things in self._world.relay.context.journal.live.values():
-            self._world.ids.skip(max(things, default=0))
-        return self.real.open(self.sink, self._world.ids)
 
     def commit(self) -> bool:
         """All that waits becomes durable; whether there was anything."""
@@ -157,7 +151,7 @@ class DiskWorld(World):
     def _begin(self) -> None:
         self.store: Any = self.disk
         super()._begin()
-        self.disk.real.lifetime = self.relay.context.guard.lifetime  # type: ignore[union-attr]
+        self.disk.real.lifetime = self.relay.lifetime  # type: ignore[union-attr]
 
     @property
     def ring(self) -> KeyRing:

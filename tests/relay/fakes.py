@@ -16,7 +16,7 @@ from typing import Any
 from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
-from smppd.policy.pipeline import compile_policies, pipeline_for
+from smppd.policy.pipeline import pipelines
 from smppd.protocol.receipt import MessageState, parse, write
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import (
@@ -32,9 +32,9 @@ from smppd.protocol.wire import (
     refusal,
     tlv,
 )
-from smppd.relay.relay import Relay
-from smppd.relay.state.model import Account, Message, Phase, UpstreamState
-from smppd.relay.state.post import Mail, Parked
+from smppd.relay.relay import Relay, Ways
+from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
+from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 from tests.relay.invariants import filed, weighs
 from tests.store.memory import MemoryStore
@@ -86,8 +86,8 @@ class FakeCustomer:
         self.taken = 0
         self._numbers = count(2)
         self._cut = Splitter(1 << 20)
-        world.relay.customer_up(self, world.now)
-        world.relay.context.flush()
+        world.relay.customer_bound(self, world.now)
+        world.relay.flush()
 
     def flush(self) -> None:
         out = self.session.take()
@@ -116,14 +116,9 @@ class FakeCustomer:
     def _receive(self, data: bytes) -> None:
         world = self.world
         got = self.session.receive(data, world.now)
-        if got.answers:
-            world.relay.mailroom.answered(self, got.answers, world.now)
-        if got.messages:
-            world.relay.submitted(self, got.messages, world.now)
-        if got.others:
-            world.relay.enquiries.take(self, got.others, world.now)
+        world.relay.customer_sent(self, got.answers, got.messages, got.others, world.now)
         self.flush()
-        world.relay.context.flush()
+        world.relay.flush()
         world.turns()
 
     def answered(self) -> list[tuple[int, int, bytes]]:
@@ -168,13 +163,12 @@ class FakeCustomer:
     def silent(self) -> None:
         """The response timer runs out on what it holds."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.mailroom.unanswered(self.account, expired, self.world.now, wait=True)
-        self.world.relay.context.flush()
+        self.world.relay.customer_silent(self, expired, self.world.now)
 
     def leaves(self) -> None:
         """The connection ends."""
         self.gone = True
-        self.world.relay.customer_down(self, self.session.abandon(), self.world.now)
+        self.world.relay.customer_left(self, self.session.abandon(), self.world.now)
 
 
 class FakeLink:
@@ -194,7 +188,7 @@ class FakeLink:
         self.gone = False
         self._numbers = count(1)
         self._cut = Splitter(1 << 20)
-        world.relay.link_up(state, self, world.now)
+        world.relay.carrier_bound(state, self, world.now)
 
     def flush(self) -> None:
         for frame in self._cut.feed(self.session.take()):
@@ -213,12 +207,9 @@ class FakeLink:
     def _receive(self, data: bytes) -> None:
         world = self.world
         got = self.session.receive(data, world.now)
-        if got.answers:
-            world.relay.dispatch.answered(self.state, got.answers, world.now)
-        if got.messages:
-            world.relay.receipts.take(self.state, self, got.messages, world.now)
+        world.relay.carrier_sent(self.state, self, got.answers, got.messages, world.now)
         self.flush()
-        world.relay.context.flush()
+        world.relay.flush()
 
     def answers(self, *ids: bytes, status: int = 0) -> None:
         """Answers the oldest ones, with these ids or a status."""
@@ -256,14 +247,13 @@ class FakeLink:
     def silent(self) -> None:
         """The response timer runs out on what waits here, if it is time."""
         expired = self.session.sweep(self.world.now)
-        self.world.relay.dispatch.timed_out(self.state, [t for t in expired if isinstance(t, Message)], self.world.now)
-        self.world.relay.context.flush()
+        self.world.relay.carrier_silent(self.state, expired, self.world.now)
 
     def cut(self) -> None:
         """The connection ends."""
         self.gone = True
         self.waiting = []
-        self.world.relay.link_down(self.state, self, self.session.abandon(), self.world.now)
+        self.world.relay.carrier_left(self.state, self, self.session.abandon(), self.world.now)
 
 
 def receipt(
@@ -308,21 +298,16 @@ class World:
             self.store,
             self.ring,
             self.metrics,
-            new_id=self.ids,
+            pipelines=pipelines(self.settings),
+            ids=self.ids,
             wall=lambda: self.wall,
             now=lambda: self.now,
             later=self._later,
             random=Random(7),
             broken=self.broken.append,
         )
-        self.relay.segments, self.relay.segment_seconds = self._segments
-        compiled = compile_policies(self.settings)
-        for one in self.settings.accounts:
-            if one.policies:
-                self.account(one.system_id).pipeline = pipeline_for(self.settings, one, compiled)
-        self.store.sink = self.relay
-        self.living = self.relay.recover()
-        self.relay.start(self.store.open())
+        self.living = self.relay.begin()
+        self.store.segments.most, self.store.segments.seconds = self._segments
         self.store.answer()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -401,6 +386,10 @@ class World:
         self.settings = configuration or self.settings
         self._begin()
 
+    def reloads(self, configuration: Settings) -> None:
+        """The daemon takes another configuration."""
+        self.relay.take_configuration(configuration, Ways.of(configuration), pipelines(configuration))
+
     def spills(self) -> None:
         """Enough time for everything that lives in the journal to have been moved out of its segment."""
         for _ in range(9):
@@ -426,10 +415,10 @@ class World:
         rows = {(r.kind, r.owner, r.key, r.id): r for r in [*self.store.cold.values(), *put]}
         for key in dropped:
             rows.pop(key, None)
-        living = [thing for things in context.journal.live.values() for thing in things.values()]
+        living = context.ledger.living()
         assert len({thing.id for thing in living}) == len(living)
-        assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the journal and a row"
-        filed(context, self.relay.dispatch.lanes.calendar)
+        assert not {thing.id for thing in living} & {row.id for row in rows.values()}, "in the spool and a row"
+        filed(context, context.phases.calendar)
         weighs(context)
         for account in context.accounts.values():
             lanes = account.lanes.values()
@@ -441,9 +430,9 @@ class World:
                 for m in living
                 if isinstance(m, Message)
                 and m.account is account
-                and m.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN)
+                and m.phase in (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN)
             ]
-            assert all(m.phase is Phase.QUEUED for m in hot + aside)
+            assert all(m.phase is Phase.QUEUED for m in hot) and all(m.phase is Phase.ASIDE for m in aside)
             assert account.queued == len(hot) + len(aside) + len(held) + len(moving) + sum(x.cold for x in lanes)
             for lane in lanes:
                 assert list(lane.hot) == sorted(lane.hot, key=lambda m: m.id)
@@ -464,7 +453,9 @@ class World:
             reserved = [
                 m
                 for m in living
-                if isinstance(m, Message) and m.upstream is upstream and m.phase in (Phase.READY, Phase.SENT)
+                if isinstance(m, Message)
+                and m.upstream is upstream
+                and m.phase in (Phase.RELEASING, Phase.READY, Phase.SENT)
             ]
             assert upstream.reserved == len(reserved), (upstream.name, upstream.reserved, len(reserved))
             unknown = [
@@ -473,7 +464,7 @@ class World:
             assert {m.id for m in unknown} == set(upstream.unknown)
             waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
-            assert all(m.phase is Phase.SUBMITTED for many in upstream.alike.values() for m in many)
+            assert all(m.awaits_receipt for many in upstream.alike.values() for m in many)
             assert upstream.parked_octets == sum(len(p.frame) + 2200 for p in upstream.parked.values())
             assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from smppd.relay.context import Context
-from smppd.relay.ledger.journal import WEIGHT, Living
-from smppd.relay.state.model import Message, Phase
-from smppd.relay.state.post import Mail
+from smppd.relay.state.living import WEIGHT, Living
+from smppd.relay.state.model import Mail, Message
+from smppd.relay.state.phase import Phase
 from smppd.relay.state.queues import Calendar
 
 
-def filed(context: Context, calendar: Calendar) -> None:
+def filed(context: Context, calendar: Calendar[Message]) -> None:
     """Each waiting message, and no other, is found by its addresses and when its validity ends."""
-    living = [thing for things in context.journal.live.values() for thing in things.values()]
+    living = context.ledger.living()
     total = 0
     due = {m.id for some in calendar._seconds.values() for m in some.values()}
     for account in context.accounts.values():
@@ -31,7 +31,7 @@ def filed(context: Context, calendar: Calendar) -> None:
 
 def weighs(context: Context) -> None:
     """The octets in memory are those of what is in memory."""
-    things: dict[int, Living] = {t.id: t for some in context.journal.live.values() for t in some.values()}
+    things: dict[int, Living] = {t.id: t for t in context.ledger.living()}
     for account in context.accounts.values():
         box = account.mailbox
         assert not {m.id for m in box.hot} & set(box.later)
@@ -45,5 +45,5 @@ def weighs(context: Context) -> None:
         assert box.octets == sum(mail.weight for mail in mine)
         waiting = [*account.aside, *(m for lane in account.lanes.values() for m in lane.hot)]
         things |= {m.id: m for m in waiting}
-    assert context.journal.octets == sum(t.weight for t in things.values())
+    assert context.ledger.octets == sum(t.weight for t in things.values())
     assert all(t.weight == WEIGHT + len(t.frame) for t in things.values())

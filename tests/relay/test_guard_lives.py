@@ -12,22 +12,28 @@ import pytest
 from smppd.message import FINAL_STATES
 from smppd.protocol.session import Session
 from smppd.protocol.wire import Sm, Status
+from smppd.relay import recovery, restore, spill
 from smppd.relay.accept import desk
-from smppd.relay.accept.desk import Recorder, SubmitDesk
+from smppd.relay.accept.routing import Routes
 from smppd.relay.context import Context
+from smppd.relay.deliver import mailroom
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import PLACES
+from smppd.relay.ledger import ledger
+from smppd.relay.ledger.ledger import Ledger
+from smppd.relay.ledger.payload import Stored
 from smppd.relay.receipts import parking, receipts
 from smppd.relay.receipts.parking import Parking
 from smppd.relay.receipts.receipts import Receipts
+from smppd.relay.record import Recorder
 from smppd.relay.recovery import Recovery
-from smppd.relay.relay import Relay
 from smppd.relay.send import dispatch
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.send.unanswered import Unknown
-from smppd.relay.state.model import Early, Message, UpstreamState
-from smppd.relay.state.post import Mail, Parked
+from smppd.relay.spill import Spill
+from smppd.relay.state.model import Early, Lane, Mail, Message, Parked, UpstreamState
+from smppd.relay.state.phases import Phases
 from smppd.store.api import ColdRow
 from tests.relay.fakes import FakeCustomer, World, settings
 
@@ -70,6 +76,8 @@ class Poison:
             if b"bad" in thing.frame:
                 self._ids.add(thing.id)
             return thing.id in self._ids
+        if isinstance(thing, Stored):
+            return b"bad" in thing.frame or thing.id in self._ids
         if isinstance(thing, Mail):
             return thing.about in self._ids
         if isinstance(thing, Sm):
@@ -244,7 +252,7 @@ def finished(
     # Without a way to write events there is nothing to be seen.
     if b"bad" in ids and not getattr(world, "mute", False) and not any(shown == ids[b"bad"] for shown, _ in got):
         states = world.states(ids[b"bad"])
-        living = world.relay.context.journal.get(int(ids[b"bad"], 16))
+        living = world.relay.context.ledger.get(int(ids[b"bad"], 16))
         rows = {row.id for row in world.store.cold.values()}
         assert set(states) & FINAL_STATES or living is not None or int(ids[b"bad"], 16) in rows, states
     assert set(whole_life(world, customer, LATER)) == set(LATER)
@@ -255,12 +263,12 @@ def finished(
 
 USUAL: list[tuple[Any, str]] = [
     (Recorder, "record"),
-    (SubmitDesk, "route"),
+    (Routes, "route"),
     (Dispatch, "admit"),
-    (Message, "entry"),
+    (ledger, "_entry"),
     (desk, "id_response"),
-    (Dispatch, "_go"),
-    (Dispatch, "_left"),
+    (Dispatch, "_released"),
+    (Lane, "overtaken_by"),
     (dispatch, "outgoing"),
     (Dispatch, "taken"),
     (Receipts, "_receipt"),
@@ -270,25 +278,31 @@ USUAL: list[tuple[Any, str]] = [
     (receipts, "meaning"),
     (receipts, "rewritten"),
     (UpstreamState, "await_receipt"),
-    (Lanes, "unfile"),
     (Context, "event"),
     (Mailroom, "post"),
     (Mailroom, "_end"),
     (Session, "request"),
+    (Phases, "move"),
+    (Phases, "_enter"),
+    (Ledger, "open"),
+    (Ledger, "submitted"),
 ]
 ROWS: list[tuple[Any, str]] = [
-    (Lanes, "revive"),
+    (restore, "restored"),
     (Lanes, "doubt"),
-    (Lanes, "rewrite"),
-    (Message, "payload"),
-    (Message, "entry"),
+    (Ledger, "rewrite"),
+    (Ledger, "open_row"),
+    (Phases, "move"),
+    (ledger, "write_message"),
+    (ledger, "_entry"),
     (dispatch, "outgoing"),
 ]
 SPILLED: list[tuple[Any, str]] = [
-    (Relay, "_move"),
-    (Relay, "_chill"),
-    (Message, "payload"),
-    (Lanes, "revive"),
+    (Spill, "_to_row"),
+    (Spill, "_shelve"),
+    (Ledger, "shelve"),
+    (spill, "write_message"),
+    (restore, "restored"),
     (Parking, "keep"),
     (Parking, "_into_memory"),
     (Parking, "_search"),
@@ -307,17 +321,17 @@ STARTS: list[tuple[Any, str]] = [
     (Recovery, "_open"),
     (Recovery, "_mark"),
     (Recovery, "_place_one"),
-    (Recovery, "_waiting"),
-    (Lanes, "revive"),
-    (Lanes, "insert"),
-    (Lanes, "file"),
+    (Recovery, "_place_message"),
+    (recovery, "restored"),
+    (Phases, "move"),
+    (Phases, "_enter"),
+    (Phases, "file"),
 ]
 EARLY: list[tuple[Any, str]] = [
     (Receipts, "_receipt"),
     (Receipts, "_put_off"),
     (receipts, "find"),
     (Receipts, "_one"),
-    (Receipts, "park"),
     (Receipts, "known"),
     (Parking, "keep"),
     (Parking, "park"),
@@ -331,14 +345,14 @@ EARLY: list[tuple[Any, str]] = [
     (Recovery, "_place_one"),
     (Unknown, "_settle"),
 ]
-LATE: list[tuple[Any, str]] = [(Dispatch, "_belated"), (Dispatch, "taken")]
-THROTTLED: list[tuple[Any, str]] = [(Lanes, "insert"), (Message, "enter"), (Dispatch, "_go")]
+LATE: list[tuple[Any, str]] = [(dispatch, "_decides"), (Dispatch, "taken")]
+THROTTLED: list[tuple[Any, str]] = [(Phases, "_enter"), (Dispatch, "_released")]
 AWAY: list[tuple[Any, str]] = [
-    (Mailroom, "revive"),
+    (mailroom, "restored_mail"),
     (Mailroom, "spill"),
     (Mailroom, "_end"),
-    (Mail, "entry"),
-    (Mail, "row"),
+    (ledger, "_entry"),
+    (mailroom, "mail_row"),
 ]
 
 

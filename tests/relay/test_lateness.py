@@ -71,12 +71,12 @@ def test_the_oldest_is_known_though_it_is_on_disk_and_no_upstream_is_there() -> 
     acme.submits(*[b"x"] * 3)
     world.commits()
     world.passes(400)
-    assert world.relay.oldest(world.account()) == 400
+    assert world.relay.counts.oldest(world.account()) == 400
     assert [(len(lane.hot), lane.cold) for lane in world.account().lanes.values()] == [(1, 2)]
     world.check()
     world.restarts()
     world.passes(2)
-    assert world.relay.oldest(world.account()) == 402
+    assert world.relay.counts.oldest(world.account()) == 402
     a = world.carrier()
     world.passes(2)
     assert a.texts() == [b"x"] * 3
@@ -89,7 +89,7 @@ def test_the_oldest_is_known_though_it_was_released_to_a_slow_carrier() -> None:
     acme.submits(b"0", b"1")
     world.commits()
     world.passes(90)
-    assert world.relay.oldest(world.account()) == 90
+    assert world.relay.counts.oldest(world.account()) == 90
 
 
 def test_validity_ends_behind_a_slow_carrier_s_queue_in_time() -> None:

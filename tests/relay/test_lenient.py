@@ -147,7 +147,7 @@ def test_what_a_generic_nack_said_is_in_the_log(side: str, caplog: pytest.LogCap
     session.receive(pdu(Command.GENERIC_NACK, Status.RINVCMDID, a.waiting[0].sequence), world.now)
     session.receive(pdu(Command.GENERIC_NACK, 0x400, 99), world.now)
     assert session.nacks == [Nack(Command.SUBMIT_SM, Status.RINVCMDID, a.waiting[0].sequence), Nack(0, 0x400, 99)]
-    world.relay.nacked(side, "one", session, world.now)
+    world.relay.peer_nacked(side, "one", session, world.now)
     assert session.nacks == []
     assert lines(caplog, "generic_nack") == [
         {

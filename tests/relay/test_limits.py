@@ -134,7 +134,7 @@ def test_cancel_by_service_type_looks_only_at_that_pair_of_addresses() -> None:
 
 def test_many_that_end_at_once_end_in_steps() -> None:
     world = World(settings(acme={"expire_after": "60s"}))
-    world.relay.dispatch.overdue.step = 100
+    world.relay.overdue.step = 100
     acme = world.customer()
     acme.submits(*numbered(1000))
     world.commits()
@@ -161,7 +161,7 @@ def test_validity_ends_for_those_that_stand_aside_and_for_held_parts() -> None:
     world.commits()
     (name,) = acme.ids()
     world.passes(102)
-    assert acme.receipts() == [(name, "EXPIRED")] and len(world.relay.dispatch.holding) == 0
+    assert acme.receipts() == [(name, "EXPIRED")] and len(world.relay.context.phases.held) == 0
     world.check()
 
 
@@ -330,7 +330,7 @@ def test_a_refusal_is_forgotten_without_a_look_at_the_others() -> None:
         acme.submits(*numbered(500, start))
         world.commits()
     many = operations(lambda: a.answers(status=Status.RINVDSTADR))
-    assert many <= few * 1.2 + 300
+    assert many <= few * 1.2 + 700, "and the release of the next one"
 
 
 def test_a_carrier_that_makes_up_statuses_makes_few_series() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay.ledger.journal import WEIGHT
+from smppd.relay.state.living import WEIGHT
 from tests.relay.fakes import FROM, TO, World, settings
 from tests.relay.send.test_dispatch import numbered
 
@@ -28,7 +28,7 @@ def test_memory_of_large_messages_is_bounded_in_octets_and_all_go_out_in_order()
     for _ in range(40):
         acme.sends(*large(10))
         world.commits()
-        assert world.relay.context.journal.octets <= limit + 20 * (LARGE + WEIGHT)
+        assert world.relay.context.ledger.octets <= limit + 20 * (LARGE + WEIGHT)
     world.check()
     assert len(world.store.cold) > 300
     ids = acme.ids()
@@ -36,7 +36,7 @@ def test_memory_of_large_messages_is_bounded_in_octets_and_all_go_out_in_order()
     names: list[bytes] = []
     for _ in range(200):
         world.passes(0.1, step=0.1)
-        assert world.relay.context.journal.octets <= limit + (2 << 20) + 40 * (LARGE + WEIGHT)
+        assert world.relay.context.ledger.octets <= limit + (2 << 20) + 40 * (LARGE + WEIGHT)
         if a.waiting:
             names.append(b"id-%03d" % len(names))
             a.answers(names[-1])
@@ -49,7 +49,7 @@ def test_memory_of_large_messages_is_bounded_in_octets_and_all_go_out_in_order()
     assert len(a.sent) == 400 and world.account().queued == 0
     world.passes(3)
     world.check()
-    assert world.relay.context.journal.octets <= limit, "those that wait for their receipts are rows now"
+    assert world.relay.context.ledger.octets <= limit, "those that wait for their receipts are rows now"
     a.reports(names[0], names[-1])
     world.commits()
     assert sorted(acme.receipts()) == [(ids[0], "DELIVRD"), (ids[-1], "DELIVRD")]

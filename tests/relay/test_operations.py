@@ -115,7 +115,7 @@ def test_cancel_by_addresses_and_of_a_held_part() -> None:
     assert asked(acme, cancel(b""))[0] == 0
     world.commits()
     assert sorted(name for name, _ in acme.receipts()) == sorted(ids[:2] + ids[3:])
-    assert world.account().queued == 1 and len(world.relay.dispatch.holding) == 0
+    assert world.account().queued == 1 and len(world.relay.context.phases.held) == 0
     world.check()
 
 

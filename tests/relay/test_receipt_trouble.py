@@ -239,4 +239,4 @@ def test_a_carrier_that_gives_an_id_again_while_it_is_waited_for(cold: bool) -> 
         world.commits()
     assert acme.receipts() == [(ids[1], "DELIVRD"), (ids[0], "DELIVRD"), (ids[2], "DELIVRD")]
     world.check()
-    assert world.store.cold == {} and world.relay.context.journal.count() == 0
+    assert world.store.cold == {} and world.relay.context.ledger.count() == 0

@@ -132,7 +132,7 @@ def test_a_reload_changes_what_words_and_ids_mean() -> None:
     a.delivers(saying(b"id:1F stat:0"))
     world.commits()
     assert acme.receipts() == [(ids[0], "0")] and len(world.upstream().ids) == 2
-    world.relay.use(settings(a={"receipt_states": {"0": "delivered"}, "message_id_form": "hex_to_decimal"}))
+    world.reloads(settings(a={"receipt_states": {"0": "delivered"}, "message_id_form": "hex_to_decimal"}))
     a.delivers(saying(b"id:31 stat:0"), saying(b"id:32 stat:0"), saying(b"id:20 stat:0"))
     world.commits()
     assert acme.receipts() == [(one, "0") for one in ids] and not world.upstream().ids

@@ -14,7 +14,8 @@ from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Status
 from smppd.relay.ledger.journal import Entry, mark
-from smppd.relay.state.model import Phase
+from smppd.relay.state.model import Message
+from smppd.relay.state.phase import Phase
 from tests.relay.fakes import FakeCustomer, FakeLink, World, settings
 
 STEPS = (
@@ -279,7 +280,7 @@ class Promises(RuleBasedStateMachine):
 
     @rule()
     def tidies(self) -> None:
-        self.world.relay.tidy(lambda _complete: None)
+        self.world.store.tidy(lambda _complete: None)
 
     @rule()
     def comes_again(self) -> None:
@@ -304,7 +305,7 @@ class Promises(RuleBasedStateMachine):
         """A reload: links of an upstream that is gone stay until they are cut, as if waiting for answers."""
         self.names = names
         self.world.settings = self.configurations[names]
-        self.world.relay.use(self.world.settings)
+        self.world.reloads(self.world.settings)
 
     @rule(name=st.sampled_from("ab"), answer=st.sampled_from(["ok", "ok", "ok", "later", "no", "early"]))
     def answers(self, name: str, answer: str) -> None:
@@ -419,7 +420,7 @@ class Promises(RuleBasedStateMachine):
         assert not missing, [(self.told[name], world.states(name)) for name in missing]
         self.one_receipt_a_message()
         context = world.relay.context
-        left = [t for things in context.journal.live.values() for t in things.values() if getattr(t, "phase", None)]
+        left = [thing for thing in context.ledger.living() if isinstance(thing, Message)]
         assert all(thing.phase is Phase.SUBMITTED for thing in left), left
         for name in self.told:
             ends = [

@@ -172,10 +172,10 @@ def test_what_policy_refuses_costs_no_more_than_what_it_lets_pass() -> None:
 
 def test_delayed_answers_are_bounded() -> None:
     world = World(settings(acme={"throughput": "1/s", "burst": 1}, limits={"throttle_wait": "500ms"}))
-    world.relay.desk.delayed.most = 3
+    world.relay.customer_answers.delayed.most = 3
     acme = world.customer()
     acme.submits(*numbered(6))
     world.commits()
-    assert acme.statuses().count(Status.RTHROTTLED) == 2 and len(world.relay.desk.delayed) == 3
+    assert acme.statuses().count(Status.RTHROTTLED) == 2 and len(world.relay.customer_answers.delayed) == 3
     world.passes(1.0, step=0.1)
-    assert len(world.relay.desk.delayed) == 0 and acme.session.unanswered == 0
+    assert len(world.relay.customer_answers.delayed) == 0 and acme.session.unanswered == 0

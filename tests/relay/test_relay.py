@@ -1,4 +1,4 @@
-"""Housekeeping: segments, what a broken store means, reloads, and the real store under the relay."""
+"""Housekeeping: segments, what a broken store means, reloads, the start and the end, and the real store under the relay."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from smppd.ids import Ids
 from smppd.protocol.wire import Status
+from smppd.relay.relay import Ways
 from smppd.store.api import Availability, Batch, ColdRow, Kind
 from smppd.store.sqlite.files import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings
+from tests.store.tenant import Nobody
 from tests.vault.rows import kek
 
 
@@ -32,7 +35,7 @@ def test_segments_that_nothing_lives_in_are_dropped() -> None:
     world.passes(2)
     assert len({segment for segment, _ in world.store.blocks}) <= 2
     world.passes(1000, step=125)
-    assert len(world.relay.context.journal.live) == 1, "an idle relay makes no segments"
+    assert len(world.relay.context.ledger.places()) == 1, "an idle relay makes no segments"
     world.check()
 
 
@@ -44,7 +47,7 @@ def test_a_quiet_relay_still_moves_what_waits_for_long() -> None:
     a.answers(b"id-1")
     world.commits()
     world.spills()
-    assert world.relay.context.journal.count() == 0 and world.upstream().cold_waiting == 1
+    assert world.relay.context.ledger.count() == 0 and world.upstream().cold_waiting == 1
 
 
 def test_an_idle_relay_lets_go_of_what_is_over() -> None:
@@ -78,8 +81,8 @@ def test_tidying_leaves_what_lives_and_nothing_else() -> None:
     a.reports(b"nobody's")
     acme.submits(b"comes")  # not durable yet: it stays where it is, and is moved when it is
     told: list[bool] = []
-    world.relay.tidy(told.append)
-    world.relay.tidy(told.append)
+    world.store.tidy(told.append)
+    world.store.tidy(told.append)
     world.passes(3)
     assert told == [True, True]
     everything = b"".join(block for _, block in world.store.blocks)
@@ -135,7 +138,7 @@ def test_pauses_and_a_full_disk_are_told_once(caplog: pytest.LogCaptureFixture) 
 def test_a_broken_store_stops_acceptance() -> None:
     world = World()
     acme = world.customer()
-    world.relay.broken("disk I/O error")
+    world.relay.store_broken("disk I/O error")
     acme.submits(b"x")
     assert acme.statuses() == [Status.RMSGQFUL] and world.broken == ["disk I/O error"]
 
@@ -145,11 +148,11 @@ def test_a_reload_while_things_wait() -> None:
     acme = world.customer()
     acme.submits(b"x")
     world.commits()
-    world.relay.use(settings(acme={"queue": 1}))
+    world.reloads(settings(acme={"queue": 1}))
     acme.submits(b"y")
     world.commits()
     assert acme.statuses() == [0, Status.RMSGQFUL]
-    world.relay.use(world.settings.model_copy(update={"accounts": ()}))
+    world.reloads(world.settings.model_copy(update={"accounts": ()}))
     assert world.account().closed
     a = world.carrier()
     world.commits()
@@ -173,15 +176,83 @@ def test_an_upstream_that_is_meant_to_be_down_has_no_series_that_says_so() -> No
     link = world.carrier("a")
     world.relay.gauges()
     assert sample("smppd_upstream_links", {"upstream": "a"}) == 1
-    world.relay.use(settings(a={"enabled": False}))
+    world.reloads(settings(a={"enabled": False}))
     link.cut()
     world.relay.gauges()
     for name in ("smppd_upstream_links", "smppd_upstream_paused", "smppd_upstream_window_used"):
         assert sample(name, {"upstream": "a"}) is None
         assert sample(name, {"upstream": "b"}) == 0
-    world.relay.use(settings())
+    world.reloads(settings())
     world.relay.gauges()
     assert sample("smppd_upstream_links", {"upstream": "a"}) == 0
+
+
+# -- the start and the end ---------------------------------------------------------------------------------------------
+
+
+def test_it_begins_once() -> None:
+    world = World()
+    with pytest.raises(RuntimeError, match="has begun"):
+        world.relay.begin()
+
+
+def test_ids_go_on_above_what_is_read_back_though_the_clock_was_set_back() -> None:
+    world = World()
+    world.customer().submits(b"x")
+    world.commits()
+    (before,) = world.customers[0].ids()
+    world.wall -= 3600
+    world.ids = Ids(lambda: world.wall)
+    world.restarts()
+    acme = world.customer()
+    acme.submits(b"y")
+    world.commits()
+    assert acme.ids() > [before]
+
+
+def test_a_store_that_is_read_only_takes_nothing_and_what_is_in_it_goes_on() -> None:
+    world = World()
+    world.customer().submits(b"x")
+    world.commits()
+    store = world.settings.store.model_copy(update={"read_only": True})
+    world.restarts(world.settings.model_copy(update={"store": store}))
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"y")
+    world.commits()
+    assert acme.statuses() == [Status.RMSGQFUL] and a.texts() == [b"x"]
+
+
+def test_it_stops_accepting_and_what_it_has_goes_out() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(b"x")
+    world.commits()
+    world.relay.stop_accepting()
+    acme.submits(b"y")
+    a = world.carrier()
+    world.commits()
+    assert acme.statuses() == [0, Status.RMSGQFUL] and a.texts() == [b"x"]
+
+
+def test_it_stops_sending_and_accepts_nothing_either() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(b"x")
+    world.commits()
+    world.relay.stop_sending()
+    acme.submits(b"y")
+    a = world.carrier()
+    world.passes(5)
+    assert acme.statuses() == [0, Status.RMSGQFUL] and a.texts() == []
+    world.check()
+
+
+def test_a_configuration_without_an_accounts_policies_changes_nothing() -> None:
+    world = World()
+    other = settings(acme={"queue": 1}, a={"enabled": False})
+    with pytest.raises(KeyError):
+        world.relay.take_configuration(other, Ways.of(other), {})
+    assert world.account().settings == world.settings.accounts[0] and not world.upstream().gone
 
 
 # -- the embedded store under it -------------------------------------------------------------------------------------------
@@ -193,15 +264,15 @@ class Sink:
     def __init__(self) -> None:
         self.ends: list[str] = []
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         self.ends.append("committed")
         for function in batch.then:
             function()
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         self.ends.append("failed")
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         self.ends.append(f"broken: {reason}")
 
 
@@ -222,7 +293,8 @@ class Opened:
         self.counted = self.store.counts()
         self.sink = Sink()
         numbers = iter(range(self.store.highest_id() + 1, 1 << 40))
-        self.segment = self.store.open(self.sink, lambda: next(numbers))
+        self.store.open(self.sink, Nobody(), lambda: next(numbers))
+        self.segment = self.store._sealer.segment
 
     def commit(self) -> None:
         """Until everything handed over is durable."""

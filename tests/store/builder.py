@@ -19,6 +19,7 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
 from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu
+from tests.store.tenant import Nobody
 from tests.vault.rows import NOON, kek, submit_sm
 
 DAY = 86400.0
@@ -32,15 +33,15 @@ class Waiting:
         self.done = 0
         self.wrong: list[str] = []
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         self.done += 1
         for function in batch.then:
             function()
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         self.wrong.append(reason)
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         self.wrong.append(reason)
 
 
@@ -185,7 +186,7 @@ class Builder:
 
 def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
     store.use(ring)
-    store.open(sink, new_id)
+    store.open(sink, Nobody(), new_id)
 
 
 def copied(directory: Path, to: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from smppd.message import Event, read_events
-from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind
+from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind, Sink, Tenant
 from smppd.store.committer import STORED, Committer, End, Ending
+from smppd.store.sqlite.segments import Segments
 
 _FOUND = 256  # rows under the keys of one receipt, as the embedded store has it
 
@@ -42,7 +42,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.room = True
-        self.sink: Any = None
+        self.segments: Segments
+        self._now = 0.0
         self.segment = 0
         self.blocks: list[tuple[int, bytes]] = []
         self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
@@ -146,9 +147,10 @@ class MemoryStore:
     def takes(self) -> bool:
         return self.availability is Availability.OK
 
-    def open(self) -> int:
-        self.committer.begin(self.sink)
-        return self.rotate()
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        self.committer.begin(sink)
+        self.segments = Segments(self, tenant, self.rotate, lambda then: then(True), self._now)
+        self.segments.opened(self.rotate())
 
     def rotate(self) -> int:
         self.segment += 1
@@ -163,8 +165,12 @@ class MemoryStore:
     def watch(self) -> None:
         self.committer.watch()
 
+    def tick(self, now: float) -> None:
+        self._now = now
+        self.segments.tick(now)
+
     def tidy(self, then: Callable[[bool], None]) -> None:
-        then(True)
+        self.segments.tidy(self._now, then)
 
     def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         self._query(

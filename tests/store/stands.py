@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from smppd.store.api import Availability, Batch, ColdRow, Store
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
 from smppd.store.sqlite.files import KeyStore, connect
+from smppd.store.sqlite.segments import ENTRIES
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.store.builder import copied
 from tests.store.memory import MemoryStore
+from tests.store.tenant import Lodger
 from tests.vault.rows import NOON, kek
 
 COUNTER = "numbers"
@@ -27,15 +29,15 @@ class Words:
     def __init__(self) -> None:
         self.heard: list[tuple[str, Batch | None]] = []
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         self.heard.append(("committed", batch))
         for function in batch.then:
             function()
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         self.heard.append(("failed", batch))
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         self.heard.append((f"broken: {reason}", None))
 
     def of(self, batch: Batch) -> list[str]:
@@ -43,10 +45,26 @@ class Words:
         return [word for word, about in self.heard if about is batch]
 
 
+def tenant_of(blocks: list[tuple[int, bytes]]) -> Lodger:
+    """Something lives in each segment that has blocks."""
+    tenant = Lodger()
+    tenant.live = {segment: [-segment] for segment, _ in blocks}
+    return tenant
+
+
+def rotate(stand: Stand) -> int:
+    """Begins a segment, as many things do; its number."""
+    stand.tenant.new = ENTRIES
+    stand.store.tick(0.0)
+    return stand.tenant.place
+
+
 class Stand(Protocol):
-    """A store, and what a test may do with it. ``blocks``, ``counted``: what the last start read back."""
+    """A store, and what a test may do with it. ``blocks``, ``counted``: what the last start read back.
+    ``tenant``: who lives in the spool; something in each segment that the start found."""
 
     sink: Words
+    tenant: Lodger
     blocks: list[tuple[int, bytes]]
     counted: dict[tuple[int, str], int]
 
@@ -98,8 +116,9 @@ class MemoryStand:
         self.blocks = list(store.replay())
         self.counted = store.counts()
         store.begin_counter(COUNTER, UNREADABLE)
-        self.sink = store.sink = Words()
-        store.open()
+        self.sink = Words()
+        self.tenant = tenant_of(self.blocks)
+        store.open(self.sink, self.tenant, lambda: 1)
 
     def hands_over(self) -> None:
         self.store.hand_over()
@@ -128,6 +147,9 @@ class MemoryStand:
     def tidies(self) -> bool:
         told: list[bool] = []
         self.store.tidy(told.append)
+        while not told:
+            self.store.tick(0.0)
+            self.commits()
         return told.pop()
 
     def dies(self, durable: bool) -> None:
@@ -167,13 +189,15 @@ class SqliteStand:
             later=lambda _seconds, call: turn.append(call),
             soon=turn.append,
             wall=lambda: float(NOON),
+            now=lambda: 0.0,
         )
         self.store.use(KeyRing(self._kek, self.store.keys))
         self.blocks = list(self.store.replay())
         self.counted = self.store.counts()
         self.store.begin_counter(COUNTER, UNREADABLE)
         self.sink = Words()
-        self.store.open(self.sink, self._new_id)
+        self.tenant = tenant_of(self.blocks)
+        self.store.open(self.sink, self.tenant, self._new_id)
 
     def starts(self) -> None:
         self.ends()
@@ -242,15 +266,16 @@ class SqliteStand:
         getattr(self.store, query)(*words, got.append)
         assert not got, "answers come later"
         while not got:
-            self._hears()
+            self._calls.get(timeout=20)()
         return got.pop()
 
     def tidies(self) -> bool:
         told: list[bool] = []
         self.store.tidy(told.append)
-        self._turns()
         while not told:
-            self._hears()
+            self.store.tick(0.0)
+            self.commits()
+            self.asks("page", Kind.QUEUE, "", 0, 1)  # behind all that the writer was given
         return told.pop()
 
     def dies(self, durable: bool) -> None:

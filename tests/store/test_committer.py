@@ -46,13 +46,13 @@ class Desk:
 
     # -- the sink --
 
-    def committed(self, batch: Batch) -> None:
+    def batch_committed(self, batch: Batch) -> None:
         self.heard.append(f"committed {said(batch)}")
 
-    def failed(self, batch: Batch, reason: str) -> None:
+    def batch_refused(self, batch: Batch, reason: str) -> None:
         self.heard.append(f"failed {said(batch)}: {reason}")
 
-    def broken(self, reason: str) -> None:
+    def store_broken(self, reason: str) -> None:
         self.heard.append(f"broken: {reason}")
 
     # -- what the test says --
@@ -316,7 +316,7 @@ def test_after_an_error_nothing_is_committed_any_more() -> None:
 
 def test_what_the_sink_puts_into_the_next_batch_goes_on() -> None:
     desk = Desk()
-    told = desk.committed
+    told = desk.batch_committed
 
     def committed(batch: Batch) -> None:
         told(batch)
@@ -324,7 +324,7 @@ def test_what_the_sink_puts_into_the_next_batch_goes_on() -> None:
             desk.mark(b"2")
             desk.it.kick()
 
-    desk.committed = committed  # type: ignore[method-assign]
+    desk.batch_committed = committed  # type: ignore[method-assign]
     desk.mark(b"1")
     desk.it.kick()
     desk.passes(0)

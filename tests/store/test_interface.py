@@ -17,7 +17,7 @@ from smppd.store.api import Availability, ColdRow, Damaged, Kind
 from smppd.store.sqlite.files import KeyStore, PendingKeys
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import SECRETS_BYTES
-from tests.store.stands import COUNTER, STANDS, Stand
+from tests.store.stands import COUNTER, STANDS, Stand, rotate
 from tests.vault.rows import MemoryRows, some
 
 SOON, LATE = 1_000, 1 << 31
@@ -305,7 +305,8 @@ def test_the_journal_is_replayed_in_the_order_of_commitment(stand: Stand) -> Non
     told = []
     for number in range(150):
         if number % 40 == 20:
-            stand.store.rotate()
+            rotate(stand)
+        stand.tenant.adds(number)
         stand.store.batch.accepts.append(b"accept %d;" % number)
         stand.store.batch.marks.append(b"mark %d;" % number)
         told.append(b"accept %d;mark %d;" % (number, number))
@@ -318,7 +319,7 @@ def test_the_journal_is_replayed_in_the_order_of_commitment(stand: Stand) -> Non
     assert [block for _, block in stand.blocks] == told
     segments = [segment for segment, _ in stand.blocks]
     assert segments == sorted(segments) and len(set(segments)) == 6
-    assert stand.store.rotate() > segments[-1]
+    assert stand.tenant.place > segments[-1]
 
 
 def test_a_batch_without_entries_is_no_block(stand: Stand) -> None:
@@ -333,10 +334,12 @@ def test_a_batch_without_entries_is_no_block(stand: Stand) -> None:
 def test_a_segment_that_is_dropped_takes_its_blocks_along(stand: Stand) -> None:
     segments = []
     for number in range(4):
-        segments.append(stand.store.rotate())
+        segments.append(rotate(stand))
+        stand.tenant.adds(number)
         stand.store.batch.marks.append(b"%d" % number)
         stand.commits()
-    stand.store.batch.segments += segments[:2]
+    stand.tenant.ends(0, 1)
+    stand.store.tick(0.0)
     stand.store.batch.marks.append(b"4")
     stand.commits()
     stand.starts()
@@ -346,18 +349,19 @@ def test_a_segment_that_is_dropped_takes_its_blocks_along(stand: Stand) -> None:
 def test_tidying_changes_nothing_that_waits(stand: Stand) -> None:
     rows = [row(one) for one in range(1, 150)]
     stand.store.batch.put += rows
-    stand.store.batch.marks.append(b"mark")
     stand.commits()
     stand.store.batch.drop += [place(one) for one in rows[::2]]
     stand.commits()
-    stand.store.rotate()
     assert stand.tidies()
+    stand.store.batch.marks.append(b"mark")
+    stand.tenant.adds(1)
     stand.commits()
     assert page(stand) == rows[1::2]
-    assert stand.tidies(), "once more"
-    stand.commits()
     stand.starts()
     assert page(stand) == rows[1::2] and [block for _, block in stand.blocks] == [b"mark"]
+    assert stand.tidies(), "once more"
+    stand.starts()
+    assert page(stand) == rows[1::2] and stand.blocks == [], "what lives is written anew by whom it belongs to"
 
 
 # -- numbers -------------------------------------------------------------------------------------------------------------
@@ -482,7 +486,6 @@ class Stores(RuleBasedStateMachine):
     def begins(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.all = [make(Path(self.folder.name) / name) for name, make in sorted(STANDS.items())]
-        self.segments: list[list[int]] = [[] for _ in self.all]
         self.full = self.under_way = False
 
     def same(self, ask: Callable[[Stand], object]) -> object:
@@ -504,6 +507,7 @@ class Stores(RuleBasedStateMachine):
     def writes(self, entry: bytes, accept: bool) -> None:
         for one in self.all:
             (one.store.batch.accepts if accept else one.store.batch.marks).append(entry)
+            one.tenant.adds(len(entry))
 
     @rule(name=st.sampled_from(["one", "other"]), number=st.integers(0, 1 << 40))
     def remembers(self, name: str, number: int) -> None:
@@ -521,14 +525,14 @@ class Stores(RuleBasedStateMachine):
 
     @rule()
     def rotates(self) -> None:
-        for one, segments in zip(self.all, self.segments, strict=True):
-            segments.append(one.store.rotate())
+        for one in self.all:
+            rotate(one)
 
-    @precondition(lambda self: len(self.segments[0]) > 1)
     @rule()
-    def drops_a_segment(self) -> None:
-        for one, segments in zip(self.all, self.segments, strict=True):
-            one.store.batch.segments.append(segments.pop(0))
+    def all_is_over_in_the_oldest_segment(self) -> None:
+        for one in self.all:
+            one.tenant.live[one.tenant.places()[0]].clear()
+            one.store.tick(0.0)
 
     @precondition(lambda self: not (self.full or self.under_way))
     @rule()
@@ -585,7 +589,6 @@ class Stores(RuleBasedStateMachine):
             else:
                 one.dies(durable=how == "killed after")
         self.under_way = False
-        self.segments = [[] for _ in self.all]
         self.same(lambda one: [block for _, block in one.blocks])
         self.same(lambda one: one.counted)
         self.same(lambda one: one.store.damaged)

@@ -28,8 +28,7 @@ from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
 from smppd.records.lookup import ReadOnlyKeys
 from smppd.relay.ledger.journal import HEAD
-from smppd.relay.ledger.payload import Stored
-from smppd.relay.state.post import read_mail, read_parked
+from smppd.relay.ledger.payload import Stored, read_mail, read_parked
 from smppd.store.sqlite.damaged import Item, account_of, content, items, remove
 from smppd.store.sqlite.files import StoreError, connect
 from smppd.vault.kek import VaultError, load_kek

@@ -1,4 +1,4 @@
-"""Answers to customers that are not given at once: a submit_multi's, and those that wait for their time."""
+"""Answers to customers: at once, at their time, for all messages of a submit_multi together, or when a carrier has spoken."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import heapq
 from itertools import count
 from typing import Final
 
+from smppd.message import Refusal
+from smppd.protocol.operations import multi_response
+from smppd.protocol.wire import Command, Sm, id_response, refusal
+from smppd.relay.accept.duplicates import Recent
 from smppd.relay.context import Context
 from smppd.relay.guard import TIMER
-from smppd.relay.state.model import Customer
+from smppd.relay.state.model import Customer, Fanout, Message
 
 _IDLE: Final = float("inf")
 # Answers that wait for their time (`limits.throttle_wait`): beyond, they are given at once. Windows bound them before.
@@ -17,16 +21,74 @@ DELAYED: Final = 100_000
 TURN: Final = 500
 
 
-class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs, not before ``answer_at``."""
+class Answers:
+    """See the module. ``recent``: what is remembered for accounts with ``deduplicate``; what a carrier refused is no answer to
+    the same message sent again."""
 
-    __slots__ = ("answer_at", "failed", "left", "shown", "total")
+    def __init__(self, context: Context, recent: Recent) -> None:
+        self._context = context
+        self._recent = recent
+        self.delayed = Delayed(context)
 
-    def __init__(self, left: int, shown: bytes) -> None:
-        self.left = self.total = left
-        self.answer_at = 0.0
-        self.shown = shown
-        self.failed: list[tuple[bytes, int]] = []
+    def refuse(self, customer: Customer, raw: bytes, no: Refusal, due: float) -> None:
+        """Answers a PDU of which no message is made. ``due``: monotonic seconds before which it is not told, 0 at once."""
+        command = int.from_bytes(raw[4:8], "big")
+        sequence = int.from_bytes(raw[12:16], "big")
+        response = refusal(command, no.status, sequence, no.reason if _has_reasons(customer, command) else "")
+        if due:
+            self.delayed.add(due, customer, response)
+        else:
+            self._context.answer(customer, response)
+
+    def answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
+        """Answers a message, once: whoever has been answered, or is gone, is told nothing. ``why``: of a refusal."""
+        customer = message.customer
+        if customer is None:
+            return
+        message.customer = None
+        if message.fanout is not None:
+            self.fan(customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status)
+            return
+        command = int.from_bytes(message.frame[4:8], "big")
+        if status:
+            told = why is not None and _has_reasons(customer, command)
+            response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
+        else:
+            response = id_response(command, message.sequence, message.shown)
+        if message.answer_at > now:
+            self.delayed.add(message.answer_at, customer, response)
+        else:
+            self._context.answer(customer, response)
+
+    def answer_upstream(self, message: Message, status: int, now: float) -> None:
+        """What the upstream said, for an account that acknowledges by upstream."""
+        if status:
+            self._recent.forget(message)
+        self.answer(message, status, now)
+
+    def fan(self, customer: Customer, fanout: Fanout, sequence: int, destination: bytes, status: int) -> None:
+        """One message of a submit_multi has its answer; with the last one the customer gets his."""
+        if status:
+            fanout.failed.append((destination, status))
+        fanout.left -= 1
+        if fanout.left:
+            return
+        whole = len(fanout.failed) == fanout.total
+        # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
+        response = (
+            multi_response(sequence, b"", fanout.failed, fanout.failed[0][1])
+            if whole
+            else multi_response(sequence, fanout.shown, fanout.failed)
+        )
+        if fanout.answer_at > self._context.now():
+            self.delayed.add(fanout.answer_at, customer, response, fanout.total)
+        else:
+            self._context.answer(customer, response, fanout.total)
+
+
+def _has_reasons(customer: Customer, command: int) -> bool:
+    """Whether a reason may stand in a refusal: in data_sm_resp from 3.4 on, in submit_sm_resp from 5.0 on."""
+    return customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
 
 
 class Delayed:
@@ -45,15 +107,10 @@ class Delayed:
     def add(self, due: float, customer: Customer, response: bytes, places: int = 1) -> None:
         """Gives an answer at ``due`` (monotonic seconds); it holds ``places`` of the session's window."""
         if len(self._heap) >= self.most:
-            self._give(customer, response, places)
+            self._context.answer(customer, response, places)
             return
         heapq.heappush(self._heap, (due, next(self._tie), customer, response, places))
         self._release_at(due)
-
-    def _give(self, customer: Customer, response: bytes, places: int) -> None:
-        customer.session.out.append(response)
-        customer.session.answered(places)
-        self._context.dirty[customer] = None
 
     def _release_at(self, due: float) -> None:
         if due < self._timer:  # nothing wakes us before
@@ -69,7 +126,7 @@ class Delayed:
             left -= 1
             _, _, customer, response, places = heapq.heappop(heap)
             try:
-                self._give(customer, response, places)
+                self._context.answer(customer, response, places)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(TIMER, error)
         if heap:

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 from smppd.ids import shown as shown_form
 from smppd.message import Refusal, State, Verdict
-from smppd.numbering import normalise
-from smppd.policy.content import PartKey
+from smppd.policy.content import PartKey, part_of
 from smppd.protocol import times
 from smppd.protocol.lenient import Fault, submitted
-from smppd.protocol.operations import count_destinations, multi_response, read_multi
-from smppd.protocol.wire import (
-    BodyError,
-    Command,
-    Sm,
-    Status,
-    id_response,
-    refusal,
-)
-from smppd.relay.accept.answers import Delayed, Fanout
+from smppd.protocol.operations import count_destinations, read_multi
+from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
+from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.brake import Brake
-from smppd.relay.accept.duplicates import Known, Recent
-from smppd.relay.accept.routing import Router
+from smppd.relay.accept.duplicates import Recent
+from smppd.relay.accept.parts import Parts
+from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import change
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SUBMIT
+from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.send.lanes import part_of
 from smppd.relay.send.outgoing import sayable
-from smppd.relay.state.model import Account, Customer, Message, Phase
-from smppd.vault.keys import Part
-from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
+from smppd.relay.short_ids import ShortIds
+from smppd.relay.state.living import Living
+from smppd.relay.state.model import Account, Customer, Fanout, Known, Message
+from smppd.relay.state.phase import Phase
+from smppd.vault.seal import Direction
 
-_CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
-_RANDOM_POOL: Final = 64
 _NEVER: Final = 3650 * 86400.0
 BAD_PDU: Final = "bad PDU"
 # Messages of one customer that are handled in one turn of the reactor.
@@ -53,90 +44,42 @@ FAILED: Final = Refusal(Status.RSYSERR, "the message could not be handled", "err
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
-class Recorder:
-    """Seals messages into log records of the current batch. Randomness is drawn for many at once."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._random = b""
-        self._at = 0
-
-    def record(
-        self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes, region: str | None = None
-    ) -> None:
-        """Appends the sealed record of one message, and the secrets it was sealed with. ``region``: of its national numbers,
-        where that is not the account's."""
-        context = self._context
-        settings = account.settings
-        wall = context.wall()
-        if self._at >= len(self._random):
-            self._random = os.urandom(_RANDOM_POOL * (SECRETS_BYTES + NONCES_BYTES))
-            self._at = 0
-        at = self._at
-        batch = context.store.batch
-        secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
-        nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
-        self._at = at + SECRETS_BYTES + NONCES_BYTES
-        retain = settings.retain
-        content = _CONTENT[settings.content]
-        when = int(wall)
-        ring = context.ring
-        addresses, body = split_pdu(sm.raw)
-        if content is Content.HIDE:
-            body_key, body = None, b""
-        else:
-            body_key = ring.period(account.name, Part.BODY, when, retain.body)
-            if content is Content.HASH:
-                body = sm.body
-        text = sm.short_message
-        region = region or account.region
-        parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
-        record = seal_record(
-            identity,
-            int(wall * 1000),
-            direction,
-            content,
-            parts,
-            sm.data_coding,
-            ring.period(account.name, Part.NUMBERS, when, retain.numbers),
-            body_key,
-            normalise(sm.source_digits, sm.source_ton, 0, region),
-            normalise(sm.destination_digits, sm.destination_ton, 0, region),
-            pack_numbers(addresses, ip),
-            body,
-            secrets,
-            nonces,
-        )
-        batch.records.append(record)
-        batch.secrets.append(secrets)
-
-
 class SubmitDesk:
     """Where a customer's frames arrive, a chunk at a time."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, recorder: Recorder, router: Router) -> None:
+    def __init__(
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        parts: Parts,
+        routes: Routes,
+        recorder: Recorder,
+        answers: Answers,
+        recent: Recent,
+        short_ids: ShortIds,
+    ) -> None:
         self._context = context
         self._dispatch = dispatch
+        self._parts = parts
+        self._routes = routes
         self._recorder = recorder
-        self.router = router
+        self._answers = answers
+        self._short_ids = short_ids
+        self.recent = recent
+        self.brake = Brake(context)
         self.patience = 0.5
         self.turn = TURN
-        self.short_ids: dict[str, Callable[[], bytes]] = {}
-        self.short_taken: Callable[[Message], None]
         self.open = True
-        self.recent = Recent()
         self._accepting: Message | None = None  # the one that is being put into the batch
         self._behind: dict[Customer, list[bytes]] = {}
         # Accounts that have had their turn, and their sessions that wait for the next ones.
         self._lines: dict[Account, deque[Customer]] = {}
-        self.brake = Brake(context)
-        self.delayed = Delayed(context)
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def take(self, customer: Customer, frames: list[bytes], now: float) -> None:
+    def accept_submits(self, customer: Customer, frames: list[bytes], now: float) -> None:
         """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
         batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order; so does what
         other sessions of the account sent, or one customer with many of them would take a turn for each."""
@@ -181,7 +124,9 @@ class SubmitDesk:
                     self._context.metrics.bad_pdus.labels(account.name).inc()
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._refuse(customer, raw, no, now)
+                self._answers.refuse(
+                    customer, raw, no, now + self.patience if no is THROTTLED and self.patience else 0.0
+                )
         for rule, often in refused.items():
             self._refused(account, rule, often)
         if self.turn - left >= self.turn // 4 and account not in self._lines:
@@ -216,8 +161,8 @@ class SubmitDesk:
             accepted = context.store.batch.accepted
             if accepted and accepted[-1] is message:
                 accepted.pop()
-            self._dispatch.holding.lost(message)
-            context.guard.guarded(SUBMIT, lambda: context.guard.withdraw(message))
+            self._parts.undecide(message)
+            context.guard.guarded(SUBMIT, lambda: context.withdraw(message))
         return FAILED
 
     @property
@@ -314,17 +259,17 @@ class SubmitDesk:
         if verdict is not None:
             for hit in verdict.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
-        part = part_of(sm) if sm.esm_class & 0x40 or sm.at_tlvs != len(sm.raw) else None
+        part = part_of(sm)
         hold = False
         route = ""
         if refused is None:
-            route = self.route(account, sm, verdict)
+            route = self._routes.route(account.name, sm, verdict)
             if not route:
                 return self._not_taken(account, part, NO_ROUTE)
-            lane = account.lanes.get(route) or self._dispatch.lane(account, route)
+            lane = account.lanes.get(route) or context.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
                 return self._not_taken(account, part, NO_UPSTREAM)
-            if verdict is not None and verdict.hold and not self._dispatch.holding.room(account, len(sm.raw)):
+            if verdict is not None and verdict.hold and not self._parts.make_room(account, len(sm.raw)):
                 return self._not_taken(account, part, HELD_FULL)
             for upstream in lane.upstreams:
                 if upstream.alphabet is not account.alphabet:
@@ -340,8 +285,7 @@ class SubmitDesk:
         if fanout is not None and fanout.shown:
             name = fanout.shown
         else:
-            short = self.short_ids.get(account.name) if self.short_ids else None
-            name = shown_form(identity) if short is None and customer.version >= 0x34 else self._short(customer)
+            name = self._short_ids.draw(account, customer.version) or shown_form(identity)
             if fanout is not None:
                 fanout.shown = name
         message = Message(identity, account, lane, sm.raw, sm.registered, max(0, min(int(expires), 0xFFFFFFFF)), name)
@@ -357,7 +301,7 @@ class SubmitDesk:
         batch.accepted.append(message)
         self._accepting = message
         if part is not None:
-            hold = self._whole(message, part, verdict, route)
+            hold = self._whole(message, verdict, route)
         if refused is not None:
             message.refusal = refused
             self._refused(account, refused.rule or "policy", 1)
@@ -369,7 +313,7 @@ class SubmitDesk:
         if key:
             self.recent.note(key, message, now)
         if len(name) != 16:
-            self.short_taken(message)
+            self._short_ids.note(message)
         self._accepting = None
         return None
 
@@ -379,22 +323,13 @@ class SubmitDesk:
             account.pipeline.undo()
         return why
 
-    def route(self, account: Account, sm: Sm, verdict: Verdict | None) -> str:
-        """The names of its upstreams, joined by commas; empty when no route leads there."""
-        if verdict is not None:
-            if verdict.route:
-                return verdict.route
-            return self.router.way(account.name, sm, verdict.tags)
-        return self.router.way(account.name, sm)
-
-    def _whole(self, message: Message, part: PartKey, verdict: Verdict | None, route: str) -> bool:
+    def _whole(self, message: Message, verdict: Verdict | None, route: str) -> bool:
         """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""
         if verdict is not None and verdict.hold:
             return True
-        holding = self._dispatch.holding
-        if not holding.waits(message.account, part):
+        if not self._parts.are_held(message):
             return False
-        holding.decide(message, verdict, route)
+        self._parts.decide(message, verdict, route)
         return verdict is None or verdict.refusal is None
 
     def _again(self, before: Known, customer: Customer, sm: Sm) -> Refusal | None:
@@ -409,9 +344,7 @@ class SubmitDesk:
                 if before.stored
                 else refusal(sm.command, FULL.status, sm.sequence)
             )
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
+            self._context.answer(customer, response)
 
         if before.stored:
             answer()
@@ -419,31 +352,25 @@ class SubmitDesk:
             self._context.store.batch.then.append(answer)
         return None
 
-    def recall(self) -> None:
+    def recall(self, living: list[Living]) -> None:
         """After a restart, of what is still here: which messages the short ids mean, and the latest for ``deduplicate``."""
         context = self._context
         wall, now = context.wall(), context.now()
-        for things in context.journal.live.values():
-            for thing in things.values():
-                if not isinstance(thing, Message):
-                    continue
-                try:
-                    if len(thing.shown) != 16:
-                        self.short_taken(thing)
-                    if thing.account.settings.deduplicate is not None:
-                        age = max(0.0, wall - thing.accepted_at)
-                        if age < thing.account.settings.deduplicate:
-                            self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
-                            assert thing.known is not None
-                            thing.known.stored = True
-                            thing.known.taken = thing.phase in (Phase.SUBMITTED, Phase.DONE)
-                except Exception as error:  # noqa: BLE001  the item's edge
-                    context.guard.caught(START, error, identity=thing.id)
-
-    def _short(self, customer: Customer) -> bytes:
-        # A message_id of SMPP 3.3 has 8 characters, whatever the account says.
-        name = customer.account.name if customer.version >= 0x34 else ""
-        return self.short_ids.get(name, self.short_ids[""])()
+        for thing in living:
+            if not isinstance(thing, Message):
+                continue
+            try:
+                if len(thing.shown) != 16:
+                    self._short_ids.note(thing)
+                if thing.account.settings.deduplicate is not None:
+                    age = max(0.0, wall - thing.accepted_at)
+                    if age < thing.account.settings.deduplicate:
+                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
+                        assert thing.known is not None
+                        thing.known.stored = True
+                        thing.known.taken = thing.awaits_receipt or thing.phase is Phase.DONE
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.caught(START, error, identity=thing.id)
 
     def _multi(self, customer: Customer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
         """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
@@ -474,30 +401,16 @@ class SubmitDesk:
                 no = self._wrong(account, error)
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
+                self._answers.fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
         for rule, often in refused.items():
             self._refused(account, rule, often)
         return number, None
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, customer: Customer, raw: bytes, no: Refusal, now: float) -> None:
-        command = int.from_bytes(raw[4:8], "big")
-        sequence = int.from_bytes(raw[12:16], "big")
-        # The version decides where a reason may stand: data_sm_resp in 3.4, submit_sm_resp from 5.0 on.
-        told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
-        response = refusal(command, no.status, sequence, no.reason if told else "")
-        if no is THROTTLED and self.patience:
-            self.delayed.add(now + self.patience, customer, response)
-        else:
-            customer.session.out.append(response)
-            customer.session.answered()
-            self._context.dirty[customer] = None
-
-    def stored(self, messages: list[Message], now: float) -> None:
+    def batch_committed(self, messages: list[Message], now: float) -> None:
         """Their batch is durable: now the customer may be told."""
         context = self._context
-        dirty = context.dirty
         account: Account | None = None
         number = 0
         self.brake.committed()
@@ -510,7 +423,7 @@ class SubmitDesk:
                         account.accepted.inc(number)
                     account, number = message.account, 0
                 if message.refusal is not None:
-                    self._answer(message, message.refusal.status, now, message.refusal)
+                    self._answers.answer(message, message.refusal.status, now, message.refusal)
                     continue
                 number += 1
                 if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
@@ -518,14 +431,11 @@ class SubmitDesk:
                     if customer is None:
                         continue
                     if message.answer_at > now or message.fanout is not None:
-                        self._answer(message, 0, now)
+                        self._answers.answer(message, 0, now)
                         continue
                     response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
                     message.customer = None
-                    session = customer.session
-                    session.out.append(response)
-                    session.unanswered -= 1
-                    dirty[customer] = None
+                    context.answer(customer, response)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(COMMIT, error, message)
         if account is not None:
@@ -534,60 +444,13 @@ class SubmitDesk:
             # One observation a commit: the oldest of its answers.
             messages[0].account.answer_time.observe(now - messages[0].read_at)
 
-    def lost(self, messages: list[Message], now: float) -> None:
+    def batch_refused(self, messages: list[Message], now: float) -> None:
         """Their batch was not stored: nothing is kept, the customer is told so."""
         if messages:
             self.brake.committed()
         for message in messages:
             try:
                 self.recent.forget(message)
-                self._answer(message, FULL.status, now, FULL)
+                self._answers.answer(message, FULL.status, now, FULL)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)
-
-    def _answer(self, message: Message, status: int, now: float, why: Refusal | None = None) -> None:
-        customer = message.customer
-        if customer is None:
-            return
-        command = int.from_bytes(message.frame[4:8], "big")
-        if message.fanout is not None:
-            message.customer = None
-            self._fan(customer, message.fanout, message.sequence, Sm(message.frame).destination_field, status)
-            return
-        if status:
-            told = customer.version >= 0x50 or (command == Command.DATA_SM and customer.version >= 0x34)
-            response = refusal(command, status, message.sequence, why.reason if told and why is not None else "")
-        else:
-            response = id_response(command, message.sequence, message.shown)
-        message.customer = None
-        if message.answer_at > now:
-            self.delayed.add(message.answer_at, customer, response)
-            return
-        customer.session.out.append(response)
-        customer.session.answered()
-        self._context.dirty[customer] = None
-
-    def answer_upstream(self, message: Message, status: int, now: float) -> None:
-        """What the upstream said, for an account that acknowledges by upstream."""
-        if status:
-            self.recent.forget(message)
-        self._answer(message, status, now)
-
-    def _fan(self, customer: Customer, fanout: Fanout, sequence: int, destination: bytes, status: int) -> None:
-        if status:
-            fanout.failed.append((destination, status))
-        fanout.left -= 1
-        if fanout.left == 0:
-            whole = len(fanout.failed) == fanout.total
-            # Nothing of it was taken: then there is no message id, and the status is not ESME_ROK.
-            response = (
-                multi_response(sequence, b"", fanout.failed, fanout.failed[0][1])
-                if whole
-                else multi_response(sequence, fanout.shown, fanout.failed)
-            )
-            if fanout.answer_at > self._context.now():
-                self.delayed.add(fanout.answer_at, customer, response, fanout.total)
-                return
-            customer.session.out.append(response)
-            customer.session.answered(fanout.total)
-            self._context.dirty[customer] = None

@@ -8,23 +8,9 @@ from hashlib import blake2b
 from typing import Final
 
 from smppd.protocol.wire import Sm
-from smppd.relay.state.model import Message
+from smppd.relay.state.model import Known, Message
 
 KEPT: Final = 100_000
-
-
-class Known:
-    """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
-    ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
-
-    __slots__ = ("at", "key", "shown", "stored", "taken")
-
-    def __init__(self, key: bytes, shown: bytes, at: float) -> None:
-        self.key = key
-        self.shown = shown
-        self.at = at
-        self.stored = False
-        self.taken = False
 
 
 class Recent:

@@ -9,20 +9,19 @@ overtakes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Final
 
 from smppd.message import State, Verdict
-from smppd.policy.content import PartKey
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import log_counts
+from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import change
 from smppd.relay.context import Context
-from smppd.relay.guard import START, SWEEP
-from smppd.relay.send.lanes import Lanes
-from smppd.relay.state.model import Account, Message, Phase
+from smppd.relay.guard import COMMIT, START, SWEEP
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.state.held import Group
+from smppd.relay.state.model import Account, Message
 
 HOLD: Final = 300.0
 HELD: Final = 10_000
@@ -33,241 +32,134 @@ HELD_TOTAL: Final = 128 * 1024 * 1024
 """Octets held of all accounts: beyond, the oldest message of the account that has most is refused."""
 
 
-class _Group:
-    """The parts of one long message that are here. ``verdict`` counts once the part ``last`` is stored."""
+class Parts:
+    """See the module."""
 
-    __slots__ = ("deadline", "last", "messages", "octets", "route", "verdict")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.messages: list[Message] = []
-        self.octets = 0
-        self.last = 0
-        self.verdict: Verdict | None = None
-        self.route = ""
-
-
-class _Held:
-    """What is held of one account, the oldest message first."""
-
-    __slots__ = ("account", "groups", "octets", "parts")
-
-    def __init__(self, account: Account) -> None:
-        self.account = account
-        self.groups: OrderedDict[PartKey, _Group] = OrderedDict()
-        self.parts = 0
-        self.octets = 0
-
-
-class Holding:
-    """See the module. ``end(message, state, error)`` ends a message with its receipt; ``route(account, sm, verdict)`` gives
-    its upstreams' names, empty where no route leads."""
-
-    def __init__(
-        self,
-        context: Context,
-        lanes: Lanes,
-        end: Callable[[Message, State, int], None],
-        route: Callable[[Account, Sm, Verdict | None], str],
-    ) -> None:
+    def __init__(self, context: Context, dispatch: Dispatch, routes: Routes) -> None:
         self._context = context
-        self._lanes = lanes
-        self._end = end
-        self._route = route
-        self._held: dict[str, _Held] = {}
-        self._soon: dict[int, Message] = {}  # their validity may pass while they are held
-        self._count = 0
-        self._octets = 0
+        self._dispatch = dispatch
+        self._routes = routes
+        self._held = context.phases.held
 
-    def __len__(self) -> int:
-        return self._count
+    # -- at acceptance -------------------------------------------------------------------------------------------------
 
-    @property
-    def octets(self) -> int:
-        """Octets of all that is held."""
-        return self._octets
+    def are_held(self, message: Message) -> bool:
+        """Whether other parts of its long message are held."""
+        return self._held.group(message) is not None
 
-    def waits(self, account: Account, part: PartKey | None) -> bool:
-        """Whether parts of this long message are held."""
-        held = self._held.get(account.name)
-        return part is not None and held is not None and part in held.groups
-
-    def room(self, account: Account, octets: int) -> bool:
+    def make_room(self, account: Account, octets: int) -> bool:
         """Whether another part of the account can be held; room is made where the memory of all accounts is used up."""
-        held = self._held.get(account.name)
-        if held is not None and (held.parts >= HELD or held.octets + octets > HELD_OCTETS):
+        held = self._held
+        own = held.accounts.get(account.name)
+        if own is not None and (own.parts >= HELD or own.octets + octets > HELD_OCTETS):
             return False
-        while self._octets + octets > HELD_TOTAL:
-            most = max(self._held.values(), key=lambda one: one.octets)
-            if most is held:
+        while held.octets + octets > HELD_TOTAL:
+            most = max(held.accounts.values(), key=lambda one: one.octets)
+            if most is own:
                 return False
-            stored = (key for key, group in most.groups.items() if _is_stored(group))
-            key = next(stored, None)
-            if key is None:
+            group = next((one for one in most.groups.values() if one.is_stored), None)
+            if group is None:
                 return False
-            self._give_up(most, key, log_counts.HELD_LIMIT)
+            self._give_up(most.account, group, log_counts.HELD_LIMIT)
         return True
-
-    def add(self, message: Message, now: float) -> None:
-        """Holds a part."""
-        message.enter(Phase.HELD)
-        assert message.part is not None
-        name = message.account.name
-        held = self._held.get(name)
-        if held is None:
-            held = self._held[name] = _Held(message.account)
-        group = held.groups.get(message.part)
-        if group is None:
-            group = held.groups[message.part] = _Group(now + HOLD)
-        group.messages.append(message)
-        self._counted(held, group, 1, len(message.frame))
-        if message.expires <= self._context.wall() + HOLD:
-            self._soon[message.id] = message
-        self._lanes.file(message)
-
-    def _counted(self, held: _Held, group: _Group, parts: int, octets: int) -> None:
-        group.octets += octets
-        held.parts += parts
-        held.octets += octets
-        self._count += parts
-        self._octets += octets
-        if not held.parts:
-            self._held.pop(held.account.name, None)
 
     def decide(self, message: Message, verdict: Verdict | None, route: str) -> None:
         """With ``message`` the verdict on the whole long message is known; it counts once ``message`` is stored."""
-        assert message.part is not None
-        group = self._held[message.account.name].groups[message.part]
+        group = self._held.group(message)
+        assert group is not None
         group.last = message.id
         group.verdict = verdict
         group.route = route
 
-    def stored(self, message: Message, now: float) -> None:
-        """A message of a held group is durable, or the record of its refusal is."""
-        held, group = self._group(message)
-        if held is not None and group is not None and group.last == message.id:
-            assert message.part is not None
-            self._settle(held, message.part, group.verdict, now)
-
-    def lost(self, message: Message) -> None:
-        """A part was not stored."""
-        held, group = self._group(message)
-        if held is None or group is None:
-            return
-        if group.last == message.id:
+    def undecide(self, message: Message) -> None:
+        """A message is not stored after all, and decides nothing."""
+        group = self._held.group(message)
+        if group is not None and group.last == message.id:
             group.last, group.verdict = 0, None
-        self._remove(held, group, message)
 
-    def take_out(self, message: Message) -> None:
-        """A part is going to end by itself."""
-        held, group = self._group(message)
-        if held is not None and group is not None:
-            self._remove(held, group, message)
+    # -- the store's words ---------------------------------------------------------------------------------------------
 
-    def _group(self, message: Message) -> tuple[_Held | None, _Group | None]:
-        if message.part is None:
-            return None, None
-        held = self._held.get(message.account.name)
-        return held, held.groups.get(message.part) if held is not None else None
-
-    def _remove(self, held: _Held, group: _Group, message: Message) -> None:
-        assert message.part is not None
-        self._soon.pop(message.id, None)
-        if message in group.messages:
-            group.messages.remove(message)
-            self._counted(held, group, -1, -len(message.frame))
-        if not group.messages:
-            held.groups.pop(message.part, None)
-
-    def _give_up(self, held: _Held, key: PartKey, why: log_counts.Line) -> None:
-        """Refuses a message of which not all came."""
-        group = held.groups.pop(key)
-        account = held.account
-        self._counted(held, group, -len(group.messages), -group.octets)
-        if account.pipeline is not None and group.messages:
-            account.pipeline.forget(Sm(group.messages[0].frame))
-        self._context.metrics.refused.labels(account.name, "incomplete").inc(len(group.messages))
-        self._context.tally.add(why, account.name, len(group.messages))
-        for message in sorted(group.messages, key=lambda one: one.id):
-            self._soon.pop(message.id, None)
-            self._ends(message, State.REJECTED, Status.RSUBMITFAIL)
-
-    def _ends(self, message: Message, state: State, error: int) -> None:
-        """Ends one of many: what it raises stops none of the others."""
-        try:
-            self._end(message, state, error)
-        except Exception as caught:  # noqa: BLE001  the item's edge
-            self._context.guard.message(SWEEP, caught, message)
-
-    def _settle(self, held: _Held, key: PartKey, verdict: Verdict | None, now: float) -> None:
-        group = held.groups.pop(key)
-        self._counted(held, group, -len(group.messages), -group.octets)
-        messages = sorted(group.messages, key=lambda one: one.id)
+    def batch_committed(self, messages: list[Message], now: float) -> None:
+        """Messages are durable, or the records of their refusals: what they complete is released or refused."""
         for message in messages:
-            self._soon.pop(message.id, None)
+            if message.part is None:
+                continue
+            try:
+                group = self._held.group(message)
+                if group is not None and group.last == message.id:
+                    self._settle(group, group.verdict, now)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.message(COMMIT, error, message)
+
+    def batch_refused(self, messages: list[Message]) -> None:
+        """Messages were not stored."""
+        for message in messages:
+            if message.part is not None:
+                self.undecide(message)
+
+    # -- what becomes of them ------------------------------------------------------------------------------------------
+
+    def _give_up(self, account: Account, group: Group, why: log_counts.Line) -> None:
+        """Refuses a message of which not all came."""
+        messages = group.messages
+        if account.pipeline is not None and messages:
+            account.pipeline.forget(Sm(messages[0].frame))
+        self._context.metrics.refused.labels(account.name, "incomplete").inc(len(messages))
+        self._context.tally.add(why, account.name, len(messages))
+        for message in messages:
+            self._dispatch.end_one(message, State.REJECTED, Status.RSUBMITFAIL)
+
+    def _settle(self, group: Group, verdict: Verdict | None, now: float) -> None:
+        messages = group.messages
+        group.last, group.verdict = 0, None
         if verdict is not None and verdict.refusal is not None:
             for message in messages:
-                self._ends(message, State.REJECTED, verdict.refusal.status)
+                self._dispatch.end_one(message, State.REJECTED, verdict.refusal.status)
             return
-        context, lanes = self._context, self._lanes
-        batch = context.store.batch
+        if not messages:
+            return
+        context = self._context
         wall = context.wall()
-        lane = lanes.lane(messages[0].account, group.route or messages[0].lane.route) if messages else None
+        lane = context.lane(messages[0].account, group.route or messages[0].lane.route)
         for message in messages:
-            assert lane is not None
             try:
                 if verdict is not None:
                     # Its own time began when it was accepted, however long the other parts took.
                     change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
-                message.lane = lane
-                message.enter(Phase.QUEUED)
-                entry = message.entry()  # tried first
-                context.journal.remove(message)
-                batch.marks.append(entry)
-                context.journal.add(message)
-                lanes.insert(message)
+                context.phases.to_lane(message, lane)
+                context.ledger.rewrite(message)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(SWEEP, error, message)
-        if lane is not None:
-            lanes.place(lane, now)
-            lanes.activate(lane)
-            if lane.active is not None:
-                lanes.pump(lane.active, now)
+        self._dispatch.lanes.serve(lane, now)
         context.store.kick()
 
     def rejudge(self, now: float) -> None:
         """After a restart: what was held is shown to policy once more, which remembers nothing of it."""
-        for held in list(self._held.values()):
-            pipeline = held.account.pipeline
-            for key, group in list(held.groups.items()):
+        for of in list(self._held.accounts.values()):
+            pipeline = of.account.pipeline
+            for group in list(of.groups.values()):
                 try:
-                    self._rejudge(held, key, group, pipeline, now)
+                    self._rejudge(group, pipeline, now)
                 except Exception as error:  # noqa: BLE001  the edge of a long message
-                    self._context.guard.caught(START, error, owner=held.account.name)
+                    self._context.guard.caught(START, error, owner=of.account.name)
 
-    def _rejudge(self, held: _Held, key: PartKey, group: _Group, pipeline: Pipeline | None, now: float) -> None:
+    def _rejudge(self, group: Group, pipeline: Pipeline | None, now: float) -> None:
         verdict: Verdict | None = None
-        for message in sorted(group.messages, key=lambda one: one.id):
+        messages = group.messages
+        for message in messages:
             verdict = pipeline.decide(Sm(message.frame), now) if pipeline is not None else None
             if verdict is not None and verdict.refusal is not None:
                 break
         if verdict is None or not verdict.hold:
-            first = group.messages[0]
-            group.route = self._route(first.account, Sm(first.frame), verdict)
-            self._settle(held, key, verdict, now)
+            first = messages[0]
+            group.route = self._routes.route(first.account.name, Sm(first.frame), verdict)
+            self._settle(group, verdict, now)
 
-    def sweep(self, now: float, wall: float) -> None:
-        """Once a second: parts whose validity passed, and messages that have waited long enough."""
-        for held in list(self._held.values()):
-            while held.groups:
-                key, group = next(iter(held.groups.items()))
-                if group.deadline > now or not _is_stored(group):
+    def sweep(self, now: float) -> None:
+        """Once a second: messages that have waited long enough for the rest of them."""
+        for of in list(self._held.accounts.values()):
+            while of.groups:
+                group = next(iter(of.groups.values()))
+                if group.since + HOLD > now or not group.is_stored:
                     break
-                self._give_up(held, key, log_counts.HELD_AGE)
-        for message in [m for m in self._soon.values() if m.expires <= wall and m.stored]:
-            self.take_out(message)
-            self._ends(message, State.EXPIRED, 0)
-
-
-def _is_stored(group: _Group) -> bool:
-    return group.last == 0 and all(message.stored for message in group.messages)
+                self._give_up(of.account, group, log_counts.HELD_AGE)

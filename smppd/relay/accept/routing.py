@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from smppd.config import Route, Settings
+from smppd.message import Verdict
 from smppd.numbering import normalise, normalise_prefix
 from smppd.protocol.wire import Sm
 
@@ -117,6 +118,19 @@ class Router:
         """The same as a list."""
         joined = self.route(account, source, destination, tags)
         return joined.split(",") if joined else []
+
+
+class Routes:
+    """The routes as they are: ``router`` is exchanged by a reload."""
+
+    def __init__(self, router: Router) -> None:
+        self.router = router
+
+    def route(self, account: str, sm: Sm, verdict: Verdict | None) -> str:
+        """The names of a message's upstreams, joined by commas; empty where no route leads there."""
+        if verdict is None:
+            return self.router.way(account, sm)
+        return verdict.route or self.router.way(account, sm, verdict.tags)
 
 
 def _ordered(rule: _Rule, destination: bytes, enabled: frozenset[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ messages are not: the carrier is told, and has them still.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify
 from typing import Any, Final
 
 from smppd.ids import id_time
@@ -20,13 +20,14 @@ from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, build_sm, tlv
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, MAIL, ROWS, SWEEP
-from smppd.relay.ledger.journal import Entry, mark
-from smppd.relay.state.model import Account, Customer, Message
-from smppd.relay.state.post import Mail, Mailbox, read_mail, rows_for
-from smppd.store.api import Batch, ColdRow, Kind
+from smppd.relay.ledger.ledger import mail_row
+from smppd.relay.ledger.payload import read_mail
+from smppd.relay.restore import restored_mail
+from smppd.relay.state.backlog import PAGE
+from smppd.relay.state.model import Account, Customer, Mail, Mailbox, Message
+from smppd.store.api import Batch, ColdRow
 
 HOT: Final = 2000
-PAGE: Final = 500
 # Octets of an account's mail in memory; the rest waits on disk.
 OCTETS: Final = 4 << 20
 # Mail that ends in one step; the rest with the next ones.
@@ -65,19 +66,16 @@ class Mailroom:
         mail = Mail(context.new_id(), account, frame, about, int(context.wall() + account.settings.receipts.keep))
         mail.kept = kept
         box = account.mailbox
-        journal = context.journal
-        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or journal.octets >= context.mail_octets:
-            box.cold += 1
-            box.unstored += 1
-            (batch.moves if kept else batch.put).append(mail.row())
+        ledger = context.ledger
+        if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or ledger.octets >= context.mail_octets:
+            ledger.open_row(mail, mail_row(mail), kept=kept)
+            box.backlog.push()
         else:
-            (batch.marks if kept else batch.accepts).append(mail.entry())
-            journal.add(mail)
-            box.octets += mail.weight
+            ledger.open(mail, kept=kept)
         batch.mails.append(mail)
         context.store.nudge()
 
-    def receipt(self, message: Message, state: State, error: int) -> None:
+    def post_receipt(self, message: Message, state: State, error: int) -> None:
         """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B)."""
         sm = Sm(message.frame)
         now = int(self._context.wall())
@@ -96,7 +94,7 @@ class Mailroom:
         frame = build_sm(Command.DELIVER_SM, 0, sm.destination_field, source, text, _RECEIPT, tlvs)
         self.post(message.account, frame, message.id)
 
-    def stored(self, mails: list[Mail], now: float) -> None:
+    def batch_committed(self, mails: list[Mail], now: float) -> None:
         """Their batch is durable."""
         touched: dict[Account, None] = {}
         for mail in mails:
@@ -107,7 +105,7 @@ class Mailroom:
                 if mail.home:
                     mail.account.mailbox.hot.add(mail)
                 else:
-                    mail.account.mailbox.unstored -= 1
+                    mail.account.mailbox.backlog.pushed()
                 touched[mail.account] = None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.mail(COMMIT, error, mail)
@@ -118,17 +116,14 @@ class Mailroom:
             except Exception as error:  # noqa: BLE001  the edge of an account
                 self._context.guard.caught(COMMIT, error, owner=account.name)
 
-    def lost(self, mails: list[Mail]) -> None:
+    def batch_refused(self, mails: list[Mail]) -> None:
         """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
         following: Batch = self._context.store.batch
         for mail in mails:
             if not mail.kept:
-                if mail.home:
-                    mail.account.mailbox.octets -= mail.weight
-                    self._context.journal.remove(mail)
-                else:
-                    mail.account.mailbox.cold -= 1
-                    mail.account.mailbox.unstored -= 1
+                if not mail.home:
+                    mail.account.mailbox.backlog.lost()
+                self._context.ledger.forget(mail)
         following.mails[:0] = [mail for mail in mails if mail.kept]
 
     def _bound(self, account: Account) -> None:
@@ -163,17 +158,8 @@ class Mailroom:
 
     def welcome(self, account: Account, now: float) -> None:
         """A customer has bound: what was put off goes at once."""
-        self._resume(account.mailbox, float("inf"))
+        account.mailbox.resume(float("inf"))
         self.pump(account, now)
-
-    def _resume(self, box: Mailbox, now: float) -> None:
-        due = box.due
-        while due and due[0][0] <= now:
-            when, identity = heappop(due)
-            mail = box.later.get(identity)
-            if mail is not None and mail.due == when:
-                del box.later[identity]
-                box.hot.add(mail)
 
     def pump(self, account: Account, now: float) -> None:
         """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
@@ -202,8 +188,7 @@ class Mailroom:
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.mail(MAIL, error, mail)
                 break  # should it be the session's fault, it must not cost all that waits at once
-            mail.busy = True
-            box.sent += 1
+            box.begin_delivery(mail)
             dirty[customer] = None
         if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
@@ -218,74 +203,49 @@ class Mailroom:
         return frames[mail.piece]
 
     def _page(self, account: Account) -> None:
+        context = self._context
         box = account.mailbox
-        if box.paging:
-            return
-        box.paging = True
-        sure, before = not box.unstored, box.cold
 
         def arrived(rows: list[ColdRow]) -> None:
-            box.paging = False
-            if rows:
-                box.upto = rows[-1].id
-                box.rows = rows_for(rows, PAGE)
-            elif sure and box.cold == before:
-                # Nothing was under way, and nothing is there: the count was wrong.
-                box.cold = 0
-            fresh = [row for row in self._context.alive(rows) if row.id not in box.read]
-            for row in fresh:
+            for row in context.ledger.alive(rows):
+                if row.id in box.read:
+                    continue
+                box.backlog.take()
                 try:
-                    mail = self.revive(account, row.id, row.data)
+                    mail = restored_mail(account, row.id, row.data)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.unreadable(row, error, "mail")
+                    context.unreadable(row, error, "mail")
                     continue
                 mail.stored = True
-                self._context.journal.weigh(mail)
-                box.octets += mail.weight
+                mail.cold = (row.kind, row.owner, row.key)
+                context.ledger.weigh(mail)
                 box.hot.add(mail)
                 box.read.add(row.id)
-            box.cold -= len(fresh)
-            if rows:
-                self._bound(account)
-                self.pump(account, self._context.now())
-                self._context.flush()
+            self._bound(account)
+            self.pump(account, context.now())
+            context.flush()
 
-        self._context.store.page(Kind.MAIL, account.name, box.upto, box.rows, self._context.looked(arrived))
+        box.backlog.page(context.store, PAGE, context.looked, arrived)
 
     def spill(self, mail: Mail) -> bool:
-        """Turns mail that lives in the journal into a row, if nobody is there to take it; it stays in memory, as one that
-        was read. False: it has to stay in the journal."""
+        """Turns mail that lives in the spool into a row, if nobody is there to take it; it stays in memory, as one that was
+        read. False: it has to stay in the spool."""
         box = mail.account.mailbox
         if mail.busy or not mail.stored or box.account.sessions:
             return False
-        batch = self._context.store.batch
-        self._context.journal.remove(mail)
-        mail.home = 0
-        self._context.journal.weigh(mail)
-        batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-        batch.moves.append(mail.row())
+        self._context.ledger.shelve(mail, mail_row(mail))
+        self._context.ledger.weigh(mail)
         box.read.add(mail.id)
         return True
 
-    def revive(self, account: Account, identity: int, payload: bytes) -> Mail:
-        """Mail read back from the store."""
-        expires, about, _name, frame = read_mail(payload)
-        Sm(frame)  # tried first: it goes to a customer as it is
-        return Mail(identity, account, frame, about, expires)
-
-    def answered(self, customer: Customer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
+    def customer_answered(self, customer: Customer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
         """The customer's responses to deliver_sm."""
         account = customer.account
         box = account.mailbox
         taken = 0
         for mail, _command, status, _frame in answers:
             try:
-                if mail.busy:
-                    mail.busy = False
-                    box.sent -= 1
-                elif mail.done or status:
-                    continue
-                elif box.later.pop(mail.id, None) is None and not box.hot.remove(mail):
+                if not box.end_delivery(mail) and (mail.done or status or not box.take_out(mail)):
                     continue  # else: after the response timer, and before it went again
                 if status == 0 and mail.left:
                     mail.left = 0
@@ -309,13 +269,8 @@ class Mailroom:
         context = self._context
         box = mail.account.mailbox
         mail.done = True
-        if mail.home:
-            context.store.batch.marks.append(mark(Entry.MAIL_DONE, mail.id))
-        else:
-            box.read.discard(mail.id)
-            context.drop(Kind.MAIL, mail.account.name, b"", mail.id)
-        box.octets -= mail.weight
-        context.journal.remove(mail)
+        box.read.discard(mail.id)
+        context.ledger.close(mail)
         if mail.about:
             context.event(mail.about, state, error=error)
 
@@ -332,20 +287,15 @@ class Mailroom:
         retry = account.settings.receipts.retry
         for mail in mails:
             mail.attempts += 1
-            mail.due = now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10))
-            box.ends = min(box.ends, mail.expires) if box.later else mail.expires
-            box.later[mail.id] = mail
-            heappush(box.due, (mail.due, mail.id))
+            box.put_off(mail, now + min(_MAX_PAUSE, retry * 2 ** min(mail.attempts - 1, 10)))
         if len(box.due) > 2 * len(box.later) + PUT_OFF:
             box.due = [(mail.due, mail.id) for mail in box.later.values()]
             heapify(box.due)
 
     def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
         """The session that had these is silent or gone."""
-        back = [mail for mail in mails if isinstance(mail, Mail) and mail.busy]
-        for mail in back:
-            mail.busy = False
-        account.mailbox.sent -= len(back)
+        box = account.mailbox
+        back = [mail for mail in mails if isinstance(mail, Mail) and box.end_delivery(mail)]
         self._again(account, back, now, wait=wait)
         self.pump(account, now)
 
@@ -373,7 +323,7 @@ class Mailroom:
         if box.later:
             if box.ends <= wall and left > 0:
                 left = self._put_off_ends(box, wall, left)
-            self._resume(box, now)
+            box.resume(now)
         self._bound(account)
         if account.sessions:
             self.pump(account, now)
@@ -397,7 +347,7 @@ class Mailroom:
                 box = account.mailbox
                 if row.id in box.read:
                     continue  # in memory: ends there
-                box.cold -= 1
+                box.backlog.take()
                 context.metrics.mail_expired.labels(account.name).inc()
                 context.tally.add(log_counts.MAIL_AGE, account.name)
                 try:
@@ -405,7 +355,7 @@ class Mailroom:
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.unreadable(row, error, "mail")
                     continue
-                context.drop(row.kind, row.owner, row.key, row.id)
+                context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
                 if about:
                     context.event(about, State.RECEIPT_EXPIRED)
             except Exception as error:  # noqa: BLE001  the item's edge

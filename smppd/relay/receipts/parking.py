@@ -16,21 +16,19 @@ from smppd.protocol.wire import Sm
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
-from smppd.relay.ledger.journal import Entry, mark
 from smppd.relay.receipts.matching import YES, Reading, believed, best, find, keys, read
 from smppd.relay.receipts.rewrite import tried
+from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.unanswered import only_one
 from smppd.relay.state.addresses import pairs, tail
-from smppd.relay.state.model import Message, Phase, UpstreamState
-from smppd.relay.state.post import Parked
+from smppd.relay.state.model import Message, Parked, UpstreamState
+from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind
 
 PARK: Final = 72 * 3600
 # Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
 PARKED: Final = 100_000
-# What one costs beside its octets, measured: its entry in the journal and in three indexes, under each of its keys.
-_OVERHEAD: Final = 2200
 # Parked receipts of one id, or between two addresses, that are looked at for one message.
 _LOOKED_AT: Final = 64
 # What the record says of a message whose carrier gave it no id that anybody saw: no octets of an id that is one.
@@ -39,11 +37,6 @@ NAMELESS: Final = b"(no id)"
 _REVIVED: Final = 32
 # Parked receipts that are tried at the start before others get a turn.
 _STEP: Final = 500
-
-
-def parked_weight(parked: Parked) -> int:
-    """The octets that a parked receipt is counted with."""
-    return len(parked.frame) + _OVERHEAD
 
 
 class Parking:
@@ -69,14 +62,12 @@ class Parking:
         context = self._context
         tried(sm, reading)
         parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
-        entry = parked.entry()
         try:
             self._into_memory(parked, sm, reading)
+            context.ledger.open(parked, kept=True)
         except Exception:
-            self._out_of_memory(parked)
+            upstream.unpark(parked)
             raise
-        context.store.batch.marks.append(entry)
-        context.journal.add(parked)
         context.metrics.receipts.labels(upstream.name, "parked").inc()
         context.tally.add(log_counts.PARKED, upstream.name)
         if upstream.cold_waiting > 0:
@@ -99,30 +90,14 @@ class Parking:
                 found.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(named)))
         # By its addresses too: an address has no NUL, an id neither, so that these keys are nobody's ids.
         found.update(dict.fromkeys(b"\0" + pair for pair in pairs(sm)))
-        parked.keys = tuple(found)
-        upstream.parked[parked.id] = parked
-        upstream.parked_octets += parked_weight(parked)
-        for key in parked.keys:
-            upstream.parked_keys.setdefault(key, {})[parked.id] = parked
+        upstream.park(parked, tuple(found))
 
     def _unpark(self, parked: Parked) -> None:
         context = self._context
         parked.done = True
-        self._out_of_memory(parked)
-        context.store.batch.marks.append(mark(Entry.PARK_DONE, parked.id))
-        context.journal.remove(parked)
+        parked.upstream.unpark(parked)
+        context.ledger.close(parked)
         context.store.kick()
-
-    def _out_of_memory(self, parked: Parked) -> None:
-        upstream = parked.upstream
-        if upstream.parked.pop(parked.id, None) is not None:
-            upstream.parked_octets -= parked_weight(parked)
-        for key in parked.keys:
-            waiting = upstream.parked_keys.get(key)
-            if waiting is not None:
-                waiting.pop(parked.id, None)
-                if not waiting:
-                    del upstream.parked_keys[key]
 
     def _give_up(self, parked: Parked, why: log_counts.Line) -> None:
         self._unpark(parked)
@@ -181,7 +156,7 @@ class Parking:
     ) -> Message | None:
         """The message among cold rows that a receipt is about, but not the one with the id ``but``."""
         messages = []
-        alive = [row for row in self._context.alive(rows) if row.id != but]
+        alive = [row for row in self._context.ledger.alive(rows) if row.id != but]
         if len(alive) > _REVIVED:
             # A carrier that calls many by one id: those between these addresses, told by a look at their octets.
             one, other = tail(sm.source_digits), tail(sm.destination_digits)
@@ -190,14 +165,9 @@ class Parking:
         del alive[_REVIVED:]
         for row in alive:
             try:
-                message = self._dispatch.lanes.revive(row.id, row.data)
+                messages.append(restored_waiting(self._context, row))
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.unreadable_waiting(row, error)
-                continue
-            message.cold = (row.kind, row.owner, row.key)
-            message.upstream_id = message.upstream_id or row.key
-            message.phase = Phase.SUBMITTED
-            messages.append(message)
         for given, number in Counter([message.upstream_id for message in messages]).items():
             if number > 1:
                 upstream.given_again(given)
@@ -211,7 +181,7 @@ class Parking:
         for key in dict.fromkeys((message.upstream_id, canonical(message.upstream_id))):
             waiting.update(islice(upstream.parked_keys.get(key, {}).items(), _LOOKED_AT))
         for parked in sorted(waiting.values(), key=lambda one: one.id):
-            if message.phase is not Phase.SUBMITTED:
+            if not message.awaits_receipt:
                 return
             try:
                 sm = Sm(parked.frame)
@@ -231,7 +201,6 @@ class Parking:
         message = only_one(upstream, sm)
         if message is None:
             return None
-        del upstream.unknown[message.id]
         self._dispatch.taken(upstream, message, reading.ids[0] if reading.ids else NAMELESS, now)
         return None if message.phase is Phase.DONE else message  # nobody asked for its receipt
 

@@ -14,14 +14,12 @@ from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
 from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
 from smppd.relay import log_counts
-from smppd.relay.accept.desk import Recorder
 from smppd.relay.alphabets import exchange
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, DELIVER, ROWS
 from smppd.relay.guard import RECEIPT as RECEIPT_PLACE
-from smppd.relay.ledger.journal import Entry, mark
-from smppd.relay.ledger.payload import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD
+from smppd.relay.ledger.payload import write_message
 from smppd.relay.receipts.matching import (
     INTERMEDIATE,
     MESSAGE_TYPE,
@@ -38,11 +36,22 @@ from smppd.relay.receipts.mending import mended
 from smppd.relay.receipts.mo_owners import Owners
 from smppd.relay.receipts.parking import PARK, Parking
 from smppd.relay.receipts.rewrite import rewritten
+from smppd.relay.record import Recorder
+from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.unanswered import unanswered
 from smppd.relay.state.addresses import swapped
-from smppd.relay.state.model import Account, Early, Message, Peer, Phase, UpstreamState
-from smppd.relay.state.post import Parked
+from smppd.relay.state.model import (
+    HEARD_ACCEPTED,
+    TOLD_UNKNOWN,
+    TOLD_WORD,
+    Account,
+    Early,
+    Message,
+    Peer,
+    UpstreamState,
+)
+from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind
 from smppd.vault.seal import Direction
 
@@ -79,7 +88,7 @@ class Receipts:
         self.parking = Parking(context, dispatch, self._settle)
         self._latest = 0.0
 
-    def take(self, upstream: UpstreamState, link: Peer, frames: list[bytes], now: float) -> None:
+    def carrier_delivered(self, upstream: UpstreamState, link: Peer, frames: list[bytes], now: float) -> None:
         """The deliver_sm and data_sm of one chunk."""
         context = self._context
         matched = 0
@@ -93,7 +102,7 @@ class Receipts:
                 matched += self._one(upstream, ticket, sm, now, wait=True)
             except Exception as error:  # noqa: BLE001  the item's edge
                 if sm is None and isinstance(error, BodyError):
-                    self._answer(link, refusal(command, error.status, sequence))
+                    context.answer(link, refusal(command, error.status, sequence))
                 else:
                     self._set_aside(upstream, ticket, raw, error)
         if matched:
@@ -249,8 +258,7 @@ class Receipts:
         if upstream.early_octets + len(sm.raw) > EARLY_OCTETS:
             return False
         link, command, sequence = ticket
-        upstream.early_octets += len(sm.raw)
-        upstream.early.setdefault(name, []).append(Early(link, command, sequence, sm, now, awaits, now + PATIENCE))
+        upstream.put_off(name, Early(link, command, sequence, sm, now, awaits, now + PATIENCE))
         return True
 
     def moment(self, now: float, most: float = EARLY) -> None:
@@ -262,10 +270,10 @@ class Receipts:
                     break
                 due.append(key)
             for key in due:
-                waiting = upstream.early.pop(key)
+                waiting = upstream.take_early(key)
                 longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.waits(now)]
                 if longer:
-                    upstream.early[key] = longer  # behind the others
+                    upstream.put_off_longer(key, longer)
                 self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.waits(now)], now)
             if due:
                 self._context.store.kick()
@@ -274,7 +282,6 @@ class Receipts:
         """Handles receipts that had to wait, and lets their carrier be acknowledged."""
         matched = 0
         for early in waiting:
-            upstream.early_octets -= len(early.sm.raw)
             ticket = (early.link, early.command, early.sequence)
             try:
                 matched += self._one(upstream, ticket, early.sm, now, wait=False)
@@ -285,14 +292,9 @@ class Receipts:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, link: Peer, response: bytes) -> None:
-        link.session.out.append(response)
-        link.session.answered()
-        self._context.dirty[link] = None
-
     def _refuse(self, ticket: Ticket) -> None:
         link, command, sequence = ticket
-        self._answer(link, refusal(command, Status.RX_P_APPN, sequence))
+        self._context.answer(link, refusal(command, Status.RX_P_APPN, sequence))
 
     def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
         """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
@@ -305,22 +307,19 @@ class Receipts:
         if not acks or acks[-1] != ticket:
             acks.append(ticket)
 
-    def stored(self, acks: list[Any]) -> None:
+    def batch_committed(self, acks: list[Any]) -> None:
         """What these brought is durable: the carrier may forget it."""
-        dirty = self._context.dirty
         for link, command, sequence in acks:
             try:
-                link.session.out.append(id_response(command, sequence, b""))
-                link.session.unanswered -= 1
-                dirty[link] = None
+                self._context.answer(link, id_response(command, sequence, b""))
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error)
 
-    def lost(self, acks: list[Any]) -> None:
+    def batch_refused(self, acks: list[Any]) -> None:
         """It was not stored: the carrier has to bring it again."""
         for link, command, sequence in acks:
             try:
-                self._answer(link, refusal(command, Status.RMSGQFUL, sequence))
+                self._context.answer(link, refusal(command, Status.RMSGQFUL, sequence))
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error)
 
@@ -338,7 +337,6 @@ class Receipts:
         """Passes a receipt on and ends the message if it is final. Its frame is made first: if that fails, nothing has
         happened yet."""
         context = self._context
-        batch = context.store.batch
         receipt = reading.receipt
         state, clash = meaning(upstream, sm, receipt)
         last = sm.esm_class & MESSAGE_TYPE != INTERMEDIATE
@@ -381,19 +379,13 @@ class Receipts:
             # Two things at once, or a word of its own: all that is sure is that nobody knows.
             told = _OURS[state] if state is not None and not word else State.UNKNOWN
             try:
-                self._mailroom.receipt(message, told, code)
+                self._mailroom.post_receipt(message, told, code)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
         self._note(upstream, hash(sm.raw[16:]) if print_of is None else print_of, message.id)
         if final:
-            message.phase = Phase.DONE
-            upstream.forget(message)
-            if message.home:
-                batch.marks.append(mark(Entry.DONE, message.id))
-                context.journal.remove(message)
-            elif message.cold is not None:
-                context.drop(*message.cold, message.id)
-                upstream.cold_waiting -= 1
+            context.phases.move(message, Phase.DONE)
+            context.ledger.close(message)
         elif unknown:
             self._tell(message, TOLD_UNKNOWN)
         elif word or (last and state is MessageState.ACCEPTED):
@@ -419,33 +411,21 @@ class Receipts:
             return
         message.told |= flag
         if message.home:
-            self._dispatch.lanes.rewrite(message)
+            context.ledger.rewrite(message)
         elif message.cold is not None:
-            row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, message.payload())
-            context.store.batch.moves.append(row)  # in the place of the one before
-
-    def park(self, parked: Parked) -> None:
-        """See ``Parking.park``."""
-        self.parking.park(parked)
+            row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, write_message(message))
+            context.ledger.rewrite_row(message, row)
 
     def known(self, message: Message) -> None:
         """An upstream id has just become known: receipts for it may be waiting."""
         upstream = message.upstream
         assert upstream is not None
         if upstream.early:
-            early = upstream.early.pop(message.upstream_id, None)
-            if early is not None:
+            early = upstream.take_early(message.upstream_id)
+            if early:
                 self._overtaken(upstream, early, self._context.now())
         if upstream.parked:
             self.parking.known(message)
-
-    def unsure(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """See ``Parking.unsure``."""
-        self.parking.unsure(upstream, messages, now)
-
-    def resume(self) -> None:
-        """See ``Parking.resume``."""
-        self.parking.resume()
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
@@ -492,10 +472,6 @@ class Receipts:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def sweep(self) -> None:
-        """Once a second: parked receipts whose message never turned up."""
-        self.parking.sweep()
-
     def expired_rows(self, rows: list[ColdRow]) -> None:
         """Cold messages whose receipt never came, or never the last: their sender is told what is known. A row that cannot be
         read is set aside: nobody can be told of it."""
@@ -503,9 +479,7 @@ class Receipts:
         for row in rows:
             upstream = context.upstream(row.owner)
             try:
-                message = self._dispatch.lanes.revive(row.id, row.data)
-                message.cold = (row.kind, row.owner, row.key)
-                message.upstream_id = message.upstream_id or row.key
+                message = restored_waiting(context, row)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.unreadable_waiting(row, error)
                 continue
@@ -518,11 +492,8 @@ class Receipts:
         """Ends a message that was accepted upstream and whose end was never reported. Its sender has heard UNKNOWN or a word of
         the carrier's own already, or is told ACCEPTD where that was the carrier's last word, or UNKNOWN."""
         context = self._context
-        message.phase = Phase.DONE
-        assert message.cold is not None
-        context.drop(*message.cold, message.id)
-        message.cold = None
-        upstream.cold_waiting -= 1
+        context.phases.move(message, Phase.DONE)
+        context.ledger.close(message)
         context.store.kick()
         if message.told & (TOLD_UNKNOWN | TOLD_WORD):
             return
@@ -533,4 +504,4 @@ class Receipts:
         context.event(message.id, state, duplicate=message.duplicate, detail=detail)
         # registered_delivery 2 means "tell me of failure only": silence was success.
         if message.wants_success:
-            self._mailroom.receipt(message, state, 0)
+            self._mailroom.post_receipt(message, state, 0)

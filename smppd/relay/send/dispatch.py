@@ -7,71 +7,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from smppd.message import State
 from smppd.protocol.receipt_ids import kept
 from smppd.protocol.wire import Status
 from smppd.relay import log_counts
-from smppd.relay.accept.parts import Holding
 from smppd.relay.context import Context
 from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
-from smppd.relay.ledger.journal import Entry, mark
+from smppd.relay.ledger.ledger import message_row
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.send.outgoing import outgoing
-from smppd.relay.send.overdue import Overdue
 from smppd.relay.send.unanswered import Unknown
-from smppd.relay.state.model import Account, Lane, Message, Peer, Phase, UpstreamState
-from smppd.store.api import ColdRow, Kind
+from smppd.relay.state.model import Lane, Message, Peer, UpstreamState
+from smppd.relay.state.phase import Phase
 
 # "Later, please": the carrier did not take the message and will.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
 
 
-class Dispatch:
-    """See the module. ``finished(message, state, error)`` makes the receipt of a message whose fate is known here;
-    ``answer(message, status, now)`` answers a customer who waits for the carrier; ``known(message)`` is told of each
-    upstream id, since a receipt may have come before it, ``displaced(message)`` of one whose id was given again;
-    ``unsure(upstream, messages, now)`` when messages became unknown."""
+class Listeners(NamedTuple):
+    """Whom the fate of a message is told that is known here. ``answer(message, status, now)`` answers a customer who waits
+    for the carrier; ``finished(message, state, error)`` makes the receipt; ``known(message)`` hears each upstream id, since a
+    receipt may have come before it; ``given_again(message)`` of one whose id its carrier gave to another; ``unsure(upstream,
+    messages, now)`` when messages became unknown."""
 
-    def __init__(self, context: Context, random: Random) -> None:
+    answer: Callable[[Message, int, float], None]
+    finished: Callable[[Message, State, int], None]
+    known: Callable[[Message], None]
+    given_again: Callable[[Message], None]
+    unsure: Callable[[UpstreamState, list[Message], float], None]
+
+
+class Dispatch:
+    """See the module."""
+
+    def __init__(self, context: Context, random: Random, listeners: Listeners) -> None:
         self._context = context
+        self._phases = context.phases
+        self._ledger = context.ledger
         self._random = random
-        self.lanes = Lanes(context)
-        self.lanes.pump = self.pump
+        self._tell = listeners
+        self.lanes = Lanes(context, self.pump)
         self.unknown = Unknown(context, self.lanes, self.end)
-        self.overdue = Overdue(context, self)
-        self.holding: Holding
-        self.finished: Callable[[Message, State, int], None]
-        self.answer: Callable[[Message, int, float], None]
-        self.known: Callable[[Message], None]
-        self.displaced: Callable[[Message], None]
-        self.unsure: Callable[[UpstreamState, list[Message], float], None]
         self.draining = False
 
     # -- admission -----------------------------------------------------------------------------------------------------
-
-    def lane(self, account: Account, route: str) -> Lane:
-        """The lane of an account for a route (names joined by commas)."""
-        return self.lanes.lane(account, route)
 
     def available(self, lane: Lane, now: float) -> bool:
         """Whether some upstream of the lane would take a message soon: for customers who want its word."""
         if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
             return False
         context = self._context
-        return len(lane.hot) < context.hot_limit and context.journal.octets < context.hot_octets
+        return len(lane.hot) < context.hot_limit and context.ledger.octets < context.hot_octets
 
     def admit(self, message: Message, now: float, *, hold: bool = False) -> None:
-        """Gives a new message its place, in the batch that accepts it."""
-        context = self._context
+        """Gives a new message its place, in the batch that accepts it. ``hold``: with the parts that wait for the rest."""
         lane = message.lane
-        batch = context.store.batch
-        message.account.queued += 1
         if hold:
-            self.holding.add(message, now)
-            batch.accepts.append(message.entry())
-            context.journal.add(message)
+            self._phases.move(message, Phase.HELD)
+            self._ledger.open(message, kept=False)
             return
         upstream = lane.active
         if upstream is None or not upstream.links or upstream is not lane.upstreams[0]:
@@ -86,129 +81,92 @@ class Dispatch:
             and upstream.credit > 0
             and (message.part is None or self.lanes.pinned(message, now) in (None, upstream))
         ):
-            message.enter(Phase.READY)
-            message.leaving = True
-            lane.leaving += 1
-            upstream.reserved += 1
-            message.upstream = upstream
+            self._phases.move(message, Phase.RELEASING, upstream)
         else:
-            message.enter(Phase.QUEUED)
-            # What follows a cold row is one: after a restart rows stand behind all that is in the journal.
+            # What follows a row is one: after a restart rows stand behind all that is in the spool.
             youngest = hot.last()
-            full = lane.cold or (youngest is not None and not youngest.home) or context.crowded
+            full = lane.cold or (youngest is not None and not youngest.home) or self._context.crowded
             if full and message.account.settings.acknowledge == "stored":
-                lane.cold += 1
-                lane.unstored += 1
-                batch.put.append(ColdRow(Kind.QUEUE, lane.name, b"", message.id, message.expires, message.payload()))
+                self._ledger.open_row(message, message_row(message), kept=False)
+                self._phases.move(message, Phase.ROW)
                 return
-            self.lanes.insert(message)
-        batch.accepts.append(message.entry())
-        context.journal.add(message)
+            self._phases.move(message, Phase.QUEUED)
+        self._ledger.open(message, kept=False)
 
-    def stored(self, messages: list[Message]) -> None:
-        """The batch that accepted them is durable."""
+    # -- the store's words ---------------------------------------------------------------------------------------------
+
+    def batch_committed(self, accepted: list[Message]) -> None:
+        """The batch that accepted these is durable."""
         touched: dict[UpstreamState, None] = {}
-        back: dict[UpstreamState, list[Message]] = {}
+        back: list[Message] = []
         now = self._context.now()
-        for message in messages:
+        for message in accepted:
             try:
                 message.stored = True
-                overtakes = message.leaving and self._left(message, touched)
-                if message.phase is Phase.READY:
-                    self._go(message, touched, back, now, overtakes)
-                elif message.phase is Phase.DONE:
-                    continue  # set aside
-                elif message.refusal is not None or message.phase is Phase.HELD:
-                    if message.part is not None:
-                        self.holding.stored(message, now)
-                else:
+                phase = message.phase
+                if phase is Phase.RELEASING:
+                    self._released(message, touched, back, now)
+                elif phase is Phase.QUEUED or phase is Phase.ROW:
                     lane = message.lane
-                    if not message.home:
-                        lane.unstored -= 1
+                    if phase is Phase.ROW:
+                        lane.backlog.pushed()
                     self.lanes.activate(lane)
                     if lane.active is not None:
                         touched[lane.active] = None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(COMMIT, error, message)
-        self._went(touched, back, now)
+        self._pump_all(touched, back, now)
 
-    def released(self, messages: list[Message]) -> None:
-        """Their RELEASED marks are durable: they may go."""
+    def releases_committed(self, messages: list[Message]) -> None:
+        """The batch with these releases is durable: they may go."""
         touched: dict[UpstreamState, None] = {}
-        back: dict[UpstreamState, list[Message]] = {}
+        back: list[Message] = []
         now = self._context.now()
         for message in messages:
             try:
-                overtakes = message.leaving and self._left(message, touched)
-                if message.phase is Phase.READY:
-                    self._go(message, touched, back, now, overtakes)
+                if message.phase is Phase.RELEASING:
+                    self._released(message, touched, back, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(COMMIT, error, message)
-        self._went(touched, back, now)
+        self._pump_all(touched, back, now)
 
-    def _go(
-        self,
-        message: Message,
-        touched: dict[UpstreamState, None],
-        back: dict[UpstreamState, list[Message]],
-        now: float,
-        overtakes: bool,
-    ) -> None:
+    def _released(self, message: Message, touched: dict[UpstreamState, None], back: list[Message], now: float) -> None:
         """A release is durable. If its upstream went away or pauses meanwhile, or older messages were put back, this one goes
         back too, or it would wait there while another could take it, and overtake them."""
         upstream = message.upstream
+        lane = message.lane
         assert upstream is not None
         touched[upstream] = None
+        if lane.waits and lane.active is not None:
+            touched[lane.active] = None  # what waits for this may go now
         if (
             upstream.links
             and upstream.paused_until <= now
-            and not overtakes
-            and (message.lane.active is upstream or self.lanes.pinned(message, now) is upstream)
+            and not lane.overtaken_by(message)
+            and (lane.active is upstream or self.lanes.pinned(message, now) is upstream)
         ):
-            upstream.ready.append(message)
+            self._phases.move(message, Phase.READY)
         else:
-            back.setdefault(upstream, []).append(message)
+            back.append(message)
 
-    def _left(self, message: Message, touched: dict[UpstreamState, None]) -> bool:
-        """See ``Lane.left``; what waited for it may go now."""
-        lane = message.lane
-        if lane.waits and lane.active is not None:
-            touched[lane.active] = None
-        return lane.left(message)
-
-    def _went(self, touched: dict[UpstreamState, None], back: dict[UpstreamState, list[Message]], now: float) -> None:
-        for upstream, messages in back.items():
-            self.lanes.unrelease(upstream, messages, now)
-            touched.update(dict.fromkeys(m.lane.active for m in messages if m.lane.active is not None))
+    def _pump_all(self, touched: dict[UpstreamState, None], back: list[Message], now: float) -> None:
+        self.lanes.recall(back, now)
+        touched.update(dict.fromkeys(m.lane.active for m in back if m.lane.active is not None))
         for upstream in touched:
             try:
                 self.pump(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
                 self._context.guard.caught(SEND, error, owner=upstream.name)
 
-    def lost(self, messages: list[Message]) -> None:
-        """The batch that accepted them was not stored: they are gone."""
-        context = self._context
-        for message in messages:
+    def batch_refused(self, accepted: list[Message]) -> None:
+        """The batch that was to accept these is not stored: they are gone."""
+        for message in accepted:
             try:
-                self.holding.lost(message)
-                if message.refusal is not None:
-                    continue
-                message.account.queued -= 1
-                self.lanes.unfile(message)
-                context.journal.remove(message)
-                if message.leaving:
-                    message.lane.left(message)
-                if message.phase is Phase.READY and message.upstream is not None:
-                    message.upstream.reserved -= 1
-                elif message.home:
-                    self.lanes.out(message)
-                else:
-                    message.lane.cold -= 1
-                    message.lane.unstored -= 1
-                message.phase = Phase.DONE
+                if message.refusal is None and message.phase is not Phase.DONE:
+                    self._phases.move(message, Phase.DONE)
+                    self._ledger.forget(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(COMMIT, error, message)
+                self._context.guard.message(COMMIT, error, message)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -231,13 +189,8 @@ class Dispatch:
         skipped = 0
         while len(ready):
             message = ready.first()
-            if message.phase is not Phase.READY:
-                ready.popleft()  # answered meanwhile, to an earlier attempt
-                continue
             if message.expires <= wall:
-                ready.popleft()
-                upstream.reserved -= 1
-                self.ends(message, State.EXPIRED)
+                self.end_one(message, State.EXPIRED)
                 continue
             link = upstream.link_for(message.way, now) if number > 1 else links[0]
             session = link.session
@@ -256,11 +209,9 @@ class Dispatch:
             if bucket.rate is not None and bucket.take(now) < 0:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
-            ready.popleft()
             try:
                 frame = outgoing(self._context, message, upstream, wall)
                 if not frame:
-                    upstream.reserved -= 1
                     if frame is None:
                         self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
                     else:
@@ -268,7 +219,8 @@ class Dispatch:
                     continue
                 if message.part is not None:
                     self.lanes.pin(message, upstream, now)
-                message.phase = Phase.SENT
+                self._phases.move(message, Phase.SENT)
+                ready.skip()
                 message.sent_at = now
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(SEND, error, message)
@@ -294,7 +246,7 @@ class Dispatch:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def answered(self, upstream: UpstreamState, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
+    def carrier_answered(self, upstream: UpstreamState, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
         """The carrier's responses to submit_sm and data_sm: (message, command, status, frame) each."""
         context = self._context
         batch = context.store.batch
@@ -303,9 +255,9 @@ class Dispatch:
         back: list[Message] = []
         for message, _command, status, frame in answers:
             try:
-                if message.phase is Phase.SENT and not message.tries:
-                    upstream.reserved -= 1
-                elif not self._belated(upstream, message, status, frame):
+                if (message.phase is not Phase.SENT or message.tries) and not _decides(
+                    upstream, message, status, frame
+                ):
                     continue
                 if status == 0:
                     taken += 1
@@ -328,7 +280,7 @@ class Dispatch:
             upstream.failures = 0
         if back:
             for message in back:
-                batch.marks.append(mark(Entry.RETURNED, message.id))
+                self._ledger.returned(message)
             context.metrics.retried.labels(upstream.name).inc(len(back))
             self.pause(upstream, now)
             self.lanes.requeue(back, now)
@@ -344,58 +296,37 @@ class Dispatch:
         """Ends a message that the carrier does not take."""
         self._context.metrics.rejected.labels(upstream.name, upstream.refusal(status)).inc()
         if message.account.settings.acknowledge == "upstream" and message.customer is not None:
-            self.answer(message, status, now)
+            self._tell.answer(message, status, now)
             message.registered = 0
         self.end(message, State.REJECTED, status, upstream)
-
-    def _belated(self, upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
-        """An answer after the response timer, perhaps to an earlier attempt than the last: whether it decides anything. An
-        acceptance always does, a refusal only when it is the last attempt's."""
-        phase = message.phase
-        if phase in (Phase.SUBMITTED, Phase.DONE):
-            return False
-        latest = message.upstream is upstream and message.wire == int.from_bytes(frame[12:16], "big")
-        if status and not (latest and phase in (Phase.SENT, Phase.UNKNOWN)):
-            return False
-        if phase in (Phase.SENT, Phase.READY):
-            assert message.upstream is not None
-            message.upstream.reserved -= 1
-        elif phase is Phase.UNKNOWN:
-            assert message.upstream is not None
-            message.upstream.unknown.pop(message.id, None)
-        elif phase is Phase.QUEUED:
-            self.lanes.take_out(message)
-        return True
 
     def taken(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
         """The carrier has accepted a message under this id."""
         context = self._context
-        message.account.queued -= 1
-        self.lanes.unfile(message)
-        message.phase = Phase.SUBMITTED
-        if message.known is not None:
-            message.known.taken = True
-        message.upstream = upstream
         message.upstream_id = upstream_id
         detail = upstream.detail + upstream_id
+        if message.wants_any and upstream_id:
+            before = upstream.ids.get(upstream_id)
+            upstream.matcher.answered(upstream_id)
+            context.event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
+            if message.customer is not None:
+                self._tell.answer(message, 0, now)
+            if before is not None:
+                self._tell.given_again(before)
+            self._phases.move(message, Phase.SUBMITTED, upstream)
+            self._ledger.submitted(message)
+            if upstream.parked or upstream.early:
+                self._tell.known(message)
+            return
+        self._phases.move(message, Phase.DONE)
+        message.upstream = upstream
         context.event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
         if message.customer is not None:
-            self.answer(message, 0, now)
-        if message.registered & 0x13 and upstream_id:
-            context.store.batch.marks.append(mark(Entry.SUBMITTED, message.id, detail))
-            upstream.matcher.answered(upstream_id)
-            if upstream_id in upstream.ids:
-                self.displaced(upstream.ids[upstream_id])
-            upstream.await_receipt(message)
-            if upstream.parked or upstream.early:
-                self.known(message)
-        else:
-            message.phase = Phase.DONE
-            context.store.batch.marks.append(mark(Entry.DONE, message.id))
-            context.journal.remove(message)
-            if message.wants_success:  # and the carrier gave no id that its receipt could be known by
-                context.event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
-                self.finished(message, State.UNKNOWN, 0)
+            self._tell.answer(message, 0, now)
+        self._ledger.close(message)
+        if message.wants_success:  # and the carrier gave no id that its receipt could be known by
+            context.event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
+            self._tell.finished(message, State.UNKNOWN, 0)
 
     def pause(self, upstream: UpstreamState, now: float) -> None:
         """Backs off: nothing is sent for a while that doubles, with jitter, up to ``retry.most``."""
@@ -406,43 +337,41 @@ class Dispatch:
         upstream.failures += 1
         upstream.paused_until = now + seconds * (0.75 + 0.5 * self._random.random())
         # What was released and not sent yet goes back behind what was refused, so the order stays.
-        self.lanes.recall(upstream, list(upstream.ready), now)
+        self.lanes.recall(list(upstream.ready), now)
         self._wake(upstream, now, upstream.paused_until - now)
 
     def end(self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None) -> None:
-        """Ends a message whose fate is decided here, with the receipt its sender asked for."""
+        """Ends a message whose fate is decided here, wherever it stands, with the receipt its sender asked for."""
         context = self._context
         if state is State.EXPIRED:
             context.tally.add(log_counts.EXPIRED, message.account.name)
-        if state is State.EXPIRED and message.duplicate:
-            state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
-        message.account.queued -= 1
-        self.lanes.unfile(message)
-        message.phase = Phase.DONE
-        if message.known is not None:
-            message.known.taken = True
+            context.metrics.expired.labels(message.account.name).inc()
+            if message.duplicate:
+                state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
+        self._phases.move(message, Phase.DONE)
         if message.customer is not None:
-            self.answer(message, Status.RSUBMITFAIL, context.now())
+            self._tell.answer(message, Status.RSUBMITFAIL, context.now())
             message.registered = 0
         detail = upstream.detail if upstream is not None else b""
         context.event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
-        if state is State.EXPIRED:
-            context.metrics.expired.labels(message.account.name).inc()
-        if message.home:
-            context.store.batch.marks.append(mark(Entry.DONE, message.id))
-        elif message.cold is not None:
-            context.drop(*message.cold, message.id)
-        context.journal.remove(message)
+        self._ledger.close(message)
         if message.wants_failure:
-            self.finished(message, state, error)
+            self._tell.finished(message, state, error)
         context.store.kick()
 
-    def ends(self, message: Message, state: State) -> None:
+    def end_one(self, message: Message, state: State, error: int = 0) -> None:
         """``end`` for one of many: what it raises stops none of the others."""
         try:
-            self.end(message, state)
-        except Exception as error:  # noqa: BLE001  the item's edge
-            self._context.guard.message(SWEEP, error, message)
+            self.end(message, state, error)
+        except Exception as caught:  # noqa: BLE001  the item's edge
+            self._context.guard.message(SWEEP, caught, message)
+
+    def refuse_waiting(self, message: Message, status: int, now: float) -> None:
+        """Ends a message that waits here, and tells its customer, who waits for the carrier's word, so that he may send it
+        again."""
+        self._tell.answer(message, status, now)
+        message.registered = 0
+        self.end(message, State.REJECTED, status)
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
@@ -452,7 +381,7 @@ class Dispatch:
             return
         self.unknown.add(upstream, messages, now)
         if upstream.unknown and upstream.parked:
-            self.unsure(upstream, messages, now)
+            self._tell.unsure(upstream, messages, now)
 
     def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
         """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
@@ -482,7 +411,7 @@ class Dispatch:
             self.pump(upstream, now)
             return
         lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
-        self.lanes.recall(upstream, list(upstream.ready), now)
+        self.lanes.recall(list(upstream.ready), now)
         for lane in lanes:
             try:
                 self.lanes.place(lane, now)
@@ -494,11 +423,10 @@ class Dispatch:
             self.pump(other, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: unknown ones whose time is over, waiting ones whose validity passed, lanes to look at again. What one
-        message, lane or upstream raises stops none of the others."""
+        """Once a second: unknown ones whose time is over, released ones whose validity passed. What one message or upstream
+        raises stops none of the others."""
         context = self._context
         wall = context.wall()
-        context.guard.chore("held parts", lambda: self.holding.sweep(now, wall))
         for upstream in list(context.upstreams.values()):
             try:
                 self.unknown.sweep(upstream, now)
@@ -506,28 +434,31 @@ class Dispatch:
                     # Where another way is open, nobody has to wait behind a question that may never be answered.
                     for lane in dict.fromkeys(m.lane for m in upstream.ready):
                         self.lanes.place(lane, now)
-                for message in self.lanes.overdue(upstream, wall):
-                    self.ends(message, State.EXPIRED)
+                # The way may be slow. Not more than ``AHEAD`` and what was on its way there are looked at.
+                for message in [m for m in upstream.ready if m.expires <= wall]:
+                    self.end_one(message, State.EXPIRED)
                 if len(upstream.aside):
                     self.lanes.unpinned(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
                 context.guard.caught(SWEEP, error, owner=upstream.name)
-        context.guard.chore("validity", self.overdue.look)
-        for account in list(context.accounts.values()):
-            for lane in list(account.lanes.values()):
-                try:
-                    if len(lane):
-                        if self.lanes.place(lane, now) is None and lane.asking:
-                            self.overdue.no_way(lane, now)
-                        self.lanes.activate(lane)
-                        self.lanes.look(lane)
-                except Exception as error:  # noqa: BLE001  the edge of a lane
-                    context.guard.caught(SWEEP, error, owner=account.name)
-        for upstream in list(context.upstreams.values()):
+
+    def pump_all(self, now: float) -> None:
+        """Once a second: lets every upstream send."""
+        for upstream in list(self._context.upstreams.values()):
             try:
                 self.pump(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
-                context.guard.caught(SEND, error, owner=upstream.name)
+                self._context.guard.caught(SEND, error, owner=upstream.name)
+
+
+def _decides(upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
+    """Whether an answer after the response timer, perhaps to an earlier attempt than the last, decides anything: an acceptance
+    always does, a refusal only when it is the last attempt's."""
+    phase = message.phase
+    if phase is Phase.DONE or message.awaits_receipt:
+        return False
+    latest = message.upstream is upstream and message.wire == int.from_bytes(frame[12:16], "big")
+    return not status or (latest and phase in (Phase.SENT, Phase.UNKNOWN))
 
 
 def _id_of(frame: bytes) -> bytes:

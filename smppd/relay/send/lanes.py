@@ -12,19 +12,17 @@ from typing import Final
 
 from smppd.message import State
 from smppd.policy.content import PartKey
-from smppd.policy.pipeline import Pipeline
-from smppd.protocol.wire import Sm, Status
+from smppd.protocol.wire import Status
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import ROWS, SEND, SWEEP
-from smppd.relay.ledger.journal import Entry, mark
-from smppd.relay.ledger.payload import Stored
-from smppd.relay.state.model import Account, Lane, Message, Phase, UpstreamState
-from smppd.relay.state.post import rows_for
-from smppd.relay.state.queues import AHEAD, Calendar
-from smppd.store.api import ColdRow, Kind
+from smppd.relay.restore import restored_row
+from smppd.relay.state.backlog import PAGE
+from smppd.relay.state.model import Lane, Message, UpstreamState
+from smppd.relay.state.phase import Phase
+from smppd.relay.state.queues import AHEAD
+from smppd.store.api import ColdRow
 
-PAGE: Final = 500
 # By how much a page is smaller while memory holds all the octets it should.
 CROWDED: Final = 8
 # Messages that are moved in one step where more may wait for it; the rest follow with the next step.
@@ -34,29 +32,15 @@ PIN: Final = 300.0
 PINS: Final = 10_000
 
 
-def part_of(sm: Sm) -> PartKey | None:
-    """What a part shares with the other parts of its long message, None for a whole message."""
-    return Pipeline.part_key(sm) if sm.esm_class & 0x40 or sm.at_tlvs != len(sm.raw) else None
-
-
 class Lanes:
     """See the module. ``pump(upstream, now)`` sends what was released."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, pump: Callable[[UpstreamState, float], None]) -> None:
         self._context = context
+        self._phases = context.phases
+        self._pump = pump
         self._pins: OrderedDict[tuple[str, PartKey], tuple[UpstreamState, float]] = OrderedDict()
         self._soon: set[UpstreamState] = set()
-        self.calendar = Calendar()
-        self.pump: Callable[[UpstreamState, float], None]
-
-    def lane(self, account: Account, route: str) -> Lane:
-        """The lane of an account for a route (names joined by commas)."""
-        lane = account.lanes.get(route)
-        if lane is None:
-            known = self._context.upstream
-            lane = Lane(account, route, tuple(known(name) for name in route.split(",") if name))
-            account.lanes[route] = lane
-        return lane
 
     # -- ways ----------------------------------------------------------------------------------------------------------
 
@@ -80,18 +64,27 @@ class Lanes:
             if old is not None:
                 old.lanes.pop(lane, None)
                 # What was released to the old one and not sent goes along, or it would be overtaken.
-                self.recall(old, self._released(old, lane, now), now)
+                self.recall(self._released(old, lane, now), now)
         return best
 
     def _released(self, upstream: UpstreamState, lane: Lane, now: float) -> list[Message]:
         """What of a lane is released to an upstream and not sent, without the parts that have to go there."""
-        return [m for m in upstream.ready.of(lane.account) if m.lane is lane and self.pinned(m, now) is not upstream]
+        return [
+            m for m in upstream.ready.of(lane.account.name) if m.lane is lane and self.pinned(m, now) is not upstream
+        ]
 
     def activate(self, lane: Lane) -> None:
         """Makes its upstream look at the lane, if anything waits there."""
         upstream = lane.active
         if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
             upstream.lanes[lane] = None
+
+    def serve(self, lane: Lane, now: float) -> None:
+        """Gives a lane in which something has come its upstream, and lets that send."""
+        self.place(lane, now)
+        self.activate(lane)
+        if lane.active is not None:
+            self._pump(lane.active, now)
 
     def _go_on(self, upstream: UpstreamState) -> None:
         """There is more to release than one step takes: goes on in the next turn."""
@@ -101,7 +94,7 @@ class Lanes:
 
         def turn() -> None:
             self._soon.discard(upstream)
-            self.pump(upstream, self._context.now())
+            self._pump(upstream, self._context.now())
             self._context.flush()
 
         self._context.later(0.0, turn)
@@ -127,80 +120,28 @@ class Lanes:
 
     # -- putting back --------------------------------------------------------------------------------------------------
 
-    def file(self, message: Message) -> None:
-        """Notes a message that waits here, so that it is found by its addresses, and when its validity ends."""
-        message.account.addressed.add(message)
-        if message.due != (message.expires or 1):
-            self.calendar.add(message)
-
-    def unfile(self, message: Message) -> None:
-        """It does not wait here any more."""
-        if message.key:
-            message.account.addressed.remove(message)
-        if message.due:
-            self.calendar.remove(message)
-
-    def insert(self, message: Message) -> None:
-        """Puts a waiting message where its id belongs."""
-        lane = message.lane
-        lane.hot.add(message)
-        if message.customer is not None and message.account.settings.acknowledge == "upstream":
-            lane.asking[message.id] = message
-        self.file(message)
-
-    def out(self, message: Message) -> bool:
-        """Takes a waiting message out of its lane; whether it was there. It is still filed."""
-        lane = message.lane
-        if lane.asking:
-            lane.asking.pop(message.id, None)
-        return lane.hot.remove(message)
-
     def requeue(self, messages: Iterable[Message], now: float) -> None:
         """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
         lanes: dict[Lane, None] = {}
         for message in sorted(messages, key=lambda m: m.id, reverse=True):
             try:
-                message.enter(Phase.QUEUED)
-                message.upstream = None
-                self.insert(message)
+                self._phases.move(message, Phase.QUEUED)
                 lanes[message.lane] = None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(SWEEP, error, message)
         for lane in lanes:
-            lane.waits = lane.leaving > 0
+            lane.put_back()
             self.place(lane, now)
             self.activate(lane)
 
-    def recall(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """Takes back what was released to an upstream and not sent."""
+    def recall(self, messages: list[Message], now: float) -> None:
+        """Takes back what was released to an upstream and not sent: it is not going there now."""
         if not messages:
             return
-        upstream.ready.take_out(messages)
-        self.unrelease(upstream, [m for m in messages if m.phase is Phase.READY], now)
-
-    def unrelease(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """These were released to an upstream, are in none of its queues, and are not going there now."""
-        batch = self._context.store.batch
-        upstream.reserved -= len(messages)
         for message in messages:
-            batch.marks.append(mark(Entry.RETURNED, message.id))
+            self._context.ledger.returned(message)
         self.requeue(messages, now)
-        if messages:
-            self._context.store.kick()
-
-    def take_out(self, message: Message) -> None:
-        """Takes a waiting message out of its place; it is going to end."""
-        if not self.out(message) and message.part is not None and message.upstream is not None:
-            message.upstream.aside.remove(message)
-
-    def overdue(self, upstream: UpstreamState, wall: float) -> list[Message]:
-        """Takes out those that are released to this upstream and whose validity passed: the way may be slow. Not more than
-        ``AHEAD`` and what was on its way there are looked at."""
-        gone = [m for m in upstream.ready if m.expires <= wall and m.phase is Phase.READY]
-        if gone:
-            upstream.ready.take_out(gone)
-            upstream.reserved -= len(gone)
-        return gone
+        self._context.store.kick()
 
     # -- parts that wait for one upstream ------------------------------------------------------------------------------
 
@@ -222,7 +163,6 @@ class Lanes:
             message = upstream.aside.first()
             if message is None or not message.stored or message.lane.waits:
                 break
-            upstream.aside.remove(message)
             try:
                 self._release(message, upstream)
             except Exception as error:  # noqa: BLE001  the item's edge
@@ -241,10 +181,8 @@ class Lanes:
                 continue
             while first is not None and left > 0:
                 left -= 1
-                upstream.aside.remove(first)
                 try:
-                    first.upstream = None
-                    self.insert(first)
+                    self._phases.move(first, Phase.QUEUED)
                     lanes[first.lane] = None
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self._context.guard.message(SWEEP, error, first)
@@ -282,15 +220,13 @@ class Lanes:
                 continue
             idle = 0
             try:
-                self.out(message)
                 target = upstream
                 if message.part is not None:
                     target = self.pinned(message, now) or upstream
                     if (target is not upstream or len(target.aside)) and self._stands_aside(
                         target, message, target is upstream, now
                     ):
-                        message.upstream = target
-                        target.aside.add(message)
+                        self._phases.move(message, Phase.ASIDE, target)
                         moved += 1
                         if moved == STEP:
                             self._go_on(upstream)
@@ -307,30 +243,11 @@ class Lanes:
 
     def _release(self, message: Message, upstream: UpstreamState) -> None:
         """Puts the release of a message to an upstream into the batch: it may be sent once that is durable."""
-        batch = self._context.store.batch
-        message.enter(Phase.READY)
-        self.unfile(message)
-        message.leaving = True
-        message.lane.leaving += 1
-        message.upstream = upstream
-        upstream.reserved += 1
-        if message.home:
-            batch.marks.append(mark(Entry.RELEASED, message.id, message.via))
-        else:
-            self.rewrite(message)
-        batch.released.append(message)
+        self._phases.move(message, Phase.RELEASING, upstream)
+        self._context.ledger.released(message)
+        self._context.store.batch.released.append(message)
 
-    def rewrite(self, message: Message) -> None:
-        """Writes a message into the journal as it is now, out of its cold row or its older segment."""
-        entry = message.entry()  # tried first
-        if message.cold is not None:
-            self._context.drop(*message.cold, message.id)
-            message.cold = None
-        self._context.journal.remove(message)
-        self._context.store.batch.marks.append(entry)
-        self._context.journal.add(message)
-
-    # -- cold rows -----------------------------------------------------------------------------------------------------
+    # -- rows ----------------------------------------------------------------------------------------------------------
 
     def look(self, lane: Lane) -> None:
         """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
@@ -338,82 +255,34 @@ class Lanes:
             self._page(lane, 1)
 
     def _page(self, lane: Lane, limit: int = PAGE) -> None:
-        if lane.paging:
-            return
-        lane.paging = True
-        sure, before = not lane.unstored, lane.cold
-
-        def arrived(rows: list[ColdRow]) -> None:
-            lane.paging = False
-            if rows:
-                lane.upto = rows[-1].id
-                lane.rows = rows_for(rows, PAGE)
-                self._arrived(lane, self._context.alive(rows))
-            elif sure and lane.cold == before:
-                # Nothing was under way, and nothing is there: the count was wrong, and must not keep the lane slow.
-                lane.cold = 0
-                self._context.guard.uneven = True
-
         context = self._context
-        most = max(1, lane.rows // CROWDED) if context.journal.octets >= context.hot_octets else lane.rows
-        context.store.page(Kind.QUEUE, lane.name, lane.upto, min(limit, most), context.looked(arrived))
+        if context.ledger.octets >= context.hot_octets:
+            limit = min(limit, max(1, lane.backlog.page_rows // CROWDED))
+        lane.backlog.page(context.store, limit, context.looked, lambda rows: self._arrived(lane, rows))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
-        now = self._context.now()
-        for row in rows:
+        context = self._context
+        now = context.now()
+        for row in context.ledger.alive(rows):
+            lane.row_taken()
             try:
-                message = self.revive(row.id, row.data, lane)
-                message.cold = (row.kind, row.owner, row.key)
+                message = restored_row(context, row, lane)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self.unreadable(row, error, lane)
+                self.unreadable(row, error)
                 continue
             try:
                 if self.doubt(message, now):
                     continue
-                message.enter(Phase.QUEUED)
-                self._context.journal.weigh(message)
-                self.insert(message)
+                self._phases.move(message, Phase.QUEUED)
+                context.ledger.weigh(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(ROWS, error, message)
-        lane.cold -= len(rows)
-        self.place(lane, now)
-        self.activate(lane)
-        if lane.active is not None:
-            self.pump(lane.active, now)
-            self._context.flush()
+                context.guard.message(ROWS, error, message)
+        self.serve(lane, now)
+        context.flush()
 
-    def revive(self, identity: int, payload: bytes, lane: Lane | None = None) -> Message:
-        """A message read back from the store, in phase STORING."""
-        stored = Stored(identity, payload)
-        if lane is None:
-            name, _, route = stored.lane.partition("\n")
-            lane = self.lane(self._context.account(name), route)
-        sm = Sm(stored.frame)
-        message = Message(identity, lane.account, lane, stored.frame, sm.registered, stored.expires, stored.shown)
-        message.reply_to = stored.reply_to
-        message.reversed = sm.destination_field + (stored.reply_to or sm.source_field)
-        message.duplicate = stored.duplicate
-        message.tries = int(stored.duplicate)
-        message.on_unknown = stored.on_unknown
-        message.told = stored.told
-        message.way = hash(sm.destination_digits)
-        message.part = part_of(sm)
-        message.stored = True
-        if stored.upstream:
-            message.upstream = self._context.upstream(stored.upstream)
-        message.upstream_id = stored.upstream_id
-        return message
-
-    def unreadable(self, row: ColdRow, error: Exception, lane: Lane | None = None) -> None:
-        """A row of a lane that cannot be handled is set aside. ``lane``: the one it was read for, which no longer counts it."""
+    def unreadable(self, row: ColdRow, error: Exception) -> None:
+        """A row of a lane that cannot be handled is set aside; it is counted no more."""
         self._context.unreadable(row, error, "message")
-        if lane is None:
-            name, _, route = row.owner.partition("\n")
-            lane = self._context.account(name).lanes.get(route)
-            if lane is not None:
-                if row.id <= lane.upto:
-                    return  # in memory, and goes on from there
-                lane.cold -= 1
         # Rows of lanes were never released, so no carrier has it.
         self._context.event(row.id, State.REJECTED, error=Status.RSYSERR)
 
@@ -428,19 +297,26 @@ class Lanes:
             one.retried[message.id] = message
         if message.resends or not message.lane.upstreams:
             return False
-        upstream = message.upstream = message.lane.upstreams[0]
-        message.phase = Phase.UNKNOWN
-        message.deadline = now
-        upstream.unknown[message.id] = message
-        self._context.tally.add(log_counts.UNKNOWN, upstream.name)
+        self.now_unknown(message, message.lane.upstreams[0], now)
         return True
 
+    def now_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
+        """A message was read back of which nobody knows whether this carrier has it. ``deadline``: monotonic seconds."""
+        message.deadline = deadline
+        self._phases.move(message, Phase.UNKNOWN, upstream)
+        self._context.tally.add(log_counts.UNKNOWN, upstream.name)
+
     def expired(self, row: ColdRow) -> Message | None:
-        """The message of a cold row whose validity passed, out of its lane; None when it is in memory and ends there."""
-        message = self.revive(row.id, row.data)
-        lane = message.lane
+        """The message of a row whose validity passed, out of its lane; None when it is in memory and ends there. Where it
+        cannot be read, it is set aside."""
+        context = self._context
+        name, _, route = row.owner.partition("\n")
+        lane = context.lane(context.account(name), route)
         if row.id <= lane.upto:
             return None
-        message.cold = (row.kind, row.owner, row.key)
-        lane.cold -= 1
-        return message
+        lane.row_taken()
+        try:
+            return restored_row(context, row, lane)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            self.unreadable(row, error)
+            return None

@@ -18,10 +18,11 @@ from smppd.protocol.wire import Sm, splice
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import REROUTE
+from smppd.relay.restore import restored_row
 from smppd.relay.send.lanes import Lanes
-from smppd.relay.state.model import Account, Lane, Message, Phase
-from smppd.relay.state.post import FIRST_ROWS, rows_for
-from smppd.store.api import ColdRow, Kind
+from smppd.relay.state.backlog import FIRST_ROWS, rows_for
+from smppd.relay.state.model import Account, Lane, Message
+from smppd.store.api import ColdRow
 
 # Looked at in a tick: so many messages in memory and, where none is left there, so many rows.
 MOST: Final = 500
@@ -59,9 +60,9 @@ class _Search:
 
 
 class Rerouting:
-    """See the module. ``route(account, sm, verdict)`` gives a message's upstreams' names, empty where no route leads."""
+    """See the module. ``route(account, sm, verdict)`` gives the names of a message's upstreams, empty where no route leads."""
 
-    def __init__(self, context: Context, lanes: Lanes, route: Callable[[Account, Sm, Verdict | None], str]) -> None:
+    def __init__(self, context: Context, lanes: Lanes, route: Callable[[str, Sm, Verdict | None], str]) -> None:
         self._context = context
         self._lanes = lanes
         self._route = route
@@ -144,21 +145,16 @@ class Rerouting:
                 going.setdefault(target, []).append(message)
             else:
                 search.behind = True
-        if not going:
-            return
-        for target, messages in going.items():
-            for message in messages:
-                self._lanes.out(message)
-                message.lane = target
-        search.targets = list(going)
-        self._went(going, now)
+        if going:
+            search.targets = list(going)
+            self._went(going, now)
 
     # -- what is on disk -----------------------------------------------------------------------------------------------
 
     def _ask(self, lane: Lane, search: _Search) -> None:
         """Looks at the next rows, which stay where they are unless they have a way: many may have none."""
         search.asking = True
-        sure, most = not lane.unstored, search.rows
+        sure, most = not lane.backlog.unstored, search.rows
 
         def arrived(rows: list[ColdRow]) -> None:
             search.asking = False
@@ -168,10 +164,9 @@ class Rerouting:
             if rows:
                 search.rows = rows_for(rows, MOST)
                 search.upto = rows[-1].id
-                self._rows(lane, search, self._context.alive(rows), self._context.now())
+                self._rows(lane, search, self._context.ledger.alive(rows), self._context.now())
 
-        after = max(search.upto, lane.upto)
-        self._context.store.page(Kind.QUEUE, lane.name, after, most, self._context.looked(arrived))
+        lane.backlog.peek(self._context.store, search.upto, most, self._context.looked, arrived)
 
     def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
         lanes = self._lanes
@@ -179,13 +174,10 @@ class Rerouting:
         for row in rows:
             if row.id > lane.upto:  # else it was read meanwhile
                 try:
-                    message = lanes.revive(row.id, row.data, lane)
+                    waiting.append(restored_row(self._context, row, lane))
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    lane.cold -= 1
-                    lanes.unreadable(row, error, lane)
-                    continue
-                message.cold = (row.kind, row.owner, row.key)
-                waiting.append(message)
+                    lane.row_taken()
+                    lanes.unreadable(row, error)
         going: dict[Lane, list[Message]] = {}
         behind = False
         for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
@@ -198,12 +190,9 @@ class Rerouting:
                     search.upto = message.id - 1
                     search.done = False
                 continue
-            lane.cold -= 1
-            if lanes.doubt(message, now):
-                continue
-            message.enter(Phase.QUEUED)
-            message.lane = target
-            going.setdefault(target, []).append(message)
+            lane.row_taken()
+            if not lanes.doubt(message, now):
+                going.setdefault(target, []).append(message)
         if going:
             search.targets = list(going)
             self._went(going, now)
@@ -242,36 +231,33 @@ class Rerouting:
             try:
                 if sm is not None:
                     # Parts go one way: the one of the last, of which policy knows most.
-                    route = self._route(account, sm, verdict if message.part is None else whole[message.part])
-                    target = self._lanes.lane(account, route) if route else None
+                    route = self._route(account.name, sm, verdict if message.part is None else whole[message.part])
+                    target = self._context.lane(account, route) if route else None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
             targets.append(target if target is not None and not target.gone else None)
         return targets
 
     def _went(self, going: dict[Lane, list[Message]], now: float) -> None:
-        """These have a new lane: writes them anew, and lets it go on."""
-        lanes = self._lanes
+        """These have a new lane: moves them there, writes them anew, and lets it go on."""
+        context = self._context
         for target, messages in going.items():
             moved = 0
             for message in messages:
                 try:
-                    lanes.rewrite(message)
-                    lanes.insert(message)
+                    context.phases.to_lane(message, target)
+                    context.ledger.rewrite(message)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.guard.message(REROUTE, error, message)
+                    context.guard.message(REROUTE, error, message)
                     continue
                 moved += 1
             if not moved:
                 continue
-            self._context.tally.add(log_counts.REROUTED, target.account.name, moved)
-            target.waits = target.leaving > 0  # what is released in a batch may be younger
-            lanes.place(target, now)
-            lanes.activate(target)
-            if target.active is not None:
-                lanes.pump(target.active, now)
+            context.tally.add(log_counts.REROUTED, target.account.name, moved)
+            target.put_back()  # what is released in a batch may be younger
+            self._lanes.serve(target, now)
         if going:
-            self._context.store.kick()
+            context.store.kick()
 
 
 def _fits(target: Lane, identity: int) -> bool:

@@ -14,10 +14,10 @@ from smppd.protocol.wire import Sm
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, SWEEP
-from smppd.relay.ledger.journal import Entry, mark
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.state.addresses import agree, swapped, tail
-from smppd.relay.state.model import Message, Phase, UpstreamState
+from smppd.relay.state.model import Message, UpstreamState
+from smppd.relay.state.phase import Phase
 
 MAX_TRIES: Final = 1
 # Messages that end or are sent again in one turn, and of those sent again, how many are looked at in a sweep.
@@ -33,7 +33,7 @@ def only_one(upstream: UpstreamState, sm: Sm) -> Message | None:
     if len(fits) != 1:
         return None
     for other in upstream.retried.fitting(sm):
-        if other.phase not in (Phase.SUBMITTED, Phase.DONE) and other is not fits[0]:
+        if not (other.awaits_receipt or other.phase is Phase.DONE) and other is not fits[0]:
             return None
     if sum(len(link.session.outstanding) for link in upstream.links) > _IN_FLIGHT:
         return None
@@ -90,10 +90,8 @@ class Unknown:
                 if message.phase is not Phase.SENT or message.upstream is not upstream:
                     continue
                 number += 1
-                upstream.reserved -= 1
-                message.enter(Phase.UNKNOWN)
                 message.deadline = now + message.account.settings.unknown_after
-                upstream.unknown[message.id] = message
+                context.phases.move(message, Phase.UNKNOWN)
                 context.event(message.id, State.UNANSWERED, duplicate=message.duplicate, detail=upstream.detail)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.message(LINK, error, message)
@@ -106,7 +104,7 @@ class Unknown:
         self._due(upstream, now)
         for message in upstream.retried.oldest(_STEP):
             del upstream.retried[message.id]
-            if message.phase not in (Phase.SUBMITTED, Phase.DONE):
+            if not (message.awaits_receipt or message.phase is Phase.DONE):
                 upstream.retried[message.id] = message  # behind the others, so that each has its turn
 
     def _due(self, upstream: UpstreamState, now: float) -> None:
@@ -131,7 +129,7 @@ class Unknown:
             message.tries += 1
             message.duplicate = True
             upstream.retried[message.id] = message
-            context.store.batch.marks.append(mark(Entry.RESENT, message.id))
+            context.ledger.resent(message)
             context.event(message.id, State.RESENT, duplicate=True, detail=upstream.detail)
             context.metrics.resent.labels(upstream.name).inc()
             context.tally.add(log_counts.RESENT, upstream.name)

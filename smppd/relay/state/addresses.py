@@ -9,12 +9,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, ValuesView
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic, TypeVar
 
 from smppd.protocol.wire import Sm
+from smppd.relay.state.living import Filed
 
-if TYPE_CHECKING:
-    from smppd.relay.state.model import Message
+M = TypeVar("M", bound=Filed)
 
 _TAIL: Final = 9
 _LEAST: Final = 7
@@ -67,14 +67,14 @@ def pairs(sm: Sm) -> tuple[bytes, bytes]:
     return other + b"\0" + one, one + b"\0" + other
 
 
-class ByAddress:
+class ByAddress(Generic[M]):
     """Messages by id, found again by their addresses and by their deadline. What is asked of it costs the same however many it
     holds. A message is put in with its deadline set; it has the methods of a dict that its users need."""
 
     def __init__(self) -> None:
-        self._messages: dict[int, Message] = {}
+        self._messages: dict[int, M] = {}
         self._keys: dict[int, bytes] = {}
-        self._near: dict[bytes, dict[int, Message]] = {}
+        self._near: dict[bytes, dict[int, M]] = {}
         self._deadlines: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class ByAddress:
     def __contains__(self, identity: object) -> bool:
         return identity in self._messages
 
-    def __setitem__(self, identity: int, message: Message) -> None:
+    def __setitem__(self, identity: int, message: M) -> None:
         self.pop(identity, None)
         sm = Sm(message.frame)
         key = tail(sm.source_digits) + b"\0" + tail(sm.destination_digits)
@@ -102,7 +102,7 @@ class ByAddress:
         if self.pop(identity, None) is None:
             raise KeyError(identity)
 
-    def pop(self, identity: int, default: Message | None = None) -> Message | None:
+    def pop(self, identity: int, default: M | None = None) -> M | None:
         """Takes one out."""
         message = self._messages.pop(identity, None)
         if message is None:
@@ -117,22 +117,22 @@ class ByAddress:
             heapq.heapify(self._deadlines)
         return message
 
-    def values(self) -> ValuesView[Message]:
+    def values(self) -> ValuesView[M]:
         """All of them."""
         return self._messages.values()
 
-    def fitting(self, receipt: Sm) -> list[Message]:
+    def fitting(self, receipt: Sm) -> list[M]:
         """Those whose addresses agree with a receipt's, of the first 64 that may."""
-        found: dict[int, Message] = {}
+        found: dict[int, M] = {}
         for key in pairs(receipt):
             for message in islice(self._near.get(key, {}).values(), _MANY):
                 if message.id not in found and agree(receipt, Sm(message.frame)):
                     found[message.id] = message
         return list(found.values())
 
-    def due(self, now: float, most: int) -> list[Message]:
+    def due(self, now: float, most: int) -> list[M]:
         """Takes out those whose deadline has passed, ``most`` at a time."""
-        late: list[Message] = []
+        late: list[M] = []
         while self._deadlines and self._deadlines[0][0] <= now and len(late) < most:
             deadline, identity = heapq.heappop(self._deadlines)
             message = self._messages.get(identity)
@@ -141,6 +141,6 @@ class ByAddress:
                 late.append(message)
         return late
 
-    def oldest(self, most: int) -> list[Message]:
+    def oldest(self, most: int) -> list[M]:
         """The ones put in first."""
         return list(islice(self._messages.values(), most))

@@ -1,17 +1,16 @@
-"""The messages that wait for a receipt of one carrier, by the ids it gave them, and the receipts that wait for a message."""
+"""The messages that wait for a receipt of one carrier, by the ids it gave them, and what is known of the receipts it sends."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic, TypeVar
 
 from smppd.config import Upstream as UpstreamSettings
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.receipt_ids import IdForm, IdMatcher, canonical, is_canonical
+from smppd.relay.state.living import Filed
 
-if TYPE_CHECKING:
-    from smppd.relay.state.model import Early, Message
-    from smppd.relay.state.post import Parked
+M = TypeVar("M", bound=Filed)
 
 _FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
     "learn": (),
@@ -32,28 +31,22 @@ _ALIKE: Final = 64
 _REUSED: Final = 10_000
 
 
-class Awaited:
+class Awaited(Generic[M]):
     """What `UpstreamState` has for receipts.
 
     ``ids``: messages that wait for their receipt; ``alike`` those by the canonical key of their id, where that is not the id
-    itself; ``displaced`` those whose id was given again a moment ago; ``cold_waiting`` counts those kept as rows. ``early``:
-    receipts of the last moment whose message is not known yet, by id; neither durable nor acknowledged. ``reused``: ids it
-    gave again while they were waited for. ``seen``: hashes of receipts that need no second look, and the message that each
-    ended with. ``words``: what the words of its ``stat`` mean by the configuration. ``own_words``: kinds of words that nobody
-    knows and that the log has named. ``early_octets``, ``parked_octets``: what these take.
+    itself; ``displaced`` those whose id was given again a moment ago. ``reused``: ids it gave again while they were waited
+    for. ``seen``: hashes of receipts that need no second look, and the message that each ended with. ``words``: what the
+    words of its ``stat`` mean by the configuration. ``own_words``: kinds of words that nobody knows and that the log has
+    named.
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self.ids: dict[bytes, Message] = {}
-        self.alike: dict[bytes, list[Message]] = {}
-        self.displaced: dict[bytes, dict[int, Message]] = {}
+        self.ids: dict[bytes, M] = {}
+        self.alike: dict[bytes, list[M]] = {}
+        self.displaced: dict[bytes, dict[int, M]] = {}
         self.reused: dict[bytes, None] = {}
-        self.cold_waiting = 0
-        self.early: dict[bytes, list[Early]] = {}
-        self.early_octets = 0
-        self.parked: dict[int, Parked] = {}
-        self.parked_keys: dict[bytes, dict[int, Parked]] = {}
-        self.parked_octets = 0
+        self._cold_waiting = 0
         self.seen: OrderedDict[int, int] = OrderedDict()
         self.own_words: set[str] = set()
         self._form: str = settings.message_id_form
@@ -67,7 +60,7 @@ class Awaited:
             self.matcher = IdMatcher(only=_FORMS[self._form])
         self.words = _words(settings)
 
-    def await_receipt(self, message: Message) -> None:
+    def await_receipt(self, message: M) -> None:
         """The carrier has taken it: it waits for its receipt, and is found by its upstream id."""
         given = message.upstream_id
         self.ids[given] = message
@@ -77,7 +70,7 @@ class Awaited:
             if len(alike) < _ALIKE:
                 alike.append(message)
 
-    def forget(self, message: Message) -> None:
+    def forget(self, message: M) -> None:
         """It is found by its upstream id no more: it has ended, or lies on disk."""
         given = message.upstream_id
         if self.ids.get(given) is message:
@@ -93,6 +86,19 @@ class Awaited:
             others.pop(message.id, None)
             if not others:
                 del self.displaced[given]
+
+    @property
+    def cold_waiting(self) -> int:
+        """How many messages wait for their receipt as rows: a hint of whether to ask the store for one."""
+        return self._cold_waiting
+
+    def shelved(self, number: int = 1) -> None:
+        """So many messages more wait for their receipt as rows."""
+        self._cold_waiting += number
+
+    def unshelved(self) -> None:
+        """A message that waited as a row waits no more."""
+        self._cold_waiting -= 1
 
     def given_again(self, upstream_id: bytes) -> None:
         """The carrier calls several messages by this id: from now on it is believed only if the addresses agree."""

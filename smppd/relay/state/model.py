@@ -1,49 +1,35 @@
-"""What the data path works on: accounts, upstreams, lanes and messages, as they live in memory.
+"""What the data path works on: accounts, upstreams, lanes, messages, mail and parked receipts, as they live in memory.
 
-A *message* (MT) passes through ``Phase``; ``_PHASES`` says which may follow which. A *lane* is the queue of one account
-towards one list of upstreams; its order is the order of message ids.
+A *message* (MT) passes through phases (`relay.state.phase`), each of which is a list that it stands in; `relay.state.phases`
+moves it. A *lane* is the queue of one account towards one list of upstreams; its order is the order of message ids. Each
+object has the methods that change its numbers, and nobody else changes them.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import OrderedDict
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.ids import id_time
-from smppd.ids import shown as shown_form
-from smppd.message import Refusal, State
+from smppd.message import Refusal
 from smppd.metrics import Metrics
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm, known_status, status_name
-from smppd.relay.ledger.journal import HEAD, Entry, Living
-from smppd.relay.ledger.payload import (
-    ACCEPT,
-    FLAG_DUPLICATE,
-    FLAG_HELD,
-    FLAG_MORE,
-    FLAG_RELEASED,
-    FLAG_REPLY,
-    FLAG_SHOWN,
-    FLAG_SUBMITTED,
-    FLAG_VIA,
-    MORE_HOLD,
-    MORE_RESEND,
-)
 from smppd.relay.state.addresses import ByAddress
 from smppd.relay.state.awaited import Awaited
+from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
-from smppd.relay.state.post import FIRST_ROWS, Mailbox
+from smppd.relay.state.living import Filed, Living
+from smppd.relay.state.phase import FOLLOWS, Phase
 from smppd.relay.state.queues import AHEAD, Addressed, Aside, Queue, Turns
+from smppd.store.api import Kind
 
 if TYPE_CHECKING:
-    from smppd.policy.content import PartKey
     from smppd.policy.pipeline import Pipeline
-    from smppd.relay.accept.answers import Fanout
-    from smppd.relay.accept.duplicates import Known
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -51,33 +37,17 @@ ALPHABETS: Final = {
     "latin1": Alphabet.LATIN1,
     "ascii": Alphabet.ASCII,
 }
-
-
-class Phase(IntEnum):
-    """Where a message is on its way."""
-
-    STORING = 0
-    QUEUED = 1
-    READY = 2
-    SENT = 3
-    UNKNOWN = 4
-    SUBMITTED = 5
-    DONE = 6
-    HELD = 7
-
+TOLD_UNKNOWN: Final = 4
+"""Of ``Message.told``: its carrier has reported it UNKNOWN, and its sender knows."""
+TOLD_WORD: Final = 8
+"""Its sender has been told a word that may be the carrier's last."""
+HEARD_ACCEPTED: Final = 16
+"""Its carrier has reported it ACCEPTD, and its sender does not know."""
 
 _OWN_STATUSES: Final = 64
-_PHASES: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.STORING: frozenset((Phase.QUEUED, Phase.READY, Phase.HELD, Phase.DONE)),
-    Phase.HELD: frozenset((Phase.QUEUED, Phase.DONE)),
-    # From QUEUED and READY to SUBMITTED: the carrier's answer to an earlier attempt came very late.
-    Phase.QUEUED: frozenset((Phase.READY, Phase.SUBMITTED, Phase.DONE)),
-    Phase.READY: frozenset((Phase.SENT, Phase.QUEUED, Phase.SUBMITTED, Phase.DONE)),
-    Phase.SENT: frozenset((Phase.SUBMITTED, Phase.UNKNOWN, Phase.QUEUED, Phase.READY, Phase.DONE)),
-    Phase.UNKNOWN: frozenset((Phase.QUEUED, Phase.READY, Phase.SUBMITTED, Phase.DONE)),
-    Phase.SUBMITTED: frozenset((Phase.DONE,)),
-    Phase.DONE: frozenset(),
-}
+# What a parked receipt costs beside its octets, measured: its entry in the ledger and in three indexes, under each key.
+_PARKED_WEIGHT: Final = 2200
+_FIRST_OF: Final = (Phase.STORING, Phase.RESTORED, Phase.SHELVED)
 
 
 class Peer(Protocol):
@@ -97,43 +67,56 @@ class Customer(Peer, Protocol):
     address: bytes
 
 
-class Message(Living):
+class Known:
+    """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
+    ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
+
+    __slots__ = ("at", "key", "shown", "stored", "taken")
+
+    def __init__(self, key: bytes, shown: bytes, at: float) -> None:
+        self.key = key
+        self.shown = shown
+        self.at = at
+        self.stored = False
+        self.taken = False
+
+
+class Fanout:
+    """The one answer to a submit_multi, given when all its messages have theirs, not before ``answer_at``."""
+
+    __slots__ = ("answer_at", "failed", "left", "shown", "total")
+
+    def __init__(self, left: int, shown: bytes) -> None:
+        self.left = self.total = left
+        self.answer_at = 0.0
+        self.shown = shown
+        self.failed: list[tuple[bytes, int]] = []
+
+
+class Message(Filed):
     """One message on its way to a carrier.
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
-    ``reversed``: its addresses as its receipts carry them, destination field first. ``expires``: epoch seconds.
-    ``home``: journal segment, 0 when it lives as ``cold`` row (kind, owner, key). ``answer_at``: not answered before
-    (throttling). ``part``: what it shares with the other parts of a long message. ``wire``: its sequence number on the
-    carrier's link, in the latest attempt. ``on_unknown``: what a rule said, empty where the account's counts.
-    ``leaving``: its release is in a batch. ``told``: flags of ``payload`` for what its carrier has reported that may be the
-    last word, or not. ``due``: its place in ``waiting.Calendar``; ``key``, ``before``, ``next``: that in
-    ``waiting.Addressed``. ``known``: what is remembered of it for accounts with ``deduplicate``.
+    ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
+    attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``told``: what its carrier has reported that
+    may be the last word, or not (flags above). ``known``: what is remembered of it for accounts with ``deduplicate``.
+    ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
     """
 
     __slots__ = (
+        "_phase",
         "account",
         "answer_at",
-        "before",
-        "cold",
         "customer",
-        "deadline",
-        "due",
         "duplicate",
-        "expires",
         "fanout",
-        "key",
         "known",
         "lane",
-        "leaving",
-        "next",
         "on_unknown",
-        "part",
-        "phase",
         "read_at",
         "refusal",
         "registered",
         "reply_to",
-        "reversed",
         "sent_at",
         "sequence",
         "shown",
@@ -141,60 +124,81 @@ class Message(Living):
         "told",
         "tries",
         "upstream",
-        "upstream_id",
         "way",
         "wire",
     )
 
     def __init__(
-        self, identity: int, account: Account, lane: Lane, frame: bytes, registered: int, expires: int, shown: bytes
+        self,
+        identity: int,
+        account: Account,
+        lane: Lane,
+        frame: bytes,
+        registered: int,
+        expires: int,
+        shown: bytes,
+        phase: Phase = Phase.STORING,
     ) -> None:
-        self.id = identity
-        self.frame = frame
-        self.home = 0
-        self.weight = 0
+        """``phase``: STORING for a new one; RESTORED for one that was read back, SHELVED if it waits for its receipt as a
+        row. AssertionError for any other: messages get there by `relay.state.phases`."""
+        super().__init__(identity, frame, expires)
+        if phase not in _FIRST_OF:
+            raise AssertionError(f"no message begins as {phase.name}")
+        self._phase: Phase = phase
         self.account = account
         self.lane = lane
         self.registered = registered
-        self.expires = expires
         self.shown = shown
         self.reply_to: bytes | None = None
-        self.reversed = b""
-        self.phase = Phase.STORING
         self.duplicate = False
-        self.due = 0
-        self.key = 0
-        self.before: Message | None = None
-        self.next: Message | None = None
         self.known: Known | None = None
-        self.cold: tuple[int, str, bytes] | None = None
         self.customer: Customer | None = None
         self.sequence = 0
         self.read_at = 0.0
         self.sent_at = 0.0
         self.answer_at = 0.0
-        self.deadline = 0.0
         self.tries = 0
-        self.part: PartKey | None = None
         self.wire = 0
         self.on_unknown = ""
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
-        self.leaving = False
         self.told = 0
         self.way = 0
         self.upstream: UpstreamState | None = None
-        self.upstream_id = b""
 
     def __repr__(self) -> str:
-        return f"<Message {self.id:016x} {self.phase.name}>"
+        return f"<Message {self.id:016x} {self._phase.name}>"
 
-    def enter(self, phase: Phase) -> None:
-        """The one place where a message changes its phase."""
-        if phase not in _PHASES[self.phase]:
-            raise AssertionError(f"no way from {self.phase.name} to {phase.name}")
-        self.phase = phase
+    @property
+    def phase(self) -> Phase:
+        """The list it stands in. `relay.state.phases.Phases.move` alone changes it."""
+        return self._phase
+
+    def follow(self, phase: Phase) -> Phase:
+        """Takes the name of another list; the one it had. AssertionError where the table has no such way. Called by
+        `relay.state.phases` alone."""
+        was = self._phase
+        if not FOLLOWS[was] >> phase & 1:
+            raise AssertionError(f"no way from {was.name} to {phase.name}")
+        self._phase = phase
+        return was
+
+    def finish(self) -> Phase:
+        """Ends a message of which something raised half-way, whatever the table says; the phase it had. Called by
+        `relay.state.phases` alone."""
+        was, self._phase = self._phase, Phase.DONE
+        return was
+
+    @property
+    def awaits_receipt(self) -> bool:
+        """Whether its carrier has it, and its receipt is waited for."""
+        return self._phase is Phase.SUBMITTED or self._phase is Phase.SHELVED
+
+    @property
+    def is_cold_row(self) -> bool:
+        """Whether it waits as a row: in none of the lists in memory."""
+        return self._phase is Phase.ROW or self._phase is Phase.SHELVED
 
     @property
     def accepted_at(self) -> float:
@@ -227,65 +231,25 @@ class Message(Living):
         upstream, first = self.upstream, self.lane.upstreams
         return b"" if upstream is None or (first and upstream is first[0]) else upstream.name.encode()
 
-    def payload(self) -> bytes:
-        """What the spool keeps of it: enough to go on after a restart."""
-        flags = (
-            (FLAG_RELEASED if self.phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN) else 0)
-            | (FLAG_DUPLICATE if self.duplicate else 0)
-            | (FLAG_SUBMITTED if self.phase is Phase.SUBMITTED else 0)
-            | (FLAG_HELD if self.phase is Phase.HELD else 0)
-        )
-        tail = b""
-        if self.on_unknown or self.told:
-            flags |= FLAG_MORE
-            more = self.told
-            if self.on_unknown:
-                more |= MORE_RESEND if self.on_unknown == "resend" else MORE_HOLD
-            tail = bytes((more,))
-        if len(self.shown) != 16 or self.shown != shown_form(self.id):
-            flags |= FLAG_SHOWN
-            tail += bytes((len(self.shown),)) + self.shown
-        if self.reply_to is not None:
-            flags |= FLAG_REPLY
-            tail += bytes((len(self.reply_to),)) + self.reply_to
-        if self.phase is Phase.SUBMITTED:
-            name = self.upstream.name.encode() if self.upstream else b""
-            tail += bytes((len(name),)) + name + bytes((len(self.upstream_id),)) + self.upstream_id
-        elif flags & FLAG_RELEASED and (via := self.via):
-            flags |= FLAG_VIA
-            tail += bytes((len(via),)) + via
-        names = self.lane.name_bytes
-        return ACCEPT.pack(self.expires, flags, len(names)) + names + tail + self.frame
-
-    def entry(self) -> bytes:
-        """The spool entry that opens it."""
-        payload = self.payload()
-        return HEAD.pack(Entry.ACCEPT, HEAD.size + len(payload), self.id) + payload
-
 
 class Lane:
-    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``cold`` counts
-    the rows that are not, all younger, of which ``unstored`` are in a batch. ``name`` is the owner of its cold rows.
-    ``leaving``: how many are released in batches that are not durable yet; ``waits`` for them: others were put back meanwhile,
-    and must not be released again before it is known which of these are younger. ``asking``: those in ``hot`` whose customer
-    waits for the carrier's word. ``rows``: how many cold rows are read at once, after the size of the last ones."""
+    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``backlog`` the
+    rows that are not, all younger. ``name`` is the owner of its rows. ``leaving``: how many are released in batches that are
+    not durable yet; ``waits`` for them: others were put back meanwhile, and must not be released again before it is known
+    which of these are younger. ``asking``: those in ``hot`` whose customer waits for the carrier's word."""
 
     __slots__ = (
+        "_leaving",
+        "_waits",
         "account",
         "active",
         "asking",
-        "cold",
+        "backlog",
         "hot",
-        "leaving",
         "name",
         "name_bytes",
-        "paging",
         "route",
-        "rows",
-        "unstored",
         "upstreams",
-        "upto",
-        "waits",
     )
 
     def __init__(self, account: Account, route: str, upstreams: tuple[UpstreamState, ...]) -> None:
@@ -296,30 +260,74 @@ class Lane:
         self.name_bytes = self.name.encode()
         self.hot: Queue[Message] = Queue()
         self.asking: dict[int, Message] = {}
-        self.rows = FIRST_ROWS
-        self.cold = 0
-        self.unstored = 0
-        self.leaving = 0
-        self.waits = False
-        self.upto = 0
-        self.paging = False
+        self.backlog = Backlog(Kind.QUEUE, self.name)
+        self._leaving = 0
+        self._waits = False
         self.active: UpstreamState | None = None
 
     def __repr__(self) -> str:
         return f"<Lane {self.account.name} {self.route} {len(self.hot)}+{self.cold}>"
 
     def __len__(self) -> int:
-        return len(self.hot) + self.cold
+        return len(self.hot) + len(self.backlog)
 
-    def left(self, message: Message) -> bool:
-        """A release in a batch is over, durable or lost: whether older ones were put back meanwhile, so that this one has to
-        stand behind them."""
-        message.leaving = False
-        self.leaving -= 1
-        if not self.waits:
+    @property
+    def cold(self) -> int:
+        """How many rows are not in memory."""
+        return len(self.backlog)
+
+    @property
+    def upto(self) -> int:
+        """Rows up to this id have been read."""
+        return self.backlog.upto
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing may be released before what is in batches is durable."""
+        return self._waits
+
+    # -- rows: counted for the account too -----------------------------------------------------------------------------
+
+    def rows_found(self, number: int) -> None:
+        """So many rows were found at the start."""
+        self.backlog.found(number)
+        self.account.count_queued(number)
+
+    def row_put(self) -> None:
+        """A message of it is in a batch as a row."""
+        self.backlog.push()
+        self.account.count_queued(1)
+
+    def row_refused(self) -> None:
+        """Such a batch was not stored."""
+        self.backlog.lost()
+        self.account.count_queued(-1)
+
+    def row_taken(self) -> None:
+        """A row was read into memory, where the message is counted anew, or has ended."""
+        self.backlog.take()
+        self.account.count_queued(-1)
+
+    # -- releases in batches -------------------------------------------------------------------------------------------
+
+    def release_begins(self) -> None:
+        """A release of a message of it is in a batch."""
+        self._leaving += 1
+
+    def release_ends(self) -> None:
+        """A release is over: durable, refused or needless."""
+        self._leaving -= 1
+        if not self._leaving:
+            self._waits = False
+
+    def put_back(self) -> None:
+        """Others were put back: what is released in batches may be younger, and decides when it is durable."""
+        self._waits = self._leaving > 0
+
+    def overtaken_by(self, message: Message) -> bool:
+        """Whether older ones were put back while this one's release was in a batch, so that it has to stand behind them."""
+        if not self._waits:
             return False
-        if not self.leaving:
-            self.waits = False
         first = self.hot.first()
         return first is not None and first.id < message.id
 
@@ -327,6 +335,132 @@ class Lane:
     def gone(self) -> bool:
         """Whether the configuration has none of its upstreams any more."""
         return all(upstream.gone for upstream in self.upstreams)
+
+
+class Mail(Living):
+    """A deliver_sm for a customer, kept until acknowledged. ``about``: id of the record it belongs to: the message it is a
+    receipt of, or its own for MO. ``kept``: tried again when there was no space. ``busy``: sent and unanswered.
+    ``piece``: which part of a long text goes next to a peer of SMPP 3.3; ``left``: how many follow the one that was sent."""
+
+    __slots__ = ("about", "account", "attempts", "busy", "done", "due", "kept", "left", "piece", "stored")
+
+    def __init__(self, identity: int, account: Account, frame: bytes, about: int, expires: int) -> None:
+        super().__init__(identity, frame, expires)
+        self.account = account
+        self.about = about
+        self.attempts = 0
+        self.due = 0.0
+        self.busy = False
+        self.done = False
+        self.kept = False
+        self.left = 0
+        self.piece = 0
+        self.stored = False
+
+    def __repr__(self) -> str:
+        return f"<Mail {self.id:016x}>"
+
+    def weighed(self, octets: int) -> None:
+        """See ``Living``."""
+        self.account.mailbox.weighed(octets)
+
+
+class Parked(Living):
+    """A receipt that came before its message was known: kept until the message turns up or it expires. ``keys``: what the
+    message may be called, first the id as it came."""
+
+    __slots__ = ("done", "keys", "upstream")
+
+    def __init__(
+        self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
+    ) -> None:
+        super().__init__(identity, frame, expires)
+        self.upstream = upstream
+        self.keys = keys
+        self.done = False
+
+    def __repr__(self) -> str:
+        return f"<Parked {self.id:016x}>"
+
+    @property
+    def octets(self) -> int:
+        """The octets that it is counted with."""
+        return len(self.frame) + _PARKED_WEIGHT
+
+
+class Mailbox:
+    """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try, by id;
+    ``due`` is a heap of (when, id) of these, and of some that are gone. ``ends``: no mail of ``later`` expires before.
+    ``backlog``: rows that are not in memory; ``read``: ids of rows that are."""
+
+    __slots__ = ("_octets", "_sent", "account", "backlog", "due", "ends", "hot", "later", "read")
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.hot: Queue[Mail] = Queue()
+        self.later: dict[int, Mail] = {}
+        self.due: list[tuple[float, int]] = []
+        self.ends = 0
+        self.backlog = Backlog(Kind.MAIL, account.name)
+        self.read: set[int] = set()
+        self._octets = 0
+        self._sent = 0
+
+    def __len__(self) -> int:
+        return len(self.hot) + len(self.later) + len(self.backlog) + self._sent
+
+    @property
+    def octets(self) -> int:
+        """What the mail in memory is counted with."""
+        return self._octets
+
+    @property
+    def sent(self) -> int:
+        """How many mails are unanswered."""
+        return self._sent
+
+    @property
+    def cold(self) -> int:
+        """How many rows are not in memory."""
+        return len(self.backlog)
+
+    def weighed(self, octets: int) -> None:
+        """Mail in memory takes so many octets more."""
+        self._octets += octets
+
+    def begin_delivery(self, mail: Mail) -> None:
+        """It goes to the customer now, whose answer is waited for."""
+        mail.busy = True
+        self._sent += 1
+
+    def end_delivery(self, mail: Mail) -> bool:
+        """The answer came, or none will: whether one was waited for."""
+        if not mail.busy:
+            return False
+        mail.busy = False
+        self._sent -= 1
+        return True
+
+    def put_off(self, mail: Mail, due: float) -> None:
+        """It waits for another try, ``due`` in monotonic seconds."""
+        mail.due = due
+        self.ends = min(self.ends, mail.expires) if self.later else mail.expires
+        self.later[mail.id] = mail
+        heapq.heappush(self.due, (due, mail.id))
+
+    def resume(self, now: float) -> None:
+        """What was put off until now waits in its order again."""
+        due = self.due
+        while due and due[0][0] <= now:
+            when, identity = heapq.heappop(due)
+            mail = self.later.get(identity)
+            if mail is not None and mail.due == when:
+                del self.later[identity]
+                self.hot.add(mail)
+
+    def take_out(self, mail: Mail) -> bool:
+        """Takes a mail out of what waits in memory; whether it was there."""
+        return self.later.pop(mail.id, None) is not None or self.hot.remove(mail)
 
 
 class Account:
@@ -344,9 +478,9 @@ class Account:
         self.sessions: list[Customer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
-        self.addressed = Addressed()
+        self.addressed: Addressed[Message] = Addressed()
         self.aside: Queue[Message] = Queue()
-        self.queued = 0
+        self._queued = 0
         self.turn = 0
         self.closed = False
         self.accepted = metrics.accepted.labels(self.name)
@@ -361,6 +495,16 @@ class Account:
 
     def __repr__(self) -> str:
         return f"<Account {self.name}>"
+
+    @property
+    def queued(self) -> int:
+        """How many of its messages no carrier has yet, in memory and as rows."""
+        return self._queued
+
+    def count_queued(self, number: int) -> None:
+        """So many messages more wait for a carrier. Called by `relay.state.phases` for those in memory, by its lanes for
+        rows."""
+        self._queued += number
 
     def use(self, settings: AccountSettings, now: float) -> None:
         """Exchanges the settings after a reload; sessions stay."""
@@ -391,7 +535,7 @@ class Early(NamedTuple):
         return f"<Early {self.sequence}>"
 
 
-class UpstreamState(Awaited):
+class UpstreamState(Awaited["Message"]):
     """A carrier at run time. The messages that wait for its receipts are `Awaited`'s.
 
     ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
@@ -400,7 +544,9 @@ class UpstreamState(Awaited):
     ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
     carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
-    metrics tell apart. ``gone``: not in the configuration, or disabled there.
+    metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
+    acknowledged. ``parked``: receipts that wait for their message, durable, by id, ``parked_keys`` by what the message may be
+    called. ``gone``: not in the configuration, or disabled there.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -417,11 +563,16 @@ class UpstreamState(Awaited):
         self.receivers: list[Peer] = []
         self.capacity = 0
         self.lanes: OrderedDict[Lane, None] = OrderedDict()
-        self.ready = Turns()
-        self.reserved = 0
-        self.unknown = ByAddress()
-        self.retried = ByAddress()
-        self.aside = Aside()
+        self.ready: Turns[Message] = Turns()
+        self._reserved = 0
+        self.unknown: ByAddress[Message] = ByAddress()
+        self.retried: ByAddress[Message] = ByAddress()
+        self.aside: Aside[Message] = Aside()
+        self.early: dict[bytes, list[Early]] = {}
+        self.parked: dict[int, Parked] = {}
+        self.parked_keys: dict[bytes, dict[int, Parked]] = {}
+        self._early_octets = 0
+        self._parked_octets = 0
         self.paused_until = 0.0
         self.failures = 0
         self.probe: Message | None = None
@@ -457,6 +608,63 @@ class UpstreamState(Awaited):
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 
     @property
+    def reserved(self) -> int:
+        """How many messages take a place of its windows, or will."""
+        return self._reserved
+
+    def reserve(self, number: int) -> None:
+        """So many places more are taken. Called by `relay.state.phases` alone."""
+        self._reserved += number
+
+    # -- receipts without a message ------------------------------------------------------------------------------------
+
+    @property
+    def early_octets(self) -> int:
+        """Octets of the receipts in ``early``."""
+        return self._early_octets
+
+    @property
+    def parked_octets(self) -> int:
+        """Octets that its parked receipts are counted with."""
+        return self._parked_octets
+
+    def put_off(self, name: bytes, early: Early) -> None:
+        """A receipt waits a moment for the answer that it may have overtaken."""
+        self.early.setdefault(name, []).append(early)
+        self._early_octets += len(early.sm.raw)
+
+    def put_off_longer(self, name: bytes, waiting: list[Early]) -> None:
+        """Of those of one id, these wait on, behind the others."""
+        self.early[name] = waiting
+        self._early_octets += sum([len(one.sm.raw) for one in waiting])
+
+    def take_early(self, name: bytes) -> list[Early]:
+        """Takes out what waits for the answer with this id."""
+        waiting = self.early.pop(name, [])
+        self._early_octets -= sum([len(one.sm.raw) for one in waiting])
+        return waiting
+
+    def park(self, parked: Parked, keys: tuple[bytes, ...]) -> None:
+        """Notes a receipt under what its message may be called."""
+        parked.keys = keys
+        if parked.id not in self.parked:
+            self.parked[parked.id] = parked
+            self._parked_octets += parked.octets
+        for key in keys:
+            self.parked_keys.setdefault(key, {})[parked.id] = parked
+
+    def unpark(self, parked: Parked) -> None:
+        """Notes a receipt no more, if it stands here."""
+        if self.parked.pop(parked.id, None) is not None:
+            self._parked_octets -= parked.octets
+        for key in parked.keys:
+            waiting = self.parked_keys.get(key)
+            if waiting is not None:
+                waiting.pop(parked.id, None)
+                if not waiting:
+                    del self.parked_keys[key]
+
+    @property
     def up(self) -> bool:
         """Whether a message could be sent now, rate and window aside."""
         return bool(self.links)
@@ -471,7 +679,7 @@ class UpstreamState(Awaited):
     def credit(self) -> int:
         """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for.
         Not more than ``AHEAD`` beside those that are sent: each has to be taken back when the carrier is gone."""
-        return min(2 * self.capacity - self.reserved, AHEAD - len(self.ready))
+        return min(2 * self.capacity - self._reserved, AHEAD - len(self.ready))
 
     def link_for(self, way: int, now: float) -> Peer:
         """The link of a destination, so that its messages keep their order; another with room where that one's window is full
@@ -491,8 +699,3 @@ class UpstreamState(Awaited):
         elif link in self.links:
             self.links.remove(link)
         self.capacity = sum(one.session.outstanding_limit for one in self.links)
-
-
-def customer_state(phase: Phase) -> State:
-    """What query_sm tells of a message that is still on its way."""
-    return State.ACCEPTED if phase is Phase.SUBMITTED else State.ENROUTE

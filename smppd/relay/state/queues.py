@@ -2,8 +2,8 @@
 
 ``Queue``: things in the order of their ids. ``Calendar``: messages by the second in which their validity ends.
 ``Addressed``: the waiting messages of one account by their two addresses. ``Aside``: parts of long messages that wait for one
-carrier. ``Turns``: what may be sent to a carrier, the
-accounts in turn. Each takes out a thing it holds without looking at the others.
+carrier. ``Turns``: what may be sent to a carrier, the accounts in turn. Each takes out a thing it holds without looking at
+the others.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
-from smppd.relay.ledger.journal import Living
+from smppd.relay.state.living import Filed, Living
 
 if TYPE_CHECKING:
     from smppd.policy.content import PartKey
-    from smppd.relay.state.model import Account, Message
 
 T = TypeVar("T", bound=Living)
+M = TypeVar("M", bound=Filed)
 
 # Messages that are released to a carrier and not sent.
 AHEAD: Final = 1000
@@ -134,13 +134,13 @@ class Queue(Generic[T]):
         self._heap.clear()
 
 
-class Calendar:
+class Calendar(Generic[M]):
     """Messages by the second in which their validity ends; ``Message.due`` is where one stands, 0 where it does not."""
 
     __slots__ = ("_seconds", "_times")
 
     def __init__(self) -> None:
-        self._seconds: dict[int, dict[int, Message]] = {}
+        self._seconds: dict[int, dict[int, M]] = {}
         self._times: list[int] = []  # a heap of the seconds, and of some in which nobody ends any more
 
     def __len__(self) -> int:
@@ -149,7 +149,7 @@ class Calendar:
     def __contains__(self, message: object) -> bool:
         return any(message is one for some in self._seconds.values() for one in some.values())
 
-    def add(self, message: Message) -> None:
+    def add(self, message: M) -> None:
         """Notes a message under ``expires``, and where it stood before no more."""
         if message.due:
             self.remove(message)
@@ -163,20 +163,22 @@ class Calendar:
                 heapq.heapify(self._times)
         some[message.id] = message
 
-    def remove(self, message: Message) -> None:
+    def remove(self, message: M) -> None:
         """Notes it no more, if it stands here."""
         second = message.due
         if not second:
             return
         message.due = 0
-        some = self._seconds[second]
-        del some[message.id]
+        some = self._seconds.get(second)
+        if some is None:
+            return
+        some.pop(message.id, None)
         if not some:
             del self._seconds[second]
 
-    def ended(self, wall: float, most: int) -> list[Message]:
+    def ended(self, wall: float, most: int) -> list[M]:
         """Takes out up to ``most`` messages whose validity ended, ``wall`` in epoch seconds; those that ended first, first."""
-        gone: list[Message] = []
+        gone: list[M] = []
         times = self._times
         while times and times[0] <= wall and len(gone) < most:
             some = self._seconds.get(times[0])
@@ -198,16 +200,16 @@ class Calendar:
         return gone
 
 
-class Addressed:
+class Addressed(Generic[M]):
     """The waiting messages of one account by the addresses their sender used. Those that share them are a chain."""
 
     __slots__ = ("_first",)
 
     def __init__(self) -> None:
         # The key is a hash, which costs less memory than two addresses; whoever looks compares the addresses.
-        self._first: dict[int, Message] = {}
+        self._first: dict[int, Filed] = {}
 
-    def add(self, message: Message) -> None:
+    def add(self, message: M) -> None:
         """Notes a message, once."""
         if message.key:
             return
@@ -218,7 +220,7 @@ class Addressed:
             message.next = first
             first.before = message
 
-    def remove(self, message: Message) -> None:
+    def remove(self, message: M) -> None:
         """Notes it no more, if it stands here."""
         key = message.key
         if not key:
@@ -235,14 +237,14 @@ class Addressed:
         else:
             del self._first[key]
 
-    def some(self, key: int, start: Message | None, most: int) -> tuple[list[Message], Message | None]:
+    def some(self, key: int, start: M | None, most: int) -> tuple[list[M], M | None]:
         """Up to ``most`` of a chain, youngest first, from ``start`` on, and where to go on; None: nowhere."""
-        found: list[Message] = []
-        message = start if start is not None and start.key == key else self._first.get(key)
+        found: list[M] = []
+        message: Filed | None = start if start is not None and start.key == key else self._first.get(key)
         while message is not None and len(found) < most:
-            found.append(message)
+            found.append(cast("M", message))
             message = message.next
-        return found, message
+        return found, cast("M | None", message)
 
 
 def addresses_key(source: bytes, destination: bytes) -> int:
@@ -250,138 +252,115 @@ def addresses_key(source: bytes, destination: bytes) -> int:
     return hash((source, destination)) or 1
 
 
-def key_of(message: Message) -> int:
+def key_of(message: Filed) -> int:
     """The key of the addresses its sender used."""
     fields = message.reversed
     end = fields.index(b"\0", 2)
     return addresses_key(fields[end + 3 : -1], fields[2:end])
 
 
-class _Turn:
-    """What one account has in ``Turns``."""
-
-    __slots__ = ("account", "queue")
-
-    def __init__(self, account: Account) -> None:
-        self.account = account
-        self.queue: deque[Message] = deque()
-
-
-class Turns:
-    """What may be sent to one carrier: the accounts in turn, and each account's messages in the order they were released."""
+class Turns(Generic[M]):
+    """What may be sent to one carrier: the accounts in turn, and each account's messages in the order they were released.
+    Accounts are told apart by a name."""
 
     __slots__ = ("_count", "_of", "_order")
 
     def __init__(self) -> None:
-        self._of: dict[Account, _Turn] = {}
-        self._order: deque[_Turn] = deque()  # the turn is the first one's; some may have nothing any more
+        self._of: dict[str, OrderedDict[int, M]] = {}
+        self._order: deque[str] = deque()  # the turn is the first one's; some may have nothing any more
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Message]:
-        return iter([message for turn in self._order for message in turn.queue])
+    def __iter__(self) -> Iterator[M]:
+        return iter([message for name in self._order for message in self._of[name].values()])
 
-    def append(self, message: Message) -> None:
+    def append(self, name: str, message: M) -> None:
         """The last of its account."""
-        turn = self._of.get(message.account)
-        if turn is None:
-            turn = self._of[message.account] = _Turn(message.account)
-            self._order.append(turn)
-        turn.queue.append(message)
+        queue = self._of.get(name)
+        if queue is None:
+            queue = self._of[name] = OrderedDict()
+            self._order.append(name)
+        queue[message.id] = message
         self._count += 1
 
-    def first(self) -> Message:
+    def first(self) -> M:
         """The first of the account whose turn it is. IndexError where nothing is here."""
         order = self._order
-        while not order[0].queue:
-            del self._of[order.popleft().account]
-        return order[0].queue[0]
+        while not self._of[order[0]]:
+            del self._of[order.popleft()]
+        return next(iter(self._of[order[0]].values()))
 
-    def popleft(self) -> Message:
-        """Takes ``first`` out; the next account has the turn."""
-        message = self.first()
-        order = self._order
-        order[0].queue.popleft()
+    def remove(self, name: str, message: M) -> bool:
+        """Takes out a message of an account, wherever it stands; whether it was here."""
+        queue = self._of.get(name)
+        if queue is None or queue.pop(message.id, None) is None:
+            return False
         self._count -= 1
-        if len(order) > 1:
-            order.rotate(-1)
-        return message
+        return True
 
     def skip(self) -> None:
-        """The next account has the turn; nothing was taken."""
-        self._order.rotate(-1)
+        """The next account has the turn."""
+        if len(self._order) > 1:
+            self._order.rotate(-1)
 
     def accounts(self) -> int:
         """How many accounts have something here."""
-        return sum(1 for turn in self._order if turn.queue)
+        return sum(1 for queue in self._of.values() if queue)
 
-    def of(self, account: Account) -> list[Message]:
+    def of(self, name: str) -> list[M]:
         """What is here of one account, in its order."""
-        turn = self._of.get(account)
-        return list(turn.queue) if turn is not None else []
+        queue = self._of.get(name)
+        return list(queue.values()) if queue is not None else []
 
-    def heads(self) -> list[Message]:
+    def heads(self) -> list[M]:
         """The first of each account."""
-        return [turn.queue[0] for turn in self._order if turn.queue]
-
-    def take_out(self, messages: list[Message]) -> None:
-        """Takes out messages, in as many steps as their accounts have messages here."""
-        accounts: dict[Account, set[Message]] = {}
-        for message in messages:
-            accounts.setdefault(message.account, set()).add(message)
-        for account, gone in accounts.items():
-            turn = self._of.get(account)
-            if turn is not None:
-                kept = deque([one for one in turn.queue if one not in gone])
-                self._count -= len(turn.queue) - len(kept)
-                turn.queue = kept
+        return [next(iter(self._of[name].values())) for name in self._order if self._of[name]]
 
 
-class Aside:
-    """Parts of long messages that wait for one carrier alone: in the order of their ids, and by long message."""
+class Aside(Generic[M]):
+    """Parts of long messages that wait for one carrier alone: in the order of their ids, and by long message, which the name
+    of its account and its part's key tell apart."""
 
     __slots__ = ("_groups", "_queue")
 
     def __init__(self) -> None:
-        self._queue: Queue[Message] = Queue()
-        self._groups: OrderedDict[tuple[str, PartKey], Queue[Message]] = OrderedDict()
+        self._queue: Queue[M] = Queue()
+        self._groups: OrderedDict[tuple[str, PartKey], Queue[M]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[M]:
         return iter(self._queue)
 
-    def add(self, message: Message) -> None:
+    def add(self, name: str, message: M) -> None:
         """Puts a part aside."""
         assert message.part is not None
         self._queue.add(message)
-        key = (message.account.name, message.part)
+        key = (name, message.part)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Queue()
         group.add(message)
-        message.account.aside.add(message)
 
-    def remove(self, message: Message) -> None:
-        """Takes a part out, if it is here."""
-        assert message.part is not None
-        if not self._queue.remove(message):
-            return
-        key = (message.account.name, message.part)
+    def remove(self, name: str, message: M) -> bool:
+        """Takes a part out; whether it was here."""
+        if message.part is None or not self._queue.remove(message):
+            return False
+        key = (name, message.part)
         group = self._groups[key]
         group.remove(message)
         if not len(group):
             del self._groups[key]
-        message.account.aside.remove(message)
+        return True
 
-    def first(self) -> Message | None:
+    def first(self) -> M | None:
         """The oldest part, None where nothing is here."""
         return self._queue.first()
 
-    def groups(self, most: int) -> list[Queue[Message]]:
+    def groups(self, most: int) -> list[Queue[M]]:
         """The parts of up to ``most`` long messages; of others with the next call."""
         found = []
         for key in list(islice(self._groups, most)):

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Availability, Batch, ColdRow, Kind, Sink, StoreError
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Sink, StoreError, Tenant
 from smppd.store.committer import Committer, End, Ending
 from smppd.store.sqlite import slots
 from smppd.store.sqlite.chain_writer import ChainWriter
@@ -17,6 +17,7 @@ from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.files import KeyStore, Lock, PendingKeys, connect
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
+from smppd.store.sqlite.segments import Segments
 from smppd.store.sqlite.slots import Ahead
 from smppd.store.sqlite.startup import StartUp
 from smppd.store.sqlite.tidy import FEW, Compacted, Entries, Files, Tidier, compact
@@ -92,8 +93,8 @@ class SqliteStore(Committer):
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
-    def open(self, sink: Sink, new_id: Callable[[], int]) -> int:
-        """Takes a fresh spool segment and starts the writer; returns the segment. After the replay. Raises ``StoreError``."""
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the writer."""
         self.begin(sink)
         self._new_id = new_id
         with self._explained():
@@ -107,8 +108,9 @@ class SqliteStore(Committer):
                 self.taken_up = self.seals.take_up(row, digest, self.named)
         self._chain = ChainWriter(self._end, self.chain_keys, self.seals)
         self._writer.start(self._directory, self._cold, self._aside, self._chain)
+        self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
+        self.segments.opened(self._sealer.segment)
         self._tidier.shred(self._sealer.segment)
-        return self._sealer.segment
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -119,15 +121,22 @@ class SqliteStore(Committer):
             raise StoreError(f"{self._directory}: {error}") from error
 
     def rotate(self) -> int:
-        """See ``api.Store``. What the current batch holds already goes into the new segment too, later than it is counted
-        there, which is safe: segments are dropped oldest first."""
+        """Begins a segment; its number. What the current batch holds already goes into the new segment too, later than it is
+        counted there, which is safe: segments are dropped oldest first."""
         self._sealer = SegmentSealer(self._ring)
         self._tidier.shred(self._sealer.segment)
         return self._sealer.segment
 
     def tidy(self, then: Callable[[bool], None]) -> None:
         """See ``api.Store``."""
+        self.segments.tidy(self._now(), then)
+
+    def _destroy(self, then: Callable[[bool], None]) -> None:
         self._tidier.tidy(lambda: self._sealer.segment, then)
+
+    def tick(self, now: float) -> None:
+        """See ``api.Store``."""
+        self.segments.tick(now)
 
     def _with_batch(self, then: Callable[[], None]) -> None:
         self.batch.then.append(then)

@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_nothing_and_recovers() -> None:
     acme.submits(b"one", b"two", b"three")
     world.fills()
     assert acme.statuses() == [Status.RMSGQFUL] * 3
-    assert world.account().queued == 0 and len(world.relay.context.journal.live[world.store.segment]) == 0
+    assert world.account().queued == 0 and world.relay.context.ledger.alive_in(world.store.segment) == 0
     world.check()
     acme.submits(b"four")
     assert acme.statuses() == [Status.RMSGQFUL], "not ready: refused at once"
@@ -404,7 +404,7 @@ def test_a_held_part_that_was_not_stored_is_forgotten() -> None:
     world.fills()
     world.frees()
     world.passes(2)
-    assert acme.statuses() == [Status.RMSGQFUL] and len(world.relay.dispatch.holding) == 0
+    assert acme.statuses() == [Status.RMSGQFUL] and len(world.relay.context.phases.held) == 0
     world.passes(310)
     assert a.sent == [] and world.account().queued == 0
     world.check()

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, pdu, tlv
 from smppd.relay.accept import parts as held
 from tests.relay.accept.test_desk import part
@@ -88,7 +87,7 @@ def test_octets_of_an_account_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     here.commits()
     assert sorted(acme.statuses()) == [0, 0, 0, 0, Status.RMSGQFUL] and other.statuses() == [0]
     assert here.total("messages_refused", account="acme", reason="held parts full") == 1
-    assert here.relay.dispatch.holding.octets <= 2000
+    assert here.relay.context.phases.held.octets <= 2000
     here.check()
 
 
@@ -115,13 +114,13 @@ def test_counts_come_back_to_nothing() -> None:
     acme, a = here.customer(), here.carrier()
     acme.sends(part(b"good ", 1))
     here.commits()
-    assert here.relay.dispatch.holding.octets > 0
+    assert here.relay.context.phases.held.octets > 0
     acme.sends(part(b"news", 2))
     here.commits()
     assert sent(a) == [b"good ", b"news"]
-    assert len(here.relay.dispatch.holding) == here.relay.dispatch.holding.octets == 0
+    assert len(here.relay.context.phases.held) == here.relay.context.phases.held.octets == 0
     here.restarts()
-    assert len(here.relay.dispatch.holding) == 0
+    assert len(here.relay.context.phases.held) == 0
 
 
 # -- doors -----------------------------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ def test_what_was_turned_away_for_another_reason_was_not_there() -> None:
     acme.sends(part(b"news", 2))
     here.commits()
     assert acme.statuses() == [Status.RMSGQFUL, 0, 0]
-    assert len(here.relay.dispatch.holding) == 1, "its first part was never taken, so it is not whole"
+    assert len(here.relay.context.phases.held) == 1, "its first part was never taken, so it is not whole"
     here.check()
 
 
@@ -246,9 +245,9 @@ def test_a_reload_forgets_no_part() -> None:
     acme, a = here.customer(), here.carrier()
     acme.sends(part(b"a pri", 1))
     here.commits()
-    fresh = pipeline_for(here.settings, "acme", compile_policies(here.settings))
-    here.relay.judge_by({"acme": fresh})
-    assert here.account().pipeline is fresh
+    before = here.account().pipeline
+    here.reloads(here.settings)
+    assert here.account().pipeline not in (None, before)
     acme.sends(part(b"ze", 2))
     here.commits()
     assert acme.statuses() == [0, Status.RX_P_APPN] and a.sent == []

@@ -82,7 +82,7 @@ def test_spilled_mail_is_delivered_once_in_all_orders_of_disk_and_memory() -> No
     world = World()
     _, ids = delivered(world, 2500)
     world.spills()
-    assert world.relay.context.journal.count() == 0
+    assert world.relay.context.ledger.count() == 0
     world.check()
     world.restarts()
     world.check()

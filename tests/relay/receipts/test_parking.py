@@ -10,9 +10,10 @@ from smppd.message import State
 from smppd.protocol import receipt as receipts
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Tag, tlv
-from smppd.relay.ledger.journal import Entry, read
+from smppd.relay.ledger.journal import Entry, mark, read
+from smppd.relay.ledger.payload import write_parked
 from smppd.relay.receipts import rewrite
-from smppd.relay.state.post import Parked
+from smppd.relay.state.model import Parked
 from tests.relay.fakes import World, receipt, settings
 from tests.relay.receipts.test_matching import brought, pair
 from tests.relay.receipts.test_receipts import submitted
@@ -237,7 +238,7 @@ def test_fields_of_any_length_pass(text: bytes, restart: bool) -> None:
         world.restarts()
         acme = world.customer()
     else:
-        world.relay.receipts.resume()
+        world.relay.receipts.parking.resume()
     world.commits()
     (sm,) = acme.takes()
     assert len(sm.short_message) <= 255 and sm.tlv(Tag.RECEIPTED_MESSAGE_ID) == one + b"\0"
@@ -314,7 +315,7 @@ def test_a_parked_receipt_that_cannot_be_read_stops_neither_a_start_nor_others(
     acme, _, (one,) = submitted(world, b"id-1")
     for content in (frame, receipt(b"id-1"), frame):
         broken = Parked(world.ids(), world.upstream(), (), content, int(world.wall) + 3600)
-        world.store.batch.marks.append(broken.entry())
+        world.store.batch.marks.append(mark(Entry.PARK, broken.id, write_parked(broken)))
     world.commits_once()
     world.restarts()
     assert world.living == 2 and not world.broken

@@ -32,7 +32,7 @@ def test_a_receipt_comes_back_under_our_id_and_is_acknowledged_when_durable() ->
     assert (sm.source_digits, sm.destination_digits) == (TO, FROM[2:-1])
     world.commits()
     assert world.states(one) == [State.SUBMITTED, State.DELIVERED, State.RECEIPT_DONE]
-    assert world.relay.context.journal.count() == 0 and not world.upstream().ids
+    assert world.relay.context.ledger.count() == 0 and not world.upstream().ids
     world.check()
     world.restarts()
     assert world.living == 0
@@ -64,7 +64,7 @@ def test_who_wants_which_receipt(registered: int, state: MessageState, esm: int,
     assert len(acme.takes()) == passed
     world.commits()
     final = state in (MessageState.DELIVERED, MessageState.UNDELIVERABLE)
-    assert (world.relay.context.journal.count() == 0) == final
+    assert (world.relay.context.ledger.count() == 0) == final
     world.check()
 
 
@@ -246,7 +246,7 @@ def test_a_receipt_for_a_cold_message_twice_at_the_same_moment() -> None:
     world = World()
     acme, a, (one,) = submitted(world, b"id-1")
     world.spills()
-    assert world.upstream().cold_waiting == 1 and world.relay.context.journal.count() == 0
+    assert world.upstream().cold_waiting == 1 and world.relay.context.ledger.count() == 0
     a.delivers(receipt(b"id-1"), receipt(b"id-1", esm=4, tlv_id=b"id-1"))
     world.commits()
     assert acme.receipts() == [(one, "DELIVRD")]

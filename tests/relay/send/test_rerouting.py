@@ -9,7 +9,8 @@ import pytest
 from smppd.config import Settings
 from smppd.message import State
 from smppd.protocol.wire import Status
-from smppd.relay.state.model import Phase
+from smppd.relay.state.model import Message
+from smppd.relay.state.phase import Phase
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import FROM, TO, World, settings
 from tests.relay.send.test_dispatch import numbered
@@ -33,7 +34,7 @@ def without_a(world: World, routes: list[dict[str, Any]] | None = None) -> Setti
 
 def reloads(world: World, configuration: Settings) -> None:
     world.settings = configuration
-    world.relay.use(configuration)
+    world.reloads(configuration)
 
 
 def drained(world: World, link: Any, most: int = 60) -> list[bytes]:
@@ -66,9 +67,8 @@ def test_what_waits_in_memory_takes_the_other_upstream(disabled: bool, restart: 
     assert drained(world, b) == numbered(700)
     assert world.account().queued == 0 and not any(event.duplicate for event in world.store.events)
     world.restarts()
-    assert {m.phase for things in world.relay.context.journal.live.values() for m in things.values()} <= {
-        Phase.SUBMITTED
-    }
+    living = world.relay.context.ledger.living()
+    assert {m.phase for m in living if isinstance(m, Message)} <= {Phase.SUBMITTED}
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -100,7 +100,7 @@ def test_rows_wait_on_disk_while_memory_has_no_room() -> None:
     world.passes(10)
     # The first rows that were looked at, whose size nobody knew, a page of the size that suits them, and the oldest one, which
     # is always in memory.
-    assert len(world.store.cold) == 1990 - 16 - 500 - 1 and world.relay.context.journal.count() == 10 + 16 + 500 + 1
+    assert len(world.store.cold) == 1990 - 16 - 500 - 1 and world.relay.context.ledger.count() == 10 + 16 + 500 + 1
     world.check()
     assert drained(world, world.carrier("b")) == numbered(2000)
 
@@ -176,7 +176,7 @@ def test_where_no_route_leads_it_waits_and_goes_when_there_is_one() -> None:
         world.commits()
     reloads(world, without_a(world, []))
     world.passes(30)
-    assert b.sent == [] and world.relay.oldest(world.account()) >= 30 and world.account().queued == 20
+    assert b.sent == [] and world.relay.counts.oldest(world.account()) >= 30 and world.account().queued == 20
     world.check()
     world.restarts(without_a(world, []))
     world.passes(5)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from smppd.protocol.wire import Command, Fields, Sm, address_field, build_sm
 from smppd.relay.state.addresses import ByAddress, near, tail
+from smppd.relay.state.model import Message
 from tests.relay.fakes import World
 
 
@@ -59,7 +60,7 @@ def test_they_are_found_by_addresses_and_by_deadline() -> None:
     for number in range(20):
         acme.submits(b"x", to=b"4477009001%02d" % number)
     messages = list(next(iter(world.account().lanes.values())).hot)
-    held = ByAddress()
+    held: ByAddress[Message] = ByAddress()
     for number, message in enumerate(messages):
         message.deadline = 100.0 - number
         held[message.id] = message

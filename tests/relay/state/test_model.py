@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from smppd.relay.ledger.payload import ACCEPT, HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD, Stored
-from smppd.relay.state.model import Message, Phase
-from smppd.relay.state.post import Mail, Parked, read_mail, read_parked
+from smppd.relay.ledger.payload import Stored, read_mail, read_parked, write_mail, write_message, write_parked
+from smppd.relay.state.model import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD, Mail, Message, Parked
+from smppd.relay.state.phase import FOLLOWS, Phase
 from tests.relay.fakes import World
 from tests.vault.rows import submit_sm
 
@@ -19,10 +21,24 @@ FRAME = submit_sm(b"hello")
 
 def message(phase: Phase = Phase.QUEUED) -> Message:
     account = WORLD.account()
-    lane = WORLD.relay.dispatch.lane(account, "a,b")
+    lane = WORLD.relay.context.lane(account, "a,b")
     made = Message(7, account, lane, FRAME, 1, 99, b"%016x" % 7)
-    made.phase = phase
+    if phase is Phase.RESTORED:
+        return Message(7, account, lane, FRAME, 1, 99, b"%016x" % 7, phase)
+    for step in way(phase):
+        made.follow(step)
     return made
+
+
+def way(to: Phase) -> list[Phase]:
+    """The phases from STORING to another, the shortest way that the table has."""
+    ways: list[list[Phase]] = [[]]
+    for path in ways:
+        last = path[-1] if path else Phase.STORING
+        if last is to:
+            return path
+        ways += [[*path, after] for after in Phase if FOLLOWS[last] >> after & 1 and after not in path]
+    raise AssertionError(f"no way to {to.name}")
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -30,11 +46,11 @@ def message(phase: Phase = Phase.QUEUED) -> Message:
 def test_a_message_comes_back_as_it_was(phase: Phase, upstream: str | None) -> None:
     one = message(phase)
     one.upstream = WORLD.upstream(upstream) if upstream else None
-    stored = Stored(7, one.payload())
+    stored = Stored(7, write_message(one))
     assert (stored.frame, stored.expires, stored.lane, stored.shown) == (FRAME, 99, "acme\na,b", b"%016x" % 7)
-    assert stored.released == (phase in (Phase.READY, Phase.SENT, Phase.UNKNOWN))
+    assert stored.released == (phase in (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN))
     assert stored.held == (phase is Phase.HELD)
-    assert stored.submitted == (phase is Phase.SUBMITTED)
+    assert stored.submitted == (phase in (Phase.SUBMITTED, Phase.SHELVED))
     if stored.submitted:
         assert stored.upstream == (upstream or "")
     elif stored.released:
@@ -58,14 +74,14 @@ def test_any_field_comes_back(
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id
     one.on_unknown, one.told = on_unknown, told
     one.upstream = WORLD.upstream("b")
-    stored = Stored(7, one.payload())
+    stored = Stored(7, write_message(one))
     assert (stored.shown, stored.reply_to, stored.duplicate, stored.frame) == (shown, reply, duplicate, FRAME)
     assert (stored.on_unknown, stored.told) == (on_unknown, told)
-    assert stored.upstream_id == (upstream_id if phase is Phase.SUBMITTED else b"")
+    assert stored.upstream_id == (upstream_id if phase in (Phase.SUBMITTED, Phase.SHELVED) else b"")
 
 
 def test_a_payload_of_the_first_version_is_read() -> None:
-    old = ACCEPT.pack(99, 1 | 2 | 64, 8) + b"acme\na,b" + b"\x01b" + FRAME
+    old = struct.pack(">IBH", 99, 1 | 2 | 64, 8) + b"acme\na,b" + b"\x01b" + FRAME
     stored = Stored(7, old)
     assert (stored.expires, stored.released, stored.duplicate, stored.held) == (99, True, True, False)
     assert (stored.lane, stored.upstream, stored.on_unknown, stored.frame) == ("acme\na,b", "b", "", FRAME)
@@ -73,9 +89,9 @@ def test_a_payload_of_the_first_version_is_read() -> None:
 
 def test_mail_and_parked_receipts_come_back() -> None:
     mail = Mail(5, WORLD.account(), FRAME, 7, 99)
-    assert read_mail(mail.payload()) == (99, 7, "acme", FRAME)
+    assert read_mail(write_mail(mail)) == (99, 7, "acme", FRAME)
     parked = Parked(6, WORLD.upstream(), (b"x",), FRAME, 99)
-    assert read_parked(parked.payload()) == (99, "a", FRAME)
+    assert read_parked(write_parked(parked)) == (99, "a", FRAME)
 
 
 def test_no_repr_shows_a_number_or_text() -> None:
@@ -84,5 +100,15 @@ def test_no_repr_shows_a_number_or_text() -> None:
 
 
 def test_a_phase_that_cannot_follow_is_refused() -> None:
-    with pytest.raises(AssertionError):
-        message(Phase.DONE).enter(Phase.QUEUED)
+    one = message(Phase.DONE)
+    with pytest.raises(AssertionError, match="no way from DONE to QUEUED"):
+        WORLD.relay.context.phases.move(one, Phase.QUEUED)
+    assert one.phase is Phase.DONE and not len(one.lane.hot) and WORLD.account().queued == 0
+
+
+def test_a_phase_cannot_be_set_and_no_message_begins_in_the_middle() -> None:
+    one = message(Phase.STORING)
+    with pytest.raises(AttributeError):
+        one.phase = Phase.SENT  # type: ignore[misc]
+    with pytest.raises(AssertionError, match="no message begins as SENT"):
+        Message(7, one.account, one.lane, FRAME, 1, 99, b"7", Phase.SENT)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from smppd.protocol.wire import Command, Sm, address_field, build_sm
-from smppd.relay.ledger.journal import Living
+from smppd.relay.state.living import Living
 from smppd.relay.state.model import Account, Message
 from smppd.relay.state.queues import Addressed, Aside, Calendar, Queue, Turns, addresses_key, key_of
 from tests.relay.fakes import FROM, World
@@ -23,7 +23,7 @@ ACCOUNTS = [WORLD.account("acme"), WORLD.account("z")]
 
 def message(identity: int, *, expires: int = 5, to: bytes = b"447700900123", account: Account = ACCOUNTS[0]) -> Message:
     frame = build_sm(Command.SUBMIT_SM, 0, FROM, address_field(1, 1, to), b"x")
-    lane = account.lanes.get("a") or WORLD.relay.dispatch.lane(account, "a")
+    lane = account.lanes.get("a") or WORLD.relay.context.lane(account, "a")
     made = Message(identity, account, lane, frame, 0, expires, b"%016x" % identity)
     sm = Sm(frame)
     made.reversed = sm.destination_field + sm.source_field
@@ -79,7 +79,7 @@ def test_rubbish_of_a_queue_and_a_calendar_is_cleared() -> None:
     queue: Queue[Living] = Queue()
     for identity in (1, 10_000):
         queue.add(Living(identity, b""))
-    calendar = Calendar()
+    calendar: Calendar[Message] = Calendar()
     for identity in range(2, 9000):
         thing = Living(identity, b"")
         queue.add(thing)
@@ -99,7 +99,7 @@ def test_rubbish_of_a_queue_and_a_calendar_is_cleared() -> None:
     st.integers(0, 10),
 )
 def test_a_calendar_gives_what_ended_in_portions(ends: list[int], out: set[int], most: int, wall: int) -> None:
-    calendar = Calendar()
+    calendar: Calendar[Message] = Calendar()
     messages = [message(n + 1, expires=end) for n, end in enumerate(ends)]
     for one in messages:
         calendar.add(one)
@@ -118,7 +118,7 @@ def test_a_calendar_gives_what_ended_in_portions(ends: list[int], out: set[int],
 
 
 def test_another_validity_is_another_place_in_the_calendar() -> None:
-    calendar = Calendar()
+    calendar: Calendar[Message] = Calendar()
     one = message(1, expires=50)
     calendar.add(one)
     one.expires = 20
@@ -129,7 +129,7 @@ def test_another_validity_is_another_place_in_the_calendar() -> None:
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=60))
 def test_the_waiting_are_found_by_their_addresses(steps: list[tuple[bool, int]]) -> None:
-    index = Addressed()
+    index: Addressed[Message] = Addressed()
     messages = [message(n + 1, to=b"44770090010%d" % (n % 3)) for n in range(12)]
     inside: set[int] = set()
     for put, n in steps:
@@ -155,34 +155,46 @@ def test_the_key_is_that_of_the_digits_as_the_sender_wrote_them() -> None:
 
 
 def test_accounts_have_their_turns_and_each_its_order() -> None:
-    turns = Turns()
+    turns: Turns[Message] = Turns()
     for n in range(6):
-        turns.append(message(n + 1))
-    turns.append(message(7, account=ACCOUNTS[1]))
+        turns.append("acme", message(n + 1))
+    turns.append("z", message(7, account=ACCOUNTS[1]))
+
+    def taken() -> int:
+        first = turns.first()
+        assert turns.remove(first.account.name, first)
+        turns.skip()
+        return first.id
+
     assert [m.id for m in turns.heads()] == [1, 7] and turns.accounts() == 2
-    assert [turns.popleft().id for _ in range(3)] == [1, 7, 2]
-    turns.append(message(8, account=ACCOUNTS[1]))
+    assert [taken() for _ in range(3)] == [1, 7, 2]
+    eighth = message(8, account=ACCOUNTS[1])
+    turns.append("z", eighth)
     assert turns.first().id == 8
     turns.skip()
     assert turns.first().id == 3
-    turns.take_out([m for m in turns if m.id in (4, 8)])
+    fourth = turns.of("acme")[1]
+    assert turns.remove("acme", fourth) and turns.remove("z", eighth)
+    assert not turns.remove("acme", fourth) and not turns.remove("nobody", eighth)
     assert [m.id for m in turns] == [3, 5, 6] and len(turns) == 3 and turns.accounts() == 1
-    turns.take_out(list(turns))
-    assert len(turns) == 0 and not turns.of(ACCOUNTS[0])
+    for one in list(turns):
+        assert turns.remove("acme", one)
+    assert len(turns) == 0 and not turns.of("acme")
+    with pytest.raises(IndexError):
+        turns.first()
 
 
 def test_parts_that_stand_aside_are_found_by_age_and_by_their_message() -> None:
-    aside = Aside()
+    aside: Aside[Message] = Aside()
     parts = [message(n + 1) for n in range(6)]
     for n, one in enumerate(parts):
         one.part = (b"s", b"d", n % 2, 2, False)
     for one in reversed(parts):
-        aside.add(one)
+        aside.add("acme", one)
     assert aside.first() is parts[0] and [m.id for m in aside] == [1, 2, 3, 4, 5, 6]
     (group,) = aside.groups(1)
     (other,) = aside.groups(1)
     assert {tuple(group.ids()), tuple(other.ids())} == {(1, 3, 5), (2, 4, 6)}, "each in turn"
     for one in parts:
-        aside.remove(one)
-        aside.remove(one)
-    assert len(aside) == 0 and not aside.groups(9) and len(ACCOUNTS[0].aside) == 0
+        assert aside.remove("acme", one) and not aside.remove("acme", one)
+    assert len(aside) == 0 and not aside.groups(9)

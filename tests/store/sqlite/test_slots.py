@@ -16,6 +16,7 @@ from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing
 from tests.records.test_retention import purger, retain
 from tests.store.builder import Builder, Statements, copied
+from tests.store.tenant import Nobody
 
 SECRET = 64
 DAY = 86_400.0
@@ -125,7 +126,7 @@ def test_after_a_crash_the_unused_ones_are_removed_and_the_used_ones_cut(log: Bu
         as_it_was, notify=lambda call: call(), later=lambda _seconds, call: call(), soon=lambda call: call()
     )
     again.use(KeyRing(log.kek, again.keys))
-    again.open(log.sink, log.new_id)
+    again.open(log.sink, Nobody(), log.new_id)
     again.close()
     assert slots(log) == [2, 2]
     opens(log)

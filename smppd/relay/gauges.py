@@ -1,0 +1,169 @@
+"""What an operator sees of the relay: the counts behind /status and /readyz, and the gauges. It reads, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from smppd.ids import id_time
+from smppd.metrics import total
+from smppd.relay.context import Context
+from smppd.relay.state.model import Account, UpstreamState
+from smppd.store.api import Store
+
+PEERS: Final = 8
+"""How many addresses of an account are shown."""
+
+
+class AccountPicture(NamedTuple):
+    """An account, under the names that /status has.
+
+    ``peers``: the addresses of its sessions, the first few of them. ``queued``: messages that wait to be submitted, the oldest
+    for ``oldest`` seconds; ``mailbox``: what waits to be delivered. ``accepted``, ``delivered``: since the start.
+    """
+
+    name: str
+    sessions: int
+    peers: list[str]
+    queued: int
+    oldest: float
+    mailbox: int
+    accepted: float
+    delivered: float
+
+
+class UpstreamPicture(NamedTuple):
+    """An upstream, under the names that /status has.
+
+    ``enabled``: the configuration has it. ``window_used``: requests that wait for the carrier's answer, over all ``links``.
+    ``ready``: messages that were released to it and are not sent; ``unknown``: sent and not answered in time. ``submitted``:
+    since the start.
+    """
+
+    name: str
+    address: str
+    enabled: bool
+    links: int
+    window_used: int
+    ready: int
+    unknown: int
+    waiting_receipts: int
+    paused: bool
+    submitted: float
+
+
+class Picture(NamedTuple):
+    """``entries``: things that memory holds."""
+
+    entries: int
+    accounts: list[AccountPicture]
+    upstreams: list[UpstreamPicture]
+
+
+class Condition(NamedTuple):
+    """``ready``: all is read back. ``upstreams``: how many can be sent to and bring their receipts. ``oldest``: seconds for
+    which the oldest message waits to be submitted."""
+
+    ready: bool
+    upstreams: int
+    oldest: float
+
+
+class Gauges:
+    """See the module. ``look`` is called about once a second."""
+
+    def __init__(self, context: Context, store: Store) -> None:
+        self._context = context
+        self._store = store
+        self._released: dict[Account, int] = {}  # the oldest message of each that an upstream is about to be sent
+        self._told_forms: dict[tuple[str, str], int] = {}
+
+    def look(self) -> None:
+        """Looks which of the messages that were released are the oldest."""
+        released: dict[Account, int] = {}
+        for upstream in self._context.upstreams.values():
+            for message in upstream.ready.heads():
+                oldest = released.get(message.account)
+                if oldest is None or message.id < oldest:
+                    released[message.account] = message.id
+        self._released = released
+
+    def oldest(self, account: Account) -> float:
+        """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last look."""
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        ids = [message.id for message in first if message is not None]
+        if account in self._released:
+            ids.append(self._released[account])
+        return max(0.0, self._context.wall() - id_time(min(ids))) if ids else 0.0
+
+    def condition(self, ready: bool) -> Condition:
+        """See ``Condition``. An upstream that takes messages and brings no receipts is not whole."""
+        context = self._context
+        up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
+        oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
+        return Condition(ready, up, oldest)
+
+    def picture(self) -> Picture:
+        """See ``Picture``."""
+        context = self._context
+        now = context.now()
+        return Picture(
+            context.ledger.count(),
+            [self._account(account) for account in context.accounts.values()],
+            [_upstream(upstream, now) for upstream in context.upstreams.values()],
+        )
+
+    def _account(self, account: Account) -> AccountPicture:
+        peers = sorted({one.address.decode("ascii", "replace") for one in account.sessions})[:PEERS]
+        return AccountPicture(
+            account.name,
+            len(account.sessions),
+            peers,
+            account.queued,
+            self.oldest(account),
+            len(account.mailbox),
+            total(account.accepted),
+            total(account.delivered),
+        )
+
+    def gauges(self) -> None:
+        """Sets the gauges; called when somebody asks for them."""
+        context = self._context
+        metrics = context.metrics
+        for account in context.accounts.values():
+            queued, mailbox, sessions, oldest = account.gauges
+            queued.set(account.queued)
+            mailbox.set(len(account.mailbox))
+            sessions.set(len(account.sessions))
+            oldest.set(self.oldest(account))
+        for upstream in context.upstreams.values():
+            if upstream.gone and not upstream.links:
+                # It is meant to be down: a series that says 0 links would call somebody.
+                metrics.forget_upstream(upstream.name)
+                continue
+            metrics.links.labels(upstream.name).set(len(upstream.links))
+            metrics.paused.labels(upstream.name).set(int(upstream.failures > 0))
+            metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
+            for form, hits in upstream.matcher.hits.items():
+                told = self._told_forms.get((upstream.name, form.value), 0)
+                if hits != told:
+                    # Fewer than told: a reload gave the upstream another matcher, which counts from 0.
+                    metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
+                    self._told_forms[upstream.name, form.value] = hits
+        metrics.hot.set(context.ledger.count())
+        metrics.damaged.set(self._store.damaged)
+        metrics.hot_octets.set(context.ledger.octets)
+
+
+def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
+    return UpstreamPicture(
+        one.name,
+        one.settings.address,
+        not one.gone,
+        len(one.links),
+        sum(len(link.session.outstanding) for link in one.links),
+        len(one.ready),
+        len(one.unknown),
+        len(one.ids) + one.cold_waiting,
+        one.paused_until > now,
+        total(one.submitted),
+    )

@@ -1,0 +1,259 @@
+"""The only writer of the spool: what opens, what is marked, what closes, what is written anew, and what of it is alive.
+
+A thing lives either in the spool, opened by an entry and closed by a mark, or as a cold row. Each verb here does all that
+belongs to it: the entry or the row, where the thing lives, the memory it is counted with. What a thing is in the store is its
+phase's matter (`relay.state.phases`) no more than the lists in memory are this module's.
+
+``kept`` says once whether something survives a full disk: an entry about what has happened is kept and written with the next
+batch; one whose loss is answered (a message not yet acknowledged) is dropped, and its customer or carrier is told.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from smppd.relay.ledger.journal import HEAD, Entry, mark
+from smppd.relay.ledger.payload import write_mail, write_message, write_parked, write_released, write_submitted
+from smppd.relay.state.living import WEIGHT, Living
+from smppd.relay.state.model import Mail, Message, Parked
+from smppd.store.api import ColdRow, Kind, Spool
+
+_HEAD: Final = HEAD.size
+
+
+class Ledger:
+    """See the module. ``octets``: what all that is alive here, and all that was read back from rows, takes in memory."""
+
+    def __init__(self, store: Spool) -> None:
+        self._store = store
+        self._live: OrderedDict[int, dict[int, Living]] = OrderedDict()
+        self._place = 0
+        self._opened = 0
+        self._octets = 0
+        self._dropping: set[tuple[int, int]] = set()
+
+    # -- what is alive -------------------------------------------------------------------------------------------------
+
+    @property
+    def octets(self) -> int:
+        """See the class."""
+        return self._octets
+
+    def count(self) -> int:
+        """How many things live in the spool."""
+        return sum([len(things) for things in self._live.values()])
+
+    def get(self, identity: int) -> Living | None:
+        """The thing in the spool with this id."""
+        for things in reversed(self._live.values()):
+            thing = things.get(identity)
+            if thing is not None:
+                return thing
+        return None
+
+    def living(self) -> list[Living]:
+        """All that lives in the spool, place by place."""
+        return [thing for things in self._live.values() for thing in things.values()]
+
+    def highest(self) -> int:
+        """The highest id of what lives in the spool, 0 for none."""
+        return max((max(things, default=0) for things in self._live.values()), default=0)
+
+    # -- places: where the store keeps what is opened ------------------------------------------------------------------
+
+    def places(self) -> list[int]:
+        """The places in which something lives or may, oldest first."""
+        return list(self._live)
+
+    def begin(self, place: int) -> None:
+        """What is opened from now on lives in this place (`store.api.Tenant`)."""
+        self._live.setdefault(place, {})
+        self._place = place
+        self._opened = 0
+
+    def opened(self) -> int:
+        """How many things were opened since the place began."""
+        return self._opened
+
+    def alive_in(self, place: int) -> int:
+        """How many things live in a place."""
+        return len(self._live.get(place, ()))
+
+    def leave(self, place: int) -> None:
+        """Nothing lives in a place, and nothing will."""
+        if not self._live.get(place):
+            self._live.pop(place, None)
+
+    def oldest_in(self, place: int, most: int, octets: int) -> list[Living]:
+        """The first of what lives in a place: up to ``most`` things of ``octets`` together, one at least."""
+        some: list[Living] = []
+        left = octets
+        for thing in self._live.get(place, {}).values():
+            if len(some) == most or left <= 0:
+                break
+            some.append(thing)
+            left -= thing.weight
+        return some
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def weigh(self, thing: Living) -> None:
+        """Counts the memory of a thing that was read back from a row."""
+        octets = WEIGHT + len(thing.frame) - thing.weight
+        self._octets += octets
+        thing.weight += octets
+        thing.weighed(octets)
+
+    def _unweigh(self, thing: Living) -> None:
+        octets = thing.weight
+        self._octets -= octets
+        thing.weight = 0
+        thing.weighed(-octets)
+
+    def _put(self, thing: Living, place: int) -> None:
+        thing.home = place
+        self._live[place][thing.id] = thing
+        self.weigh(thing)
+
+    def _take(self, thing: Living) -> None:
+        things = self._live.get(thing.home)
+        if things is not None:
+            things.pop(thing.id, None)
+        thing.home = 0
+        self._unweigh(thing)
+
+    # -- the spool -----------------------------------------------------------------------------------------------------
+
+    def restore(self, thing: Living, place: int) -> None:
+        """A thing was found in the spool at the start."""
+        if place not in self._live:
+            self.begin(place)
+        self._put(thing, place)
+
+    def forget(self, thing: Living) -> None:
+        """A thing is neither in the spool nor a row: at the start a later entry speaks of it, or its batch was refused."""
+        thing.cold = None
+        self._take(thing)
+
+    def open(self, thing: Living, *, kept: bool) -> None:
+        """A thing lives in the spool from now on. ``kept``: see the module. Nothing has happened where its payload raises."""
+        entry = _entry(thing)
+        batch = self._store.batch
+        (batch.marks if kept else batch.accepts).append(entry)
+        self._put(thing, self._place)
+        self._opened += 1
+
+    def open_row(self, thing: Living, row: ColdRow, *, kept: bool) -> None:
+        """A thing lives as a row from now on, and not in memory."""
+        batch = self._store.batch
+        (batch.moves if kept else batch.put).append(row)
+        thing.cold = (row.kind, row.owner, row.key)
+
+    def close(self, thing: Living) -> None:
+        """A thing is over, in the spool or as a row."""
+        if thing.home:
+            self._store.batch.marks.append(_closing(thing))
+        elif thing.cold is not None:
+            kind, owner, key = thing.cold
+            thing.cold = None
+            self.drop_row(kind, owner, key, thing.id)
+        self._take(thing)
+
+    def rewrite(self, thing: Living) -> None:
+        """Writes a thing into the spool as it is now, out of its row or its older place. Nothing has happened where its payload
+        raises."""
+        entry = _entry(thing)
+        if thing.cold is not None:
+            kind, owner, key = thing.cold
+            thing.cold = None
+            self.drop_row(kind, owner, key, thing.id)
+        self._take(thing)
+        self._store.batch.marks.append(entry)
+        self._put(thing, self._place)
+        self._opened += 1
+
+    def shelve(self, thing: Living, row: ColdRow) -> None:
+        """A thing in the spool lives as a row from now on."""
+        batch = self._store.batch
+        batch.moves.append(row)
+        batch.marks.append(_closing(thing))  # in the spool, that is: it lives on as a row
+        self._take(thing)
+        thing.cold = (row.kind, row.owner, row.key)
+
+    def rewrite_row(self, thing: Living, row: ColdRow) -> None:
+        """Writes the row of a thing anew, in the place of the one before."""
+        self._store.batch.moves.append(row)
+
+    # -- marks on a message --------------------------------------------------------------------------------------------
+
+    def released(self, message: Message) -> None:
+        """It may be sent once this is durable. What lies on disk as a row is in the spool from now on."""
+        if message.home:
+            self._store.batch.marks.append(mark(Entry.RELEASED, message.id, write_released(message)))
+        else:
+            self.rewrite(message)
+
+    def returned(self, message: Message) -> None:
+        """It was released, and no carrier has it."""
+        self._store.batch.marks.append(mark(Entry.RETURNED, message.id))
+
+    def resent(self, message: Message) -> None:
+        """A carrier may have it, and it goes once more."""
+        self._store.batch.marks.append(mark(Entry.RESENT, message.id))
+
+    def submitted(self, message: Message) -> None:
+        """A carrier has it."""
+        self._store.batch.marks.append(mark(Entry.SUBMITTED, message.id, write_submitted(message)))
+
+    def set_aside(self, key: int) -> None:
+        """An entry that could not be read is among the damaged: ``key`` is its `journal.fingerprint`."""
+        self._store.batch.marks.append(mark(Entry.ASIDE, key))
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def drop_row(self, kind: int, owner: str, key: bytes, identity: int) -> None:
+        """Drops a row with the current batch. Until that is durable queries may still bring it: see ``alive``."""
+        batch = self._store.batch
+        batch.drop.append((kind, owner, key, identity))
+        gone = (kind, identity)
+        self._dropping.add(gone)
+        batch.then.append(lambda: self._dropping.discard(gone))
+
+    def is_dropped(self, kind: int, identity: int) -> bool:
+        """Whether a row is as good as gone."""
+        return (kind, identity) in self._dropping
+
+    def alive(self, rows: list[ColdRow]) -> list[ColdRow]:
+        """The rows that nobody has ended since the query was made."""
+        dropping = self._dropping
+        return [row for row in rows if (row.kind, row.id) not in dropping] if dropping else rows
+
+
+def message_row(message: Message) -> ColdRow:
+    """The row of a message that waits for a carrier."""
+    return ColdRow(Kind.QUEUE, message.lane.name, b"", message.id, message.expires, write_message(message))
+
+
+def mail_row(mail: Mail) -> ColdRow:
+    """The row of a mail."""
+    return ColdRow(Kind.MAIL, mail.account.name, b"", mail.id, mail.expires, write_mail(mail))
+
+
+def _entry(thing: Living) -> bytes:
+    """The entry that opens a thing."""
+    if isinstance(thing, Message):
+        payload, kind = write_message(thing), Entry.ACCEPT
+    elif isinstance(thing, Mail):
+        payload, kind = write_mail(thing), Entry.MAIL
+    else:
+        assert isinstance(thing, Parked)
+        payload, kind = write_parked(thing), Entry.PARK
+    return HEAD.pack(kind, _HEAD + len(payload), thing.id) + payload
+
+
+def _closing(thing: Living) -> bytes:
+    """The mark that closes a thing."""
+    if isinstance(thing, Message):
+        return mark(Entry.DONE, thing.id)
+    return mark(Entry.MAIL_DONE if isinstance(thing, Mail) else Entry.PARK_DONE, thing.id)

@@ -1,0 +1,74 @@
+"""The sealed record of each message, in the batch that accepts it."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from smppd.numbering import normalise
+from smppd.protocol.wire import Sm
+from smppd.relay.context import Context
+from smppd.relay.state.model import Account
+from smppd.vault.keys import Part
+from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pack_numbers, seal_record, split_pdu
+
+_CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
+_RANDOM_POOL: Final = 64
+
+
+class Recorder:
+    """Seals messages into log records of the current batch. Randomness is drawn for many at once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._random = b""
+        self._at = 0
+
+    def record(
+        self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes, region: str | None = None
+    ) -> None:
+        """Appends the sealed record of one message, and the secrets it was sealed with. ``region``: of its national numbers,
+        where that is not the account's."""
+        context = self._context
+        settings = account.settings
+        wall = context.wall()
+        if self._at >= len(self._random):
+            self._random = os.urandom(_RANDOM_POOL * (SECRETS_BYTES + NONCES_BYTES))
+            self._at = 0
+        at = self._at
+        batch = context.store.batch
+        secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
+        nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
+        self._at = at + SECRETS_BYTES + NONCES_BYTES
+        retain = settings.retain
+        content = _CONTENT[settings.content]
+        when = int(wall)
+        ring = context.ring
+        addresses, body = split_pdu(sm.raw)
+        if content is Content.HIDE:
+            body_key, body = None, b""
+        else:
+            body_key = ring.period(account.name, Part.BODY, when, retain.body)
+            if content is Content.HASH:
+                body = sm.body
+        text = sm.short_message
+        region = region or account.region
+        parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
+        record = seal_record(
+            identity,
+            int(wall * 1000),
+            direction,
+            content,
+            parts,
+            sm.data_coding,
+            ring.period(account.name, Part.NUMBERS, when, retain.numbers),
+            body_key,
+            normalise(sm.source_digits, sm.source_ton, 0, region),
+            normalise(sm.destination_digits, sm.destination_ton, 0, region),
+            pack_numbers(addresses, ip),
+            body,
+            secrets,
+            nonces,
+        )
+        batch.records.append(record)
+        batch.secrets.append(secrets)

@@ -1,0 +1,125 @@
+"""What waits on disk: counted for one owner, and read back in pages, oldest first.
+
+Rows of an owner are all younger than what of it is in memory. How many there are is a hint of whether to ask: the store is
+asked only where the hint says that there is something, and what it gives counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from smppd.relay.state.living import WEIGHT
+from smppd.store.api import ColdRow, Kind, Spool
+
+PAGE: Final = 500
+"""Rows of a page at the most."""
+FIRST_ROWS: Final = 16
+"""Rows that are read at once while nobody knows how large they are."""
+# Octets that a page of rows should take in memory.
+_PAGE_OCTETS: Final = 1 << 20
+
+Rows: TypeAlias = Callable[[list[ColdRow]], None]
+Edge: TypeAlias = Callable[[Rows], Rows]
+"""Wraps who takes the answer of a query, so that what he raises stops nothing else (`Context.looked`)."""
+
+
+def rows_for(rows: list[ColdRow], most: int) -> int:
+    """How many rows of the size of these make a page, 1 to ``most``."""
+    octets = sum(len(row.data) for row in rows) // len(rows) + WEIGHT
+    return max(1, min(most, _PAGE_OCTETS // octets))
+
+
+class Backlog:
+    """The rows of one kind and owner. ``upto``: rows up to this id have been read into memory, or have ended."""
+
+    __slots__ = ("_count", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
+
+    def __init__(self, kind: Kind, owner: str) -> None:
+        self.kind = kind
+        self.owner = owner
+        self.upto = 0
+        self._count = 0
+        self._unstored = 0
+        self._rows = FIRST_ROWS
+        self._paging = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def unstored(self) -> int:
+        """How many of the rows are in a batch that is not durable yet."""
+        return self._unstored
+
+    @property
+    def page_rows(self) -> int:
+        """How many rows a page has, after the size of the last ones."""
+        return self._rows
+
+    def found(self, number: int) -> None:
+        """So many rows were found at the start."""
+        self._count += number
+
+    def push(self) -> None:
+        """A row more: it is in a batch."""
+        self._count += 1
+        self._unstored += 1
+
+    def pushed(self) -> None:
+        """A row's batch is durable."""
+        self._unstored -= 1
+
+    def lost(self) -> None:
+        """A row's batch was refused."""
+        self._count -= 1
+        self._unstored -= 1
+
+    def take(self) -> None:
+        """A row less: it was read into memory, or has ended."""
+        self._count -= 1
+
+    def page(self, store: Spool, limit: int, edge: Edge, then: Rows) -> None:
+        """Reads up to ``limit`` of the oldest rows that were not read yet, and no more than make a page; nothing while another
+        page is being read. ``then`` gets them, at least one; they are still counted."""
+        if self._paging:
+            return
+        self._paging = True
+
+        def arrived(rows: list[ColdRow]) -> None:
+            self._paging = False
+            if rows:
+                self.upto = rows[-1].id
+                self._rows = rows_for(rows, PAGE)
+                then(rows)
+
+        store.page(self.kind, self.owner, self.upto, min(limit, self._rows), edge(arrived))
+
+    def peek(self, store: Spool, after: int, limit: int, edge: Edge, then: Rows) -> None:
+        """Looks at up to ``limit`` rows that were not read, with ids above ``after``; they stay where they are."""
+        store.page(self.kind, self.owner, max(after, self.upto), limit, edge(then))
+
+
+class Expiry:
+    """Ends rows of one kind whose time is over, some hundreds at a time; many that end at once follow one another as soon as
+    the ones before are durable."""
+
+    def __init__(self, kind: Kind, most: int) -> None:
+        self.kind = kind
+        self._most = most
+        self._looking = False
+
+    def look(self, store: Spool, wall: int, edge: Edge, end: Callable[[list[ColdRow]], bool]) -> None:
+        """Call about once a second. ``end(rows)`` ends them, and tells whether any is gone with the current batch. ``wall``:
+        epoch seconds."""
+        if self._looking:
+            return
+        self._looking = True
+
+        def arrived(rows: list[ColdRow]) -> None:
+            self._looking = False
+            if rows and end(rows) and len(rows) == self._most:
+                store.batch.then.append(lambda: self.look(store, wall, edge, end))
+                store.kick()
+
+        store.expired(self.kind, wall, self._most, edge(arrived))

@@ -18,6 +18,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -33,7 +34,7 @@ from smppd.protocol import wire
 from smppd.records.indexer import Indexer
 from smppd.relay.record import Recorder
 from smppd.relay.relay import Relay
-from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.log_rows import SqliteIndex
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
@@ -145,14 +146,10 @@ class Filler:
 
 def index(directory: Path) -> None:
     """Builds the indexes over all that is in the log, as the daemon does in its idle time."""
-    db = connect(directory / "data.db", "data")
-    try:
-        db.execute("PRAGMA synchronous = NORMAL")
-        indexer = Indexer(db, id_time)
+    with closing(SqliteIndex(directory)) as rows:
+        indexer = Indexer(rows, id_time)
         while indexer.step():
             pass
-    finally:
-        db.close()
 
 
 def fill(path: Path, args: Any) -> dict[str, float]:

@@ -114,13 +114,15 @@ class Peer:
 
 class Stand:
     """See the module. ``longest``: the longest turn since ``reset``, in seconds; ``turns``: how many there were. ``ahead``:
-    seconds that the clock on the wall is ahead. ``names``: some ids that carriers gave."""
+    seconds that the clock on the wall is ahead. ``names``: some ids that carriers gave. ``clock``: what measures
+    turns."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.longest = 0.0
         self.turns = 0
         self.ahead = 0.0
+        self.clock: Callable[[], float] = time.thread_time
         self.names: list[bytes] = []
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -166,9 +168,9 @@ class Stand:
 
     def turn(self, function: Callable[[], object]) -> None:
         """One turn, and what was asked for at its end, each measured."""
-        began = time.thread_time()
+        began = self.clock()
         function()
-        spent = time.thread_time() - began
+        spent = self.clock() - began
         self.turns += 1
         self.longest = max(self.longest, spent)
         while self._soon:
@@ -270,7 +272,21 @@ def memory() -> int:
     """Octets of this process in memory, without what could be given back."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
+    return _status("RssAnon")
+
+
+def forget_peak() -> None:
+    """From now on `peak` tells of what comes."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """The most octets of this process in memory since `forget_peak`, without those of files."""
+    return _status("VmHWM") - _status("RssFile") - _status("RssShmem")
+
+
+def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("/proc says nothing of this process's memory")

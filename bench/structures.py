@@ -19,12 +19,15 @@ TO: Final = b"447700900123"
 OTHER: Final = b"447700900555"
 LARGE: Final = 60_000
 KEPT: Final = 2000
-Act = Callable[[Stand], Any]
+Act = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """``text``: what it is filled with. ``acts``: what is done to it full; those of ``once`` empty it, and are done once."""
+    """``text``: what it is filled with. ``acts``: what is done to it full; those of ``once`` empty it, and are done once, at
+    the end. ``ticks``: those it has besides those of every structure. ``prepare``: what is there before, and is none of its
+    memory. ``fill`` may return the octets it took at most, where those are not what is left at its end. ``stated``: the octets
+    that the documentation says it takes at most; 0 where it says so of several together."""
 
     name: str
     text: str
@@ -33,6 +36,10 @@ class Structure:
     accounts: int = 1
     sections: dict[str, Any] = field(default_factory=dict)
     once: Sequence[str] = ()
+    ticks: dict[str, Act] = field(default_factory=dict)
+    prepare: Act = lambda _stand: None
+    stated: int = 0
+    stand: Callable[[Settings], Any] = Stand
 
     def settings(self, directory: Path) -> Settings:
         """The configuration it is filled under."""

@@ -7,7 +7,7 @@ Imports under TYPE_CHECKING and inside functions count like any other.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -19,6 +19,7 @@ TABLE: dict[str, frozenset[str]] = {
     "protocol": frozenset(),
     "pacing": frozenset(),
     "numbering": frozenset(),
+    "passwords": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
@@ -28,24 +29,50 @@ TABLE: dict[str, frozenset[str]] = {
     "vault": frozenset({"message", "config", "metrics", "numbering", "events"}),
     "audit": frozenset({"message", "config", "events", "vault"}),
     "store": frozenset({"pacing", "message", "vault", "config", "metrics", "events"}),
-    "records": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store"}),
+    # Of a store it knows what any back end gives.
+    "records": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store.api", "store.log"}),
     "backup": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "vault", "store.api"}
     ),
-    "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events"}),
+    "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events", "passwords"}),
+    # The customers and carriers of `smppd demo` and `smppd simulate` know of smppd what anybody on the wire knows.
+    "demo": frozenset({"protocol", "passwords"}),
+    "daemon": frozenset(
+        {
+            "pacing",
+            "ids",
+            "message",
+            "config",
+            "metrics",
+            "events",
+            "policy",
+            "vault",
+            "audit",
+            "store",
+            "records",
+            "relay",
+            "net",
+            "native",
+        }
+    ),
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),
 }
-# These wire things together: they may import anything and nobody below imports them.
-TOP = frozenset({"daemon", "cli", "demo", "__main__"})
+# These are what a person starts: they may import anything and nobody below imports them.
+TOP = frozenset({"cli", "__main__"})
 
 TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo"})
 # What callers of the store see has no Twisted either: only the store's threads have.
-TWISTED_FREE_MODULES = frozenset({"store", "store.api"})
+TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
 # import both; in the daemon itself smpp.pdu stays with protocol/wire.py.
 PEER_STACK = ("demo", "cli.commands.demo", "cli.commands.simulate")
+# SQL of the embedded store stays in its back end: what others know of a store is store/api.py and store/log.py.
+SQLITE = "store.sqlite"
+SQLITE_ELSEWHERE = {
+    "audit.trail": "a back end of its own, below the store: audit.db is one file with one table and one writer a call",
+}
 FORBIDDEN_MODULES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"})
 FORBIDDEN_CALLS = frozenset({"eval", "exec", "__import__"})
 YAML_LOADS = frozenset({"load", "load_all"})
@@ -102,6 +129,8 @@ def import_faults(module: str, name: str) -> Iterator[str]:
         yield f"{name.split('.')[0]} must not occur"
     if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
         yield "Twisted appears in net, the store's threads, daemon, cli and demo only"
+    if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
+        yield "sqlite3 is imported in store/sqlite only"
     if under(name, "smpp"):
         second = name.split(".")[1] if "." in name else ""
         peer = any(under(module, package) for package in PEER_STACK)
@@ -181,6 +210,26 @@ def faults(path: str, source: str) -> list[str]:
     return [f"{path}:{line}: {fault}" for line, fault in sorted(set(found))]
 
 
+# Pairs of our files that import each other, which none should: each of these goes when one side no longer needs the other.
+def mutual(sources: Mapping[str, str]) -> set[frozenset[str]]:
+    """The pairs of modules that import each other. sources: the text of each of our modules, by its name without "smppd."."""
+    targets: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        found = targets[module] = set()
+        for _line, name in imported(ast.parse(source)):
+            own = name.removeprefix("smppd.") if under(name, "smppd") else ""
+            while own and own not in sources:  # `from smppd.relay.guard import Guard` names what is in a module
+                own = own.rpartition(".")[0]
+            if own and own != module:
+                found.add(own)
+    return {
+        frozenset((module, target))
+        for module, found in targets.items()
+        for target in found
+        if module in targets[target]
+    }
+
+
 def house() -> list[Path]:
     folders = ("smppd", "tests", "bench", "tools", "certs")
     files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
@@ -190,6 +239,84 @@ def house() -> list[Path]:
 def test_the_house_keeps_its_shape() -> None:
     found = [fault for file in house() for fault in faults(file.relative_to(ROOT).as_posix(), file.read_text("utf-8"))]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_no_two_files_import_each_other() -> None:
+    files = (file for file in house() if file.relative_to(ROOT).parts[0] == "smppd")
+    named = ((module_name(PurePosixPath(file.relative_to(ROOT).as_posix())), file) for file in files)
+    found = mutual({module: file.read_text("utf-8") for module, file in named if module})
+    assert not found, f"these import each other: {sorted(map(sorted, found))}"
+
+
+# Inside the relay, from the bottom up: a file or folder imports what stands below it, and of its own line only itself.
+RELAY: tuple[frozenset[str], ...] = (
+    frozenset({"state", "log_counts"}),
+    frozenset({"ledger"}),
+    frozenset({"guard"}),
+    frozenset({"context"}),
+    frozenset({"restore", "record", "short_ids", "alphabets"}),
+    frozenset({"deliver", "send"}),
+    frozenset({"accept", "receipts"}),
+    frozenset({"operations", "recovery", "spill", "withdrawal", "gauges"}),
+    frozenset({"relay"}),
+)
+
+
+def climbs(module: str, name: str) -> bool:
+    """Whether an import of `name` (without "smppd.") by a module of the relay points up, or to the side."""
+    room, target = module.split(".")[1], name.split(".")[1]
+    level = {one: number for number, some in enumerate(RELAY) for one in some}
+    return room != target and level[target] >= level[room]
+
+
+def test_nothing_in_the_relay_imports_what_stands_above_it() -> None:
+    found = []
+    for path in sorted((ROOT / "smppd" / "relay").rglob("[!_]*.py")):
+        module = module_name(PurePosixPath(path.relative_to(ROOT).as_posix()))
+        for _, name in imported(ast.parse(path.read_bytes())):
+            parts = name.split(".")
+            if parts[:2] == ["smppd", "relay"] and len(parts) > 2 and climbs(module, name.removeprefix("smppd.")):
+                found.append(f"{module} imports {name}")
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "up"),
+    [
+        ("relay.state.model", "relay.ledger.payload", True),
+        ("relay.send.lanes", "relay.accept.parts", True),
+        ("relay.send.lanes", "relay.deliver.mailroom", True),
+        ("relay.context", "relay.guard.Guard", False),
+        ("relay.guard", "relay.context.Context", True),
+        ("relay.accept.desk", "relay.send.dispatch", False),
+        ("relay.accept.desk", "relay.accept.brake", False),
+        ("relay.receipts.parking", "relay.relay.Relay", True),
+    ],
+)
+def test_an_import_that_points_up_is_found(module: str, name: str, up: bool) -> None:
+    assert climbs(module, name) is up
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ("from smppd.a.y import Y", "from smppd.a.x import X", True),
+        ("from smppd.a import y", "import smppd.a.x", True),
+        ("if TYPE_CHECKING:\n    from smppd.a.y import Y", "def f():\n    from smppd.a.x import X", True),
+        ("from smppd.a.y import Y", "from smppd.a.z import Z", False),
+        ("from smppd.a.y import Y", "import ast", False),
+        ("from smppd.a.x import X", "", False),
+    ],
+)
+def test_files_that_import_each_other_are_found(first: str, second: str, found: bool) -> None:
+    pair = frozenset(("a.x", "a.y"))
+    assert mutual({"a": "", "a.x": first, "a.y": second, "a.z": "import smppd.a.x"}) == ({pair} if found else set())
+
+
+def test_every_exception_for_sqlite_is_one() -> None:
+    for module in SQLITE_ELSEWHERE:
+        source = ROOT.joinpath("smppd", *module.split(".")).with_suffix(".py").read_text("utf-8")
+        assert any(name.split(".")[0] == "sqlite3" for _line, name in imported(ast.parse(source))), module
 
 
 def test_the_checker_sees_the_house() -> None:
@@ -223,16 +350,25 @@ def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
         ("relay/x.py", "from smppd.store.apiary import x", "must not import store.apiary"),
         ("store/__init__.py", "from smppd.store.sqlite import Store", "imports store.api at most"),
         ("net/x.py", "from smppd.store.api import Records", "net must not import store.api"),
+        ("records/x.py", "from smppd.store.sqlite import files", "records must not import store.sqlite"),
+        ("relay/x.py", "from smppd.store.log import Records", "relay must not import store.log"),
         ("relay/x.py", "import smppd.daemon", "relay must not import daemon"),
         ("__init__.py", "from smppd.protocol import wire", "package itself imports nothing"),
         ("protocol/x.py", "from smppd import native", "protocol must not import native"),
         ("utils.py", "", "utils is no room"),
         ("protocol/x.py", "from smppd.helpers import x", "helpers is no room"),
+        ("records/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("backup/x.py", "from sqlite3 import Error", "sqlite3 is imported in store/sqlite only"),
+        ("cli/commands/x.py", "def f():\n    import sqlite3.dbapi2", "sqlite3 is imported in store/sqlite only"),
+        ("daemon/x.py", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("store/api.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("audit/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("protocol/x.py", "import twisted", "Twisted appears in"),
         ("policy/x.py", "from twisted.internet import reactor", "Twisted appears in"),
         ("vault/x.py", "import twisted.internet.defer as d", "Twisted appears in"),
         ("relay/x.py", "if TYPE_CHECKING:\n    from twisted.internet import defer", "Twisted appears in"),
         ("store/api.py", "from twisted.internet import defer", "Twisted appears in"),
+        ("store/log.py", "from twisted.internet import defer", "Twisted appears in"),
         ("config/x.py", "import twisted", "Twisted appears in"),
         ("__main__.py", "import twisted", "Twisted appears in"),
         ("protocol/session.py", "from smpp.pdu import operations", "wire.py alone"),
@@ -267,6 +403,7 @@ def test_a_broken_rule_is_found(path: str, code: str, rule: str) -> None:
         ("protocol/wire.py", "from smpp.pdu.constants import command_status_name_map"),
         ("relay/x.py", "from smppd.store.api import Records\nimport smppd.store.api\nfrom smppd.store import api"),
         ("store/threads.py", "from twisted.internet import threads"),
+        ("store/sqlite/x.py", "import sqlite3\nfrom sqlite3 import Error"),
         ("net/x.py", "from twisted.internet import reactor\nfrom smppd.relay.accept.desk import SubmitDesk"),
         ("cli/commands/demo.py", "from smpp.twisted.server import SMPPServerFactory\nfrom smppd.daemon import run"),
         ("cli/main.py", "importlib.import_module(f'smppd.cli.commands.{name}')"),

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 
 DATA: Final = "data.db"
 AUDIT: Final = "audit.db"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,21 +33,21 @@ from smppd.backup.manifest import (
 from smppd.backup.take import free_room
 from smppd.events import AuditEvent
 from smppd.records.cross import anchor_faults, checkpoint_facts
-from smppd.records.lookup import LogReader, ReadOnlyKeys
-from smppd.records.verify import LogVerdict, read_purged
-from smppd.store.sqlite.files import Lock, connect, secrets_column
-from smppd.store.sqlite.seals import LOG_STATE, witness, write_state
+from smppd.records.lookup import LogReader
+from smppd.records.verify import LogVerdict, verify_log
+from smppd.store.api import StoreError
+from smppd.store.log import LogRow, read_purged
+from smppd.store.sqlite import copies
+from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.sqlite.seals import witness
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys, LogState
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
 from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
 
-RESTORED: Final = "restored"
-"""Name in `meta` of the highest id that a restored backup knew: of what is on its way, messages up to it may have been sent
-after the backup was taken."""
-
-_SHORT_ID: Final = "short_id"
 _SHORT_IDS_A_SECOND: Final = 2000
 _ENDINGS: Final = ("", "-wal", "-shm")
 _ORDER: Final = (AUDIT, DATA, KEYS)
@@ -150,11 +149,13 @@ def restore(
                 erasures = replay_erasures(staging)
                 manifest = checked.manifest
                 away = now - parse_time(manifest.taken)
-                _mark(staging, checked.highest, away)
+                # Short ids that may have been given out since are not given out again.
+                copies.mark(staging / DATA, checked.highest, int(max(0.0, away) * _SHORT_IDS_A_SECOND))
                 expired = parse_time(manifest.keys_expire) <= now
                 _record(staging, kek, checked, actor, expired)
                 for name in _ORDER:
-                    _settle(staging / name)
+                    if not copies.settle(staging / name):
+                        raise BackupError(f"{staging / name}: still in use")
                 aside = _move_aside(directory, old, now) if old else None
                 _put(staging, directory)
             finally:
@@ -176,7 +177,9 @@ def _explained(where: Path) -> Iterator[None]:
         yield
     except BackupError:
         raise
-    except (VaultError, sqlite3.Error) as error:
+    except StoreError as error:
+        raise BackupError(str(error)) from None
+    except VaultError as error:
         raise BackupError(f"{where}: {error}") from None
     except OSError as error:
         raise BackupError(f"{error.filename or where}: {error.strerror or error}") from None
@@ -221,17 +224,20 @@ def _check(
     progress: Progress,
 ) -> Checked:
     for name in _ORDER:
-        _intact(directory / name)
+        if not copies.intact(directory / name):
+            raise BackupError(f"{name} of the backup is damaged")
         progress("Checking files", (_ORDER.index(name) + 1) / 3)
     install, scopes = _open_keys(directory, kek)
     manifest = verify_manifest(source, install.checkpoint.public_key())
     keys = ChainKeys(install.audit, install.checkpoint)
-    with LogReader(directory, kek, id_time) as reader:
-        verdict = reader.verify(keys.public, lambda done: progress("Verifying the log", done), keys)
+    with LogReader(SqliteRecords(directory), kek) as reader:
+        verdict = verify_log(
+            reader.records, id_time, keys.public, lambda done: progress("Verifying the log", done), keys
+        )
         if not verdict.ok:
             raise BackupError(f"the log of the backup is not sound: {verdict.reason}")
         entries = _check_trail(directory, install, manifest, verdict)
-        unreadable = _check_secrets(directory, reader, scopes, manifest, progress)
+        unreadable = _check_secrets(reader, scopes, manifest, progress)
     store = SqliteStore(
         directory, notify=lambda _call: None, later=lambda _seconds, _call: None, soon=lambda _call: None
     )
@@ -265,16 +271,6 @@ def _check(
     )
 
 
-def _intact(path: Path) -> None:
-    db = connect(path, "data", read_only=True)
-    try:
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    finally:
-        db.close()
-    if found != "ok":
-        raise BackupError(f"{path.name} of the backup is damaged")
-
-
 def _open_keys(directory: Path, kek: Kek) -> tuple[InstallSecrets, frozenset[bytes]]:
     rows = ReadOnlyKeys(directory)
     try:
@@ -298,47 +294,28 @@ def _check_trail(directory: Path, install: InstallSecrets, manifest: Manifest, l
         return verdict.entries
 
 
-def _check_secrets(
-    directory: Path, reader: LogReader, scopes: frozenset[bytes], manifest: Manifest, progress: Progress
-) -> int:
+def _check_secrets(reader: LogReader, scopes: frozenset[bytes], manifest: Manifest, progress: Progress) -> int:
     """Counts records of which a part has its key and no secret; opens one record of each page."""
     lacking, after, done, link = 0, 0, 0, b""
-    data = connect(directory / DATA, "data", read_only=True)
-    keys = connect(directory / KEYS, "keys", read_only=True)
-    named = secrets_column(data)
-    try:
-        while True:
-            page = data.execute(
-                f"SELECT seq, count, records, digests, chain, {named} FROM log LEFT JOIN purged USING (seq)"
-                " WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after, _PAGE),
-            ).fetchall()
-            if not page:
-                break
-            wanted = [row[5] or row[0] for row in page]
-            marks = ",".join("?" * len(wanted))
-            stored = dict(keys.execute(f"SELECT seq, data FROM secrets WHERE seq IN ({marks})", wanted))
-            probe = 0
-            for secrets, (_seq, count, records, digests, _chain, _named) in zip(wanted, page, strict=True):
-                lacking += _lacking(count, records, digests or b"", stored.get(secrets, b""), scopes)
-                if records:
-                    probe = read_header(records).record_id
-            if probe:
-                reader.record(probe)
-            after, link, done = page[-1][0], bytes(page[-1][4]), done + len(page)
-            progress("Checking secrets", done / max(1, manifest.rows))
-    finally:
-        data.close()
-        keys.close()
+    while page := reader.records.rows(after, _PAGE):
+        probe = 0
+        for row in page:
+            lacking += _lacking(row, reader.records.secrets(row), scopes)
+            if row.records:
+                probe = read_header(row.records).record_id
+        if probe:
+            reader.record(probe)
+        after, link, done = page[-1].seq, bytes(page[-1].chain), done + len(page)
+        progress("Checking secrets", done / max(1, manifest.rows))
     if link.hex() != manifest.chain:
         raise BackupError("the log of the backup does not end where the manifest says")
     return lacking
 
 
-def _lacking(count: int, records: bytes, digests: bytes, secrets: bytes, scopes: frozenset[bytes]) -> int:
-    gone = read_purged(digests)
+def _lacking(row: LogRow, secrets: bytes, scopes: frozenset[bytes]) -> int:
+    gone = read_purged(row.digests)
     lacking = 0
-    for place, packed in zip((p for p in range(count) if p not in gone), iter_records(records), strict=False):
+    for place, packed in zip((p for p in range(row.written) if p not in gone), iter_records(row.records), strict=False):
         head = read_header(packed)
         at = place * SECRETS_BYTES
         parts = (
@@ -357,28 +334,11 @@ def _lacking(count: int, records: bytes, digests: bytes, secrets: bytes, scopes:
 
 def _check_cold(directory: Path, ring: KeyRing) -> None:
     """Every segment that something on its way is sealed under has its key. VaultError otherwise."""
-    data = connect(directory / DATA, "data", read_only=True)
-    try:
-        for (segment,) in data.execute("SELECT DISTINCT segment FROM cold").fetchall():
-            ring.segment(segment)
-    finally:
-        data.close()
+    for segment in copies.cold_segments(directory / DATA):
+        ring.segment(segment)
 
 
 # -- into place ------------------------------------------------------------------------------------------------------
-
-
-def _mark(directory: Path, highest: int, away: float) -> None:
-    """Says that the store was restored, and skips the short ids that may have been given out since."""
-    data = connect(directory / DATA, "data")
-    try:
-        data.execute("BEGIN IMMEDIATE")
-        data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED, highest))
-        skipped = int(max(0.0, away) * _SHORT_IDS_A_SECOND)
-        data.execute("UPDATE meta SET value = value + ? WHERE name = ?", (skipped, _SHORT_ID))
-        data.execute("COMMIT")
-    finally:
-        data.close()
 
 
 def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: bool) -> None:
@@ -397,35 +357,12 @@ def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: 
         result = "done, from a copy of keys past its date" if expired else "done"
         trail.append(AuditEvent.RESTORE, actor.who, what, result, source=actor.source)
         head = trail.head()
-    _acquaint(directory, ChainKeys(install.audit, install.checkpoint), checked.seal, head)
-
-
-def _acquaint(directory: Path, keys: ChainKeys, seal: tuple[int, bytes] | None, head: tuple[int, bytes]) -> None:
-    """Tells the restored files of each other: they were copied one after another, so none knew where the others would end."""
-    db = connect(directory / KEYS, "keys")
-    try:
-        if seal is not None:
-            write_state(db, LOG_STATE, keys.pack_log(LogState(seal[0], seal[0], False, seal[1], seal[1])))
-    finally:
-        db.close()
+    # The files are told of each other: they were copied one after another, so none knew where the others would end.
+    keys = ChainKeys(install.audit, install.checkpoint)
+    if checked.seal is not None:
+        number, digest = checked.seal
+        copies.acquaint(directory / KEYS, keys.pack_log(LogState(number, number, False, digest, digest)))
     witness(directory, keys, *head)
-
-
-def _settle(path: Path) -> None:
-    """Everything in the one file, and that on stable storage: its write-ahead log is not moved with it."""
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
-        db.close()  # the last one to close it removes the log
-    for ending in _ENDINGS[1:]:
-        if path.with_name(path.name + ending).exists():
-            raise BackupError(f"{path}: still in use")
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _move_aside(directory: Path, old: list[Path], now: float) -> Path:

@@ -2,13 +2,8 @@
 
 The daemon may be running. The order is what makes the copy consistent: data.db, audit.db, keys.db. Secrets and keys are
 committed before what they seal, and a purge is on the trail before it deletes, so all that the copy of data.db needs is in
-the later copies; what was destroyed in between is gone from the backup too, as it should be.
-
-- data.db and audit.db: `VACUUM INTO`, one statement in one read transaction: a snapshot that needs no restart whatever is
-  committed meanwhile (readers of a write-ahead log do not block its writer, sqlite.org/wal.html), and only live content, so
-  free pages with deleted rows stay behind. Their write-ahead logs grow while it lasts.
-- keys.db: by rows, a few thousand in each short read. Its rows do not depend on each other, and a long read would keep
-  destroyed keys from being truncated out of the write-ahead log.
+the later copies; what was destroyed in between is gone from the backup too, as it should be. How each file is copied is
+`store.sqlite.copies`'s.
 """
 
 from __future__ import annotations
@@ -16,12 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -42,20 +36,15 @@ from smppd.backup.manifest import (
     write_key_manifest,
     write_manifest,
 )
-from smppd.store.sqlite.damaged import present
-from smppd.store.sqlite.files import connect
+from smppd.store.api import StoreError, StoreFull
+from smppd.store.sqlite import copies
 from smppd.vault.kek import VaultError, blob_info
-from smppd.vault.keys import segment_scope
 from smppd.vault.seal import iter_records, read_header
 
 KEYS_LAST: Final = 30 * 86400.0
 """Seconds that a copy of keys.db may be kept: until then it can bring back what was purged or erased."""
 
-_ROWS: Final = 4000
 _TRIES: Final = 3
-_SYNC_EVERY: Final = 16 << 20
-_STEPS: Final = 2000  # of SQLite's machine between two looks at the progress
-_ONE: Final = {"keys": "SELECT scope, wrapped FROM keys", "secrets": "SELECT seq, data FROM secrets"}
 
 
 def take(
@@ -142,11 +131,11 @@ def _explained(directory: Path) -> Iterator[None]:
     """Turns what a copy may run into to a sentence."""
     try:
         yield
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            raise BackupError(f"{directory}: no space left; the part that was written is removed again") from None
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-            raise KeyboardInterrupt from None
+    except BackupError:
+        raise
+    except StoreFull:
+        raise BackupError(f"{directory}: no space left; the part that was written is removed again") from None
+    except StoreError as error:
         raise BackupError(f"{directory}: the copy failed: {error}; what was written is removed again") from None
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -158,80 +147,26 @@ def _spool_keys(store: Path, target: Path, reserve: int, progress: Progress) -> 
     """Copies data.db and returns the keys of the spool segments in the copy. Asked before and after: while it is copied a
     segment's messages may be moved to a younger one and its key be destroyed, and the copy knows them in the old one only."""
     for _ in range(_TRIES):
-        known = _segment_keys(store)
+        known = copies.segment_keys(store)
         _snapshot(store / DATA, target / DATA, reserve, progress)
-        known |= _segment_keys(store)
-        used, wanted = _used_segments(target / DATA)
+        known |= copies.segment_keys(store)
+        used, wanted = copies.used_segments(target / DATA)
         if used <= known.keys():
             return {scope: known[scope] for scope in used | (wanted & known.keys())}
         (target / DATA).unlink()
     raise BackupError("spool segments end faster than they can be copied: try again")
 
 
-def _segment_keys(store: Path) -> dict[bytes, bytes]:
-    db = connect(store / KEYS, "keys", read_only=True)
-    try:
-        rows = db.execute(
-            "SELECT scope, wrapped FROM keys WHERE scope >= x'7365676d656e742f' AND scope < x'7365676d656e7430'"
-        )
-        return {bytes(scope): bytes(wrapped) for scope, wrapped in rows.fetchall()}
-    finally:
-        db.close()
-
-
-def _used_segments(data: Path) -> tuple[set[bytes], set[bytes]]:
-    """Scopes of segments that something on its way is sealed under, and of those that only something damaged is: it may be
-    that these have no key, which is why it is damaged."""
-    db = connect(data, "data", read_only=True)
-    try:
-        rows = db.execute("SELECT DISTINCT seq >> 32 FROM spool UNION SELECT DISTINCT segment FROM cold").fetchall()
-        damaged = db.execute("SELECT DISTINCT segment FROM damaged").fetchall() if present(db) else []
-        return {segment_scope(row[0]) for row in rows}, {segment_scope(row[0]) for row in damaged}
-    finally:
-        db.close()
-
-
 def _snapshot(source: Path, target: Path, reserve: int, progress: Progress) -> None:
-    """One file as it is now. The daemon's share of a disk is left alone: pages go out in small portions, and the reserve
-    is kept."""
+    """One file as it is now. Of a file system that is the daemon's too the reserve is kept."""
     if source.parent.stat().st_dev != target.parent.stat().st_dev:
         reserve = 0
-    db = connect(source, "data", read_only=True)
-    try:
-        names = ("page_count", "freelist_count", "page_size")
-        pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
-        expected = max(1, (pages - free) * size)
-        free_room(target.parent, expected, reserve)
-        handle = os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        short: list[BackupError] = []
-        synced = 0
-
-        def look() -> int:
-            nonlocal synced
-            done = os.fstat(handle).st_size
-            if done - synced >= _SYNC_EVERY:
-                os.fdatasync(handle)
-                synced = done
-                try:
-                    free_room(target.parent, 0, reserve)
-                except BackupError as error:
-                    short.append(error)
-                    return 1
-            progress(f"Copying {source.name}", min(1.0, done / expected))
-            return 0
-
-        try:
-            db.set_progress_handler(look, _STEPS)
-            db.execute("VACUUM INTO ?", (str(target.absolute()),))
-        except sqlite3.Error:
-            if short:
-                raise short[0] from None
-            raise
-        finally:
-            os.fsync(handle)
-            os.close(handle)
-    finally:
-        db.close()
+    copies.snapshot(
+        source,
+        target,
+        lambda octets: free_room(target.parent, octets, reserve),
+        lambda done: progress(f"Copying {source.name}", done),
+    )
 
 
 def free_room(directory: Path, octets: int, reserve: int) -> None:
@@ -244,81 +179,27 @@ def free_room(directory: Path, octets: int, reserve: int) -> None:
 
 
 def _copy_keys(store: Path, directory: Path, spool: dict[bytes, bytes], progress: Progress) -> tuple[int, ...]:
-    """All rows of keys.db, in short reads; returns the versions of the KEK that they need. spool: keys that the data needs
-    and that may be gone by now."""
-    source = connect(store / KEYS, "keys", read_only=True)
+    """All rows of keys.db; returns the versions of the KEK that they need. spool: keys that the data needs and that may be gone
+    by now."""
+    wrapped = copies.copy_keys(store, directory / KEYS, spool, lambda done: progress("Copying keys.db", done))
     try:
-        tables = {row[0] for row in source.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        # What keys.db knows of the other files is made anew by a restore: they are copied at other moments than this one.
-        if tables - {"state"} != set(_ONE):
-            raise BackupError(f"{store / KEYS}: holds tables that this version does not know how to copy")
-        target = connect(directory / KEYS, "keys")
-        try:
-            target.execute("PRAGMA journal_mode=OFF")  # thrown away when it fails
-            target.execute("PRAGMA synchronous=OFF")  # synced at the end
-            newest = source.execute("SELECT max(seq) FROM secrets").fetchone()[0] or 0
-            versions = set()
-            target.execute("BEGIN")
-            target.executemany("INSERT INTO keys VALUES (?, ?)", spool.items())
-            for page in _pages(source, "keys", "scope", b""):
-                # A key that was wrapped anew meanwhile: the newer one stands.
-                target.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?)", page)
-            versions = {blob_info(row[0]).kek_version for row in target.execute("SELECT wrapped FROM keys")}
-            for page in _pages(source, "secrets", "seq", -1, newest):
-                target.executemany("INSERT INTO secrets VALUES (?, ?)", page)
-                progress("Copying keys.db", page[-1][0] / max(1, newest))
-            target.execute("COMMIT")
-        finally:
-            target.close()
-        return tuple(sorted(versions))
+        return tuple(sorted({blob_info(blob).kek_version for blob in wrapped}))
     except VaultError as error:
         raise BackupError(f"{store / KEYS}: {error}") from None
-    finally:
-        source.close()
-
-
-def _pages(
-    db: sqlite3.Connection, table: str, by: str, after: bytes | int, until: int | None = None
-) -> Iterator[list[tuple[Any, Any]]]:
-    bound = "" if until is None else f" AND {by} <= {until:d}"
-    while True:
-        page = db.execute(f"{_ONE[table]} WHERE {by} > ?{bound} ORDER BY {by} LIMIT {_ROWS}", (after,)).fetchall()
-        if not page:
-            return
-        yield page
-        after = page[-1][0]
 
 
 def _describe(path: Path, progress: Progress) -> Copied:
-    db = connect(path, "data", read_only=True)
-    try:
-        schema = int(db.execute("PRAGMA user_version").fetchone()[0])
-    finally:
-        db.close()
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    version = copies.schema(path)
     octets, digest = sha256_of(path, progress)
-    return Copied(path.name, octets, digest, schema)
+    return Copied(path.name, octets, digest, version)
 
 
 def _manifest(
     target: Path, files: tuple[Copied, ...], versions: tuple[int, ...], now: float, version: str, keys_last: float
 ) -> Manifest:
-    db = connect(target / DATA, "data", read_only=True)
-    try:
-        first, last, rows, records = db.execute("SELECT min(seq), max(seq), count(*), sum(count) FROM log").fetchone()
-        row = db.execute("SELECT seq, chain FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        full = db.execute("SELECT records FROM log WHERE length(records) > 0 ORDER BY seq DESC LIMIT 1").fetchone()
-    finally:
-        db.close()
-    ids = [read_header(packed).record_id for packed in iter_records(full[0])] if full else []
-    trail = connect(target / AUDIT, "data", read_only=True)
-    try:
-        head = trail.execute("SELECT id, hash FROM head").fetchone() or (0, bytes(32))
-    finally:
-        trail.close()
+    held = copies.contents(target / DATA)
+    ids = [read_header(packed).record_id for packed in iter_records(held.newest)]
+    head = copies.trail_head(target / AUDIT)
     return Manifest(
         format=FORMAT,
         id=f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
@@ -327,11 +208,11 @@ def _manifest(
         keys_expire=format_time(now + keys_last),
         files=files,
         kek_versions=versions,
-        chain=row[1].hex() if row else "",
-        first_id=f"{first or 0:016x}",
-        highest_id=f"{max(last or 0, *ids, 0):016x}",
-        rows=rows,
-        records=records or 0,
+        chain=held.chain.hex(),
+        first_id=f"{held.first:016x}",
+        highest_id=f"{max(held.last, *ids, 0):016x}",
+        rows=held.rows,
+        records=held.records,
         audit_id=head[0],
         audit_hash=head[1].hex(),
     )

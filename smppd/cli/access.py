@@ -6,7 +6,6 @@ Whatever shows protected content goes through `Access.record`: when the entry ca
 from __future__ import annotations
 
 import argparse
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -17,13 +16,15 @@ from smppd.audit.trail import current_actor
 from smppd.cli.commands import CommandError
 from smppd.cli.commands.keys import AUDIT_FILE, witnessed_trail
 from smppd.config import Settings
-from smppd.ids import id_time
 from smppd.message import Address
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Sm
-from smppd.records.lookup import LogReader, ReadOnlyKeys
-from smppd.store.sqlite.files import StoreError
+from smppd.records.lookup import LogReader
+from smppd.store.api import StoreError
+from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
@@ -70,13 +71,13 @@ class Access:
                 rows.close()
             if not (directory / AUDIT_FILE).exists():
                 raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
-            self.reader = LogReader(directory, kek, id_time)
+            self.reader = LogReader(SqliteRecords(directory), kek)
             try:
                 self.trail = witnessed_trail(directory, install)
             except VaultError:
                 self.reader.close()
                 raise
-        except (VaultError, StoreError, sqlite3.Error, OSError) as error:
+        except (VaultError, StoreError, OSError) as error:
             raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
         self._subject_key = install.audit
         self.directory = directory
@@ -89,6 +90,10 @@ class Access:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.trail.close()
         self.reader.close()
+
+    def states(self) -> SqliteStates:
+        """What the parts of the store say of each other; the caller closes it."""
+        return SqliteStates(self.directory)
 
     def subject(self, form: bytes) -> str:
         """A number as the audit trail names it: the same each time, and not to be guessed without the audit key."""
@@ -179,5 +184,5 @@ def guarded() -> Iterator[None]:
     """Turns what the store and the vault raise into a sentence."""
     try:
         yield
-    except (VaultError, StoreError, sqlite3.Error) as error:
+    except (VaultError, StoreError) as error:
         raise CommandError(str(error)) from None

@@ -6,6 +6,7 @@ Works on plain values that may be wrong in any way, so that these faults are fou
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -120,6 +121,7 @@ def _addresses(plain: dict[str, Any]) -> Iterator[Found]:
     taken: list[tuple[Loc, str, str]] = []
     for loc, address in wanted:
         host, _, port = (address or "").rpartition(":")
+        host, port = _same(host), port.lstrip("0") or "0"
         if not host or port == "0":  # any free one, which several may ask for
             continue
         other = next((where for where, h, p in taken if p == port and (h == host or _WILDCARDS & {h, host})), None)
@@ -130,6 +132,16 @@ def _addresses(plain: dict[str, Any]) -> Iterator[Found]:
                 f"cannot be listened on together with {_shown(other if where[0] == loc[0] else loc)}: the same port",
             )
         taken.append((loc, host, port))
+
+
+def _same(host: str) -> str:
+    """A host in one form, as it is listened on: `localhost` is 127.0.0.1 there. Of other names nobody is asked."""
+    if host.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return f"[{ipaddress.IPv6Address(host[1:-1])}]" if host.startswith("[") else host.lower()
+    except ValueError:
+        return host
 
 
 def _shown(loc: Loc) -> str:

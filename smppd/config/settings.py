@@ -131,7 +131,10 @@ class Limits(Model):
         default=64, ge=1, description="Connections of one proxy whose PROXY header is not here yet."
     )
     handshake_share: Int = Field(
-        default=10, ge=1, le=100, description="Percent of the daemon's time that customers' TLS handshakes may take."
+        default=10,
+        ge=1,
+        le=100,
+        description="Percent of the daemon's time for customers' TLS handshakes, a tenth of it for those of P-384.",
     )
     handshakes_per_address: Rate = rate(
         "20/s", "TLS handshakes of one address, four times as many in accounts' networks."

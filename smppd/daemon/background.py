@@ -16,6 +16,7 @@ from smppd.ids import id_time
 from smppd.metrics import Metrics
 from smppd.records.indexer import IndexerThread
 from smppd.records.retention import Purger, PurgeThread
+from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, KeyRing
@@ -48,10 +49,16 @@ class Background:
         def purger() -> Purger:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
-            return Purger(directory, retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
+            return Purger(SqlitePurge(directory), retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
 
         self._threads: list[threading.Thread] = [
-            IndexerThread(directory, id_time, self._stop, lambda reason: self._failed("indexer", reason), busy=busy),
+            IndexerThread(
+                lambda: SqliteIndex(directory),
+                id_time,
+                self._stop,
+                lambda reason: self._failed("indexer", reason),
+                busy=busy,
+            ),
             TidyThread(
                 directory,
                 self._stop,

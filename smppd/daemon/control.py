@@ -2,7 +2,7 @@
 
 Only root and the daemon's own user are heard, by what the kernel says of who connects (SO_PEERCRED); it cannot be reached
 over a network. One request a connection: a line of JSON, `{"do": NAME, ...}`, answered by a line of JSON, with `error` where
-it failed.
+it failed. A long list is made and written some items at a time, a turn of the reactor for each.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -31,11 +32,32 @@ REQUEST_MAX: Final = 4096
 ANSWER_MAX: Final = 16 << 20
 WITHIN: Final = 5.0
 """Seconds that a connection lives at most, on either side."""
+ITEMS: Final = 500
+"""Items of a list that are written in one turn: of bans, a millisecond."""
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 log = logging.getLogger("smppd.control")
 
-Deed = Callable[[dict[str, Any], int], dict[str, object]]
+
+class Listing(NamedTuple):
+    """An answer that is one long list, `{name: items}`; the items are asked for as they are written."""
+
+    name: str
+    items: Iterable[object]
+
+    def pieces(self) -> Iterator[bytes]:
+        """The line, its end included, `ITEMS` items at a time."""
+        yield b"{" + json.dumps(self.name).encode() + b": ["
+        items = iter(self.items)
+        comma = ""
+        while some := list(islice(items, ITEMS)):
+            yield (comma + ", ".join(map(json.dumps, some))).encode()
+            comma = ", "
+        yield b"]}\n"
+
+
+Answer = dict[str, object] | Listing
+Deed = Callable[[dict[str, Any], int], Answer]
 """Does what a request asks for; the second argument is the uid of who asks. ControlError when it cannot."""
 
 
@@ -93,7 +115,7 @@ class ControlServer:
         finally:
             os.close(self._opened)
 
-    def answer(self, raw: bytes, uid: int) -> dict[str, object]:
+    def answer(self, raw: bytes, uid: int) -> Answer:
         """What a request is answered. Never raises."""
         try:
             request = json.loads(raw)
@@ -105,10 +127,14 @@ class ControlServer:
             return {"error": "this is no request"}
         except ControlError as error:
             return {"error": str(error)}
-        except Exception:  # the edge: whoever asks gets an answer and the daemon goes on
-            self._metrics.errors.labels("control").inc()
-            log.exception("a request on the control socket failed")
+        except Exception:  # noqa: BLE001  the edge: whoever asks gets an answer and the daemon goes on
+            self.failed()
             return {"error": "internal error; see the daemon's log"}
+
+    def failed(self) -> None:
+        """An error of ours while a request is answered; within its handler."""
+        self._metrics.errors.labels("control").inc()
+        log.exception("a request on the control socket failed")
 
 
 class _Channel(TwistedProtocol):
@@ -152,8 +178,11 @@ class _Channel(TwistedProtocol):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
-    def _say(self, answer: dict[str, object]) -> None:
+    def _say(self, answer: Answer) -> None:
         transport: Any = self.transport
+        if isinstance(answer, Listing):
+            transport.registerProducer(_Writer(self._server, self, answer), False)
+            return
         transport.write(json.dumps(answer).encode() + b"\n")
         transport.loseConnection()
 
@@ -162,6 +191,33 @@ class _Channel(TwistedProtocol):
         self._server.channels.pop(self, None)
         transport: Any = self.transport
         transport.abortConnection()
+
+
+class _Writer:
+    """Writes a list (IPullProducer): a piece each time that the one before was taken."""
+
+    def __init__(self, server: ControlServer, channel: _Channel, listing: Listing) -> None:
+        self._server = server
+        self._channel = channel
+        self._pieces = listing.pieces()
+
+    def resumeProducing(self) -> None:
+        """The next piece, or the end."""
+        transport: Any = self._channel.transport
+        try:
+            piece = next(self._pieces, None)
+        except Exception:  # noqa: BLE001  the edge: the daemon goes on; whoever asks has no whole line, and says so
+            self._server.failed()
+            self._channel.cut()
+            return
+        if piece is not None:
+            transport.write(piece)
+        else:
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
 
 
 class _Factory(Factory):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -52,10 +51,11 @@ from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
 _SWITCH: Final = 0.0005
-# Young garbage is looked at after so many new objects (1 us each and the interpreter's lock is held: 45 ms for 50,000 of a
-# reload), old garbage hardly ever: next to nothing here is cyclic, and a full collection with 100,000 messages in memory
-# takes tens of milliseconds.
-_GARBAGE: Final = (5_000, 1_000, 1_000)
+# Young garbage is looked at when there are so many more objects than at the last look, 1 us each, with the interpreter's lock
+# held; as many as go meanwhile come on top, so a thousand may be ten thousand (5,000 were 28,000, and 40 ms of one turn, when
+# 10,000 sessions went on at once). After five of these looks what is left is looked at once more, and then never again: next to
+# nothing here is cyclic, and a look at 100,000 messages or 10,000 sessions takes tens of milliseconds.
+_GARBAGE: Final = (1_000, 5, 1_000_000_000)
 
 
 class StartError(Exception):
@@ -100,8 +100,6 @@ class Daemon:
         except CannotListenError as error:
             why = getattr(error.socketError, "strerror", None) or error.socketError
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
-        except sqlite3.Error as error:
-            raise StartError(f"{settings.store.directory}: {error}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:

@@ -6,7 +6,7 @@ import pwd
 from typing import Any
 
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import ControlError, Deed
+from smppd.daemon.control import ControlError, Deed, Listing
 from smppd.events import AuditEvent
 from smppd.net.door import Door
 from smppd.vault.keys import KeyRing
@@ -15,8 +15,8 @@ from smppd.vault.keys import KeyRing
 def deeds(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Deed]:
     """Name of a request -> what does it."""
 
-    def bans_list(_request: dict[str, Any], _uid: int) -> dict[str, object]:
-        return {"bans": [ban._asdict() for ban in door.bans()]}
+    def bans_list(_request: dict[str, Any], _uid: int) -> Listing:
+        return Listing("bans", (ban._asdict() for ban in door.bans()))
 
     def bans_lift(request: dict[str, Any], uid: int) -> dict[str, object]:
         address = request.get("address")

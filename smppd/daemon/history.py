@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from smppd.ids import id_time
 from smppd.message import FINAL_STATES, Event, State
 from smppd.metrics import Metrics
 from smppd.records.lookup import LogReader
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.keys import Kek
 
 log = logging.getLogger("smppd.background")
@@ -57,7 +57,7 @@ class History:
 
     def _look(self, account: str, identity: int) -> Answer:
         if self._reader is None:
-            self._reader = LogReader(self._directory, self._kek, id_time)
+            self._reader = LogReader(SqliteRecords(self._directory), self._kek)
         found = self._reader.record(identity)
         if found is None or found.record.header.account != account:
             return None

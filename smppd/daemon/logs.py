@@ -47,7 +47,9 @@ SPEAKING: Final = frozenset(
         "smppd.config.loader.ConfigFileError",
         "smppd.config.secrets.SecretError",
         "smppd.net.tls.TlsError",
+        "smppd.store.api.StoreBusy",
         "smppd.store.api.StoreError",
+        "smppd.store.api.StoreFull",
         "smppd.vault.kek.VaultError",
         # SQLite speaks of tables, columns and the disk; our statements hold no values.
         "sqlite3.DatabaseError",

@@ -4,7 +4,6 @@ whether they still fit (`records.cross`)."""
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,9 @@ from smppd.daemon.audit_log import Audit
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.records.cross import checkpoint_facts, cross_faults, named_seals
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from smppd.store.sqlite.seals import AUDIT_FILE, witness
+from smppd.store.sqlite.states import SqliteStates
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import Entries
 from smppd.vault.chain import ChainKeys
@@ -35,7 +35,7 @@ class Soundness:
     """Of one run of the daemon. Made before the store is opened for writing."""
 
     def __init__(self, directory: Path, install: InstallSecrets, store: SqliteStore, metrics: Metrics) -> None:
-        """Looks at the files as the last run left them. Raises StoreError, VaultError and sqlite3.Error."""
+        """Looks at the files as the last run left them. Raises StoreError and VaultError."""
         self._directory = directory
         self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
         self._store = store
@@ -43,7 +43,8 @@ class Soundness:
         self._named, self._row = time.monotonic(), 0
         self._keys = store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         try:
-            self._faults = cross_faults(directory, self._keys, self._trail)
+            with SqliteStates(directory) as states:
+                self._faults = cross_faults(states, self._keys, self._trail)
             store.named = max((number for number, _digest in named_seals(self._trail)), default=0)
         except BaseException:
             self._trail.close()
@@ -86,7 +87,7 @@ class Soundness:
         try:
             if self.audit.drain(_DRAIN):
                 witness(self._directory, self._keys, *self._trail.head())
-        except (StoreError, VaultError, sqlite3.Error) as error:
+        except (StoreError, VaultError) as error:
             self._metrics.errors.labels("audit").inc()
             log.error("the end of the audit trail could not be noted", extra={"fields": {"error": str(error)}})
         self.audit.close()

@@ -8,7 +8,8 @@ from typing import Final
 
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
-from smppd.store.sqlite.files import Lock, StoreError
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import DONE, Compacted, ask
 from smppd.vault.kek import Kek
@@ -20,7 +21,7 @@ PATIENCE: Final = 60.0
 
 def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
     """Nothing of a message that is over can be opened from the spool afterwards. What still waits is kept as it is. Returns an
-    empty string when that is so, or a sentence that says why it is not. Raises StoreError, VaultError, sqlite3.Error."""
+    empty string when that is so, or a sentence that says why it is not. Raises StoreError and VaultError."""
     if not (directory / "data.db").exists():
         return ""
     try:

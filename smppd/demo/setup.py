@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import smppd
-from smppd.cli.commands import CommandError
-from smppd.cli.commands.passwd import ALPHABET, hashed, weakness
+from smppd.passwords import ALPHABET, hashed, weakness
 
 MARK: Final = ".smppd-demo"
 ACCOUNT: Final = "demo"
@@ -61,6 +60,10 @@ drain: 10s
 """
 
 
+class DemoError(Exception):
+    """The demo cannot be set up; the text is one clear sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Where the demo plays. Prints without the passwords."""
@@ -90,7 +93,7 @@ class Stage:
 
 
 def prepare(directory: Path) -> Stage:
-    """Makes or renews the directory. CommandError when it holds something else, or when there is no certs/make.py."""
+    """Makes or renews the directory. DemoError when it holds something else, or when there is no certs/make.py."""
     _clear(directory)
     _certificates(directory / "certs")
     tls_port, plain_port, http_port, smsc_port = _free_ports(4)
@@ -117,7 +120,7 @@ def _clear(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()) and not (directory / MARK).exists():
-            raise CommandError(f"{directory} holds something that is not a demo's; name another with --directory")
+            raise DemoError(f"{directory} holds something that is not a demo's; name another with --directory")
         (directory / MARK).touch()
         for name in _OURS:
             path = directory / name
@@ -126,16 +129,16 @@ def _clear(directory: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise CommandError(f"{directory} cannot be used: {error.strerror}") from None
+        raise DemoError(f"{directory} cannot be used: {error.strerror}") from None
 
 
 def _certificates(directory: Path) -> None:
     script = Path(smppd.__file__).resolve().parents[1] / "certs" / "make.py"
     if not script.exists():
-        raise CommandError("the demo runs from a checkout of smppd: certs/make.py is missing")
+        raise DemoError("the demo runs from a checkout of smppd: certs/make.py is missing")
     done = subprocess.run([sys.executable, str(script), str(directory)], capture_output=True, text=True, timeout=60)
     if done.returncode:
-        raise CommandError(f"the certificates could not be made: {done.stderr.strip()}")
+        raise DemoError(f"the certificates could not be made: {done.stderr.strip()}")
 
 
 def _password() -> str:

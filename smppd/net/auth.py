@@ -23,11 +23,10 @@ from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidKey
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from smppd.config import Account, ClientCertificate, Limits, PasswordHash
 from smppd.net.limits import BindGuard, Held, Networks
+from smppd.passwords import password_matches
 from smppd.protocol.wire import Status
 
 WORKERS: Final = 2
@@ -373,17 +372,6 @@ class ArgonPool:
 def _finished(future: Future[bool], done: Callable[[bool | None], None]) -> None:
     if not future.cancelled():
         done(None if future.exception() is not None else future.result())
-
-
-def password_matches(hashes: Iterable[PasswordHash], password: bytes) -> bool:
-    """Whether one of the PHC hashes is of this password. Tens of milliseconds each; not for the reactor's thread."""
-    for encoded in hashes:
-        try:
-            Argon2id.verify_phc_encoded(password, encoded)
-        except InvalidKey:
-            continue
-        return True
-    return False
 
 
 def _yield_to_others() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from smppd.events import AuditEvent
@@ -17,6 +18,8 @@ ACCEPTED: Final = 10_000
 """Different accepted binds that are gathered at one time."""
 GATHER: Final = 10.0
 """Seconds over which like accepted binds become one entry of the audit trail, with their count."""
+TOLD: Final = 500
+"""Entries that one tick tells, a few milliseconds; those behind them come with the next ticks."""
 _MINUTE: Final = 60.0
 
 Heard = Callable[[str, dict[str, str]], None]
@@ -48,8 +51,9 @@ class Refusals:
             self._say(key, 1, now)
 
     def tick(self, now: float, *, every: bool = False) -> None:
-        """Tells what came since the last entry, where that is a minute old; ``every``: all, before the daemon ends."""
-        for key, (until, number) in list(self._told.items()):
+        """Tells what came since the last entry, where that is a minute old, `TOLD` entries at most; ``every``: all of them at
+        once, before the daemon ends."""
+        for key, (until, number) in list(islice(self._told.items(), None if every else TOLD)):
             if until > now and not every:
                 break  # in the order of telling
             del self._told[key]
@@ -92,8 +96,9 @@ class Accepted:
             self._say(key, 1, now)
 
     def tick(self, now: float, *, every: bool = False) -> None:
-        """Tells what came since the last entry, where its time is over; ``every``: all, before the daemon ends."""
-        for key, (until, number) in list(self._told.items()):
+        """Tells what came since the last entry, where its time is over, `TOLD` entries at most; ``every``: all of them at
+        once, before the daemon ends."""
+        for key, (until, number) in list(islice(self._told.items(), None if every else TOLD)):
             if until > now and not every:
                 break  # in the order of telling
             del self._told[key]

@@ -129,9 +129,9 @@ class Listener(Factory):
         else:
             pipe.shake()
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         if self._handshakes is not None:
-            self._handshakes.spent(seconds)
+            self._handshakes.spent(pipe, seconds)
 
     def opened(self, pipe: Pipe) -> Handler:
         self._opening.discard(pipe)
@@ -197,7 +197,7 @@ class Attempt(Factory):
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:

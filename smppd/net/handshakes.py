@@ -3,10 +3,12 @@
 Rules:
   1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
   2. All handshakes together take at most `limits.handshake_share` of the reactor's time: after one that took t, the next begins
-     no sooner than its share allows, so that sessions are served in between. What a peer's later messages cost is added: after
-     a HelloRetryRequest (RFC 8446 section 4.1.4) that is nearly all of it.
-  3. Each address and each network (IPv4 /24, IPv6 /56) has a rate and a burst; the accounts' own networks four times as much.
-  4. Who is over a rate waits, within the deadline for the handshake. Networks take turns, in a network its addresses; and
+     no sooner than its share allows, so that sessions are served in between. The hello after a HelloRetryRequest (RFC 8446
+     section 4.1.4), which nearly all of it is for, waits like the first; what other later messages cost is added.
+  3. Of that the dear ones (P-384, see `hello.dear`) have a tenth: each keeps the reactor ten times as long as another. They
+     stand in a line of their own, so others are behind one of them at most.
+  4. Each address and each network (IPv4 /24, IPv6 /56) has a rate and a burst; the accounts' own networks four times as much.
+  5. Who is over a rate waits, within the deadline for the handshake. Networks take turns, in a network its addresses; and
      every second turn belongs to the accounts' networks, as long as one of them waits.
 Who waits is an unbound connection and counts as one, so the queue has the limit of those.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, Protocol
 
 from smppd.config import Limits
@@ -22,14 +25,18 @@ from smppd.net.limits import TABLE_MAX, Networks, Recent, address_key, network_k
 
 KNOWN_MORE: Final = 4
 """How many times the rates an address has in a network of an account: there many sessions come back at once."""
+DEAR_PART: Final = 10
+"""Dear handshakes have one part in so many of the share."""
 _LOOK: Final = 0.02
 """Seconds until those over their rate are looked at again."""
 
 
 class Waiting(Protocol):
-    """A connection whose hello is here."""
+    """A connection whose hello is here, its first or the one after a HelloRetryRequest."""
 
     peer: str
+    dear: bool
+    """Whether its handshake takes ten times as long as another."""
 
     def shake(self) -> None:
         """Makes the handshake's dear step."""
@@ -53,8 +60,24 @@ _Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
 """Network -> address -> who waits, in the order of the next turns."""
 
 
+class _Queue:
+    """Those whose handshakes cost alike: the accounts' networks and the strangers, and which of the two is next."""
+
+    __slots__ = ("lines", "turn")
+
+    def __init__(self) -> None:
+        self.lines: tuple[_Line, _Line] = (OrderedDict(), OrderedDict())
+        self.turn = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.lines[0] or self.lines[1])
+
+    def __len__(self) -> int:
+        return sum(len(pipes) for line in self.lines for places in line.values() for pipes in places.values())
+
+
 class Handshakes:
-    """The queue of all listeners."""
+    """The queues of all listeners."""
 
     def __init__(self, clock: Any, limits: Limits, known: Networks, table_max: int = TABLE_MAX) -> None:
         """`clock`: IReactorTime. `known`: the accounts' networks."""
@@ -63,15 +86,14 @@ class Handshakes:
         self._known = known
         self._addresses: Recent[_Bucket] = Recent(table_max)
         self._networks: Recent[_Bucket] = Recent(table_max)
-        self._lines: tuple[_Line, _Line] = (OrderedDict(), OrderedDict())
-        self._turn = 0
-        self._next = 0.0
+        self._usual, self._dear = _Queue(), _Queue()
+        self._next = self._next_dear = 0.0
         self._timer: Any = None
         self.on_wait: Callable[[], None] = lambda: None
         """Called for each one that could not be made at once."""
 
     def __len__(self) -> int:
-        return sum(len(pipes) for line in self._lines for places in line.values() for pipes in places.values())
+        return len(self._usual) + len(self._dear)
 
     def reload(self, limits: Limits, known: Networks) -> None:
         """New limits and networks; who waits stays where it is."""
@@ -79,29 +101,31 @@ class Handshakes:
 
     def ask(self, pipe: Waiting) -> None:
         """The hello of `pipe` is whole: `pipe.shake` is called now or later, once, unless it leaves before."""
-        known = self._known.has(pipe.peer)
-        line = self._lines[0 if known else 1]
-        now = self._clock.seconds()
-        idle = self._timer is None
+        queue = self._dear if pipe.dear else self._usual
+        line = queue.lines[0 if self._known.has(pipe.peer) else 1]
         line.setdefault(network_key(pipe.peer), OrderedDict()).setdefault(address_key(pipe.peer), deque()).append(pipe)
-        if idle and now >= self._next and self._one(now):
-            self._later()
-            return
-        self.on_wait()
-        if idle:
+        now = self._clock.seconds()
+        try:
+            if now < self._next or self._one(now) is not pipe:
+                self.on_wait()
+        finally:
             self._later()
 
-    def spent(self, seconds: float) -> None:
-        """A handshake that had its turn has taken so much more: the next begins later."""
-        self._next = max(self._next, self._clock.seconds()) + seconds * self._pause()
+    def spent(self, pipe: Waiting, seconds: float) -> None:
+        """The handshake of `pipe`, which had its turn, has taken so much: the next begins later."""
+        now = self._clock.seconds()
+        self._next = max(self._next, now) + self._pause(seconds)
+        if pipe.dear:
+            self._next_dear = max(self._next_dear, now) + self._pause(seconds, DEAR_PART)
 
-    def _pause(self) -> float:
-        return 100 / self._limits.handshake_share - 1
+    def _pause(self, seconds: float, part: int = 1) -> float:
+        """How long none begins after one that took so many seconds."""
+        return seconds * (100 * part / self._limits.handshake_share - 1)
 
     def leave(self, pipe: Waiting) -> None:
         """A connection has ended. Nothing happens where it does not wait."""
         network, address = network_key(pipe.peer), address_key(pipe.peer)
-        for line in self._lines:
+        for line in (self._dear if pipe.dear else self._usual).lines:
             places = line.get(network)
             pipes = places.get(address) if places is not None else None
             if pipes is not None and pipe in pipes:
@@ -116,23 +140,24 @@ class Handshakes:
         if not places:
             del line[network]
 
-    def _one(self, now: float) -> bool:
-        """Makes the handshake whose turn it is; False when nobody may have one now."""
-        pipe = self._pop(now)
-        if pipe is None:
-            return False
-        pipe.shake()
-        after = self._clock.seconds()
-        self._next = after + (after - now) * self._pause()
-        return True
+    def _one(self, now: float) -> Waiting | None:
+        """Makes the handshake whose turn it is, if anybody may have one now."""
+        pipe = self._pop(self._dear, now) if now >= self._next_dear else None
+        pipe = pipe or self._pop(self._usual, now)
+        if pipe is not None:
+            pipe.shake()
+            self.spent(pipe, self._clock.seconds() - now)
+        elif self._due() <= now:
+            self._next = now + _LOOK  # all of them are over their rate
+        return pipe
 
-    def _pop(self, now: float) -> Waiting | None:
-        for turn in (self._turn, 1 - self._turn):
-            line = self._lines[turn]
+    def _pop(self, queue: _Queue, now: float) -> Waiting | None:
+        for turn in (queue.turn, 1 - queue.turn):
+            line = queue.lines[turn]
             for network in list(line):
                 pipe = self._of_network(line, network, turn == 0, now)
                 if pipe is not None:
-                    self._turn = 1 - turn
+                    queue.turn = 1 - turn
                     return pipe
         return None
 
@@ -164,15 +189,25 @@ class Handshakes:
         table.put(key, bucket)
         return bucket
 
+    def _due(self) -> float:
+        """When the next may be made, of those who wait."""
+        if self._usual:
+            return self._next
+        return max(self._next, self._next_dear) if self._dear else inf
+
     def _later(self) -> None:
-        if self._timer is None and (self._lines[0] or self._lines[1]):
-            self._timer = self._clock.callLater(max(0.0, self._next - self._clock.seconds()), self._go_on)
+        due = self._due()
+        if self._timer is not None and due < self._timer.getTime():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and due < inf:
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._go_on)
 
     def _go_on(self) -> None:
         self._timer = None
         now = self._clock.seconds()
         try:
-            if now >= self._next and not self._one(now):
-                self._next = now + _LOOK
+            if now >= self._due():
+                self._one(now)
         finally:
             self._later()  # an error with one is no reason to forget the others

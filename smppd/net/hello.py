@@ -1,6 +1,6 @@
-"""How far a ClientHello has come, by its lengths alone, so that nothing is computed for one that is not whole.
+"""A ClientHello before anything is computed for it: whether it is whole, and whether it asks for the dear key exchange.
 
-Source: RFC 8446 sections 4, 4.1.2 and 5.1. Pure: octets in, a judgement out.
+Source: RFC 8446 sections 4, 4.1.2, 4.2.7, 4.2.8 and 5.1. Pure: octets in, a judgement out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,16 @@ RECORDS_MAX: Final = 16
 _RECORD_MAX: Final = 16 * 1024
 _HANDSHAKE: Final = 0x16
 _CLIENT_HELLO: Final = 0x01
+_SERVER_HELLO: Final = 0x02
+_RETRY: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
+_CHANGE_CIPHER: Final = bytes.fromhex("140303000101")
+"""What clients put before their second hello, for the sake of middleboxes (RFC 8446 appendix D.4)."""
+_SUPPORTED_GROUPS: Final = 10
+_KEY_SHARE: Final = 51
+_P_384: Final = 24
+_CHEAP: Final = (29, 23)
+"""X25519 and P-256: of `tls.GROUPS` all but P-384."""
 
 
 class Progress(Enum):
@@ -53,3 +63,67 @@ def progress(data: bytes) -> Progress:
                 return Progress.WHOLE
         at += 5 + size
     return Progress.MORE
+
+
+def asks_again(answer: bytes) -> bool:
+    """Whether a server's answer to a hello is a HelloRetryRequest."""
+    return answer[5:6] == bytes((_SERVER_HELLO,)) and answer[11 : 11 + len(_RETRY)] == _RETRY
+
+
+def after_retry(data: bytes) -> bytes:
+    """What came after a HelloRetryRequest, without the record that may stand before the hello."""
+    return b"" if _CHANGE_CIPHER.startswith(data) else data.removeprefix(_CHANGE_CIPHER)
+
+
+def dear(data: bytes) -> bool:
+    """Whether the answer to a whole hello takes P-384, ten times the work of the other two groups.
+
+    TLS 1.3 takes the first key share of a group of ours; without one OpenSSL goes by our order, and so does TLS 1.2, which
+    has no shares: there P-384 is the last. A TLS 1.2 client that names it in a share is taken for dear although it is not,
+    and so is what cannot be followed: that waits longer, and OpenSSL has the last word on what is a hello.
+    """
+    try:
+        extensions = _extensions(_message(data))
+        supported = extensions.get(_SUPPORTED_GROUPS, b"")[2:]
+        groups = [int.from_bytes(supported[at : at + 2]) for at in range(0, len(supported), 2)]
+        shares = _shares(extensions.get(_KEY_SHARE, b""))
+    except IndexError:
+        return True
+    for share in shares:
+        if share in groups and (share in _CHEAP or share == _P_384):
+            return share == _P_384
+    return _P_384 in groups and not any(one in groups for one in _CHEAP)
+
+
+def _message(data: bytes) -> bytes:
+    """The handshake message without its records, from its type on."""
+    message, at = bytearray(), 0
+    while at < len(data) and (len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4])):
+        size = int.from_bytes(data[at + 3 : at + 5])
+        message += data[at + 5 : at + 5 + size]
+        at += 5 + size
+    return bytes(message)
+
+
+def _extensions(message: bytes) -> dict[int, bytes]:
+    """Type -> content. IndexError where the message ends early; OpenSSL takes no extension twice."""
+    at = 4 + 2 + 32  # type and length, version, random
+    at += 1 + message[at]  # session id
+    at += 2 + (message[at] << 8 | message[at + 1])  # cipher suites
+    at += 1 + message[at]  # compression
+    found = {}
+    at += 2
+    while at < len(message):
+        kind, size = message[at] << 8 | message[at + 1], message[at + 2] << 8 | message[at + 3]
+        found[kind] = message[at + 4 : at + 4 + size]
+        at += 4 + size
+    return found
+
+
+def _shares(content: bytes) -> list[int]:
+    """The groups of a key_share extension, in order. IndexError where it ends early."""
+    groups, at = [], 2
+    while at < len(content):
+        groups.append(content[at] << 8 | content[at + 1])
+        at += 4 + (content[at + 2] << 8 | content[at + 3])
+    return groups

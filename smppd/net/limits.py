@@ -17,8 +17,10 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from smppd.config import Account, IPNetwork, Limits
 
-TABLE_MAX: Final = 100_000
-"""Entries of each table of offenders; beyond it the one seen longest ago is forgotten."""
+TABLE_MAX: Final = 20_000
+"""Entries of each table of offenders; beyond it the one seen longest ago is forgotten. Passwords are checked some hundred a
+second, 60,000 in `address_window`: a guesser with 3,000 addresses, each one failure short of its ban, takes all of that. With
+more addresses than are remembered he gains nothing, so a larger table would take memory and protect nobody."""
 NAMES: Final = 10
 """Different names that failed, from which on an address is banned although it serves customers."""
 GOOD_FOR: Final = 86400.0
@@ -432,14 +434,17 @@ class BindGuard:
         while len(self._standing) > BANS or next(iter(self._standing.values())) <= now:
             del self._standing[next(iter(self._standing))]
 
-    def bans(self, now: float) -> list[Ban]:
-        """All bans that stand, the oldest first; of more than `BANS` the newest."""
+    def bans(self, now: float) -> Iterator[Ban]:
+        """All bans that stand at `now`, the oldest first; of more than `BANS` the newest."""
+        self._forget(now)
+        return (Ban(_shown(key), name, until - now) for (name, key), until in list(self._standing.items()))
+
+    def _forget(self, now: float) -> None:
         self._standing = {what: until for what, until in self._standing.items() if until > now}
-        return [Ban(_shown(key), name, until - now) for (name, key), until in self._standing.items()]
 
     def count(self, now: float) -> tuple[int, int]:
         """How many bans stand: of addresses, of names."""
-        self._standing = {what: until for what, until in self._standing.items() if until > now}
+        self._forget(now)
         whole = sum(name is None for name, _ in self._standing)
         return whole, len(self._standing) - whole
 

@@ -18,7 +18,7 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.hello import Progress, progress
+from smppd.net.hello import Progress, after_retry, asks_again, dear, progress
 from smppd.net.limits import Full, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
@@ -82,7 +82,7 @@ class Owner(Protocol):
     def hello(self, pipe: Pipe) -> None:
         """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         """A further step of a handshake took so long: the answer to a HelloRetryRequest, a client's certificate."""
 
     def evicted(self, pipe: Pipe) -> None:
@@ -136,12 +136,15 @@ class Pipe(TwistedProtocol):
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
         self._asked = False  # for its turn to shake hands
+        self._again = False  # a HelloRetryRequest was sent: there is a second hello to come
         self._first = False  # it has its turn: whoever gave it knows how long it takes
         self._came = 0.0
         self._why: str | None = None
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
         self._written = self._taken = 0
         self._taken_at = 0.0
+        self.dear = False
+        """Whether its handshake takes ten times as long as another. (`handshakes.Waiting`)"""
         self.admitted = self.is_bound = False
         self.paused = self.choked = False
         self.on_drained: Callable[[], None] | None = None
@@ -323,32 +326,41 @@ class Pipe(TwistedProtocol):
         began = self._clock.seconds()
         plain = tls.receive(data)
         if not self._first:
-            self._owner.shook(self._clock.seconds() - began)
-        self._flush_tls()
+            self._owner.shook(self, self._clock.seconds() - began)
+        answer = tls.outgoing()
+        if answer:
+            self._put(answer)
         if tls.failed is not None:
             self._tls_failed()
         elif tls.open:
             self.certificate, self.tls_version = tls.certificate, tls.version
             self._open(plain)
+        elif asks_again(answer):
+            self._again, self._asked, tls.begun = True, False, False  # the dear step is still to come, and has its turn
 
     def _hello(self, data: bytes) -> None:
-        """Gathers a client's first message. Nothing is computed for it until it is whole, and until it is its turn."""
+        """Gathers a client's hello, also the one after a HelloRetryRequest. Nothing is computed for it until it is whole, and
+        until it is its turn."""
         self._held += data
-        if not looks_like_tls(self._held):
+        hello = after_retry(self._held) if self._again else self._held
+        if hello and not looks_like_tls(hello):
             self.detail = "not TLS"
             self.abort(Reason.GARBAGE)
-        elif not self._asked and (how := progress(self._held)) is not Progress.MORE:
+        elif not self._asked and (how := progress(hello)) is not Progress.MORE:
             if how is Progress.WRONG:
                 self.detail = "not a ClientHello that is taken"
                 self.abort(Reason.TLS)
                 return
-            self._asked = True
+            self._asked, self.dear = True, dear(hello)
             self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
             self._owner.hello(self)
 
     def shake(self) -> None:
-        """Its turn: goes on with the TLS handshake."""
+        """Its turn: goes on with the TLS handshake, unless the peer did not wait for it."""
         if self._state is _State.HANDSHAKE and self._tls is not None:
+            if self._hung_up():
+                self.abort(Reason.CLOSED_BY_PEER)
+                return
             held, self._held = self._held, b""
             self._tls.begun = True
             self.transport.resumeProducing()
@@ -357,6 +369,15 @@ class Pipe(TwistedProtocol):
                 self._shake(held)
             finally:
                 self._first = False
+
+    def _hung_up(self) -> bool:
+        """Whether the peer has closed. Who waits for its turn is not read from, so nothing else would tell."""
+        try:
+            return self._socket is not None and self._socket.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     @property
     def idle(self) -> bool:

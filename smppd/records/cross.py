@@ -8,19 +8,15 @@ copy does not fit the others. All of them put back together do fit: only a note 
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import AuditTrail
 from smppd.events import AuditEvent
-from smppd.records.verify import ANCHOR_ROW, LogVerdict
-from smppd.store.sqlite.files import StoreError, connect
-from smppd.store.sqlite.seals import AUDIT_HEAD, AUDIT_STATE, LOG_STATE
+from smppd.records.verify import LogVerdict
+from smppd.store.log import States
 from smppd.vault.chain import ChainKeys, LogState, Seal, seal_hash
-from smppd.vault.keys import VaultError
 from smppd.vault.seal import SealError
 
 NAMING: Final = (AuditEvent.START, AuditEvent.STOP, AuditEvent.CHECKPOINT, AuditEvent.RESTORE)
@@ -61,21 +57,21 @@ def anchor_faults(verdict: LogVerdict, trail: AuditTrail) -> list[str]:
 
 
 class _Known(NamedTuple):
-    """What one look at keys.db or data.db gave; None: not there, or nothing in it."""
+    """What one look at one side gave; None: not there, or nothing in it."""
 
     log: LogState | None = None
     audit: tuple[int, bytes] | None = None
     seal: tuple[Seal, bytes] | None = None
 
 
-def cross_faults(directory: Path, keys: ChainKeys, trail: AuditTrail) -> list[str]:
+def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str]:
     """What does not fit; empty when all does. Works beside a running daemon: whoever must be ahead is read last. Raises
-    StoreError, VaultError and sqlite3.Error where a file cannot be read."""
+    StoreError and VaultError where something cannot be read."""
     faults: list[str] = []
     named = named_seals(trail)
-    before = _keys_db(directory, keys, faults)
-    data = _data_db(directory, keys, faults)
-    after = _keys_db(directory, keys, [])
+    before = _keys_side(states, keys, faults)
+    data = _log_side(states, keys, faults)
+    after = _keys_side(states, keys, [])
     number = data.seal[0].number if data.seal is not None else 0
     if before.log is not None:
         faults += _rolled_back(before.log, data.seal, number)
@@ -85,7 +81,7 @@ def cross_faults(directory: Path, keys: ChainKeys, trail: AuditTrail) -> list[st
         faults.append(
             f"keys.db was put back to an older copy: it knows {after.log.next} checkpoints, data.db has {number}"
         )
-    faults += _named_faults(directory, named, number)
+    faults += _named_faults(states, named, number)
     if data.audit is not None and (after.audit is None or after.audit[0] < data.audit[0]):
         faults.append("keys.db was put back to an older copy: data.db knows a newer entry of the audit trail")
     faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
@@ -120,7 +116,7 @@ def _rolled_back(known: LogState, seal: tuple[Seal, bytes] | None, number: int) 
     return []
 
 
-def _named_faults(directory: Path, named: list[tuple[int, bytes]], number: int) -> list[str]:
+def _named_faults(states: States, named: list[tuple[int, bytes]], number: int) -> list[str]:
     over = max((one for one, _digest in named), default=0)
     if over > number:
         return [
@@ -128,18 +124,14 @@ def _named_faults(directory: Path, named: list[tuple[int, bytes]], number: int) 
         ]
     if not named:
         return []
-    db = connect(directory / "data.db", "data", read_only=True)
-    try:
-        first = db.execute("SELECT min(number) FROM seals").fetchone()[0] or 0
-        if first > 1 and not db.execute("SELECT 1 FROM meta WHERE name = ?", (ANCHOR_ROW,)).fetchone():
-            return [f"the checkpoints before {first} are missing, and no purge took them out"]
-        for one, digest in named:
-            signed = db.execute("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", (one,)).fetchone()
-            # Below the first one a purge has taken them out; `verify_log` sees to it that none else is missing.
-            if one >= first and (signed is None or seal_hash(signed[0]) != digest):
-                return [f"checkpoint {one} is not the one that the audit trail names"]
-    finally:
-        db.close()
+    first = states.first_seal() or 0
+    if first > 1 and not states.trimmed():
+        return [f"the checkpoints before {first} are missing, and no purge took them out"]
+    for one, digest in named:
+        signed = states.seal(one)
+        # Below the first one a purge has taken them out; `verify_log` sees to it that none else is missing.
+        if one >= first and (signed is None or seal_hash(signed) != digest):
+            return [f"checkpoint {one} is not the one that the audit trail names"]
     return []
 
 
@@ -147,37 +139,22 @@ def _head_of(seal: tuple[Seal, bytes] | None) -> tuple[int, bytes] | None:
     return None if seal is None else (seal[0].audit_id, seal[0].audit_hash)
 
 
-def _keys_db(directory: Path, keys: ChainKeys, faults: list[str]) -> _Known:
-    db = connect(directory / "keys.db", "keys", read_only=True)
+def _keys_side(states: States, keys: ChainKeys, faults: list[str]) -> _Known:
+    log, audit = states.known()
     try:
-        if int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
-            return _Known()
-        values = dict(db.execute("SELECT name, CAST(value AS BLOB) FROM state").fetchall())
-    finally:
-        db.close()
-    try:
-        log, audit = values.get(LOG_STATE), values.get(AUDIT_STATE)
         return _Known(None if log is None else keys.read_log(log), None if audit is None else keys.read_audit(audit))
     except SealError as error:
         faults.append(str(error))
         return _Known()
 
 
-def _data_db(directory: Path, keys: ChainKeys, faults: list[str]) -> _Known:
-    if not (directory / "data.db").exists():
-        return _Known()
-    db = connect(directory / "data.db", "data", read_only=True)
-    try:
-        if int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
-            return _Known()
-        row = db.execute("SELECT CAST(signed AS BLOB) FROM seals ORDER BY number DESC LIMIT 1").fetchone()
-        audit = db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = ?", (AUDIT_HEAD,)).fetchone()
-    finally:
-        db.close()
+def _log_side(states: States, keys: ChainKeys, faults: list[str]) -> _Known:
+    newest = states.newest_seal()
+    audit = states.audit_head()
     try:
         return _Known(
-            audit=None if audit is None else keys.read_audit(audit[0]),
-            seal=None if row is None else (keys.read(row[0]), seal_hash(row[0])),
+            audit=None if audit is None else keys.read_audit(audit),
+            seal=None if newest is None else (keys.read(newest[1]), seal_hash(newest[1])),
         )
     except SealError as error:
         faults.append(str(error))
@@ -238,77 +215,46 @@ def read_notes(text: str) -> list[Note]:
     return notes
 
 
-def note_of(directory: Path, trail: AuditTrail, now: float) -> Note:
-    """The state as it is now. now: epoch seconds. Raises StoreError, VaultError and sqlite3.Error."""
-    seal = row = None
-    if (directory / "data.db").exists():
-        db = connect(directory / "data.db", "data", read_only=True)
-        try:
-            if int(db.execute("PRAGMA user_version").fetchone()[0]) > 2:
-                seal = db.execute(
-                    "SELECT number, CAST(signed AS BLOB) FROM seals ORDER BY number DESC LIMIT 1"
-                ).fetchone()
-            row = db.execute("SELECT seq, CAST(chain AS BLOB) FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        finally:
-            db.close()
+def note_of(states: States, trail: AuditTrail, now: float) -> Note:
+    """The state as it is now. now: epoch seconds. Raises StoreError and VaultError."""
+    seal = states.newest_seal()
     return Note(
         datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         None if seal is None else (seal[0], seal_hash(seal[1])),
-        None if row is None else (row[0], row[1]),
+        states.last_row(),
         trail.head(),
     )
 
 
-def note_faults(directory: Path, trail: AuditTrail, notes: Iterable[Note]) -> list[str]:
-    """What was noted and is not there any more. Raises StoreError, VaultError and sqlite3.Error."""
-    faults: list[str] = []
-    db = connect(directory / "data.db", "data", read_only=True) if (directory / "data.db").exists() else None
-    try:
-        for note in notes:
-            for fault in (*_note_of_log(db, note), *audit_faults(trail, (note.audit,))):
-                faults.append(f"noted {note.time}: {fault}")
-    finally:
-        if db is not None:
-            db.close()
-    return faults
+def note_faults(states: States, trail: AuditTrail, notes: Iterable[Note]) -> list[str]:
+    """What was noted and is not there any more. Raises StoreError and VaultError."""
+    return [
+        f"noted {note.time}: {fault}"
+        for note in notes
+        for fault in (*_note_of_log(states, note), *audit_faults(trail, (note.audit,)))
+    ]
 
 
-def _note_of_log(db: sqlite3.Connection | None, note: Note) -> list[str]:
+def _note_of_log(states: States, note: Note) -> list[str]:
     if note.checkpoint is None and note.row is None:
         return []
-    if db is None or int(db.execute("PRAGMA user_version").fetchone()[0]) < 3:
+    if not states.sealed():
         return ["the log is gone, or was put back to an older copy"]
     faults = []
     if note.checkpoint is not None:
         number, digest = note.checkpoint
-        first = db.execute("SELECT min(number) FROM seals").fetchone()[0]
-        row = db.execute("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", (number,)).fetchone()
-        if row is None and (first is None or number >= first):
+        first = states.first_seal()
+        signed = states.seal(number)
+        if signed is None and (first is None or number >= first):
             faults.append(f"checkpoint {number} is not in the log: it was cut off or put back to an older copy")
-        elif row is not None and seal_hash(row[0]) != digest:
+        elif signed is not None and seal_hash(signed) != digest:
             faults.append(f"checkpoint {number} of the log is another one")
     if note.row is not None:
         seq, chain = note.row
-        row = db.execute("SELECT CAST(chain AS BLOB) FROM log WHERE seq = ?", (seq,)).fetchone()
-        first = db.execute("SELECT min(seq) FROM log").fetchone()[0]
-        if row is None and (first is None or seq >= first):
+        link = states.link(seq)
+        oldest = states.first_row()
+        if link is None and (oldest is None or seq >= oldest):
             faults.append(f"log row {seq:016x} is missing")
-        elif row is not None and row[0] != chain:
+        elif link is not None and link != chain:
             faults.append(f"log row {seq:016x} is another one")
     return faults
-
-
-__all__ = [
-    "NAMING",
-    "Note",
-    "StoreError",
-    "VaultError",
-    "anchor_faults",
-    "audit_faults",
-    "checkpoint_facts",
-    "cross_faults",
-    "named_seals",
-    "note_faults",
-    "note_of",
-    "read_notes",
-]

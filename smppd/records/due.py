@@ -7,21 +7,19 @@ purged early; where an id still lies in the future, ids are what is wrong, and t
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from smppd.config import Retain
-from smppd.records.extents import Extent, Extents
-from smppd.records.lookup import read_scope
-from smppd.vault.keys import Part, Period
+from smppd.records.extents import Extents
+from smppd.store.log import Extent, PurgeRows
+from smppd.vault.keys import Part, Period, read_scope
 from smppd.vault.seal import RecordHeader
 
 SPANS: Final = "purge spans"
-"""Name in `meta` of what is left to sweep."""
+"""Name of what is left to sweep (`PurgeRows.remember`)."""
 RETAIN: Final = "purge retain"
-"""Name in `meta` of each account's retention, as it was configured last."""
+"""Name of each account's retention, as it was configured last."""
 _HOUR: Final = 3600
 _DAY: Final = 86400
 _PREPARED: Final = 3600.0  # seconds ahead for which the daemon makes keys, with room
@@ -52,19 +50,17 @@ class Due:
 
     def __init__(
         self,
-        keys: sqlite3.Connection,
-        data: sqlite3.Connection,
+        rows: PurgeRows,
         retains: Callable[[], Mapping[str, Retain]],
         id_time: Callable[[int], float],
         held: Callable[[str, Part, Period], bool],
     ) -> None:
-        """keys, data: connections to both files. The rest as for `purge.Purger`."""
-        self._keys = keys
-        self._data = data
+        """As for `retention.Purger`."""
+        self._rows = rows
         self._retains = retains
         self._id_time = id_time
         self._held = held
-        self._measured = Extents(data, id_time)
+        self._measured = Extents(rows, id_time)
         self._listed: list[Extent] | None = None
 
     def extents(self) -> list[Extent]:
@@ -75,7 +71,7 @@ class Due:
 
     def plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
         """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
-        known: dict[str, dict[str, float]] = read_meta(self._data, RETAIN, {})
+        known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
         for account, retain in self._retains().items():
             entry = retains.setdefault(account, {"swept": 0.0})
@@ -83,8 +79,8 @@ class Due:
         due, unknown, times, future = [], set(), [], 0
         listed = self._listed = self._measured.all()
         behind = [one for one in listed if one.lead > 0 and self._id_time(one.high) <= now]
-        for (scope,) in self._keys.execute("SELECT scope FROM keys").fetchall():
-            parsed = read_scope(bytes(scope))
+        for scope in self._rows.scopes():
+            parsed = read_scope(scope)
             if parsed is None:
                 continue
             account, part, period = parsed
@@ -102,10 +98,10 @@ class Due:
             if over > entry["swept"]:
                 times.append((entry["swept"], over))
                 entry["swept"] = over
-        rows = self._rows(listed, times)
-        return Plan(due, _merge(read_meta(self._data, SPANS, []) + rows), sorted(unknown), future), retains
+        spans = self._spans(listed, times)
+        return Plan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
 
-    def _rows(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
+    def _spans(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
         """The rows with records of these times, by their own time or by their ids', without a gap between extents: secrets
         whose row was never written lie there."""
         rows = []
@@ -142,9 +138,3 @@ def _merge(spans: list[list[_N]]) -> list[list[_N]]:
         else:
             merged.append([start, end])
     return merged
-
-
-def read_meta(data: sqlite3.Connection, name: str, default: Any) -> Any:
-    """What is remembered in table `meta` under a name."""
-    row = data.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return default if row is None else json.loads(row[0])

@@ -8,11 +8,11 @@ rows behind that are measured when they are asked for.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from smppd.pacing import breathe
+from smppd.store.log import LAST_ID, Extent, IndexRows, Log
 from smppd.vault.keys import VaultError
 from smppd.vault.seal import iter_times
 
@@ -21,25 +21,6 @@ RECORDS: Final = 1000
 SPAN_MS: Final = 3_600_000
 """Milliseconds that the times in an extent may be apart, unless those of one row are."""
 _PAGE: Final = 64
-_ROWS_A_STATEMENT: Final = 500
-_COLUMNS: Final = "first, last, low, high, earliest, latest, lead"
-
-
-class Extent(NamedTuple):
-    """A stretch of the log: rows ``first`` to ``last``. ``low``, ``high``: record ids in it, 0 where it has none; ``earliest``,
-    ``latest``: epoch ms of acceptance; ``lead``: milliseconds that an id in it is ahead of its record's time at most."""
-
-    first: int
-    last: int
-    low: int
-    high: int
-    earliest: int
-    latest: int
-    lead: int
-
-    def touches(self, start: float, end: float) -> bool:
-        """Whether a record in it may have been accepted at ``start <= t < end`` (epoch seconds)."""
-        return self.low > 0 and self.earliest < end * 1000 and self.latest >= start * 1000
 
 
 class Measure:
@@ -103,40 +84,10 @@ class Measure:
         return made
 
 
-def has_table(db: sqlite3.Connection) -> bool:
-    """Whether the store has extents at all: data.db may be of an earlier version where it is only read."""
-    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'extents'").fetchone() is not None
-
-
-def written(db: sqlite3.Connection, upto: int | None = None) -> list[Extent]:
-    """The extents in the table, oldest first. ``upto``: of rows up to this one."""
-    if not has_table(db):
-        return []
-    bound = "" if upto is None else f" WHERE first <= {upto:d}"
-    return [Extent(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM extents{bound} ORDER BY first").fetchall()]
-
-
-def write(db: sqlite3.Connection, extents: Iterable[Extent]) -> None:
-    """Adds extents to the table, in the caller's transaction."""
-    listed = list(extents)
-    for at in range(0, len(listed), _ROWS_A_STATEMENT):
-        some = listed[at : at + _ROWS_A_STATEMENT]
-        marks = ",".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(some))
-        db.execute(f"INSERT OR REPLACE INTO extents VALUES {marks}", [value for one in some for value in one])
-
-
-def measured(
-    db: sqlite3.Connection, id_time: Callable[[int], float], after: int, until: int | None = None
-) -> Iterator[Extent]:
+def measured(log: Log, id_time: Callable[[int], float], after: int, until: int = LAST_ID) -> Iterator[Extent]:
     """The extents of rows above ``after`` (up to ``until``), read from the log."""
     measure = Measure(id_time)
-    bound = "" if until is None else f" AND seq <= {until:d}"
-    while True:
-        page = db.execute(
-            f"SELECT seq, CAST(records AS BLOB) FROM log WHERE seq > ?{bound} ORDER BY seq LIMIT {_PAGE}", (after,)
-        ).fetchall()
-        if not page:
-            break
+    while page := log.packed(after, until, _PAGE):
         for seq, records in page:
             _add(measure, seq, records)
         after = page[-1][0]
@@ -151,44 +102,40 @@ def _add(measure: Measure, seq: int, records: bytes) -> None:
         measure.pass_over(seq)
 
 
-def cover(db: sqlite3.Connection, id_time: Callable[[int], float], indexed: int) -> bool:
+def cover(log: IndexRows, id_time: Callable[[int], float]) -> bool:
     """Adds the extents of some rows that an earlier version indexed without them, newest first; False when none are left.
-    Raises sqlite3.Error."""
-    first = db.execute("SELECT min(first) FROM extents").fetchone()[0]
-    below = indexed + 1 if first is None else first
-    rows = db.execute(
-        f"SELECT seq, CAST(records AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT {_PAGE}", (below,)
-    ).fetchall()
+    Raises StoreError."""
+    first = log.measured_from()
+    below = log.indexed() + 1 if first is None else first
     measure = Measure(id_time)
-    for seq, records in reversed(rows):
+    for seq, records in log.before(below, _PAGE):
         _add(measure, seq, records)
     made = measure.take()
     if made:
         # A row that was trimmed meanwhile makes an extent of nothing, which the next purge takes away.
-        write(db, made)
+        log.cover(made)
     return bool(made)
 
 
 class Extents:
     """All extents of a log, for whoever asks again and again: only what is new is measured."""
 
-    def __init__(self, db: sqlite3.Connection, id_time: Callable[[int], float]) -> None:
-        """db: a connection to data.db."""
-        self._db = db
+    def __init__(self, log: Log, id_time: Callable[[int], float]) -> None:
+        self._log = log
         self._id_time = id_time
         self._old: list[Extent] | None = None
         self._tail: list[Extent] = []
 
     def all(self) -> list[Extent]:
         """Every row of the log is in one of them, oldest first."""
-        listed = written(self._db)
+        listed = self._log.extents()
         upto = listed[-1].last if listed else 0
         self._tail = [one for one in self._tail if one.last > upto]
         seen = max(upto, self._tail[-1].last if self._tail else 0)
-        self._tail += measured(self._db, self._id_time, seen)
+        self._tail += measured(self._log, self._id_time, seen)
         old: list[Extent] = []
         if listed:
             if self._old is None:
-                self._old = list(measured(self._db, self._id_time, 0, listed[0].first - 1))
+                self._old = list(measured(self._log, self._id_time, 0, listed[0].first - 1))
             old = [one for one in self._old if one.last < listed[0].first]
         return old + listed + self._tail

@@ -9,35 +9,33 @@ is built again.
 from __future__ import annotations
 
 import heapq
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
 from time import thread_time
 from typing import Any, Final, NamedTuple
 
 from smppd.message import read_events
 from smppd.pacing import breathe, breathing
-from smppd.records import extents
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.records.extents import Measure, cover
+from smppd.records.segments import BUCKETS, build_record_segment, build_segment, number_bucket, record_bucket
+from smppd.store.api import StoreBusy, StoreError
+from smppd.store.log import Extent, IndexRows, Segment
 from smppd.vault.keys import VaultError
-from smppd.vault.numbers import build_record_segment, build_segment
 from smppd.vault.seal import INDEX_BYTES, iter_indexes
 
 RUN: Final = 20_000
 """Records in a segment of level 0."""
 FAN: Final = 16
 """Segments of level 0 that become one of level 1: some 30 of these hold ten million records."""
-BUCKETS: Final = 64
-INDEXED: Final = "indexed"
-"""Name in `meta` of the last log row that the indexes cover."""
 
 _PAGE_ROWS: Final = 16
 _EVENTS_A_RECORD: Final = 8
-_HEAD: Final = 8  # magic 4, u32 entries; see vault.index
+_HEAD: Final = 8  # magic 4, u32 entries; see records.segments
 _PIECE: Final = 4096
+_SOME: Final = 256  # entries that are gathered in one breath: half a millisecond
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
 _BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
@@ -45,23 +43,6 @@ _REST: Final = 0.005
 _IDLE: Final = 3.0
 _BUSY: Final = 0.5
 _FAILED: Final = 60.0
-_RETRY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def number_bucket(blind: bytes) -> int:
-    """The bucket of a blind index: its first bits."""
-    return blind[0] * BUCKETS >> 8
-
-
-def record_bucket(record_id: int) -> int:
-    """The bucket of a record id: its bits mixed, since most ids end in zeros."""
-    return (record_id * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 58
-
-
-def indexed_upto(db: sqlite3.Connection) -> int:
-    """The last log row that the indexes cover; 0 for none."""
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (INDEXED,)).fetchone()
-    return 0 if row is None else int(row[0])
 
 
 class _Table(NamedTuple):
@@ -70,26 +51,26 @@ class _Table(NamedTuple):
     magic: bytes
 
 
-_NUMBERS: Final = _Table("number_index", INDEX_BYTES + 8, build_segment(())[:4])
-_EVENTS: Final = _Table("event_index", 16, build_record_segment(())[:4])
+_NUMBERS: Final = _Table("number", INDEX_BYTES + 8, build_segment(())[:4])
+_EVENTS: Final = _Table("event", 16, build_record_segment(())[:4])
 
 
 class Indexer:
-    """Indexes one store, a bounded bit of work a call. Owns what it has collected; the connection is the caller's."""
+    """Indexes one store, a bounded bit of work a call. Owns what it has collected; the rows are the caller's."""
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        rows: IndexRows,
         id_time: Callable[[int], float],
         *,
         run: int = RUN,
         fan: int = FAN,
         unreadable: Callable[[str], object] = lambda _reason: None,
     ) -> None:
-        """db: a connection to data.db that nobody else uses. id_time: epoch seconds at which an id was drawn. run, fan: see
+        """rows: the log, which nobody else uses through this. id_time: epoch seconds at which an id was drawn. run, fan: see
         RUN and FAN. unreadable(reason): told of a row of the log that is malformed, which is passed over: it is in no index,
         and `log verify` names it."""
-        self._db = db
+        self._rows = rows
         self._unreadable = unreadable
         self._id_time = id_time
         self._covered = False
@@ -98,11 +79,11 @@ class Indexer:
         self._start()
 
     def _start(self) -> None:
-        self._at = indexed_upto(self._db)
+        self._at = self._rows.indexed()
         self._first = 0
         self._records = 0
-        self._measure = extents.Measure(self._id_time)
-        self._made: list[extents.Extent] = []
+        self._measure = Measure(self._id_time)
+        self._made: list[Extent] = []
         self._told = 0
         self._numbers: list[list[tuple[bytes, int]]] = [[] for _ in range(BUCKETS)]
         self._events: list[list[tuple[int, int]]] = [[] for _ in range(BUCKETS)]
@@ -110,7 +91,7 @@ class Indexer:
     def step(self) -> bool:
         """Does a little: reads some rows, or writes a full run, or merges one bucket. False when nothing is left to do.
 
-        Raises sqlite3.Error; then nothing was changed.
+        Raises StoreError; then nothing was changed.
         """
         if self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD:
             self._write()
@@ -119,20 +100,19 @@ class Indexer:
 
     def _cover(self) -> bool:
         """Extents of what an earlier version has indexed."""
-        self._covered = self._covered or not extents.cover(self._db, self._id_time, indexed_upto(self._db))
+        self._covered = self._covered or not cover(self._rows, self._id_time)
         return not self._covered
 
     def _collect(self) -> bool:
-        rows = self._db.execute(
-            "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (self._at, _PAGE_ROWS)
-        ).fetchall()
-        for seq, count, records, events in rows:
+        rows = self._rows.unindexed(self._at, _PAGE_ROWS)
+        for row in rows:
+            seq = row.seq
             breathe()
             try:
-                self._add(seq, records, events)
+                self._add(seq, row.records, row.events)
             except Exception as error:  # noqa: BLE001  whatever is wrong with a row: those behind it are indexed all the same
                 self._unreadable(f"{type(error).__name__}: row {seq:016x} of the log cannot be indexed")
-            self._records += count
+            self._records += row.written
             self._first = self._first or seq
             self._at = seq
             if self._records >= self._run:
@@ -141,81 +121,52 @@ class Indexer:
 
     def _add(self, seq: int, records: bytes, events: bytes) -> None:
         numbers = self._numbers
-        for blind, record_id in iter_indexes(records):
+        # A row is a batch of the store: thousands of records, of which each may have thousands of events beside it.
+        for number, (blind, record_id) in enumerate(iter_indexes(records)):
             numbers[number_bucket(blind)].append((blind, record_id))
+            if not number % _SOME:
+                breathe()
         told = self._events
-        for record_id in dict.fromkeys(event.id for event in read_events(events)):
+        for number, record_id in enumerate(dict.fromkeys(event.id for event in read_events(events))):
             told[record_bucket(record_id)].append((record_id, seq))
             self._told += 1
+            if not number % _SOME:
+                breathe()
         self._measure.add(seq, records)
 
     def _write(self) -> None:
-        numbers = [
-            (self._first, self._at, bucket, min(map(_SECOND, entries)), _segment(_NUMBERS, build_segment, entries))
-            for bucket, entries in enumerate(self._numbers)
-            if entries
-        ]
-        events = [
-            (self._first, self._at, bucket, min(entries)[0], _segment(_EVENTS, build_record_segment, entries))
-            for bucket, entries in enumerate(self._events)
-            if entries
+        span = (self._first, self._at)
+        segments = [
+            Segment(
+                _NUMBERS.name, *span, bucket, min(map(_SECOND, numbers)), _segment(_NUMBERS, build_segment, numbers)
+            )
+            for bucket, numbers in enumerate(self._numbers)
+            if numbers
+        ] + [
+            Segment(_EVENTS.name, *span, bucket, min(events)[0], _segment(_EVENTS, build_record_segment, events))
+            for bucket, events in enumerate(self._events)
+            if events
         ]
         self._made += self._measure.take()
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            if indexed_upto(db) >= self._first:
-                raise StoreError("the indexes are being built by another process")
-            for table, rows in ((_NUMBERS, numbers), (_EVENTS, events)):
-                if rows:
-                    # One statement, not one a row: each hands over the interpreter lock, and the write lock is held.
-                    values = ",".join(["(?, ?, ?, 0, ?, ?)"] * len(rows))
-                    db.execute(
-                        f"INSERT INTO {table.name} (first, last, bucket, level, low, data) VALUES {values}",
-                        [value for row in rows for value in row],
-                    )
-            extents.write(db, self._made)
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, self._at))
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+        self._rows.add(self._first, self._at, segments, self._made)
         self._start()
 
     def _merge(self, table: _Table) -> bool:
-        """Merges the oldest segments of one bucket. Each bucket is merged in a transaction of its own, and is whole before
-        and after it."""
-        full = self._db.execute(
-            f"SELECT bucket FROM {table.name} WHERE level = 0 GROUP BY bucket HAVING count(*) >= ? LIMIT 1",
-            (self._fan,),
-        ).fetchone()
-        if full is None:
+        """Merges the oldest segments of one bucket. Each bucket is merged by itself, and is whole before and after it."""
+        small = self._rows.small(table.name, self._fan)
+        if not small:
             return False
-        rows = self._db.execute(
-            f"SELECT rowid, first, last, low, data FROM {table.name} WHERE bucket = ? AND level = 0"
-            " ORDER BY last LIMIT ?",
-            (full[0], self._fan),
-        ).fetchall()
-        data = _merged(table, [row[4] for row in rows])
-        bounds = (min(row[1] for row in rows), max(row[2] for row in rows), full[0], min(row[3] for row in rows), data)
-        db = self._db
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            marks = ",".join("?" * len(rows))
-            gone = db.execute(f"DELETE FROM {table.name} WHERE rowid IN ({marks})", [row[0] for row in rows])
-            if gone.rowcount == len(rows):  # else they were purged meanwhile
-                db.execute(
-                    f"INSERT INTO {table.name} (first, last, bucket, level, low, data) VALUES (?, ?, ?, 1, ?, ?)",
-                    bounds,
-                )
-                db.execute("COMMIT")
-            else:
-                db.execute("ROLLBACK")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+        segments = [segment for _handle, segment in small]
+        merged = Segment(
+            table.name,
+            min(one.first for one in segments),
+            max(one.last for one in segments),
+            segments[0].bucket,
+            min(one.low for one in segments),
+            _merged(table, [one.data for one in segments]),
+        )
+        # Where they were purged meanwhile nothing is changed, and the next look finds what is left.
+        self._rows.merge([handle for handle, _segment in small], merged)
         return True
 
 
@@ -225,7 +176,11 @@ def _segment(table: _Table, build: Callable[[list[Any]], bytes], entries: list[A
     breathe()
     if len(entries) <= _PIECE:
         return build(entries)
-    return _merged(table, [build(entries[at : at + _PIECE]) for at in range(0, len(entries), _PIECE)])
+    pieces = []
+    for at in range(0, len(entries), _PIECE):
+        pieces.append(build(entries[at : at + _PIECE]))
+        breathe()
+    return _merged(table, pieces)
 
 
 def _merged(table: _Table, segments: list[bytes]) -> bytes:
@@ -251,7 +206,7 @@ class IndexerThread(threading.Thread):
 
     def __init__(
         self,
-        directory: Path,
+        open_rows: Callable[[], IndexRows],
         id_time: Callable[[int], float],
         stop: threading.Event,
         failed: Callable[[str], object],
@@ -260,10 +215,11 @@ class IndexerThread(threading.Thread):
         run: int = RUN,
         fan: int = FAN,
     ) -> None:
-        """directory: the store's. id_time: as for `Indexer`. stop: set it, then join. failed(reason): called in this thread
-        when something is wrong; it goes on after a minute. busy(): asked in this thread; then it rests much longer."""
+        """open_rows: opens the log, in this thread. id_time: as for `Indexer`. stop: set it, then join. failed(reason): called
+        in this thread when something is wrong; it goes on after a minute. busy(): asked in this thread; then it rests much
+        longer."""
         super().__init__(name="indexer", daemon=True)
-        self._directory = directory
+        self._open_rows = open_rows
         self._id_time = id_time
         self._stop_event = stop
         self._failed = failed
@@ -276,32 +232,26 @@ class IndexerThread(threading.Thread):
             self._loop()
 
     def _loop(self) -> None:
-        db: sqlite3.Connection | None = None
         indexer: Indexer | None = None
-        while not self._stop_event.is_set():
-            began = thread_time()
-            try:
-                if indexer is None:
-                    db = connect(self._directory / "data.db", "data")
-                    # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
-                    db.execute("PRAGMA synchronous = NORMAL")
-                    indexer = Indexer(
-                        db, self._id_time, run=self._sizes[0], fan=self._sizes[1], unreadable=self._failed
-                    )
-                duty = _BUSY_DUTY if self._busy() else _DUTY
-                pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
-            except Exception as error:  # noqa: BLE001  the thread's edge: it begins anew
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _RETRY:
+        with ExitStack() as opened:
+            while not self._stop_event.is_set():
+                began = thread_time()
+                try:
+                    if indexer is None:
+                        opened.close()
+                        rows = self._open_rows()
+                        opened.callback(rows.close)
+                        run, fan = self._sizes
+                        indexer = Indexer(rows, self._id_time, run=run, fan=fan, unreadable=self._failed)
+                    duty = _BUSY_DUTY if self._busy() else _DUTY
+                    pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
+                except StoreBusy:
                     pause = _BUSY
-                else:
-                    known = isinstance(error, (sqlite3.Error, StoreError, VaultError))
+                except Exception as error:  # noqa: BLE001  the thread's edge: it begins anew
+                    known = isinstance(error, (StoreError, VaultError))
                     # The words of others may quote what was stored.
                     self._failed(f"{type(error).__name__}: {error}" if known else type(error).__name__)
                     pause = _FAILED
                     indexer = None
-                    if db is not None:
-                        db.close()
-                        db = None
-            self._stop_event.wait(pause)
-        if db is not None:
-            db.close()
+                    opened.close()
+                self._stop_event.wait(pause)

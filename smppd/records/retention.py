@@ -3,7 +3,7 @@
 A period key goes once the period's end plus the account's retention has passed (`records.due`); from then on that part of
 all its records is unreadable. The sweep that follows goes through the log rows that were written in that time: zeroes the
 secrets of those records, strips their dead parts, and takes out whole records when billing retention is over too; their
-digests stay, in table `purged`, so that the chain verifies. Rows at the front of the log in which nothing is kept any more
+digests stay, so that the chain verifies. Rows at the front of the log in which nothing is kept any more
 are deleted; the link that the rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off
 by somebody else shows.
 
@@ -13,26 +13,20 @@ at any moment loses nothing: the next step goes on. Each transaction covers a fe
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
-from smppd.records.due import RETAIN, SPANS, Due, Plan, read_meta
-from smppd.records.lookup import read_scope
-from smppd.records.verify import put_anchor, put_purged, read_purged
-from smppd.store.sqlite.damaged import overdue
-from smppd.store.sqlite.files import StoreError, connect, writing
-from smppd.store.sqlite.slots import IS_SLOT
+from smppd.records.due import RETAIN, SPANS, Due, Plan
+from smppd.store.api import StoreError
+from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
 from smppd.vault.chain import ChainKeys
-from smppd.vault.keys import Part, Period, VaultError, period_scope
+from smppd.vault.keys import Part, Period, VaultError, period_scope, read_scope
 from smppd.vault.seal import (
     SECRETS_BYTES,
     Content,
@@ -52,9 +46,6 @@ _FRONT_ROWS: Final = 2000
 _SEGMENTS: Final = 64
 _HALF: Final = SECRETS_BYTES // 2
 _ZERO: Final = bytes(_HALF)
-_CHECKPOINT_MS: Final = 250
-_TRIES: Final = 20
-_PAUSE: Final = 0.01
 _REST: Final = 0.02
 _DUTY: Final = 3.0
 _IDLE: Final = 10.0
@@ -64,8 +55,8 @@ _DAEMON: Final = Actor("smppd", "")
 
 @dataclass(slots=True)
 class Purged:
-    """Counts of what a purge destroyed. complete: False when a write-ahead log could not be truncated yet, so that old
-    bytes may still be in it."""
+    """Counts of what a purge destroyed. complete: False when what was deleted can still be found in what the back end keeps
+    beside its rows, because somebody is reading."""
 
     keys: int = 0
     secrets: int = 0
@@ -90,7 +81,7 @@ class Purger:
 
     def __init__(
         self,
-        directory: Path,
+        rows: PurgeRows,
         retains: Callable[[], Mapping[str, Retain]],
         id_time: Callable[[int], float],
         *,
@@ -100,20 +91,12 @@ class Purger:
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
     ) -> None:
-        """directory: the store's, with both files. retains(): each account's retention as configured now; those of
+        """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
-        takes it out of memory. held: a key to keep in spite of its age (legal hold). Raises StoreError."""
-        for name in ("keys.db", "data.db"):
-            if not (directory / name).exists():
-                raise StoreError(f"{directory / name}: there is no store here yet")
-        self._keys = connect(directory / "keys.db", "keys")
-        try:
-            self._data = connect(directory / "data.db", "data")
-        except StoreError:
-            self._keys.close()
-            raise
-        self._due = Due(self._keys, self._data, retains, id_time, held)
+        takes it out of memory. held: a key to keep in spite of its age (legal hold)."""
+        self.rows = rows
+        self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
         self._trail = trail
         self._chain_keys = chain_keys
@@ -121,7 +104,7 @@ class Purger:
         self._dropped = dropped
         self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
-        self._unclean = True  # whoever swept last may have been killed before it could truncate
+        self._unclean = True  # whoever swept last may have been killed before it could wipe
         self._finished = True
         self.done = Purged()
         """What this pass has destroyed so far; begins anew with each look for what is due."""
@@ -133,9 +116,8 @@ class Purger:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
-        self._data.close()
-        self._keys.close()
+        """Closes the log."""
+        self.rows.close()
 
     def plan(self, now: float) -> Plan:
         """What is due at `now` (epoch seconds). Changes nothing."""
@@ -147,7 +129,7 @@ class Purger:
         """Does a little: looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a few rows. False
         when there is nothing to do before the next look.
 
-        Raises sqlite3.Error and VaultError; nothing is half done then, and the next call goes on.
+        Raises StoreError and VaultError; nothing is half done then, and the next call goes on.
         """
         if now >= self._next or now < self._looked:  # or the clock was set back
             self.done = Purged()
@@ -157,13 +139,13 @@ class Purger:
             return True
         if self._finished and not self._unclean:
             return False
-        spans: list[list[int]] = read_meta(self._data, SPANS, [])
+        spans: list[list[int]] = self.rows.remembered(SPANS, [])
         if spans:
             self._sweep(spans, now)
             return True
         if self._trim(now):
             return True
-        if self._unclean and not self._truncate():
+        if self._unclean and not self._wipe():
             self.done.complete = False
             return False
         self.done.complete = True
@@ -183,22 +165,18 @@ class Purger:
     def _begin(self, now: float) -> None:
         plan, retains = self._due.plan(now)
         self.done.unknown, self.done.future = plan.unknown, plan.future
-        with writing(self._data):
-            self._set_meta(SPANS, plan.spans)
-            self._set_meta(RETAIN, retains)
-            self.done.damaged = overdue(self._data, now, lambda account: _shortest(retains.get(account)))
+        self.rows.remember({SPANS: plan.spans, RETAIN: retains})
+        self.done.damaged = self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
         if plan.due:
-            with writing(self._keys):
-                scopes = [(period_scope(*key),) for key in plan.due]
-                self._keys.executemany("DELETE FROM keys WHERE scope = ?", scopes)
+            self.rows.destroy_keys([period_scope(*key) for key in plan.due])
             self._unclean = True
             self.done.keys = len(plan.due)
             for key in plan.due:
                 self._dropped(*key)
-            self._truncate()
+            self._wipe()
             self._audit({"keys": len(plan.due)})
-        left = {bytes(row[0]) for row in self._keys.execute("SELECT scope FROM keys").fetchall()}
+        left = set(self.rows.scopes())
         for scope in self._seen - left - {period_scope(*key) for key in plan.due}:
             parsed = read_scope(scope)
             if parsed is not None:  # another process destroyed it
@@ -208,26 +186,21 @@ class Purger:
     def _sweep(self, spans: list[list[int]], now: float) -> None:
         """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
         start, end = spans[0]
-        data = self._data
         # Asked first: secrets above it may be of a row that is committed while we look.
-        newest = data.execute("SELECT max(seq) FROM log").fetchone()[0]
-        # From the last row begun before the span on: its records may be younger than it is.
-        rows = data.execute(
-            "SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq)"
-            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
-            (start, end, _ROWS),
-        ).fetchall()
-        last = rows[-1][0] if len(rows) == _ROWS else end
+        bounds = self.rows.bounds()
+        rows = self.rows.stretch(start, end, _ROWS)
+        last = rows[-1].seq if len(rows) == _ROWS else end
         alive = self._alive()
-        if not self._sweep_secrets(rows, min(start, rows[0][0] if rows else start), last, newest, alive):
+        first = min(start, rows[0].seq if rows else start)
+        if not self._sweep_secrets(rows, first, last, None if bounds is None else bounds[1], alive):
             return
-        known = {name: entry["billing"] for name, entry in read_meta(self._data, RETAIN, {}).items()}
+        known = {name: entry["billing"] for name, entry in self.rows.remembered(RETAIN, {}).items()}
         changed, parts, records = [], 0, 0
-        for seq, count, block, digests, _secrets in rows:
-            gone = read_purged(digests or b"")
+        for row in rows:
+            gone = read_purged(row.digests)
             kept, stripped, before = [], 0, len(gone)
-            free = [place for place in range(count) if place not in gone]
-            for place, packed in zip(free, iter_records(block), strict=False):
+            free = [place for place in range(row.written) if place not in gone]
+            for place, packed in zip(free, iter_records(row.records), strict=False):
                 head = read_header(packed)
                 numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
                 if not numbers and not body:
@@ -243,35 +216,30 @@ class Purger:
                 kept.append(shorter)
             removed = len(gone) - before
             if stripped or removed:
-                changed.append((seq, block, b"".join(kept), gone))
+                digests = pack_purged(gone)
+                mac = self._chain_keys.purged(row.seq, digests) if gone and self._chain_keys is not None else None
+                changed.append((row, b"".join(kept), digests, mac))
                 parts, records = parts + stripped, records + removed
         spans[:1] = [[last + 1, end]] if last < end else []
-        with writing(data):
-            for seq, block, shorter, gone in changed:
-                same = data.execute("UPDATE log SET records = ? WHERE seq = ? AND records = ?", (shorter, seq, block))
-                if same.rowcount != 1:  # erased from meanwhile, by another process: look again
-                    data.execute("ROLLBACK")
-                    return
-                put_purged(data, seq, gone, self._chain_keys)
-            self._set_meta(SPANS, spans)
+        if not self.rows.shorten(changed, {SPANS: spans}):
+            return  # erased from meanwhile, by another process: look again
         self.done.parts += parts
         self.done.records += records
         self._unclean = self._unclean or bool(changed)
 
     def _sweep_secrets(
-        self, rows: list[Any], start: int, last: int, newest: int | None, alive: Callable[[RecordHeader, Part], bool]
+        self,
+        rows: Sequence[LogRow],
+        start: int,
+        last: int,
+        newest: int | None,
+        alive: Callable[[RecordHeader, Part], bool],
     ) -> bool:
         """Zeroes secrets of what has no key any more, deletes those of records that are no more. False: nothing, look again."""
-        keys = self._keys
-        held = {row[4] or row[0]: row for row in rows}  # a slot is the log row's that names it (`store.sqlite.slots`)
-        marks = ",".join("?" * len(held))
-        stored = keys.execute(
-            f"SELECT seq, data FROM secrets WHERE seq IN ({marks}) OR seq >= ? AND seq <= ? AND NOT {IS_SLOT} ORDER BY seq",
-            (*held, start, last),
-        ).fetchall()
+        held = {row.secrets or row.seq: row for row in rows}
         zeroed = 0
         changed: list[tuple[int, bytes, bytes]] = []
-        for seq, old in stored:
+        for seq, old in self.rows.kept_secrets(rows, start, last):
             row = held.get(seq)
             new = bytearray(old)
             if row is None:
@@ -279,12 +247,14 @@ class Purger:
                     continue  # its row is being committed
                 new = bytearray(len(old))  # its row never was: the disk was full
             else:
-                gone = read_purged(row[3] or b"")
-                living = (place for place in range(row[1]) if place not in gone)
-                new[row[1] * SECRETS_BYTES :] = bytes(len(new) - row[1] * SECRETS_BYTES)  # of a slot, what was not used
+                gone = read_purged(row.digests)
+                living = (place for place in range(row.written) if place not in gone)
+                new[row.written * SECRETS_BYTES :] = bytes(
+                    len(new) - row.written * SECRETS_BYTES
+                )  # of a slot, what was not used
                 for place in gone:
                     new[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES] = bytes(SECRETS_BYTES)
-                for place, packed in zip(living, iter_records(row[2]), strict=False):
+                for place, packed in zip(living, iter_records(row.records), strict=False):
                     head = read_header(packed)
                     at = place * SECRETS_BYTES
                     if not alive(head, Part.NUMBERS):
@@ -292,21 +262,14 @@ class Purger:
                     if not alive(head, Part.BODY):
                         new[at + _HALF : at + SECRETS_BYTES] = _ZERO
             if new != old:
-                size = len(old) if row is None else row[1] * SECRETS_BYTES
+                size = len(old) if row is None else row.written * SECRETS_BYTES
                 zeroed += sum(old[at : at + _HALF] != new[at : at + _HALF] for at in range(0, size, _HALF))
             if new != old or not any(new):
                 changed.append((seq, bytes(old), bytes(new)))
         if not changed:
             return True
-        with writing(keys):
-            for seq, before, after in changed:
-                # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
-                same = keys.execute("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
-                if same.rowcount != 1:  # a slot was cut meanwhile
-                    keys.execute("ROLLBACK")
-                    return False
-                if not any(after):
-                    keys.execute("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
+        if not self.rows.replace_secrets(changed):
+            return False
         self._unclean = True
         self.done.secrets += zeroed
         return True
@@ -322,19 +285,15 @@ class Purger:
                 return False
             key = (head.account, part, period)
             if key not in cache:
-                query = "SELECT 1 FROM keys WHERE scope = ?"
-                cache[key] = self._keys.execute(query, (period_scope(*key),)).fetchone() is not None
+                cache[key] = self.rows.has_key(period_scope(*key))
             return cache[key]
 
         return alive
 
     def _trim(self, now: float) -> bool:
         """Deletes the oldest rows while nothing in them is kept, and index segments that no living key can use."""
-        data = self._data
-        rows = data.execute(
-            "SELECT seq, chain, length(records) FROM log ORDER BY seq LIMIT ?", (_FRONT_ROWS + 1,)
-        ).fetchall()
-        longest = max((entry["billing"] for entry in read_meta(self._data, RETAIN, {}).values()), default=float("inf"))
+        rows = self.rows.front(_FRONT_ROWS + 1)
+        longest = max((entry["billing"] for entry in self.rows.remembered(RETAIN, {}).values()), default=float("inf"))
         last, link, count = 0, b"", 0
         for seq, chain, size in rows[:-1]:  # the newest row stays: the chain goes on from it
             if size or self._id_time(seq) + longest > now:
@@ -342,7 +301,7 @@ class Purger:
             last, link, count = seq, bytes(chain), count + 1
         if last:
             self._audit({"rows": count, "anchor": link.hex(), "row": f"{last:016x}"})
-        parsed = (read_scope(bytes(row[0])) for row in self._keys.execute("SELECT scope FROM keys").fetchall())
+        parsed = map(read_scope, self.rows.scopes())
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
         listed = self._due.extents()
@@ -350,46 +309,23 @@ class Purger:
         stale = listed[-1].last + 1 if listed else oldest
         if starts:
             stale = next((one.first for one in listed if one.touches(min(starts), float("inf"))), stale)
-        segments = 0
-        with writing(data):
-            if last:
-                put_anchor(data, last, link)
-            data.execute("DELETE FROM extents WHERE last < ?", (oldest,))
-            for table, bound in (("number_index", max(oldest, stale)), ("event_index", oldest)):
-                segments += data.execute(
-                    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
-                    (bound, _SEGMENTS),
-                ).rowcount
+        segments = self.rows.trim((last, link) if last else None, oldest, max(oldest, stale), _SEGMENTS)
         self.done.rows += count
         self._unclean = self._unclean or bool(last or segments)
         return bool(last or segments)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
-    def _truncate(self) -> bool:
-        """Empties both write-ahead logs, so that no old page is left in them. False while someone is reading."""
-        wait = threading.Event()
-        for db in (self._keys, self._data):
-            # A short patience each time: a checkpoint that waits for a reader keeps the daemon's writer waiting.
-            db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS // _TRIES}")
-            try:
-                for _ in range(_TRIES):
-                    if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                        break
-                    wait.wait(_PAUSE)
-                else:
-                    return False
-            finally:
-                db.execute("PRAGMA busy_timeout = 5000")
+    def _wipe(self) -> bool:
+        """False while somebody is reading."""
+        if not self.rows.wipe():
+            return False
         self._unclean = False
         return True
 
     def _audit(self, counts: Mapping[str, int | str]) -> None:
         if self._trail is not None and any(counts.values()):
             self._trail.append(AuditEvent.PURGE, self._actor.who, dict(counts), "destroyed", source=self._actor.source)
-
-    def _set_meta(self, name: str, value: object) -> None:
-        self._data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
 
 
 def _shortest(retain: Mapping[str, float] | None) -> float | None:
@@ -425,7 +361,7 @@ class PurgeThread(threading.Thread):
                     purger = self._make()
                 more = purger.step(self._clock())
                 pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
-            except (sqlite3.Error, StoreError, VaultError) as error:
+            except (StoreError, VaultError) as error:
                 self._failed(f"{type(error).__name__}: {error}")
                 pause = _FAILED
             except Exception as error:  # noqa: BLE001  the thread's edge: retention goes on with the next try

@@ -5,29 +5,24 @@ It goes on behind what it finds, so that one fault hides no other. What the othe
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from smppd.store.log import LAST_ID, LogRow, Records, pack_purged, read_purged
 from smppd.vault.chain import GENESIS, ChainKeys, Seal, SealKind, chain, events_digest, seal_hash, verify_checkpoint
 from smppd.vault.keys import Part, period_scope
 from smppd.vault.seal import DIGEST_BYTES, SealError, iter_records, read_header, verify_digest
 
-ANCHOR: Final = "anchor"
-"""Name in `meta` of the chain before the first row that is left, once the oldest rows were deleted."""
-ANCHOR_ROW: Final = "anchor row"
-"""Name in `meta` of the last row that was deleted with them."""
 FAULTS: Final = 20
 """So many are told one by one."""
 
 _PAGE: Final = 64
 _SEALS: Final = 500
 _GONE: Final = 4  # offset of what is gone in a packed record (docs/adr/0002)
-_PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
-_LAST: Final = (1 << 63) - 1
+_PLACE: Final = len(pack_purged({0: bytes(DIGEST_BYTES)}))
 _TRIES: Final = 3
 
 
@@ -70,37 +65,6 @@ class LogVerdict(NamedTuple):
         return self._replace(ok=False, faults=faults, reason=faults[0])
 
 
-def read_purged(digests: bytes) -> dict[int, bytes]:
-    """place in the row -> digest, of the records that were purged from a row (table `purged`).
-    Raises SealError."""
-    if len(digests) % _PLACE.size:
-        raise SealError("the digests of purged records are cut short")
-    return dict(_PLACE.iter_unpack(digests))
-
-
-def pack_purged(gone: dict[int, bytes]) -> bytes:
-    """The inverse of `read_purged`."""
-    return b"".join(_PLACE.pack(place, gone[place]) for place in sorted(gone))
-
-
-def put_purged(db: sqlite3.Connection, seq: int, gone: dict[int, bytes], keys: ChainKeys | None) -> None:
-    """Says what is left of the purged records of a row, in the caller's transaction, vouched for by whoever has the keys."""
-    db.execute("DELETE FROM purged WHERE seq = ?", (seq,))
-    if gone:
-        left = pack_purged(gone)
-        mac = None if keys is None else keys.purged(seq, left)
-        db.execute("INSERT INTO purged (seq, digests, mac) VALUES (?, ?, ?)", (seq, left, mac))
-
-
-def put_anchor(db: sqlite3.Connection, last: int, link: bytes) -> None:
-    """Deletes the oldest rows, up to `last`, whose chain is `link`; in the caller's transaction. Of the seals that cover
-    nothing else the last one stays: without it nobody could tell that none behind it is gone."""
-    db.execute("DELETE FROM log WHERE seq <= ?", (last,))
-    db.execute("DELETE FROM purged WHERE seq <= ?", (last,))
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?), (?, ?)", (ANCHOR, link, ANCHOR_ROW, last))
-    db.execute("DELETE FROM seals WHERE number < (SELECT max(number) FROM seals WHERE seq <= ?)", (last,))
-
-
 def row_digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iterator[bytes]:
     """What the chain continues with at a row. Raises SealError."""
     gone = read_purged(digests)
@@ -122,9 +86,8 @@ def row_digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iter
 class _Walk:
     """One verification: what was found so far."""
 
-    def __init__(self, db: sqlite3.Connection, stored: Callable[[bytes], bytes | None], keys: ChainKeys | None) -> None:
-        self.db = db
-        self._stored = stored
+    def __init__(self, records: Records, keys: ChainKeys | None) -> None:
+        self._records = records
         self.keys = keys
         self._dead: set[bytes] = set()
         self.faults: list[str] = []
@@ -144,13 +107,7 @@ class _Walk:
         keys = self.keys
         assert keys is not None
         after, before, digest, row = 0, 0, GENESIS, 0
-        while True:
-            page = self.db.execute(
-                "SELECT number, CAST(signed AS BLOB) FROM seals WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
-                (after, newest, _SEALS),
-            ).fetchall()
-            if not page:
-                return
+        while page := self._records.seals(after, newest, _SEALS):
             for number, signed in page:
                 after = number
                 try:
@@ -178,7 +135,7 @@ class _Walk:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def row(self, link: bytes, row: tuple, plain: bool) -> bytes:  # type: ignore[type-arg]
+    def row(self, link: bytes, row: LogRow, plain: bool) -> bytes:
         """Checks one row; the chain after it, as stored, so that the next is judged by itself."""
         seq, count, block, events, stored, digests, mac, secrets = row
         stored = stored or b""
@@ -201,7 +158,7 @@ class _Walk:
         if len(self.faults) == good and good < FAULTS:
             self.rows += 1
             self.records += count
-            self.purged += len(digests or b"") // _PLACE.size
+            self.purged += len(digests or b"") // _PLACE
         return bytes(stored) if len(stored) == DIGEST_BYTES else GENESIS
 
     def _stripped(self, seq: int, block: bytes) -> None:
@@ -219,48 +176,38 @@ class _Walk:
 
     def _has(self, scope: bytes) -> bool:
         # Only what is gone is remembered: a purge that runs meanwhile destroys the key and then strips the record.
-        if scope not in self._dead and self._stored(scope) is None:
+        if scope not in self._dead and self._records.keys.get(scope) is None:
             self._dead.add(scope)
         return scope not in self._dead
 
 
 def verify_log(
-    db: sqlite3.Connection,
-    stored: Callable[[bytes], bytes | None],
+    records: Records,
     id_time: Callable[[int], float],
-    keys: ChainKeys | None,
-    public: Ed25519PublicKey | None,
+    public: Ed25519PublicKey | None = None,
     progress: Callable[[float], object] | None = None,
+    keys: ChainKeys | None = None,
 ) -> LogVerdict:
-    """See the module. db: data.db, read only. stored: the wrapped key of a scope, None when it is gone. id_time:
-    `ids.id_time`. keys: without them only a log of before there were seals can be verified. public: the key of the
-    checkpoints of that time; without it they are not looked at. progress: told from 0.0 to 1.0."""
+    """See the module. id_time: `ids.id_time`. public: the key of the checkpoints of before there were seals; without it they
+    are not looked at. progress: told from 0.0 to 1.0. keys: without them only a log of before there were seals can be
+    verified. Raises StoreError."""
     for _ in range(_TRIES):
-        anchor = _anchor(db)
-        verdict = _verify_once(db, stored, id_time, keys, public, progress)
-        if verdict.ok or _anchor(db) == anchor:
+        anchor = records.anchor()
+        verdict = _verify_once(records, id_time, public, progress, keys)
+        if verdict.ok or records.anchor() == anchor:
             break  # else a purge has deleted the oldest rows while they were read
     return verdict
 
 
 def _verify_once(
-    db: sqlite3.Connection,
-    stored: Callable[[bytes], bytes | None],
+    records: Records,
     id_time: Callable[[int], float],
-    keys: ChainKeys | None,
     public: Ed25519PublicKey | None,
     progress: Callable[[float], object] | None,
+    keys: ChainKeys | None,
 ) -> LogVerdict:
-    walk = _Walk(db, stored, keys)
-    modern = int(db.execute("PRAGMA user_version").fetchone()[0]) > 2
-    db.execute("BEGIN")
-    try:
-        anchor, anchor_row = _anchor(db)
-        lowest, highest = db.execute("SELECT min(seq), max(seq) FROM log").fetchone()
-        signed = [row[0] for row in db.execute("SELECT CAST(signed AS BLOB) FROM checkpoints ORDER BY seq").fetchall()]
-        newest = db.execute("SELECT max(number) FROM seals").fetchone()[0] if modern else None
-    finally:
-        db.execute("COMMIT")
+    walk = _Walk(records, keys)
+    anchor, anchor_row, lowest, highest, signed, newest = records.outline()
     link = GENESIS if anchor is None else anchor
     waiting: dict[bytes, int] = {}
     try:
@@ -275,7 +222,7 @@ def _verify_once(
         walk.fault("the log is sealed, and without keys it cannot be verified")
     seals = walk.seals(newest, anchor_row) if newest is not None and keys is not None else iter(())
     at = next(seals, None)
-    begin = _LAST if at is None else at[0].seq if at[0].number == 1 and at[0].kind is SealKind.BEGIN else -1
+    begin = LAST_ID if at is None else at[0].seq if at[0].number == 1 and at[0].kind is SealKind.BEGIN else -1
     first = at[0].number if at is not None else 0
     last_seal: tuple[Seal, bytes] | None = None
     last_row: tuple[int, bytes] | None = None
@@ -295,27 +242,18 @@ def _verify_once(
             at = next(seals, None)
 
     start = 0
-    columns = "CAST(mac AS BLOB), log.secrets" if modern else "NULL, NULL"
-    while True:
-        page = db.execute(
-            # Cast, because who edits the file may change types too.
-            "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
-            f" CAST(digests AS BLOB), {columns} FROM log LEFT JOIN purged USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
-            (start, _PAGE),
-        ).fetchall()
-        if not page:
-            break
+    while page := records.rows(start, _PAGE):
         for row in page:
-            seq = row[0]
+            seq = row.seq
             sealed_upto(seq)
             link = walk.row(link, row, plain=seq <= begin)
             waiting.pop(link, None)
             after, total, unsealed = seq, total + 1, unsealed + 1
             last_row = (seq, link)
-        start = page[-1][0]
-        if progress is not None:
+        start = page[-1].seq
+        if progress is not None and lowest is not None and highest is not None:
             progress(min(1.0, (start - lowest) / max(1, highest - lowest)))
-    sealed_upto(_LAST)
+    sealed_upto(LAST_ID)
     begun = id_time(lowest) * 1000 if lowest is not None else float("inf")
     if any(anchor is None or at_ms >= begun for at_ms in waiting.values()):
         walk.fault("the log is not the one that was signed: its end is missing, or an older copy was put back")
@@ -340,10 +278,3 @@ def _verify_once(
         keyed=walk.keyed,
         last=last_row,
     )
-
-
-def _anchor(db: sqlite3.Connection) -> tuple[bytes | None, int | None]:
-    """The link that the oldest row hangs on and the row before it, where older ones were deleted."""
-    link = db.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = ?", (ANCHOR,)).fetchone()
-    row = db.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?", (ANCHOR_ROW,)).fetchone()
-    return (None if link is None else link[0] or b""), (None if row is None else row[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
@@ -18,6 +18,9 @@ from smppd.relay.state.phases import Phases
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
+FLUSH_SECONDS: Final = 0.005
+"""What peers may take of one turn to send what they have, and to go on with what they had sent."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -25,12 +28,12 @@ class Context:
 
     ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
     with something to send, flushed once at the end of what is being handled. ``ledger`` writes the spool, ``phases`` moves
-    messages. ``withdraw(message)`` takes a message out that raised something, and tells its sender as far as that goes.
+    messages. ``withdraw``: see ``Guard``.
     ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a minute. ``guard``:
     where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk;
     ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each
     upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was restored from
-    was taken (`backup.restore.RESTORED`).
+    was taken (`store.sqlite.copies.RESTORED`).
     """
 
     store: Spool
@@ -55,11 +58,13 @@ class Context:
     guard: Guard = field(init=False)
     ledger: Ledger = field(init=False)
     phases: Phases = field(init=False)
+    _flushing: bool = False
+    _flush_due: bool = False
 
     def __post_init__(self) -> None:
-        self.guard = Guard(self)
         self.ledger = Ledger(self.store)
         self.phases = Phases(self.now)
+        self.guard = Guard(self.store, self.ledger, self.metrics, self.accounts, self.wall, self.now, self.withdraw)
         run = self.later
         self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
 
@@ -137,12 +142,32 @@ class Context:
         self.dirty[peer] = None
 
     def flush(self) -> None:
-        """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too."""
+        """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too: by the one that is under
+        way, since thousands of peers, each flushed within the one before, are more than a stack holds. What takes longer than
+        `FLUSH_SECONDS` goes on in the next turn of the reactor."""
         dirty = self.dirty
-        while dirty:
-            peer = next(iter(dirty))
-            del dirty[peer]
-            try:
-                peer.flush()
-            except Exception as error:  # noqa: BLE001  the item's edge
-                self.guard.caught(COMMIT, error)
+        if self._flushing or not dirty:
+            return
+        self._flushing = True
+        until = self.now() + FLUSH_SECONDS
+        try:
+            while dirty:
+                for peer in list(dirty):
+                    if peer not in dirty:  # gone meanwhile
+                        continue
+                    del dirty[peer]
+                    try:
+                        peer.flush()
+                    except Exception as error:  # noqa: BLE001  the item's edge
+                        self.guard.caught(COMMIT, error)
+                    if self.now() >= until and dirty:
+                        if not self._flush_due:
+                            self._flush_due = True
+                            self.later(0.0, self._flush_again)
+                        return
+        finally:
+            self._flushing = False
+
+    def _flush_again(self) -> None:
+        self._flush_due = False
+        self.flush()

@@ -7,16 +7,15 @@ Faults of the store itself are no matter of this: they end the daemon (`store.ap
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from smppd.ids import id_time
+from smppd.metrics import Metrics
+from smppd.relay.ledger.ledger import Ledger
 from smppd.relay.ledger.payload import write_message
-from smppd.relay.state.model import Mail, Message, UpstreamState
-from smppd.store.api import Damaged, Fault
-
-if TYPE_CHECKING:
-    from smppd.relay.context import Context
+from smppd.relay.state.model import Account, Mail, Message, UpstreamState
+from smppd.store.api import Damaged, Fault, Spool
 
 log = logging.getLogger("smppd.relay")
 
@@ -66,10 +65,26 @@ _NOBODYS: Final = 30 * 86400.0
 
 
 class Guard:
-    """See the module."""
+    """See the module. ``accounts``: all there are, by name. ``wall``: epoch seconds; ``now``: monotonic ones.
+    ``withdraw(message)`` takes a message out of wherever it stands, and tells its sender as far as that goes."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self,
+        store: Spool,
+        ledger: Ledger,
+        metrics: Metrics,
+        accounts: Mapping[str, Account],
+        wall: Callable[[], float],
+        now: Callable[[], float],
+        withdraw: Callable[[Message], None],
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._metrics = metrics
+        self._accounts = accounts
+        self._wall = wall
+        self._now = now
+        self._withdraw = withdraw
         self._chores: dict[str, tuple[float, int]] = {}
 
     # -- items ---------------------------------------------------------------------------------------------------------
@@ -78,7 +93,7 @@ class Guard:
         """Counts and logs what an item raised. Raises it again where it is no item's fault. From within an `except`."""
         if isinstance(error, _FATAL):
             raise error
-        self._context.metrics.set_aside.labels(place).inc()
+        self._metrics.set_aside.labels(place).inc()
         fields: dict[str, str] = {"place": place}
         if kind:
             fields["kind"] = kind
@@ -91,21 +106,18 @@ class Guard:
     def keep(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
         """Does what `caught` does, and keeps the item among the damaged ones, in the current batch."""
         self.caught(place, error, kind=kind, owner=owner, identity=identity)
-        context = self._context
-        now = int(context.wall())
+        now = int(self._wall())
         since = min(now, int(id_time(identity))) if identity else now
         until = since + int(self.lifetime(owner))
-        context.store.batch.damaged.append(
-            Damaged(kind, owner, identity, place, type(error).__name__, now, until, data)
-        )
-        context.store.nudge()
+        self._store.batch.damaged.append(Damaged(kind, owner, identity, place, type(error).__name__, now, until, data))
+        self._store.nudge()
 
     def lifetime(self, owner: str) -> float:
         """Seconds for which what is damaged may be kept: no longer than the numbers and the text in it may be. ``owner``: an
         account, a lane of one, or an upstream; where it is no account that is known, what the strictest account says. Any
         thread."""
-        accounts = list(self._context.accounts.values())
-        account = self._context.accounts.get(owner.partition("\n")[0])
+        accounts = list(self._accounts.values())
+        account = self._accounts.get(owner.partition("\n")[0])
         shortest = _NOBODYS
         for one in [account] if account is not None else accounts:
             settings = one.settings
@@ -122,13 +134,12 @@ class Guard:
             kind, data = "frame", message.frame
         self.keep(place, error, kind, message.account.name, message.id, data)
         try:
-            self._context.withdraw(message)
+            self._withdraw(message)
         except Exception as another:  # noqa: BLE001  the item's edge
             self.caught(place, another, kind="message", owner=message.account.name, identity=message.id)
 
     def mail(self, place: str, error: Exception, mail: Mail) -> None:
         """Sets mail aside: its customer does not get it."""
-        context = self._context
         account = mail.account
         self.keep(place, error, "frame", account.name, mail.id, mail.frame)
         box = account.mailbox
@@ -139,7 +150,7 @@ class Guard:
             box.read.discard(mail.id)
         elif mail.cold is not None:
             box.backlog.take()
-        context.ledger.close(mail)
+        self._ledger.close(mail)
 
     def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
         """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""
@@ -162,9 +173,8 @@ class Guard:
         except _FATAL:
             raise
         except Exception:
-            context = self._context
-            context.metrics.chores_failed.labels(name).inc()
-            now = context.now()
+            self._metrics.chores_failed.labels(name).inc()
+            now = self._now()
             until, silent = self._chores.get(name, (0.0, 0))
             if now < until:
                 self._chores[name] = (until, silent + 1)

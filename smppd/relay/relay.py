@@ -239,6 +239,10 @@ class Relay:
         self.stop_accepting()
         self.dispatch.draining = True
 
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Calls a function after a time, on the reactor thread; what it raises stops nothing else."""
+        self.context.later(seconds, function)
+
     def flush(self) -> None:
         """Lets every peer send what it has: at the end of whatever was handled."""
         self.context.flush()

@@ -45,6 +45,14 @@ class StoreError(Fault):
     """The store cannot be used; the text says why and names the file or the server."""
 
 
+class StoreBusy(StoreError):
+    """Somebody else is writing just now: the same may succeed a moment later."""
+
+
+class StoreFull(StoreError):
+    """There is no space left for it."""
+
+
 class Availability(Enum):
     """Whether a store can be written to. OK: it can. FULL: it has no space, or no more than its reserve. AWAY: it cannot be
     reached. Out of OK nothing new is taken; what has happened already is kept and tried again."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,6 +42,7 @@ __all__ = [
     "period_from_label",
     "period_of",
     "period_scope",
+    "read_scope",
     "rewrap_all",
     "segment_scope",
 ]
@@ -253,6 +254,16 @@ def _hkdf(key: bytes, label: bytes) -> bytes:
 def period_scope(account: str, part: Part, period: Period) -> bytes:
     """`period/<account, percent-encoded>/<part>/<label>`."""
     return f"period/{quote(account, safe='')}/{part.value}/{period.label}".encode("ascii")
+
+
+def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
+    """The inverse of `period_scope`; None for the scope of another kind of key."""
+    pieces = scope.decode("ascii", "replace").split("/")
+    try:
+        kind, account, part, label = pieces
+        return (unquote(account), Part(part), period_from_label(label)) if kind == "period" else None
+    except (ValueError, VaultError):
+        return None
 
 
 def segment_scope(number: int) -> bytes:

@@ -14,7 +14,7 @@ from smppd.backup.take import take
 from smppd.ids import id_time
 from smppd.relay.ledger.journal import Entry, mark
 from smppd.store.api import ColdRow, Kind
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.keys import load_install
 from tests.store.builder import Builder
 

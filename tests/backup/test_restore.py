@@ -12,10 +12,14 @@ import pytest
 
 from smppd.audit.trail import AuditTrail
 from smppd.backup.manifest import BackupError, read_manifest, sha256_of, write_manifest
-from smppd.backup.restore import RESTORED, existing, restore, verify
+from smppd.backup.restore import existing, restore, verify
 from smppd.ids import id_time
 from smppd.records.lookup import LogReader
-from smppd.store.sqlite.files import Lock, StoreError
+from smppd.records.verify import verify_log
+from smppd.store.api import StoreError
+from smppd.store.sqlite.copies import RESTORED
+from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.log_rows import SqliteRecords
 from tests.backup.backups import ACTOR, House, edit, flip, wait
 from tests.store.builder import DAY, Builder, files
 from tests.vault.rows import NOON, kek
@@ -198,8 +202,8 @@ def test_a_restore_killed_at_any_rename_is_no_store_and_can_be_done_again(
         assert at < 20
         restore(*arguments, now=NOON + 100 + at, actor=ACTOR, force=True)
     assert at >= 5
-    with LogReader(store, house.kek, id_time) as reader:
-        assert reader.verify(keys=house.log.keys).records == 2
+    with LogReader(SqliteRecords(store), house.kek) as reader:
+        assert verify_log(reader.records, id_time, keys=house.log.keys).records == 2
 
 
 def test_a_restored_store_is_written_to_again(house: House) -> None:
@@ -214,8 +218,8 @@ def test_a_restored_store_is_written_to_again(house: House) -> None:
     again.fill(2, 2)
     assert len(list(again.store.replay())) == 1
     again.close()
-    with LogReader(store, house.kek, id_time) as reader:
-        assert reader.verify(keys=house.log.keys).records == 15
+    with LogReader(SqliteRecords(store), house.kek) as reader:
+        assert verify_log(reader.records, id_time, keys=house.log.keys).records == 15
 
 
 def test_keys_past_their_date_are_said(house: House, tmp_path: Path) -> None:

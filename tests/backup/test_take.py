@@ -17,10 +17,13 @@ from smppd.backup.restore import restore, verify
 from smppd.backup.take import take
 from smppd.ids import id_time
 from smppd.message import State
-from smppd.records.lookup import LogReader, ReadOnlyKeys
+from smppd.records.lookup import LogReader
+from smppd.records.verify import verify_log
 from smppd.relay.ledger.journal import Entry, mark
-from smppd.store.api import ColdRow, Kind
-from smppd.store.sqlite.files import KeyStore, StoreError
+from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.sqlite import copies
+from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import Part, period_of, segment_scope
 from tests.backup.backups import ACTOR, House, edit, wait
@@ -51,8 +54,8 @@ def test_a_backup_is_restored_as_it_was(house: House, tmp_path: Path) -> None:
     assert done.checked.cold == {Kind.QUEUE: 1} and blocks == [mark(Entry.ACCEPT, hot, b"payload")]
     assert sorted(path.name for path in target.iterdir()) == ["audit.db", "data.db", "keys.db", "lock"]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in target.iterdir())
-    with LogReader(target, house.kek, id_time) as reader:
-        assert reader.verify(house.install.checkpoint.public_key(), keys=house.log.keys).ok
+    with LogReader(SqliteRecords(target), house.kek) as reader:
+        assert verify_log(reader.records, id_time, house.install.checkpoint.public_key(), keys=house.log.keys).ok
         for one in (*ids, hot, cold):
             found = reader.record(one)
             assert found is not None and found.record.body is not None and found.record.numbers is not None
@@ -128,11 +131,11 @@ def test_a_segment_that_began_and_ended_meanwhile_means_another_try(
 ) -> None:
     wait(house)
     asked: Iterator[dict[bytes, bytes]] = iter([{}, {}])
-    real = module._segment_keys
-    monkeypatch.setattr(module, "_segment_keys", lambda store: next(asked, real(store)))
+    real = copies.segment_keys
+    monkeypatch.setattr(copies, "segment_keys", lambda store: next(asked, real(store)))
     house.take()
     assert house.verify().records == 2
-    monkeypatch.setattr(module, "_segment_keys", lambda _store: {})
+    monkeypatch.setattr(copies, "segment_keys", lambda _store: {})
     with pytest.raises(BackupError, match="try again"):
         house.take("2")
     assert not house.data("2").exists() and not house.keys("2").exists()
@@ -140,7 +143,7 @@ def test_a_segment_that_began_and_ended_meanwhile_means_another_try(
 
 def test_records_committed_while_it_is_taken_do_not_harm(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.log.fill(20, 10)
-    copy, pages = module._snapshot, module._pages
+    copy, pages = module._snapshot, copies._pages
 
     def busy(source: Path, *rest: object) -> None:
         house.log.fill(3, 10)
@@ -155,8 +158,8 @@ def test_records_committed_while_it_is_taken_do_not_harm(house: House, monkeypat
             yield page
 
     monkeypatch.setattr(module, "_snapshot", busy)
-    monkeypatch.setattr(module, "_pages", paged)
-    monkeypatch.setattr(module, "_ROWS", 7)
+    monkeypatch.setattr(copies, "_pages", paged)
+    monkeypatch.setattr(copies, "_ROWS", 7)
     house.take()
     checked = house.verify()
     assert checked.unreadable == 0 and checked.records == 230
@@ -167,7 +170,7 @@ def test_commits_go_on_and_the_keys_log_is_truncated_while_data_is_copied(
 ) -> None:
     """A reader of data.db, however slow, holds up no commit; and none of keys.db is open for long."""
     house.log.fill(200, 10)
-    monkeypatch.setattr(module, "_STEPS", 20)
+    monkeypatch.setattr(copies, "_STEPS", 20)
     commits = 0
 
     def progress(what: str, _done: float) -> None:
@@ -205,8 +208,8 @@ def test_the_reserve_of_the_store_is_kept(house: House, monkeypatch: pytest.Monk
     with pytest.raises(BackupError, match=r"no space.*reserve"):
         house.take(reserve=1 << 60)
     # Also when it goes while the copy is written.
-    monkeypatch.setattr(module, "_STEPS", 20)
-    monkeypatch.setattr(module, "_SYNC_EVERY", 1)
+    monkeypatch.setattr(copies, "_STEPS", 20)
+    monkeypatch.setattr(copies, "_SYNC_EVERY", 1)
     calls = iter([None])
 
     def room(_directory: Path, _octets: int, _reserve: int) -> None:
@@ -221,7 +224,7 @@ def test_the_reserve_of_the_store_is_kept(house: House, monkeypatch: pytest.Monk
 
 def test_an_interrupt_leaves_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.log.fill(50, 5)
-    monkeypatch.setattr(module, "_STEPS", 20)
+    monkeypatch.setattr(copies, "_STEPS", 20)
 
     def progress(what: str, _done: float) -> None:
         if what == "Copying data.db":
@@ -282,10 +285,10 @@ def test_old_copies_of_keys_are_deleted(house: House, tmp_path: Path) -> None:
 
 def test_keys_wrapped_anew_while_they_are_copied(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     wait(house)
-    pages = module._pages
+    pages = copies._pages
     both = kek(1, 2)
 
-    def rotating(db: sqlite3.Connection, table: str, *rest: object) -> Iterator[object]:
+    def rotating(db: object, table: str, *rest: object) -> Iterator[object]:
         first = table == "keys"
         for page in pages(db, table, *rest):  # type: ignore[arg-type]
             yield page
@@ -295,8 +298,8 @@ def test_keys_wrapped_anew_while_they_are_copied(house: House, monkeypatch: pyte
                 rows.replace_all((scope, both.rewrap(scope, blob)) for scope, blob in list(rows.scan(b"")))
                 rows.close()
 
-    monkeypatch.setattr(module, "_pages", rotating)
-    monkeypatch.setattr(module, "_ROWS", 2)
+    monkeypatch.setattr(copies, "_pages", rotating)
+    monkeypatch.setattr(copies, "_ROWS", 2)
     manifest = house.take()
     assert manifest.kek_versions == (1, 2)
     with pytest.raises(BackupError):

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smppd.records.verify import pack_purged, row_digests
+from smppd.records.verify import row_digests
+from smppd.store.log import pack_purged
 from smppd.store.sqlite import seals
 from smppd.vault.chain import chain
 from smppd.vault.seal import digest_of, erase, erase_body, iter_records

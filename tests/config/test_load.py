@@ -335,6 +335,11 @@ def test_other_sections_that_begin_with_x_are_the_writer_s_own(tmp_path: Path) -
         ("[{address: '0.0.0.0:9180', plaintext: allowed}]", ""),
         ("[{address: '127.0.0.1:2775'}]", "http: {address: '127.0.0.1:2775'}"),
         ("[{address: '127.0.0.1:2775'}, {address: '0.0.0.0:2775', plaintext: allowed}]", ""),
+        ("[{address: '127.0.0.1:2775'}, {address: 'localhost:2775'}]", ""),
+        ("[{address: 'LocalHost:2775'}, {address: '127.0.0.1:02775'}]", ""),
+        ("[{address: 'localhost:2775'}, {address: '0.0.0.0:2775', plaintext: allowed}]", ""),
+        ("[{address: '[::1]:2775'}, {address: '[0:0::1]:2775'}]", ""),
+        ("[{address: 'localhost:9180'}]", ""),
     ],
 )
 def test_addresses_that_cannot_be_listened_on_together(tmp_path: Path, listeners: str, http: str) -> None:
@@ -347,6 +352,7 @@ def test_addresses_that_cannot_be_listened_on_together(tmp_path: Path, listeners
 
 def test_addresses_that_do_not_meet(tmp_path: Path) -> None:
     listeners = (
-        "[{address: '127.0.0.1:2775'}, {address: '127.0.0.2:2775'}, {address: '127.0.0.1:0'}, {address: '127.0.0.1:0'}]"
+        "[{address: '127.0.0.1:2775'}, {address: '127.0.0.2:2775'}, {address: '127.0.0.1:0'}, {address: '127.0.0.1:0'},"
+        " {address: '[::1]:2775'}, {address: 'localhost:2776'}]"
     )
     assert load(write(tmp_path, BASE.replace('[{address: "127.0.0.1:0"}]', listeners)))

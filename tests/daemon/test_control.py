@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from smppd.daemon import control
-from smppd.daemon.control import ControlError, ControlServer, ask
+from smppd.daemon.control import ControlError, ControlServer, Listing, ask
 from smppd.daemon.deeds import deeds
 from smppd.metrics import Metrics
 from tests.net.pipes import Loop
@@ -35,9 +35,14 @@ class Side:
         self.directory = directory
         self.metrics = Metrics()
         self.asked: list[tuple[dict[str, Any], int]] = []
-        self.server = ControlServer(
-            loop.reactor, directory, {"note": self._note, "fail": self._fail, "refuse": self._refuse}, self.metrics
-        )
+        self.items: Iterable[Any] = ()
+        named: dict[str, control.Deed] = {
+            "note": self._note,
+            "fail": self._fail,
+            "refuse": self._refuse,
+            "list": self._list,
+        }
+        self.server = ControlServer(loop.reactor, directory, named, self.metrics)
         self.server.start()
 
     def _note(self, request: dict[str, Any], uid: int) -> dict[str, object]:
@@ -49,6 +54,9 @@ class Side:
 
     def _refuse(self, _request: dict[str, Any], _uid: int) -> dict[str, object]:
         raise ControlError("not now")
+
+    def _list(self, _request: dict[str, Any], _uid: int) -> Listing:
+        return Listing("items", self.items)
 
     def run(self, function: Callable[[], Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
@@ -135,6 +143,32 @@ def test_errors_are_answered(side: Side, caplog: pytest.LogCaptureFixture) -> No
     assert side.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "control"}) == 1
 
 
+@pytest.mark.parametrize("number", [0, 1, control.ITEMS, 3 * control.ITEMS + 1])
+def test_a_long_list_is_written_some_items_a_turn(side: Side, number: int) -> None:
+    items = [{"n": n, "text": "x" * 60} for n in range(number)]
+    made = 0
+
+    def each() -> Iterator[dict[str, Any]]:
+        nonlocal made
+        for item in items:
+            made += 1
+            yield item
+
+    side.items = each()
+    assert side.run(lambda: ask(side.directory, {"do": "list"})) == {"items": items}
+    side.items, made = each(), 0
+    for turn, _piece in enumerate(Listing("items", side.items).pieces()):
+        assert made <= turn * control.ITEMS
+
+
+def test_a_list_that_breaks_is_counted_and_has_no_end(side: Side) -> None:
+    side.items = (1 // (700 - n) for n in range(1000))
+    with pytest.raises(ControlError):
+        side.run(lambda: ask(side.directory, {"do": "list"}))
+    assert side.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "control"}) == 1
+    assert side.run(lambda: ask(side.directory, {"do": "note"}))["noted"] == 1
+
+
 def test_silent_ones_keep_nobody_out(side: Side) -> None:
     silent = []
     for _ in range(3 * control.CONNECTIONS):
@@ -187,7 +221,8 @@ def test_lifting_a_ban_is_on_the_trail_with_who_did_it() -> None:
     ring: Any = type("Ring", (), {"kek_version": 3})
     made = deeds(door, audit, ring)
     assert made["keys kek"]({}, 0) == {"version": 3}
-    assert made["bans list"]({}, 0) == {"bans": []}
+    listing = made["bans list"]({}, 0)
+    assert isinstance(listing, Listing) and b"".join(listing.pieces()) == b'{"bans": []}\n'
     assert made["bans lift"]({"address": "192.0.2.1"}, 0) == {"lifted": 2}
     assert made["bans lift"]({"address": "192.0.2.1"}, 4_000_000_000) == {"lifted": 2}
     assert trail[0] == ("ban lifted", {"peer": "192.0.2.1", "by": "root (0)", "count": "2"})

@@ -19,6 +19,7 @@ from smppd.message import State
 from smppd.records.cross import checkpoint_facts
 from smppd.records.retention import Purger
 from smppd.store.sqlite import seals
+from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.chain import SealKind
 from tests.cli.house import FILES, House
 from tests.store.builder import DAY, Builder
@@ -99,7 +100,7 @@ def test_purges_leave_a_log_that_verifies(house: House) -> None:
         with (
             trail,
             Purger(
-                house.store,
+                SqlitePurge(house.store),
                 lambda: retain,
                 id_time,
                 trail=trail,

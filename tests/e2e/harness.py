@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 import yaml
 
-from smppd.cli.commands.passwd import hashed
+from smppd.passwords import hashed
 from tests.e2e.children import ROOT
 from tests.ports import free_port
 

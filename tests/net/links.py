@@ -77,6 +77,7 @@ class FakeRelay:
         self.ups: list[Any] = []
         self.downs: list[tuple[Any, list[Any]]] = []
         self.bug: Exception | None = None
+        self.soon: list[Callable[[], None]] = []
         for one in settings:
             self.accounts[one.system_id] = Account(one, self.metrics, 0.0)
 
@@ -85,6 +86,10 @@ class FakeRelay:
 
     def upstream(self, name: str) -> UpstreamState:
         return self.upstreams[name]
+
+    def later(self, seconds: float, function: Callable[[], None]) -> None:
+        assert not seconds
+        self.soon.append(function)
 
     def flush(self) -> None:
         while self.dirty:
@@ -198,6 +203,12 @@ class World:
             lambda event, fields: self.heard.append((event, fields)),
         )
 
+    def turn(self) -> None:
+        """The next turn of the reactor."""
+        some, self.relay.soon = self.relay.soon, []
+        for function in some:
+            function()
+
     def client(self, peer: str = CUSTOMER) -> Client:
         return Client(self, peer)
 
@@ -245,7 +256,7 @@ class Client:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:

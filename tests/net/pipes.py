@@ -159,6 +159,8 @@ class Owner:
         self.ends: list[tuple[str, bool]] = []
         self.bound_pipes = self.evicted_pipes = 0
         self.shook_for: list[float] = []
+        self.asked: list[bool] = []
+        """For each hello whether it was dear."""
 
     def admit(self, pipe: Pipe) -> str | None:
         pipe.admitted = self.refusal is None
@@ -168,9 +170,10 @@ class Owner:
         pass
 
     def hello(self, pipe: Pipe) -> None:
+        self.asked.append(pipe.dear)
         pipe.shake()
 
-    def shook(self, seconds: float) -> None:
+    def shook(self, pipe: Pipe, seconds: float) -> None:
         self.shook_for.append(seconds)
 
     def evicted(self, pipe: Pipe) -> None:

@@ -9,8 +9,8 @@ import pytest
 from twisted.internet.error import ConnectionDone
 
 from smppd import config
-from smppd.net.binds import ACCEPTED, Accepted
-from smppd.net.customers import version_name
+from smppd.net.binds import ACCEPTED, TOLD, Accepted
+from smppd.net.customers import TURN_SECONDS, TURNS, CustomerLink, version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
 from tests.net.links import PASSWORD, TRX, World, account, frames, lines
@@ -379,24 +379,89 @@ def test_a_reload_reaches_sessions_that_stand() -> None:
     assert client.gone, "the new deadline holds for old sessions"
 
 
-def test_with_very_many_sessions_a_reload_reaches_the_later_ones_with_the_ticks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("smppd.net.customers._RELOADED", 2)
-    world = World(account(max_binds=5))
-    clients = [world.bound() for _ in range(5)]
+def busy(monkeypatch: pytest.MonkeyPatch, world: World, method: str) -> None:
+    """It takes so long for each session that three of them are a turn's time."""
+    real = getattr(CustomerLink, method)
+
+    def slow(link: CustomerLink, *values: Any, **more: Any) -> None:
+        world.clock.rightNow += TURN_SECONDS / 3 + 1e-6
+        real(link, *values, **more)
+
+    monkeypatch.setattr(CustomerLink, method, slow)
+
+
+def test_with_very_many_sessions_a_reload_reaches_them_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(account(max_binds=8))
+    clients = [world.bound() for _ in range(8)]
+    busy(monkeypatch, world, "reload")
     world.relay.accounts["acme"].use(account(window=77), 0.0)
-    gone = clients.pop()
 
     def told() -> int:
         return sum(client.link.session.window == 77 for client in clients)
 
     world.customers.reload(world.limits)
-    gone.transport.lose(ConnectionDone())
-    assert 1 <= told() <= 2
-    world.customers.tick(0.0)
-    world.customers.tick(0.0)
-    assert told() == 4 and world.errors() == 0
+    clients.pop().transport.lose(ConnectionDone())
+    assert 2 <= told() <= 3
+    world.turn()
+    assert 5 <= told() <= 6
+    world.turn()
+    assert told() == 7 and world.errors() == 0
+    world.turn()
+    assert not world.customers._steps
+
+
+def test_with_very_many_sessions_those_told_to_go_are_told_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(account(max_binds=8))
+    clients = [world.bound() for _ in range(8)]
+    busy(monkeypatch, world, "unbind")
+    world.customers.unbind_all()
+    told = []
+    for _ in range(3):
+        told.append(sum(client.hears() == [("unbind", 0, 1)] for client in clients))
+        world.turn()
+    assert told == [3, 3, 2]
+
+
+def test_deadlines_wait_while_more_is_to_be_done_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(account(max_binds=60))
+    for _ in range(60):
+        world.bound()
+    swept: list[CustomerLink] = []
+    real = CustomerLink.sweep
+
+    def sweep(link: CustomerLink, now: float) -> None:
+        swept.append(link)
+        real(link, now)
+
+    monkeypatch.setattr(CustomerLink, "sweep", sweep)
+    busy(monkeypatch, world, "sweep")
+    world.customers.tick(world.clock.seconds())
+    assert len(swept) == 3
+    world.customers.tick(world.clock.seconds())
+    assert len(swept) == 3, "the next tenth is not begun"
+    world.turn()
+    assert len(swept) == 6
+    for _ in range(TURNS - 1):
+        world.customers.tick(world.clock.seconds())
+        world.turn()
+    assert len(swept) == len(set(swept)) == 60
+
+
+def test_a_session_that_breaks_in_a_reload_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(account(max_binds=3))
+    clients = [world.bound() for _ in range(3)]
+    broken = clients.pop().link
+    real = CustomerLink._open_window
+
+    def opens(link: CustomerLink) -> None:
+        if link is broken:
+            raise RuntimeError("a bug")
+        real(link)
+
+    monkeypatch.setattr(CustomerLink, "_open_window", opens)
+    world.relay.accounts["acme"].use(account(window=77), 0.0)
+    world.customers.reload(world.limits)
+    assert [client.link.session.window for client in clients] == [77, 77] and world.errors() == 1
 
 
 def test_sessions_of_a_suspended_account_are_unbound_and_a_bind_under_way_is_refused() -> None:
@@ -464,3 +529,16 @@ def test_what_is_gathered_takes_bounded_room() -> None:
     for number in range(ACCEPTED + 50):
         accepted.note({"account": "acme", "peer": str(number)}, 0.0)
     assert len(heard) == ACCEPTED + 50 and len(accepted._told) == ACCEPTED
+
+
+def test_one_tick_tells_of_some_accepted_binds_and_the_next_ones_of_the_others() -> None:
+    heard: list[dict[str, str]] = []
+    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    for number in range(2 * ACCEPTED):
+        accepted.note({"account": "acme", "peer": str(number % ACCEPTED)}, 0.0)
+    heard.clear()
+    for tick in range(1, ACCEPTED // TOLD + 1):
+        accepted.tick(10.0)
+        assert len(heard) == tick * TOLD
+    accepted.tick(10.0)
+    assert {one["peer"] for one in heard} == {str(number) for number in range(ACCEPTED)}

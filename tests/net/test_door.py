@@ -13,7 +13,8 @@ from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.net import transport
 from smppd.net.door import Door
-from smppd.net.tls import TlsClient, client_context
+from smppd.net.openssl import Library
+from smppd.net.tls import TlsClient, TlsStream, client_context
 from smppd.net.transport import Pipe
 from tests.net.links import account
 from tests.net.pipes import Loop, Notes
@@ -66,11 +67,19 @@ class House:
         except ConnectionError:
             return True
 
-    def open_tls(self, one: socket.socket) -> None:
-        """Shakes hands to the end."""
+    def client(self, groups: str | None = None) -> TlsStream:
+        """A client that has said its hello, offering all groups of ours or only these."""
         assert self.certs is not None
-        client = TlsClient(client_context(self.certs / "ca.pem"), "localhost").stream()
+        context = client_context(self.certs / "ca.pem")
+        if groups is not None:
+            Library().set_groups(context, groups)
+        client = TlsClient(context, "localhost").stream()
         client.begin()
+        return client
+
+    def open_tls(self, one: socket.socket, groups: str | None = None) -> None:
+        """Shakes hands to the end."""
+        client = self.client(groups)
 
         def carry() -> bool:
             data = client.outgoing()
@@ -168,17 +177,15 @@ def test_bans_of_names_are_listed_by_account_or_keyed_hash(loop: Loop, house: Ma
     for name in (b"anywhere", b"typed-by-mistake"):
         for _ in range(20):
             home.door.guard.failed(name, "127.4.0.1", now)
-    bans = home.door.bans()
+    bans = list(home.door.bans())
     assert [ban.scope for ban in bans] == ["name", "name"]
     assert bans[0].who == "anywhere" and "typed" not in str(bans)
-    assert home.door.lift("127.4.0.1") == 2 and home.door.bans() == []
+    assert home.door.lift("127.4.0.1") == 2 and list(home.door.bans()) == []
 
 
 def test_an_address_over_its_rate_waits_and_others_do_not(loop: Loop, house: Make, certs: Path) -> None:
     home = house(certs, handshakes_per_address="1/h", handshakes_per_address_burst=2)
-    hello = TlsClient(client_context(certs / "ca.pem"), "localhost").stream()
-    hello.begin()
-    first = hello.outgoing()
+    first = home.client().outgoing()
     greedy = [home.come("127.5.0.1") for _ in range(6)]
     for one in greedy:
         one.sendall(first)
@@ -187,7 +194,63 @@ def test_an_address_over_its_rate_waits_and_others_do_not(loop: Loop, house: Mak
     assert len(answered) == 2 and home.value("handshakes_delayed_total") >= 4
     for one in greedy:
         one.close()
-    loop.until(lambda: len(home.door._handshakes) == 0)
+    loop.until(lambda: not home.door.listeners[0]._opening)
+
+
+def test_clients_with_p384_alone_come_in_while_others_flood_with_it(loop: Loop, house: Make, certs: Path) -> None:
+    home = house(certs)
+    first = home.client("P-384").outgoing()
+    flood = [home.come("127.5.0.1") for _ in range(8)]
+    for one in flood:
+        one.sendall(first)
+    loop.until(lambda: len(home.door._handshakes) == 7)
+    home.open_tls(home.come("127.6.0.1"))
+    assert len(home.door._handshakes) >= 6, "nobody with another group waits for them"
+    home.open_tls(home.come("127.6.0.2"), "P-384")
+    assert len(home.door._handshakes) >= 3, "and networks take turns"
+    for one in flood:
+        one.close()
+    loop.until(lambda: not home.door.listeners[0]._opening)
+
+
+def test_hellos_after_a_retry_request_are_not_all_answered_at_once(loop: Loop, house: Make, certs: Path) -> None:
+    home = house(certs)
+    clients = [(home.client("P-521:P-384"), home.come("127.5.0.1")) for _ in range(6)]
+    for client, one in clients:
+        one.sendall(client.outgoing())
+    for client, one in clients:
+        request: list[bytes] = []
+        loop.until(lambda one=one, into=request: bool(into.append(_answer(one)) or into[-1]))  # type: ignore[misc]
+        client.receive(request[-1])
+    for client, one in clients:
+        one.sendall(client.outgoing())
+    loop.until(lambda: len(home.door._handshakes) == 5)
+    for _, one in clients:
+        one.close()
+    loop.until(lambda: not home.door.listeners[0]._opening)
+
+
+def test_no_handshake_is_made_for_who_did_not_wait_for_it(
+    loop: Loop, house: Make, certs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[TlsStream] = []
+    receive = TlsStream.receive
+
+    def counted(stream: TlsStream, data: bytes) -> bytes:
+        computed.append(stream)
+        return receive(stream, data)
+
+    monkeypatch.setattr(TlsStream, "receive", counted)
+    home = house(certs, handshakes_per_address="10/s", handshakes_per_address_burst=1)
+    first = home.client().outgoing()
+    patient, impatient, last = (home.come("127.5.0.1") for _ in range(3))
+    for one in (patient, impatient, last):
+        one.sendall(first)
+        loop.until(lambda: len(computed) + len(home.door._handshakes) == home.sockets.index(one) + 1)  # noqa: B023
+    impatient.close()
+    loop.until(lambda: bool(_answer(last)))
+    assert len(computed) == 2
+    assert home.value("connections_total", kind="customer", outcome="closed by peer") == 1
 
 
 def _answer(one: socket.socket) -> bytes:

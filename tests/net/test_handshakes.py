@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from collections import Counter
 
 from hypothesis import given, settings
@@ -15,15 +16,16 @@ from smppd.net.limits import Networks
 
 
 class Peer:
-    """A connection whose handshake costs `cost` seconds."""
+    """A connection whose handshake costs `cost` seconds, a dear one ten times as much."""
 
-    def __init__(self, room: Room, peer: str) -> None:
+    def __init__(self, room: Room, peer: str, dear: bool = False) -> None:
         self.room = room
         self.peer = peer
+        self.dear = dear
 
     def shake(self) -> None:
         self.room.made.append((round(self.room.clock.seconds(), 6), self.peer))
-        self.room.clock.rightNow += self.room.cost
+        self.room.clock.rightNow += self.room.cost * (10 if self.dear else 1)
 
 
 class Room:
@@ -39,8 +41,8 @@ class Room:
     def _waits(self) -> None:
         self.waited += 1
 
-    def come(self, *peers: str) -> list[Peer]:
-        made = [Peer(self, peer) for peer in peers]
+    def come(self, *peers: str, dear: bool = False) -> list[Peer]:
+        made = [Peer(self, peer, dear) for peer in peers]
         for one in made:
             self.queue.ask(one)
         return made
@@ -56,8 +58,8 @@ class Room:
 def test_what_a_handshake_takes_after_its_turn_delays_the_next() -> None:
     # A HelloRetryRequest is cheap, and the answer to it dear.
     room = Room(handshake_share=10)
-    room.come("192.0.2.1")
-    room.queue.spent(0.004)
+    (first,) = room.come("192.0.2.1")
+    room.queue.spent(first, 0.004)
     room.come("198.51.100.1")
     assert room.waited == 1
     room.run(0.1)
@@ -66,8 +68,8 @@ def test_what_a_handshake_takes_after_its_turn_delays_the_next() -> None:
 
 def test_more_time_spent_while_one_waits_puts_it_off() -> None:
     room = Room(handshake_share=10, cost=0.001)
-    room.come("192.0.2.1", "198.51.100.1")
-    room.queue.spent(0.002)
+    first, _ = room.come("192.0.2.1", "198.51.100.1")
+    room.queue.spent(first, 0.002)
     room.run(0.1)
     assert 0.028 <= room.made[1][0] < 0.031
 
@@ -87,8 +89,47 @@ def test_all_together_take_their_share_of_the_time_and_no_more() -> None:
     room.run(1.0)
     busy = len(room.made) * room.cost
     assert 0.15 <= busy / room.clock.seconds() <= 0.21
-    gaps = [b[0] - a[0] for a, b in zip(room.made, room.made[1:], strict=False)]
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(room.made)]
     assert min(gaps) >= 0.0099, "others are served between any two"
+
+
+def test_dear_ones_have_a_tenth_of_the_share() -> None:
+    room = Room(cost=0.0002, handshake_share=10, unbound=2000)
+    room.come(*(f"10.{number}.0.1" for number in range(100)), dear=True)
+    room.run(4.0)
+    assert 0.009 <= len(room.made) * 0.002 / 4.0 <= 0.011
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(room.made)]
+    assert min(gaps) >= 0.199
+
+
+def test_nobody_else_waits_for_a_dear_one_longer_than_the_share_asks() -> None:
+    room = Room(cost=0.0002, handshake_share=10)
+    room.come(*["10.0.0.1"] * 8, *["10.0.0.2"] * 8, dear=True)
+    room.run(0.0195, step=0.0005)  # the first dear one, and the pause of the share
+    assert room.peers() == ["10.0.0.1"] and room.waited == 15
+    room.come("192.0.2.1")
+    room.run(0.004, step=0.0005)
+    room.come("10.0.0.1")
+    assert room.peers() == ["10.0.0.1", "192.0.2.1", "10.0.0.1"] and room.waited == 15, "at once, from its address too"
+
+
+def test_dear_ones_get_their_turn_however_many_others_come() -> None:
+    room = Room(cost=0.0002, handshake_share=10, unbound=2000)
+    room.come("192.0.2.1", "192.0.2.1", "192.0.2.1", dear=True)
+    for number in range(1000):
+        room.come(f"10.{number % 250}.0.1")
+        room.run(0.001)
+    assert room.peers().count("192.0.2.1") == 3
+
+
+def test_what_a_dear_one_takes_later_delays_dear_ones_more() -> None:
+    room = Room(handshake_share=10)
+    (first,) = room.come("192.0.2.1", dear=True)
+    room.queue.spent(first, 0.001)
+    room.come("192.0.2.1")
+    room.come("192.0.2.2", dear=True)
+    room.run(0.2)
+    assert [round(at, 3) for at, _ in room.made[1:]] == [0.009, 0.099]
 
 
 def test_an_address_and_a_network_have_a_rate_and_a_burst() -> None:
@@ -159,7 +200,7 @@ def test_tables_are_bounded() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1", "10.0.0.1"]),
-            st.sampled_from(["come", "leave", "wait", "long"]),
+            st.sampled_from(["come", "come dear", "leave", "wait", "long"]),
         ),
         max_size=60,
     ),
@@ -171,8 +212,8 @@ def test_everybody_is_made_once_or_has_left(steps: list[tuple[str, str]], cost: 
     waiting: list[Peer] = []
     came = left = 0
     for peer, step in steps:
-        if step == "come":
-            waiting += room.come(peer)
+        if step in ("come", "come dear"):
+            waiting += room.come(peer, dear=step == "come dear")
             came += 1
         elif step == "leave" and waiting:
             before = len(room.queue)
@@ -182,4 +223,4 @@ def test_everybody_is_made_once_or_has_left(steps: list[tuple[str, str]], cost: 
             room.run(0.5 if step == "long" else 0.02, step=0.01)
     room.run(60.0, step=0.05)
     assert len(room.made) == came - left
-    assert len(room.queue) == 0 and room.queue._lines == ({}, {}) and not room.clock.getDelayedCalls()
+    assert len(room.queue) == 0 and not room.queue._usual and not room.queue._dear and not room.clock.getDelayedCalls()

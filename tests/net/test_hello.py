@@ -1,17 +1,19 @@
-"""How far a ClientHello has come: every cut of a real one, and what never becomes one."""
+"""How far a ClientHello has come: every cut of a real one, and what never becomes one; and which ones are dear."""
 
 from __future__ import annotations
 
 import itertools
+import ssl
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smppd.net.hello import HELLO_MAX, RECORDS_MAX, Progress, progress
+from smppd.net.hello import HELLO_MAX, RECORDS_MAX, Progress, dear, progress
+from smppd.net.openssl import Library
 from smppd.net.tls import TlsClient, TlsServer, client_context
-from tests.net.test_tls import listener
+from tests.net.test_tls import listener, rsa_pair
 
 
 def message(size: int) -> bytes:
@@ -74,3 +76,99 @@ def test_anything_is_judged_and_stays_wrong(data: bytes) -> None:
         judged = [progress(wire[:cut]) for cut in range(len(wire) + 1)]
         for before, after in itertools.pairwise(judged):
             assert before is Progress.MORE or before is after
+
+
+# -- dear ones -----------------------------------------------------------------------------------------------------
+
+P_384 = 24
+
+
+def hello_of(certs: Path, groups: str, version: ssl.TLSVersion | None = None) -> bytes:
+    """What a client with these groups says first; a list's first group gets the key share."""
+    context = client_context(certs / "ca.pem")
+    Library().set_groups(context, groups)
+    if version is not None:
+        context.maximum_version = version
+    client = TlsClient(context, "localhost").stream()
+    client.begin()
+    return client.outgoing()
+
+
+def chosen(answer: bytes) -> int | None:
+    """The group of a server's first flight, None where it refuses: of its key_share, or of its ServerKeyExchange."""
+    at, group = 0, None
+    flight = b""
+    while at < len(answer):
+        size = int.from_bytes(answer[at + 3 : at + 5])
+        if answer[at] == 0x16:
+            flight += answer[at + 5 : at + 5 + size]
+        at += 5 + size
+    at = 0
+    while at < len(flight) and flight[at] in (0x02, 0x0B, 0x0C):
+        size = int.from_bytes(flight[at + 1 : at + 4])
+        body = flight[at + 4 : at + 4 + size]
+        if flight[at] == 0x02:
+            where = 35 + body[34] + 3 + 2
+            while where < len(body):
+                if int.from_bytes(body[where : where + 2]) == 51:
+                    return int.from_bytes(body[where + 4 : where + 6])
+                where += 4 + int.from_bytes(body[where + 2 : where + 4])
+        elif flight[at] == 0x0C:
+            group = int.from_bytes(body[1:3])
+        at += 4 + size
+    return group
+
+
+LISTS = [
+    ":".join(order)
+    for size in (1, 2, 3, 4)
+    for order in itertools.permutations(("X25519", "P-256", "P-384", "P-521"), size)
+]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, None])
+def test_openssl_takes_p384_of_dear_hellos_alone(certs: Path, tmp_path: Path, version: ssl.TLSVersion | None) -> None:
+    took: dict[bool, set[int | None]] = {True: set(), False: set()}
+    certificate, key = rsa_pair(tmp_path)  # a P-256 certificate is of no use to TLS 1.2 clients with P-384 alone
+    maker = TlsServer(listener(certs, certificate=certificate, key=key))
+    for groups in LISTS:
+        hello = hello_of(certs, groups, version)
+        server = maker.stream()
+        server.receive(hello)
+        group = chosen(server.outgoing())
+        assert dear(hello) == (group == P_384), groups
+        took[dear(hello)].add(group)
+    assert took == {True: {P_384}, False: {29, 23, None}}
+
+
+def test_a_share_of_a_group_that_is_not_listed_does_not_make_a_hello_cheap(certs: Path) -> None:
+    # TLS 1.2 looks at no shares: it would take the P-384 of the list.
+    hello = hello_of(certs, "X25519:P-384")
+    assert not dear(hello)
+    assert dear(hello.replace(b"\x00\x0a\x00\x06\x00\x04\x00\x1d\x00\x18", b"\x00\x0a\x00\x06\x00\x04\x00\x15\x00\x18"))
+
+
+def test_the_order_of_the_shares_decides(certs: Path) -> None:
+    hello = hello_of(certs, "X25519:P-384")
+    at = hello.index(b"\x00\x33\x00\x26\x00\x24\x00\x1d")
+    head, share = hello[5:at], hello[at + 6 : at + 42]
+    other = b"\x00\x18\x00\x61\x04" + bytes(96)
+    for shares, wanted in ((share + other, False), (other + share, True)):
+        content = len(shares).to_bytes(2) + shares
+        body = head + b"\x00\x33" + len(content).to_bytes(2) + content + hello[at + 42 :]
+        assert dear(records(body, 100)) is wanted
+
+
+def test_what_cannot_be_followed_is_dear(certs: Path) -> None:
+    hello = hello_of(certs, "X25519")
+    assert not dear(hello) and not dear(records(hello[5:], 1, 2, 50))
+    extensions = 4 + 34 + 1 + hello[43] + 2
+    extensions += int.from_bytes(hello[5 + extensions - 2 : 5 + extensions]) + 2
+    for size in range(4, extensions - 1):
+        assert dear(records(b"\x01" + (size - 4).to_bytes(3) + hello[9 : 5 + size])), size
+
+
+@given(st.binary(max_size=300))
+def test_any_octets_are_judged_without_an_error(data: bytes) -> None:
+    for start in (b"", b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00"):
+        assert dear(start + data) in (True, False)

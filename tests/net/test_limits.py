@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from smppd.config import Limits
 from smppd.net.limits import (
     NAMES,
+    TABLE_MAX,
     BindGuard,
     BindRate,
     ConnectionLimits,
@@ -454,9 +456,9 @@ def test_bans_are_listed_and_lifted() -> None:
     assert guard.lift("2001:db8:1:2::99", 60.0) == 1 and not guard.banned("2001:db8:1:2::5", 60.0)
     assert guard.lift(A, 60.0) == 1 and guard.lift(A, 60.0) == 0
     assert guard.held(b"acme", A, 0.5) is None, "its delays are over too"
-    assert guard.bans(60.0) == []
+    assert list(guard.bans(60.0)) == []
     fail(guard, 20, now=100.0)
-    assert guard.bans(2000.0) == [], "those that have ended are not listed"
+    assert list(guard.bans(2000.0)) == [], "those that have ended are not listed"
 
 
 def test_many_bans_are_counted_and_lifted_without_a_look_at_each_failure() -> None:
@@ -498,3 +500,22 @@ def test_addresses_of_one_network_share_a_bind_rate_and_the_table_is_bounded() -
     for number in range(10):
         rate.allows("acme", f"192.0.2.{number}", 1, 0.0)
     assert len(rate._pairs) == 3
+
+
+def test_tables_of_offenders_take_the_memory_that_is_stated() -> None:
+    size = 1000
+    tracemalloc.start()
+    try:
+        guard, rate = BindGuard(Limits(), table_max=size), BindRate(Limits(), table_max=size)
+        for n in range(2 * size):  # as many are forgotten
+            peer = f"2001:db8:0:{n:x}::1"
+            for k in range(9):
+                guard.failed(b"name-%010d" % k, peer, 10.0 * k)
+            for k in range(11):
+                guard.failed(b"name%011d" % n, peer, 100.0 + k)
+            guard.succeeded(b"acme", f"2001:db9:0:{n:x}::1", float(n))
+            rate.allows("acme", peer, 4, float(n))
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken * TABLE_MAX / size < 70e6, "with the buckets of handshakes, 80 MB (docs/operations.md)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from smppd.net.binds import TOLD
 from smppd.net.customers import NAMES_TOLD, REFUSALS, Refusals
 from tests.net.links import World, account
 from tests.net.pipes import CUSTOMER
@@ -33,8 +34,26 @@ def test_refused_binds_of_many_peers_take_bounded_room() -> None:
     for number in range(3 * REFUSALS):
         refusals.note("unknown_id", f"2001:db8::{number:x}", 0.0)
     assert len(heard) == REFUSALS + 1
-    refusals.tick(60.0)
+    for _ in range(REFUSALS // TOLD + 1):
+        refusals.tick(60.0)
     assert heard[-1] == {"peer": "others", "reason": "unknown_id", "count": str(2 * REFUSALS - 1)}
+
+
+def test_one_tick_tells_of_some_and_the_next_ones_of_the_others() -> None:
+    heard: list[dict[str, str]] = []
+    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    for number in range(2 * REFUSALS):
+        refusals.note("unknown_id", f"2001:db8::{number % REFUSALS:x}", 0.0)
+    heard.clear()
+    for tick in range(1, REFUSALS // TOLD + 1):
+        refusals.tick(60.0)
+        assert len(heard) == tick * TOLD
+    refusals.tick(60.0)
+    assert len(heard) == REFUSALS
+    for number in range(REFUSALS):
+        refusals.note("unknown_id", f"2001:db8::{number:x}", 61.0)
+    refusals.tick(62.0, every=True)
+    assert len(heard) == 2 * REFUSALS, "the end waits for no other tick"
 
 
 def test_a_refused_bind_names_its_account_where_there_is_one() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from smppd.config import Limits, ListenerTls
+from smppd.net.openssl import Library
 from smppd.net.proxy import V2_SIGNATURE
 from smppd.net.tls import TlsClient, TlsServer, TlsStream, client_context
 from smppd.net.transport import Pipe
@@ -22,17 +23,20 @@ PROXY = "198.51.100.9"
 HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 3550\r\n"
 
 
-def tls_bench(certs: Path, **options: object) -> tuple[Bench, TlsStream]:
-    """A server's pipe and the client's end, before the handshake."""
+def tls_bench(certs: Path, groups: str | None = None, **options: object) -> tuple[Bench, TlsStream]:
+    """A server's pipe and the client's end, before the handshake; with `groups`, of a client that offers only these."""
     made = TlsServer(ListenerTls(certificate=certs / "server.pem", key=certs / "server.key"))
     bench = Bench(tls=made, **options)  # type: ignore[arg-type]
-    client = TlsClient(client_context(certs / "ca.pem"), "localhost").stream()
+    context = client_context(certs / "ca.pem")
+    if groups is not None:
+        Library().set_groups(context, groups)
+    client = TlsClient(context, "localhost").stream()
     client.begin()
     return bench, client
 
 
 def open_tls(certs: Path, **options: object) -> tuple[Bench, TlsStream]:
-    bench, client = tls_bench(certs, **options)
+    bench, client = tls_bench(certs, **options)  # type: ignore[arg-type]
     exchange(bench, client)
     assert bench.handler.pipe is bench.pipe
     return bench, client
@@ -147,6 +151,36 @@ def test_what_a_handshake_takes_after_its_turn_is_told(certs: Path) -> None:
     for told in ([], [0.0]):
         bench.feed(client.outgoing())
         assert bench.owner.shook_for == told and client.receive(bench.transport.take()) == b""
+
+
+@pytest.mark.parametrize(("groups", "costs"), [("P-521:P-384", True), ("P-384", True), ("P-521:P-256:P-384", False)])
+@pytest.mark.parametrize("cut", [None, 3, 6, 100])
+def test_the_hello_after_a_retry_request_has_its_turn_too(
+    certs: Path, groups: str, costs: bool, cut: int | None
+) -> None:
+    bench, client = tls_bench(certs, groups)
+    bench.feed(client.outgoing())
+    client.receive(bench.transport.take())
+    retried = not client.open
+    second = client.outgoing()
+    for part in (second[:cut], second[cut:] if cut else b""):
+        if part:
+            bench.feed(part)
+    assert retried is groups.startswith("P-521")
+    assert bench.owner.asked == [costs] * (1 + retried)
+    client.receive(bench.transport.take())
+    if retried:
+        assert bench.owner.shook_for == []
+        bench.feed(client.outgoing())
+    assert bench.handler.pipe is not None
+
+
+def test_what_is_no_second_hello_is_cut(certs: Path) -> None:
+    bench, client = tls_bench(certs, "P-521:P-256")
+    bench.feed(client.outgoing())
+    bench.transport.take()
+    bench.feed(bytes.fromhex("140303000101140303000101"))
+    assert bench.transport.aborted and bench.owner.asked == [False]
 
 
 def test_a_slow_handshake_is_cut(certs: Path) -> None:

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from smppd.config import Retain
 from smppd.ids import id_time
-from smppd.records.extents import Extents, Measure, written
-from smppd.records.indexer import Indexer, indexed_upto
+from smppd.records.extents import Extents, Measure
+from smppd.records.indexer import Indexer
 from smppd.records.retention import Purger
-from smppd.store.sqlite.files import connect
+from smppd.records.search import by_number
+from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.vault.keys import Part, period_of, period_scope
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder, files
@@ -29,21 +30,23 @@ NUMBER = b"447700900123"
 
 def purge(log: Builder, **retain: float) -> None:
     values = {"body": 30 * DAY, "numbers": 30 * DAY, "billing": 400 * DAY, **retain}
-    with Purger(log.directory, lambda: {"acme": Retain(**values)}, id_time, dropped=log.ring.drop) as purger:
+    with Purger(
+        SqlitePurge(log.directory), lambda: {"acme": Retain(**values)}, id_time, dropped=log.ring.drop
+    ) as purger:
         purger.run(log.now)
 
 
 def index(log: Builder, run: int = 4) -> None:
-    db = connect(log.directory / "data.db", "data")
-    indexer = Indexer(db, id_time, run=run, fan=2)
+    rows = SqliteIndex(log.directory)
+    indexer = Indexer(rows, id_time, run=run, fan=2)
     while indexer.step():
         pass
-    db.close()
+    rows.close()
 
 
 def found(log: Builder, number: bytes = NUMBER, since: float = 0.0, until: float = float("inf")) -> list[int]:
     with log.reader() as reader:
-        return [one.record.header.record_id for one in reader.by_number([number], since=since, until=until)]
+        return [one.record.header.record_id for one in by_number(reader, [number], since=since, until=until)]
 
 
 def readable(log: Builder, identity: int) -> tuple[bool, bool]:
@@ -130,7 +133,7 @@ def test_a_clock_that_was_ahead_costs_its_error_and_says_so(log: Builder) -> Non
     log.now -= 5 * HOUR
     right = log.record(body=HOUR, numbers=3 * HOUR)
     log.commit()
-    with Purger(log.directory, lambda: {"acme": Retain(body=HOUR, numbers=3 * HOUR)}, id_time) as purger:
+    with Purger(SqlitePurge(log.directory), lambda: {"acme": Retain(body=HOUR, numbers=3 * HOUR)}, id_time) as purger:
         assert purger.plan(log.now).future == 2
     log.now += 2 * HOUR + 1
     purge(log, body=HOUR, numbers=3 * HOUR)
@@ -149,7 +152,7 @@ def test_a_clock_that_was_ahead_costs_its_error_and_says_so(log: Builder) -> Non
 def test_a_purger_in_the_daemon_looks_when_the_clock_was_set_back(log: Builder) -> None:
     identity = log.record(body=HOUR, numbers=HOUR)
     log.commit()
-    with Purger(log.directory, lambda: {"acme": Retain(body=HOUR, numbers=HOUR)}, id_time) as purger:
+    with Purger(SqlitePurge(log.directory), lambda: {"acme": Retain(body=HOUR, numbers=HOUR)}, id_time) as purger:
         purger.run(log.now)
         log.now -= 30 * DAY
         old = log.record(body=HOUR, numbers=HOUR)
@@ -167,19 +170,20 @@ def test_records_of_a_store_without_extents_are_found_and_purged(log: Builder) -
         every.append(log.record(body=HOUR, numbers=40 * DAY))
         log.commit()
     index(log)
-    db = connect(log.directory / "data.db", "data")
-    assert written(db)
+    rows = SqliteIndex(log.directory)
+    db = rows.data.connection
+    assert rows.extents()
     db.execute("DELETE FROM extents")  # as an earlier version left it
     assert found(log) == every[::-1]
-    indexer = Indexer(db, id_time, run=4, fan=2)
+    indexer = Indexer(rows, id_time, run=4, fan=2)
     while indexer.step():
         assert found(log) == every[::-1]
-    listed = written(db)
+    listed = rows.extents()
     first = db.execute("SELECT min(seq) FROM log").fetchone()[0]
-    assert listed[0].first == first and listed[-1].last == indexed_upto(db)
+    assert listed[0].first == first and listed[-1].last == rows.indexed()
     db.execute("DELETE FROM extents WHERE first > (SELECT min(first) FROM extents)")
     db.execute("DELETE FROM extents")
-    db.close()
+    rows.close()
     log.now += 10 * DAY
     purge(log, body=HOUR, numbers=40 * DAY)
     for identity in every:
@@ -196,13 +200,13 @@ def test_every_row_is_in_one_extent(log: Builder) -> None:
             log.event(7, 22)  # type: ignore[arg-type]
         log.commit()
     index(log, run=6)
-    db = connect(log.directory / "data.db", "data")
-    rows = [row[0] for row in db.execute("SELECT seq FROM log ORDER BY seq")]
-    listed = Extents(db, id_time).all()
-    assert [seq for seq in rows for one in listed if one.first <= seq <= one.last] == rows
+    rows = SqliteIndex(log.directory)
+    every = [row[0] for row in rows.data.all("SELECT seq FROM log ORDER BY seq")]
+    listed = Extents(rows, id_time).all()
+    assert [seq for seq in every for one in listed if one.first <= seq <= one.last] == every
     assert all(a.last < b.first for a, b in itertools.pairwise(listed))
     assert all(one.latest - one.earliest <= HOUR * 1000 for one in listed)
-    db.close()
+    rows.close()
     assert Measure(id_time).take() == []
 
 

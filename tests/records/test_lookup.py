@@ -11,11 +11,15 @@ import pytest
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import Indexer
-from smppd.records.lookup import LogReader, read_scope
-from smppd.records.verify import pack_purged, read_purged
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.records.lookup import LogReader
+from smppd.records.search import accounts, by_number
+from smppd.records.verify import verify_log
+from smppd.store.api import StoreError
+from smppd.store.log import pack_purged, read_purged
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.log_rows import SqliteIndex, SqliteRecords
 from smppd.vault.chain import Checkpoint, sign_checkpoint
-from smppd.vault.keys import Part, load_install, period_from_label, period_of, period_scope
+from smppd.vault.keys import load_install, period_from_label
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder
 from tests.vault.rows import NOON, kek
@@ -31,18 +35,14 @@ def log(tmp_path: Path) -> Iterator[Builder]:
 
 
 def index(builder: Builder, run: int = 10, fan: int = 3) -> None:
-    db = connect(builder.directory / "data.db", "data")
-    indexer = Indexer(db, id_time, run=run, fan=fan)
+    rows = SqliteIndex(builder.directory)
+    indexer = Indexer(rows, id_time, run=run, fan=fan)
     while indexer.step():
         pass
-    db.close()
+    rows.close()
 
 
-def test_scopes_and_places_are_read_back() -> None:
-    period = period_of(NOON, 30 * DAY)
-    assert read_scope(period_scope("a b", Part.BODY, period)) == ("a b", Part.BODY, period)
-    for other in (b"install/audit", b"segment/000001", b"period/acme/body/never", b"period/acme/2026-11"):
-        assert read_scope(other) is None
+def test_places_are_read_back() -> None:
     gone = {7: bytes(32), 1: b"\1" * 32}
     assert read_purged(pack_purged(gone)) == gone
 
@@ -92,37 +92,37 @@ def test_all_records_of_a_number_newest_first(log: Builder, indexed: str) -> Non
         index(log)
     with log.reader() as reader:
         seen: list[float] = []
-        found = [f.record.header.record_id for f in reader.by_number([SUBJECT], progress=seen.append)]
+        found = [f.record.header.record_id for f in by_number(reader, [SUBJECT], progress=seen.append)]
         assert found == sorted(mine, reverse=True)
         assert seen == sorted(seen) and seen[-1] == 1.0
-        assert reader.accounts() == ["acme", "beta"]
-        beta = list(reader.by_number([SUBJECT], ["beta"]))
+        assert accounts(reader.records) == ["acme", "beta"]
+        beta = list(by_number(reader, [SUBJECT], ["beta"]))
         assert [f.record.header.account for f in beta] == ["beta"] * 5
-        some = list(reader.by_number([SUBJECT], since=NOON + 2 * DAY, until=NOON + 3 * DAY))
+        some = list(by_number(reader, [SUBJECT], since=NOON + 2 * DAY, until=NOON + 3 * DAY))
         assert [f.record.header.record_id for f in some] == sorted(mine[6:9], reverse=True)
-        assert list(reader.by_number([b"447700900998"])) == []
-        assert list(reader.by_number([SUBJECT], ["nobody"])) == []
-        assert list(reader.by_number([])) == []
-        assert len(list(reader.by_number([SUBJECT, *(b"4477009005%02d" % n for n in range(50))]))) == len(mine)
+        assert list(by_number(reader, [b"447700900998"])) == []
+        assert list(by_number(reader, [SUBJECT], ["nobody"])) == []
+        assert list(by_number(reader, [])) == []
+        assert len(list(by_number(reader, [SUBJECT, *(b"4477009005%02d" % n for n in range(50))]))) == len(mine)
 
 
 def test_many_numbers_at_once_scan_the_tail_too(log: Builder) -> None:
     ids = log.fill(3, 20)
     with log.reader() as reader:
         every = [b"4477009%05d" % n for n in range(60)]
-        assert [f.record.header.record_id for f in reader.by_number(every)] == ids[::-1]
+        assert [f.record.header.record_id for f in by_number(reader, every)] == ids[::-1]
 
 
 def test_an_empty_store_has_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store here"):
-        LogReader(tmp_path / "none", kek(), id_time)
+        LogReader(SqliteRecords(tmp_path / "none"), kek())
     connect(tmp_path / "keys.db", "keys").close()
     with pytest.raises(StoreError, match="no store here"):
-        LogReader(tmp_path, kek(), id_time)
+        LogReader(SqliteRecords(tmp_path), kek())
     connect(tmp_path / "data.db", "data").close()
-    with LogReader(tmp_path, kek(), id_time) as reader:
-        assert list(reader.by_number([SUBJECT])) == [] and reader.record(1) is None and reader.events(1) == []
-        assert reader.verify().ok
+    with LogReader(SqliteRecords(tmp_path), kek()) as reader:
+        assert list(by_number(reader, [SUBJECT])) == [] and reader.record(1) is None and reader.events(1) == []
+        assert verify_log(reader.records, id_time).ok
 
 
 @pytest.mark.parametrize("indexed", [False, True])
@@ -164,10 +164,10 @@ def test_what_a_carrier_says_after_unknown_is_found(log: Builder) -> None:
 def test_the_reader_works_while_the_store_writes(log: Builder) -> None:
     log.fill(2, 3)
     with log.reader() as reader:
-        assert len(list(reader.by_number([b"447700900000"]))) == 1
+        assert len(list(by_number(reader, [b"447700900000"]))) == 1
         late = log.record(destination=SUBJECT)
         log.commit()
-        assert [f.record.header.record_id for f in reader.by_number([SUBJECT])] == [late]
+        assert [f.record.header.record_id for f in by_number(reader, [SUBJECT])] == [late]
 
 
 @pytest.mark.parametrize("content", list(Content))
@@ -196,7 +196,7 @@ def test_an_untouched_log_verifies(log: Builder) -> None:
     log.commit()
     with log.reader() as reader:
         seen: list[float] = []
-        verdict = reader.verify(progress=seen.append)
+        verdict = verify_log(reader.records, id_time, progress=seen.append)
     assert verdict.ok and (verdict.rows, verdict.records, verdict.purged) == (201, 400, 0)
     assert seen[-1] == 1.0
 
@@ -223,7 +223,7 @@ def test_any_edit_shows(log: Builder, statement: str) -> None:
     (seq,) = sqlite3.connect(log.directory / "data.db").execute("SELECT seq FROM log LIMIT 1 OFFSET 2").fetchone()
     edit(log, statement, seq)
     with log.reader() as reader:
-        verdict = reader.verify()
+        verdict = verify_log(reader.records, id_time)
     assert not verdict.ok and verdict.first_bad is not None
 
 
@@ -234,8 +234,8 @@ def test_an_altered_record_shows_and_is_not_opened(log: Builder) -> None:
     flipped = packed[:-40] + bytes((packed[-40] ^ 1,)) + packed[-39:]
     edit(log, "UPDATE log SET records = ?", flipped)
     with log.reader() as reader:
-        assert list(reader.by_number([SUBJECT])) == [] and reader.damaged == [identity]
-        assert "altered" in reader.verify().reason
+        assert list(by_number(reader, [SUBJECT])) == [] and reader.damaged == [identity]
+        assert "altered" in verify_log(reader.records, id_time).reason
 
 
 def test_a_log_cut_off_at_its_front_shows(log: Builder) -> None:
@@ -244,10 +244,10 @@ def test_a_log_cut_off_at_its_front_shows(log: Builder) -> None:
     seq, link = db.execute("SELECT seq, chain FROM log LIMIT 1").fetchone()
     db.execute("DELETE FROM log WHERE seq = ?", (seq,))
     with log.reader() as reader:
-        assert not reader.verify().ok
+        assert not verify_log(reader.records, id_time).ok
     db.execute("INSERT INTO meta VALUES ('anchor', ?)", (link,))
     with log.reader() as reader:
-        assert reader.verify().anchor == link  # for the audit trail to confirm
+        assert verify_log(reader.records, id_time).anchor == link  # for the audit trail to confirm
     db.close()
 
 
@@ -259,15 +259,15 @@ def test_checkpoints_are_found_in_the_chain(log: Builder) -> None:
     point = Checkpoint(1, 2, int(log.now * 1000), link)
     db.execute("INSERT INTO checkpoints VALUES (1, ?)", (sign_checkpoint(key, point),))
     with log.reader() as reader:
-        assert reader.verify(key.public_key()).checkpoints == 1
+        assert verify_log(reader.records, id_time, key.public_key()).checkpoints == 1
     db.execute("DELETE FROM log WHERE seq > (SELECT seq FROM log LIMIT 1)")  # rolled back
     with log.reader() as reader:
-        verdict = reader.verify(key.public_key())
+        verdict = verify_log(reader.records, id_time, key.public_key())
         assert not verdict.ok and "signed" in verdict.reason
-        assert reader.verify().ok  # without the checkpoint nobody can tell
+        assert verify_log(reader.records, id_time).ok  # without the checkpoint nobody can tell
     db.execute("UPDATE checkpoints SET signed = zeroblob(length(signed))")
     with log.reader() as reader:
-        assert not reader.verify(key.public_key()).ok
+        assert not verify_log(reader.records, id_time, key.public_key()).ok
     db.close()
 
 
@@ -279,4 +279,4 @@ def test_labels_of_past_periods(log: Builder) -> None:
         log.commit()
     assert period_from_label("2026-11").start < NOON
     with log.reader() as reader:
-        assert [f.record.header.record_id for f in reader.by_number([SUBJECT])] == ids[::-1]
+        assert [f.record.header.record_id for f in by_number(reader, [SUBJECT])] == ids[::-1]

@@ -15,7 +15,11 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import Indexer
 from smppd.records.retention import EVERY, Purger, PurgeThread
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.records.search import by_number
+from smppd.records.verify import verify_log
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.vault.keys import Part, load_install, period_of, period_scope
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder, files
@@ -38,7 +42,7 @@ def retain(body: float = NEVER, numbers: float = NEVER, billing: float = NEVER) 
 
 def purger(builder: Builder, trail: AuditTrail | None = None, **accounts: Retain) -> Purger:
     return Purger(
-        builder.directory,
+        SqlitePurge(builder.directory),
         lambda: accounts or {"acme": retain()},
         id_time,
         trail=trail,
@@ -55,7 +59,7 @@ def wrapped(builder: Builder, account: str, part: Part, when: float, keep: float
 
 def sound(builder: Builder) -> None:
     with builder.reader() as reader:
-        verdict = reader.verify(keys=builder.keys)
+        verdict = verify_log(reader.records, id_time, keys=builder.keys)
         assert verdict.ok, verdict.reason
 
 
@@ -102,7 +106,7 @@ def test_numbers_that_die_first_leave_the_body_readable(log: Builder) -> None:
         with log.reader() as reader:
             found = reader.record(old)
             assert found is not None and found.record.numbers is None and found.record.body is not None
-            assert list(reader.by_number([b"447700900123"])) == []
+            assert list(by_number(reader, [b"447700900123"])) == []
         log.now += 31 * DAY
         done = purge.run(log.now)
         assert (done.keys, done.parts, done.secrets) == (1, 1, 1)
@@ -127,7 +131,7 @@ def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) ->
                 assert (reader.record(mine) is None) == (day >= 4), day
                 assert (reader.record(other) is None) == (day >= 7), day
         with log.reader() as reader:
-            verdict = reader.verify(keys=log.keys)
+            verdict = verify_log(reader.records, id_time, keys=log.keys)
             anchors = [entry.what.get("anchor") for entry in trail.entries(events=("purge",))]
             assert verdict.ok and verdict.rows < 12 and verdict.purged
             assert verdict.anchor is not None and verdict.anchor.hex() in anchors
@@ -168,7 +172,7 @@ def test_a_purge_can_be_killed_anywhere(log: Builder) -> None:
             break
     assert steps > 6
     with log.reader() as reader:
-        assert reader.verify(keys=log.keys).rows == 1
+        assert verify_log(reader.records, id_time, keys=log.keys).rows == 1
     everything = files(log.directory)
     for record_id, secrets in list(log.secrets.items())[:-1]:
         assert secrets[:32] not in everything and secrets[32:] not in everything
@@ -205,7 +209,11 @@ def test_held_keys_stay(log: Builder) -> None:
     log.now += 2 * DAY
     rules = {"acme": retain(HOUR, HOUR)}
     with Purger(
-        log.directory, lambda: rules, id_time, chain_keys=log.keys, held=lambda _a, part, _p: part is Part.BODY
+        SqlitePurge(log.directory),
+        lambda: rules,
+        id_time,
+        chain_keys=log.keys,
+        held=lambda _a, part, _p: part is Part.BODY,
     ) as purge:
         assert purge.run(log.now).keys == 1
 
@@ -218,7 +226,9 @@ def test_the_daemon_hears_what_a_command_destroyed(log: Builder) -> None:
         daemon.run(log.now)
         assert log.ring.existing("acme", Part.BODY, period) is not None
         log.now += DAY
-        with Purger(log.directory, lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys) as command:
+        with Purger(
+            SqlitePurge(log.directory), lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys
+        ) as command:
             assert command.run(log.now).keys == 1
         assert daemon.step(log.now + EVERY)
     assert log.ring.existing("acme", Part.BODY, period) is None
@@ -254,7 +264,7 @@ def test_secrets_whose_row_was_never_written_go_too(log: Builder) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["SELECT max(seq) FROM log", "SELECT seq, count, records", "SELECT seq, data FROM sec"]
+    "moment", ["SELECT (SELECT min(seq)", "SELECT seq, count, records", "SELECT seq, data FROM sec"]
 )
 def test_records_that_arrive_during_the_sweep_are_left_alone(log: Builder, moment: str) -> None:
     log.record(body=60, numbers=60)
@@ -269,11 +279,13 @@ def test_records_that_arrive_during_the_sweep_are_left_alone(log: Builder, momen
                 log.commit()
 
     with purger(log, acme=retain(60, 60)) as purge:
-        purge._data.set_trace_callback(arrive)
-        purge._keys.set_trace_callback(arrive)
+        rows = purge.rows
+        assert isinstance(rows, SqlitePurge)
+        rows.data.connection.set_trace_callback(arrive)
+        rows.secrets.connection.set_trace_callback(arrive)
         assert purge.run(log.now).secrets == 2
-        purge._data.set_trace_callback(None)
-        purge._keys.set_trace_callback(None)
+        rows.data.connection.set_trace_callback(None)
+        rows.secrets.connection.set_trace_callback(None)
     assert len(young) == 3
     with log.reader() as reader:
         for identity in young:
@@ -287,8 +299,9 @@ def test_the_index_of_dead_periods_goes(log: Builder) -> None:
         log.now += 1
         log.record(body=HOUR, numbers=HOUR)
         log.commit()
-    db = connect(log.directory / "data.db", "data")
-    indexer = Indexer(db, id_time, run=4)
+    index = SqliteIndex(log.directory)
+    db = index.data.connection
+    indexer = Indexer(index, id_time, run=4)
     while indexer.step():
         pass
     assert db.execute("SELECT count(*) FROM number_index").fetchone()[0]
@@ -303,7 +316,7 @@ def test_the_index_of_dead_periods_goes(log: Builder) -> None:
 
 def test_a_store_is_needed(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store here"):
-        Purger(tmp_path, dict, id_time)
+        SqlitePurge(tmp_path)
 
 
 def test_the_thread_purges_and_ends(log: Builder) -> None:
@@ -314,7 +327,9 @@ def test_the_thread_purges_and_ends(log: Builder) -> None:
 
     def make() -> Purger:
         rules = {"acme": retain(body=HOUR)}
-        return Purger(log.directory, lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set())
+        return Purger(
+            SqlitePurge(log.directory), lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set()
+        )
 
     thread = PurgeThread(make, stop, lambda: log.now + DAY, wrong.append)
     thread.start()

@@ -17,7 +17,7 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.store.api import ColdRow, Kind
 from smppd.store.sqlite.damaged import Item, items
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install, load_install

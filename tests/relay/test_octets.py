@@ -107,6 +107,7 @@ def test_what_is_not_committed_is_bounded_and_its_customer_not_read() -> None:
     session: Any = acme.session
     assert session.blocked and session.unanswered == 11
     world.commits_once()
+    world.turns()
     assert session.window == 1000 and session.unanswered == 3 and not session.blocked
     world.commits()
     assert len(acme.ids()) == 14
@@ -120,6 +121,7 @@ def test_the_brake_is_let_go_when_a_batch_fails() -> None:
     acme.submits(*numbered(6))
     assert acme.session.window == 0
     world.fills()
+    world.turns()
     assert acme.session.window == 1000 and acme.statuses() == [Status.RMSGQFUL] * 6
     world.frees()
     world.passes(2)

@@ -13,7 +13,7 @@ from smppd.ids import Ids
 from smppd.protocol.wire import Status
 from smppd.relay.relay import Ways
 from smppd.store.api import Availability, Batch, ColdRow, Kind
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings

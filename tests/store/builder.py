@@ -8,12 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from smppd.ids import EPOCH_MS, id_time
+from smppd.ids import EPOCH_MS
 from smppd.message import State, pack_event
 from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
 from smppd.store.api import Batch
-from smppd.store.sqlite.files import KeyStore
+from smppd.store.sqlite.keys import KeyStore
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
@@ -176,7 +177,7 @@ class Builder:
         return ids
 
     def reader(self) -> LogReader:
-        return LogReader(self.directory, self.kek, id_time)
+        return LogReader(SqliteRecords(self.directory), self.kek)
 
     def close(self) -> None:
         if not self.closed:

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from smppd.ids import id_time
 from smppd.records.lookup import LogReader
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.seal import iter_records, read_header
@@ -54,7 +54,7 @@ def opened(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
     records = db.execute("SELECT records FROM log").fetchall()
     db.close()
     if data == keys:
-        with LogReader(data, kek, id_time) as reader:
+        with LogReader(SqliteRecords(data), kek) as reader:
             for (block,) in records:
                 for packed in iter_records(block):
                     found = reader.record(read_header(packed).record_id)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from smppd.message import State, pack_event
 from smppd.store.api import Availability, ColdRow, Damaged, Kind
-from smppd.store.sqlite.files import KeyStore, PendingKeys
+from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import SECRETS_BYTES
 from tests.store.stands import COUNTER, STANDS, Stand, rotate

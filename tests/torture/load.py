@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from tests.torture.customer import Customer
 from tests.torture.daemon import Daemon
 from tests.torture.ledger import compare

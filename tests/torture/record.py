@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from smppd import config
-from smppd.ids import id_time
 from smppd.message import Event, State, read_events
 from smppd.records.lookup import LogReader
 from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.keys import load_kek
 from smppd.vault.seal import iter_records, read_header
 from tests.torture import smpp
@@ -66,7 +66,7 @@ def read_record(store: Path, config_file: Path | None = None) -> Record:
 
 def _tokens(store: Path, config_file: Path, ids: set[int]) -> dict[int, int]:
     found: dict[int, int] = {}
-    with LogReader(store, load_kek(config.load(config_file).keys), id_time) as reader:
+    with LogReader(SqliteRecords(store), load_kek(config.load(config_file).keys)) as reader:
         for identity in sorted(ids):
             held = reader.record(identity)
             frame = held.record.pdu() if held is not None else None

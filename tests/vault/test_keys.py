@@ -17,6 +17,7 @@ from smppd.vault.keys import (
     period_from_label,
     period_of,
     period_scope,
+    read_scope,
     rewrap_all,
 )
 from tests.vault.rows import NOON, MemoryRows, kek, ring, some
@@ -217,3 +218,10 @@ def test_period_key_is_masked() -> None:
     key = PeriodKey("acme", Part.BODY, period_of(NOON, HOUR), some("k"))
     assert repr(key) == "<PeriodKey acme/body/2026-11-22T12 ***>"
     assert not hasattr(key, "__dict__")
+
+
+def test_scopes_are_read_back() -> None:
+    period = period_of(NOON, 30 * DAY)
+    assert read_scope(period_scope("a b", Part.BODY, period)) == ("a b", Part.BODY, period)
+    for other in (b"install/audit", b"segment/000001", b"period/acme/body/never", b"period/acme/2026-11"):
+        assert read_scope(other) is None

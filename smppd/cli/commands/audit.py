@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sqlite3
 import sys
 import time
 from collections import deque
@@ -18,7 +17,8 @@ from smppd.cli.commands.keys import AUDIT_FILE, existing_store, store_directory
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.cross import Note, cross_faults, note_faults, note_of, read_notes
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
+from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--since is not before --until", 2)
     try:
         return _show(settings, args) if args.action == "show" else _verify(settings, args)
-    except (VaultError, StoreError, sqlite3.Error) as error:
+    except (VaultError, StoreError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -128,7 +128,8 @@ def _trail(settings: Settings, key: bytes | None) -> AuditTrail:
 def _show(settings: Settings, args: argparse.Namespace) -> int:
     with _trail(settings, None) as trail:
         if args.heads:
-            print(note_of(store_directory(settings), trail, time.time()).line())
+            with SqliteStates(store_directory(settings)) as states:
+                print(note_of(states, trail, time.time()).line())
             return 0
         events = _events(args.event, trail)
         found = trail.entries(since_ms=args.since, until_ms=args.until, events=events, who=args.who)
@@ -169,13 +170,16 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
             install = load_install(load_kek(settings.keys), rows)
         finally:
             rows.close()
-    with _trail(settings, None if install is None else install.audit) as trail:
-        faults = note_faults(directory, trail, against)
+    with (
+        _trail(settings, None if install is None else install.audit) as trail,
+        SqliteStates(directory) as states,
+    ):
+        faults = note_faults(states, trail, against)
         if install is not None:
-            faults += cross_faults(directory, ChainKeys(install.audit, install.checkpoint), trail)
+            faults += cross_faults(states, ChainKeys(install.audit, install.checkpoint), trail)
         verdict = trail.verify(args.expect)
         number, digest = trail.head()
-        note = note_of(directory, trail, time.time()).line()
+        note = note_of(states, trail, time.time()).line()
     if not verdict.ok:
         faults.insert(0, verdict.reason)
     ok, reason = not faults, faults[0] if faults else verdict.reason

@@ -32,8 +32,7 @@ from smppd.daemon.tidying import tidy
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.relay.ledger.journal import Entry, read
-from smppd.store.api import Kind
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import Kind, StoreError
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
 

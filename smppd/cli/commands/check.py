@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from smppd.cli.commands import add_config, add_json, load_settings, say
 from smppd.config import ConfigError, Fault, Settings, fault_at
-from smppd.records.lookup import ReadOnlyKeys
-from smppd.store.sqlite.files import StoreError, connect, keys_lost
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect, keys_lost
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import load_install
 

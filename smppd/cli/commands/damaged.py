@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from smppd.audit.trail import current_actor
@@ -26,16 +22,15 @@ from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
-from smppd.records.lookup import ReadOnlyKeys
 from smppd.relay.ledger.journal import HEAD
 from smppd.relay.ledger.payload import Stored, read_mail, read_parked
-from smppd.store.sqlite.damaged import Item, account_of, content, items, remove
-from smppd.store.sqlite.files import StoreError, connect
+from smppd.store.api import StoreError
+from smppd.store.sqlite.damaged import DamagedItems, Item, account_of
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number
 
-_CHECKPOINT_MS: Final = 250
 _UNREADABLE: Final = (BodyError, ValueError, IndexError, struct.error)
 _SHOWN: Final = ("number", "kind", "of", "id", "place", "reason", "set_aside", "kept_until", "octets")
 
@@ -68,19 +63,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     try:
         return {"list": _list, "show": _show, "remove": _remove}[args.action](settings, args)
-    except (VaultError, StoreError, sqlite3.Error, OSError) as error:
+    except (VaultError, StoreError, OSError) as error:
         raise CommandError(f"the damaged items cannot be reached: {error}", 2) from None
-
-
-@contextmanager
-def _opened(path: Path, *, read_only: bool) -> Iterator[sqlite3.Connection]:
-    if not path.exists():
-        raise StoreError(f"{path}: there is no store here yet")
-    db = connect(path, "data", read_only=read_only)
-    try:
-        yield db
-    finally:
-        db.close()
 
 
 def _facts(item: Item) -> dict[str, Any]:
@@ -105,8 +89,8 @@ def _iso(seconds: int) -> str:
 
 
 def _list(settings: Settings, args: argparse.Namespace) -> int:
-    with _opened(settings.store.directory / "data.db", read_only=True) as db:
-        rows = [_facts(item) for item in items(db)]
+    with DamagedItems(settings.store.directory, read_only=True) as damaged:
+        rows = [_facts(item) for item in damaged.items()]
     if args.json:
         print(json.dumps({"items": rows}, indent=2))
         return 0
@@ -126,8 +110,8 @@ def _show(settings: Settings, args: argparse.Namespace) -> int:
     if args.reveal and not args.note.strip():
         raise CommandError("--reveal needs --note: the reason in words", 2)
     directory = settings.store.directory
-    with Access(settings) as access, _opened(directory / "data.db", read_only=True) as db:
-        item = next((item for item in items(db) if item.number == args.number), None)
+    with Access(settings) as access, DamagedItems(directory, read_only=True) as damaged:
+        item = next((item for item in damaged.items() if item.number == args.number), None)
         result = "not found" if item is None else "revealed" if args.reveal else "masked"
         what: dict[str, str | int] = {"damaged": args.number}
         access.record("reveal" if args.reveal else "show", args, what, [item.id] if item and item.id else [], result)
@@ -135,7 +119,7 @@ def _show(settings: Settings, args: argparse.Namespace) -> int:
             raise CommandError(f"there is no item {args.number} (any more)")
         rows = ReadOnlyKeys(directory)
         try:
-            data = content(db, item, KeyRing(load_kek(settings.keys), rows))
+            data = damaged.content(item, KeyRing(load_kek(settings.keys), rows))
         finally:
             rows.close()
     alphabets = {one.system_id: one.default_alphabet for one in settings.accounts}
@@ -201,8 +185,8 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
     if bool(args.numbers) == args.all:
         raise CommandError("name the items' numbers, or --all", 2)
     directory = settings.store.directory
-    with _opened(directory / "data.db", read_only=False) as db:
-        present = {item.number for item in items(db)}
+    with DamagedItems(directory, read_only=False) as damaged:
+        present = {item.number for item in damaged.items()}
         wanted = sorted(present) if args.all else sorted(set(args.numbers))
         missing = [number for number in wanted if number not in present]
         if missing:
@@ -222,12 +206,7 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
                 )
         finally:
             rows.close()
-        db.execute("BEGIN IMMEDIATE")
-        count = remove(db, wanted)
-        db.execute("COMMIT")
-        # So that nothing of them lingers there; where somebody is reading, the daemon's next purge does it.
-        db.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        count = damaged.remove(wanted)
     return _removed(count, args)
 
 

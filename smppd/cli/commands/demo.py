@@ -82,12 +82,15 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, keep: bool) -> int:
     from smppd.demo.process import ChildError, simulator
-    from smppd.demo.setup import ACCOUNT, prepare
+    from smppd.demo.setup import ACCOUNT, DemoError, prepare
     from smppd.demo.texts import mixed
     from smppd.demo.view import View, scrape
 
     began = time.monotonic()
-    stage = prepare(directory)
+    try:
+        stage = prepare(directory)
+    except DemoError as error:
+        raise CommandError(str(error)) from None
     shown = _short(directory)
     _step(console, f"certificates, secrets and a configuration in {shown}")
     _smppd("keys", "init", "--config", str(stage.config))

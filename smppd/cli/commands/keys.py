@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,7 +14,9 @@ from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.config import Settings
 from smppd.daemon.control import ControlError, ask
 from smppd.events import AuditEvent
-from smppd.store.sqlite.files import LOCK_FILE, KeyStore, Lock, StoreError, keys_lost
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.seals import witness
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, VaultError, add_kek_version, blob_info, create_kek, load_kek, retire_kek_versions
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     action = {"init": _init, "rotate": _rotate, "list": _list}[args.action]
     try:
         return action(settings, args)
-    except (VaultError, StoreError, OSError, sqlite3.Error) as error:
+    except (VaultError, StoreError, OSError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -73,7 +74,7 @@ def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
     def tell(number: int, digest: bytes) -> None:
         try:
             witness(directory, keys, number, digest)
-        except (StoreError, sqlite3.Error) as error:
+        except StoreError as error:
             raise VaultError(
                 f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
             ) from None

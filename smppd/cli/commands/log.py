@@ -31,7 +31,8 @@ from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import REGIONS, SEPARATORS, SHORT_DIGITS, normalise, regions_of
 from smppd.records.cross import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.lookup import Found
-from smppd.records.verify import LogVerdict
+from smppd.records.search import by_number
+from smppd.records.verify import LogVerdict, verify_log
 from smppd.vault.mask import mask_number
 from smppd.vault.numbers import SearchForms, search_forms
 
@@ -113,7 +114,7 @@ def _search(access: Access, args: argparse.Namespace) -> int:
     until = float("inf") if args.until is None else args.until / 1000
     reader = access.reader
     with _progress("Searching") as progress:
-        every = reader.by_number(forms.exact + forms.ambiguous, args.account, args.since / 1000, until, progress)
+        every = by_number(reader, forms.exact + forms.ambiguous, args.account, args.since / 1000, until, progress)
         found = list(islice(every, args.limit + 1))
     more = len(found) > args.limit
     del found[args.limit :]
@@ -239,14 +240,16 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
     keys, trail = access.chain_keys, access.trail
     against = noted(args)
     # First of all: what is made meanwhile is more, never less.
-    faults = cross_faults(access.directory, keys, trail)
-    faults += note_faults(access.directory, trail, against)
+    with access.states() as states:
+        faults = cross_faults(states, keys, trail)
+        faults += note_faults(states, trail, against)
     with _progress("Verifying") as progress:
-        verdict = access.reader.verify(keys.public, progress, keys)
+        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys)
     audit = trail.verify()
     faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
     verdict = verdict.with_faults(faults)
-    note = note_of(access.directory, trail, time.time()).line()
+    with access.states() as states:
+        note = note_of(states, trail, time.time()).line()
     first = None if verdict.first is None else _iso(id_time(verdict.first) * 1000)
     if args.json:
         print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)}))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import sys
 import time
 from collections import Counter
@@ -24,7 +23,8 @@ from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.records.due import Plan
 from smppd.records.retention import Purged, Purger
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
+from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         trail, keys = _trail(settings)
         try:
             purger = Purger(
-                settings.store.directory,
+                SqlitePurge(settings.store.directory),
                 lambda: retains,
                 id_time,
                 trail=trail,
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 return _tell(purger.plan(time.time()), args)
             untidy = tidy(settings.store.directory, load_kek(settings.keys))
             return _purge(purger, untidy, args)
-    except (VaultError, StoreError, sqlite3.Error) as error:
+    except (VaultError, StoreError) as error:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None
 
 

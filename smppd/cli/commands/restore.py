@@ -13,7 +13,7 @@ from smppd.backup.restore import restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
 from smppd.ids import id_time
-from smppd.store.sqlite.files import StoreError
+from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError, load_kek
 
 

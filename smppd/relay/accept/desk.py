@@ -66,7 +66,7 @@ class SubmitDesk:
         self._answers = answers
         self._short_ids = short_ids
         self.recent = recent
-        self.brake = Brake(context)
+        self.brake = Brake(context, self.accept_submits)
         self.patience = 0.5
         self.turn = TURN
         self.open = True
@@ -86,6 +86,8 @@ class SubmitDesk:
         behind = self._behind.get(customer)
         if behind is not None:
             behind.extend(frames)
+            return
+        if self.brake.keeps(customer, frames):
             return
         line = self._lines.get(customer.account)
         if line is not None:
@@ -138,7 +140,7 @@ class SubmitDesk:
             self._lines[account].append(customer)
         taken = len(batch.accepted) - before
         if taken:
-            self.brake.note(batch, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.note(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
             self.brake.look(customer)
         self._context.store.kick()
 
@@ -176,7 +178,8 @@ class SubmitDesk:
         while line:
             customer = line.popleft()
             frames = self._behind.pop(customer)
-            if customer in account.sessions:  # whoever is gone was answered nothing, and sends it again
+            # Whoever is gone was answered nothing, and sends it again.
+            if customer in account.sessions and not self.brake.keeps(customer, frames):
                 self._context.later(0.0, lambda: self._go_on(account))
                 self._take(customer, frames, self._context.now())
                 self._context.flush()

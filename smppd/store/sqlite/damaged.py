@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from time import time
-from typing import Any, Final, NamedTuple
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
-from smppd.store.api import Damaged, Kind
+from smppd.store.api import Damaged, Kind, StoreError
+from smppd.store.sqlite.database import Database, spoken
 from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.keys import KeyRing
 
@@ -238,7 +241,7 @@ def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
         return aead.decrypt(data[:_NONCE], data[_NONCE:], bound)
     except Exception as error:
         # Whatever it is that was altered: it does not open. Errors of the ring say the same.
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, (sqlite3.Error, StoreError)):
             raise
         return None
 
@@ -257,3 +260,42 @@ def overdue(db: sqlite3.Connection, now: float, kept: Callable[[str], float | No
         if item.until <= now or ((seconds := kept(account_of(item))) is not None and item.at + seconds <= now)
     ]
     return remove(db, gone)
+
+
+class DamagedItems:
+    """The table of a store's directory, for commands: beside a running daemon too. Every method raises StoreError."""
+
+    def __init__(self, directory: Path, *, read_only: bool) -> None:
+        self._directory = directory
+        path = directory / "data.db"
+        if not path.exists():
+            raise StoreError(f"{path}: there is no store here yet")
+        self._database = Database(path, "data", read_only=read_only)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._database.close()
+
+    @spoken
+    def items(self) -> list[Item]:
+        """All items, oldest first."""
+        return items(self._database.connection)
+
+    @spoken
+    def content(self, item: Item, ring: KeyRing) -> bytes | None:
+        """What an item holds, or None where it does not open: it was altered, or its key is gone."""
+        return content(self._database.connection, item, ring)
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Deletes items; how many were there."""
+        with self._database.writing():
+            count = self._remove(numbers)
+        # So that nothing of them lingers there; where somebody is reading, the daemon's next purge does it.
+        self._database.truncate()
+        return count
+
+    @spoken
+    def _remove(self, numbers: Sequence[int]) -> int:
+        return remove(self._database.connection, numbers)

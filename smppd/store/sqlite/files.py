@@ -11,27 +11,12 @@ import logging
 import os
 import sqlite3
 import stat
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
 from smppd.store.api import StoreError
-
-__all__ = [
-    "LOCK_FILE",
-    "SCHEMA_VERSION",
-    "KeyStore",
-    "Lock",
-    "PendingKeys",
-    "StoreError",
-    "connect",
-    "keys_lost",
-    "put_keys",
-    "secrets_column",
-    "writing",
-]
 
 log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 3
@@ -123,11 +108,6 @@ def _close_to_others(path: Path) -> None:
             log.warning("store file was open to others", extra={"fields": {"file": str(one), "mode": f"{mode:04o}"}})
 
 
-def secrets_column(db: sqlite3.Connection) -> str:
-    """SQL for the row of `secrets` that a row of `log` names, or NULL: data.db may be of version 1 where it is only read."""
-    return "secrets" if int(db.execute("PRAGMA user_version").fetchone()[0]) > 1 else "NULL"
-
-
 def _sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -151,118 +131,3 @@ class Lock:
     def release(self) -> None:
         """Lets the store go."""
         os.close(self._file)
-
-
-class KeyStore:
-    """The rows of keys.db, each call durable when it returns (``vault.keys.KeyRows``). For commands and for start-up."""
-
-    def __init__(self, directory: Path) -> None:
-        self._db = connect(directory / "keys.db", "keys")
-
-    def get(self, scope: bytes) -> bytes | None:
-        """The wrapped key of a scope."""
-        row = self._db.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Stores a key unless the scope has one; returns the one that is there now."""
-        return _put_new(self._db, scope, wrapped)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (scope, wrapped) whose scope begins with ``prefix``, in order."""
-        rows = self._db.execute(
-            "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope", (prefix, prefix + b"\xff")
-        ).fetchall()
-        for scope, wrapped in rows:
-            yield bytes(scope), bytes(wrapped)
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Replaces the wrapped keys of existing scopes, all or none."""
-        with writing(self._db):
-            self._db.executemany("UPDATE keys SET wrapped = ?2 WHERE scope = ?1", list(pairs))
-
-    def delete(self, scope: bytes) -> None:
-        """Destroys a key: its bytes are gone from the file and from the write-ahead log when this returns."""
-        self._db.execute("DELETE FROM keys WHERE scope = ?", (scope,))
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def secrets(self, seq: int) -> bytes | None:
-        """The record secrets of one log row."""
-        row = self._db.execute("SELECT data FROM secrets WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
-
-
-def _put_new(db: sqlite3.Connection, scope: bytes, wrapped: bytes) -> bytes:
-    row = db.execute(
-        "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
-        (scope, wrapped),
-    ).fetchone()
-    return bytes(row[0])
-
-
-def put_keys(db: sqlite3.Connection, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-    """Stores new keys, in the caller's transaction. Raises ``StoreError`` where a scope has another key by now: what was sealed
-    under ours would never open, so it must not be stored, and whoever comes next finds the other one."""
-    for scope, wrapped in pairs:
-        if _put_new(db, scope, wrapped) != wrapped:
-            raise StoreError(f"keys.db: another process made the key {scope.decode('ascii', 'replace')} meanwhile")
-
-
-class PendingKeys:
-    """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
-    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory; a key that somebody else
-    stored since the start shows when ours is to be stored (``put_keys``)."""
-
-    def __init__(self, files: KeyStore) -> None:
-        self._rows = dict(files.scan(b""))
-        self._lock = threading.Lock()
-        self._new: list[tuple[bytes, bytes]] = []
-        self._gone: list[bytes] = []
-
-    def get(self, scope: bytes) -> bytes | None:
-        """The wrapped key of a scope."""
-        return self._rows.get(scope)
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Keeps a key unless the scope has one; it is durable before anything that is handed to the store after it."""
-        with self._lock:
-            known = self._rows.setdefault(scope, wrapped)
-            if known is wrapped:
-                self._new.append((scope, wrapped))
-            return known
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All (scope, wrapped) whose scope begins with ``prefix``."""
-        return iter(sorted(pair for pair in list(self._rows.items()) if pair[0].startswith(prefix)))
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Not while the daemon runs: ``smppd keys rotate`` works on the file."""
-        raise StoreError("keys are re-wrapped by `smppd keys rotate`, not by the daemon")
-
-    def delete(self, scope: bytes) -> None:
-        """Destroys a key with the next batch."""
-        with self._lock:
-            if self._rows.pop(scope, None) is not None:
-                self._gone.append(scope)
-
-    @property
-    def going(self) -> bool:
-        """Whether there are keys to destroy."""
-        return bool(self._gone)
-
-    def take(self) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """What the next batch has to add and to destroy."""
-        with self._lock:
-            new, self._new = self._new, []
-            gone, self._gone = self._gone, []
-            return new, gone
-
-    def again(self, new: list[tuple[bytes, bytes]], gone: list[bytes]) -> None:
-        """These could not be added and destroyed: with the next batch."""
-        with self._lock:
-            self._new[:0] = new
-            self._gone[:0] = gone

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from smppd.store.api import StoreError
+from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import connect
 from smppd.vault.chain import GENESIS, ChainKeys, LogState, Seal, SealKind, events_digest, seal_hash
 from smppd.vault.seal import DIGEST_BYTES, SealError, iter_records, verify_digest
@@ -303,16 +304,16 @@ def end_of_log(db: sqlite3.Connection) -> tuple[bytes, int]:
 def _has_states(path: Path, kind: str) -> bool:
     """Whether a file is of a version that knows of the others. A command does not bring it up: the daemon that writes it may
     still be the older one."""
-    db = connect(path, kind, read_only=True)
+    db = Database(path, kind, read_only=True)
     try:
-        return int(db.execute("PRAGMA user_version").fetchone()[0]) > 2
+        return db.version() > 2
     finally:
         db.close()
 
 
 def witness(directory: Path, keys: ChainKeys, number: int, digest: bytes) -> None:
     """Tells keys.db and data.db that the audit trail has this entry, so that a copy of audit.db without it is found out, alone
-    or together with one of them. Raises StoreError and sqlite3.Error."""
+    or together with one of them. Raises StoreError."""
     value = keys.pack_audit(number, digest)
     for name, kind, read, write in (
         ("keys.db", "keys", "SELECT value FROM state WHERE name = ?", "INSERT OR REPLACE INTO state VALUES (?, ?)"),
@@ -320,16 +321,15 @@ def witness(directory: Path, keys: ChainKeys, number: int, digest: bytes) -> Non
     ):
         if not (directory / name).exists() or not _has_states(directory / name, kind):
             continue
-        db = connect(directory / name, kind)
+        db = Database(directory / name, kind)
         try:
             where = AUDIT_STATE if kind == "keys" else AUDIT_HEAD
-            db.execute("BEGIN IMMEDIATE")
-            row = db.execute(read, (where,)).fetchone()
-            newer = True
-            with suppress(SealError):
-                newer = row is None or keys.read_audit(bytes(row[0]))[0] < number
-            if newer:
-                db.execute(write, (where, value))
-            db.execute("COMMIT")
+            with db.writing():
+                row = db.one(read, (where,))
+                newer = True
+                with suppress(SealError):
+                    newer = row is None or keys.read_audit(bytes(row[0]))[0] < number
+                if newer:
+                    db.run(write, (where, value))
         finally:
             db.close()

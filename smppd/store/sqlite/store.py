@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
@@ -15,7 +15,9 @@ from smppd.store.sqlite import slots
 from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
-from smppd.store.sqlite.files import KeyStore, Lock, PendingKeys, connect
+from smppd.store.sqlite.database import spoken, told
+from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
 from smppd.store.sqlite.segments import Segments
 from smppd.store.sqlite.slots import Ahead
@@ -36,6 +38,7 @@ class SqliteStore(Committer):
     ``soon(function)`` at the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
     """
 
+    @spoken
     def __init__(
         self,
         directory: Path,
@@ -77,48 +80,40 @@ class SqliteStore(Committer):
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
         self._end = end_of_log(self._data)
 
+    @spoken
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
-        with self._explained():
-            self._aside = DamagedRows(self._data, ring, lambda owner: self.lifetime(owner), self._wall)
+        self._aside = DamagedRows(self._data, ring, lambda owner: self.lifetime(owner), self._wall)
         self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
 
+    @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end. Raises ``StoreError``."""
-        with self._explained():
-            return compact(self._both(), entries, most)
+        return compact(self._both(), entries, most)
 
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
 
+    @spoken
     def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
         """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the writer."""
         self.begin(sink)
         self._new_id = new_id
-        with self._explained():
-            slots.sweep(self._secrets, self._data)
-            self._ahead = Ahead(new_id)
-            self._tidier = Tidier(self._both(), self._writer.give, self._notify, self._later, self._with_batch)
-            self._sealer = SegmentSealer(self._ring)
-            if self.chain_keys is not None:
-                self.seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
-                digest, row = self._end
-                self.taken_up = self.seals.take_up(row, digest, self.named)
+        slots.sweep(self._secrets, self._data)
+        self._ahead = Ahead(new_id)
+        self._tidier = Tidier(self._both(), self._writer.give, self._notify, self._later, self._with_batch)
+        self._sealer = SegmentSealer(self._ring)
+        if self.chain_keys is not None:
+            self.seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
+            digest, row = self._end
+            self.taken_up = self.seals.take_up(row, digest, self.named)
         self._chain = ChainWriter(self._end, self.chain_keys, self.seals)
         self._writer.start(self._directory, self._cold, self._aside, self._chain)
         self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
         self.segments.opened(self._sealer.segment)
         self._tidier.shred(self._sealer.segment)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Of SQLite's errors nobody outside knows."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._directory}: {error}") from error
 
     def rotate(self) -> int:
         """Begins a segment; its number. What the current batch holds already goes into the new segment too, later than it is
@@ -249,23 +244,25 @@ class SqliteStore(Committer):
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
-        with self._explained():
+        try:
             yield from self._start_up.replay()
+        except sqlite3.Error as error:
+            raise told(self._directory, error) from error
 
+    @spoken
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``. Nobody else puts or takes rows, so they are true."""
-        with self._explained():
-            return self._start_up.counts()
+        return self._start_up.counts()
 
+    @spoken
     def highest_id(self) -> int:
         """See ``api.Spool``."""
-        with self._explained():
-            return self._start_up.highest_id()
+        return self._start_up.highest_id()
 
+    @spoken
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         """See ``api.Store``."""
-        with self._explained():
-            return self._start_up.meta(name, default, damaged)
+        return self._start_up.meta(name, default, damaged)
 
     def close(self, entries: Entries | None = None) -> None:
         """Ends the writer after what was handed to it and closes the files. ``entries``: takes out what is over first."""

@@ -20,7 +20,8 @@ from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.sqlite.cold_rows import ColdRows
-from smppd.store.sqlite.files import PendingKeys, connect, put_keys
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.keys import PendingKeys, put_keys
 from smppd.vault.blocks import SegmentSealer, open_blob, row_id, split_row_id
 from smppd.vault.keys import KeyRing
 

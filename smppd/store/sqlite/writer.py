@@ -22,7 +22,7 @@ from smppd.store.sqlite.chain_writer import ChainWriter, Link
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
-from smppd.store.sqlite.files import put_keys
+from smppd.store.sqlite.keys import put_keys
 from smppd.store.sqlite.seals import LOG_STATE, write_seal, write_state
 from smppd.store.sqlite.slots import Plan
 from smppd.store.sqlite.tidy import SPOOL

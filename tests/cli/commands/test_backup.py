@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,14 @@ def test_old_keys_are_deleted(run: Run, log: Builder, place: Place, tmp_path: Pa
 def test_before_the_first_start_there_is_nothing(run: Run, place: Place, tmp_path: Path) -> None:
     status, _, err = run("backup", place("b"), "--keys-to", place("k"))
     assert status == 1 and "nothing to back up yet" in err and not (tmp_path / "b").exists()
+
+
+def test_a_store_in_which_something_is_missing_is_refused_with_a_sentence(
+    run: Run, log: Builder, tmp_path: Path
+) -> None:
+    log.close()
+    with closing(sqlite3.connect(tmp_path / "var/data.db", isolation_level=None)) as db:
+        db.execute("DROP TABLE log")
+    status, out, err = run("backup", str(tmp_path / "backup"), "--keys-to", str(tmp_path / "backup-keys"))
+    assert status == 1 and out == "" and "no such table: log" in err and str(tmp_path / "var") in err
+    assert not (tmp_path / "backup").exists()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from smppd.cli.main import main
-from smppd.store.sqlite.files import KeyStore, Lock
+from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import KeyRing, Part
 from tests.vault.rows import NOON

@@ -10,7 +10,8 @@ import pytest
 from smppd.store.api import ColdRow, Kind
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows, items
-from smppd.store.sqlite.files import KeyStore, connect
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.blocks import SegmentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, create_install

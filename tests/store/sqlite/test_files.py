@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from smppd.store.sqlite.files import StoreError, connect, keys_lost, writing
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import connect, keys_lost, writing
 
 
 @pytest.mark.parametrize("kind", ["data", "keys"])

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from smppd.ids import id_time
 from smppd.message import State, pack_event
-from smppd.store.api import Availability, ColdRow, Kind
-from smppd.store.sqlite.files import Lock, PendingKeys, StoreError, connect
+from smppd.records.verify import verify_log
+from smppd.store.api import Availability, ColdRow, Kind, StoreError
+from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.keys import PendingKeys
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, VaultError, segment_scope
 from tests.store.builder import Builder, Statements, files
@@ -124,7 +127,7 @@ def test_the_chain_goes_on_after_a_restart(log: Builder) -> None:
     again.now = log.now + 1
     again.fill(2, 2)
     with again.reader() as reader:
-        verdict = reader.verify()
+        verdict = verify_log(reader.records, id_time)
         assert verdict.ok and verdict.rows == 5
     again.close()
 
@@ -140,11 +143,11 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
     log._calls.get(timeout=10)()
     assert log.store.takes and not log.sink.wrong
     with log.reader() as reader:
-        assert reader.record(lost) is None and reader.verify().ok
+        assert reader.record(lost) is None and verify_log(reader.records, id_time).ok
     log.record()
     log.commit()
     with log.reader() as reader:
-        assert reader.verify().ok
+        assert verify_log(reader.records, id_time).ok
 
 
 def test_an_ordinary_batch_is_one_statement_in_each_file(tmp_path: Path, statements: Statements) -> None:
@@ -192,7 +195,7 @@ def test_a_key_that_somebody_else_stored_first_is_not_dropped(tmp_path: Path) ->
     assert other.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone() == (theirs,)
     other.close()
     with log.reader() as reader:
-        assert reader.record(lost) is None and reader.verify().ok
+        assert reader.record(lost) is None and verify_log(reader.records, id_time).ok
     store = reopened(log)
     assert store.keys.get(scope) == theirs and list(store.replay()) == []
     store.close()

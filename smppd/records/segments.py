@@ -1,0 +1,88 @@
+"""Sorted segments: the pieces that the indexes over the log are made of, each one block of octets that is searched as it is.
+
+A segment is a head and entries in rising order, so that it is searched by bisection and several are merged in one pass.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from smppd.vault.seal import INDEX_BYTES, SealError
+
+BUCKETS: Final = 64
+"""An index is cut into so many by key, so that sorting, writing and reading a segment stays a small piece of work."""
+_SEGMENT = struct.Struct("!4sI")  # magic, entries
+_BLIND_MAGIC = b"SIX1"
+_RECORD_MAGIC = b"SRX1"
+_U64 = struct.Struct("!Q")
+
+
+def number_bucket(blind: bytes) -> int:
+    """The bucket of a blind index: its first bits."""
+    return blind[0] * BUCKETS >> 8
+
+
+def record_bucket(record_id: int) -> int:
+    """The bucket of a record id: its bits mixed, since most ids end in zeros."""
+    return (record_id * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 58
+
+
+def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """A sorted, read-only map from blind index (INDEX_BYTES) to record ids (u64); equal entries are kept once."""
+    pack = _U64.pack
+    return _build(_BLIND_MAGIC, INDEX_BYTES, (key + pack(record_id) for key, record_id in entries))
+
+
+def find(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
+    """The record ids of this blind index in a segment of `build_segment`, rising. Bisection: log2(n) comparisons."""
+    if len(blind_index) != INDEX_BYTES:
+        raise SealError("a blind index has a wrong length")
+    return _find(segment, _BLIND_MAGIC, blind_index)
+
+
+def build_record_segment(entries: Iterable[tuple[int, int]]) -> bytes:
+    """A sorted, read-only map from record id (u64) to the sequences (u64) of the event blocks that tell of it."""
+    pack = _U64.pack
+    return _build(_RECORD_MAGIC, 8, (pack(record_id) + pack(block) for record_id, block in entries))
+
+
+def find_record(segment: bytes | memoryview, record_id: int) -> list[int]:
+    """The block sequence numbers of this record in a segment of `build_record_segment`, rising."""
+    return _find(segment, _RECORD_MAGIC, _U64.pack(record_id))
+
+
+def _build(magic: bytes, key_bytes: int, rows: Iterable[bytes]) -> bytes:
+    size = key_bytes + 8
+    try:
+        listed = sorted(set(rows))
+        joined = b"".join(listed)
+        if len(joined) != size * len(listed):
+            raise SealError("an index entry has a wrong length")
+        return _SEGMENT.pack(magic, len(listed)) + joined
+    except struct.error:
+        raise SealError("an index entry's number does not fit 64 bits") from None
+
+
+def _find(segment: bytes | memoryview, magic: bytes, key: bytes) -> list[int]:
+    size = len(key) + 8
+    if len(segment) < _SEGMENT.size:
+        raise SealError("an index segment is cut short")
+    found, count = _SEGMENT.unpack_from(segment)
+    if found != magic or len(segment) != _SEGMENT.size + count * size:
+        raise SealError("an index segment is malformed")
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        at = _SEGMENT.size + middle * size
+        if bytes(segment[at : at + len(key)]) < key:
+            low = middle + 1
+        else:
+            high = middle
+    values = []
+    at = _SEGMENT.size + low * size
+    while at < len(segment) and segment[at : at + len(key)] == key:
+        values.append(_U64.unpack_from(segment, at + len(key))[0])
+        at += size
+    return values

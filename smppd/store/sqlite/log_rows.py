@@ -1,0 +1,400 @@
+"""The sealed log in SQLite files: `store.log` for those who read it, index it and purge it, each on connections of their own.
+
+They work beside the running daemon, in short statements: a long one would keep the write-ahead log from being truncated.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from smppd.store.api import StoreError
+from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
+from smppd.store.sqlite.damaged import overdue
+from smppd.store.sqlite.database import Database, spoken
+from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.sqlite.slots import IS_SLOT
+
+ANCHOR: Final = "anchor"
+"""Name in `meta` of the chain before the first row that is left, once the oldest rows were deleted."""
+ANCHOR_ROW: Final = "anchor row"
+"""Name in `meta` of the last row that was deleted with them."""
+INDEXED: Final = "indexed"
+"""Name in `meta` of the last log row that the indexes cover."""
+
+_TABLES: Final = {"number": "number_index", "event": "event_index"}
+_EXTENT: Final = "first, last, low, high, earliest, latest, lead"
+_EXTENTS_A_STATEMENT: Final = 500
+_TRIES: Final = 20
+_PATIENCE_MS: Final = 250
+_PAUSE: Final = 0.01
+
+
+class _SqliteLog:
+    """`store.log.Log` over data.db."""
+
+    def __init__(self, data: Database) -> None:
+        self.data = data
+        self._directory = data.path.parent
+        version = data.version()
+        # data.db may be of an earlier version where it is only read.
+        self._named = "log.secrets" if version > 1 else "NULL"
+        self._mac = "CAST(mac AS BLOB)" if version > 2 else "NULL"
+        self._sealed = version > 2
+        self._measured = data.one("SELECT 1 FROM sqlite_schema WHERE name = 'extents'") is not None
+
+    def bounds(self) -> tuple[int, int] | None:
+        """See `store.log.Log`."""
+        # Each by itself: only then SQLite goes to the end of the table instead of through it.
+        query = "SELECT (SELECT min(seq) FROM log), (SELECT max(seq) FROM log)"
+        lowest, highest = self.data.one(query) or (None, None)
+        return None if lowest is None or highest is None else (lowest, highest)
+
+    def packed(self, after: int, until: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Log`."""
+        return self._pages("records", after, until, limit)
+
+    def _pages(self, column: str, after: int, until: int, limit: int) -> list[tuple[int, bytes]]:
+        return self.data.all(
+            # Cast, because who edits the file may change types too.
+            f"SELECT seq, CAST({column} AS BLOB) FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (after, until, limit),
+        )
+
+    def extents(self, upto: int = LAST_ID) -> list[Extent]:
+        """See `store.log.Log`."""
+        if not self._measured:
+            return []
+        rows = self.data.all(f"SELECT {_EXTENT} FROM extents WHERE first <= ? ORDER BY first", (upto,))
+        return [Extent(*row) for row in rows]
+
+    def indexed(self) -> int:
+        """See `store.log.Log`."""
+        row = self.data.one("SELECT value FROM meta WHERE name = ?", (INDEXED,))
+        return 0 if row is None else int(row[0])
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.data.close()
+
+
+class SqliteRecords(_SqliteLog):
+    """`store.log.Records` of a store's directory. For one thread. Raises StoreError when there is no store."""
+
+    def __init__(self, directory: Path) -> None:
+        with ExitStack() as undo:
+            self.keys = ReadOnlyKeys(directory)
+            undo.callback(self.keys.close)
+            super().__init__(Database(directory / "data.db", "data", read_only=True))
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.data.close()
+        self.keys.close()
+
+    def near(self, record_id: int) -> list[int]:
+        """See `store.log.Records`."""
+        if not 0 < record_id <= LAST_ID:
+            return []
+        before = self.data.one("SELECT max(seq) FROM log WHERE seq <= ?", (record_id,)) or (None,)
+        after = self.data.one("SELECT min(seq) FROM log WHERE seq > ?", (record_id,)) or (None,)
+        return [seq for seq in (before[0], after[0]) if seq is not None]
+
+    def row(self, seq: int) -> LogRow | None:
+        """See `store.log.Records`."""
+        found = self.data.one(f"{self._select()} WHERE seq = ?", (seq,))
+        return None if found is None else LogRow(*found)
+
+    def rows(self, after: int, limit: int) -> list[LogRow]:
+        """See `store.log.Records`."""
+        found = self.data.all(f"{self._select()} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
+        return [LogRow(*row) for row in found]
+
+    def _select(self) -> str:
+        return (
+            "SELECT seq, CAST(count AS INTEGER), CAST(records AS BLOB), CAST(events AS BLOB), CAST(chain AS BLOB),"
+            f" CAST(digests AS BLOB), {self._mac}, {self._named} FROM log LEFT JOIN purged USING (seq)"
+        )
+
+    def secrets(self, row: LogRow) -> bytes:
+        """See `store.log.Records`."""
+        return self.keys.secrets(row.secrets or row.seq)
+
+    def events(self, seq: int) -> bytes:
+        """See `store.log.Records`."""
+        row = self.data.one("SELECT CAST(events AS BLOB) FROM log WHERE seq = ?", (seq,))
+        return b"" if row is None else row[0]
+
+    def told(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Records`."""
+        return self._pages("events", after, LAST_ID, limit)
+
+    def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
+        """See `store.log.Records`."""
+        query = "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?"
+        return [row[0] for row in self.data.all(query, (bucket, first, last))]
+
+    def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
+        """See `store.log.Records`."""
+        query = "SELECT data FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
+        return [row[0] for row in self.data.all(query, (bucket, first, record_id))]
+
+    def outline(self) -> Outline:
+        """See `store.log.Records`."""
+        with self.data.snapshot():
+            anchor, row = self.anchor()
+            lowest, highest = self.bounds() or (None, None)
+            signed = self.data.all("SELECT CAST(signed AS BLOB) FROM checkpoints ORDER BY seq")
+            newest = self.data.one("SELECT max(number) FROM seals") if self._sealed else None
+        return Outline(anchor, row, lowest, highest, [one[0] for one in signed], None if newest is None else newest[0])
+
+    def anchor(self) -> tuple[bytes | None, int | None]:
+        """See `store.log.Records`."""
+        link = self.data.one("SELECT CAST(value AS BLOB) FROM meta WHERE name = ?", (ANCHOR,))
+        row = self.data.one("SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?", (ANCHOR_ROW,))
+        return (None if link is None else link[0] or b""), (None if row is None else row[0])
+
+    def seals(self, after: int, until: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Records`."""
+        return self.data.all(
+            "SELECT number, CAST(signed AS BLOB) FROM seals WHERE number > ? AND number <= ? ORDER BY number LIMIT ?",
+            (after, until, limit),
+        )
+
+
+class SqliteIndex(_SqliteLog):
+    """`store.log.IndexRows` of a store's directory. For one thread. Raises StoreError."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Database(directory / "data.db", "data"))
+        # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
+        self.data.run("PRAGMA synchronous = NORMAL")
+
+    def unindexed(self, after: int, limit: int) -> list[LogRow]:
+        """See `store.log.IndexRows`."""
+        rows = self.data.all(
+            "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+        )
+        return [LogRow(seq, written, packed, told, b"", None, None, None) for seq, written, packed, told in rows]
+
+    def measured_from(self) -> int | None:
+        """See `store.log.IndexRows`."""
+        row = self.data.one("SELECT min(first) FROM extents")
+        return None if row is None else row[0]
+
+    def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.IndexRows`."""
+        query = "SELECT seq, CAST(records AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+        return [(row[0], row[1]) for row in reversed(self.data.all(query, (seq, limit)))]
+
+    def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
+        """See `store.log.IndexRows`."""
+        with self.data.writing():
+            if self.indexed() >= first:
+                raise StoreError("the indexes are being built by another process")
+            for name, table in _TABLES.items():
+                rows = [one for one in segments if one.table == name]
+                if rows:
+                    # One statement, not one a row: each hands over the interpreter lock, and the write lock is held.
+                    values = ",".join(["(?, ?, ?, 0, ?, ?)"] * len(rows))
+                    self.data.run(
+                        f"INSERT INTO {table} (first, last, bucket, level, low, data) VALUES {values}",
+                        [value for row in rows for value in row[1:]],
+                    )
+            self._write(extents)
+            self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, last))
+
+    def cover(self, extents: Sequence[Extent]) -> None:
+        """See `store.log.IndexRows`."""
+        with self.data.writing():
+            self._write(extents)
+
+    def _write(self, extents: Sequence[Extent]) -> None:
+        for at in range(0, len(extents), _EXTENTS_A_STATEMENT):
+            some = extents[at : at + _EXTENTS_A_STATEMENT]
+            marks = ",".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(some))
+            self.data.run(f"INSERT OR REPLACE INTO extents VALUES {marks}", [value for one in some for value in one])
+
+    def small(self, table: str, count: int) -> list[tuple[int, Segment]]:
+        """See `store.log.IndexRows`."""
+        name = _TABLES[table]
+        full = self.data.one(
+            f"SELECT bucket FROM {name} WHERE level = 0 GROUP BY bucket HAVING count(*) >= ? LIMIT 1", (count,)
+        )
+        if full is None:
+            return []
+        rows = self.data.all(
+            f"SELECT rowid, first, last, bucket, low, data FROM {name} WHERE bucket = ? AND level = 0"
+            " ORDER BY last LIMIT ?",
+            (full[0], count),
+        )
+        return [(row[0], Segment(table, *row[1:])) for row in rows]
+
+    def merge(self, handles: Sequence[int], merged: Segment) -> bool:
+        """See `store.log.IndexRows`."""
+        name = _TABLES[merged.table]
+        marks = ",".join("?" * len(handles))
+        with self.data.writing():
+            if self.data.run(f"DELETE FROM {name} WHERE rowid IN ({marks})", handles) != len(handles):
+                self.data.roll_back()
+                return False
+            self.data.run(
+                f"INSERT INTO {name} (first, last, bucket, level, low, data) VALUES (?, ?, ?, 1, ?, ?)", merged[1:]
+            )
+        return True
+
+
+class SqlitePurge(_SqliteLog):
+    """`store.log.PurgeRows` of a store's directory. For one thread. Raises StoreError when there is no store."""
+
+    def __init__(self, directory: Path) -> None:
+        for name in ("keys.db", "data.db"):
+            if not (directory / name).exists():
+                raise StoreError(f"{directory / name}: there is no store here yet")
+        with ExitStack() as undo:
+            self.secrets = Database(directory / "keys.db", "keys")
+            undo.callback(self.secrets.close)
+            super().__init__(Database(directory / "data.db", "data"))
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.data.close()
+        self.secrets.close()
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def scopes(self) -> list[bytes]:
+        """See `store.log.PurgeRows`."""
+        return [bytes(row[0]) for row in self.secrets.all("SELECT scope FROM keys")]
+
+    def has_key(self, scope: bytes) -> bool:
+        """See `store.log.PurgeRows`."""
+        return self.secrets.one("SELECT 1 FROM keys WHERE scope = ?", (scope,)) is not None
+
+    def destroy_keys(self, scopes: Sequence[bytes]) -> None:
+        """See `store.log.PurgeRows`."""
+        with self.secrets.writing():
+            self.secrets.run_each("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in scopes])
+
+    # -- what is remembered --------------------------------------------------------------------------------------------
+
+    def remembered(self, name: str, default: Any) -> Any:
+        """See `store.log.PurgeRows`."""
+        row = self.data.one("SELECT value FROM meta WHERE name = ?", (name,))
+        return default if row is None else json.loads(row[0])
+
+    def remember(self, values: Mapping[str, object]) -> None:
+        """See `store.log.PurgeRows`."""
+        with self.data.writing():
+            self._remember(values)
+
+    def _remember(self, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def remove_overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
+        """See `store.log.PurgeRows`."""
+        with self.data.writing():
+            return self._overdue(now, kept)
+
+    @spoken
+    def _overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
+        return overdue(self.data.connection, now, kept)
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
+        """See `store.log.PurgeRows`."""
+        rows = self.data.all(
+            "SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq)"
+            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
+            (first, last, limit),
+        )
+        return [LogRow(seq, written, packed, b"", b"", gone, None, named) for seq, written, packed, gone, named in rows]
+
+    def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
+        """See `store.log.PurgeRows`. A slot is the log row's that names it (`store.sqlite.slots`)."""
+        named = [row.secrets or row.seq for row in rows]
+        return self.secrets.all(
+            f"SELECT seq, data FROM secrets WHERE seq IN ({','.join('?' * len(named))})"
+            f" OR seq >= ? AND seq <= ? AND NOT {IS_SLOT} ORDER BY seq",
+            (*named, first, last),
+        )
+
+    def replace_secrets(self, changes: Sequence[tuple[int, bytes, bytes]]) -> bool:
+        """See `store.log.PurgeRows`."""
+        with self.secrets.writing():
+            for seq, before, after in changes:
+                # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
+                if (
+                    self.secrets.run("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
+                    != 1
+                ):
+                    self.secrets.roll_back()  # a slot was cut meanwhile
+                    return False
+                if not any(after):
+                    self.secrets.run("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
+        return True
+
+    def shorten(
+        self, changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]], values: Mapping[str, object]
+    ) -> bool:
+        """See `store.log.PurgeRows`."""
+        with self.data.writing():
+            for row, left, digests, mac in changes:
+                same = self.data.run(
+                    "UPDATE log SET records = ? WHERE seq = ? AND records = ?", (left, row.seq, row.records)
+                )
+                if same != 1:  # erased from meanwhile, by another process
+                    self.data.roll_back()
+                    return False
+                self.data.run("DELETE FROM purged WHERE seq = ?", (row.seq,))
+                if digests:
+                    self.data.run("INSERT INTO purged (seq, digests, mac) VALUES (?, ?, ?)", (row.seq, digests, mac))
+            self._remember(values)
+        return True
+
+    def front(self, limit: int) -> list[tuple[int, bytes, int]]:
+        """See `store.log.PurgeRows`."""
+        query = "SELECT seq, chain, length(records) FROM log ORDER BY seq LIMIT ?"
+        return self.data.all(query, (limit,))
+
+    def trim(self, front: tuple[int, bytes] | None, oldest: int, stale: int, limit: int) -> int:
+        """See `store.log.PurgeRows`. Of the seals that cover deleted rows only the last one stays: without it nobody could tell
+        that none behind it is gone."""
+        segments = 0
+        with self.data.writing():
+            if front is not None:
+                last, link = front
+                self.data.run("DELETE FROM log WHERE seq <= ?", (last,))
+                self.data.run("DELETE FROM purged WHERE seq <= ?", (last,))
+                self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?), (?, ?)", (ANCHOR, link, ANCHOR_ROW, last))
+                self.data.run(
+                    "DELETE FROM seals WHERE number < (SELECT max(number) FROM seals WHERE seq <= ?)", (last,)
+                )
+            self.data.run("DELETE FROM extents WHERE last < ?", (oldest,))
+            for table, bound in (("number_index", stale), ("event_index", oldest)):
+                segments += self.data.run(
+                    f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE last < ? LIMIT ?)",
+                    (bound, limit),
+                )
+        return segments
+
+    def wipe(self) -> bool:
+        """See `store.log.PurgeRows`: empties both write-ahead logs."""
+        wait = threading.Event()
+        for database in (self.secrets, self.data):
+            for _ in range(_TRIES):
+                # A short patience each time: a checkpoint that waits for a reader keeps the daemon's writer waiting.
+                if database.truncate(_PATIENCE_MS // _TRIES):
+                    break
+                wait.wait(_PAUSE)
+            else:
+                return False
+        return True

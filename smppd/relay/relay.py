@@ -38,12 +38,17 @@ from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
 from smppd.relay.state.model import Account, Customer, Message, Peer, UpstreamState
 from smppd.relay.withdrawal import Withdrawal
-from smppd.store.api import Batch, ColdRow, Kind, Store
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
 log = logging.getLogger("smppd.relay")
 _EXPIRED = 500
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
+_STORE_SAYS = {
+    Availability.OK: (logging.WARNING, "space again, accepting messages"),
+    Availability.FULL: (logging.ERROR, "no space, refusing messages"),
+    Availability.AWAY: (logging.ERROR, "the store cannot be reached, refusing messages"),
+}
 
 
 Answer = tuple[Any, int, int, bytes]
@@ -139,7 +144,7 @@ class Relay:
         self.counts = Gauges(context, store)
         self._looked = now()
         self._swept = 0.0
-        self._was_full = False
+        self._store_was = Availability.OK
         self._paused: dict[str, int] = {}
         self.take_configuration(settings, ways, pipelines)
 
@@ -222,7 +227,7 @@ class Relay:
         context.guard.chore("held parts", lambda: self.parts.rejudge(context.now()))
         context.guard.chore("parked receipts", self.receipts.parking.resume)
         store.kick()
-        store.full = not store.space()  # known before the first message, not a second later
+        store.watch()  # known before the first message, not a second later
         return living
 
     def stop_accepting(self) -> None:
@@ -389,7 +394,7 @@ class Relay:
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.moment(now))
         chore("rerouting", lambda: self.rerouting.move(now))
-        if not self._store.full:  # a full disk is tried again by the sweep, once a second
+        if self._store.takes:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now
@@ -416,11 +421,8 @@ class Relay:
         if now - self._looked >= _LOOK:
             self._looked = now
             store.look_at_damaged()
-        if not store.space():
-            store.full = True
-        elif store.full:
-            store.retry()
-        context.metrics.store_full.set(int(store.full))
+        store.watch()
+        context.metrics.store_full.set(int(not store.takes))
         chore("gauges", self.counts.look)
         chore("telling", lambda: self._tell(now))
 
@@ -437,13 +439,10 @@ class Relay:
         """Says what began, what ended and what there was of many things since the last sweep."""
         self.context.tally.say()
         self.context.notices.tick(now)
-        full = self._store.full
-        if full != self._was_full:
-            self._was_full = full
-            if full:
-                log.error("no space, refusing messages")
-            else:
-                log.warning("space again, accepting messages")
+        state = self._store.availability
+        if state is not self._store_was:
+            self._store_was = state
+            log.log(*_STORE_SAYS[state])
         for upstream in self.context.upstreams.values():
             told = self._paused.get(upstream.name, 0)
             if upstream.failures == told:
@@ -470,7 +469,7 @@ class Relay:
 
     def _spill(self, now: float) -> None:
         self._store.tick(now)
-        if not self._store.full:
+        if self._store.takes:
             self.spill.lighten()
 
     # -- what an operator sees -----------------------------------------------------------------------------------------

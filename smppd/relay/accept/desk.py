@@ -231,7 +231,7 @@ class SubmitDesk:
         if fanout is not None:
             wait = 0.0  # its answer waits
         else:
-            if not self.open or context.store.full:
+            if not self.open or not context.store.takes:
                 return FULL
             wait = account.bucket.take(now, self.patience)
             if wait < 0:
@@ -381,7 +381,7 @@ class SubmitDesk:
         messages were made of it, and the refusal to answer at once."""
         account = customer.account
         number = count_destinations(raw)
-        if not self.open or self._context.store.full:
+        if not self.open or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:
             return 0, QUEUE_FULL

@@ -87,7 +87,7 @@ class Rerouting:
     def move(self, now: float) -> None:
         """Gives some messages their new way; call often."""
         context = self._context
-        if not self._searches or context.store.full:
+        if not self._searches or not context.store.takes:
             return
         left = MOST
         for lane, search in list(self._searches.items()):

@@ -35,7 +35,7 @@ from smppd.records.indexer import Indexer
 from smppd.relay.record import Recorder
 from smppd.relay.relay import Relay
 from smppd.store.sqlite.log_rows import SqliteIndex
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
 from smppd.vault.seal import Direction

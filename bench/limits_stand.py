@@ -26,7 +26,7 @@ from smppd.policy.pipeline import pipelines
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import Command, Splitter, id_response, pdu, refusal
 from smppd.relay.relay import Relay, Routing
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 

@@ -61,7 +61,8 @@ class MemoryStore:
     def __init__(self, batch: type[Any]) -> None:
         self._make = batch
         self.batch: Any = batch()
-        self.full = False
+        self.availability: Any = None
+        self.takes = True
         self.sink: Any = None
         self.segment = 0
 
@@ -78,7 +79,7 @@ class MemoryStore:
     def nudge(self) -> None:
         pass
 
-    def retry(self) -> None:
+    def watch(self) -> None:
         pass
 
     def page(self, kind: int, owner: str, after: int, limit: int, then: Callable[[list[Any]], None]) -> None:
@@ -89,9 +90,6 @@ class MemoryStore:
 
     def expired(self, kind: int, now: int, limit: int, then: Callable[[list[Any]], None]) -> None:
         then([])
-
-    def space(self) -> bool:
-        return True
 
     def counts(self) -> dict[tuple[int, str], int]:
         return {}
@@ -104,6 +102,13 @@ class MemoryStore:
 
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         return default
+
+    def begin_counter(self, counter: str, damaged: int) -> None:
+        self.counted = 0
+
+    def reserve(self, counter: str, count: int) -> int:
+        self.counted += count
+        return self.counted - count
 
     @property
     def damaged(self) -> int:

@@ -68,15 +68,14 @@ def id_at(seconds: float) -> int:
 class Counter:
     """Short ids for customers that take no long ones: a number that survives restarts.
 
-    ``reserve(upto)`` must make the new bound durable with the batch that follows; a block is reserved at a time, so a crash
-    skips at most one block. Wraps within ``limit``.
+    ``reserve(count)`` gives the first of as many numbers that nobody else is given (``store.api.Store.reserve``); a block is
+    reserved at a time, so a crash skips at most one block. Wraps within ``limit``.
     """
 
     __slots__ = ("_block", "_limit", "_next", "_reserve", "_reserved")
 
-    def __init__(self, start: int, limit: int, reserve: Callable[[int], None], block: int = 10_000) -> None:
-        self._next = start
-        self._reserved = start
+    def __init__(self, reserve: Callable[[int], int], limit: int, block: int = 10_000) -> None:
+        self._next = self._reserved = 0
         self._limit = limit
         self._reserve = reserve
         self._block = block
@@ -84,8 +83,8 @@ class Counter:
     def __call__(self) -> int:
         """The next number, 1..limit."""
         if self._next >= self._reserved:
+            self._next = self._reserve(self._block)
             self._reserved = self._next + self._block
-            self._reserve(self._reserved)
         self._next += 1
         return (self._next - 1) % self._limit + 1
 

@@ -124,22 +124,41 @@ def test_anything_else_is_no_id(text: bytes) -> None:
 # -- short ids -----------------------------------------------------------------------------------------------------------
 
 
+class Reserved:
+    """``store.api.Store.reserve`` for one counter."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.upto = [start] if start else []
+
+    def __call__(self, count: int) -> int:
+        first = self.upto[-1] if self.upto else 0
+        self.upto.append(first + count)
+        return first
+
+
+def test_two_who_ask_the_same_store_are_given_different_numbers() -> None:
+    reserved = Reserved()
+    one, other = Counter(reserved, 1000, block=10), Counter(reserved, 1000, block=10)
+    drawn = [counter() for _ in range(25) for counter in (one, other)]
+    assert len(set(drawn)) == 50
+
+
 def test_short_ids_count_and_reserve_ahead() -> None:
-    reserved: list[int] = []
-    counter = Counter(0, 1000, reserved.append, block=10)
+    reserved = Reserved()
+    counter = Counter(reserved, 1000, block=10)
     assert [counter() for _ in range(25)] == list(range(1, 26))
-    assert reserved == [10, 20, 30]
+    assert reserved.upto == [10, 20, 30]
 
 
 def test_a_restart_skips_at_most_a_block() -> None:
-    reserved: list[int] = []
-    before = Counter(0, 1000, reserved.append, block=10)
+    reserved = Reserved()
+    before = Counter(reserved, 1000, block=10)
     drawn = [before() for _ in range(13)]
-    after = Counter(reserved[-1], 1000, reserved.append, block=10)
+    after = Counter(reserved, 1000, block=10)
     assert after() == 21
     assert 21 - drawn[-1] <= 10
 
 
 def test_short_ids_stay_within_their_limit() -> None:
-    counter = Counter(95, 99, lambda upto: None, block=10)
+    counter = Counter(Reserved(95), 99, block=10)
     assert [counter() for _ in range(6)] == [96, 97, 98, 99, 1, 2]

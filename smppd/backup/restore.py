@@ -42,7 +42,7 @@ from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import witness
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys, LogState
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope

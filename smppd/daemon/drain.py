@@ -11,7 +11,7 @@ from smppd.net.customers import Customers
 from smppd.net.door import Door
 from smppd.net.upstreams import Upstreams
 from smppd.relay.relay import Relay
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 
 log = logging.getLogger("smppd.daemon")
 STEP: Final = 0.05

@@ -11,12 +11,18 @@ from smppd.config import Settings
 from smppd.daemon.http import Health, assess
 from smppd.net.endpoints import Listener
 from smppd.relay.relay import Relay
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.api import Availability
+from smppd.store.sqlite.store import SqliteStore
 
 STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
 EXPIRING: Final = 7 * 86400.0
 """Seconds before its end at which a certificate makes /readyz say `degraded`."""
+_STORE_CHECKS: Final = {
+    Availability.OK: "ok",
+    Availability.FULL: "failed: no space",
+    Availability.AWAY: "failed: it cannot be reached",
+}
 
 
 def health(
@@ -35,7 +41,7 @@ def health(
     enabled = sum(1 for one in settings.upstreams if one.enabled)
     missing = f"degraded: {up} of {enabled} upstreams are bound"
     checks = {
-        "store": "failed: no space" if store.full else "ok",
+        "store": _STORE_CHECKS[store.availability],
         "spool": "ok" if condition.ready else "failed: still reading back",
         "draining": "failed: stopping" if draining else "ok",
         "upstreams": "ok" if up >= enabled else missing,
@@ -66,7 +72,7 @@ def picture(
         "ready": ready,
         "draining": draining,
         "store": {
-            "full": store.full,
+            "full": not store.takes,
             "commits": store.commits,
             "entries": relays.entries,
             "damaged": store.damaged,

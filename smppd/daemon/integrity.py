@@ -17,8 +17,8 @@ from smppd.records.consistency import checkpoint_facts, cross_faults, named_seal
 from smppd.store.api import StoreError
 from smppd.store.sqlite.seals import AUDIT_FILE, witness
 from smppd.store.sqlite.states import SqliteStates
+from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import Entries
-from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from smppd.daemon.systemd import Notifier
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 
 log = logging.getLogger("smppd.daemon")
 LONGER: Final = 60.0

@@ -11,8 +11,8 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import DONE, Compacted, ask
-from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 

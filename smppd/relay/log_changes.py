@@ -1,32 +1,36 @@
-"""Log lines about states that began or ended: an upstream is paused and takes messages again, the disk is full and has space
-again. The sweep writes them, so a state that lasts for less than a second has no line."""
+"""Log lines about states that began or ended: an upstream is paused and takes messages again, the store takes no
+messages and takes them again. The sweep writes them, so a state that lasts for less than a second has no line."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from smppd.relay.state.model import UpstreamState
+from smppd.store.api import Availability
 
 log = logging.getLogger("smppd.relay")
+_STORE_SAYS: Final = {
+    Availability.OK: (logging.WARNING, "space again, accepting messages"),
+    Availability.FULL: (logging.ERROR, "no space, refusing messages"),
+    Availability.AWAY: (logging.ERROR, "the store cannot be reached, refusing messages"),
+}
 
 
 class LogChanges:
     """See the module."""
 
     def __init__(self) -> None:
-        self._was_full = False
+        self._store = Availability.OK
         self._failures: dict[str, int] = {}
         """Of each upstream, as of the last line about it: each pause adds a failure, and the end of them makes it 0."""
 
-    def write(self, upstreams: Mapping[str, UpstreamState], full: bool, now: float) -> None:
-        """Writes what has changed since the last call. ``full``: the store takes no messages. ``now``: monotonic seconds."""
-        if full != self._was_full:
-            self._was_full = full
-            if full:
-                log.error("no space, refusing messages")
-            else:
-                log.warning("space again, accepting messages")
+    def write(self, upstreams: Mapping[str, UpstreamState], store: Availability, now: float) -> None:
+        """Writes what has changed since the last call. ``now``: monotonic seconds."""
+        if store is not self._store:
+            self._store = store
+            log.log(*_STORE_SAYS[store])
         for upstream in upstreams.values():
             before = self._failures.get(upstream.name, 0)
             if upstream.failures == before:

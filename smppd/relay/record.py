@@ -50,7 +50,7 @@ class Recorder:
             self._at = 0
         at = self._at
         batch = context.store.batch
-        secrets = batch.draw() or self._random[at : at + SECRETS_BYTES]
+        secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
         nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
         self._at = at + SECRETS_BYTES + NONCES_BYTES
         retain = settings.retain

@@ -231,7 +231,7 @@ class Relay:
         context.guard.do_chore("held parts", lambda: self.held_parts.judge_again(context.now()))
         context.guard.do_chore("parked receipts", self.receipts.parking.resume_searches)
         store.kick()
-        store.full = not store.space()  # known before the first message, not a second later
+        store.watch()  # known before the first message, not a second later
         return living
 
     def stop_accepting(self) -> None:
@@ -401,7 +401,7 @@ class Relay:
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.settle_early(now))
         chore("rerouting", lambda: self.rerouting.reroute_some(now))
-        if not self._store.full:  # a full disk is tried again by the sweep, once a second
+        if self._store.takes:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now
@@ -428,11 +428,8 @@ class Relay:
         if now - self._looked >= _LOOK:
             self._looked = now
             store.look_at_damaged()
-        if not store.space():
-            store.full = True
-        elif store.full:
-            store.retry()
-        context.metrics.store_full.set(int(store.full))
+        store.watch()
+        context.metrics.store_full.set(int(not store.takes))
         chore("gauges", self.counts.note_oldest_released)
         chore("telling", lambda: self._write_log(now))
 
@@ -449,7 +446,7 @@ class Relay:
         """Writes into the log what began and what ended since the last sweep, and how often many things happened."""
         self.context.log_counts.write()
         self.context.notices.tick(now)
-        self._log_changes.write(self.context.upstreams, self._store.full, now)
+        self._log_changes.write(self.context.upstreams, self._store.availability, now)
 
     def _expire(self, expiry: Expiry, wall: int, end: Callable[[list[ColdRow]], None]) -> None:
         context = self.context
@@ -466,7 +463,7 @@ class Relay:
 
     def _spill(self, now: float) -> None:
         self._store.tick(now)
-        if not self._store.full:
+        if self._store.takes:
             self.spill.lighten()
 
     # -- what an operator sees -----------------------------------------------------------------------------------------

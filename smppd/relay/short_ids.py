@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 from smppd.config import Settings
@@ -14,6 +15,7 @@ from smppd.store.api import Store
 REMEMBERED: Final = 100_000
 """The latest short ids of which it is known what they stand for."""
 _MOST: Final = 0xFFFFFFFE
+_COUNTER: Final = "short_id"
 _FORMS: Final = {"hex8": b"%08X", "decimal10": b"%010d"}
 
 
@@ -23,8 +25,8 @@ class ShortIds:
     def __init__(self, context: Context, store: Store) -> None:
         # Where the stored number cannot be read, it begins at the present time: short ids near that number are hardly in
         # use.
-        start = store.meta("short_id", 0, int(context.wall()) % _MOST)
-        self._counter = Counter(start, _MOST, lambda upto: store.batch.meta.append(("short_id", upto)))
+        store.begin_counter(_COUNTER, int(context.wall()) % _MOST)
+        self._counter = Counter(partial(store.reserve, _COUNTER), _MOST)
         self._forms: dict[str, bytes] = {}
         self._known: OrderedDict[tuple[str, bytes], int] = OrderedDict()
 

@@ -1,20 +1,29 @@
 """What the relay asks of a store: batches that become durable as one, cold rows in pages, and a replay after a restart.
 
 Life of a batch: the relay fills ``Store.batch`` on the reactor thread and calls ``kick``, or ``nudge`` where nobody is kept
-waiting; the writer commits it whenever it is free, key material first; then exactly one of ``Sink.batch_committed``
-and ``Sink.batch_refused`` is called on the reactor thread. What arrives meanwhile is the next batch.
+waiting; the store commits it whenever it is free, key material first; then exactly one of ``Sink.batch_committed``,
+``Sink.batch_refused`` and ``Sink.store_broken`` is called on the reactor thread. What arrives meanwhile is the next batch.
+
+All of it is said so that a database which several nodes share can serve it too:
+
+- a page of rows is a claim: the rows are the asker's own until it drops them;
+- counts are hints: another node may have put or taken rows since;
+- numbers that nobody else may have are reserved, not remembered (``Store.reserve``);
+- a key that somebody else made first is the one that counts (``vault.keys.KeyRows.put_new``);
+- whether a store can be written to is one of three states (``Availability``), whatever the reason is.
+
+Errors are ``StoreError``; what a back end is made of raises nothing of its own through here. What only one back end has
+(files, segments, secrets written ahead) is its own affair. ``store.committer`` says when a batch is committed, for all of them;
+``tests/store/test_interface.py`` holds each to what is said here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import IntEnum
-from typing import Any, Final, NamedTuple, Protocol
+from enum import Enum, IntEnum, auto
+from typing import Any, NamedTuple, Protocol
 
 from smppd.vault.seal import SECRETS_BYTES
-
-SLOT_RECORDS: Final = 16
-"""Records that one slot has secrets for."""
 
 
 class Kind(IntEnum):
@@ -33,7 +42,7 @@ class Fault(Exception):
 
 
 class StoreError(Fault):
-    """The store cannot be used; the text says why and names the file."""
+    """The store cannot be used; the text says why and names the file or the server."""
 
 
 class StoreBusy(StoreError):
@@ -42,6 +51,15 @@ class StoreBusy(StoreError):
 
 class StoreFull(StoreError):
     """There is no space left for it."""
+
+
+class Availability(Enum):
+    """Whether a store can be written to. OK: it can. FULL: it has no space, or no more than its reserve. AWAY: it cannot be
+    reached. Out of OK nothing new is taken; what has happened already is kept and tried again."""
+
+    OK = auto()
+    FULL = auto()
+    AWAY = auto()
 
 
 class ColdRow(NamedTuple):
@@ -84,37 +102,27 @@ class Damaged(NamedTuple):
         return f"<Damaged {self.kind} {self.id:016x} {self.place}>"
 
 
-class Slot(NamedTuple):
-    """Record secrets that are durable before they are used: the row of `secrets` and what it holds (`store.sqlite.slots`)."""
-
-    id: int
-    secrets: bytes
-
-    def __repr__(self) -> str:
-        return f"<Slot {self.id:016x} ***>"
-
-
 class Batch:
     """Everything that becomes durable in one commit, and whom to tell.
 
-    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with. ``slot``: where
-    the first of them may come from (``draw``), ``slotted``: how many do.
+    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with, which come from
+    ``secrets_for_next`` as far as that has some.
     ``accepts``: spool entries whose loss is answered (a refused message, an unacknowledged receipt); they are dropped when
     the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
     ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
-    entries (kept and tried again). ``keys``: (scope, wrapped key) rows, committed first. ``segments``: spool segments that
-    are no longer needed. ``meta``: numbers to remember, ``damaged``: what is set aside; both kept and tried again. The rest is
-    the relay's: handed back untouched.
+    entries (kept and tried again). ``segments``: spool segments that are no longer needed. ``meta``: numbers to remember,
+    ``damaged``: what is set aside; both kept and tried again. The rest is the relay's: handed back untouched.
     """
 
     __slots__ = (
         "accepted",
         "accepts",
         "acks",
+        "ahead",
         "damaged",
+        "drawn",
         "drop",
         "events",
-        "keys",
         "mails",
         "marks",
         "meta",
@@ -125,9 +133,6 @@ class Batch:
         "secrets",
         "segments",
         "seq",
-        "slot",
-        "slotted",
-        "started",
         "then",
     )
 
@@ -140,27 +145,28 @@ class Batch:
         self.put: list[ColdRow] = []
         self.moves: list[ColdRow] = []
         self.drop: list[tuple[int, str, bytes, int]] = []
-        self.keys: list[tuple[bytes, bytes]] = []
         self.segments: list[int] = []
         self.meta: list[tuple[str, int]] = []
         self.damaged: list[Damaged] = []
         self.seq = 0
-        self.slot: Slot | None = None
-        self.slotted = 0
-        self.started = 0.0
+        self.ahead = b""
+        self.drawn = 0
         self.accepted: list[Any] = []
         self.released: list[Any] = []
         self.mails: list[Any] = []
         self.acks: list[Any] = []
         self.then: list[Callable[[], None]] = []
 
-    def draw(self) -> bytes:
-        """Secrets for the next record that are durable already; empty where there are none (left)."""
-        at = self.slotted
-        if self.slot is None or at == SLOT_RECORDS or at != len(self.secrets):
-            return b""
-        self.slotted = at + 1
-        return self.slot.secrets[at * SECRETS_BYTES : (at + 1) * SECRETS_BYTES]
+    def secrets_for_next(self) -> bytes:
+        """Secrets for the next record that are durable already; empty where there are none (left): then they are drawn, and
+        become durable with the batch. The store puts them into ``ahead``, ``drawn`` says how many records have them."""
+        at = self.drawn
+        if not self.ahead or at != len(self.secrets):
+            return b""  # none are given ahead, or the first records of the batch have them
+        found = self.ahead[at * SECRETS_BYTES : (at + 1) * SECRETS_BYTES]
+        if found:
+            self.drawn = at + 1
+        return found
 
     def __bool__(self) -> bool:
         return bool(
@@ -171,7 +177,6 @@ class Batch:
             or self.moves
             or self.drop
             or self.records
-            or self.keys
             or self.segments
             or self.then
             or self.acks
@@ -220,7 +225,8 @@ class Sink(Protocol):
         """The batch is on stable storage."""
 
     def batch_refused(self, batch: Batch, reason: str) -> None:
-        """No space: nothing of the batch is stored. Its marks, events, drops and moves are already in the next batch."""
+        """The store is full or away: nothing of the batch is stored. Its marks, events, drops and moves are already in the next
+        batch."""
 
     def store_broken(self, reason: str) -> None:
         """An I/O error: nothing may be acknowledged any more; the daemon has to end."""
@@ -229,26 +235,36 @@ class Sink(Protocol):
 class Spool(Protocol):
     """The durable side of the relay."""
 
-    batch: Batch
-    full: bool
+    @property
+    def batch(self) -> Batch:
+        """The batch that is being filled. Another one after each commit, so ask for it each time."""
+
+    @property
+    def takes(self) -> bool:
+        """Whether messages may be taken: the store is OK."""
 
     def kick(self) -> None:
-        """Commits ``batch`` as soon as the writer is free."""
+        """Commits ``batch`` as soon as the store is free."""
 
     def nudge(self) -> None:
         """Commits ``batch`` with the next one that is kicked, or within some milliseconds."""
 
     def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        """The first ``limit`` cold rows of one owner with an id above ``after``, in id order, given to ``then``."""
+        """The first ``limit`` cold rows of one owner with an id above ``after`` and no key, in id order, given to ``then``.
+
+        A claim: what one asker was given no other node is given, until it is dropped or the asker is gone. The same asker may
+        ask again and is given the same rows. So are the rows of ``find`` and ``expired``.
+        """
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        """The cold rows of one owner under these keys, some hundreds at the most."""
+        """The cold rows of one owner under these keys, in no order, some hundreds at the most."""
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""
 
     def counts(self) -> dict[tuple[int, str], int]:
-        """How many cold rows there are of each (kind, owner). Start-up only."""
+        """How many cold rows there are of each (kind, owner) that has some. Start-up only. A hint: where nodes share the rows,
+        0 does not mean that there is nothing to ask for, nor another number that there still is."""
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """(segment, entries of one batch) in the order of commitment. A block that does not open is set aside, and told.
@@ -261,6 +277,13 @@ class Spool(Protocol):
 class Store(Spool, Protocol):
     """A store as the relay's housekeeping sees it."""
 
+    @property
+    def availability(self) -> Availability:
+        """Whether it can be written to, as of the last commit or ``watch``."""
+
+    def watch(self) -> None:
+        """Called about once a second: looks whether the store can be written to, and commits what was refused once it can."""
+
     def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
         """Begins to commit, and tells ``sink`` how each batch ended; ``tenant`` lives in the spool. Once, when all is read
         back: ids come after the highest that was found. StoreError (a ``Fault``) where it cannot."""
@@ -272,15 +295,18 @@ class Store(Spool, Protocol):
         """Takes out what is over, and destroys the keys that nothing needs any more: what lives is written anew, in steps.
         then(complete) on the reactor thread: nothing that was over can be opened any more; False: there was no space."""
 
-    def retry(self) -> None:
-        """Tries to commit again after there was no space."""
-
-    def space(self) -> bool:
-        """Whether the reserve is free."""
-
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         """A number remembered by ``Batch.meta``; ``damaged`` (or the default) where what is stored is no number, which is set
         aside. Start-up only."""
+
+    def begin_counter(self, counter: str, damaged: int) -> None:
+        """Makes a counter ready for ``reserve``: it goes on where it stood, from 0 where it is new, from ``damaged`` where what
+        is stored is no number, which is set aside. Start-up only."""
+
+    def reserve(self, counter: str, count: int) -> int:
+        """The first of ``count`` numbers in a row that nobody else is given, neither this node nor another, whatever is killed.
+        That is durable with the current batch or before it, so what speaks of such a number belongs in that batch or a later
+        one. A store that has to ask somebody else keeps a supply."""
 
     @property
     def damaged(self) -> int:

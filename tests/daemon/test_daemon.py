@@ -28,7 +28,7 @@ from smppd import config
 from smppd.daemon.daemon import _GARBAGE, Daemon, StartError
 from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import blob_info, create_kek
 from tests.e2e.children import ROOT
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, wait_for
@@ -181,13 +181,14 @@ def test_an_error_in_handing_over_a_batch_ends_the_daemon(make: Make, monkeypatc
         def broken(self, reason: str) -> None:
             ends.append(reason)
 
-    def fails(_store: SqliteStore) -> None:
+    def fails(_store: SqliteStore, *_words: object) -> None:
         raise KeyError("447700900123")
 
-    monkeypatch.setattr(SqliteStore, "_flush", fails)
+    monkeypatch.setattr(SqliteStore, "commit", fails)
     settings = config.load(gateway.config_file)
     daemon = Ending(settings, reactor, lambda _status: None)
     daemon._open_store(settings)
+    daemon.store.batch.marks.append(b"mark")
     daemon.store.kick()
     (handing_over,) = turn
     handing_over()
@@ -342,18 +343,18 @@ def test_below_its_reserve_it_takes_nothing_and_recovers_when_there_is_space(mak
 _BREAKS = """
 import sqlite3, sys, time
 from smppd.cli import main
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.writer import Writer
 
-commit = SqliteStore._commit_data
+commit = Writer._commit_data
 
-def breaks(self, batch, *rest):
-    if batch.records:
+def breaks(self, work, *rest):
+    if work.batch.records:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
         raise error
-    commit(self, batch, *rest)
+    commit(self, work, *rest)
 
-SqliteStore._commit_data = breaks
+Writer._commit_data = breaks
 status = main.main(sys.argv[1:])
 from twisted.internet import reactor
 print("monotonic" if reactor.seconds is time.monotonic else "wall clock", flush=True)

@@ -78,7 +78,9 @@ def test_a_kill_between_the_two_files_is_no_roll_back(house: House) -> None:
     daemon.log.fill(1, 2)
     made = daemon.log.store.seals
     assert made is not None
-    following = made.make(SealKind.RUNNING, daemon.log.store._last_row, daemon.log.store._chain)
+    chain = daemon.log.store._chain
+    assert chain is not None
+    following = made.make(SealKind.RUNNING, chain.row, chain.digest)
     seals.write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
     daemon.killed()
     house.sound()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +15,10 @@ from smppd.ids import Ids
 from smppd.message import Event, read_events
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
-from smppd.store.api import ColdRow
+from smppd.store.api import ColdRow, Kind
 from smppd.store.sqlite.damaged import Item, items
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install, load_install
 from tests.relay.fakes import World
@@ -88,17 +87,18 @@ class DiskStore:
     def answer(self) -> None:
         """Everything that was handed to the writer is done and told."""
         assert self.real is not None
-        while True:
-            barrier = threading.Event()
-            self.real._jobs.put(barrier.set)
-            assert barrier.wait(20), "the writer ended"
-            quiet = not self._turn and self._calls.empty()
+        quiet = False
+        while not quiet:
+            quiet = not self._turn
             while self._turn:
                 self._turn.pop(0)()
-            while not self._calls.empty():
-                self._calls.get()()
-            if quiet:
-                return
+            behind: list[list[ColdRow]] = []
+            self.real.page(Kind.QUEUE, "", 0, 1, behind.append)  # the writer answers behind all that it was given
+            while True:
+                self._calls.get(timeout=20)()
+                if behind:
+                    break
+                quiet = False
 
     def fail(self) -> None:
         raise NotImplementedError

@@ -36,8 +36,8 @@ from smppd.relay.relay import Relay, Routing
 from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
-from tests.relay.fakestore import FakeStore
 from tests.relay.invariants import filed, weighs
+from tests.store.memory import MemoryStore
 from tests.vault.rows import NOON, MemoryRows, ring
 
 FROM = address_field(1, 1, b"447700900001")
@@ -279,7 +279,7 @@ class World:
         self._segments = segments, seconds
         self.now = 1000.0
         self.wall = float(NOON)
-        self.store = FakeStore()
+        self.store = MemoryStore()
         self.ids = Ids(lambda: self.wall)
         self.ring = ring(MemoryRows())
         self.broken: list[str] = []

@@ -12,9 +12,9 @@ import pytest
 from smppd.ids import Ids
 from smppd.protocol.wire import Status
 from smppd.relay.relay import Routing
-from smppd.store.api import Batch, ColdRow, Kind
+from smppd.store.api import Availability, Batch, ColdRow, Kind
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.relay.fakes import World, settings
 from tests.store.tenant import Nobody
@@ -102,7 +102,6 @@ def test_nothing_is_written_anew_while_the_disk_is_full() -> None:
     acme.submits(*[b"x"] * 100)
     world.commits()
     world.fills()
-    world.relay.context.store.full = True
     world.passes(3600, step=5)
     written = len(world.store.batch.marks)
     assert written == 0
@@ -376,12 +375,12 @@ def test_room_for_a_small_batch_is_not_the_reserve(
 ) -> None:
     one = opened()
     room = [False]
-    monkeypatch.setattr(one.store, "space", lambda: room[0])
-    one.store.full = True
+    monkeypatch.setattr(one.store, "look", lambda: Availability.OK if room[0] else Availability.FULL)
+    one.store.watch()
     one.store.batch.marks.append(b"x")
     one.commit()
-    assert one.store.full
+    assert not one.store.takes
     room[0] = True
     one.store.batch.marks.append(b"x")
     one.commit()
-    assert not one.store.full
+    assert one.store.takes

@@ -15,7 +15,7 @@ from smppd.records.lookup import LogReader
 from smppd.store.api import Batch
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.log_rows import SqliteRecords
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
@@ -44,6 +44,15 @@ class Waiting:
 
     def store_broken(self, reason: str) -> None:
         self.wrong.append(reason)
+
+
+class Statements(dict[str, list[str]]):
+    """The first words of the statements that a store executes: those of data.db and those of keys.db."""
+
+    def clear(self) -> None:
+        """Forgets what was executed so far."""
+        for told in self.values():
+            told.clear()
 
 
 class Builder:
@@ -102,7 +111,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination))
-        secrets = batch.draw() or os.urandom(64)
+        secrets = batch.secrets_for_next() or os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,
@@ -145,7 +154,7 @@ class Builder:
 
         def room() -> None:
             self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            self.store.retry()
+            self.store.watch()
 
         return room
 
@@ -179,6 +188,11 @@ class Builder:
 def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
     store.use(ring)
     store.open(sink, Nobody(), new_id)
+
+
+def copied(directory: Path, to: Path) -> None:
+    """The files as a kill would leave them now. Copied by another process, for the reason below."""
+    subprocess.run(["cp", "-r", str(directory), str(to)], check=True)
 
 
 def files(directory: Path) -> bytes:

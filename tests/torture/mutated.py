@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from smppd.__main__ import main
-from smppd.store.sqlite import files, writer
+from smppd.store.sqlite import files, store
 
 _connect = files.connect
 
@@ -29,6 +29,6 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
 
 
 if __name__ == "__main__":
-    for module in (files, writer):
+    for module in (files, store):
         module.connect = connect  # type: ignore[attr-defined]
     sys.exit(main())

@@ -235,7 +235,7 @@ class SubmitDesk:
         if fanout is not None:
             wait = 0.0  # its answer waits
         else:
-            if not self.accepts or context.store.full:
+            if not self.accepts or not context.store.takes:
                 return FULL
             wait = account.bucket.take(now, self.patience)
             if wait < 0:
@@ -390,7 +390,7 @@ class SubmitDesk:
         and the refusal that is to be answered at once."""
         account = customer.account
         number = count_destinations(raw)
-        if not self.accepts or self._context.store.full:
+        if not self.accepts or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:
             return 0, QUEUE_FULL

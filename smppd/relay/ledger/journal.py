@@ -39,7 +39,7 @@ class Broken(ValueError):
         self.rest = rest
 
 
-def mark(kind: Entry, identity: int, payload: bytes = b"") -> bytes:
+def mark(kind: int, identity: int, payload: bytes = b"") -> bytes:
     """One entry."""
     return HEAD.pack(kind, _SIZE + len(payload), identity) + payload
 

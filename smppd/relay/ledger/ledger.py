@@ -20,6 +20,15 @@ from smppd.relay.state.model import Mail, Message, Parked
 from smppd.store.api import ColdRow, Kind, Spool
 
 _HEAD: Final = HEAD.size
+# As plain numbers: packing a member of an enumeration takes three times as long.
+_ACCEPT: Final = int(Entry.ACCEPT)
+_RELEASED: Final = int(Entry.RELEASED)
+_SUBMITTED: Final = int(Entry.SUBMITTED)
+_DONE: Final = int(Entry.DONE)
+_MAIL: Final = int(Entry.MAIL)
+_MAIL_DONE: Final = int(Entry.MAIL_DONE)
+_PARK: Final = int(Entry.PARK)
+_PARK_DONE: Final = int(Entry.PARK_DONE)
 
 
 class Ledger:
@@ -30,6 +39,7 @@ class Ledger:
         self._store = store
         self._live: OrderedDict[int, dict[int, Living]] = OrderedDict()
         self._place = 0
+        self._here: dict[int, Living] = {}  # what lives in the present place
         self._opened = 0
         self._octets = 0
         self._dropping: set[tuple[int, int]] = set()
@@ -69,7 +79,7 @@ class Ledger:
 
     def begin(self, place: int) -> None:
         """What is opened from now on lives in this place (`store.api.Tenant`)."""
-        self._live.setdefault(place, {})
+        self._here = self._live.setdefault(place, {})
         self._place = place
         self._opened = 0
 
@@ -108,29 +118,33 @@ class Ledger:
 
     def _unweigh(self, thing: Living) -> None:
         octets = thing.weight
-        self._octets -= octets
-        thing.weight = 0
-        thing.weighed(-octets)
+        if octets:
+            self._octets -= octets
+            thing.weight = 0
+            thing.weighed(-octets)
 
-    def _put(self, thing: Living, place: int) -> None:
-        thing.home = place
-        self._live[place][thing.id] = thing
+    def _put(self, thing: Living) -> None:
+        thing.home = self._place
+        self._here[thing.id] = thing
+        self._opened += 1
         self.weigh(thing)
 
     def _take(self, thing: Living) -> None:
-        things = self._live.get(thing.home)
-        if things is not None:
-            things.pop(thing.id, None)
-        thing.home = 0
+        home = thing.home
+        if home:
+            things = self._here if home == self._place else self._live.get(home)
+            if things is not None:
+                things.pop(thing.id, None)
+            thing.home = 0
         self._unweigh(thing)
 
     # -- the spool -----------------------------------------------------------------------------------------------------
 
     def restore(self, thing: Living, place: int) -> None:
         """A thing was found in the spool at the start."""
-        if place not in self._live:
+        if place != self._place:
             self.begin(place)
-        self._put(thing, place)
+        self._put(thing)
 
     def forget(self, thing: Living) -> None:
         """A thing is neither in the spool nor a row: at the start a later entry speaks of it, or its batch was refused."""
@@ -142,8 +156,7 @@ class Ledger:
         entry = _entry(thing)
         batch = self._store.batch
         (batch.marks if kept else batch.accepts).append(entry)
-        self._put(thing, self._place)
-        self._opened += 1
+        self._put(thing)
 
     def open_row(self, thing: Living, row: ColdRow, *, kept: bool) -> None:
         """A thing lives as a row from now on, and not in memory."""
@@ -171,8 +184,7 @@ class Ledger:
             self.drop_row(kind, owner, key, thing.id)
         self._take(thing)
         self._store.batch.marks.append(entry)
-        self._put(thing, self._place)
-        self._opened += 1
+        self._put(thing)
 
     def shelve(self, thing: Living, row: ColdRow) -> None:
         """A thing in the spool lives as a row from now on."""
@@ -191,7 +203,7 @@ class Ledger:
     def released(self, message: Message) -> None:
         """It may be sent once this is durable. What lies on disk as a row is in the spool from now on."""
         if message.home:
-            self._store.batch.marks.append(mark(Entry.RELEASED, message.id, write_released(message)))
+            self._store.batch.marks.append(mark(_RELEASED, message.id, write_released(message)))
         else:
             self.rewrite(message)
 
@@ -205,7 +217,7 @@ class Ledger:
 
     def submitted(self, message: Message) -> None:
         """A carrier has it."""
-        self._store.batch.marks.append(mark(Entry.SUBMITTED, message.id, write_submitted(message)))
+        self._store.batch.marks.append(mark(_SUBMITTED, message.id, write_submitted(message)))
 
     def set_aside(self, key: int) -> None:
         """An entry that could not be read is among the damaged: ``key`` is its `journal.fingerprint`."""
@@ -244,17 +256,16 @@ def mail_row(mail: Mail) -> ColdRow:
 def _entry(thing: Living) -> bytes:
     """The entry that opens a thing."""
     if isinstance(thing, Message):
-        payload, kind = write_message(thing), Entry.ACCEPT
+        payload, kind = write_message(thing), _ACCEPT
     elif isinstance(thing, Mail):
-        payload, kind = write_mail(thing), Entry.MAIL
+        payload, kind = write_mail(thing), _MAIL
     else:
         assert isinstance(thing, Parked)
-        payload, kind = write_parked(thing), Entry.PARK
+        payload, kind = write_parked(thing), _PARK
     return HEAD.pack(kind, _HEAD + len(payload), thing.id) + payload
 
 
 def _closing(thing: Living) -> bytes:
     """The mark that closes a thing."""
-    if isinstance(thing, Message):
-        return mark(Entry.DONE, thing.id)
-    return mark(Entry.MAIL_DONE if isinstance(thing, Mail) else Entry.PARK_DONE, thing.id)
+    kind = _DONE if isinstance(thing, Message) else _MAIL_DONE if isinstance(thing, Mail) else _PARK_DONE
+    return HEAD.pack(kind, _HEAD, thing.id)

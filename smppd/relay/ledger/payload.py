@@ -13,7 +13,7 @@ from typing import Final
 
 from smppd.ids import shown as shown_form
 from smppd.relay.state.model import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD, Mail, Message, Parked
-from smppd.relay.state.phase import RELEASED, Phase
+from smppd.relay.state.phase import IS_HELD, RELEASED
 
 _MESSAGE: Final = Struct(">IBH")  # expires, flags, length of the lane's name
 _MAIL: Final = Struct(">IQB")  # expires, about, length of the account's name
@@ -39,13 +39,13 @@ def is_frame(frame: bytes) -> bool:
 
 def write_message(message: Message) -> bytes:
     """What is kept of a message: enough to go on after a restart."""
-    released = bool(RELEASED >> message.phase & 1)
+    released = message.is_in(RELEASED)
     submitted = message.awaits_receipt
     flags = (
         (_RELEASED if released else 0)
         | (_DUPLICATE if message.duplicate else 0)
         | (_SUBMITTED if submitted else 0)
-        | (_HELD if message.phase is Phase.HELD else 0)
+        | (_HELD if message.is_in(IS_HELD) else 0)
     )
     tail = b""
     if message.on_unknown or message.told:

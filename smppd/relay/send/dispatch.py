@@ -21,7 +21,7 @@ from smppd.relay.send.lanes import Lanes
 from smppd.relay.send.outgoing import outgoing_frame
 from smppd.relay.send.unanswered import Unanswered
 from smppd.relay.state.model import Lane, Message, Peer, UpstreamState
-from smppd.relay.state.phase import Phase
+from smppd.relay.state.phase import IS_IN_LANE, IS_RELEASING, IS_ROW, IS_SENT, Phase
 
 # With these statuses a carrier says "later": it did not take the message now.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
@@ -106,12 +106,11 @@ class Dispatch:
         for message in accepted:
             try:
                 message.stored = True
-                phase = message.phase
-                if phase is Phase.RELEASING:
+                if message.is_in(IS_RELEASING):
                     self._released(message, touched, back, now)
-                elif phase is Phase.QUEUED or phase is Phase.ROW:
+                elif message.is_in(IS_IN_LANE):
                     lane = message.lane
-                    if phase is Phase.ROW:
+                    if message.is_in(IS_ROW):
                         lane.backlog.push_committed()
                     self.lanes.activate(lane)
                     if lane.active is not None:
@@ -127,7 +126,7 @@ class Dispatch:
         now = self._context.now()
         for message in messages:
             try:
-                if message.phase is Phase.RELEASING:
+                if message.is_in(IS_RELEASING):
                     self._released(message, touched, back, now)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_message_aside(COMMIT, error, message)
@@ -258,9 +257,7 @@ class Dispatch:
         back: list[Message] = []
         for message, _command, status, frame in answers:
             try:
-                if (message.phase is not Phase.SENT or message.tries) and not _decides(
-                    upstream, message, status, frame
-                ):
+                if (message.tries or not message.is_in(IS_SENT)) and not _decides(upstream, message, status, frame):
                     continue
                 if status == 0:
                     taken += 1

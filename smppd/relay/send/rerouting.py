@@ -89,7 +89,7 @@ class Rerouting:
     def reroute_some(self, now: float) -> None:
         """Gives some messages their new lane. Call often."""
         context = self._context
-        if not self._searches or context.store.full:
+        if not self._searches or not context.store.takes:
             return
         left = MOST
         for lane, search in list(self._searches.items()):

@@ -26,7 +26,7 @@ class Phase(IntEnum):
     ROW = 4
     """Waits on disk for its carrier, or is in the batch that brings it there: counted by ``Lane.backlog``."""
     PINNED = 5
-    """A part of a long message that waits for one carrier alone, since another part went there: ``UpstreamState.aside``."""
+    """A part of a long message that waits for the one carrier to which another part went: ``UpstreamState.pinned_parts``."""
     RELEASING = 6
     """Its release to a carrier is in a batch that is not durable yet: counted by ``Lane.leaving``."""
     READY = 7
@@ -48,6 +48,9 @@ def _table(*pairs: tuple[Phase, tuple[Phase, ...]]) -> tuple[int, ...]:
     follows = dict(pairs)
     return tuple(sum(1 << after for after in follows[phase]) for phase in Phase)
 
+
+NAMES: Final = tuple(Phase)
+"""The phases by their numbers."""
 
 _P = Phase
 FOLLOWS: Final = _table(
@@ -74,22 +77,29 @@ FOLLOWS: Final = _table(
 """For each phase the bits of those that may follow it."""
 
 
-def _bits(*phases: Phase) -> int:
-    return sum(1 << phase for phase in phases)
-
-
-WAITING: Final = _bits(_P.HELD, _P.QUEUED, _P.PINNED, _P.RELEASING, _P.READY, _P.SENT, _P.UNKNOWN)
+# Sets of phases: a bit for each, at its number. Written as numbers, so that compiled code has them as such; a test holds them
+# against the names.
+WAITING: Final = 0b0_0011_1110_1100
 """Phases in memory before a carrier has it: what ``Account.queued`` counts beside rows."""
-RESERVING: Final = _bits(_P.RELEASING, _P.READY, _P.SENT)
+RESERVING: Final = 0b0_0001_1100_0000
 """Phases in which it takes a place of its carrier: what ``UpstreamState.reserved`` counts."""
-FILED: Final = _bits(_P.HELD, _P.QUEUED, _P.PINNED)
+FILED: Final = 0b0_0000_0010_1100
 """Phases in which it is found by its addresses, and when its validity ends."""
-RELEASED: Final = _bits(_P.RELEASING, _P.READY, _P.SENT, _P.UNKNOWN)
+RELEASED: Final = 0b0_0011_1100_0000
 """Phases that the spool knows as released: after a crash nobody can say whether it was sent."""
-OUT: Final = _bits(_P.SENT, _P.UNKNOWN, _P.SUBMITTED, _P.SHELVED)
+OUT: Final = 0b0_1111_0000_0000
 """Phases in which a carrier may have it, so that nobody can say that it was not delivered."""
+
+IS_HELD: Final = 0b0_0000_0000_0100
+IS_IN_LANE: Final = 0b0_0000_0001_1000
+"""QUEUED and ROW."""
+IS_RELEASING: Final = 0b0_0000_0100_0000
+IS_SENT: Final = 0b0_0001_0000_0000
+IS_ROW: Final = 0b0_0000_0001_0000
+WITH_CARRIER: Final = 0b0_1100_0000_0000
+"""Phases in which a carrier has it, and its receipt is waited for."""
 
 
 def customer_state(phase: Phase) -> State:
     """What query_sm tells of a message that is still on its way."""
-    return State.ACCEPTED if phase in (Phase.SUBMITTED, Phase.SHELVED) else State.ENROUTE
+    return State.ACCEPTED if WITH_CARRIER >> phase & 1 else State.ENROUTE

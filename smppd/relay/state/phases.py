@@ -4,11 +4,24 @@ indexes by which it is found, and all numbers that count it. So none of these ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from smppd.relay.state.held import Held
 from smppd.relay.state.model import Lane, Message, UpstreamState
 from smppd.relay.state.phase import FILED, RESERVING, WAITING, Phase
 from smppd.relay.state.queues import Calendar
+
+# The phases as numbers, which compiled code compares at no cost; a test holds them against `Phase`.
+_HELD: Final = 2
+_QUEUED: Final = 3
+_ROW: Final = 4
+_PINNED: Final = 5
+_RELEASING: Final = 6
+_READY: Final = 7
+_UNKNOWN: Final = 9
+_SUBMITTED: Final = 10
+_SHELVED: Final = 11
+_DONE: Final = 12
 
 
 class Phases:
@@ -22,24 +35,25 @@ class Phases:
     def move(self, message: Message, to: Phase, upstream: UpstreamState | None = None) -> None:
         """Takes a message out of its list and puts it into another, at its place there.
 
-        ``upstream``: the carrier it goes to, or that has it: needed for ASIDE, RELEASING and UNKNOWN where it is not the one
+        ``upstream``: the carrier it goes to, or that has it: needed for PINNED, RELEASING and UNKNOWN where it is not the one
         that it has, and for SUBMITTED; in QUEUED it has none. AssertionError where no such way is in the table: then nothing
         has happened. What is in no list any more, since something raised half-way, is moved all the same.
         """
-        was = message.follow(to)
-        self._uncount(message, was, to)
-        self._leave(message, was, to)
-        if to is Phase.QUEUED:
+        number: int = to
+        was = message.follow(number)
+        self._recount(message, was, number)
+        self._leave(message, was, number)
+        if number == _QUEUED:
             message.upstream = None
         elif upstream is not None:
             message.upstream = upstream
-        if RESERVING >> to & 1 and message.upstream is not None:
+        if RESERVING >> number & 1 and message.upstream is not None:
             message.upstream.reserve(1)
-        if FILED >> to & 1:
+        if FILED >> number & 1:
             self.file(message)
         elif FILED >> was & 1:
             self._unfile(message)
-        self._enter(message, to)
+        self._enter(message, number)
 
     def to_lane(self, message: Message, lane: Lane) -> None:
         """A message waits in another lane, at its place there."""
@@ -53,9 +67,9 @@ class Phases:
         """Ends a message whose handling an error interrupted. It is taken out of every list in which it could stand,
         whatever its phase is."""
         was = message.finish()
-        self._uncount(message, was, Phase.DONE)
+        self._recount(message, was, _DONE)
         try:
-            self._leave(message, was, Phase.DONE)
+            self._leave(message, was, _DONE)
         finally:
             message.lane.hot.remove(message)
             message.lane.awaiting_word.pop(message.id, None)
@@ -83,7 +97,7 @@ class Phases:
         if message.due:
             self.calendar.remove(message)
 
-    def _uncount(self, message: Message, was: Phase, to: Phase) -> None:
+    def _recount(self, message: Message, was: int, to: int) -> None:
         """Takes a message out of the numbers of its account and its carrier, or puts it into the account's."""
         if RESERVING >> was & 1 and message.upstream is not None:
             message.upstream.reserve(-1)
@@ -93,66 +107,66 @@ class Phases:
         elif WAITING >> to & 1:
             message.account.count_queued(1)
 
-    def _leave(self, message: Message, was: Phase, to: Phase) -> None:
+    def _leave(self, message: Message, was: int, to: int) -> None:
         upstream = message.upstream
-        if was is Phase.QUEUED:
+        if was == _QUEUED:
             lane = message.lane
             if lane.awaiting_word:
                 lane.awaiting_word.pop(message.id, None)
             lane.hot.remove(message)
-        elif was is Phase.RELEASING:
+        elif was == _RELEASING:
             message.lane.release_ends()
-        elif was is Phase.ROW:
+        elif was == _ROW:
             if message.stored:
                 message.lane.row_taken()
             else:
                 message.lane.row_refused()
-        elif was is Phase.HELD:
+        elif was == _HELD:
             self.held.remove(message)
         elif upstream is None:
             return
-        elif was is Phase.READY:
+        elif was == _READY:
             upstream.ready.remove(message.account.name, message)
-        elif was is Phase.SUBMITTED:
-            if to is not Phase.SHELVED:  # else it is found here until its row is durable (`relay.spill`)
+        elif was == _SUBMITTED:
+            if to != _SHELVED:  # else it is found here until its row is durable (`relay.spill`)
                 upstream.forget(message)
-        elif was is Phase.SHELVED:
+        elif was == _SHELVED:
             upstream.forget(message)
             upstream.unshelved()
-        elif was is Phase.UNKNOWN:
+        elif was == _UNKNOWN:
             upstream.unknown.pop(message.id, None)
-        elif was is Phase.PINNED:
+        elif was == _PINNED:
             upstream.pinned_parts.remove(message.account.name, message)
             message.account.pinned_parts.remove(message)
 
-    def _enter(self, message: Message, to: Phase) -> None:
+    def _enter(self, message: Message, to: int) -> None:
         upstream = message.upstream
-        if to is Phase.QUEUED:
+        if to == _QUEUED:
             lane = message.lane
             lane.hot.add(message)
             if message.customer is not None and message.account.settings.acknowledge == "upstream":
                 lane.awaiting_word[message.id] = message
-        elif to is Phase.RELEASING:
+        elif to == _RELEASING:
             message.lane.release_begins()
-        elif to is Phase.ROW:
+        elif to == _ROW:
             message.lane.row_put()
-        elif to is Phase.HELD:
+        elif to == _HELD:
             self.held.add(message, self._now())
-        elif to is Phase.DONE:
+        elif to == _DONE:
             if message.remembered is not None:
                 message.remembered.taken = True
         elif upstream is None:
             return
-        elif to is Phase.READY:
+        elif to == _READY:
             upstream.ready.append(message.account.name, message)
-        elif to is Phase.SUBMITTED:
+        elif to == _SUBMITTED:
             if message.remembered is not None:
                 message.remembered.taken = True
             upstream.await_receipt(message)
-        elif to is Phase.SHELVED:
+        elif to == _SHELVED:
             upstream.shelved()
-        elif to is Phase.UNKNOWN:
+        elif to == _UNKNOWN:
             upstream.unknown[message.id] = message
-        elif to is Phase.PINNED:
+        elif to == _PINNED:
             upstream.pinned_parts.add(message.account.name, message)
             message.account.pinned_parts.add(message)

@@ -260,6 +260,48 @@ def key_of(message: Filed) -> int:
     return addresses_key(fields[end + 3 : -1], fields[2:end])
 
 
+class _Turn(Generic[M]):
+    """What one account has in ``Turns``, in its order. ``here``: what counts of the queue; what was taken out of the middle
+    stays in it as an empty place until there are more of these than messages."""
+
+    __slots__ = ("here", "name", "queue")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue: deque[M] = deque()
+        self.here: set[M] = set()
+
+    def first(self) -> M | None:
+        queue, here = self.queue, self.here
+        while queue and queue[0] not in here:
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def append(self, message: M) -> None:
+        if len(self.queue) > len(self.here) and message in self.queue:
+            self._clear()  # its empty place must not become its place
+        self.queue.append(message)
+        self.here.add(message)
+
+    def remove(self, message: M) -> bool:
+        queue, here = self.queue, self.here
+        if message not in here:
+            return False
+        here.discard(message)
+        if queue[0] is message:
+            queue.popleft()
+        elif len(queue) > 2 * len(here):
+            self._clear()
+        return True
+
+    def every(self) -> list[M]:
+        here = self.here
+        return list(self.queue) if len(self.queue) == len(here) else [one for one in self.queue if one in here]
+
+    def _clear(self) -> None:
+        self.queue = deque(self.every())
+
+
 class Turns(Generic[M]):
     """What may be sent to one carrier: the accounts in turn, and each account's messages in the order they were released.
     Accounts are told apart by a name."""
@@ -267,36 +309,36 @@ class Turns(Generic[M]):
     __slots__ = ("_count", "_of", "_order")
 
     def __init__(self) -> None:
-        self._of: dict[str, OrderedDict[int, M]] = {}
-        self._order: deque[str] = deque()  # the turn is the first one's; some may have nothing any more
+        self._of: dict[str, _Turn[M]] = {}
+        self._order: deque[_Turn[M]] = deque()  # the turn is the first one's; some may have nothing any more
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[M]:
-        return iter([message for name in self._order for message in self._of[name].values()])
+        return iter([message for turn in self._order for message in turn.every()])
 
     def append(self, name: str, message: M) -> None:
         """The last of its account."""
-        queue = self._of.get(name)
-        if queue is None:
-            queue = self._of[name] = OrderedDict()
-            self._order.append(name)
-        queue[message.id] = message
+        turn = self._of.get(name)
+        if turn is None:
+            turn = self._of[name] = _Turn(name)
+            self._order.append(turn)
+        turn.append(message)
         self._count += 1
 
     def first(self) -> M:
         """The first of the account whose turn it is. IndexError where nothing is here."""
         order = self._order
-        while not self._of[order[0]]:
-            del self._of[order.popleft()]
-        return next(iter(self._of[order[0]].values()))
+        while (message := order[0].first()) is None:
+            del self._of[order.popleft().name]
+        return message
 
     def remove(self, name: str, message: M) -> bool:
-        """Takes out a message of an account, wherever it stands; whether it was here."""
-        queue = self._of.get(name)
-        if queue is None or queue.pop(message.id, None) is None:
+        """Takes out a message of an account; whether it was here."""
+        turn = self._of.get(name)
+        if turn is None or not turn.remove(message):
             return False
         self._count -= 1
         return True
@@ -308,16 +350,16 @@ class Turns(Generic[M]):
 
     def accounts(self) -> int:
         """How many accounts have something here."""
-        return sum(1 for queue in self._of.values() if queue)
+        return sum(1 for turn in self._order if turn.here)
 
     def of(self, name: str) -> list[M]:
         """What is here of one account, in its order."""
-        queue = self._of.get(name)
-        return list(queue.values()) if queue is not None else []
+        turn = self._of.get(name)
+        return turn.every() if turn is not None else []
 
     def heads(self) -> list[M]:
         """The first of each account."""
-        return [next(iter(self._of[name].values())) for name in self._order if self._of[name]]
+        return [first for turn in self._order if (first := turn.first()) is not None]
 
 
 class PinnedParts(Generic[M]):

@@ -4,12 +4,16 @@ once; the running daemon, whose new keys go with the next batch; and those who o
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from smppd.store.api import StoreError
 from smppd.store.sqlite.database import Database
+
+_PUT_NEW: Final = "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped"
 
 
 class KeyStore:
@@ -25,10 +29,7 @@ class KeyStore:
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
         """Stores a key unless the scope has one; returns the one that is there now."""
-        row = self._db.one(
-            "INSERT INTO keys VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET wrapped = wrapped RETURNING wrapped",
-            (scope, wrapped),
-        )
+        row = self._db.one(_PUT_NEW, (scope, wrapped))
         assert row is not None, "RETURNING gives the row that is there"
         return bytes(row[0])
 
@@ -60,9 +61,18 @@ class KeyStore:
         self._db.close()
 
 
+def put_keys(db: sqlite3.Connection, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+    """Stores new keys, in the caller's transaction. Raises ``StoreError`` where a scope has another key by now: what was sealed
+    under ours would never open, so it must not be stored, and whoever comes next finds the other one."""
+    for scope, wrapped in pairs:
+        if bytes(db.execute(_PUT_NEW, (scope, wrapped)).fetchone()[0]) != wrapped:
+            raise StoreError(f"keys.db: another process made the key {scope.decode('ascii', 'replace')} meanwhile")
+
+
 class PendingKeys:
     """``vault.keys.KeyRows`` for the running daemon: what is new goes with the next batch, whose keys commit before its
-    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory."""
+    data, so nothing sealed under a key is stored before the key is. Everything is mirrored in memory; a key that somebody else
+    stored since the start shows when ours is to be stored (``put_keys``)."""
 
     def __init__(self, files: KeyStore) -> None:
         self._rows = dict(files.scan(b""))
@@ -108,9 +118,10 @@ class PendingKeys:
             gone, self._gone = self._gone, []
             return new, gone
 
-    def gone_again(self, gone: list[bytes]) -> None:
-        """These could not be destroyed: with the next batch."""
+    def again(self, new: list[tuple[bytes, bytes]], gone: list[bytes]) -> None:
+        """These could not be added and destroyed: with the next batch."""
         with self._lock:
+            self._new[:0] = new
             self._gone[:0] = gone
 
 

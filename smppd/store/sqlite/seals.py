@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from smppd.store.api import StoreError
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import connect
-from smppd.vault.chain import GENESIS, ChainKeys, LogState, Seal, SealKind, chain, events_digest, seal_hash
+from smppd.vault.chain import GENESIS, ChainKeys, LogState, Seal, SealKind, events_digest, seal_hash
 from smppd.vault.seal import DIGEST_BYTES, SealError, iter_records, verify_digest
 
 RECORDS: Final = 1000
@@ -299,11 +299,6 @@ def end_of_log(db: sqlite3.Connection) -> tuple[bytes, int]:
     works on, and `log verify` says what was altered."""
     row = db.execute("SELECT CAST(chain AS BLOB), seq FROM log ORDER BY seq DESC LIMIT 1").fetchone()
     return (row[0] if len(row[0]) == DIGEST_BYTES else GENESIS, row[1]) if row is not None else (GENESIS, 0)
-
-
-def follow(keys: ChainKeys | None, previous: bytes, seq: int, secrets: int | None, digests: list[bytes]) -> bytes:
-    """The chain after one row more: under the key where there is one."""
-    return chain(previous, digests) if keys is None else keys.link(previous, seq, secrets, digests)
 
 
 def _has_states(path: Path, kind: str) -> bool:

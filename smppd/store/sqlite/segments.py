@@ -55,7 +55,7 @@ class Segments:
         """Call about ten times a second. On a full disk all that is written anew would wait in memory, once more with each
         turn, for as long as that lasts, so nothing moves then."""
         tenant, store = self._tenant, self._store
-        moves = not store.full
+        moves = store.takes
         if moves:
             # Also when all in it is over: nobody else would ever take it out.
             old = now - self._began > self.seconds and (

@@ -18,16 +18,29 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from smppd.store.api import SLOT_RECORDS, Batch, Slot
+from smppd.store.api import Batch
 from smppd.vault.seal import SECRETS_BYTES
+
+SLOT_RECORDS: Final = 16
+"""Records that one slot has secrets for."""
 
 IS_SLOT: Final = f"length(data) % {SECRETS_BYTES} = 1"
 """SQL: whether a row of `secrets` is a slot, unused, used, or cut to what was used of it."""
 _MADE: Final = 16
 _SMALL: Final = 3  # small batches in a row after which slots are made
 _NEWEST: Final = 256  # rows of `secrets` that are looked through for slots that an earlier run left
+
+
+class Slot(NamedTuple):
+    """Record secrets that are durable before they are used: the row of `secrets` and what it holds."""
+
+    id: int
+    secrets: bytes
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.id:016x} ***>"
 
 
 @dataclass
@@ -53,6 +66,7 @@ class Ahead:
     def __init__(self, new_id: Callable[[], int]) -> None:
         self._new_id = new_id
         self._ready: deque[Slot] = deque()
+        self._lent: Slot | None = None  # to the batch that is being filled
         self._gone: list[int] = []
         self._used: list[tuple[int, int]] = []
         self._small = 0
@@ -60,19 +74,26 @@ class Ahead:
     def __repr__(self) -> str:
         return f"<Ahead {len(self._ready)} ready>"
 
+    @property
+    def ready(self) -> int:
+        """How many slots are ready, beside the one that the current batch has."""
+        return len(self._ready)
+
     def give(self, batch: Batch) -> None:
-        """Lets a batch that has no record yet take its secrets from a slot."""
-        if self._ready and batch.slot is None and not batch.secrets:
-            batch.slot = self._ready.popleft()
+        """Lets a batch that has no record yet take its secrets from a slot. ``batch``: the one that is being filled."""
+        if self._ready and self._lent is None and not batch.secrets:
+            self._lent = self._ready.popleft()
+            batch.ahead = self._lent.secrets
 
     def plan(self, batch: Batch) -> Plan:
-        """The batch is complete."""
-        slot, count = batch.slot, len(batch.secrets)
+        """The batch is complete, and another is being filled."""
+        slot, self._lent = self._lent, None
+        count = len(batch.secrets)
         plan = Plan(count=count)
         if slot is not None:
             if not count:
                 self._ready.appendleft(slot)
-            elif batch.slotted == count:
+            elif batch.drawn == count:
                 plan.slot = slot
             else:
                 self._gone.append(slot.id)  # its secrets stand in the batch's own row too

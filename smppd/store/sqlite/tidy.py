@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.keys import PendingKeys
+from smppd.store.sqlite.keys import PendingKeys, put_keys
 from smppd.vault.blocks import SegmentSealer, open_blob, row_id, split_row_id
 from smppd.vault.keys import KeyRing
 
@@ -198,7 +198,7 @@ def _commit_keys(files: Files) -> None:
     new, gone = files.keys.take()
     db = files.secrets
     db.execute("BEGIN IMMEDIATE")
-    db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", new)
+    put_keys(db, new)
     db.executemany("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in gone])
     db.execute("COMMIT")
 

@@ -13,7 +13,7 @@ from smppd.relay.state.living import WEIGHT, Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.store.api import Batch, Kind
 from tests.relay.fakes import World
-from tests.relay.fakestore import FakeStore
+from tests.store.memory import MemoryStore
 from tests.vault.rows import submit_sm
 
 WORLD = World()
@@ -36,7 +36,7 @@ def mail(identity: int) -> Mail:
 
 def filled(*places: list[int]) -> tuple[Ledger, Batch, dict[int, Parked]]:
     """A ledger with these ids in places 1, 2, ..."""
-    store = FakeStore()
+    store = MemoryStore()
     ledger = Ledger(store)
     things = {}
     for place, identities in enumerate(places, 1):

@@ -309,7 +309,6 @@ def test_nothing_moves_on_a_full_disk() -> None:
     world.commits()
     reloads(world, without_a(world))
     world.fills()
-    world.store.full = True
     world.passes(5)
     assert not world.store.batch.marks
     world.frees()

@@ -18,7 +18,7 @@ from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.seals import witness
 from smppd.store.sqlite.states import SqliteStates
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing
 from tests.store.builder import Builder
 

@@ -5,54 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.store.api import Renewed
 from smppd.store.sqlite.segments import ENTRIES, Segments
-from tests.relay.fakestore import FakeStore
+from tests.store.memory import MemoryStore
+from tests.store.tenant import Lodger
 
 
-class Lodger:
-    """A tenant of numbers."""
-
-    def __init__(self) -> None:
-        self.live: dict[int, list[int]] = {}
-        self.place = 0
-        self.new = 0
-        self.rows: list[int] = []
-        self.young: set[int] = set()
-
-    def adds(self, *numbers: int) -> None:
-        self.live[self.place] += numbers
-        self.new += len(numbers)
-
-    def ends(self, *numbers: int) -> None:
-        for some in self.live.values():
-            some[:] = [one for one in some if one not in numbers]
-
-    def places(self) -> list[int]:
-        return list(self.live)
-
-    def alive_in(self, place: int) -> int:
-        return len(self.live.get(place, ()))
-
-    def opened(self) -> int:
-        return self.new
-
-    def begin(self, place: int) -> None:
-        self.live[place] = []
-        self.place, self.new = place, 0
-
-    def leave(self, place: int) -> None:
-        assert not self.live.pop(place)
-
-    def renew(self, place: int, most: int, octets: int, *, rows: bool) -> Renewed:
-        some = [one for one in self.live[place][: min(most, octets)] if one not in self.young]
-        self.live[place] = [one for one in self.live[place] if one not in some]
-        (self.rows.extend if rows else self.live[self.place].extend)(some)
-        return Renewed(len(some), len(some), not self.live[place])
-
-
-def begun(most: int = 2, seconds: float = 120.0) -> tuple[Segments, Lodger, FakeStore, list[bool]]:
-    store, lodger = FakeStore(), Lodger()
+def begun(most: int = 2, seconds: float = 120.0) -> tuple[Segments, Lodger, MemoryStore, list[bool]]:
+    store, lodger = MemoryStore(), Lodger()
     destroyed: list[bool] = []
 
     def destroy(then: object) -> None:
@@ -97,10 +56,12 @@ def test_what_lives_too_long_moves_and_on_a_full_disk_it_does_not() -> None:
     lodger.adds(1)
     for now in (200.0, 400.0):
         lodger.adds(int(now))
-        store.full = True
+        store.room = False
+        store.watch()
         segments.tick(now)
         assert lodger.places() == ([1] if now == 200.0 else [1, 2])
-        store.full = False
+        store.room = True
+        store.watch()
         segments.tick(now)
     assert lodger.rows == [1, 200] and store.batch.segments == []
     segments.tick(401.0)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.verify import verify_log
-from smppd.store.api import SLOT_RECORDS, Batch
+from smppd.store.api import Batch
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.slots import IS_SLOT, Ahead
-from smppd.store.sqlite.writer import SqliteStore
+from smppd.store.sqlite.slots import IS_SLOT, SLOT_RECORDS, Ahead, Slot
+from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing
 from tests.records.test_retention import purger, retain
-from tests.store.builder import Builder
-from tests.store.sqlite.test_writer import Noting
+from tests.store.builder import Builder, Statements, copied
 from tests.store.tenant import Nobody
 
 SECRET = 64
@@ -28,7 +26,7 @@ DAY = 86_400.0
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+    builder = Builder(tmp_path / "store")
     yield builder
     builder.close()
 
@@ -58,16 +56,15 @@ def opens(log: Builder) -> None:
         assert verify_log(reader.records, id_time).ok
 
 
-def test_small_batches_in_a_row_need_no_commit_of_the_keys(log: Builder) -> None:
+def test_small_batches_in_a_row_need_no_commit_of_the_keys(statements: Statements, log: Builder) -> None:
     log.fill(4, 1)
     assert named(log) == [False] * 4 and slots(log) == [SLOT_RECORDS] * 16
-    noting: Any = log.store
-    noting._secrets = Noting(log.store._secrets)
+    statements.clear()
     log.fill(15, 2, every=0.001)
     assert named(log) == [False] * 4 + [True] * 15
-    assert noting._secrets.told == []
+    assert statements["keys"] == []
     log.fill(3, 1, every=0.001)
-    assert noting._secrets.told.count("BEGIN") == 1, "sixteen more are made at once"
+    assert statements["keys"].count("BEGIN") == 1, "sixteen more are made at once"
     assert named(log)[4:] == [True] * 16 + [False] + [True]
     opens(log)
 
@@ -106,13 +103,11 @@ def test_no_secret_stands_twice(log: Builder) -> None:
 
 def test_a_batch_without_records_gives_its_slot_back(log: Builder) -> None:
     log.fill(5, 1)
-    ready = len(log.store._ahead._ready)
     for _ in range(3):
         log.store.batch.marks.append(b"mark")
         log.commit()
-    assert len(log.store._ahead._ready) == ready
-    log.fill(1, 1, every=0.001)
-    assert named(log)[-1] is True
+    log.fill(15, 1, every=0.001)
+    assert named(log) == [False] * 4 + [True] * 16 and len(slots(log)) == 16, "all of them are used, none is made"
 
 
 def test_an_orderly_end_leaves_no_unused_slot(log: Builder) -> None:
@@ -122,19 +117,15 @@ def test_an_orderly_end_leaves_no_unused_slot(log: Builder) -> None:
     opens(log)
 
 
-def test_after_a_crash_the_unused_ones_are_removed_and_the_used_ones_cut(log: Builder) -> None:
+def test_after_a_crash_the_unused_ones_are_removed_and_the_used_ones_cut(log: Builder, tmp_path: Path) -> None:
     log.fill(6, 2)
-    assert len(slots(log)) == 16
-    store = log.store
-    store._jobs.put(None)
-    store._thread.join()
-    store._ahead._ready.clear()
-    store._ahead._used.clear()
-    store.batch.slot = None
+    as_it_was = tmp_path / "crashed"
+    copied(log.directory, as_it_was)
     log.close()
+    log.directory = as_it_was
     assert slots(log) == [SLOT_RECORDS] * 16
     again = SqliteStore(
-        log.directory, notify=lambda call: call(), later=lambda _seconds, call: call(), soon=lambda call: call()
+        as_it_was, notify=lambda call: call(), later=lambda _seconds, call: call(), soon=lambda call: call()
     )
     again.use(KeyRing(log.kek, again.keys))
     again.open(log.sink, Nobody(), log.new_id)
@@ -165,15 +156,14 @@ def test_a_purge_destroys_what_is_in_a_slot_and_leaves_the_ready_ones(log: Build
     log.event(short, State.SUBMITTED)
     log.commit()
     assert named(log)[-1] is True
-    ready = len(log.store._ahead._ready)
     log.now += 5 * DAY
     gone = log.secrets[short]
     with purger(log, beta=retain(DAY, DAY), acme=retain(30 * DAY, 30 * DAY)) as purge:
         assert purge.run(log.now).secrets == 2
     files = b"".join(path.read_bytes() for path in log.directory.glob("keys.db*"))
     assert gone[:32] not in files and gone[32:] not in files
-    assert len(log.store._ahead._ready) == ready
-    log.fill(ready + 2, 1)
+    log.fill(17, 1)
+    assert named(log)[-17:].count(True) >= 14, "those that were ready are used"
     with log.reader() as reader:
         found = reader.record(long)
         assert found is not None and found.record.body is not None
@@ -206,8 +196,30 @@ def test_slots_are_not_printed() -> None:
         batch.secrets = [b"x" * 64]
     ahead.stored(plan)
     ahead.give(fresh := Batch())
-    assert fresh.slot is not None and repr(fresh.slot.secrets)[2:12] not in repr(fresh.slot)
+    assert repr(fresh.secrets_for_next())[2:12] not in repr(plan.new) + repr(plan) + repr(fresh)
+    assert repr(Slot(1, b"secret")) == "<Slot 0000000000000001 ***>"
     assert repr(ahead) == "<Ahead 15 ready>"
+
+
+def test_a_batch_is_given_the_secrets_of_one_slot_and_no_more() -> None:
+    ahead = Ahead(iter(range(1, 100)).__next__)
+    batch = Batch()
+    for _ in range(5):
+        plan = ahead.plan(batch)
+        batch.secrets = [b"x" * 64]
+    ahead.stored(plan)
+    ahead.give(fresh := Batch())
+    ahead.give(fresh)
+    drawn = []
+    while secrets := fresh.secrets_for_next():
+        fresh.secrets.append(secrets)
+        drawn.append(secrets)
+    assert b"".join(drawn) == plan.new[0].secrets and len(drawn) == SLOT_RECORDS == fresh.drawn
+    late = Batch()
+    late.secrets.append(b"x" * 64)
+    ahead.plan(fresh)
+    ahead.give(late)
+    assert late.secrets_for_next() == b"", "the first of its records has others"
 
 
 def test_a_disk_that_breaks_does_not_keep_it_from_ending(log: Builder) -> None:

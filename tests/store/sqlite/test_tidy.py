@@ -13,8 +13,8 @@ from smppd.daemon.tidying import tidy
 from smppd.relay.ledger.journal import HEAD, Entry, LivingEntries, fingerprint, mark, read
 from smppd.store.api import ColdRow, Kind, StoreError
 from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import ASKED, DONE, Compacted, ask
-from smppd.store.sqlite.writer import SqliteStore
 from smppd.vault.keys import KeyRing
 from tests.backup.backups import House
 from tests.store.builder import Builder

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from smppd.ids import id_time
 from smppd.message import State, pack_event
 from smppd.records.verify import verify_log
-from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.api import Availability, ColdRow, Kind, StoreError
 from smppd.store.sqlite.files import Lock, connect
 from smppd.store.sqlite.keys import PendingKeys
-from smppd.store.sqlite.writer import SqliteStore
-from smppd.vault.keys import KeyRing, VaultError
-from tests.store.builder import Builder, files
+from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.keys import KeyRing, VaultError, segment_scope
+from tests.store.builder import Builder, Statements, files
 
 
 @pytest.fixture
@@ -43,10 +42,6 @@ def rows(builder: Builder, ask: str, *words: object) -> list[ColdRow]:
     while not got:
         builder._calls.get(timeout=10)()
     return got[0]
-
-
-def is_full(builder: Builder) -> bool:
-    return builder.store.full
 
 
 def cold(number: int, key: bytes = b"", kind: Kind = Kind.QUEUE, expires: int = 1000) -> ColdRow:
@@ -142,11 +137,11 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
     room = log.fill_disk()
     lost = log.record(b"x" * 200)
     log.store.batch.marks.append(b"mark")
-    assert "full" in log.refused() and is_full(log)
+    assert "full" in log.refused() and log.store.availability is Availability.FULL
     assert log.store.batch.marks == [b"mark"] and not log.store.batch.accepts
     room()
     log._calls.get(timeout=10)()
-    assert not is_full(log) and not log.sink.wrong
+    assert log.store.takes and not log.sink.wrong
     with log.reader() as reader:
         assert reader.record(lost) is None and verify_log(reader.records, id_time).ok
     log.record()
@@ -155,46 +150,55 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
         assert verify_log(reader.records, id_time).ok
 
 
-class Noting:
-    """A connection that notes what it is asked to execute."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self.told: list[str] = []
-
-    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        self.told.append(sql.split(" ")[0])
-        return self._db.execute(sql, *arguments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._db, name)
-
-
-def test_an_ordinary_batch_is_one_statement_in_each_file(log: Builder) -> None:
+def test_an_ordinary_batch_is_one_statement_in_each_file(tmp_path: Path, statements: Statements) -> None:
+    log = Builder(tmp_path)
     log.fill(1, 1)  # brings the period's keys
     store = log.store
-    noting: Any = store
-    noting._data, noting._secrets = Noting(store._data), Noting(store._secrets)
-    data, keys = noting._data.told, noting._secrets.told
+    statements.clear()
     log.event(log.record(), State.SUBMITTED)
     store.batch.accepts.append(b"accept")
     log.commit()
-    assert (data, keys) == (["INSERT"], ["INSERT"])
+    assert statements == {"data": ["INSERT"], "keys": ["INSERT"]}
     store.batch.marks.append(b"mark")
     log.commit()
     store.batch.events.append(pack_event(1, 1, State.SUBMITTED))
     log.commit()
-    assert (data, keys) == (["INSERT"] * 3, ["INSERT"])
+    assert statements == {"data": ["INSERT"] * 3, "keys": ["INSERT"]}
     store.batch.then.append(lambda: None)
     log.commit()
-    assert (data, keys) == (["INSERT"] * 3, ["INSERT"]), "nothing to write"
+    assert statements == {"data": ["INSERT"] * 3, "keys": ["INSERT"]}, "nothing to write"
     store.batch.put.append(cold(1))
     store.batch.marks.append(b"mark")
     log.commit()
-    assert data[3] == "BEGIN" and data[-1] == "COMMIT"
+    assert statements["data"][3] == "BEGIN" and statements["data"][-1] == "COMMIT"
     again = reopened(log)
     assert [entry for _, entry in again.replay()] == [b"accept", b"mark", b"mark"]
     again.close()
+
+
+def test_a_key_that_somebody_else_stored_first_is_not_dropped(tmp_path: Path) -> None:
+    log = Builder(tmp_path)
+    log.fill(1, 1)
+    segment = log.ring.new_segment()
+    scope = segment_scope(segment)
+    other = connect(tmp_path / "keys.db", "keys")
+    theirs = log.kek.wrap(scope, bytes(32))
+    other.execute("INSERT INTO keys VALUES (?, ?)", (scope, theirs))
+    lost = log.record()
+    log.store.kick()
+    log._calls.get(timeout=10)()
+    assert "another process made the key segment/" in log.sink.wrong.pop()
+    log.store.batch.marks.append(b"mark")
+    log.store.kick()
+    assert log.store.busy and log.store.commits == 1, "nothing is stored after that"
+    log.close()
+    assert other.execute("SELECT wrapped FROM keys WHERE scope = ?", (scope,)).fetchone() == (theirs,)
+    other.close()
+    with log.reader() as reader:
+        assert reader.record(lost) is None and verify_log(reader.records, id_time).ok
+    store = reopened(log)
+    assert store.keys.get(scope) == theirs and list(store.replay()) == []
+    store.close()
 
 
 def test_a_block_that_a_full_disk_refused_is_not_counted(tmp_path: Path) -> None:
@@ -277,118 +281,6 @@ def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
     timer.join()
     other.close()
     assert log.sink.done and not log.sink.wrong
-
-
-class Pace:
-    """The clock and timers of a store, and its writer, held by the test."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.log = builder
-        self.now = 100.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        builder.store._now = lambda: self.now
-        builder.store._later = lambda seconds, call: self.timers.append((self.now + seconds, call))
-        builder.store._soon = lambda call: self.timers.append((self.now, call))
-
-    def turn(self) -> None:
-        """One end of a turn."""
-        due, self.timers = [one for one in self.timers if one[0] <= self.now], []
-        for _, call in due:
-            call()
-
-    def passes(self, seconds: float) -> None:
-        """Time goes by; what is due happens."""
-        self.now += seconds
-        while due := [one for one in self.timers if one[0] <= self.now + 1e-9]:
-            self.timers.remove(due[0])
-            due[0][1]()
-
-    def marks(self, text: bytes) -> None:
-        self.log.store.batch.marks.append(text)
-
-    def ends(self) -> None:
-        """The writer ends its commit."""
-        self.log._calls.get(timeout=10)()
-
-    def writing(self) -> bool:
-        """Whether a commit is under way."""
-        return self.log.store._busy
-
-    @property
-    def commits(self) -> int:
-        return self.log.store.commits
-
-
-def test_what_nobody_waits_for_goes_with_what_somebody_does(log: Builder) -> None:
-    pace = Pace(log)
-    # Alone, it goes at once.
-    pace.marks(b"1")
-    log.store.nudge()
-    pace.passes(0)
-    pace.ends()
-    assert pace.commits == 1
-    # So it does the second time: what nobody waits for is no sign that more is coming.
-    pace.passes(0.001)
-    pace.marks(b"2")
-    log.store.nudge()
-    pace.passes(0)
-    pace.ends()
-    assert pace.commits == 2
-    # After a commit that somebody asked for it waits for the next of those,
-    pace.marks(b"3")
-    log.store.kick()
-    pace.passes(0)
-    pace.ends()
-    pace.passes(0.001)
-    pace.marks(b"4")
-    log.store.nudge()
-    pace.passes(0)
-    assert not pace.writing()
-    pace.passes(0.001)
-    pace.marks(b"5")
-    log.store.kick()
-    pace.passes(0)
-    pace.ends()
-    assert pace.commits == 4 and not log.store.batch
-    # three milliseconds at the most.
-    pace.passes(0.003)
-    pace.marks(b"6")
-    log.store.kick()
-    pace.passes(0)
-    pace.ends()
-    pace.marks(b"7")
-    log.store.nudge()
-    pace.passes(0.002)
-    assert not pace.writing()
-    pace.passes(0.001)
-    pace.ends()
-    assert pace.commits == 6
-
-
-def test_the_writer_goes_on_at_once_only_for_those_who_wait(log: Builder) -> None:
-    pace = Pace(log)
-    pace.marks(b"1")
-    log.store.kick()
-    pace.passes(0)
-    pace.marks(b"2")
-    log.store.nudge()
-    pace.ends()
-    assert not pace.writing() and log.store.batch
-    pace.passes(0.003)
-    assert pace.writing()
-    pace.marks(b"3")
-    log.store.kick()
-    pace.ends()
-    assert not pace.writing(), "the sockets are looked at before"
-    pace.turn()
-    assert not pace.writing()
-    pace.marks(b"4")
-    log.store.kick()
-    pace.turn()
-    assert pace.writing(), "somebody waits"
-    assert not log.store.batch, "what came with that look goes along"
-    pace.ends()
-    assert pace.commits == 3 and not log.store.batch
 
 
 def test_only_some_segments_are_looked_at_with_each_new_one(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:

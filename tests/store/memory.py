@@ -1,0 +1,231 @@
+"""A store in memory behind the real committer: nothing becomes durable, and no query is answered, unless the test says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from smppd.message import Event, read_events
+from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind, Sink, Tenant
+from smppd.store.committer import STORED, Committer, End, Ending
+from smppd.store.sqlite.segments import Segments
+
+_FOUND = 256  # rows under the keys of one receipt, as the embedded store has it
+
+
+class _BackEnd:
+    """``store.committer.BackEnd``: keeps the batch that is under way until the test says how it ended."""
+
+    pending = False
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.under_way: list[tuple[Batch, int]] = []
+        self._ended: list[Callable[[End], None]] = []
+
+    def commit(self, batch: Batch, ended: Callable[[End], None]) -> None:
+        self.under_way.append((batch, self._store.segment))
+        self._ended.append(ended)
+
+    def end(self, end: End) -> None:
+        """Says how the batch ended."""
+        self.under_way.clear()
+        self._ended.pop()(end)
+
+    def look(self) -> Availability:
+        return Availability.OK if self._store.room else Availability.FULL
+
+
+class MemoryStore:
+    """``store.api.Store`` in memory. What was committed is in ``blocks``, ``cold``,
+    ``events``, ``records``, ``numbers`` and ``aside``, and outlives a ``restart``. ``room``: whether there is space."""
+
+    def __init__(self) -> None:
+        self.room = True
+        self.segments: Segments
+        self._now = 0.0
+        self.segment = 0
+        self.blocks: list[tuple[int, bytes]] = []
+        self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
+        self.events: list[Event] = []
+        self.records = 0
+        self.numbers: dict[str, int] = {}
+        self.aside: list[Damaged] = []
+        self.highest = 0
+        self.restart()
+
+    # -- what tests say ------------------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """The process ended: what was not committed is gone."""
+        self.jobs: list[Callable[[], None]] = []
+        self.told: list[Callable[[], None]] = []
+        self.turns: list[Callable[[], None]] = []
+        self._counters: dict[str, int] = {}
+        turns = self.turns
+        self._back_end = _BackEnd(self)
+        self.committer = Committer(
+            self._back_end, later=lambda _seconds, call: turns.append(call), soon=turns.append, now=lambda: 0.0
+        )
+
+    def hand_over(self) -> None:
+        """The committer gives the batch away; what comes now is the next one."""
+        if self.batch and not self.under_way:
+            self.committer.kick()
+        while self.turns:
+            self.turns.pop(0)()
+
+    def commit(self) -> bool:
+        """The back end ends a commit (and queries before it); whether there was anything."""
+        self.hand_over()
+        self.answer()
+        if not self.under_way:
+            return False
+        self._write(*self.under_way[0])
+        self._back_end.end(STORED)
+        self.answer()
+        return True
+
+    def fail(self, how: Ending = Ending.FULL) -> None:
+        """The back end finds no space, or nobody to speak to."""
+        self.hand_over()
+        if self.under_way:
+            self._back_end.end(End(how, "database or disk is full"))
+        else:
+            self.committer.watch()
+
+    def die(self, durable: bool) -> None:
+        """The process ends while a batch is under way: when that was durable and nobody was told, or before it was."""
+        self.hand_over()
+        if durable:
+            for batch, segment in self.under_way:
+                self._write(batch, segment)
+        self.restart()
+
+    def answer(self) -> None:
+        """Queries are answered."""
+        while self.jobs or self.told:
+            for job in self.jobs[:]:
+                self.jobs.remove(job)
+                job()
+            for tell in self.told[:]:
+                self.told.remove(tell)
+                tell()
+
+    def _write(self, batch: Batch, segment: int) -> None:
+        assert len(batch.records) == len(batch.secrets)
+        self.records += len(batch.records)
+        self.events.extend(read_events(b"".join(batch.events)))
+        if batch.accepts or batch.marks:
+            self.blocks.append((segment, b"".join(batch.accepts + batch.marks)))
+        for row in batch.put + batch.moves:
+            self.cold[row.kind, row.owner, row.key, row.id] = row
+        for key in batch.drop:
+            self.cold.pop(key, None)
+        self.numbers.update(batch.meta)
+        self.aside.extend(batch.damaged)
+        self.blocks = [block for block in self.blocks if block[0] not in batch.segments]
+        if batch.records or batch.events:
+            self.highest = max(self.highest, batch.seq + (max(len(batch.records), len(batch.events)) << 16))
+
+    # -- store.api.Store -----------------------------------------------------------------------------------------------
+
+    @property
+    def batch(self) -> Batch:
+        return self.committer.batch
+
+    @property
+    def under_way(self) -> list[tuple[Batch, int]]:
+        """The batch that the back end has, and its segment."""
+        return self._back_end.under_way
+
+    @property
+    def availability(self) -> Availability:
+        return self.committer.availability
+
+    @property
+    def takes(self) -> bool:
+        return self.availability is Availability.OK
+
+    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
+        self.committer.begin(sink)
+        self.segments = Segments(self, tenant, self.rotate, lambda then: then(True), self._now)
+        self.segments.opened(self.rotate())
+
+    def rotate(self) -> int:
+        self.segment += 1
+        return self.segment
+
+    def kick(self) -> None:
+        pass
+
+    def nudge(self) -> None:
+        pass
+
+    def watch(self) -> None:
+        self.committer.watch()
+
+    def tick(self, now: float) -> None:
+        self._now = now
+        self.segments.tick(now)
+
+    def tidy(self, then: Callable[[bool], None]) -> None:
+        self.segments.tidy(self._now, then)
+
+    def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        self._query(
+            lambda: sorted(
+                (r for r in self.cold.values() if (r.kind, r.owner, r.key) == (kind, owner, b"") and r.id > after),
+                key=lambda r: r.id,
+            )[:limit],
+            then,
+        )
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+        self._query(
+            lambda: [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys][:_FOUND],
+            then,
+        )
+
+    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        self._query(
+            lambda: sorted(
+                (r for r in self.cold.values() if r.kind == kind and r.expires < now), key=lambda r: r.expires
+            )[:limit],
+            then,
+        )
+
+    def _query(self, rows: Callable[[], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
+        def job() -> None:
+            found = rows()
+            self.told.append(lambda: then(found))
+
+        self.jobs.append(job)
+
+    def counts(self) -> dict[tuple[int, str], int]:
+        return dict(Counter((row.kind, row.owner) for row in self.cold.values()))
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        return iter(list(self.blocks))
+
+    def highest_id(self) -> int:
+        return self.highest
+
+    def meta(self, name: str, default: int, damaged: int | None = None) -> int:
+        return self.numbers.get(name, default)
+
+    def begin_counter(self, counter: str, damaged: int) -> None:
+        self._counters[counter] = self.meta(counter, 0, damaged)
+
+    def reserve(self, counter: str, count: int) -> int:
+        first = self._counters[counter]
+        self._counters[counter] = first + count
+        self.batch.meta.append((counter, first + count))
+        return first
+
+    @property
+    def damaged(self) -> int:
+        return len(self.aside)
+
+    def look_at_damaged(self) -> None:
+        pass

@@ -1,0 +1,295 @@
+"""Every store there is, each driven in the same words: nothing is committed, answered or told unless the test says so."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
+from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.keys import KeyStore
+from smppd.store.sqlite.segments import ENTRIES
+from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.keys import KeyRing, create_install
+from tests.store.builder import copied
+from tests.store.memory import MemoryStore
+from tests.store.tenant import Lodger
+from tests.vault.rows import NOON, kek
+
+COUNTER = "numbers"
+UNREADABLE = 4_000
+"""Where `COUNTER` goes on when what is stored of it is no number."""
+
+
+class Words:
+    """``store.api.Sink``: what was said, of which batch."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, Batch | None]] = []
+
+    def batch_committed(self, batch: Batch) -> None:
+        self.heard.append(("committed", batch))
+        for function in batch.then:
+            function()
+
+    def batch_refused(self, batch: Batch, reason: str) -> None:
+        self.heard.append(("failed", batch))
+
+    def store_broken(self, reason: str) -> None:
+        self.heard.append((f"broken: {reason}", None))
+
+    def of(self, batch: Batch) -> list[str]:
+        """What was said of one batch."""
+        return [word for word, about in self.heard if about is batch]
+
+
+def tenant_of(blocks: list[tuple[int, bytes]]) -> Lodger:
+    """Something lives in each segment that has blocks."""
+    tenant = Lodger()
+    tenant.live = {segment: [-segment] for segment, _ in blocks}
+    return tenant
+
+
+def rotate(stand: Stand) -> int:
+    """Begins a segment, as many things do; its number."""
+    stand.tenant.new = ENTRIES
+    stand.store.tick(0.0)
+    return stand.tenant.place
+
+
+class Stand(Protocol):
+    """A store, and what a test may do with it. ``blocks``, ``counted``: what the last start read back.
+    ``tenant``: who lives in the spool; something in each segment that the start found."""
+
+    sink: Words
+    tenant: Lodger
+    blocks: list[tuple[int, bytes]]
+    counted: dict[tuple[int, str], int]
+
+    @property
+    def store(self) -> Store: ...
+
+    def starts(self) -> None:
+        """Opens the store, for the first time or after the process ended."""
+
+    def hands_over(self) -> None:
+        """The batch is under way, and does not end yet."""
+
+    def commits(self) -> None:
+        """All that waits becomes durable."""
+
+    def fills(self) -> None:
+        """From now on there is no space."""
+
+    def frees(self) -> None:
+        """There is space again."""
+
+    def refuses(self) -> None:
+        """While there is no space: the batch is committed in vain."""
+
+    def asks(self, query: str, *words: Any) -> list[ColdRow]:
+        """The answer to ``page``, ``find`` or ``expired``."""
+
+    def tidies(self) -> bool:
+        """Whether ``tidy`` was complete."""
+
+    def dies(self, durable: bool) -> None:
+        """The process ends while the batch is under way: when that is durable but nobody was told, or before; then it starts
+        again."""
+
+    def ends(self) -> None:
+        """The process ends in good order."""
+
+
+class MemoryStand:
+    """A ``MemoryStore``."""
+
+    def __init__(self, _directory: Path) -> None:
+        self.store = MemoryStore()
+        self.starts()
+
+    def starts(self) -> None:
+        store = self.store
+        store.restart()
+        self.blocks = list(store.replay())
+        self.counted = store.counts()
+        store.begin_counter(COUNTER, UNREADABLE)
+        self.sink = Words()
+        self.tenant = tenant_of(self.blocks)
+        store.open(self.sink, self.tenant, lambda: 1)
+
+    def hands_over(self) -> None:
+        self.store.hand_over()
+
+    def commits(self) -> None:
+        for _ in range(50):
+            if not self.store.commit():
+                return
+
+    def fills(self) -> None:
+        self.store.room = False
+
+    def frees(self) -> None:
+        self.store.room = True
+
+    def refuses(self) -> None:
+        self.store.fail()
+
+    def asks(self, query: str, *words: Any) -> list[ColdRow]:
+        got: list[list[ColdRow]] = []
+        getattr(self.store, query)(*words, got.append)
+        assert not got, "answers come later"
+        self.store.answer()
+        return got.pop()
+
+    def tidies(self) -> bool:
+        told: list[bool] = []
+        self.store.tidy(told.append)
+        while not told:
+            self.store.tick(0.0)
+            self.commits()
+        return told.pop()
+
+    def dies(self, durable: bool) -> None:
+        self.store.die(durable)
+        self.starts()
+
+    def ends(self) -> None:
+        pass
+
+
+class SqliteStand:
+    """A ``SqliteStore`` on real files with its real thread. A kill is a copy of the files as they are at that moment."""
+
+    def __init__(self, directory: Path) -> None:
+        self._place = directory
+        self._lives = 0
+        self._directory = directory / "0"
+        self._kek = kek()
+        keys = KeyStore(self._directory)
+        create_install(self._kek, keys)
+        keys.close()
+        self._other: sqlite3.Connection | None = None
+        self._id = NOON << 22
+        self._opens()
+
+    def _new_id(self) -> int:
+        self._id += 1 << 22
+        return self._id
+
+    def _opens(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._turn: list[Callable[[], None]] = []
+        turn = self._turn
+        self.store = SqliteStore(
+            self._directory,
+            notify=self._calls.put,
+            later=lambda _seconds, call: turn.append(call),
+            soon=turn.append,
+            wall=lambda: float(NOON),
+            now=lambda: 0.0,
+        )
+        self.store.use(KeyRing(self._kek, self.store.keys))
+        self.blocks = list(self.store.replay())
+        self.counted = self.store.counts()
+        self.store.begin_counter(COUNTER, UNREADABLE)
+        self.sink = Words()
+        self.tenant = tenant_of(self.blocks)
+        self.store.open(self.sink, self.tenant, self._new_id)
+
+    def starts(self) -> None:
+        self.ends()
+        self._opens()
+
+    def ends(self) -> None:
+        self._lets_go()
+        self.store.close()
+
+    def _turns(self) -> None:
+        while self._turn:
+            self._turn.pop(0)()
+
+    def _hears(self) -> None:
+        self._calls.get(timeout=20)()
+        self._turns()
+
+    def _lets_go(self) -> None:
+        if self._other is not None:
+            self._other.execute("ROLLBACK")
+            self._other.close()
+            self._other = None
+
+    def hands_over(self) -> None:
+        if not self.store.batch:
+            return
+        if self._other is None:
+            # Somebody else writes: the writer gets as far as the keys.
+            self._other = connect(self._directory / "data.db", "data")
+            self._other.execute("BEGIN IMMEDIATE")
+        self.store.kick()
+        self._turns()
+
+    def commits(self) -> None:
+        self._lets_go()
+        self.store.kick()
+        self._turns()
+        for _ in range(50):
+            if not self.store.busy:
+                return
+            self._hears()
+            self.store.kick()
+            self._turns()
+
+    def fills(self) -> None:
+        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
+        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
+        self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
+
+    def frees(self) -> None:
+        self.store._data.execute("PRAGMA max_page_count = 1000000")
+        del self.store.look
+
+    def refuses(self) -> None:
+        heard = len(self.sink.heard)
+        if self.store.batch:
+            self.store.batch.accepts.append(bytes(400_000))  # more than fits into pages that became free
+            self.store.kick()
+            self._turns()
+            while len(self.sink.heard) == heard:
+                self._hears()
+        self.store.watch()
+
+    def asks(self, query: str, *words: Any) -> list[ColdRow]:
+        got: list[list[ColdRow]] = []
+        getattr(self.store, query)(*words, got.append)
+        assert not got, "answers come later"
+        while not got:
+            self._calls.get(timeout=20)()
+        return got.pop()
+
+    def tidies(self) -> bool:
+        told: list[bool] = []
+        self.store.tidy(told.append)
+        while not told:
+            self.store.tick(0.0)
+            self.commits()
+            self.asks("page", Kind.QUEUE, "", 0, 1)  # behind all that the writer was given
+        return told.pop()
+
+    def dies(self, durable: bool) -> None:
+        self.hands_over()
+        if durable and self._other is not None:
+            self._lets_go()
+            self._calls.get(timeout=20)  # the word that it is durable, which nobody hears
+        self._lives += 1
+        following = self._place / str(self._lives)
+        copied(self._directory, following)
+        self.ends()
+        self._directory = following
+        self._opens()
+
+
+STANDS: dict[str, Callable[[Path], Stand]] = {"memory": MemoryStand, "sqlite": SqliteStand}

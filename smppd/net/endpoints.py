@@ -129,7 +129,7 @@ class Listener(Factory):
         else:
             pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         if self._handshakes is not None:
             self._handshakes.charge_time(pipe, seconds)
 
@@ -197,7 +197,7 @@ class ConnectAttempt(Factory):
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:

@@ -82,7 +82,7 @@ class PipeOwner(Protocol):
     def hello(self, pipe: Pipe) -> None:
         """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         """A further step of a handshake took so many seconds: the answer to a HelloRetryRequest, or a client's
         certificate."""
 
@@ -322,7 +322,7 @@ class Pipe(TwistedProtocol):
         began = self._clock.seconds()
         plain = tls.receive(data)
         if not self._first:
-            self._owner.shook(self, self._clock.seconds() - began)
+            self._owner.handshake_step_took(self, self._clock.seconds() - began)
         answer = tls.outgoing()
         if answer:
             self._put(answer)

@@ -117,7 +117,7 @@ class Operations:
             if query.source[2] and query.source[2] != _source(message):
                 self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence), 0)
                 return
-            state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
+            state = State.UNKNOWN if message.reported & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
             self._context.answer(customer, query_response(query.sequence, query.message_id, b"", state, 0), 0)
             return
         if identity is None or self.history is None:

@@ -25,7 +25,7 @@ def restored_message(
     message.duplicate = stored.duplicate
     message.tries = int(stored.duplicate)
     message.on_unknown = stored.on_unknown
-    message.told = stored.told
+    message.reported = stored.reported
     message.destination_hash = hash(sm.destination_digits)
     message.part = part_of(sm)
     message.stored = True

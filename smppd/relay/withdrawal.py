@@ -39,7 +39,7 @@ class Withdrawal:
             state = State.UNKNOWN if out or message.duplicate else State.REJECTED
             error = 0 if state is State.UNKNOWN else int(Status.RSYSERR)
             context.append_event(message.id, state, error=error, duplicate=message.duplicate)
-            if message.wants_failure and not message.told:
+            if message.wants_failure and not message.reported:
                 guard.call_guarded(SWEEP, lambda: self._mailroom.post_receipt(message, state, error))
         context.store.kick()
 

@@ -48,9 +48,9 @@ def write_message(message: Message) -> bytes:
         | (_HELD if message.is_in(IS_HELD) else 0)
     )
     tail = b""
-    if message.on_unknown or message.told:
+    if message.on_unknown or message.reported:
         flags |= _MORE
-        more = message.told
+        more = message.reported
         if message.on_unknown:
             more |= _MORE_RESEND if message.on_unknown == "resend" else _MORE_HOLD
         tail = bytes((more,))
@@ -85,7 +85,7 @@ class StoredMessage:
         "reply_to",
         "shown",
         "submitted",
-        "told",
+        "reported",
         "upstream",
         "upstream_id",
     )
@@ -106,7 +106,7 @@ class StoredMessage:
         self.submitted = bool(flags & _SUBMITTED)
         self.held = bool(flags & _HELD)
         more = take(1)[0] if flags & _MORE else 0
-        self.told = more & _TOLD
+        self.reported = more & _TOLD
         self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & _SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _REPLY else None

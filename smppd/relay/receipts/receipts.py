@@ -358,7 +358,7 @@ class Receipts:
         elif final:
             wanted = message.wants_success if state is MessageState.DELIVERED else message.wants_failure
         elif unknown:
-            wanted = message.wants_failure and not message.told & TOLD_UNKNOWN
+            wanted = message.wants_failure and not message.reported & TOLD_UNKNOWN
         else:
             wanted = message.wants_intermediate
         frame = b""
@@ -415,9 +415,9 @@ class Receipts:
         word of some carriers and a passing state of others (SMPP 3.4 section 5.2.28). Another receipt may follow for 72
         hours. At the end of that time the note decides what the sender is told."""
         context = self._context
-        if message.told & flag == flag:
+        if message.reported & flag == flag:
             return
-        message.told |= flag
+        message.reported |= flag
         if message.home:
             context.ledger.rewrite(message)
         elif message.cold is not None:
@@ -505,9 +505,9 @@ class Receipts:
         context.phases.move(message, Phase.DONE)
         context.ledger.close(message)
         context.store.kick()
-        if message.told & (TOLD_UNKNOWN | TOLD_WORD):
+        if message.reported & (TOLD_UNKNOWN | TOLD_WORD):
             return
-        state = State.ACCEPTED if message.told & HEARD_ACCEPTED else State.UNKNOWN
+        state = State.ACCEPTED if message.reported & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
             context.log_counts.count(log_counts.SILENT, upstream.name)
         detail = upstream.detail + message.upstream_id

@@ -38,11 +38,11 @@ ALPHABETS: Final = {
     "ascii": Alphabet.ASCII,
 }
 TOLD_UNKNOWN: Final = 4
-"""A flag of ``Message.told``: its carrier has reported it UNKNOWN, and its sender was told."""
+"""A flag of ``Message.reported``: its carrier has reported it UNKNOWN, and its sender was told."""
 TOLD_WORD: Final = 8
-"""A flag of ``Message.told``: its sender was told a state that may be the carrier's last word."""
+"""A flag of ``Message.reported``: its sender was told a state that may be the carrier's last word."""
 HEARD_ACCEPTED: Final = 16
-"""A flag of ``Message.told``: its carrier has reported it ACCEPTD, and its sender was not told."""
+"""A flag of ``Message.reported``: its carrier has reported it ACCEPTD, and its sender was not told."""
 
 # Bits and values of registered_delivery, SMPP 3.4 section 5.2.17; 3 is that of SMPP 5.0 section 4.7.21.
 _FINAL_RECEIPT: Final = 0x03
@@ -108,8 +108,8 @@ class Message(Filed):
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
     ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
-    attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``told``: what its carrier has reported that
-    may be the last word, or not (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
+    attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``reported``: what its carrier has reported,
+    where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
     ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
     """
 
@@ -131,7 +131,7 @@ class Message(Filed):
         "sequence",
         "shown",
         "stored",
-        "told",
+        "reported",
         "tries",
         "upstream",
         "destination_hash",
@@ -173,7 +173,7 @@ class Message(Filed):
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
-        self.told = 0
+        self.reported = 0
         self.destination_hash = 0
         self.upstream: UpstreamState | None = None
 

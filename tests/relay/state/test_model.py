@@ -72,11 +72,11 @@ def test_any_field_comes_back(
 ) -> None:
     one = message(phase)
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id
-    one.on_unknown, one.told = on_unknown, told
+    one.on_unknown, one.reported = on_unknown, told
     one.upstream = WORLD.upstream("b")
     stored = StoredMessage(7, write_message(one))
     assert (stored.shown, stored.reply_to, stored.duplicate, stored.frame) == (shown, reply, duplicate, FRAME)
-    assert (stored.on_unknown, stored.told) == (on_unknown, told)
+    assert (stored.on_unknown, stored.reported) == (on_unknown, told)
     assert stored.upstream_id == (upstream_id if phase in (Phase.SUBMITTED, Phase.SHELVED) else b"")
 
 

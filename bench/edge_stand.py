@@ -21,6 +21,7 @@ from twisted.python import failure
 
 from bench.limits_stand import TICK, Stand
 from smppd.config import Settings
+from smppd.daemon import garbage
 from smppd.daemon.audit_log import Audit
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -293,6 +294,7 @@ class EdgeStand(Stand):
         """The daemon's tick, with all that it calls ten times a second. ``ahead``: seconds that sessions were silent more."""
         now = time.monotonic()
         self.relay.tick(now)
+        garbage.look()
         self.customers.tick(now + ahead)
 
     def due(self) -> None:

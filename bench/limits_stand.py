@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, Final
 
 from smppd.config import Settings
-from smppd.daemon.daemon import _GARBAGE
+from smppd.daemon import garbage
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
@@ -142,9 +142,7 @@ class Stand:
             now=time.monotonic, later=self._later, random=Random(1), broken=self._broken,
         )  # fmt: skip
         self.relay.begin()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE)
+        garbage.begin()
 
     def reload(self) -> None:
         """The configuration is taken anew."""
@@ -187,6 +185,7 @@ class Stand:
             if now - self._ticked >= TICK:
                 self._ticked = now
                 self.turn(lambda: self.relay.tick(time.monotonic()))
+                self.turn(garbage.look)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 self.turn(heapq.heappop(self._timers)[2])
             wait = min(self._ticked + TICK, self._timers[0][0] if self._timers else end, end) - time.monotonic()

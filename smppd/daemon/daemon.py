@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import time
@@ -16,8 +15,8 @@ from twisted.internet.task import LoopingCall
 
 from smppd import __version__, native
 from smppd.config import Settings
+from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
-from smppd.daemon import memory
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.control import ControlServer
@@ -51,11 +50,6 @@ from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
 _SWITCH: Final = 0.0005
-# Young garbage is looked at when there are so many more objects than at the last look, 1 us each, with the interpreter's lock
-# held; as many as go meanwhile come on top, so a thousand may be ten thousand (5,000 were 28,000, and 40 ms of one turn, when
-# 10,000 sessions went on at once). After five of these looks what is left is looked at once more, and then never again: next to
-# nothing here is cyclic, and a look at 100,000 messages or 10,000 sessions takes tens of milliseconds.
-_GARBAGE: Final = (1_000, 5, 1_000_000_000)
 
 
 class StartError(Exception):
@@ -106,9 +100,7 @@ class Daemon:
         except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
             raise StartError(str(error)) from error
         sys.setswitchinterval(_SWITCH)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE)
+        garbage.begin()
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
         self._integrity.note_start({"version": __version__, "waiting": str(waiting)})
@@ -253,6 +245,7 @@ class Daemon:
     def _tick(self) -> None:
         now = time.monotonic()
         self._do("relay", lambda: self.relay.tick(now))
+        self._do("garbage", garbage.look)
         self._do("customers", lambda: self.customers.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now

@@ -14,7 +14,7 @@ from smppd.records.lookup import LogReader
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.keys import load_kek
-from smppd.vault.seal import iter_records, read_header
+from smppd.vault.seal import SealError, iter_records, read_header
 from tests.torture import smpp
 
 _FINAL = frozenset(range(2, 10))
@@ -49,11 +49,15 @@ def read_record(store: Path, config_file: Path | None = None) -> Record:
         for records, events in db.execute("SELECT CAST(records AS BLOB), events FROM log ORDER BY seq"):
             if records is None or events is None:
                 raise sqlite3.DatabaseError("a row of the log is torn: a column that is never empty is")
-            for packed in iter_records(records):
-                identity = read_header(packed).record_id
+            try:
+                headers = [read_header(packed) for packed in iter_records(records)]
+                told = list(read_events(events))
+            except (SealError, ValueError, struct.error) as error:
+                raise sqlite3.DatabaseError(f"a row of the log is torn: {error}") from error
+            for identity in [header.record_id for header in headers]:
                 record.repeated += identity in record.ids
                 record.ids.add(identity)
-            for event in read_events(events):
+            for event in told:
                 record.events.setdefault(event.id, []).append(event)
                 if event.state == State.SUBMITTED and event.upstream_id:
                     record.upstream[event.upstream_id] = event.id

@@ -18,7 +18,7 @@ from bench.structures import Structure, fill_submitted, mobile, sends, submit, v
 from smppd.config import Settings
 from smppd.daemon import health
 from smppd.daemon.control import Listing
-from smppd.daemon.deeds import deeds
+from smppd.daemon.control_requests import control_requests
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.net import tls
@@ -211,7 +211,7 @@ def asked(what: str, **more: str) -> Any:
     """A request on the control socket, and its answer as it is written there."""
 
     def act(stand: EdgeStand) -> None:
-        done = deeds(stand.door, stand.audit, stand.relay.context.ring)[what]
+        done = control_requests(stand.door, stand.audit, stand.relay.context.ring)[what]
         answers: list[Any] = []
         stand.turn(lambda: answers.append(done({"do": what, **more}, os.getuid())))
         if isinstance(answers[0], Listing):

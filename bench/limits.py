@@ -109,7 +109,7 @@ def _acted(result: Result, stand: Stand, name: str, act: Callable[[Stand], Any],
 TICKS: Final[dict[str, Callable[[Stand], Any]]] = {
     "tick": lambda stand: stand.relay.tick(time.monotonic()),
     "sweep": lambda stand: stand.relay._sweep(time.monotonic()),
-    "scrape": lambda stand: stand.relay.gauges(),
+    "scrape": lambda stand: stand.relay.set_gauges(),
     "reload": lambda stand: stand.reload(),
 }
 

@@ -25,7 +25,7 @@ from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import Command, Splitter, id_response, pdu, refusal
-from smppd.relay.relay import Relay, Ways
+from smppd.relay.relay import Relay, Routing
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
@@ -146,7 +146,7 @@ class Stand:
 
     def reload(self) -> None:
         """The configuration is taken anew."""
-        self.relay.take_configuration(self.settings, Ways.of(self.settings), pipelines(self.settings))
+        self.relay.take_configuration(self.settings, Routing.of(self.settings), pipelines(self.settings))
 
     def wall(self) -> float:
         """Epoch seconds."""

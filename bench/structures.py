@@ -233,7 +233,7 @@ def fill_aside(stand: Stand) -> None:
     stand.link("b", 10)
     for n in range(240):
         stand.pours(peer, [part(k, 255, n) for k in range(2, 252)])
-    stand.run(30.0, lambda: len(stand.relay.context.upstreams["a"].aside) >= 59_000)
+    stand.run(30.0, lambda: len(stand.relay.context.upstreams["a"].pinned_parts) >= 59_000)
 
 
 def aside_goes(stand: Stand) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from smppd.cli.main import COMMANDS, available
 from smppd.protocol.wire import Command, Status, Tag, status_name
+from smppd.relay.state.phase import FOLLOWS, Phase
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -184,7 +185,7 @@ def test_the_statuses_are_those_we_give() -> None:
     stated = {row[0]: int(row[1], 16) for row in table(PROTOCOL, "Statuses given")}
     assert stated == {status_name(value): value for value in stated.values()}
     assert set(stated.values()) <= set(map(int, Status))
-    sources = "".join(read(path) for path in (ROOT / "smppd").rglob("*.py") if "simulator" not in path.parts)
+    sources = "".join(read(path) for path in (ROOT / "smppd").rglob("*.py") if "demo" not in path.parts)
     given = {int(status) for status in Status if re.search(rf"\bStatus\.{status.name}\b", sources)}
     # Understood from peers, or given where no peer can see it.
     inner = {Status.RX_T_APPN, Status.RX_R_APPN, Status.RINVCMDLEN}
@@ -201,3 +202,12 @@ def test_statuses_understood_are_named_rightly() -> None:
     for row in table(PROTOCOL, "Statuses understood"):
         for name, value in re.findall(r"(ESME_\w+) 0x([0-9A-F]+)", row[1]):
             assert status_name(int(value, 16)) == name
+
+
+def test_the_table_of_the_phases_is_the_codes() -> None:
+    rows = {row[0]: row[3] for row in table(read(DOCS / "architecture.md"), "Phases")}
+    assert list(rows) == [phase.name for phase in Phase]
+    for phase in Phase:
+        may_become = {after.name for after in Phase if FOLLOWS[phase] >> after & 1}
+        assert may_become - {"DONE"} == set(re.findall("[A-Z]{3,}", rows[phase.name])), phase.name
+        assert ("DONE" in may_become) == (phase is not Phase.DONE)

@@ -15,7 +15,7 @@ from smppd.numbering import normalise, normalise_prefix, regions_of
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
 from smppd.relay.accept.routing import Router
-from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.vault.numbers import SearchForms, search_forms
 from tests.relay.fakes import World
 from tests.relay.fakes import settings as configuration
@@ -76,7 +76,7 @@ def test_every_notation_is_the_same_number_to_all_who_compare(
     told = to in NATIONAL or source in NATIONAL
     config = WITH if told else WITHOUT
     message = sm(to[0].format(subscriber).encode(), to[1], source[0].format("7700900001").encode(), source[1])
-    assert Router(config).way("acme", message) == "a,b"
+    assert Router(config).route_of("acme", message) == "a,b"
     verdict = pipeline_for(config, "acme", compile_policies(config)).decide(message, 0.0)
     assert verdict is not None and verdict.tags == {"uk", "one", "many", "gb"}
     region = config.region
@@ -95,12 +95,12 @@ def test_mo_in_every_notation_finds_its_owner(form: str, ton: int) -> None:
     for config, region in ((WITHOUT, None), (WITH, "GB")):
         if region is None and (form, ton) in NATIONAL:
             continue
-        book = Owners(config)
+        book = MoOwners(config)
         for subscriber in ("7700900123", "7700900557"):
             message = sm(form.format(subscriber).encode(), ton)
-            assert book.owner(message.destination_digits, message, region) == "acme"
+            assert book.owner_of(message.destination_digits, message, region) == "acme"
         message = sm(form.format("7700900124").encode(), ton)
-        assert book.owner(message.destination_digits, message, region) is None
+        assert book.owner_of(message.destination_digits, message, region) is None
 
 
 @pytest.mark.parametrize(("form", "ton"), AMERICAN)
@@ -149,7 +149,7 @@ def test_an_accounts_own_region_counts_before_that_of_all() -> None:
     config = house("US", more=[{**other, "region": "gb"}])
     router = Router(config)
     message = sm(b"07700900123", 2)
-    assert router.way("other", message) == "a,b" and router.way("acme", message) == ""
+    assert router.route_of("other", message) == "a,b" and router.route_of("acme", message) == ""
 
 
 def test_what_is_sent_is_what_came() -> None:

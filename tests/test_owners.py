@@ -21,7 +21,7 @@ SPOOL = frozenset({"accepts", "marks", "put", "moves", "drop"})
 """Lists of ``store.api.Batch`` that hold entries of the spool and cold rows."""
 COUNTED = {
     Account: ("queued",),
-    Lane: ("cold", "waits", "upto"),
+    Lane: ("cold", "waits_for_batches", "upto"),
     Backlog: ("unstored", "page_rows"),
     Mailbox: ("octets", "sent", "cold"),
     UpstreamState: ("reserved", "cold_waiting", "early_octets", "parked_octets"),

@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS head (
 _COLUMNS = "id, at_ms, event, who, source, what, result, hash, mac"
 
 
-class Entry(NamedTuple):
+class TrailEntry(NamedTuple):
     """One entry. at_ms: epoch milliseconds. who: the acting user or account; source: from where (address, terminal)."""
 
     id: int
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
         return json.dumps(values, ensure_ascii=False, sort_keys=False, separators=(",", ":"))
 
 
-class Verdict(NamedTuple):
+class TrailVerdict(NamedTuple):
     """What `verify` found. entries: how many were good; first_bad: the id where the trail stops being trustworthy, or
     None; reason: one sentence; keyed: whether the MACs were checked too."""
 
@@ -244,16 +244,16 @@ class AuditTrail:
         until_ms: int = 1 << 62,
         events: Collection[str] | None = None,
         who: str | None = None,
-    ) -> Iterator[Entry]:
+    ) -> Iterator[TrailEntry]:
         """Entries in order, `since_ms <= at_ms < until_ms`; of these events, and of one user, if given. who: the whole name or
         what stands before its first bracket: `alice` finds `alice (as root)` too."""
         marks = "" if events is None else f" AND event IN ({','.join('?' * len(events))})"
         query = f"SELECT {_COLUMNS} FROM entries WHERE at_ms >= ? AND at_ms < ?{marks} ORDER BY id"
         for row in self._rows(query, [since_ms, until_ms, *(events or ())]):
             if who is None or row[3] == who or row[3].partition(" (")[0] == who:
-                yield Entry(row[0], row[1], row[2], row[3], row[4], _facts(row[5]), row[6], row[7])
+                yield TrailEntry(row[0], row[1], row[2], row[3], row[4], _facts(row[5]), row[6], row[7])
 
-    def verify(self, expected: tuple[int, bytes] | None = None) -> Verdict:
+    def verify(self, expected: tuple[int, bytes] | None = None) -> TrailVerdict:
         """Walk the whole trail; with the key, check its MACs too. expected: (id, hash) from a checkpoint kept
         elsewhere, which the trail must contain: this is what shows a roll-back of the whole file."""
         keyed = self._key is not None
@@ -271,18 +271,18 @@ class AuditTrail:
                 head = (number, digest, mac)
                 continue
             if number != good + 1:
-                return Verdict(False, good, good + 1, f"entry {good + 1} is missing", keyed)
+                return TrailVerdict(False, good, good + 1, f"entry {good + 1} is missing", keyed)
             if not hmac.compare_digest(_hash(last_hash, number, at_ms, texts), digest):
-                return Verdict(
+                return TrailVerdict(
                     False, good, number, f"entry {number} was altered or does not follow the one before", keyed
                 )
             if self._key is not None and not hmac.compare_digest(_mac(self._key, b"entry", last_mac, digest), mac):
-                return Verdict(
+                return TrailVerdict(
                     False, good, number, f"entry {number} was not written with this installation's key", keyed
                 )
             if expected is not None and number == expected[0]:
                 if digest != expected[1]:
-                    return Verdict(False, good, number, f"entry {number} is not the one in the checkpoint", keyed)
+                    return TrailVerdict(False, good, number, f"entry {number} is not the one in the checkpoint", keyed)
                 seen_expected = True
             good, last_hash, last_mac = number, digest, mac
         bad = None
@@ -294,8 +294,8 @@ class AuditTrail:
         if bad is None and not seen_expected:
             bad = "the trail ends before the checkpoint: an older copy was put back"
         if bad is not None:
-            return Verdict(False, good, good + 1, bad, keyed)
-        return Verdict(True, good, None, f"{good} entries, none altered, none missing", keyed)
+            return TrailVerdict(False, good, good + 1, bad, keyed)
+        return TrailVerdict(True, good, None, f"{good} entries, none altered, none missing", keyed)
 
     def _last(self) -> tuple[int, bytes]:
         row = self._database.execute("SELECT id, hash FROM head").fetchone()

@@ -32,7 +32,7 @@ from smppd.backup.manifest import (
 )
 from smppd.backup.take import free_room
 from smppd.events import AuditEvent
-from smppd.records.cross import anchor_faults, checkpoint_facts
+from smppd.records.consistency import anchor_faults, checkpoint_facts
 from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreError

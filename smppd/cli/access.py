@@ -19,7 +19,7 @@ from smppd.config import Settings
 from smppd.message import Address
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
-from smppd.protocol.wire import BodyError, Sm
+from smppd.protocol.wire import UDHI, BodyError, Sm
 from smppd.records.lookup import LogReader
 from smppd.store.api import StoreError
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -162,7 +162,7 @@ def text_of(record: OpenRecord, default: Alphabet) -> TextShown:
     except (SealError, BodyError):
         return TextShown(None, "the message was malformed, so no text can be shown")
     length, national = 0, (0, 0)
-    if sm.esm_class & 0x40:
+    if sm.esm_class & UDHI:
         try:
             header_found = parse_udh(data)
         except UdhError:

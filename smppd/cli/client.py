@@ -25,7 +25,7 @@ class ClientError(Exception):
     """The other side cannot be reached, refused the bind, or went away. The text never holds message content."""
 
 
-class Answer(NamedTuple):
+class SubmitResult(NamedTuple):
     """The answer to a submit_sm: its command_status, and the message id where it was accepted."""
 
     status: int
@@ -88,14 +88,14 @@ class Client:
             raise ClientError(f"the bind was refused: {status_name(status)}")
         self._session.bound_as(command)
 
-    def submit(self, frame: bytes) -> Answer:
+    def submit(self, frame: bytes) -> SubmitResult:
         """Sends one submit_sm (its sequence number is set here) and waits for the answer."""
         token = len(self._answers) + 1
         while token in self._answers:
             token += 1
         self._session.request(frame, token, time.monotonic())
         status, raw = self._wait_answer(token, "submit_sm")
-        return Answer(status, raw[16:].split(b"\0", 1)[0].decode("latin-1") if not status else "")
+        return SubmitResult(status, raw[16:].split(b"\0", 1)[0].decode("latin-1") if not status else "")
 
     def wait_receipts(self, ids: set[str], seconds: float) -> dict[str, str]:
         """The final receipts of these message ids, as id -> state word, once all are here or the time is over."""

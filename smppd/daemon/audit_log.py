@@ -1,7 +1,7 @@
-"""The daemon's own entries of the audit trail, written off the reactor thread.
+"""Writes the daemon's own entries of the audit trail, in a thread beside the reactor's.
 
-While the disk is slow, like entries that wait become one with a count, so a bind loop costs a few entries and no memory, and
-what a guesser does is there however many customers bind meanwhile.
+While the disk is slow, equal entries that wait become one entry with a count. So a loop of binds costs a few entries and
+little memory, and the entries about a guesser are kept however many customers bind meanwhile.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Key = tuple[str, str, tuple[tuple[str, str | int], ...]]
 
 
 class _Waiting:
-    """An entry that waits, and how many it stands for."""
+    """An entry that waits, and how many equal ones it stands for."""
 
     __slots__ = ("count", "event", "first", "result", "what")
 
@@ -50,8 +50,9 @@ class _Waiting:
 
 
 class Audit:
-    """Appends to the audit trail in a thread of its own; a failure is logged and counted, never lost silently. Its own
-    doings, refused binds and accepted binds wait in a queue each and are written in this order: none can push another out."""
+    """Appends to the audit trail in a thread of its own. A failure is logged and counted. What the daemon did itself,
+    refused binds and accepted binds have a queue each, and are written in this order: entries of one queue cannot push out
+    those of another."""
 
     def __init__(self, trail: AuditTrail, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._trail = trail
@@ -66,7 +67,7 @@ class Audit:
         self._thread.start()
 
     def __call__(self, event: str, what: Mapping[str, str | int], result: str = "done") -> None:
-        """One entry of the daemon's own doing. Binds carry `count`: how many they stand for (1 without it)."""
+        """One entry. The field `count` of a bind's entry says for how many binds it stands (1 without it)."""
         facts = dict(what)
         gathered = event in _GATHERED
         count = int(facts.pop("count", 1)) if gathered else 1
@@ -117,7 +118,7 @@ class Audit:
                 self._changed.wait_for(lambda: self._closing, RETRY)
 
     def _take(self) -> tuple[OrderedDict[_Key, _Waiting], _Key, _Waiting] | None:
-        """What is to be written next; with the lock."""
+        """Takes the entry that is to be written next. The caller holds the lock."""
         own = self._queues[_OWN]
         if self._dropped and not own:
             key: _Key = (AuditEvent.ENTRIES_DROPPED, "dropped", ())
@@ -130,7 +131,7 @@ class Audit:
         return None
 
     def _put_back(self, queue: OrderedDict[_Key, _Waiting], key: _Key, waiting: _Waiting) -> None:
-        """It could not be written and is the next again; with the lock."""
+        """Puts an entry back that could not be written: it is the next again. The caller holds the lock."""
         newer = queue.get(key)
         if newer is not None:
             waiting.count += newer.count
@@ -147,7 +148,7 @@ class Audit:
         try:
             self._trail.append(waiting.event, "smppd", what, waiting.result)
         except VaultError as error:  # a full disk, or another process that holds the file
-            if not failing:  # told once until it works again
+            if not failing:  # said once, until it works again
                 self._metrics.audit_delays.inc()
                 log.error(
                     "the audit trail cannot be written now, entries wait", extra={"fields": {"reason": str(error)}}
@@ -161,7 +162,7 @@ class Audit:
         return True
 
     def drain(self, patience: float = CLOSING) -> bool:
-        """Waits until all that was said is written; whether it is. Not for a disk that takes nothing."""
+        """Waits until all entries are written; returns whether they are. Does not wait for a disk that takes nothing."""
         with self._changed:
             self._changed.wait_for(lambda: self._failing or self._idle(), patience)
             return self._idle()

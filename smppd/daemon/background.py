@@ -1,5 +1,5 @@
-"""What the running daemon does beside its data path, each in a thread of its own: indexing the log, purging what its
-retention is over for, and asking for the spool to be tidied."""
+"""The daemon's work beside the data path, each kind in a thread of its own: it indexes the log, purges records whose
+retention is over, and asks for the spool to be tidied."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _QUIET: Final = 60.0
 
 
 class Background:
-    """See the module. ``notify(function)`` runs a function on the reactor thread; ``busy()``: has the store much to do?
-    ``tidy(token)`` is called there when the spool is to be tidied, with what `smppd.store.sqlite.tidy` is asked for, or 0."""
+    """See the module. ``notify(function)`` runs a function on the reactor thread. ``busy()``: whether the store has much to
+    do. ``tidy(token)`` is called on the reactor thread when the spool is to be tidied; the token is that of a command that
+    asked for it (`smppd.store.sqlite.tidy`), or 0."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Background:
     ) -> None:
         self._metrics = metrics
         self._stop = threading.Event()
-        self._quiet: dict[str, float] = {}  # until when nothing more is said of a thread
+        self._quiet: dict[str, float] = {}  # until when the log says nothing more of a thread
         self._trail: AuditTrail | None = None
         """The purge's own. While one is open SQLite keeps the write-ahead log, and audit.db copied alone would lack its end."""
 
@@ -71,7 +72,7 @@ class Background:
             thread.start()
 
     def _failed(self, what: str, reason: str) -> None:
-        """One of the threads failed at something, and goes on: counted by its name, and said once a minute."""
+        """One of the threads had an error, and goes on. It is counted by the thread's name, and logged once a minute."""
         self._metrics.chores_failed.labels(what).inc()
         now = time.monotonic()
         if now >= self._quiet.get(what, 0.0):

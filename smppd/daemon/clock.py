@@ -34,7 +34,7 @@ class ClockWatch:
         self.behind = 0.0
 
     def look(self) -> None:
-        """Compares the clocks, and says what has changed."""
+        """Compares the clocks, and logs what has changed."""
         wall = self._wall()
         offset = wall - self._now()
         if self._offset is not None and abs(offset - self._offset) > BEHIND:

@@ -40,7 +40,7 @@ log = logging.getLogger("smppd.control")
 
 
 class Listing(NamedTuple):
-    """An answer that is one long list, `{name: items}`; the items are asked for as they are written."""
+    """An answer that is one long list, `{name: items}`. The items are made as they are written."""
 
     name: str
     items: Iterable[object]
@@ -57,7 +57,7 @@ class Listing(NamedTuple):
 
 
 Answer = dict[str, object] | Listing
-Deed = Callable[[dict[str, Any], int], Answer]
+RequestHandler = Callable[[dict[str, Any], int], Answer]
 """Does what a request asks for; the second argument is the uid of who asks. ControlError when it cannot."""
 
 
@@ -68,11 +68,11 @@ class ControlError(Exception):
 class ControlServer:
     """The daemon's end."""
 
-    def __init__(self, reactor: Any, directory: Path, deeds: Mapping[str, Deed], metrics: Metrics) -> None:
+    def __init__(self, reactor: Any, directory: Path, handlers: Mapping[str, RequestHandler], metrics: Metrics) -> None:
         """`directory`: the store's, which is this process's alone while it runs."""
         self._reactor = reactor
         self._directory = directory
-        self._deeds = deeds
+        self._handlers = handlers
         self._metrics = metrics
         self._port: Any = None
         self._opened = -1
@@ -119,10 +119,10 @@ class ControlServer:
         """What a request is answered. Never raises."""
         try:
             request = json.loads(raw)
-            deed = self._deeds.get(str(request.get("do"))) if isinstance(request, dict) else None
-            if deed is None:
+            handler = self._handlers.get(str(request.get("do"))) if isinstance(request, dict) else None
+            if handler is None:
                 raise ControlError("the daemon does not know this request; is it of another version?")
-            return deed(request, uid)
+            return handler(request, uid)
         except (ValueError, RecursionError, TypeError):
             return {"error": "this is no request"}
         except ControlError as error:

@@ -1,4 +1,4 @@
-"""The one place where things are wired together, started and stopped; `reload` and `drain` are between."""
+"""Wires all parts of the daemon together, starts and stops them. What happens between is in `reload` and `drain`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from smppd.daemon import health as state
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.control import ControlServer
-from smppd.daemon.damage import Damage
-from smppd.daemon.deeds import deeds
+from smppd.daemon.control_requests import control_requests
+from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
+from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
-from smppd.daemon.patient import LONGER, PatientStore
-from smppd.daemon.reload import Parts, Reload
-from smppd.daemon.soundness import Soundness
+from smppd.daemon.reload import Reload, ReloadTargets
+from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
@@ -70,7 +70,7 @@ class Daemon:
         self._over = False
         self._beat = time.monotonic()
         self._gave_back = self._began
-        self._aside = Aside(reactor.callFromThread)
+        self._worker = Worker(reactor.callFromThread)
         self._reload: Reload | None = None
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
@@ -78,14 +78,15 @@ class Daemon:
 
     @property
     def settings(self) -> Settings:
-        """Those that count, as of the last reload."""
+        """The settings that are in force, since the last reload."""
         return self._settings if self._reload is None else self._reload.settings
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def start(self, before_ready: Callable[[], None] = lambda: None) -> None:
-        """Opens everything; raises ``StartError``. Listens last, when all that was on its way is read back. ``before_ready``
-        is called just before anybody is told that it is ready, and may send signals from then on."""
+        """Opens everything; raises ``StartError``. It listens last, when all that was on its way is read back.
+        ``before_ready`` is called just before the service manager is told that the daemon is ready; signals may come from
+        then on."""
         settings = self.settings
         try:
             with ExitStack() as undo:
@@ -102,7 +103,7 @@ class Daemon:
         garbage.begin()
         self._loop.start(TICK, now=False).addErrback(self._loop_failed)
         self.metrics.ready.set(1)
-        self._soundness.started({"version": __version__, "waiting": str(waiting)})
+        self._integrity.note_start({"version": __version__, "waiting": str(waiting)})
         before_ready()
         for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
@@ -110,7 +111,7 @@ class Daemon:
         self.notifier.ready(f"{len(self.door.ports)} listeners, {waiting} messages recovered")
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
-        """Opens everything, ``undo`` closes it; how much is on its way."""
+        """Opens everything, and returns how many things are on their way. ``undo`` gets what closes it again."""
         try:
             kek = load_kek(settings.keys)
         except KekMissing as error:
@@ -120,8 +121,8 @@ class Daemon:
         install = load_install(kek, self.store.keys)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
-        self._soundness = Soundness(settings.store.directory, install, self.store, self.metrics)
-        self.audit = self._soundness.audit
+        self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
+        self.audit = self._integrity.audit
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
@@ -146,7 +147,7 @@ class Daemon:
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
         self.clock.look()
-        self._soundness.tell()
+        self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
         self._keys_ahead.prepare()
         self._background = Background(
@@ -170,7 +171,7 @@ class Daemon:
                 keys_lost(directory)
                 or f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
-        self.store = PatientStore(
+        self.store = SlowStartStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
@@ -179,12 +180,13 @@ class Daemon:
             notifier=self.notifier,
         )
         self.store.on_commit_time = self._committed
-        damage = Damage(self.metrics, lambda: self.relay)
-        self.store.on_damage, self.store.on_start_damage = damage.row, damage.at_start
+        damage = DamageReports(self.metrics, lambda: self.relay)
+        self.store.on_damage, self.store.on_start_damage = damage.report_row, damage.report_at_start
 
     def _from_store(self, function: Callable[[], None]) -> None:
-        """What the store has to say or to do. What an item raises is caught at the item (`relay.guard`); an error here is the
-        store's own, and ends the daemon: the next start has everything from the journal."""
+        """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).
+        An error that comes as far as here is the store's own, and ends the daemon: the next start reads everything from the
+        journal."""
         try:
             function()
         except Exception:  # the daemon's edge
@@ -204,7 +206,7 @@ class Daemon:
         self.customers = Customers(self.relay, self.door.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
-        parts = Parts(
+        targets = ReloadTargets(
             self.relay,
             self.ring,
             self._keys_ahead,
@@ -215,10 +217,10 @@ class Daemon:
             self.audit,
             self.notifier,
         )
-        self._reload = Reload(settings, parts, self._aside, self.count)
+        self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)
         self._control = ControlServer(
-            self.reactor, settings.store.directory, deeds(self.door, self.audit, self.ring), self.metrics
+            self.reactor, settings.store.directory, control_requests(self.door, self.audit, self.ring), self.metrics
         )
         self._control.start()
         if settings.http is not None:
@@ -229,13 +231,13 @@ class Daemon:
                 self.health,
                 self.status,
                 self._gauges,
-                self._aside,
+                self._worker,
             )
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
 
     def _gauges(self) -> None:
-        self.relay.gauges()
+        self.relay.set_gauges()
         self.door.gauges()
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -250,18 +252,18 @@ class Daemon:
             self._do("upstreams", lambda: self.upstreams.tick(now))
             self._do("clock", self.clock.look)
             self._do("flush", self.relay.flush)
-            self._do("checkpoints", lambda: self._soundness.tick(now))
+            self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
             if now - self._gave_back >= memory.EVERY:
                 self._gave_back = now
                 self._do("memory", memory.give_back)
-            self._keys_ahead.look(now)
+            self._keys_ahead.check_due(now)
         if self._keys_ahead.behind:
-            self._do("keys", self._keys_ahead.some)
+            self._do("keys", self._keys_ahead.make_some)
 
     def _do(self, name: str, chore: Callable[[], object]) -> None:
         try:
-            self.relay.guard_chore(name, chore)
+            self.relay.do_chore(name, chore)
         except Exception as error:  # noqa: BLE001  the daemon's edge: nothing may be acknowledged after a fault of the store
             self.broken(type(error).__name__)
 
@@ -338,10 +340,10 @@ class Daemon:
         if self._http is not None:
             self._http.stop()
         self._control.stop()
-        self.customers.tell_all()
+        self.customers.flush_bind_notes()
         self._background.stop()
         self._history.stop()
-        self._soundness.stop(status, None if status else LivingEntries(readable))
+        self._integrity.close_store(status, None if status else LivingEntries(readable))
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

@@ -1,5 +1,5 @@
-"""SIGTERM: accepts no more, finishes what is in flight, unbinds all sides. Customers first: each is unbound when it has its
-answers. What only waits in the store stays there."""
+"""The end after SIGTERM: the daemon accepts no more, finishes what is in flight, and unbinds all sides. Customers come
+first: each is unbound when it has its answers. What only waits in the store stays there."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LATE: Final = 1.0
 
 
 class Drain:
-    """One end, by the reactor's clock, a monotonic one. ``done()`` is called when all sides are unbound, or when ``within``
-    seconds are over, and a little for the unbind."""
+    """One drain, by the reactor's monotonic clock. ``done()`` is called when all sides are unbound, or when ``within``
+    seconds and a little more for the unbinds are over."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Drain:
         self._await_customers()
 
     def stop(self) -> None:
-        """Waits for nothing any more: ``done`` is not called."""
+        """Ends the wait; ``done`` is not called."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -78,7 +78,7 @@ class Drain:
         self._await_carriers()
 
     def _await_carriers(self) -> None:
-        """What was sent is answered, and what is known is stored."""
+        """Waits until carriers have answered what was sent, and until all that is known is stored."""
         now = self._reactor.seconds()
         if (self._upstreams.waiting() or self._store.busy or self._customers.links) and now < self._deadline:
             self._look_again(self._await_carriers)

@@ -1,9 +1,9 @@
-"""Looks for cyclic garbage where nobody waits for it, and never at all there is.
+"""Looks for cyclic garbage while nobody waits, and never at all objects at once.
 
-The interpreter's collector comes whenever there are so many more objects than before, in the middle of whatever is being done,
-and now and then looks at all objects: 1 us each, with the interpreter's lock held, which is tens of milliseconds for 100,000
-messages or 10,000 sessions. Next to nothing in this daemon is cyclic, so its objects go with their last reference, and it is
-the housekeeping that looks, a few thousand young objects at a time.
+The interpreter's collector runs whenever there are so many more objects than before, in the middle of other work, and
+sometimes looks at all objects. A look takes 1 us for each object, with the interpreter's lock held: tens of milliseconds for
+100,000 messages or 10,000 sessions. Next to nothing in this daemon is cyclic, so its objects go with their last reference.
+The housekeeping looks for the rest, at a few thousand young objects at a time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the running daemon says of itself: the checks behind /healthz and /readyz, and the picture for `smppd status`."""
+"""What the running daemon says of itself: the checks for /healthz and /readyz, and the picture for `smppd status`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def health(
     clock: str = "ok",
 ) -> Health:
     """The checks and what follows from them. clock: what `ClockWatch` says."""
-    condition = relay.condition()
+    condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
     missing = f"degraded: {up} of {enabled} upstreams are bound"

@@ -71,7 +71,7 @@ class History:
         return State(told.state), told.time / 1000, told.error
 
     def stop(self) -> None:
-        """Ends the thread behind the question it is at; what waits has no answer."""
+        """Ends the thread after the question that it works on. Questions that wait have no answer."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._reader is not None:
             self._reader.close()

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from smppd.config import Http
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
 from smppd.net.limits import normal_address
 
@@ -57,11 +57,10 @@ _log = logging.getLogger(__name__)
 
 
 class Health(NamedTuple):
-    """How the daemon does.
-
-    `ready`: it serves customers, `/readyz` says 200. `alive`: the reactor and the store's writer work, `/healthz` says
-    200; when not, a restart is the cure. `checks`: name of a check -> `ok`, `degraded` or `failed`, which may be followed
-    by `: ` and words for the operator, such as `{"store": "ok", "upstreams": "degraded: carrier-a is down"}`.
+    """How the daemon is. `ready`: it serves customers, and `/readyz` answers 200. `alive`: the reactor and the store's
+    writer work, and `/healthz` answers 200; if not, a restart helps. `checks`: name of a check -> `ok`, `degraded` or
+    `failed`, which may be followed by `: ` and words for the operator, such as `{"store": "ok", "upstreams": "degraded:
+    carrier-a is down"}`.
     """
 
     ready: bool
@@ -70,7 +69,7 @@ class Health(NamedTuple):
 
     @property
     def degraded(self) -> bool:
-        """Ready, and yet something wants a look."""
+        """Ready, but an operator should look at something."""
         return self.ready and any(judgement(text) == _DEGRADED for text in self.checks.values())
 
 
@@ -100,7 +99,7 @@ class HttpServer:
         health: Callable[[], Health],
         status: Callable[[], dict[str, object]],
         refresh: Callable[[], None],
-        aside: Aside,
+        worker: Worker,
     ) -> None:
         """`status` gives what JSON can say; `smppd status` shows it. `refresh` sets the gauges, for a scrape."""
         self._reactor = reactor
@@ -109,7 +108,7 @@ class HttpServer:
         self._check = health
         self._state = status
         self._refresh = refresh
-        self._aside = aside
+        self._worker = worker
         self._port: Any = None
         self._names: Final = {_plain(host) for host in (*settings.hosts, settings.host, "localhost")} - {
             "0.0.0.0",
@@ -119,7 +118,7 @@ class HttpServer:
         # Media type -> who waits for the scrape under way.
         self._scrapes: dict[str, list[_Request]] = {}
         self._asking: list[_Request] = []  # for the status
-        self._pause: Any = None  # IDelayedCall: when it is looked at again
+        self._pause: Any = None  # IDelayedCall: the next look
         self._routes: Final[dict[bytes, Callable[[_Request], None]]] = {
             b"/metrics": self._metrics,
             b"/healthz": self._healthz,
@@ -168,7 +167,7 @@ class HttpServer:
             self._failed(request)
 
     def _foreign(self, request: _Request) -> int:
-        """The status that refuses who asks for another host; 0 when it is us that he means (RFC 9110 section 7.2)."""
+        """The status with which a request for another host is refused; 0 where it is for us (RFC 9110 section 7.2)."""
         named = request.requestHeaders.getRawHeaders(b"host") or []
         if not named and request.clientproto == b"HTTP/1.0":
             return 0  # no browser asks so, and simple health checks do
@@ -186,7 +185,7 @@ class HttpServer:
 
     def _health(self) -> Health:
         health = self._check()
-        # Set here, so that a scrape never tells an older truth than /readyz.
+        # Set here, so that a scrape is never older than what /readyz says.
         self._series.ready.set(health.ready)
         return health
 
@@ -208,7 +207,7 @@ class HttpServer:
             self._tell_status()
 
     def _tell_status(self) -> None:
-        """One look for all who wait for it."""
+        """Answers all who wait for the status by one look."""
         self._pause = None
         asking, self._asking = [one for one in self._asking if not one.gone], []
         if not asking:
@@ -238,7 +237,7 @@ class HttpServer:
         if len(waiting) == 1:
             self._refresh()
             # A thousand accounts are some 30,000 lines and a quarter of a second: too long to hold messages up for.
-            self._aside.run(
+            self._worker.run(
                 "metrics",
                 lambda: _FORMATS[kind](self._series.registry),
                 lambda body, error: self._scraped(kind, body, error),

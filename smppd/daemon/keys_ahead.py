@@ -17,7 +17,8 @@ _SOME: Final = 20
 
 
 class KeysAhead:
-    """See the module. ``prepare`` at the start; then ``look``, and ``some`` as long as it is ``behind``."""
+    """See the module. ``prepare`` is called at the start. Then ``check_due`` about once a second, and ``make_some`` as long
+    as ``behind`` is true."""
 
     def __init__(
         self,
@@ -43,20 +44,20 @@ class KeysAhead:
         """Makes the keys of all accounts."""
         self._left = list(self._accounts)
         while self._left:
-            self.some()
+            self.make_some()
 
-    def look(self, now: float) -> None:
-        """About once a second: whether it is time again. now: monotonic seconds."""
+    def check_due(self, now: float) -> None:
+        """To be called about once a second: notes whether it is time to make keys. now: monotonic seconds."""
         if now - self._looked > EVERY:
             self._left = list(self._accounts)
 
     @property
     def behind(self) -> bool:
-        """Whether ``some`` has something to do."""
+        """Whether ``make_some`` has something to do."""
         return bool(self._left)
 
-    def some(self) -> None:
-        """Makes those of a few accounts: 70 us each when their keys are new, and a thousand of them may be."""
+    def make_some(self) -> None:
+        """Makes the keys of a few accounts. New keys take 70 us for each, and there may be a thousand accounts."""
         now = int(self._wall())
         for _ in range(min(_SOME, len(self._left))):
             one = self._left.pop()

@@ -1,8 +1,8 @@
-"""Gives memory that is free back to the system.
+"""Returns free memory to the system.
 
-What a backlog or ten thousand sessions took stays with the process when they are gone: the C library returns only the end of
-its heap, and something always lies there. Asked for it, it returns each free page (malloc_trim(3), glibc; others have no such
-call and nothing happens).
+The memory of a backlog or of ten thousand sessions stays with the process when they are gone: the C library returns only the
+end of its heap, and something always lies there. malloc_trim(3) of glibc returns each free page. Other C libraries have no
+such call, and nothing happens.
 """
 
 from __future__ import annotations

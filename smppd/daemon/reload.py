@@ -1,4 +1,4 @@
-"""SIGHUP: takes the configuration anew, all or nothing, and says what changed. Sessions stay."""
+"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smppd.daemon.audit_log import Audit
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
 from smppd.daemon.systemd import Notifier
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
@@ -20,14 +20,14 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, pipelines
-from smppd.relay.relay import Relay, Ways
+from smppd.relay.relay import Relay, Routing
 from smppd.vault.keys import Kek, KeyRing, VaultError, load_kek
 
 log = logging.getLogger("smppd.daemon")
 
 
-class Parts(NamedTuple):
-    """What a configuration reaches, and who is told of it."""
+class ReloadTargets(NamedTuple):
+    """The parts that get a new configuration, and those that are told of a reload."""
 
     relay: Relay
     ring: KeyRing
@@ -41,27 +41,30 @@ class Parts(NamedTuple):
 
 
 class Reload:
-    """See the module. ``settings``: those that count. A configuration is read beside the reactor: a thousand accounts take a
-    quarter of a second."""
+    """See the module. ``settings``: those in force. A configuration is read beside the reactor, since a thousand accounts
+    take a quarter of a second."""
 
-    def __init__(self, settings: Settings, parts: Parts, aside: Aside, count: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, targets: ReloadTargets, worker: Worker, count: Callable[[str], None]
+    ) -> None:
         """``count(where)`` counts an error that was caught at an edge: a bug."""
         self.settings = settings
-        self._parts = parts
-        self._aside = aside
+        self._targets = targets
+        self._worker = worker
         self._count = count
         self._reading = self._again = self._over = False
 
     def ask(self) -> None:
-        """Reads the configuration and uses it. Asked for while one is read, it is read once more."""
+        """Reads the configuration and uses it. If this is called while the configuration is being read, it is read once
+        more."""
         if self._over:
             return
         if self._reading:
             self._again = True
             return
         self._reading = True
-        self._parts.notifier.reloading()
-        self._aside.run("reload", self._read, self._was_read)
+        self._targets.notifier.reloading()
+        self._worker.run("reload", self._read, self._was_read)
 
     def stop(self) -> None:
         """The daemon is about to end: nothing changes any more."""
@@ -72,7 +75,9 @@ class Reload:
         changes = config.changes(self.settings, new)
         if changes.refusals:
             raise _Refused(changes.refusals)
-        return _Fresh(new, changes.changes, pipelines(new), Ways.of(new), contexts(new.upstreams), load_kek(new.keys))
+        return _Fresh(
+            new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), load_kek(new.keys)
+        )
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
         self._reading = False
@@ -83,11 +88,11 @@ class Reload:
                 raise error or AssertionError("nothing was read")
             if fresh.settings.log != self.settings.log:
                 configure(fresh.settings.log, count=self._count)
-            self._parts.door.reload_listeners(fresh.settings)
+            self._targets.door.reload_listeners(fresh.settings)
         except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as refusal:
             faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
             self._refused(faults)
-        except Exception as bug:  # the daemon's edge: whatever it is, nothing has changed
+        except Exception as bug:  # the daemon's edge: after any error nothing has changed
             self._count("reload")
             log.exception("error in a reload")
             self._refused([type(bug).__name__])
@@ -98,29 +103,29 @@ class Reload:
             self.ask()
 
     def _use(self, fresh: _Fresh) -> None:
-        """Everything in it was tried: from here on nothing refuses."""
-        parts = self._parts
+        """Uses a configuration. All of it was tried before: nothing fails from here on."""
+        targets = self._targets
         new = self.settings = fresh.settings
-        parts.ring.use(fresh.kek)
-        parts.relay.take_configuration(new, fresh.ways, fresh.pipelines)
-        parts.door.use(new)
-        parts.customers.reload(new.limits)
-        parts.keys_ahead.use(new.accounts)
-        parts.upstreams.use(new.upstreams, new.limits, fresh.tls)
-        parts.relay.flush()
+        targets.ring.use(fresh.kek)
+        targets.relay.take_configuration(new, fresh.routing, fresh.pipelines)
+        targets.door.use(new)
+        targets.customers.reload(new.limits)
+        targets.keys_ahead.use(new.accounts)
+        targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
+        targets.relay.flush()
         for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
         log.info("reloaded", extra={"fields": {"changes": len(fresh.changes)}})
-        parts.metrics.reloads.labels("done").inc()
-        parts.audit(AuditEvent.RELOAD, {"changes": "; ".join(fresh.changes)[:2000]})
-        parts.notifier.ready("reloaded")
+        targets.metrics.reloads.labels("done").inc()
+        targets.audit(AuditEvent.RELOAD, {"changes": "; ".join(fresh.changes)[:2000]})
+        targets.notifier.ready("reloaded")
 
     def _refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
-        self._parts.metrics.reloads.labels("refused").inc()
-        self._parts.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
-        self._parts.notifier.ready("reload refused, nothing changed")
+        self._targets.metrics.reloads.labels("refused").inc()
+        self._targets.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
+        self._targets.notifier.ready("reload refused, nothing changed")
 
 
 class _Fresh(NamedTuple):
@@ -129,7 +134,7 @@ class _Fresh(NamedTuple):
     settings: Settings
     changes: list[str]
     pipelines: dict[str, Pipeline | None]
-    ways: Ways
+    routing: Routing
     tls: Contexts
     kek: Kek
 

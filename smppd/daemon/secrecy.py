@@ -1,4 +1,4 @@
-"""Keeps what is in the process's memory in it: texts, numbers, passwords and keys must not get into a core file.
+"""Keeps texts, numbers, passwords and keys, which are in the process's memory, out of core files.
 
 Two locks, since each alone has a hole: a limit of 0 is not looked at where the kernel pipes cores to a program, and a process
 that may not be dumped (prctl(2), PR_SET_DUMPABLE) becomes dumpable again by exec.

@@ -43,11 +43,6 @@ class Notifier:
         """Whether somebody listens."""
         return self._address is not None
 
-    @property
-    def watchdog_interval(self) -> float | None:
-        """Seconds between calls of `watchdog`, half of what the service manager waits; None when it does not watch."""
-        return None if self._watchdog is None else self._watchdog / 2
-
     def ready(self, status: str = "") -> bool:
         """Start-up, or a reload, is done."""
         return self._send("READY=1", status)
@@ -70,7 +65,8 @@ class Notifier:
         return self._send(f"EXTEND_TIMEOUT_USEC={max(1, int(seconds * 1_000_000))}")
 
     def watchdog(self, alive: bool = True) -> bool:
-        """A sign of life. Said to be dead nothing is sent, and the service manager restarts us when its time is up."""
+        """Tells the service manager that the daemon is alive. Where it is not, nothing is sent, and the service manager
+        restarts it after its time."""
         return self._watchdog is not None and alive and self._send("WATCHDOG=1")
 
     def _send(self, lines: str, status: str = "") -> bool:

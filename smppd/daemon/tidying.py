@@ -1,4 +1,5 @@
-"""Takes what is over out of the spool, for commands: directly where no daemon runs, by asking it where one does."""
+"""Takes what is over out of the spool, for commands. Where no daemon runs it does so itself, otherwise it asks the
+daemon."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
 PATIENCE: Final = 60.0
-"""Seconds that a running daemon has for it."""
+"""For so many seconds it waits for a running daemon."""
 
 
 def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
-    """Nothing of a message that is over can be opened from the spool afterwards. What still waits is kept as it is. Returns an
-    empty string when that is so, or a sentence that says why it is not. Raises StoreError and VaultError."""
+    """After this, nothing of a message that is over can be opened from the spool. What still waits is kept as it is. Returns
+    an empty string when this was done, or a sentence that says why it was not. Raises StoreError and VaultError."""
     if not (directory / "data.db").exists():
         return ""
     try:
@@ -38,7 +39,8 @@ def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
 
 
 def on_request(store: SqliteStore) -> Callable[[int], None]:
-    """What the daemon does when it is asked to tidy: called on the reactor thread with the token of whoever asked, or 0."""
+    """Makes the function that the daemon calls when it is asked to tidy: on the reactor thread, with the token of the
+    command that asked, or 0."""
 
     def wanted(token: int) -> None:
         def told(complete: bool) -> None:
@@ -61,4 +63,4 @@ def _directly(directory: Path, kek: Kek) -> Compacted:
 
 
 def _nobody(_call: object) -> None:
-    """Nothing runs in this store that would have something to say."""
+    """Takes calls of a store in which nothing runs: there are none."""

@@ -1,5 +1,5 @@
-"""Work that takes long, beside the reactor: in a thread that gives way often, and rests where the work calls `breathe`, so that
-messages hardly notice it."""
+"""Runs work that takes long in a thread beside the reactor. The thread gives way often, and rests where the work calls
+`breathe`, so that messages are hardly delayed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from smppd.pacing import breathing
 
 T = TypeVar("T")
 GIVE_WAY: Final = 0.0001
-"""Seconds after which such a thread hands the interpreter over to who waits for it. The reactor asks for it after each call of
-the kernel: at the usual half a millisecond a reload would slow it to a few calls a millisecond."""
+"""Seconds after which such a thread gives the interpreter lock to a thread that waits for it. The reactor waits for the lock
+after each call of the kernel: with the usual half a millisecond a reload would slow it down to a few calls a millisecond."""
 
 
-class Aside:
+class Worker:
     """``notify(function)`` runs a function on the reactor thread."""
 
     def __init__(self, notify: Callable[[Callable[[], None]], object]) -> None:

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 
 from smppd.demo.fields import Encoder, Outgoing
 
-MODES: Final = ("transmitter", "receiver", "transceiver")
 _RECEIPT_ID: Final = re.compile(rb"\bid:\s*(\S+)", re.IGNORECASE)
 _RECEIPT_STATE: Final = re.compile(rb"\bstat:\s*(\S+)", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""Whether a bind is who it says: name, network, client certificate and password, and one answer for every refusal.
+"""Checks binds by name, network, client certificate and password. Every refusal has the same answer.
 
 A peer must not learn from code or time whether a name exists, however busy the daemon is. So each refusal has the same status
 and goes out a whole number of `limits.refusal_floor` after the bind came; and whether a password is checked depends on where a
@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from cryptography import x509
 
 from smppd.config import Account, ClientCertificate, Limits, PasswordHash
-from smppd.net.limits import BindGuard, Held, Networks
+from smppd.net.limits import BindGuard, BindHold, Networks
 from smppd.passwords import password_matches
 from smppd.protocol.wire import Status
 
@@ -42,13 +42,13 @@ class Outcome(StrEnum):
     WRONG_NETWORK = "wrong_network"
     NO_CERTIFICATE = "no_certificate"
     SUSPENDED = "suspended"
-    BANNED = Held.BANNED
-    DELAYED = Held.DELAYED
+    BANNED = BindHold.BANNED
+    DELAYED = BindHold.DELAYED
     BUSY = "busy"
     ERROR = "error"
 
 
-# What a guesser brings about. The others say nothing about who the peer is.
+# Outcomes that a guesser causes. The others say nothing about who the peer is.
 _FAILURES: Final = frozenset(
     {Outcome.UNKNOWN_ID, Outcome.WRONG_PASSWORD, Outcome.WRONG_NETWORK, Outcome.NO_CERTIFICATE}
 )
@@ -72,14 +72,14 @@ Done = Callable[[Decision], None]
 
 
 class Verifier(Protocol):
-    """Checks a password against an account's hashes without holding up the reactor."""
+    """Checks a password against an account's hashes, and does not hold up the reactor."""
 
     def verify(self, hashes: tuple[PasswordHash, ...], password: bytes, done: Callable[[bool | None], None]) -> None:
         """`done`, in the reactor's thread: whether one of the hashes is of this password, None when it broke."""
 
 
-class Check:
-    """A bind being looked at. Its repr shows nothing of the password."""
+class BindCheck:
+    """A bind that is being checked. Its repr shows nothing of the password."""
 
     __slots__ = ("account", "arrived", "done", "hashes", "left", "outcome", "password", "peer", "system_id", "timer")
 
@@ -102,7 +102,7 @@ class Check:
         return f"<Check from {self.peer}>"
 
     def cancel(self) -> None:
-        """The peer has gone: `done` is not called. What is being checked still counts."""
+        """The peer has gone: `done` is not called. A password that is being checked still counts as an attempt."""
         self.done, self.password = None, b""
         timer, self.timer = self.timer, None
         if timer is not None:
@@ -122,7 +122,7 @@ class Authenticator:
         self._guard = guard
         self._verifier = verifier
         self._clock = clock
-        self._queue: deque[Check] = deque()
+        self._queue: deque[BindCheck] = deque()
         self._waiting = 0  # of the queue, those with a password to check
         self._running = 0
         self._usual = 0.0  # seconds a check takes, smoothed
@@ -147,9 +147,9 @@ class Authenticator:
         self._cache_key = secrets.token_bytes(32)
         self._cache.clear()
 
-    def check(self, system_id: bytes, password: bytes, peer: str, certificate: bytes | None, done: Done) -> Check:
-        """Decides one bind; `done` is called once, never from within this call. `certificate`: the peer's, DER."""
-        check = Check(system_id, password, peer, self._clock.seconds(), done)
+    def check(self, system_id: bytes, password: bytes, peer: str, certificate: bytes | None, done: Done) -> BindCheck:
+        """Decides one bind. `done` is called once, and never from within this call. `certificate`: the peer's, DER."""
+        check = BindCheck(system_id, password, peer, self._clock.seconds(), done)
         check.account = self._accounts.get(system_id)
         check.outcome = self._without_password(check, certificate)
         if check.outcome is None and self._remembered(check):
@@ -164,7 +164,7 @@ class Authenticator:
                 check.left = self._left
         if not check.hashes:
             check.password = b""
-        # What is not looked at queues too, at no cost, so that it takes as long as a wrong password would.
+        # A bind without a password check waits in the queue too, so that it takes as long as one with a wrong password.
         most = self._limits.max_pending_auth + self._limits.unbound
         if len(self._queue) >= most:
             self._forget_who_left()
@@ -180,7 +180,8 @@ class Authenticator:
         return check
 
     def _forget_who_left(self) -> None:
-        """Those who wait are connected, so there is room for all of them; who bound and left may be any number."""
+        """Takes peers that have gone out of the queue. Peers that wait are connected, so their number is bounded. The number
+        of those that bound and left is not."""
         gone = [check for check in self._queue if check.done is None]
         self._queue = deque(check for check in self._queue if check.done is not None)
         for check in gone:
@@ -188,10 +189,11 @@ class Authenticator:
                 self._refuse(check)  # counts all the same
 
     def _left(self) -> None:
-        """A peer has gone whose password waits: its place is free at once, or who binds and leaves would fill them all."""
+        """A peer has gone whose password waits. Its place is free at once: otherwise peers that bind and leave could fill
+        all places."""
         self._waiting -= 1
 
-    def named(self, system_id: bytes) -> tuple[str, str]:
+    def name_for_log(self, system_id: bytes) -> tuple[str, str]:
         """A name that was tried, as a field of the log: `account` where it is one, else `name_hash` with a keyed hash of it,
         for a password lands in this field by mistake. The key lives as long as the process."""
         account = self._accounts.get(system_id)
@@ -201,8 +203,8 @@ class Authenticator:
 
     # -- what needs no password ------------------------------------------------------------------------------------
 
-    def _without_password(self, check: Check, certificate: bytes | None) -> Outcome | None:
-        held = self._guard.held(check.system_id, check.peer, check.arrived)
+    def _without_password(self, check: BindCheck, certificate: bytes | None) -> Outcome | None:
+        held = self._guard.hold_of(check.system_id, check.peer, check.arrived)
         if held is not None:
             return Outcome(held)
         account = check.account
@@ -214,10 +216,11 @@ class Authenticator:
             return Outcome.NO_CERTIFICATE
         return Outcome.SUSPENDED if account.suspended else None
 
-    def _hashes(self, check: Check) -> tuple[PasswordHash, ...]:
+    def _hashes(self, check: BindCheck) -> tuple[PasswordHash, ...]:
         if check.account is not None:
             return check.account.password_hash
-        # Always the same account for a name, so that asking again tells nothing; each as often as any other.
+        # A name always leads to the same account, so that trying it again tells nothing. Each account is taken equally
+        # often.
         digest = blake2b(check.system_id, key=self._name_key, digest_size=8, person=b"stand-in").digest()
         return self._order[int.from_bytes(digest) % len(self._order)].password_hash
 
@@ -233,15 +236,15 @@ class Authenticator:
                 continue
             check.left = None
             self._waiting -= 1
-            # Those who came while others failed must not slip past the guard.
-            held = self._guard.held(check.system_id, check.peer, self._clock.seconds())
+            # Asked again: the failures of other binds may have brought a ban while this one waited.
+            held = self._guard.hold_of(check.system_id, check.peer, self._clock.seconds())
             if held is not None:
                 check.outcome = Outcome(held)
                 self._refuse(check, as_if=self._usual)
             else:
                 self._verify(check)
 
-    def _verify(self, check: Check) -> None:
+    def _verify(self, check: BindCheck) -> None:
         began, hashes = self._clock.seconds(), check.hashes
 
         def verified(right: bool | None) -> None:
@@ -254,11 +257,13 @@ class Authenticator:
         self._running += 1
         self._verifier.verify(hashes, check.password, verified)
 
-    def _verified(self, check: Check, right: bool | None) -> None:
+    def _verified(self, check: BindCheck, right: bool | None) -> None:
         if right is None:
             check.outcome = Outcome.ERROR
         elif check.outcome is Outcome.SUSPENDED and not right:
-            check.outcome = Outcome.WRONG_PASSWORD  # or a suspended account would be the one that can be tried for ever
+            check.outcome = (
+                Outcome.WRONG_PASSWORD
+            )  # otherwise the passwords of a suspended account could be tried for ever
         if check.outcome is not None:
             self._refuse(check)
             return
@@ -273,26 +278,26 @@ class Authenticator:
             check.outcome = Outcome.WRONG_PASSWORD
             self._refuse(check)
 
-    def _digest(self, check: Check) -> bytes:
+    def _digest(self, check: BindCheck) -> bytes:
         return blake2b(
             len(check.system_id).to_bytes(2) + check.system_id + check.password, key=self._cache_key
         ).digest()
 
-    def _remembered(self, check: Check) -> bool:
+    def _remembered(self, check: BindCheck) -> bool:
         known = self._cache.get(check.system_id)
         if known is None:
             return False
         digest = self._digest(check)
         return any(hmac.compare_digest(digest, other) for other in known)
 
-    def _remember(self, check: Check) -> None:
+    def _remember(self, check: BindCheck) -> None:
         known, digest = self._cache.get(check.system_id, ()), self._digest(check)
         if digest not in known:
-            self._cache[check.system_id] = (digest, *known)[:2]  # two hashes may live, so two passwords
+            self._cache[check.system_id] = (digest, *known)[:2]  # an account may have two hashes, and so two passwords
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
-    def _accept(self, check: Check) -> None:
+    def _accept(self, check: BindCheck) -> None:
         check.timer = None
         self._guard.succeeded(check.system_id, check.peer, self._clock.seconds())
         account = self._accounts.get(check.system_id)
@@ -302,8 +307,8 @@ class Authenticator:
             return
         self._say(check, Decision(account, Status.ROK, Outcome.OK))
 
-    def _refuse(self, check: Check, as_if: float = 0.0) -> None:
-        """Answers at the next multiple of the floor that is at least `as_if` seconds away."""
+    def _refuse(self, check: BindCheck, as_if: float = 0.0) -> None:
+        """Refuses a bind: answers at the next multiple of the floor that is at least `as_if` seconds away."""
         assert check.outcome is not None
         now, floor = self._clock.seconds(), self._limits.refusal_floor
         ban = check.outcome in _FAILURES and self._guard.failed(check.system_id, check.peer, now)
@@ -315,7 +320,7 @@ class Authenticator:
         multiples = max(1, math.ceil((elapsed + as_if) / floor)) if floor else 0
         check.timer = self._clock.callLater(max(0.0, multiples * floor - elapsed), self._say, check, decision)
 
-    def _say(self, check: Check, decision: Decision) -> None:
+    def _say(self, check: BindCheck, decision: Decision) -> None:
         done, check.done, check.timer, check.password = check.done, None, None, b""
         if done is not None:
             done(decision)
@@ -343,7 +348,7 @@ def certificate_matches(wanted: ClientCertificate, certificate: bytes | None) ->
             names += alternatives.value.get_values_for_type(x509.DNSName)
         except x509.ExtensionNotFound:
             pass
-    except ValueError:  # of its own making: OpenSSL took it, this parser does not
+    except ValueError:  # an unusual certificate: OpenSSL takes it, this parser does not
         return False
     return wanted.name is not None and wanted.name.lower() in (str(name).lower() for name in names)
 

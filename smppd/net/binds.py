@@ -1,4 +1,5 @@
-"""What the log and the audit trail are told of binds: like ones gathered with their count, so that no loop fills a disk."""
+"""Notes binds in the log and the audit trail. Equal binds are gathered into one entry with their number, so that a loop of
+binds does not fill a disk."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ Heard = Callable[[str, dict[str, str]], None]
 """Told of binds for the audit trail: event, fields."""
 
 
-class Refusals:
-    """Refused binds for the log and the audit trail: one entry a minute for a reason, a peer and a name, with how many it
-    stands for, so that a guesser fills no disk. The name is an account's own; of any other there is a keyed hash only, since
-    a password lands there by mistake."""
+class RefusedBinds:
+    """Refused binds for the log and the audit trail. For each reason, peer and name there is one entry a minute, with the
+    number of binds that it stands for, so that a guesser does not fill a disk. The name is shown where it is an account's.
+    Of any other name there is a keyed hash only, since it may be a password that was typed into the wrong field."""
 
     def __init__(self, heard: Heard) -> None:
         self._heard = heard
@@ -51,8 +52,8 @@ class Refusals:
             self._say(key, 1, now)
 
     def tick(self, now: float, *, every: bool = False) -> None:
-        """Tells what came since the last entry, where that is a minute old, `TOLD` entries at most; ``every``: all of them at
-        once, before the daemon ends."""
+        """Writes what came since the last entry, where that is a minute old: `TOLD` entries at most. ``every``: writes all
+        of them at once, before the daemon ends."""
         for key, (until, number) in list(islice(self._told.items(), None if every else TOLD)):
             if until > now and not every:
                 break  # in the order of telling
@@ -74,7 +75,7 @@ class Refusals:
         self._heard(AuditEvent.BIND_REFUSED, fields)
 
 
-class Accepted:
+class AcceptedBinds:
     """Accepted binds for the audit trail: the first of an account, address and mode at once, those that follow within GATHER
     seconds as one entry with their count."""
 
@@ -96,8 +97,8 @@ class Accepted:
             self._say(key, 1, now)
 
     def tick(self, now: float, *, every: bool = False) -> None:
-        """Tells what came since the last entry, where its time is over, `TOLD` entries at most; ``every``: all of them at
-        once, before the daemon ends."""
+        """Writes what came since the last entry, where its time is over: `TOLD` entries at most. ``every``: writes all of
+        them at once, before the daemon ends."""
         for key, (until, number) in list(islice(self._told.items(), None if every else TOLD)):
             if until > now and not every:
                 break  # in the order of telling

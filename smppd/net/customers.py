@@ -1,4 +1,4 @@
-"""The customers' side: a ``CustomerLink`` joins a pipe, a session and the relay; ``Customers`` knows them all."""
+"""The customers' side: a ``CustomerLink`` joins a pipe, a session and the relay. ``Customers`` holds all of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from smppd import config
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
-from smppd.net.auth import Authenticator, Check, Decision
-from smppd.net.binds import NAMES_TOLD, REFUSALS, Accepted, Heard, Refusals
+from smppd.net.auth import Authenticator, BindCheck, Decision
+from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedBinds
 from smppd.net.limits import BindRate
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
-from smppd.protocol.wire import BodyError, Command, Status, refusal
+from smppd.protocol.wire import BodyError, Command, Status, refusal, request_command, sequence_number
 from smppd.relay.relay import Relay
 from smppd.relay.state.model import Account
 
@@ -74,8 +74,8 @@ class Customers:
         self.metrics = metrics
         self.now = now
         self.heard = heard
-        self.refusals = Refusals(heard)
-        self.accepted = Accepted(heard)
+        self.refusals = RefusedBinds(heard)
+        self.accepted = AcceptedBinds(heard)
         self.bind_rate = BindRate(limits)
         self.limits = limits
         self.timers = timers(limits)
@@ -93,15 +93,16 @@ class Customers:
         return link
 
     def reload(self, limits: config.Limits) -> None:
-        """New limits and, in the relay, new accounts: sessions that stand take them; those of an account that was removed
-        or suspended are unbound. In steps, as all that is done to many sessions."""
+        """The limits have changed, and in the relay the accounts. Bound sessions take them over. Sessions of an account that
+        was removed or suspended are unbound. It is done in steps, as everything that concerns many sessions."""
         self.limits = limits
         self.timers = timers(limits)
         self.bind_rate.reload(limits)
         self._each(self.links, CustomerLink.reload)
 
     def _each(self, links: Iterable[CustomerLink], act: Callable[[CustomerLink], None]) -> None:
-        """Does something to each of some sessions, behind what is to be done to others: each may have much to say then."""
+        """Does something to each of some sessions, in steps, after what is to be done to other sessions: each may send much
+        then."""
         idle = not self._steps
         self._steps.extend((link, act) for link in links)
         if idle:
@@ -117,8 +118,8 @@ class Customers:
                 return
 
     def tick(self, now: float) -> None:
-        """Ten times a second: the deadlines of a tenth of the sessions, so that 10,000 hold nobody up. While more is to be done
-        than there is time for, they wait."""
+        """Call ten times a second: checks the deadlines of a tenth of the sessions, so that 10,000 sessions hold up nothing.
+        While there is more to do than time, deadlines wait."""
         if not self._steps:
             self._turn = (self._turn + 1) % TURNS
             self._each(self._turns[self._turn], lambda link: link.sweep(now))
@@ -126,25 +127,25 @@ class Customers:
         self.accepted.tick(now)
 
     def ban_began(self, peer: str, who: tuple[str, str]) -> None:
-        """Of an address, or of a name from there; `smppd bans list` tells which."""
+        """A ban of an address began, or of one name from an address; `smppd bans list` shows which."""
         fields = {"peer": peer, who[0]: who[1]}
         log.warning("ban began", extra={"fields": fields})
         self.heard(AuditEvent.BAN_BEGAN, fields)
 
-    def tell_all(self) -> None:
-        """Whatever was gathered of binds goes to the audit trail, before the daemon ends."""
+    def flush_bind_notes(self) -> None:
+        """Writes all binds that were gathered into the audit trail, before the daemon ends."""
         now = self.now()
         self.refusals.tick(now, every=True)
         self.accepted.tick(now, every=True)
 
     def unbind_all(self, *, at_once: bool = False) -> None:
-        """Asks every customer to go, each when its messages are answered, or ``at_once``."""
+        """Unbinds every customer: each when its messages are answered, or ``at_once``."""
         self.draining = True
         self._each(self.links, lambda link: link.unbind(at_once=at_once))
 
 
 class CustomerLink:
-    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.Customer`` to the relay."""
+    """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.CustomerPeer`` to the relay."""
 
     __slots__ = (
         "_check",
@@ -166,7 +167,7 @@ class CustomerLink:
         """`turn`: those that are swept together."""
         self._customers = customers
         self._pipe = pipe
-        self._check: Check | None = None
+        self._check: BindCheck | None = None
         self._up = False
         self._over = False
         self._leave_by: float | None = None  # set once the session is to be unbound
@@ -227,7 +228,7 @@ class CustomerLink:
             if self._up:
                 customers.relay.customer_sent(self, got.answers, got.messages, got.others, now)
             elif got.others:
-                # One that cannot be read is answered here: what stands behind it may go on.
+                # A bind that cannot be read is answered here, and the PDUs behind it are handled.
                 again = not self._bind(got.others[0][1], now)
             data = b""
         self._settle()
@@ -242,7 +243,7 @@ class CustomerLink:
         self._pipe.abort("internal error")
 
     def _settle(self) -> None:
-        """Writes what is to be said, and lets the pipe follow the session: pause, resume, close."""
+        """Writes what the session has to send, and pauses, resumes or closes the pipe as the session needs it."""
         session = self.session
         pipe = self._pipe
         leaving = self._leave_by is not None and session.bound
@@ -261,11 +262,11 @@ class CustomerLink:
     def _write(self) -> None:
         self._pipe.write(self.session.take())
         if self._pipe.choked:
-            # Mail is not to be pumped into a pipe that nobody empties; another session of the account may have room.
+            # No mail is sent into a pipe that the customer does not read. Another session of the account may have room.
             self.session.outstanding_limit = 0
 
     def _end(self) -> None:
-        """Lets the pipe end with the session, once."""
+        """Closes the pipe when the session has ended, once."""
         if self._over:
             return
         self._over = True
@@ -276,13 +277,14 @@ class CustomerLink:
         self._pipe.close((session.close_reason or "closed").partition(":")[0])
 
     def flush(self) -> None:
-        """Something was put into ``session.out``. Called while somebody else is served, who must not suffer from us."""
+        """Sends what was put into ``session.out``. It is called while another peer is served, so an error here ends this
+        session only."""
         try:
             session = self.session
             if session.out:
                 self._write()
             if session.blocked and session.unanswered < session.window:
-                # What was held back may go on; it may block again at once.
+                # PDUs that were held back may be handled now; the session may block again at once.
                 self._work(b"")
             elif session.close_reason is not None or self._leave_by is not None:
                 self._settle()
@@ -336,8 +338,8 @@ class CustomerLink:
             self._broken()
 
     def unbind(self, *, at_once: bool = False) -> None:
-        """Asks the customer to go once it has the answers it is owed, within the response timer. Nothing more is read
-        from it until then. A connection without a bind is closed."""
+        """Unbinds the customer when it has all its answers, within the response timer. Nothing more is read from it until
+        then. A connection without a bind is closed."""
         try:
             now = self._customers.now()
             session = self.session
@@ -358,8 +360,7 @@ class CustomerLink:
         except BodyError as error:
             self.session.refuse_bind()
             self.session.bad_body(now)
-            command = int.from_bytes(raw[4:8], "big")
-            self.session.out.append(refusal(command, error.status, int.from_bytes(raw[12:16], "big")))
+            self.session.out.append(refusal(request_command(raw), error.status, sequence_number(raw)))
             return False
         self._check = self._customers.authenticator.check(
             bind.system_id, bind.password, self._pipe.peer, self._pipe.certificate, lambda d: self._decided(bind, d)
@@ -389,7 +390,7 @@ class CustomerLink:
         if account is None or status:
             status = status or Status.RBINDFAIL
             customers.metrics.binds_refused.labels(reason).inc()
-            who = customers.authenticator.named(bind.system_id)
+            who = customers.authenticator.name_for_log(bind.system_id)
             if who[0] == "account":
                 customers.metrics.account_binds_refused.labels(who[1], reason).inc()
             customers.refusals.note(reason, self._pipe.peer, now, who)
@@ -420,11 +421,11 @@ class CustomerLink:
         self._work(b"")
 
     def _allowed(self, account: Account, bind: Bind) -> tuple[int, str]:
-        """What speaks against this bind of a customer who is who he says."""
+        """The reason to refuse this bind of a customer whose name and password are right; None for none."""
         settings = account.settings
         if self._customers.draining:
             return Status.RBINDFAIL, "draining"
-        if account.closed or settings.suspended:  # reloaded while the password was looked at
+        if account.closed or settings.suspended:  # a reload came while the password was checked
             return Status.RBINDFAIL, "suspended"
         version = version_name(bind.version)
         if version is None or version not in settings.interface_versions:
@@ -452,4 +453,4 @@ class CustomerLink:
         self._pipe.abort("evicted")
 
 
-__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "Refusals", "timers", "version_name"]
+__all__ = ["NAMES_TOLD", "REFUSALS", "CustomerLink", "Customers", "RefusedBinds", "timers", "version_name"]

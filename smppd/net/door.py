@@ -1,4 +1,4 @@
-"""The customers' door: its listeners, and those who decide who comes in, put together in one place."""
+"""The customers' door: the listeners, and all that decides who may connect and bind, put together in one place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NamedBan(NamedTuple):
 
 
 class Door:
-    """Everything before a bind: who may connect, whose handshake is made, whose bind is tried."""
+    """Decides everything before a bind: who may connect, whose TLS handshake is made, whose bind is checked."""
 
     def __init__(self, reactor: Any, settings: Settings, metrics: Metrics) -> None:
         self._reactor = reactor
@@ -95,9 +95,9 @@ class Door:
     # -- bans ------------------------------------------------------------------------------------------------------
 
     def bans(self) -> Iterator[NamedBan]:
-        """Those that stand now, the oldest first; ten thousand of them need not be made in one turn."""
+        """The bans that stand now, the oldest first. They are made one at a time, since there may be ten thousand."""
         for ban in self.guard.bans(self._reactor.seconds()):
-            who = "" if ban.system_id is None else self.authenticator.named(ban.system_id)[1]
+            who = "" if ban.system_id is None else self.authenticator.name_for_log(ban.system_id)[1]
             yield NamedBan(ban.address, "address" if ban.system_id is None else "name", who, round(ban.left, 1))
 
     def lift(self, address: str) -> int:

@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory
 
 from smppd import config
 from smppd.net.handshakes import Handshakes
-from smppd.net.limits import BindGuard, ConnectionLimits, Full
+from smppd.net.limits import AdmissionRefusal, BindGuard, ConnectionLimits
 from smppd.net.tls import TlsClient, TlsServer
 from smppd.net.transport import ClientHandler, Handler, Pipe, Reason
 
@@ -52,7 +52,7 @@ class Listener(Factory):
         self._refused = refused
         self._guard = guard
         self._handshakes = handshakes
-        self._behind: dict[str, dict[Pipe, None]] = {}  # proxy -> connections whose header is to come, in order
+        self._behind: dict[str, dict[Pipe, None]] = {}  # by proxy: connections whose header is still to come, in order
         self._reactor: Any = None
         self._port: Any = None
         self._opening: set[Pipe] = set()
@@ -114,24 +114,24 @@ class Listener(Factory):
     def admit(self, pipe: Pipe) -> str | None:
         self._header_came(pipe)
         if self._guard is not None and self._guard.banned(pipe.peer, self._reactor.seconds()):
-            return Full.BANNED
+            return AdmissionRefusal.BANNED
         refusal = self._admission.admit(pipe.peer, pipe)
         pipe.admitted = refusal is None
         return refusal
 
     def evicted(self, pipe: Pipe) -> None:
-        if pipe not in self._opening:  # else `ended` tells
-            self._refused(Full.EVICTED, pipe.peer, "")
+        if pipe not in self._opening:  # otherwise `ended` is called
+            self._refused(AdmissionRefusal.EVICTED, pipe.peer, "")
 
     def hello(self, pipe: Pipe) -> None:
         if self._handshakes is not None:
-            self._handshakes.ask(pipe)
+            self._handshakes.request_turn(pipe)
         else:
             pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         if self._handshakes is not None:
-            self._handshakes.spent(pipe, seconds)
+            self._handshakes.charge_time(pipe, seconds)
 
     def opened(self, pipe: Pipe) -> Handler:
         self._opening.discard(pipe)
@@ -158,7 +158,7 @@ async def _stopped(port: Any) -> None:
 # -- connecting ----------------------------------------------------------------------------------------------------
 
 
-class Attempt(Factory):
+class ConnectAttempt(Factory):
     """One attempt to connect: ends in the handler's `connected` or `failed`, unless cancelled."""
 
     noisy = False
@@ -173,7 +173,7 @@ class Attempt(Factory):
         self._pipe: Pipe | None = None
 
     def cancel(self) -> None:
-        """Gives up; the handler hears nothing. After `connected` it does nothing: close the pipe."""
+        """Gives up, and calls nothing of the handler. After `connected` it has no effect: close the pipe."""
         if not self._done:
             self._done = True
             if self._pipe is not None:
@@ -181,7 +181,7 @@ class Attempt(Factory):
             elif self._connecting is not None:
                 self._connecting.cancel()
 
-    def go(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int) -> None:
         """Resolves and connects, every address of the name in turn (RFC 8305), within 10 s in all."""
         endpoint = _endpoint(self._reactor, host, port)
         self._connecting = connecting = endpoint.connect(self)
@@ -197,7 +197,7 @@ class Attempt(Factory):
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:
@@ -247,10 +247,10 @@ def _endpoint(reactor: Any, host: str, port: int) -> Any:
 
 def connect(
     reactor: Any, upstream: config.Upstream, limits: config.Limits, handler: ClientHandler, tls: TlsClient | None
-) -> Attempt:
+) -> ConnectAttempt:
     """Connects to an upstream. `tls` is what `tls.client_of(upstream)` gave once (making a context reads files)."""
     if (upstream.tls is None) != (tls is None):
         raise ValueError("tls must be given exactly when the upstream speaks it")
-    attempt = Attempt(reactor, limits, handler, tls)
-    attempt.go(upstream.host, upstream.port)
+    attempt = ConnectAttempt(reactor, limits, handler, tls)
+    attempt.start(upstream.host, upstream.port)
     return attempt

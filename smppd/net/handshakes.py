@@ -1,4 +1,5 @@
-"""Whose TLS handshake is made next, and when: the dearest thing that a stranger can ask for, before anybody is known.
+"""Decides whose TLS handshake is made next, and when. A handshake costs more than anything else that a peer can ask for
+before it has bound.
 
 Rules:
   1. A handshake is asked for when the ClientHello is whole, and made at once where nobody waits and no limit stands against it.
@@ -21,7 +22,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from smppd.config import Limits
-from smppd.net.limits import TABLE_MAX, Networks, Recent, address_key, network_key
+from smppd.net.limits import TABLE_MAX, LeastRecent, Networks, address_key, network_key
 
 KNOWN_MORE: Final = 4
 """How many times the rates an address has in a network of an account: there many sessions come back at once."""
@@ -39,7 +40,7 @@ class Waiting(Protocol):
     """Whether its handshake takes ten times as long as another."""
 
     def shake(self) -> None:
-        """Makes the handshake's dear step."""
+        """Makes the costly step of the handshake."""
 
 
 class _Bucket:
@@ -53,7 +54,7 @@ class _Bucket:
         """Whether it holds a token."""
         self.tokens = min(burst, self.tokens + (now - self.at) * rate)
         self.at = now
-        return self.tokens >= 0.999  # less what rounding takes
+        return self.tokens >= 0.999  # less than 1 by rounding
 
 
 _Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
@@ -61,7 +62,8 @@ _Line = OrderedDict[str, OrderedDict[str, deque[Waiting]]]
 
 
 class _Queue:
-    """Those whose handshakes cost alike: the accounts' networks and the strangers, and which of the two is next."""
+    """The connections whose handshakes cost about the same: those from the accounts' networks, those of strangers, and which
+    of the two is next."""
 
     __slots__ = ("lines", "turn")
 
@@ -84,8 +86,8 @@ class Handshakes:
         self._clock = clock
         self._limits = limits
         self._known = known
-        self._addresses: Recent[_Bucket] = Recent(table_max)
-        self._networks: Recent[_Bucket] = Recent(table_max)
+        self._addresses: LeastRecent[_Bucket] = LeastRecent(table_max)
+        self._networks: LeastRecent[_Bucket] = LeastRecent(table_max)
         self._usual, self._dear = _Queue(), _Queue()
         self._next = self._next_dear = 0.0
         self._timer: Any = None
@@ -99,7 +101,7 @@ class Handshakes:
         """New limits and networks; who waits stays where it is."""
         self._limits, self._known = limits, known
 
-    def ask(self, pipe: Waiting) -> None:
+    def request_turn(self, pipe: Waiting) -> None:
         """The hello of `pipe` is whole: `pipe.shake` is called now or later, once, unless it leaves before."""
         queue = self._dear if pipe.dear else self._usual
         line = queue.lines[0 if self._known.has(pipe.peer) else 1]
@@ -111,15 +113,15 @@ class Handshakes:
         finally:
             self._later()
 
-    def spent(self, pipe: Waiting, seconds: float) -> None:
-        """The handshake of `pipe`, which had its turn, has taken so much: the next begins later."""
+    def charge_time(self, pipe: Waiting, seconds: float) -> None:
+        """The handshake of `pipe`, which had its turn, took so many seconds: the next one begins later."""
         now = self._clock.seconds()
         self._next = max(self._next, now) + self._pause(seconds)
         if pipe.dear:
             self._next_dear = max(self._next_dear, now) + self._pause(seconds, DEAR_PART)
 
     def _pause(self, seconds: float, part: int = 1) -> float:
-        """How long none begins after one that took so many seconds."""
+        """For how long no handshake begins after one that took so many seconds."""
         return seconds * (100 * part / self._limits.handshake_share - 1)
 
     def leave(self, pipe: Waiting) -> None:
@@ -146,9 +148,9 @@ class Handshakes:
         pipe = pipe or self._pop(self._usual, now)
         if pipe is not None:
             pipe.shake()
-            self.spent(pipe, self._clock.seconds() - now)
+            self.charge_time(pipe, self._clock.seconds() - now)
         elif self._due() <= now:
-            self._next = now + _LOOK  # all of them are over their rate
+            self._next = now + _LOOK  # all that wait are over their rate
         return pipe
 
     def _pop(self, queue: _Queue, now: float) -> Waiting | None:
@@ -184,13 +186,13 @@ class Handshakes:
         return None
 
     @staticmethod
-    def _bucket(table: Recent[_Bucket], key: str, burst: float, now: float) -> _Bucket:
+    def _bucket(table: LeastRecent[_Bucket], key: str, burst: float, now: float) -> _Bucket:
         bucket = table.get(key) or _Bucket(burst, now)
         table.put(key, bucket)
         return bucket
 
     def _due(self) -> float:
-        """When the next may be made, of those who wait."""
+        """When the next handshake of those that wait may be made."""
         if self._usual:
             return self._next
         return max(self._next, self._next_dear) if self._dear else inf
@@ -210,4 +212,4 @@ class Handshakes:
             if now >= self._due():
                 self._one(now)
         finally:
-            self._later()  # an error with one is no reason to forget the others
+            self._later()  # an error with one must not stop the others

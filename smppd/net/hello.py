@@ -1,4 +1,5 @@
-"""A ClientHello before anything is computed for it: whether it is whole, and whether it asks for the dear key exchange.
+"""Judges a ClientHello before anything is computed for it: whether it is whole, and whether it asks for the costly key
+exchange.
 
 Source: RFC 8446 sections 4, 4.1.2, 4.2.7, 4.2.8 and 5.1. Pure: octets in, a judgement out.
 """
@@ -28,7 +29,8 @@ _CHEAP: Final = (29, 23)
 
 
 class Progress(Enum):
-    """MORE: it may still become one. WHOLE: all of it is here. WRONG: it never will be one that we take."""
+    """What the first octets of a connection are. MORE: they may become a ClientHello. WHOLE: all of it is here. WRONG: they
+    will never be one that we take."""
 
     MORE = "more"
     WHOLE = "whole"
@@ -71,16 +73,16 @@ def asks_again(answer: bytes) -> bool:
 
 
 def after_retry(data: bytes) -> bytes:
-    """What came after a HelloRetryRequest, without the record that may stand before the hello."""
+    """What came after a HelloRetryRequest, without the record that may stand in front of the hello."""
     return b"" if _CHANGE_CIPHER.startswith(data) else data.removeprefix(_CHANGE_CIPHER)
 
 
-def dear(data: bytes) -> bool:
-    """Whether the answer to a whole hello takes P-384, ten times the work of the other two groups.
-
-    TLS 1.3 takes the first key share of a group of ours; without one OpenSSL goes by our order, and so does TLS 1.2, which
-    has no shares: there P-384 is the last. A TLS 1.2 client that names it in a share is taken for dear although it is not,
-    and so is what cannot be followed: that waits longer, and OpenSSL has the last word on what is a hello.
+def is_costly(data: bytes) -> bool:
+    """Whether the answer to a whole hello takes P-384, which is ten times the work of the other two groups. TLS 1.3 takes
+    the first key share of a group of ours. Without such a share, and in TLS 1.2, which has no shares, OpenSSL takes the
+    first of our groups that the client has; P-384 is the last of them. A TLS 1.2 client that names P-384 in a share counts
+    as costly although it is not, and so does a hello that this code cannot follow: both wait longer. OpenSSL decides what is
+    a hello.
     """
     try:
         extensions = _extensions(_message(data))

@@ -92,8 +92,8 @@ class Networks:
         return any(kind == version and number >> bits in known for (kind, bits), known in self._prefixes.items())
 
 
-class Full(StrEnum):
-    """Why a connection is not admitted, or goes again before it was bound."""
+class AdmissionRefusal(StrEnum):
+    """Why a connection is not admitted, or has to go before it has bound."""
 
     CONNECTIONS = "connections"
     UNBOUND = "unbound"
@@ -102,18 +102,18 @@ class Full(StrEnum):
     BANNED = "banned"
 
 
-class Guest(Protocol):
+class Evictable(Protocol):
     """A connection that can be asked to leave."""
 
     @property
     def idle(self) -> bool:
-        """Whether it has said nothing so far, and had time to."""
+        """Whether it has sent nothing so far, and had the time to."""
 
     def evict(self) -> None:
-        """Its place is given to another; it is not to be reported as gone any more."""
+        """Its place is given to another connection. It must not be reported as gone after this."""
 
 
-_Kept = dict[Guest, int]
+_Kept = dict[Evictable, int]
 """Who is not bound yet, with a running number, in the order of coming."""
 
 
@@ -130,10 +130,10 @@ class ConnectionLimits:
         self._known = known or Networks()
         self._per_address: dict[str, int] = {}
         self._bound: dict[str, int] = {}
-        self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # of known networks, of strangers
-        self._where: dict[Guest, tuple[bool, str, str]] = {}  # known, network, peer
-        # How many a network holds, negative, and the number of its oldest: the next to give one up is the first. An entry whose
-        # network has changed since counts no more.
+        self._kept: tuple[dict[str, _Kept], dict[str, _Kept]] = ({}, {})  # by known networks, by strangers
+        self._where: dict[Evictable, tuple[bool, str, str]] = {}  # known, network, peer
+        # For each network the negative number of places that it holds, and the number of its oldest connection: the first
+        # entry names the network that gives up a place next. An entry whose network has changed since is ignored.
         self._fullest: tuple[list[tuple[int, int, str]], list[tuple[int, int, str]]] = ([], [])
         self._number = 0
         self.strangers = 0
@@ -145,17 +145,17 @@ class ConnectionLimits:
         self._limits = limits
         self._known = self._known if known is None else known
 
-    def admit(self, peer: str, guest: Guest | None = None) -> Full | None:
+    def admit(self, peer: str, guest: Evictable | None = None) -> AdmissionRefusal | None:
         """Counts a new connection as unbound; the limit it would pass otherwise, and then it is not counted. One without
         `guest` can't be asked to leave later."""
         limits, key = self._limits, address_key(peer)
         if self.connections >= limits.connections:
-            return Full.CONNECTIONS
+            return AdmissionRefusal.CONNECTIONS
         known = self._known.has(peer)
         if self._per_address.get(key, 0) >= limits.unbound_per_address and not self._evict_idle(known, peer):
-            return Full.UNBOUND_PER_ADDRESS
+            return AdmissionRefusal.UNBOUND_PER_ADDRESS
         if not self._room(known):
-            return Full.UNBOUND
+            return AdmissionRefusal.UNBOUND
         self.connections += 1
         self.unbound += 1
         self._per_address[key] = self._per_address.get(key, 0) + 1
@@ -168,13 +168,13 @@ class ConnectionLimits:
             self.strangers += not known
         return None
 
-    def bound(self, peer: str, guest: Guest | None = None) -> None:
+    def bound(self, peer: str, guest: Evictable | None = None) -> None:
         """An admitted connection has bound: it counts in the total only."""
         self._leave(peer, guest)
         key = address_key(peer)
         self._bound[key] = self._bound.get(key, 0) + 1
 
-    def gone(self, peer: str, was_bound: bool, guest: Guest | None = None) -> None:
+    def gone(self, peer: str, was_bound: bool, guest: Evictable | None = None) -> None:
         """An admitted connection has ended."""
         if was_bound:
             _less(self._bound, address_key(peer))
@@ -196,7 +196,8 @@ class ConnectionLimits:
         return self.unbound < limits.unbound or self._evict((0, 1))
 
     def _evict(self, kinds: tuple[int, ...]) -> bool:
-        """Frees a place of the network that holds most; of two that hold as many, of the one that has waited longer."""
+        """Frees a place of the network that holds most. Of two that hold as many it is the one whose connection has waited
+        longer."""
         most = [(*first, kind) for kind in kinds if (first := self._most(kind)) is not None]
         if not most:
             return False
@@ -205,7 +206,7 @@ class ConnectionLimits:
         return True
 
     def _most(self, kind: int) -> tuple[int, int, str] | None:
-        """The place of the network that holds most. A flood asks for it with each connection, so nothing here is a search."""
+        """The place of the network that holds most. In a flood each connection asks for it, so it must not search."""
         places, kept = self._fullest[kind], self._kept[kind]
         while places:
             number, oldest, network = places[0]
@@ -225,8 +226,8 @@ class ConnectionLimits:
             heapify(places)
 
     def _evict_idle(self, known: bool, peer: str) -> bool:
-        """Frees a place of an address that is full, of one that only holds it: many that come back at once are not to push
-        each other out in the middle of their binds."""
+        """Frees a place of an address that has all its places, and takes it from a connection that is idle: many sessions
+        that come back at once must not push each other out in the middle of their binds."""
         key = address_key(peer)
         for guest in self._kept[not known].get(network_key(peer), ()):
             if guest.idle and address_key(self._where[guest][2]) == key:
@@ -234,12 +235,12 @@ class ConnectionLimits:
                 return True
         return False
 
-    def _dismiss(self, victim: Guest) -> None:
+    def _dismiss(self, victim: Evictable) -> None:
         self._leave(self._where[victim][2], victim)
         self.connections -= 1
         victim.evict()
 
-    def _leave(self, peer: str, guest: Guest | None) -> None:
+    def _leave(self, peer: str, guest: Evictable | None) -> None:
         """A connection is no longer one that is not bound yet."""
         self.unbound -= 1
         _less(self._per_address, address_key(peer))
@@ -261,8 +262,8 @@ def _less(counts: dict[str, int], key: str) -> None:
         del counts[key]
 
 
-class Recent(Generic[V]):
-    """A table of at most `size` entries, the one touched longest ago is forgotten first."""
+class LeastRecent(Generic[V]):
+    """A table of at most `size` entries. The entry that was not used for the longest time is forgotten first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -312,7 +313,7 @@ class _Offender:
         self.banned_until = 0.0
 
 
-class Held(StrEnum):
+class BindHold(StrEnum):
     """Why a bind is refused before its password is looked at."""
 
     BANNED = "banned"
@@ -344,10 +345,10 @@ class BindGuard:
         """`serves`: whether a connection from an address is bound now."""
         self._limits = limits
         self._serves = serves
-        self._pairs: Recent[_Failures] = Recent(table_max)
-        self._addresses: Recent[_Offender] = Recent(table_max)
-        self._good: Recent[float] = Recent(table_max)
-        self._lifted: Recent[float] = Recent(table_max)  # when the operator forgave an address
+        self._pairs: LeastRecent[_Failures] = LeastRecent(table_max)
+        self._addresses: LeastRecent[_Offender] = LeastRecent(table_max)
+        self._good: LeastRecent[float] = LeastRecent(table_max)
+        self._lifted: LeastRecent[float] = LeastRecent(table_max)  # when the operator forgave an address
         self._standing: dict[tuple[bytes | None, str], float] = {}  # bans, until when
 
     def reload(self, limits: Limits) -> None:
@@ -359,16 +360,16 @@ class BindGuard:
         offender = self._addresses.get(address_key(peer))
         return offender is not None and now < offender.banned_until
 
-    def held(self, system_id: bytes, peer: str, now: float) -> Held | None:
+    def hold_of(self, system_id: bytes, peer: str, now: float) -> BindHold | None:
         """Why this bind must not be tried at `now`; None when it may."""
         if self.banned(peer, now):
-            return Held.BANNED
+            return BindHold.BANNED
         failures = self._failures(system_id, address_key(peer))
         if failures is None:
             return None
         if now < failures.banned_until:
-            return Held.BANNED
-        return Held.DELAYED if now < failures.until else None
+            return BindHold.BANNED
+        return BindHold.DELAYED if now < failures.until else None
 
     def failed(self, system_id: bytes, peer: str, now: float) -> bool:
         """Counts a failed bind. True when it brought a ban, of the address or of this name from there."""
@@ -481,7 +482,7 @@ class BindRate:
 
     def __init__(self, limits: Limits, table_max: int = TABLE_MAX) -> None:
         self._limits = limits
-        self._pairs: Recent[tuple[float, float]] = Recent(table_max)  # binds left, when that was so
+        self._pairs: LeastRecent[tuple[float, float]] = LeastRecent(table_max)  # binds left, when that was so
 
     def reload(self, limits: Limits) -> None:
         """New limits; what was used of the old ones stays used."""

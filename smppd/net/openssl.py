@@ -1,9 +1,9 @@
 """What the standard library's ``ssl`` cannot set on a context: the list of groups, signature algorithms, no session cache.
 
 CPython keeps OpenSSL's context (``SSL_CTX *``) as the first field of an ``SSLContext``, and the extension module that it
-belongs to leads to the very library behind it. `Library` takes both, and uses them only when it has seen that they are what
+belongs to leads to the very library behind it. `SslLibrary` takes both, and uses them only when it has seen that they are what
 they should be: what Python sets on two fresh contexts must be read back through the library. Where that is not so (another
-interpreter, a library that hides its functions) there is no `Library`, and `tls` takes the narrower way that Python offers.
+interpreter, a library that hides its functions) there is no `SslLibrary`, and `tls` takes the narrower way that Python offers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OpenSslError(Exception):
     """OpenSSL did not take a setting, or cannot be reached from here. The text says which."""
 
 
-class Library:
+class SslLibrary:
     """libssl as the interpreter uses it."""
 
     def __init__(self) -> None:

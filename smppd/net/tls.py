@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 from cryptography import x509
 
 from smppd.config import ListenerTls, Upstream
-from smppd.net.openssl import Library, OpenSslError
+from smppd.net.openssl import OpenSslError, SslLibrary
 
 log = logging.getLogger("smppd.tls")
 
@@ -58,9 +58,9 @@ class TlsError(Exception):
     """A context cannot be made. The text names the file and OpenSSL's reason, never content."""
 
 
-def _reach() -> tuple[Library | None, str]:
+def _reach() -> tuple[SslLibrary | None, str]:
     try:
-        return Library(), ""
+        return SslLibrary(), ""
     except OpenSslError as error:
         return None, str(error)
 

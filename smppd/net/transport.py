@@ -18,8 +18,8 @@ from twisted.internet.protocol import connectionDone
 
 from smppd import config
 from smppd.net import proxy
-from smppd.net.hello import Progress, after_retry, asks_again, dear, progress
-from smppd.net.limits import Full, normal_address
+from smppd.net.hello import Progress, after_retry, asks_again, is_costly, progress
+from smppd.net.limits import AdmissionRefusal, normal_address
 from smppd.net.tls import StreamMaker, TlsStream, looks_like_tls
 
 PROXY_WITHIN: Final = 5.0
@@ -70,20 +70,21 @@ class ClientHandler(Handler, Protocol):
         """The pipe did not open (instead of `connected`). `detail` is text for the log, free of secrets."""
 
 
-class Owner(Protocol):
-    """Who makes pipes: told how each one fares, and gives each its handler."""
+class PipeOwner(Protocol):
+    """The maker of pipes. It is told what happens to each pipe, and gives each its handler."""
 
     def behind_proxy(self, pipe: Pipe) -> None:
-        """A proxy has connected; who stands behind it is not known yet, `pipe.peer` is the proxy."""
+        """A proxy has connected. The peer behind it is not known yet; `pipe.peer` is the proxy."""
 
     def admit(self, pipe: Pipe) -> str | None:
-        """The peer is known; a reason refuses it."""
+        """The peer is known. A reason that is returned refuses it."""
 
     def hello(self, pipe: Pipe) -> None:
         """A client's ClientHello is here; the owner calls `pipe.shake` when it is its turn."""
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
-        """A further step of a handshake took so long: the answer to a HelloRetryRequest, a client's certificate."""
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
+        """A further step of a handshake took so many seconds: the answer to a HelloRetryRequest, or a client's
+        certificate."""
 
     def evicted(self, pipe: Pipe) -> None:
         """The pipe is about to be cut: its place is given to another."""
@@ -117,7 +118,7 @@ class Pipe(TwistedProtocol):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: PipeOwner,
         clock: Any,
         limits: config.Limits,
         *,
@@ -135,9 +136,9 @@ class Pipe(TwistedProtocol):
         self._state = _State.HANDSHAKE
         self._timer: Any = None  # IDelayedCall of the one deadline that runs: opening, choked or closing
         self._held = b""  # plain octets that came while paused, or the beginning of a PROXY header or a ClientHello
-        self._asked = False  # for its turn to shake hands
+        self._asked = False  # it waits for the turn of its handshake
         self._again = False  # a HelloRetryRequest was sent: there is a second hello to come
-        self._first = False  # it has its turn: whoever gave it knows how long it takes
+        self._first = False  # it has its turn, and `shake` is measured by whoever gave it
         self._came = 0.0
         self._why: str | None = None
         self._socket: socket.socket | None = None  # None where the transport has none: in tests
@@ -161,11 +162,6 @@ class Pipe(TwistedProtocol):
         return f"<Pipe {self.peer}:{self.peer_port} {self._state.name.lower()}>"
 
     # -- for the handler -------------------------------------------------------------------------------------------
-
-    @property
-    def secure(self) -> bool:
-        """Whether TLS is spoken."""
-        return self._tls_maker is not None
 
     @property
     def unsent(self) -> int:
@@ -326,7 +322,7 @@ class Pipe(TwistedProtocol):
         began = self._clock.seconds()
         plain = tls.receive(data)
         if not self._first:
-            self._owner.shook(self, self._clock.seconds() - began)
+            self._owner.handshake_step_took(self, self._clock.seconds() - began)
         answer = tls.outgoing()
         if answer:
             self._put(answer)
@@ -351,12 +347,12 @@ class Pipe(TwistedProtocol):
                 self.detail = "not a ClientHello that is taken"
                 self.abort(Reason.TLS)
                 return
-            self._asked, self.dear = True, dear(hello)
+            self._asked, self.dear = True, is_costly(hello)
             self.transport.pauseProducing()  # what has been read already, one chunk at most, still comes
             self._owner.hello(self)
 
     def shake(self) -> None:
-        """Its turn: goes on with the TLS handshake, unless the peer did not wait for it."""
+        """It has its turn: goes on with the TLS handshake, unless the peer has gone meanwhile."""
         if self._state is _State.HANDSHAKE and self._tls is not None:
             if self._hung_up():
                 self.abort(Reason.CLOSED_BY_PEER)
@@ -371,7 +367,8 @@ class Pipe(TwistedProtocol):
                 self._first = False
 
     def _hung_up(self) -> bool:
-        """Whether the peer has closed. Who waits for its turn is not read from, so nothing else would tell."""
+        """Whether the peer has closed the connection. A pipe that waits for its turn is not read from, so nothing else would
+        notice."""
         try:
             return self._socket is not None and self._socket.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
@@ -391,7 +388,7 @@ class Pipe(TwistedProtocol):
         """Its place among those not bound yet goes to another. (`limits.Guest`)"""
         self.admitted = False
         self._owner.evicted(self)
-        self.abort(Full.EVICTED)
+        self.abort(AdmissionRefusal.EVICTED)
 
     def _open(self, plain: bytes) -> None:
         self._cancel_timer()
@@ -415,7 +412,7 @@ class Pipe(TwistedProtocol):
             self._after_records(self._tls)
 
     def _after_records(self, tls: TlsStream) -> None:
-        """What TLS itself has to say, once the handler has all octets that came before."""
+        """Handles what TLS itself reports, after the handler got all octets that came before."""
         self._flush_tls()
         if tls.failed is not None:
             self._tls_failed()
@@ -445,22 +442,22 @@ class Pipe(TwistedProtocol):
                 self._put(data)
 
     def _put(self, data: bytes) -> None:
-        """Gives octets to the kernel, and to Twisted those that it does not take now. Twisted alone would send them in a turn
-        of their own, between two changes of what the reactor watches."""
+        """Gives octets to the kernel, and to Twisted those that the kernel does not take now. Twisted alone would send them
+        in the next turn, and change twice what the reactor watches."""
         self._written += len(data)
         transport, sock = self.transport, self._socket
         if sock is not None and not transport.dataBuffer and not transport._tempDataLen:
             try:
                 sent = sock.send(data)
             except OSError:
-                sent = 0  # no room, or an end that the transport is going to see itself
+                sent = 0  # no room, or the connection has ended, which the transport will notice itself
             if sent == len(data):
                 return
             data = data[sent:]
         transport.write(data)
 
     def _tls_failed(self) -> None:
-        """Says the alert, then closes."""
+        """Sends the alert, then closes."""
         assert self._tls is not None
         self.detail = self._tls.failed or ""
         self._why = Reason.TLS

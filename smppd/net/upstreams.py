@@ -10,7 +10,7 @@ from typing import Any, Final
 from smppd import config
 from smppd.config import SecretError
 from smppd.metrics import Metrics
-from smppd.net.endpoints import Attempt, connect
+from smppd.net.endpoints import ConnectAttempt, connect
 from smppd.net.tls import TlsClient, TlsError, client_of
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -123,7 +123,7 @@ class UpstreamLink:
         self.settings = settings
         self.tls = tls
         self._command = command
-        self._attempt: Attempt | None = None
+        self._attempt: ConnectAttempt | None = None
         self._pipe: Pipe | None = None
         self._bound: Bound | None = None
         self._timer: Any = None
@@ -159,7 +159,7 @@ class UpstreamLink:
             return
         try:
             if self._bound is not None:
-                # What is released for this carrier and not sent goes elsewhere.
+                # What is released to this carrier and not sent goes to another one.
                 self._owner.relay.carrier_left(self._state, self._bound, [], now)
             if at_once or not session.bound:
                 session.unbind(now)
@@ -212,7 +212,7 @@ class UpstreamLink:
                 max_pdu=limits.max_pdu,
                 control_rate=100.0,
                 control_burst=1000.0,
-                bad_bodies=None,  # whatever its receipts look like, the link is worth more
+                bad_bodies=None,  # faults in its receipts are no reason to end the link
                 # A carrier that answers everything twice, or long after our timer, must not have its other answers held up.
                 stray_rate=2000.0,
                 stray_burst=10_000.0,
@@ -297,7 +297,8 @@ class UpstreamLink:
         self._work(b"")
 
     def _end(self, reason: str) -> None:
-        """The session is over: what it had is unanswered. The relay is told once, before the connection is closed."""
+        """The session is over, and what it was sent has no answer. The relay is told once, before the connection is
+        closed."""
         session, bound = self.session, self._bound
         if session is None or self._over:
             return
@@ -309,7 +310,7 @@ class UpstreamLink:
             self._owner.relay.carrier_left(self._state, bound, tokens, self._owner.now())
 
     def settle(self) -> None:
-        """Writes what is to be said, and lets the pipe follow the session."""
+        """Writes what the session has to send, and pauses, resumes or closes the pipe as the session needs it."""
         session, pipe = self.session, self._pipe
         if session is None or pipe is None:
             return
@@ -327,7 +328,8 @@ class UpstreamLink:
             pipe.resume()
 
     def go_on(self) -> None:
-        """Something was put into ``session.out``; what was held back may go on. Called while somebody else is served."""
+        """Sends what was put into ``session.out``, and handles what was held back. It is called while another peer is
+        served."""
         try:
             session, pipe = self.session, self._pipe
             if session is None or pipe is None:

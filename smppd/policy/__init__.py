@@ -1,1 +1,1 @@
-"""Pure decisions on a message: rules compiled once, consulted without I/O, clock or Twisted."""
+"""Pure decisions on a message: rules are compiled once and asked without I/O, clock or Twisted."""

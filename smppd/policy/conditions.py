@@ -165,7 +165,7 @@ class Conditions:
         """Raises ``ConditionFault``; its path begins with the condition's number: ``3.text[0]``."""
         self.every = (1 << len(conditions)) - 1
         self._exceptions = exceptions
-        # Which conditions use a kind of test, and which leave it open.
+        # For each kind of test: the conditions that have it, and those that do not.
         self._used = {kind: _using(conditions, kind) for kind in (*HEAD_KINDS, *TEXT_KINDS)}
         self._free = {kind: self.every & ~used for kind, used in self._used.items()}
         self._compile_sender(conditions)
@@ -263,7 +263,7 @@ class Conditions:
         self.texts = 0
         for kind in TEXT_KINDS:
             self.texts |= self._used[kind]
-        # The same masks once more, where the way of every message finds them soonest.
+        # The same masks again, where the code that each message runs finds them fastest.
         self._uses_patterns, self._free_patterns = self._used["text"], self._free["text"]
         self._uses_keywords, self._free_keywords = self._used["keywords"], self._free["keywords"]
         self._uses_links = self._used["links"] | self._used["domains"]
@@ -366,7 +366,7 @@ class Conditions:
         return mask
 
     def _one_text(self, text: str, alive: int) -> int:
-        """``body`` of the usual message, without the loops and with no test that no condition waits for."""
+        """``body`` for the usual message: without loops, and with only those tests that a condition needs."""
         mask = alive
         raw = text.encode("utf-8", "replace")
         if mask & self._uses_patterns:

@@ -1,4 +1,4 @@
-"""The text of a message as its reader will see it: decoded whatever its alphabet, long messages joined from their parts."""
+"""Reads the text of a message as its reader will see it: it decodes every alphabet, and joins the parts of long messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from smppd.policy.keywords import is_unspaced
 from smppd.protocol.joiner import Joined, Joiner, Reading
 from smppd.protocol.longmessage import Concat, UdhError, alike, parse_udh, sar
 from smppd.protocol.text import REPLACEMENT, Alphabet, TextError, decode, is_text
-from smppd.protocol.wire import BodyError, Sm, Status, Tag
+from smppd.protocol.wire import UDHI, BodyError, Sm, Status, Tag
 
-_UDHI: Final = 0x40
 _LEAST: Final = 2  # parts of what is a long message
 _TWO_OCTETS: Final = 2
 _EDGE: Final = 64
@@ -23,14 +22,13 @@ PartKey = tuple[bytes, bytes, int, int, bool]
 """Source, destination, reference, number of parts, whether the reference has 16 bits."""
 JoinKey = tuple[bytes, bytes, int]
 """The least that phones join parts by: the ends of source and destination, the last octet of the reference."""
-_TAIL: Final = 9  # digits in which all notations of a number agree
+_TAIL: Final = 9  # so many last digits are the same in all notations of a number
 
 
-class Content(NamedTuple):
-    """What is known of a message's text: ``texts`` to search one by one (none when binary), and whether that is all.
-
-    ``key`` names the long message this one is a part of, None for a whole one. ``refused`` when an earlier part was.
-    ``others``: what a phone might show instead, as texts and whether these are all.
+class TextContent(NamedTuple):
+    """What is known of a message's text. ``texts``: to be searched one by one (none when it is binary), and whether they are
+    all. ``key``: names the long message of which this one is a part; None for a whole one. ``refused``: an earlier part was
+    refused. ``others``: what a phone might show instead, as texts and whether these are all.
     """
 
     texts: tuple[str, ...]
@@ -43,7 +41,7 @@ class Content(NamedTuple):
         return f"Content(<{len(self.texts)} texts>, complete={self.complete}, refused={self.refused})"
 
 
-BINARY: Final = Content(())
+BINARY: Final = TextContent(())
 
 
 class TooLarge(ValueError):
@@ -54,9 +52,9 @@ class TooLarge(ValueError):
         self.key = key
 
 
-class Part(NamedTuple):
-    """What a message says by itself. ``concat``: its place in a long message, None for a whole one. ``aside``: a
-    message_payload beside its short_message."""
+class MessagePart(NamedTuple):
+    """What one message says, without other parts. ``concat``: its place in a long message, None for a whole one. ``aside``:
+    the text of a message_payload beside its short_message."""
 
     text: str
     concat: Concat | None
@@ -68,7 +66,7 @@ class Part(NamedTuple):
 
 def whole_text(sm: Sm, default: Alphabet) -> str | None:
     """The text of a message that is plainly no part and has nothing unusual about it, None when it needs ``read``."""
-    if sm.esm_class & _UDHI or sm.at_tlvs != len(sm.raw) or not is_text(sm.data_coding):
+    if sm.esm_class & UDHI or sm.at_tlvs != len(sm.raw) or not is_text(sm.data_coding):
         return None
     return decode(sm.short_message, sm.data_coding, default)
 
@@ -76,7 +74,7 @@ def whole_text(sm: Sm, default: Alphabet) -> str | None:
 def place_of(sm: Sm) -> Concat | None:
     """Where in a long message this one stands, by its user data header or its SAR TLVs; None for a whole message."""
     concat: Concat | None = None
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(sm.body)
         except UdhError:
@@ -94,7 +92,7 @@ def key_of(sm: Sm, concat: Concat) -> PartKey:
 
 def part_of(sm: Sm) -> PartKey | None:
     """What a part shares with the other parts of its long message; None for a whole message, and where its TLVs are broken."""
-    if not sm.esm_class & _UDHI and sm.at_tlvs == len(sm.raw):
+    if not sm.esm_class & UDHI and sm.at_tlvs == len(sm.raw):
         return None
     try:
         concat = place_of(sm)
@@ -104,7 +102,8 @@ def part_of(sm: Sm) -> PartKey | None:
 
 
 def join_key(sm: Sm, concat: Concat, any_sender: bool) -> JoinKey:
-    """By what phones join parts at the least; ``any_sender``: senders are exchanged, so that two may become one."""
+    """The fields by which all phones join parts. ``any_sender``: policy exchanges senders, so that the parts of two senders
+    may be joined."""
     source = b"" if any_sender else _tail(sm.source_digits)
     return (source, _tail(sm.destination_digits), concat.ref & 0xFF)
 
@@ -121,7 +120,7 @@ def _tail(digits: bytes) -> bytes:
     return form.lstrip(b"0")[-_TAIL:] if form.isdigit() else form
 
 
-def read_part(sm: Sm, default: Alphabet) -> Part | None:
+def read_part(sm: Sm, default: Alphabet) -> MessagePart | None:
     """What a message says by itself, None for binary ones. Octets that are no text of their alphabet become U+FFFD.
 
     Raises ``wire.BodyError`` on broken TLVs, and where its header and its TLVs name places in a long message that are not
@@ -132,7 +131,7 @@ def read_part(sm: Sm, default: Alphabet) -> Part | None:
         return None
     body = sm.body
     concat: Concat | None = None
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(body)
         except UdhError:
@@ -153,15 +152,15 @@ def read_part(sm: Sm, default: Alphabet) -> Part | None:
         raise BodyError(Status.RSUBMITFAIL, "header and SAR TLVs name different places in a long message")
     aside = _aside(sm, body, default)
     if concat is None or concat.total < _LEAST:
-        return Part(text, None, aside)
+        return MessagePart(text, None, aside)
     if concat.seq == 1:
         text = _FIRST + text
     if concat.seq == concat.total:
         text += _LAST
-    return Part(text, concat, aside)
+    return MessagePart(text, concat, aside)
 
 
-def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool = False) -> Content:
+def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool = False) -> TextContent:
     """The content of any message; a part of a long one is joined to those that came before.
 
     Raises ``TooLarge``, ``joiner.JoinerFull``, and ``wire.BodyError`` as ``read_part``.
@@ -171,7 +170,7 @@ def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool
         return BINARY
     concat = part.concat
     if concat is None:
-        return Content((part.text, *part.aside))
+        return TextContent((part.text, *part.aside))
     try:
         joined = joiner.add(join_key(sm, concat, any_sender), concat, part.text, now)
     except TextError:
@@ -179,11 +178,11 @@ def read(sm: Sm, default: Alphabet, joiner: Joiner, now: float, any_sender: bool
     return content_of(sm, concat, joined, part.aside)
 
 
-def content_of(sm: Sm, concat: Concat, joined: Joined, aside: tuple[str, ...]) -> Content:
+def content_of(sm: Sm, concat: Concat, joined: Joined, aside: tuple[str, ...]) -> TextContent:
     """What is known of a long message, as rules read it."""
     others = tuple([_reading(reading, aside) for reading in joined.others])
     runs = tuple([_run(run, joined.complete) for run in joined.runs])
-    return Content(runs + aside, joined.complete, key_of(sm, concat), joined.refused, others)
+    return TextContent(runs + aside, joined.complete, key_of(sm, concat), joined.refused, others)
 
 
 def _reading(reading: Reading, aside: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:

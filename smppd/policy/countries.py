@@ -45,7 +45,7 @@ def _country(prefix: bytes, length: int) -> str | None:
 def _shared(code: int, national: str, length: int) -> str | None:
     """The country of a number of a shared code. Its last digits are made up, so that the prefix alone decides."""
     if code == 1:
-        # The area code decides; 234-5678 is a subscriber every area may have (555-01xx is none).
+        # The area code decides. 234-5678 is a subscriber number that every area may have; 555-01xx is not.
         national, length = national[:3], 10
     filled = (national + "2345678901234567")[: max(length, len(national))]
     try:

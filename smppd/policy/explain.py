@@ -57,7 +57,7 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if isinstance(early, Standing) and content.refused:
         return Explanation([], verdict)
     conditions = program.conditions
-    _, texts, complete = pipeline.reading(program, head, content)
+    _, texts, complete = pipeline.judge_part(program, head, content)
     holds = conditions.body(texts, head)
     maybe = 0
     if not complete:

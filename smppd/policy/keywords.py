@@ -80,8 +80,8 @@ def words(text: str, raw: bytes) -> list[bytes]:
 def fold(keyword: str) -> tuple[bytes, ...]:
     """The folded words of one keyword or phrase; empty when nothing of it could be looked for.
 
-    What is only signs (``$$$``), or a single letter once its signs are gone (``c++``), is not a keyword: it would be
-    found everywhere. A text pattern finds those.
+    Signs alone (``$$$``), or a single letter when its signs are gone (``c++``), are no keyword: they would be found
+    everywhere. A text pattern can find them.
     """
     found = tuple(words(keyword, keyword.encode("utf-8", "replace")))
     letters = sum(len(word.decode()) for word in found)
@@ -108,7 +108,7 @@ class KeywordIndex:
         self._anywhere_masks: list[int] = []
 
     def add(self, keyword: str, mask: int) -> bool:
-        """Takes a keyword up, before ``freeze``. False when it has nothing to look for."""
+        """Adds a keyword; to be called before ``freeze``. False when it has nothing to look for."""
         folded = fold(keyword)
         if not folded:
             return False

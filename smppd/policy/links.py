@@ -1,4 +1,4 @@
-"""Links in a text and the domains they lead to, seen through the usual disguises.
+"""Finds the links in a text and the domains that they lead to, also where they are disguised in the usual ways.
 
 Disguises: capitals, full-width and other compatibility letters, unseen characters between letters, ideographic full
 stops, ports, ``user@`` before the host, a dot at the end, and internationalised names in either form.
@@ -15,8 +15,8 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from smppd.policy.keywords import is_unseen
 
-# What phones turn into a link without "http://" is a name under a domain that exists. Country domains, and the general
-# ones in wide use (IANA root zone); with a scheme before it any host is a link.
+# Without "http://" phones make a link only of a name under a top-level domain that exists. These are the country domains and
+# the general ones in wide use (IANA root zone). Behind a scheme any host is a link.
 _GENERAL: Final = """
     academy agency ai app art asia audio auction autos baby band bank bar beauty best bet bid bike bingo biz black blog
     blue bond boutique build business buzz cafe cam camp capital car cards care careers cash casino cat center ceo
@@ -142,7 +142,7 @@ def suspicious(text: str) -> bool:
 def find(text: str) -> Links:
     """The links of ``text``."""
     plain = _plain(text)
-    # No link goes over a space, and only few words can be one: the search with its groups is spared the others.
+    # No link contains a space, and only few words can be a link: only those are searched with the expression.
     plain = " ".join([word for word in plain.split() if "." in word or "//" in word])
     if not plain:
         return NONE
@@ -194,7 +194,7 @@ class DomainIndex:
         return len(self._masks)
 
     def add(self, domain: str, mask: int) -> bool:
-        """Takes a domain up; its subdomains count too. False when it is none."""
+        """Adds a domain; its subdomains count too. False when it is no domain."""
         name = canonical(domain.strip())
         if not name or "." not in name:
             return False

@@ -1,4 +1,4 @@
-"""What policy decides on a message: the compiled rules of an account (``program``), asked once a message.
+"""Decides on messages by the compiled rules of an account (``program``), which are asked once for each message.
 
 Parts of a long message: a rule that refuses does so as soon as the text known so far satisfies it. What more text
 could still undo waits for the last part: an ``unless`` about the text, ``links: false``, and refusals behind a ``pass``
@@ -16,8 +16,8 @@ from smppd.config import Account, Policy, ReplaceSender, Settings
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON
 from smppd.policy.content import (
-    Content,
     PartKey,
+    TextContent,
     TooLarge,
     content_of,
     join_key,
@@ -33,7 +33,7 @@ from smppd.policy.program import Standing as Standing
 from smppd.policy.program import replacement as replacement
 from smppd.protocol.joiner import Budget, Joiner, JoinerFull
 from smppd.protocol.text import Alphabet
-from smppd.protocol.wire import BodyError, Sm, Status
+from smppd.protocol.wire import UDHI, BodyError, Sm, Status
 
 REFUSALS: Final = 10_000
 """Refused long messages whose refusal is kept for their later parts."""
@@ -43,7 +43,6 @@ NO_ROOM: Final = Verdict(refusal=Refusal(int(Status.RMSGQFUL), "too many unfinis
 NOT_REPLACED: Final = Verdict(
     refusal=Refusal(int(Status.RREPLACEFAIL), "the other parts of the message are not known any more", "long-message")
 )
-_UDHI: Final = 0x40
 
 
 class Policies(dict[str, CompiledPolicy]):
@@ -64,7 +63,8 @@ class Policies(dict[str, CompiledPolicy]):
 
 
 class Pipeline:
-    """The policies of one account, with the parts of its long messages. One object an account; ``decide`` is the whole job.
+    """The policies of one account, with the parts of its long messages. Each account has one. ``decide`` decides on a
+    message.
 
     The verdict on a part that is not held counts for the parts of the same message that were (`policy.content.part_of`):
     ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
@@ -96,7 +96,7 @@ class Pipeline:
         try:
             head = program.head(sm, self.region)
             verdict = program.early(head)
-            if sm.esm_class & _UDHI or sm.at_tlvs != len(sm.raw):
+            if sm.esm_class & UDHI or sm.at_tlvs != len(sm.raw):
                 self._joiner.settled()
                 if not isinstance(verdict, Standing) and program.texts:
                     self._remember(sm, verdict, now)
@@ -113,21 +113,22 @@ class Pipeline:
         except JoinerFull:
             return NO_ROOM
 
-    def read(self, sm: Sm, now: float) -> Content:
+    def read(self, sm: Sm, now: float) -> TextContent:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
         program = self.program
         return read(sm, self.alphabet, self._joiner, now, program is not None and program.replaces)
 
     def _remember(self, sm: Sm, verdict: Verdict | None, now: float) -> None:
-        """A part that no rule about the text asks for is passed on: it may stand beside one that they ask for."""
+        """Remembers a part whose text no rule needs, and that is passed on: its message may have other parts whose text
+        rules need."""
         if (verdict is not None and verdict.refusal is not None) or place_of(sm) is None:
             return
         try:
             self.read(sm, now)
         except (BodyError, TooLarge, JoinerFull):
-            return  # then the others under its key are refused, or it is none
+            return  # then the other parts under its key are refused, or it is no part
 
-    def judge(self, program: Program, head: int, content: Content, now: float) -> Verdict | None:
+    def judge(self, program: Program, head: int, content: TextContent, now: float) -> Verdict | None:
         """The verdict on a message whose text was read."""
         key = content.key
         if key is None:
@@ -137,7 +138,7 @@ class Pipeline:
             return Verdict(
                 refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message")
             )
-        verdict, _, _ = self.reading(program, head, content)
+        verdict, _, _ = self.judge_part(program, head, content)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
@@ -145,9 +146,9 @@ class Pipeline:
         return verdict
 
     @staticmethod
-    def reading(program: Program, head: int, content: Content) -> tuple[Verdict | None, tuple[str, ...], bool]:
-        """The verdict on a part with all that a phone might show beside it, refused if one of these is; and the texts that
-        decided, with whether these are the whole message."""
+    def judge_part(program: Program, head: int, content: TextContent) -> tuple[Verdict | None, tuple[str, ...], bool]:
+        """The verdict on a part. It is judged with each text that a phone might show, and refused if one of these is
+        refused. Returned beside it: the texts that decided, and whether they are the whole message."""
         verdict = program.late(head, content.texts, content.complete)
         if verdict is None or verdict.refusal is None:
             for texts, complete in content.others:
@@ -156,9 +157,9 @@ class Pipeline:
                     return other, texts, complete
         return verdict, content.texts, content.complete
 
-    def replace(self, old: Sm, new: Sm, now: float) -> Verdict | None:
-        """What is to be done with a message whose text is exchanged while it waits. A part is judged with the others of its
-        message; where a rule would need those and they are not known any more, it is refused."""
+    def judge_replacement(self, old: Sm, new: Sm, now: float) -> Verdict | None:
+        """The verdict on a message whose text replace_sm exchanges while it waits. A part is judged with the other parts of
+        its message. Where a rule needs these and they are not known any more, it is refused."""
         program = self.program
         if program is None:
             return None
@@ -179,7 +180,7 @@ class Pipeline:
                 return NOT_REPLACED
             else:
                 content = content_of(new, part.concat, joined, part.aside)
-                verdict, _, _ = self.reading(program, head, content)
+                verdict, _, _ = self.judge_part(program, head, content)
                 if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
                     verdict = NOT_REPLACED
         except BodyError as error:
@@ -188,18 +189,19 @@ class Pipeline:
             self._joiner.undo()
         return verdict
 
-    def undo(self) -> None:
-        """The part decided on last is not taken, for another reason than policy: it is as if it had not come."""
+    def undo_last(self) -> None:
+        """The part that was decided on last is refused for another reason than policy: it is forgotten, as if it had not
+        come."""
         self._joiner.undo()
 
-    def forget(self, sm: Sm) -> None:
-        """The parts of this one's message that were held are refused now: what comes of it later is a message of its own."""
+    def forget_parts(self, sm: Sm) -> None:
+        """The held parts of a long message are refused: parts that come later belong to a new message."""
         concat = place_of(sm)
         if concat is not None and self.program is not None:
             self._joiner.forget(join_key(sm, concat, self.program.replaces), concat)
 
-    def inherit(self, other: Pipeline) -> None:
-        """Goes on with what another pipeline of the account knows of its long messages, after a reload."""
+    def take_over_parts(self, other: Pipeline) -> None:
+        """After a reload: takes over what the account's pipeline before knows of its long messages."""
         self._joiner, self._refusals = other._joiner, other._refusals
 
     def too_large(self, error: TooLarge, now: float) -> Verdict:

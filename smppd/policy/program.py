@@ -1,4 +1,4 @@
-"""The rules of an account, compiled: what they say of a message, given the conditions that hold.
+"""The compiled rules of an account: what they decide on a message, by the conditions that hold.
 
 Rules are asked in order over all policies of the account in order. ``refuse`` ends everything, ``pass`` ends its
 policy, the other actions add up (of two that exchange the same thing the later wins; the shortest ``expire_after`` and
@@ -38,7 +38,7 @@ class Standing(Enum):
 
     MATCHED = "matched"
     NOT_MATCHED = "not matched"
-    UNDECIDED = "undecided"  # the rest of the text, or the text at all, will tell
+    UNDECIDED = "undecided"  # more of the text, or the text, has to be read first
     NOT_REACHED = "not reached"
 
 
@@ -50,7 +50,7 @@ class CompiledPolicy(NamedTuple):
     rules: tuple[Rule, ...]
 
 
-class Line(NamedTuple):
+class CompiledRule(NamedTuple):
     """A rule in a program: where it comes from, and what of it is asked beside the conditions."""
 
     policy: int
@@ -146,7 +146,8 @@ class Program:
     def walk(
         self, holds: int, maybe: int, *, need_all: bool = False, trace: list[Standing] | None = None
     ) -> Verdict | Standing | None:
-        """Asks the rules in order, given the conditions that hold and those that may yet. A pure function of the two.
+        """Asks the rules in order, by the conditions that hold and those that may hold when more is known. A pure function
+        of the two.
 
         With ``need_all`` the first rule that cannot be decided ends it with ``Standing.UNDECIDED``. ``trace`` receives
         the standing of every rule that is reached.
@@ -252,10 +253,10 @@ def replacement(sender: ReplaceSender) -> Address:
     return Address(ton if sender.ton is None else sender.ton, npi if sender.npi is None else sender.npi, digits)
 
 
-def _line(number: int, policy: CompiledPolicy, rule: Rule) -> Line:
+def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
     do = rule.do
     name = f"{policy.name}/{rule.name}"
-    return Line(
+    return CompiledRule(
         policy=number,
         hit=Hit(policy.name, rule.name, rule.mode == "shadow"),
         when_tags=frozenset(rule.when.tag if rule.when is not None else ()),

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from smppd.protocol.lenient import without_stray
 from smppd.protocol.wire import BodyError, Command, Fields, Status, Tag, build_sm, command_name, pdu, read_tlvs, tlv
 
-BINDS: Final = frozenset((Command.BIND_RECEIVER, Command.BIND_TRANSMITTER, Command.BIND_TRANSCEIVER))
 # By the letter 15 and 8; real customers use longer ones (strict_fields holds the letter).
 MAX_SYSTEM_ID: Final = 64
 MAX_PASSWORD: Final = 64
@@ -132,15 +131,6 @@ def bind_response(bind: Bind, status: int, system_id: bytes, version: int) -> by
     if bind.version >= 0x34:
         body += tlv(Tag.SC_INTERFACE_VERSION, bytes((version,)))
     return pdu(bind.command | 0x80000000, 0, bind.sequence, body)
-
-
-def read_outbind(raw: bytes) -> tuple[bytes, bytes]:
-    """system_id and password of an outbind (SMPP 3.4 section 4.1.7)."""
-    read = _Reader(raw)
-    return (
-        read.string(MAX_SYSTEM_ID, Status.RBINDFAIL, "system_id"),
-        read.string(MAX_PASSWORD, Status.RBINDFAIL, "password"),
-    )
 
 
 class Query(NamedTuple):

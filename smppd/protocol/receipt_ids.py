@@ -143,12 +143,6 @@ def normalise(raw: bytes, form: IdForm, width: int = 0) -> bytes | None:
     return found.rjust(width, b"0") if len(found) < width else None
 
 
-def id_forms(raw: bytes) -> tuple[bytes, ...]:
-    """All forms of `raw` that need no width, itself first and none twice."""
-    forms = (normalise(raw, form) for form in _FORMS)
-    return tuple(dict.fromkeys(key for key in forms if key is not None))
-
-
 class IdMatcher:
     """One upstream's ids: which forms a receipt's id may have had in submit_sm_resp, the likeliest first.
 

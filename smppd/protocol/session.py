@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.protocol.allowance import Allowance
 from smppd.protocol.timers import Timers as Timers
-from smppd.protocol.wire import HEADER, Command, Splitter, Status, pdu, refusal
+from smppd.protocol.wire import HEADER, Command, Splitter, Status, pdu, refusal, with_sequence
 
 _REST: Final = Struct(">III")
 _SEQUENCE: Final = Struct(">I")
@@ -154,7 +154,6 @@ class Session:
         "out",
         "outstanding",
         "outstanding_limit",
-        "peer_unbound",
         "role",
         "state",
         "timers",
@@ -178,7 +177,6 @@ class Session:
         self.blocked = False
         self.garbage = False
         self._plain: bytes | None = None
-        self.peer_unbound = False
         self.close_reason: str | None = None
         self.unknown_responses = 0
         self.nacks: list[Nack] = []
@@ -360,7 +358,6 @@ class Session:
             if self.unanswered:
                 return False
             self.out.append(HEADER.pack(16, Command.UNBIND_RESP, 0, sequence))
-            self.peer_unbound = True
             self.close("unbound by the peer")
         elif command in BIND_STATES:
             self._enter(SessionState.BINDING)
@@ -418,7 +415,7 @@ class Session:
         if self._late:
             self._late.pop(sequence, None)
         self.outstanding[sequence] = Outstanding(_SEQUENCE.unpack_from(frame, 4)[0], token, now)
-        self.out.append(frame[:12] + _SEQUENCE.pack(sequence) + frame[16:])
+        self.out.append(with_sequence(frame, sequence))
         return sequence
 
     def bind(self, frame: bytes, token: Any, now: float) -> None:

@@ -104,11 +104,6 @@ class Fit(NamedTuple):
 GSM_SINGLE, GSM_PART, UCS2_SINGLE, UCS2_PART = 160, 153, 70, 67
 
 
-def alphabet_of(data_coding: int, default: Alphabet = Alphabet.GSM) -> Alphabet:
-    """The alphabet that a data_coding octet (0 to 255) names on a link whose data_coding 0 means `default`."""
-    return _MEANINGS[data_coding & 0xFF] or default
-
-
 def is_text(data_coding: int) -> bool:
     """Whether the octets are meant as text: neither 8-bit data nor compressed."""
     return _MEANINGS[data_coding & 0xFF] is not _BINARY

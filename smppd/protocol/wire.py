@@ -19,6 +19,11 @@ HEADER: Final = Struct(">IIII")
 _U32: Final = Struct(">I")
 _TLV: Final = Struct(">HH")
 RESPONSE: Final = 0x80000000
+SUBMIT_MULTI: Final = 0x21
+DATA_SM: Final = 0x103
+"""As in `Command`. Compiled, a number costs nothing, and a member of an Enum one look-up each time: for each message."""
+UDHI: Final = 0x40
+"""The bit of esm_class that says that the user data begins with a header (SMPP 3.4 section 5.2.12)."""
 
 
 _KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
@@ -277,6 +282,22 @@ def pdu(command: int, status: int, sequence: int, body: bytes = b"") -> bytes:
 def tlv(tag: int, value: bytes) -> bytes:
     """One encoded TLV."""
     return _TLV.pack(tag, len(value)) + value
+
+
+def request_command(raw: bytes) -> int:
+    """The command_id of a request (SMPP 3.4 section 5.1.2.1), whose upper two octets are 0: two single octets cost less than a
+    slice that is read as a number, and this is asked for each message."""
+    return raw[7] | raw[6] << 8
+
+
+def sequence_number(raw: bytes) -> int:
+    """The sequence_number of a PDU (SMPP 3.4 section 3.2)."""
+    return int.from_bytes(raw[12:16], "big")
+
+
+def pdu_body(raw: bytes) -> bytes:
+    """A PDU without its header: what two sendings of the same have in common."""
+    return raw[HEADER_LENGTH:]
 
 
 def with_sequence(raw: bytes, sequence: int) -> bytes:

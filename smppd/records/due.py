@@ -1,8 +1,8 @@
-"""What is due to be purged, by what was written, and the log rows that hold it.
+"""Finds the keys that are due to be purged, and the log rows that hold what they opened.
 
-A clock may have been wrong while a record was written. Its own time is what that clock said; its id never goes back, and so
-says when it was written where the clock had been set back. Retention counts from the later of the two, so nothing is
-purged early; where an id still lies in the future, ids are what is wrong, and the record's own time counts.
+A clock may have been wrong while a record was written. The record's time is what that clock said. Its id never goes back:
+where the clock had been set back, the id says when the record was written. Retention counts from the later of the two, so
+nothing is purged early. Where an id lies in the future, the ids are wrong, and the record's time counts.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class DueKey(NamedTuple):
     period: Period
 
 
-class Plan(NamedTuple):
-    """What a purge would do now. unknown: accounts that have keys but are in no configuration this store has seen, so
-    that nobody can say how long they are to be kept; spans: (from, to) of row ids to sweep; future: keys of periods that lie
-    ahead of the clock: they were made by a clock that was ahead, or this one is behind."""
+class PurgePlan(NamedTuple):
+    """What a purge would do now. unknown: accounts that have keys but are in no configuration that this store has seen;
+    their retention is not known. spans: (from, to) of row ids to sweep. future: keys of periods ahead of the clock: either
+    they were made by a clock that was ahead, or this clock is behind."""
 
     due: list[DueKey]
     spans: list[list[int]]
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 class Due:
-    """Says what is due in one store. For one thread."""
+    """Finds what is due in one store. For use in one thread."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Due:
             self._listed = self._measured.all()
         return self._listed
 
-    def plan(self, now: float) -> tuple[Plan, dict[str, dict[str, float]]]:
+    def plan(self, now: float) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
         """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
         known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
@@ -99,11 +99,11 @@ class Due:
                 times.append((entry["swept"], over))
                 entry["swept"] = over
         spans = self._spans(listed, times)
-        return Plan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
+        return PurgePlan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
 
     def _spans(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
-        """The rows with records of these times, by their own time or by their ids', without a gap between extents: secrets
-        whose row was never written lie there."""
+        """The rows with records of these times, by the records' time or by their ids. There is no gap between two extents,
+        since secrets whose row was never written lie there."""
         rows = []
         wanted = _merge([[start, end] for start, end in times])
         for at, one in enumerate(listed):
@@ -115,7 +115,7 @@ class Due:
                 rows.append([one.first if at else 0, last])
         return rows
 
-    def written(self, head: RecordHeader, now: float) -> float:
+    def kept_since(self, head: RecordHeader, now: float) -> float:
         """Since when a record is kept (epoch seconds): by its id where that is later, as after a clock was set back, unless
         that is in the future."""
         accepted, drawn = head.accepted_ms / 1000, self._id_time(head.record_id)
@@ -123,14 +123,14 @@ class Due:
 
 
 def _later(period: Period, behind: list[Extent]) -> float:
-    """Seconds by which the retention of a period begins later than its end, because records were put into it by a clock that
-    had been set back. behind: extents that show such a clock, and whose ids are no more in the future: they say when it was.
-    While they are, the ids are what is wrong."""
+    """Seconds by which the retention of a period begins later than its end, because a clock that had been set back put
+    records into it. behind: extents that show such a clock, and whose ids are not in the future any more: these ids say when
+    the records were written."""
     return max((one.lead for one in behind if one.touches(period.start, period.end)), default=0) / 1000
 
 
 def _merge(spans: list[list[_N]]) -> list[list[_N]]:
-    """The same, in order and without overlaps."""
+    """The spans in order and without overlaps."""
     merged: list[list[_N]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:

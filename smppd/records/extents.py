@@ -1,9 +1,9 @@
-"""Extents: which ids and which times of acceptance stretches of the log hold, as they were written.
+"""Extents: which record ids and which times of acceptance a stretch of the log holds.
 
-Ids rise whatever the clock does, and a record's own time follows the clock, whatever the ids do: after a clock was set back
-the two are days apart. So what is to be found or purged for a time is looked for where it was written, never where a clock
-that behaved would have put it. Extents of indexed rows are in a table (the indexer writes them with each run); those of the
-rows behind that are measured when they are asked for.
+Ids always rise, and a record's time follows the clock: after a clock was set back the two may be days apart. So records of a
+time are looked for where an extent says that they were written, and not where a right clock would have put them. Extents of
+indexed rows are in a table, which the indexer writes with each run. Extents of newer rows are measured when they are asked
+for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPAN_MS: Final = 3_600_000
 _PAGE: Final = 64
 
 
-class Measure:
+class ExtentBuilder:
     """Makes extents of rows that are given in rising order."""
 
     def __init__(self, id_time: Callable[[int], float]) -> None:
@@ -69,7 +69,7 @@ class Measure:
                 self._count += count
 
     def pass_over(self, seq: int) -> None:
-        """A row that cannot be read: what is wrong with it is for whoever needs its records to say."""
+        """Passes over a row that cannot be read. Whoever needs its records reports what is wrong with it."""
         self.add(seq, b"")
 
     def _begin(self, row: Extent, count: int) -> None:
@@ -86,7 +86,7 @@ class Measure:
 
 def measured(log: Log, id_time: Callable[[int], float], after: int, until: int = LAST_ID) -> Iterator[Extent]:
     """The extents of rows above ``after`` (up to ``until``), read from the log."""
-    measure = Measure(id_time)
+    measure = ExtentBuilder(id_time)
     while page := log.packed(after, until, _PAGE):
         for seq, records in page:
             _add(measure, seq, records)
@@ -94,7 +94,7 @@ def measured(log: Log, id_time: Callable[[int], float], after: int, until: int =
     yield from measure.take()
 
 
-def _add(measure: Measure, seq: int, records: bytes) -> None:
+def _add(measure: ExtentBuilder, seq: int, records: bytes) -> None:
     breathe()
     try:
         measure.add(seq, records)
@@ -107,7 +107,7 @@ def cover(log: IndexRows, id_time: Callable[[int], float]) -> bool:
     Raises StoreError."""
     first = log.measured_from()
     below = log.indexed() + 1 if first is None else first
-    measure = Measure(id_time)
+    measure = ExtentBuilder(id_time)
     for seq, records in log.before(below, _PAGE):
         _add(measure, seq, records)
     made = measure.take()
@@ -118,7 +118,7 @@ def cover(log: IndexRows, id_time: Callable[[int], float]) -> bool:
 
 
 class Extents:
-    """All extents of a log, for whoever asks again and again: only what is new is measured."""
+    """All extents of a log, for callers that ask again and again: only new rows are measured."""
 
     def __init__(self, log: Log, id_time: Callable[[int], float]) -> None:
         self._log = log

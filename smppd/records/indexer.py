@@ -1,4 +1,5 @@
-"""Builds the sorted indexes over the log behind the hot path: phone numbers (blind) to records, records to their events.
+"""Builds the sorted indexes over the log, beside the hot path: from blind phone numbers to records, and from records to
+their events.
 
 The log is cut into runs of about RUN records. A run becomes one segment, cut into BUCKETS by key so that sorting, writing
 and reading one stays a small piece of work; FAN segments of a bucket are merged into one of the next level. Whatever is
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.message import read_events
 from smppd.pacing import breathe, breathing
-from smppd.records.extents import Measure, cover
+from smppd.records.extents import ExtentBuilder, cover
 from smppd.records.segments import BUCKETS, build_record_segment, build_segment, number_bucket, record_bucket
 from smppd.store.api import StoreBusy, StoreError
 from smppd.store.log import Extent, IndexRows, Segment
@@ -38,7 +39,7 @@ _PIECE: Final = 4096
 _SOME: Final = 256  # entries that are gathered in one breath: half a millisecond
 _SECOND: Final = itemgetter(1)
 _DUTY: Final = 3.0  # seconds of rest for each second of work, which is the thread's own
-_BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, and night will come
+_BUSY_DUTY: Final = 50.0  # ... while the store is busy: a search scans what is not indexed yet, so indexing can wait
 _REST: Final = 0.005
 _IDLE: Final = 3.0
 _BUSY: Final = 0.5
@@ -56,7 +57,8 @@ _EVENTS: Final = _Table("event", 16, build_record_segment(())[:4])
 
 
 class Indexer:
-    """Indexes one store, a bounded bit of work a call. Owns what it has collected; the rows are the caller's."""
+    """Indexes one store; each call does a bounded bit of work. It owns what it has collected; the rows belong to the
+    caller."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class Indexer:
         self._at = self._rows.indexed()
         self._first = 0
         self._records = 0
-        self._measure = Measure(self._id_time)
+        self._measure = ExtentBuilder(self._id_time)
         self._made: list[Extent] = []
         self._told = 0
         self._numbers: list[list[tuple[bytes, int]]] = [[] for _ in range(BUCKETS)]

@@ -123,6 +123,6 @@ class LogReader:
 
 
 def _ended(events: list[Event]) -> bool:
-    # Not UNKNOWN: another receipt may have followed.
+    # UNKNOWN is not among them: another receipt may have followed.
     final = any(event.state in FINAL_STATES and event.state != State.UNKNOWN for event in events)
     return final and any(event.state in _TOLD for event in events)

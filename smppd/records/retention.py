@@ -22,7 +22,7 @@ from typing import Final, Self
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
-from smppd.records.due import RETAIN, SPANS, Due, Plan
+from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
 from smppd.vault.chain import ChainKeys
@@ -119,7 +119,7 @@ class Purger:
         """Closes the log."""
         self.rows.close()
 
-    def plan(self, now: float) -> Plan:
+    def plan(self, now: float) -> PurgePlan:
         """What is due at `now` (epoch seconds). Changes nothing."""
         return self._due.plan(now)[0]
 
@@ -204,7 +204,7 @@ class Purger:
                 head = read_header(packed)
                 numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
                 if not numbers and not body:
-                    if self._due.written(head, now) + known.get(head.account, float("inf")) <= now:
+                    if self._due.kept_since(head, now) + known.get(head.account, float("inf")) <= now:
                         gone[place] = digest_of(packed)
                         continue
                     shorter = packed if head.numbers_gone and head.body_gone else erase(packed)
@@ -275,7 +275,8 @@ class Purger:
         return True
 
     def _alive(self) -> Callable[[RecordHeader, Part], bool]:
-        """Whether a part of a record has its key. Asked after the record was read: its key was stored before it."""
+        """Whether a part of a record has its key. To be asked after the record was read: its key was stored before the
+        record."""
         cache: dict[tuple[str, Part, Period], bool] = {}
 
         def alive(head: RecordHeader, part: Part) -> bool:

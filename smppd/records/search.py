@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from smppd.records.lookup import Found, LogReader
-from smppd.records.segments import find, number_bucket
+from smppd.records.segments import find_number, number_bucket
 from smppd.store.log import LAST_ID, Extent, Records
 from smppd.vault.keys import KeyRing, Part, Period, read_scope
 from smppd.vault.numbers import blind
@@ -134,7 +134,7 @@ def _indexed(records: Records, blinds: _Blinds, window: Extent) -> list[int]:
     for bucket, values in buckets.items():
         for data in records.number_segments(bucket, window.first, window.last):
             for value in values:
-                found.update(find(data, value))
+                found.update(find_number(data, value))
     return sorted((one for one in found if window.low <= one <= window.high), reverse=True)
 
 

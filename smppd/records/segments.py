@@ -1,4 +1,4 @@
-"""Sorted segments: the pieces that the indexes over the log are made of, each one block of octets that is searched as it is.
+"""Sorted segments: the pieces of the indexes over the log. Each is one block of octets that is searched as it is.
 
 A segment is a head and entries in rising order, so that it is searched by bisection and several are merged in one pass.
 """
@@ -35,7 +35,7 @@ def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:
     return _build(_BLIND_MAGIC, INDEX_BYTES, (key + pack(record_id) for key, record_id in entries))
 
 
-def find(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
+def find_number(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
     """The record ids of this blind index in a segment of `build_segment`, rising. Bisection: log2(n) comparisons."""
     if len(blind_index) != INDEX_BYTES:
         raise SealError("a blind index has a wrong length")

@@ -1,6 +1,5 @@
-"""Verifies the log: recomputes the digest of every record and the chain over all rows, and holds it against its seals.
-
-It goes on behind what it finds, so that one fault hides no other. What the other files say is `records.cross`'s.
+"""Verifies the log: computes the digest of every record and the chain over all rows again, and compares the chain with its
+seals. It goes on after a fault, so that one fault hides no other. The other files are compared in `records.consistency`.
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ class _Walk:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def row(self, link: bytes, row: LogRow, plain: bool) -> bytes:
-        """Checks one row; the chain after it, as stored, so that the next is judged by itself."""
+        """Checks one row. Returns the chain after it as it is stored, so that the next row is judged by itself."""
         seq, count, block, events, stored, digests, mac, secrets = row
         stored = stored or b""
         good = len(self.faults)
@@ -195,7 +194,7 @@ def verify_log(
         anchor = records.anchor()
         verdict = _verify_once(records, id_time, public, progress, keys)
         if verdict.ok or records.anchor() == anchor:
-            break  # else a purge has deleted the oldest rows while they were read
+            break  # otherwise a purge has deleted the oldest rows while they were read
     return verdict
 
 

@@ -1,7 +1,8 @@
-"""Text between links whose default alphabets differ: as the same text, as the nearest one, or not at all.
+"""Exchanges the text of a message between links whose default alphabets differ. It becomes the same text, the nearest one,
+or none.
 
-The text of a message is its short_message, its message_payload (submit_sm, deliver_sm and data_sm alike), or both. What is
-tried, in this order, since each keeps more of the text than the next:
+The text of a message is its short_message, its message_payload, or both, in submit_sm, deliver_sm and data_sm alike. These
+ways are tried in this order, since each keeps more of the text than the next:
 
 1. the other link's own alphabet under the same data_coding;
 2. UCS-2, where one short message of 140 octets has room for it;
@@ -33,7 +34,7 @@ from smppd.protocol.text import (
     nearest,
     septets,
 )
-from smppd.protocol.wire import Sm, Tag, splice, tlv
+from smppd.protocol.wire import UDHI, Sm, Tag, splice, tlv
 
 OCTETS: Final = 140
 """User data of one short message, 3GPP TS 23.040 section 9.2.3.24."""
@@ -45,7 +46,6 @@ PAYLOAD: Final = 65_535
 _SAR_HEADER: Final = 6
 SEVEN: Final = (Alphabet.GSM, Alphabet.GSM_PACKED)
 _UCS2: Final = 8
-_UDHI: Final = 0x40
 _NO_NATIONAL: Final = (0, 0)
 
 
@@ -74,7 +74,9 @@ class _Body:
         self.units = len(gsm.unpack(data, header)) if ours is Alphabet.GSM_PACKED else len(data)
 
 
-def exchange(sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy: bool = False) -> Exchanged | None:
+def exchange_alphabets(
+    sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy: bool = False
+) -> Exchanged | None:
     """The frame of ``sm``, whose default alphabet is ``ours``, for a link where it is ``theirs``.
 
     None where no form of the text keeps what it says. ``payloads``: whether the link knows message_payload. ``lossy``:
@@ -84,7 +86,7 @@ def exchange(sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy:
         return Exchanged(sm.raw, False)
     short = sm.short_message
     payload = (sm.tlv(Tag.MESSAGE_PAYLOAD) or b"") if sm.at_tlvs != len(sm.raw) else b""
-    if not payload and not sm.esm_class & _UDHI and ours in ASCII_LIKE and theirs in ASCII_LIKE:
+    if not payload and not sm.esm_class & UDHI and ours in ASCII_LIKE and theirs in ASCII_LIKE:
         if not short.translate(None, gsm.COMMON):
             return Exchanged(sm.raw, False)  # nearly all of them
     if not short and not payload:
@@ -121,7 +123,7 @@ def exchange(sm: Sm, ours: Alphabet, theirs: Alphabet, *, payloads: bool, lossy:
 def _bodies(sm: Sm, short: bytes, payload: bytes, ours: Alphabet) -> list[_Body]:
     """The texts of a message: short_message, message_payload or both; the header is in the first. Raises ``UdhError``."""
     header, national = 0, _NO_NATIONAL
-    if sm.esm_class & _UDHI:
+    if sm.esm_class & UDHI:
         udh = parse_udh(short or payload)
         if udh is not None:
             header, national = udh.length, udh.national

@@ -1,4 +1,5 @@
-"""What every part of the data path shares: the store's current batch, the ledger, the phases, ids, the clocks, the counters."""
+"""What all parts of the data path share: the store's current batch, the ledger, the phases, ids, the clocks, the
+counters."""
 
 from __future__ import annotations
 
@@ -12,28 +13,28 @@ from smppd.message import State, pack_event
 from smppd.metrics import Metrics
 from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
 from smppd.relay.ledger.ledger import Ledger
-from smppd.relay.log_counts import Notices, Tally
+from smppd.relay.log_counts import LogCounts, Notices
 from smppd.relay.state.model import Account, Lane, Message, Peer, UpstreamState
 from smppd.relay.state.phases import Phases
 from smppd.store.api import ColdRow, Spool
 from smppd.vault.keys import KeyRing
 
 FLUSH_SECONDS: Final = 0.005
-"""What peers may take of one turn to send what they have, and to go on with what they had sent."""
+"""Seconds of one turn of the reactor in which peers may send what they have, and handle what they had received."""
 
 
 @dataclass(slots=True)
 class Context:
-    """Handed to each part by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
+    """Each part gets it by its constructor. ``wall``: epoch seconds. ``now``: monotonic seconds, for calls that begin here.
 
-    ``later(seconds, function)`` runs a function on the reactor thread; what that raises stops nothing else. ``dirty``: peers
-    with something to send, flushed once at the end of what is being handled. ``ledger`` writes the spool, ``phases`` moves
-    messages. ``withdraw``: see ``Guard``.
-    ``tally``: what the log says with the next sweep. ``notices``: what it says at once, and then once a minute. ``guard``:
-    where what an item raises is caught. ``hot_limit`` (things) and ``hot_octets``: what memory holds, more waits on disk;
-    ``mail_octets`` for mail, which goes soon mostly. ``parked``: octets of receipts that may wait for their message, of each
-    upstream. ``restored``: 0, or messages up to this id may have been sent after the backup that the store was restored from
-    was taken (`store.sqlite.copies.RESTORED`).
+    ``later(seconds, function)`` runs a function on the reactor thread; an error in the function stops nothing else.
+    ``dirty``: peers that have something to send; they are flushed once, at the end of what is being handled. ``ledger``
+    writes the spool. ``phases`` moves messages. ``withdraw``: see ``Guard``. ``guard`` catches what an item raises.
+    ``log_counts``: what the log says with the next sweep. ``notices``: what the log says at once, and then once a minute.
+    ``hot_limit`` (things) and ``hot_octets``: as much is held in memory, and more waits on disk. ``mail_octets``: the same
+    for mail; it is more, since most mail goes out soon. ``tlv_limit``: TLVs of one PDU. ``parked_limit``: octets of receipts
+    that may wait for their message, for each upstream. ``restored_upto``: 0, or, after a restore, the highest id that may
+    have been sent since the backup was taken (`store.sqlite.copies.RESTORED`).
     """
 
     store: Spool
@@ -47,14 +48,14 @@ class Context:
     hot_limit: int
     hot_octets: int = 192 << 20
     mail_octets: int = 240 << 20
-    tlvs: int = 64
-    parked: int = 64 << 20
+    tlv_limit: int = 64
+    parked_limit: int = 64 << 20
     accounts: dict[str, Account] = field(default_factory=dict)
     upstreams: dict[str, UpstreamState] = field(default_factory=dict)
     dirty: dict[Peer, None] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
+    log_counts: LogCounts = field(default_factory=LogCounts)
     notices: Notices = field(default_factory=Notices)
-    restored: int = 0
+    restored_upto: int = 0
     guard: Guard = field(init=False)
     ledger: Ledger = field(init=False)
     phases: Phases = field(init=False)
@@ -66,7 +67,7 @@ class Context:
         self.phases = Phases(self.now)
         self.guard = Guard(self.store, self.ledger, self.metrics, self.accounts, self.wall, self.now, self.withdraw)
         run = self.later
-        self.later = lambda seconds, function: run(seconds, lambda: self.guard.guarded(TIMER, function))
+        self.later = lambda seconds, function: run(seconds, lambda: self.guard.call_guarded(TIMER, function))
 
     @property
     def crowded(self) -> bool:
@@ -75,7 +76,7 @@ class Context:
         return ledger.octets >= self.hot_octets or ledger.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
-        """The account, or a closed stand-in for one that left the configuration while things of it were waiting."""
+        """The account. Where it left the configuration while messages or mail of it were waiting, a closed stand-in."""
         account = self.accounts.get(name)
         if account is None:
             settings = AccountSettings.model_construct(system_id=name, password_hash=(), networks=(), suspended=True)
@@ -84,8 +85,8 @@ class Context:
         return account
 
     def upstream(self, name: str) -> UpstreamState:
-        """The upstream, or a stand-in without links for one that left the configuration: what waits for its receipts goes
-        on waiting, and is there when it comes back."""
+        """The upstream. Where it left the configuration, a stand-in without links: messages that wait for its receipts go on
+        waiting, and are found when it comes back."""
         upstream = self.upstreams.get(name)
         if upstream is None:
             fields: dict[str, Any] = {"name": name, "enabled": False}
@@ -101,7 +102,7 @@ class Context:
             account.lanes[route] = lane
         return lane
 
-    def event(
+    def append_event(
         self, identity: int, state: State, *, duplicate: bool = False, error: int = 0, detail: bytes = b""
     ) -> None:
         """Writes an event of a record into the current batch."""
@@ -109,8 +110,9 @@ class Context:
             pack_event(identity, int(self.wall() * 1000), state, duplicate=duplicate, error=error, detail=detail)
         )
 
-    def looked(self, then: Callable[[list[ColdRow]], None]) -> Callable[[list[ColdRow]], None]:
-        """``then`` as the answer to a query: what it raises beside what it catches at each row stops nothing else."""
+    def guarded_rows(self, then: Callable[[list[ColdRow]], None]) -> Callable[[list[ColdRow]], None]:
+        """Wraps ``then``, which takes the rows of a query, so that an error in it stops nothing else. ``then`` catches
+        errors of single rows itself."""
 
         def arrived(rows: list[ColdRow]) -> None:
             try:
@@ -120,31 +122,33 @@ class Context:
 
         return arrived
 
-    def unreadable(self, row: ColdRow, error: Exception, kind: str) -> None:
-        """A cold row that cannot be handled is set aside, and is gone with the current batch. Its count is the caller's."""
-        self.guard.keep(ROWS, error, kind, row.owner, row.id, row.data)
+    def set_row_aside(self, row: ColdRow, error: Exception, kind: str) -> None:
+        """Sets a cold row aside that cannot be handled. It is gone with the current batch. The caller changes the number of
+        rows."""
+        self.guard.keep_damaged(ROWS, error, kind, row.owner, row.id, row.data)
         self.ledger.drop_row(row.kind, row.owner, row.key, row.id)
         self.store.kick()
 
-    def unreadable_waiting(self, row: ColdRow, error: Exception) -> None:
-        """A row of a message that waits for its receipt and cannot be read: nobody will know what became of it."""
-        self.unreadable(row, error, "message")
+    def set_waiting_row_aside(self, row: ColdRow, error: Exception) -> None:
+        """Sets a row aside that cannot be read, of a message that waits for its receipt. Nobody will know what became of
+        that message."""
+        self.set_row_aside(row, error, "message")
         self.upstream(row.owner).unshelved()
-        self.event(row.id, State.UNKNOWN)
+        self.append_event(row.id, State.UNKNOWN)
 
     def answer(self, peer: Peer, response: bytes, places: int = 1) -> None:
-        """Answers a request of a peer, and gives back the ``places`` that it held in the session's window: 1 for a message, as
-        many as a submit_multi had destinations, 0 for an enquiry, which holds none. The only way to answer; what is written
-        goes out with the next ``flush``."""
+        """Answers a request of a peer, and gives back the ``places`` that it held in the session's window: 1 for a message,
+        as many as a submit_multi had destinations, 0 for a query_sm, cancel_sm or replace_sm, which hold none. Nothing else
+        answers a peer; what is written goes out with the next ``flush``."""
         session = peer.session
         session.out.append(response)
         session.answered(places)
         self.dirty[peer] = None
 
     def flush(self) -> None:
-        """Lets every peer send what it has. A peer's flush may bring more work, which is flushed too: by the one that is under
-        way, since thousands of peers, each flushed within the one before, are more than a stack holds. What takes longer than
-        `FLUSH_SECONDS` goes on in the next turn of the reactor."""
+        """Lets every peer send what it has. The flush of a peer may bring more work for others. The call that is under way
+        flushes these too: if each flush were made within the one before, thousands of peers would need more stack than there
+        is. What takes longer than `FLUSH_SECONDS` goes on in the next turn of the reactor."""
         dirty = self.dirty
         if self._flushing or not dirty:
             return

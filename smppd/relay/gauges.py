@@ -1,4 +1,5 @@
-"""What an operator sees of the relay: the counts behind /status and /readyz, and the gauges. It reads, and changes nothing."""
+"""What an operator sees of the relay: the counts for /status and /readyz, and the gauges. This module reads the relay and
+changes nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ PEERS: Final = 8
 
 
 class AccountPicture(NamedTuple):
-    """An account, under the names that /status has.
+    """An account; the fields have the names that they have in /status.
 
-    ``peers``: the addresses of its sessions, the first few of them. ``queued``: messages that wait to be submitted, the oldest
-    for ``oldest`` seconds; ``mailbox``: what waits to be delivered. ``accepted``, ``delivered``: since the start.
+    ``peers``: the addresses of its sessions, the first few of them. ``queued``: messages that wait to be submitted; the
+    oldest has waited for ``oldest`` seconds. ``mailbox``: mail that waits to be delivered. ``accepted``, ``delivered``:
+    numbers since the start.
     """
 
     name: str
@@ -32,7 +34,7 @@ class AccountPicture(NamedTuple):
 
 
 class UpstreamPicture(NamedTuple):
-    """An upstream, under the names that /status has.
+    """An upstream; the fields have the names that they have in /status.
 
     ``enabled``: the configuration has it. ``window_used``: requests that wait for the carrier's answer, over all ``links``.
     ``ready``: messages that were released to it and are not sent; ``unknown``: sent and not answered in time. ``submitted``:
@@ -59,9 +61,9 @@ class Picture(NamedTuple):
     upstreams: list[UpstreamPicture]
 
 
-class Condition(NamedTuple):
-    """``ready``: all is read back. ``upstreams``: how many can be sent to and bring their receipts. ``oldest``: seconds for
-    which the oldest message waits to be submitted."""
+class Readiness(NamedTuple):
+    """What /readyz needs to know. ``ready``: all is read back. ``upstreams``: to how many messages can be sent while their
+    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted."""
 
     ready: bool
     upstreams: int
@@ -69,7 +71,7 @@ class Condition(NamedTuple):
 
 
 class Gauges:
-    """See the module. ``look`` is called about once a second."""
+    """See the module. ``note_oldest_released`` is called about once a second."""
 
     def __init__(self, context: Context, store: Store) -> None:
         self._context = context
@@ -77,8 +79,8 @@ class Gauges:
         self._released: dict[Account, int] = {}  # the oldest message of each that an upstream is about to be sent
         self._told_forms: dict[tuple[str, str], int] = {}
 
-    def look(self) -> None:
-        """Looks which of the messages that were released are the oldest."""
+    def note_oldest_released(self) -> None:
+        """Notes the oldest of each account's messages that were released and not sent."""
         released: dict[Account, int] = {}
         for upstream in self._context.upstreams.values():
             for message in upstream.ready.heads():
@@ -89,18 +91,18 @@ class Gauges:
 
     def oldest(self, account: Account) -> float:
         """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last look."""
-        first = [lane.hot.first() for lane in account.lanes.values()] + [account.aside.first()]
+        first = [lane.hot.first() for lane in account.lanes.values()] + [account.pinned_parts.first()]
         ids = [message.id for message in first if message is not None]
         if account in self._released:
             ids.append(self._released[account])
         return max(0.0, self._context.wall() - id_time(min(ids))) if ids else 0.0
 
-    def condition(self, ready: bool) -> Condition:
-        """See ``Condition``. An upstream that takes messages and brings no receipts is not whole."""
+    def readiness(self, ready: bool) -> Readiness:
+        """See ``Readiness``. An upstream that takes messages and brings no receipts does not count."""
         context = self._context
         up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
-        return Condition(ready, up, oldest)
+        return Readiness(ready, up, oldest)
 
     def picture(self) -> Picture:
         """See ``Picture``."""
@@ -125,7 +127,7 @@ class Gauges:
             total(account.delivered),
         )
 
-    def gauges(self) -> None:
+    def set_gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
         context = self._context
         metrics = context.metrics
@@ -137,7 +139,7 @@ class Gauges:
             oldest.set(self.oldest(account))
         for upstream in context.upstreams.values():
             if upstream.gone and not upstream.links:
-                # It is meant to be down: a series that says 0 links would call somebody.
+                # Nobody expects it to be up: a series with 0 links would raise an alert.
                 metrics.forget_upstream(upstream.name)
                 continue
             metrics.links.labels(upstream.name).set(len(upstream.links))
@@ -146,7 +148,7 @@ class Gauges:
             for form, hits in upstream.matcher.hits.items():
                 told = self._told_forms.get((upstream.name, form.value), 0)
                 if hits != told:
-                    # Fewer than told: a reload gave the upstream another matcher, which counts from 0.
+                    # Where there are fewer than before, a reload gave the upstream another matcher, which counts from 0.
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
         metrics.hot.set(context.ledger.count())

@@ -1,7 +1,7 @@
-"""One bad item stops nothing but itself: what an item raises is caught at the item, counted, logged without content, and the
-item is set aside (table `damaged`), while the others of its batch, of its tick and of the start go on.
+"""One bad item stops nothing but itself. An error that an item causes is caught at the item, counted, and logged without
+content; the item is set aside (table `damaged`). The other items of the batch, of the tick or of the start go on.
 
-Faults of the store itself are no matter of this: they end the daemon (`store.api.Fault`, `Sink.store_broken`).
+Faults of the store itself are not caught here. They end the daemon (`store.api.Fault`, `Sink.store_broken`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from smppd.store.api import Damaged, Fault, Spool
 log = logging.getLogger("smppd.relay")
 
 SUBMIT: Final = "submit"
-ENQUIRY: Final = "enquiry"
+OPERATION: Final = "enquiry"  # query_sm, cancel_sm, replace_sm
 DELIVER: Final = "deliver"
 RECEIPT: Final = "receipt"
 ANSWER: Final = "answer"
@@ -37,7 +37,7 @@ START: Final = "start"
 STORE: Final = "store"
 PLACES: Final = (
     SUBMIT,
-    ENQUIRY,
+    OPERATION,
     DELIVER,
     RECEIPT,
     ANSWER,
@@ -55,7 +55,7 @@ PLACES: Final = (
 )
 """Where an item was met: the values of a metric's label, and of the column `place`."""
 
-# Never an item's own fault.
+# Errors that no item can be the cause of.
 _FATAL: Final = (Fault, MemoryError)
 # Seconds between two lines of the log on one chore.
 _QUIET: Final = 60.0
@@ -90,7 +90,8 @@ class Guard:
     # -- items ---------------------------------------------------------------------------------------------------------
 
     def caught(self, place: str, error: Exception, *, kind: str = "", owner: str = "", identity: int = 0) -> None:
-        """Counts and logs what an item raised. Raises it again where it is no item's fault. From within an `except`."""
+        """Counts and logs an error that an item caused. Raises the error again where no item can be the cause. To be called
+        within an `except`."""
         if isinstance(error, _FATAL):
             raise error
         self._metrics.set_aside.labels(place).inc()
@@ -103,8 +104,8 @@ class Guard:
             fields["id"] = f"{identity:016x}"
         log.error("an item was set aside", exc_info=error, extra={"fields": fields})
 
-    def keep(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
-        """Does what `caught` does, and keeps the item among the damaged ones, in the current batch."""
+    def keep_damaged(self, place: str, error: Exception, kind: str, owner: str, identity: int, data: bytes) -> None:
+        """Does what `caught` does, and keeps the item among the damaged ones with the current batch."""
         self.caught(place, error, kind=kind, owner=owner, identity=identity)
         now = int(self._wall())
         since = min(now, int(id_time(identity))) if identity else now
@@ -113,9 +114,9 @@ class Guard:
         self._store.nudge()
 
     def lifetime(self, owner: str) -> float:
-        """Seconds for which what is damaged may be kept: no longer than the numbers and the text in it may be. ``owner``: an
-        account, a lane of one, or an upstream; where it is no account that is known, what the strictest account says. Any
-        thread."""
+        """Seconds for which a damaged item may be kept: as long as the numbers and the text in it may be kept. ``owner``: an
+        account, a lane of an account, or an upstream. Where the owner is no known account, the shortest time of all accounts
+        counts. May be called in any thread."""
         accounts = list(self._accounts.values())
         account = self._accounts.get(owner.partition("\n")[0])
         shortest = _NOBODYS
@@ -126,22 +127,23 @@ class Guard:
                 shortest = min(shortest, _TRACELESS)
         return shortest
 
-    def message(self, place: str, error: Exception, message: Message) -> None:
-        """Sets a message aside: it is taken out, its record says so, and its sender is told as far as that goes."""
+    def set_message_aside(self, place: str, error: Exception, message: Message) -> None:
+        """Sets a message aside. It is taken out of all lists, its record says so, and its sender is told if that is
+        possible."""
         try:
             kind, data = "message", write_message(message)
         except Exception:  # noqa: BLE001  what it cannot say of itself is left out
             kind, data = "frame", message.frame
-        self.keep(place, error, kind, message.account.name, message.id, data)
+        self.keep_damaged(place, error, kind, message.account.name, message.id, data)
         try:
             self._withdraw(message)
         except Exception as another:  # noqa: BLE001  the item's edge
             self.caught(place, another, kind="message", owner=message.account.name, identity=message.id)
 
-    def mail(self, place: str, error: Exception, mail: Mail) -> None:
+    def set_mail_aside(self, place: str, error: Exception, mail: Mail) -> None:
         """Sets mail aside: its customer does not get it."""
         account = mail.account
-        self.keep(place, error, "frame", account.name, mail.id, mail.frame)
+        self.keep_damaged(place, error, "frame", account.name, mail.id, mail.frame)
         box = account.mailbox
         box.take_out(mail)
         box.end_delivery(mail)
@@ -152,11 +154,11 @@ class Guard:
             box.backlog.take()
         self._ledger.close(mail)
 
-    def frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
+    def keep_frame(self, place: str, error: Exception, upstream: UpstreamState, sm: bytes) -> None:
         """Keeps a PDU of a carrier that could not be handled: it may be acknowledged with the batch, as nothing is lost."""
-        self.keep(place, error, "frame", upstream.name, 0, sm)
+        self.keep_damaged(place, error, "frame", upstream.name, 0, sm)
 
-    def guarded(self, place: str, function: Callable[[], object]) -> None:
+    def call_guarded(self, place: str, function: Callable[[], object]) -> None:
         """Calls a function, which may be anything that others must not suffer from."""
         try:
             function()
@@ -165,7 +167,7 @@ class Guard:
 
     # -- chores --------------------------------------------------------------------------------------------------------
 
-    def chore(self, name: str, chore: Callable[[], object]) -> None:
+    def do_chore(self, name: str, chore: Callable[[], object]) -> None:
         """Does one chore of the housekeeping. What it raises stops no other one: it is counted by the chore's name, and logged
         once a minute for each."""
         try:

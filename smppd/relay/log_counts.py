@@ -1,7 +1,8 @@
-"""What the log says of things too many to be told one by one: counted as they happen, said by the sweep, once a second at most
-for each kind and whom it is about. Numbers only: which messages they were is in the record.
+"""Log lines about events that are too many for a line each. They are counted as they happen, and the sweep writes the
+numbers: at most once a second for each kind of event and each account or upstream. The lines hold numbers only. The records
+say which messages they were.
 
-What a peer could bring about as often as it likes has ``Notices``: a line a minute.
+``Notices`` is for events that a peer can cause as often as it likes: a line a minute.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 log = logging.getLogger("smppd.relay")
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """A line of the log: its event, its level, whom it is about (``upstream`` or ``account``), what is counted, and why."""
 
     event: str
@@ -22,42 +23,44 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-UNKNOWN: Final = Line("no answer, messages are unknown", logging.WARNING, "upstream", "messages")
-RESENT: Final = Line("no answer, messages sent again", logging.WARNING, "upstream", "messages")
-HELD: Final = Line("no answer, messages held as unknown", logging.WARNING, "upstream", "messages")
-SILENT: Final = Line("no receipt, messages ended as unknown", logging.WARNING, "upstream", "messages")
-EXPIRED: Final = Line("messages expired", logging.WARNING, "account", "messages")
-REROUTED: Final = Line("messages take another upstream", logging.WARNING, "account", "messages")
-NEAREST: Final = Line("texts sent with the nearest letters", logging.INFO, "account", "messages")
-UNSAYABLE: Final = Line(
+UNKNOWN: Final = LogLine("no answer, messages are unknown", logging.WARNING, "upstream", "messages")
+RESENT: Final = LogLine("no answer, messages sent again", logging.WARNING, "upstream", "messages")
+HELD: Final = LogLine("no answer, messages held as unknown", logging.WARNING, "upstream", "messages")
+SILENT: Final = LogLine("no receipt, messages ended as unknown", logging.WARNING, "upstream", "messages")
+EXPIRED: Final = LogLine("messages expired", logging.WARNING, "account", "messages")
+REROUTED: Final = LogLine("messages take another upstream", logging.WARNING, "account", "messages")
+NEAREST: Final = LogLine("texts sent with the nearest letters", logging.INFO, "account", "messages")
+UNSAYABLE: Final = LogLine(
     "texts refused, the link's alphabet lacks their letters", logging.WARNING, "account", "messages"
 )
-HELD_AGE: Final = Line("held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age")
-HELD_LIMIT: Final = Line(
+HELD_AGE: Final = LogLine(
+    "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "age"
+)
+HELD_LIMIT: Final = LogLine(
     "held parts refused, their message is not whole", logging.WARNING, "account", "messages", "limit"
 )
-PARKED: Final = Line("early receipts parked", logging.INFO, "upstream", "receipts")
-GIVEN_UP_AGE: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
-GIVEN_UP_LIMIT: Final = Line("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
-UNREAD: Final = Line("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
-UNFIT: Final = Line("messages too long for SMPP 3.3", logging.WARNING, "upstream", "messages")
-MAIL_CUT: Final = Line("mail cut for SMPP 3.3", logging.WARNING, "account", "mails")
-MAIL_AGE: Final = Line("mail expired", logging.WARNING, "account", "mails", "age")
-MAIL_LIMIT: Final = Line("mail expired", logging.WARNING, "account", "mails", "limit")
+PARKED: Final = LogLine("early receipts parked", logging.INFO, "upstream", "receipts")
+GIVEN_UP_AGE: Final = LogLine("parked receipts given up", logging.WARNING, "upstream", "receipts", "age")
+GIVEN_UP_LIMIT: Final = LogLine("parked receipts given up", logging.WARNING, "upstream", "receipts", "limit")
+UNREAD: Final = LogLine("receipts not read", logging.WARNING, "upstream", "receipts", "no id")
+UNFIT: Final = LogLine("messages too long for SMPP 3.3", logging.WARNING, "upstream", "messages")
+MAIL_CUT: Final = LogLine("mail cut for SMPP 3.3", logging.WARNING, "account", "mails")
+MAIL_AGE: Final = LogLine("mail expired", logging.WARNING, "account", "mails", "age")
+MAIL_LIMIT: Final = LogLine("mail expired", logging.WARNING, "account", "mails", "limit")
 
 
-class Tally:
+class LogCounts:
     """See the module."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Line, str], int] = {}
+        self._counts: dict[tuple[LogLine, str], int] = {}
 
-    def add(self, line: Line, name: str, number: int = 1) -> None:
+    def count(self, line: LogLine, name: str, number: int = 1) -> None:
         """Counts; ``name`` is an upstream's or account's, as the configuration has it."""
         key = (line, name)
         self._counts[key] = self._counts.get(key, 0) + number
 
-    def say(self) -> None:
+    def write(self) -> None:
         """Writes what was counted since the last time."""
         if not self._counts:
             return
@@ -70,14 +73,16 @@ class Tally:
 
 
 NOTICES: Final = 100
-"""Different lines of one event in a minute; what differs further is told together."""
+"""So many different lines of one event are written in a minute; all further ones share one line."""
 _MINUTE: Final = 60.0
 
 
 class Notices:
-    """Lines of the log that a peer may cause: the first at once, those alike together after a minute, with how many they were.
+    """Lines of the log that a peer may cause. The first one is written at once. Equal ones within the next minute become one
+    line with their number.
 
-    Two are alike when event and ``what`` are; ``what`` says whom and what it is about, in names, words and masked numbers.
+    Two are equal when event and ``what`` are equal. ``what`` says whom and what it is about, in names, words and masked
+    numbers.
     """
 
     def __init__(self) -> None:
@@ -98,7 +103,8 @@ class Notices:
         self._say(key, 1, now, sequence)
 
     def tick(self, now: float) -> None:
-        """Tells what came since the line before, where that is a minute old. Call about once a second."""
+        """Writes the number of what came since the line before, where that line is a minute old. Call about once a
+        second."""
         for key, notice in list(self._told.items()):
             if notice.until > now:
                 break  # in the order of telling

@@ -1,4 +1,5 @@
-"""query_sm, cancel_sm and replace_sm, answered from our own record. Cancel and replace work while the message is still here."""
+"""Answers query_sm, cancel_sm and replace_sm from our own record. A message can be cancelled or replaced as long as no
+carrier has it."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from smppd.protocol.operations import (
     read_query,
     read_replace,
 )
-from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, splice
-from smppd.relay.accept.verdicts import shorten
+from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, sequence_number, splice
+from smppd.relay.accept.verdicts import shorten_validity
 from smppd.relay.context import Context
-from smppd.relay.guard import ENQUIRY
+from smppd.relay.guard import OPERATION
 from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
-from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, Customer, Message
+from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, CustomerPeer, Message
 from smppd.relay.state.phase import Phase, customer_state
 from smppd.relay.state.queues import addresses_key
 from smppd.vault.seal import Direction
@@ -39,10 +40,10 @@ History = Callable[[str, int, Callable[[tuple[State, float, int] | None], None]]
 
 
 class _Cancelling:
-    """A cancel_sm by addresses that is under way: where its chain of messages goes on, how many may still be looked at, how
-    many are cancelled."""
+    """A cancel_sm by addresses that is under way. ``at``: where its chain of messages goes on. ``left``: how many messages
+    may still be looked at. ``gone``: how many were cancelled."""
 
-    def __init__(self, customer: Customer, cancel: Cancel) -> None:
+    def __init__(self, customer: CustomerPeer, cancel: Cancel) -> None:
         self.customer = customer
         self.cancel = cancel
         self.at: Message | None = None
@@ -50,7 +51,7 @@ class _Cancelling:
         self.gone = 0
 
 
-class Enquiries:
+class Operations:
     """See the module. ``history`` looks finished messages up in the log, off the reactor thread."""
 
     def __init__(
@@ -69,10 +70,10 @@ class Enquiries:
         self.looked = 0  # messages that cancel_sm by addresses looked at, for tests
         self._cancelling: dict[Account, deque[_Cancelling]] = {}
 
-    def answer_requests(self, customer: Customer, others: list[tuple[int, bytes]], now: float) -> None:
-        """Answers the enquiries of one chunk."""
+    def answer_requests(self, customer: CustomerPeer, others: list[tuple[int, bytes]], now: float) -> None:
+        """Answers the query_sm, cancel_sm and replace_sm of one chunk."""
         for command, raw in others:
-            sequence = int.from_bytes(raw[12:16], "big")
+            sequence = sequence_number(raw)
             try:
                 if command == Command.QUERY_SM:
                     self._query(customer, read_query(raw))
@@ -88,7 +89,7 @@ class Enquiries:
                 customer.session.bad_body(now)
                 self._context.answer(customer, refusal(command, error.status, sequence), 0)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(ENQUIRY, error, owner=customer.account.name)
+                self._context.guard.caught(OPERATION, error, owner=customer.account.name)
                 self._context.answer(customer, refusal(command, Status.RSYSERR, sequence), 0)
         self._context.store.kick()
 
@@ -99,22 +100,24 @@ class Enquiries:
         if thing is None:
             # Read back from a row, and not written anew yet.
             places = [lane.hot for lane in account.lanes.values()]
-            thing = next((m for m in (one.get(identity) for one in (*places, account.aside)) if m is not None), None)
+            thing = next(
+                (m for m in (one.get(identity) for one in (*places, account.pinned_parts)) if m is not None), None
+            )
         if isinstance(thing, Message) and thing.account is account:
             return thing
         return None
 
     # -- query_sm ------------------------------------------------------------------------------------------------------
 
-    def _query(self, customer: Customer, query: Query) -> None:
+    def _query(self, customer: CustomerPeer, query: Query) -> None:
         account = customer.account
-        identity = self._short_ids.find(account, query.message_id)
+        identity = self._short_ids.id_behind(account, query.message_id)
         message = self._living(account, identity)
         if message is not None:
             if query.source[2] and query.source[2] != _source(message):
                 self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence), 0)
                 return
-            state = State.UNKNOWN if message.told & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
+            state = State.UNKNOWN if message.reported & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
             self._context.answer(customer, query_response(query.sequence, query.message_id, b"", state, 0), 0)
             return
         if identity is None or self.history is None:
@@ -125,7 +128,7 @@ class Enquiries:
             try:
                 response = _answer(query, answer, customer.version)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.caught(ENQUIRY, error, owner=account.name, identity=identity)
+                self._context.guard.caught(OPERATION, error, owner=account.name, identity=identity)
                 response = refusal(Command.QUERY_SM, Status.RSYSERR, query.sequence)
             self._context.answer(customer, response, 0)
             self._context.flush()
@@ -134,10 +137,10 @@ class Enquiries:
 
     # -- cancel_sm -----------------------------------------------------------------------------------------------------
 
-    def _cancel(self, customer: Customer, cancel: Cancel) -> None:
+    def _cancel(self, customer: CustomerPeer, cancel: Cancel) -> None:
         account = customer.account
         if cancel.message_id:
-            message = self._living(account, self._short_ids.find(account, cancel.message_id))
+            message = self._living(account, self._short_ids.id_behind(account, cancel.message_id))
             if message is None:
                 status: int = Status.RINVMSGID
             else:
@@ -150,8 +153,8 @@ class Enquiries:
             self._cancel_some(account, jobs)
 
     def _cancel_some(self, account: Account, jobs: deque[_Cancelling]) -> None:
-        """One step of the oldest cancel_sm by addresses: there may be as many such messages as wait. Answered at its end; those
-        behind it in the account begin then."""
+        """One step of the oldest cancel_sm by addresses of an account; all waiting messages may have these addresses, so it
+        takes steps. It is answered at its end. Then the next cancel_sm of the account begins."""
         while jobs:
             job = jobs[0]
             cancel = job.cancel
@@ -173,7 +176,8 @@ class Enquiries:
         del self._cancelling[account]
 
     def _cancel_later(self, account: Account, jobs: deque[_Cancelling], gone: int) -> None:
-        """The next step: once what was deleted is durable, so that no batch grows with it, or after a moment."""
+        """Begins the next step after a moment; where messages were deleted, once that is durable, so that no batch grows too
+        large."""
         context = self._context
 
         def step() -> None:
@@ -193,8 +197,8 @@ class Enquiries:
         """Deletes those that still wait here; how many."""
         gone = 0
         for message in messages:
-            if message.stored and message.phase in (Phase.QUEUED, Phase.ASIDE, Phase.HELD):
-                self._dispatch.end_one(message, State.DELETED)
+            if message.stored and message.phase in (Phase.QUEUED, Phase.PINNED, Phase.HELD):
+                self._dispatch.end_guarded(message, State.DELETED)
                 gone += 1
         return gone
 
@@ -202,20 +206,20 @@ class Enquiries:
         try:
             return _fits(message, cancel)
         except Exception as error:  # noqa: BLE001  the item's edge
-            self._context.guard.message(ENQUIRY, error, message)
+            self._context.guard.set_message_aside(OPERATION, error, message)
             return False
 
     # -- replace_sm ----------------------------------------------------------------------------------------------------
 
-    def _replace(self, customer: Customer, replace: Replace) -> int:
+    def _replace(self, customer: CustomerPeer, replace: Replace) -> int:
         account = customer.account
-        message = self._living(account, self._short_ids.find(account, replace.message_id))
+        message = self._living(account, self._short_ids.id_behind(account, replace.message_id))
         if message is None:
             return Status.RINVMSGID
         if replace.source[2] != _source(message):
             return Status.RINVSRCADR
         old = Sm(message.frame)
-        if message.phase not in (Phase.QUEUED, Phase.ASIDE) or not message.stored or old.at_sm < 0:
+        if message.phase not in (Phase.QUEUED, Phase.PINNED) or not message.stored or old.at_sm < 0:
             return Status.RREPLACEFAIL
         wall = self._context.wall()
         try:
@@ -232,19 +236,21 @@ class Enquiries:
         sm = Sm(frame)
         verdict: Verdict | None = None
         if account.pipeline is not None:
-            verdict = account.pipeline.replace(_as_sent(old, message), _as_sent(sm, message), self._context.now())
+            verdict = account.pipeline.judge_replacement(
+                _as_sent(old, message), _as_sent(sm, message), self._context.now()
+            )
             if verdict is not None and verdict.refusal is not None:
                 return verdict.refusal.status
         if not sayable(sm, account.alphabet, message.lane):
             if account.pipeline is not None and message.part is not None:
-                account.pipeline.undo()
+                account.pipeline.undo_last()
             return Status.RREPLACEFAIL
         if expires is not None:
             message.expires = max(0, min(int(expires), 0xFFFFFFFF))
         if verdict is not None:
             # A new validity does not undo what policy says of the message, which was accepted when it was.
             message.on_unknown = verdict.on_unknown or message.on_unknown
-            ends = shorten(message, sm, verdict, min(message.accepted_at, wall))
+            ends = shorten_validity(message, sm, verdict, min(message.accepted_at, wall))
             if ends is not None:
                 frame = splice(sm, validity=ends)
         message.frame = frame
@@ -253,8 +259,8 @@ class Enquiries:
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.
         identity = self._context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
-        self._context.event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
-        self._context.event(identity, State.STORED, detail=b"\0%016x" % message.id)
+        self._context.append_event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
+        self._context.append_event(identity, State.STORED, detail=b"\0%016x" % message.id)
         self._context.ledger.rewrite(message)
         return Status.ROK
 
@@ -303,7 +309,7 @@ def _told(state: State, version: int) -> int:
     """message_state as query_sm_resp knows it; before 5.0 there is neither SCHEDULED nor SKIPPED (5.0 section 4.7.15)."""
     if version < 0x50 and state in (State.SCHEDULED, State.SKIPPED):
         return State.ENROUTE if state is State.SCHEDULED else State.UNDELIVERABLE
-    if state in (State.REFUSED, State.CANCELLED):
+    if state is State.REFUSED:
         return State.REJECTED
     if state >= State.STORED:
         return State.ACCEPTED if state is State.SUBMITTED else State.ENROUTE

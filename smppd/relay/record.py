@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from smppd.numbering import normalise
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import UDHI, Sm
 from smppd.relay.context import Context
 from smppd.relay.state.model import Account
 from smppd.vault.keys import Part
@@ -14,10 +14,23 @@ from smppd.vault.seal import NONCES_BYTES, SECRETS_BYTES, Content, Direction, pa
 
 _CONTENT: Final = {"encrypt": Content.ENCRYPT, "hash": Content.HASH, "hide": Content.HIDE}
 _RANDOM_POOL: Final = 64
+# The usual user data header of a part: 5 octets long, one element, concatenation with an 8-bit reference, of 3 octets
+# (3GPP TS 23.040 section 9.2.3.24.1). Reference, number of parts and place follow.
+_CONCATENATION: Final = b"\x05\x00\x03"
+_NUMBER_OF_PARTS: Final = 4
+
+
+def _parts(sm: Sm) -> int:
+    """Of how many parts its long message has, as the record says it: looked at in the usual header only, since the whole one
+    costs more than it is worth for each message. 1 for a message that is no part, or has another header."""
+    text = sm.short_message
+    if sm.esm_class & UDHI and text.startswith(_CONCATENATION) and len(text) > len(_CONCATENATION) + 2:
+        return text[_NUMBER_OF_PARTS]
+    return 1
 
 
 class Recorder:
-    """Seals messages into log records of the current batch. Randomness is drawn for many at once."""
+    """Seals messages into log records of the current batch. It draws random octets for many records at once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -51,15 +64,13 @@ class Recorder:
             body_key = ring.period(account.name, Part.BODY, when, retain.body)
             if content is Content.HASH:
                 body = sm.body
-        text = sm.short_message
         region = region or account.region
-        parts = text[4] if sm.esm_class & 0x40 and text[:3] == b"\x05\x00\x03" and len(text) > 5 else 1
         record = seal_record(
             identity,
             int(wall * 1000),
             direction,
             content,
-            parts,
+            _parts(sm),
             sm.data_coding,
             ring.period(account.name, Part.NUMBERS, when, retain.numbers),
             body_key,

@@ -1,7 +1,8 @@
-"""Start-up: the journal read back, so that everything goes on where it stopped.
+"""Start-up: reads the journal back, so that everything goes on where it stopped.
 
-Not released: goes out, in order. Released without an answer: unknown, handled as the account says. Submitted: waits for its
-receipt. Mail and parked receipts: as they were. Cold rows stay where they are and are only counted.
+A message that was not released is sent, in order. A message that was released and has no answer is unknown, and is handled
+as the account says. A message that was submitted waits for its receipt. Mail and parked receipts are as they were. Cold rows
+stay where they are and are only counted.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from smppd.protocol.wire import Sm
 from smppd.relay.context import Context
 from smppd.relay.guard import START
 from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, read
-from smppd.relay.ledger.payload import Stored, read_mail, read_parked, read_released, read_submitted
+from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked, read_released, read_submitted
 from smppd.relay.receipts.parking import Parking
-from smppd.relay.restore import restored, restored_mail
+from smppd.relay.restore import restored_mail, restored_message
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 
-# Seconds that an id may be ahead of the clock: new ids are drawn above all that are found here.
+# By so many seconds an id that is read back may be ahead of the clock. New ids are drawn above all of them, so one that is
+# far ahead would spoil them.
 _AHEAD: Final = 366 * 86400.0
 
 
 class _Fault(NamedTuple):
-    """Something in the journal that cannot be read: what it is, the id it gives, and what was raised."""
+    """Something in the journal that cannot be read. ``kind``: an entry or the rest of a block. ``id``: the one that it
+    names, 0 for none."""
 
     kind: str
     id: int
@@ -45,16 +48,17 @@ class Recovery:
         self._lanes = lanes
         self._parking = parking
         self._things: dict[int, Message | Mail | Parked] = {}
-        # Where each message was, by its entry and the marks on it; READY: released, and nobody knows whether it was sent.
+        # Where each message was, by its entry and the marks on it. READY: it was released, and nobody knows whether it was
+        # sent.
         self._phases: dict[int, Phase] = {}
         self._faults: dict[int, _Fault] = {}
         self._newest = id_at(context.wall() + _AHEAD)
-        # Entries that open something and could not be read, by its id: over when that is.
+        # Entries that open a thing and could not be read, by the id of the thing. They are forgotten when the thing is over.
         self._opened: dict[int, set[int]] = {}
 
     def run(self, blocks: Iterator[tuple[int, bytes]], counts: dict[tuple[int, str], int]) -> int:
-        """Reads all blocks and counts; returns how many things live on. What cannot be read or put in its place stops nothing
-        else: it is set aside."""
+        """Reads all blocks and takes over the numbers of rows. Returns how many things live on. What cannot be read, or
+        cannot be put in its place, is set aside and stops nothing else."""
         for place, block in blocks:
             self._block(place, block)
         for (kind, owner), count in counts.items():
@@ -78,7 +82,8 @@ class Recovery:
             self._faults[key] = _Fault("block", 0, error.rest, error)
 
     def _broken(self, kind: int, identity: int, payload: bytes, error: Exception) -> None:
-        """An entry that cannot be read. An older entry of the same message counts, as one that may have been sent since."""
+        """An entry cannot be read. Where an older entry of the same message could be read, that one counts, and the message
+        may have been sent since then."""
         entry = HEAD.pack(kind, HEAD.size + len(payload), identity) + payload
         key = fingerprint(entry)
         self._faults[key] = _Fault("entry", identity, entry, error)
@@ -88,13 +93,14 @@ class Recovery:
             self._phases[identity] = Phase.READY
 
     def _set_aside(self) -> None:
-        """Keeps what could not be read among the damaged, and says so in the journal, so that the next start knows it."""
+        """Keeps what could not be read among the damaged items. An entry of the journal says so, so that the next start does
+        not do it again."""
         context = self._context
         for key, fault in self._faults.items():
-            context.guard.keep(START, fault.error, fault.kind, "", fault.id, fault.data)
+            context.guard.keep_damaged(START, fault.error, fault.kind, "", fault.id, fault.data)
             context.ledger.set_aside(key)
             if fault.id and fault.id not in self._things and fault.data[0] == Entry.ACCEPT:
-                context.event(fault.id, State.UNKNOWN)
+                context.append_event(fault.id, State.UNKNOWN)
 
     def _open(self, place: int, identity: int, thing: Message | Mail | Parked) -> None:
         old = self._things.get(identity)
@@ -120,8 +126,8 @@ class Recovery:
         if kind in OPENS and not 0 < identity <= self._newest:
             raise ValueError("no id that was drawn")
         if kind == Entry.ACCEPT:
-            stored = Stored(identity, payload)
-            message = restored(context, stored)
+            stored = StoredMessage(identity, payload)
+            message = restored_message(context, stored)
             phase = _phase(stored)
             if phase is Phase.SUBMITTED and message.upstream is None:
                 raise ValueError("no upstream is named")
@@ -167,7 +173,7 @@ class Recovery:
             if found:  # else it is no lane's: whoever altered it, it does not open when its time comes
                 context.lane(context.account(name), route).rows_found(count)
         elif kind == Kind.MAIL:
-            context.account(owner).mailbox.backlog.found(count)
+            context.account(owner).mailbox.backlog.count_found(count)
         elif kind == Kind.WAITING:
             context.upstream(owner).shelved(count)
 
@@ -180,9 +186,9 @@ class Recovery:
             except Exception as error:  # noqa: BLE001  the item's edge
                 del self._things[thing.id]
                 if isinstance(thing, Message):
-                    guard.message(START, error, thing)
+                    guard.set_message_aside(START, error, thing)
                 elif isinstance(thing, Mail):
-                    guard.mail(START, error, thing)
+                    guard.set_mail_aside(START, error, thing)
                 else:
                     self._parking.set_aside(thing, error, START)
                 self._context.ledger.close(thing)  # the next start is not to meet it again
@@ -192,7 +198,7 @@ class Recovery:
             thing.stored = True
             thing.account.mailbox.hot.add(thing)
         elif isinstance(thing, Parked):
-            self._parking.park(thing)
+            self._parking.restore_parked(thing)
         else:
             self._place_message(thing, self._phases[thing.id], now)
 
@@ -203,7 +209,7 @@ class Recovery:
             message.upstream.matcher.answered(message.upstream_id)
             phases.move(message, Phase.SUBMITTED)
             return
-        if was is not Phase.READY and lanes.doubt(message, now):
+        if was is not Phase.READY and lanes.doubt_restored(message, now):
             return
         if message.duplicate:
             for one in message.lane.upstreams:
@@ -212,7 +218,7 @@ class Recovery:
             phases.move(message, Phase.HELD)
         elif was is Phase.READY and (message.upstream is not None or message.lane.upstreams):
             upstream = message.upstream or message.lane.upstreams[0]
-            lanes.now_unknown(message, upstream, now + message.account.settings.unknown_after)
+            lanes.restore_unknown(message, upstream, now + message.account.settings.unknown_after)
         else:
             phases.move(message, Phase.QUEUED)
 
@@ -221,7 +227,7 @@ def readable(kind: int, identity: int, payload: bytes) -> bool:
     """Whether an entry that opens something can be read (`journal.LivingEntries`)."""
     try:
         if kind == Entry.ACCEPT:
-            part_of(Sm(Stored(identity, payload).frame))
+            part_of(Sm(StoredMessage(identity, payload).frame))
         else:
             Sm(read_mail(payload)[3] if kind == Entry.MAIL else read_parked(payload)[2])
     except Exception:  # noqa: BLE001  whatever it is: it cannot be read
@@ -229,7 +235,7 @@ def readable(kind: int, identity: int, payload: bytes) -> bool:
     return True
 
 
-def _phase(stored: Stored) -> Phase:
+def _phase(stored: StoredMessage) -> Phase:
     if stored.submitted:
         return Phase.SUBMITTED
     if stored.held:

@@ -1,10 +1,10 @@
-"""The data path put together, and all that the rest of the daemon says to it: what customers and carriers bring, what the store
-has to say, the time, a new configuration, the start and the end. Nobody outside this room reaches for the parts behind it.
+"""`Relay` puts the data path together. The rest of the daemon speaks to the relay by its methods: they are called with what
+customers and carriers send, with what the store reports, with the time, with a new configuration, at the start and at the
+end. No code outside this room uses the parts behind `Relay`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
@@ -18,15 +18,16 @@ from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.desk import SubmitDesk
-from smppd.relay.accept.duplicates import Recent
-from smppd.relay.accept.parts import Parts
+from smppd.relay.accept.duplicates import Duplicates
+from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
-from smppd.relay.gauges import Condition, Gauges, Picture
+from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
-from smppd.relay.operations import Enquiries, History
-from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.log_changes import LogChanges
+from smppd.relay.operations import History, Operations
+from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.record import Recorder
 from smppd.relay.recovery import Recovery
@@ -36,35 +37,29 @@ from smppd.relay.send.rerouting import Rerouting
 from smppd.relay.short_ids import ShortIds
 from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
-from smppd.relay.state.model import Account, Customer, Message, Peer, UpstreamState
+from smppd.relay.state.model import Account, CustomerPeer, Message, Peer, UpstreamState
 from smppd.relay.withdrawal import Withdrawal
-from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
+from smppd.store.api import Batch, ColdRow, Kind, Store
 from smppd.vault.keys import KeyRing
 
-log = logging.getLogger("smppd.relay")
 _EXPIRED = 500
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
-_STORE_SAYS = {
-    Availability.OK: (logging.WARNING, "space again, accepting messages"),
-    Availability.FULL: (logging.ERROR, "no space, refusing messages"),
-    Availability.AWAY: (logging.ERROR, "the store cannot be reached, refusing messages"),
-}
 
 
-Answer = tuple[Any, int, int, bytes]
+Response = tuple[Any, int, int, bytes]
 """A response to a request of ours, as a session gives it: (token, command, status, frame)."""
 
 
-class Ways(NamedTuple):
+class Routing(NamedTuple):
     """Where messages go, out of one configuration: to carriers, and to the accounts that own a number."""
 
     router: Router
-    owners: Owners
+    owners: MoOwners
 
     @classmethod
-    def of(cls, settings: Settings) -> Ways:
+    def of(cls, settings: Settings) -> Routing:
         """Takes some milliseconds for a thousand accounts, in any thread."""
-        return cls(Router(settings), Owners(settings))
+        return cls(Router(settings), MoOwners(settings))
 
 
 class Relay:
@@ -99,7 +94,7 @@ class Relay:
             now=now,
             later=later,
             metrics=metrics,
-            # Whoever raises something is taken out by what is made of the context, so it is called through here.
+            # `Withdrawal` is made of the context, so the context can only call it by this function.
             withdraw=lambda message: self.withdrawal.withdraw(message),
             hot_limit=settings.store.hot,
             hot_octets=settings.store.hot_octets,
@@ -110,31 +105,39 @@ class Relay:
         self._broken = broken
         self._accepts = not settings.store.read_only
         self.ready = False
-        ways = Ways.of(settings)
-        self.routes = Routes(ways.router)
+        routing = Routing.of(settings)
+        self.routes = Routes(routing.router)
         recorder = Recorder(context)
-        recent = Recent()
+        duplicates = Duplicates()
         self.short_ids = ShortIds(context, store)
-        self.customer_answers = Answers(context, recent)
+        self.customer_answers = Answers(context, duplicates)
         self.mailroom = Mailroom(context)
         self.withdrawal = Withdrawal(context, self.customer_answers, self.mailroom)
-        # Dispatch and receipts tell each other: what has an id may have a receipt already, and the reverse.
+        # `Dispatch` and `Receipts` call each other: a message that gets its upstream id may have a receipt that waits for
+        # it, and a receipt may settle a message that has no answer.
         listeners = Listeners(
-            answer=self.customer_answers.answer_upstream,
-            finished=self.mailroom.post_receipt,
-            known=lambda message: self.receipts.known(message),
-            given_again=lambda message: self.spill.given_again(message),
-            unsure=lambda upstream, messages, at: self.receipts.parking.unsure(upstream, messages, at),
+            answer_customer=self.customer_answers.answer_upstream,
+            post_receipt=self.mailroom.post_receipt,
+            upstream_id_known=lambda message: self.receipts.upstream_id_known(message),
+            upstream_id_reused=lambda message: self.spill.upstream_id_reused(message),
+            became_unknown=lambda upstream, messages, at: self.receipts.parking.became_unknown(upstream, messages, at),
         )
         self.dispatch = Dispatch(context, random, listeners)
         self.overdue = Overdue(context, self.dispatch)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.routes.route)
-        self.parts = Parts(context, self.dispatch, self.routes)
+        self.held_parts = HeldParts(context, self.dispatch, self.routes)
         self.desk = SubmitDesk(
-            context, self.dispatch, self.parts, self.routes, recorder, self.customer_answers, recent, self.short_ids
+            context,
+            self.dispatch,
+            self.held_parts,
+            self.routes,
+            recorder,
+            self.customer_answers,
+            duplicates,
+            self.short_ids,
         )
-        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, ways.owners)
-        self.enquiries = Enquiries(context, self.dispatch, recorder, self.short_ids, history)
+        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, routing.owners)
+        self.operations = Operations(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
@@ -144,17 +147,18 @@ class Relay:
         self.counts = Gauges(context, store)
         self._looked = now()
         self._swept = 0.0
-        self._store_was = Availability.OK
-        self._paused: dict[str, int] = {}
-        self.take_configuration(settings, ways, pipelines)
+        self._log_changes = LogChanges()
+        self.take_configuration(settings, routing, pipelines)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
-    def take_configuration(self, settings: Settings, ways: Ways, pipelines: Mapping[str, Pipeline | None]) -> None:
+    def take_configuration(
+        self, settings: Settings, routing: Routing, pipelines: Mapping[str, Pipeline | None]
+    ) -> None:
         """Takes all of a configuration: accounts and their policies, upstreams, routes, owners of numbers, limits, forms of id.
-        ``ways`` and ``pipelines`` were made of the same settings, beside the reactor on a reload. Nothing in it refuses; what
-        policies know of unfinished messages stays known. Raises KeyError, with nothing changed, where an account has no entry
-        in ``pipelines``."""
+        ``routing`` and ``pipelines`` were made of the same settings; a reload makes them beside the reactor. No setting is
+        refused here. Policies go on with what they know of unfinished long messages. Raises KeyError where an account has no
+        entry in ``pipelines``; then nothing has changed."""
         judged = [(one.system_id, pipelines[one.system_id]) for one in settings.accounts]
         context = self.context
         now = context.now()
@@ -182,16 +186,16 @@ class Relay:
         for name, state in context.upstreams.items():
             if name not in present:
                 state.gone = True
-        self.rerouting.anew()
-        self.routes.router = ways.router
+        self.rerouting.start_over()
+        self.routes.router = routing.router
         self.desk.patience = settings.limits.throttle_wait
-        context.tlvs = settings.limits.tlvs
-        context.parked = settings.limits.parked
-        self.receipts.owners = ways.owners
+        context.tlv_limit = settings.limits.tlvs
+        context.parked_limit = settings.limits.parked
+        self.receipts.owners = routing.owners
         for name, pipeline in judged:
             account = context.accounts[name]
             if pipeline is not None and account.pipeline is not None:
-                pipeline.inherit(account.pipeline)
+                pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
         self.short_ids.use(settings)
 
@@ -210,60 +214,60 @@ class Relay:
     # -- the start and the end -----------------------------------------------------------------------------------------
 
     def begin(self) -> int:
-        """Reads back what was on its way, opens the store for writing and goes on with it; takes messages from then on, unless
-        the store is ``read_only``. How many things were on their way. Once, before anybody is there; RuntimeError when called
-        again. Raises what the store raises."""
+        """Reads back what was on its way, opens the store for writing and goes on with it. From then on the relay takes
+        messages, unless the store is ``read_only``. Returns how many things were on their way. To be called once, before
+        there is any session; raises RuntimeError when called again. Raises what the store raises."""
         if self.ready:
             raise RuntimeError("the relay has begun")
         context, store = self.context, self._store
-        context.restored = store.meta("restored", 0)
+        context.restored_upto = store.meta("restored", 0)
         recovery = Recovery(context, self.dispatch.lanes, self.receipts.parking)
         living = recovery.run(store.replay(), store.counts())
-        self.desk.recall(context.ledger.living())
+        self.desk.restore_remembered(context.ledger.living())
         self._ids.skip(context.ledger.highest())
         store.open(self, self.spill, self._ids)
         self.ready = True
-        self.desk.open = self._accepts
-        context.guard.chore("held parts", lambda: self.parts.rejudge(context.now()))
-        context.guard.chore("parked receipts", self.receipts.parking.resume)
+        self.desk.accepts = self._accepts
+        context.guard.do_chore("held parts", lambda: self.held_parts.judge_again(context.now()))
+        context.guard.do_chore("parked receipts", self.receipts.parking.resume_searches)
         store.kick()
         store.watch()  # known before the first message, not a second later
         return living
 
     def stop_accepting(self) -> None:
         """Refuses messages from now on; those that were accepted go on."""
-        self.desk.open = False
+        self.desk.accepts = False
 
     def stop_sending(self) -> None:
-        """Releases no more messages to carriers, and accepts none: what waits stays in the store."""
+        """Accepts no more messages, and releases none to carriers. What waits stays in the store."""
         self.stop_accepting()
         self.dispatch.draining = True
 
     def later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Calls a function after a time, on the reactor thread; what it raises stops nothing else."""
+        """Calls a function after some seconds, on the reactor thread. An error in the function stops nothing else."""
         self.context.later(seconds, function)
 
     def flush(self) -> None:
         """Lets every peer send what it has: at the end of whatever was handled."""
         self.context.flush()
 
-    def guard_chore(self, name: str, chore: Callable[[], object]) -> None:
-        """Does one chore of the housekeeping, whatever it raises: see ``Guard.chore``."""
-        self.context.guard.chore(name, chore)
+    def do_chore(self, name: str, chore: Callable[[], object]) -> None:
+        """Does one chore of the housekeeping. An error in it stops nothing else: see ``Guard.do_chore``."""
+        self.context.guard.do_chore(name, chore)
 
     # -- customers -----------------------------------------------------------------------------------------------------
 
-    def customer_bound(self, customer: Customer, now: float) -> None:
-        """A customer's bind stands."""
+    def customer_bound(self, customer: CustomerPeer, now: float) -> None:
+        """A customer has bound."""
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
-            self.mailroom.welcome(customer.account, now)
+            self.mailroom.customer_bound(customer.account, now)
             self.context.flush()
 
     def customer_sent(
         self,
-        customer: Customer,
-        answers: list[Answer],
+        customer: CustomerPeer,
+        answers: list[Response],
         messages: list[bytes],
         requests: list[tuple[int, bytes]],
         now: float,
@@ -275,31 +279,32 @@ class Relay:
         if messages:
             self.desk.accept_submits(customer, messages, now)
         if requests:
-            self.enquiries.answer_requests(customer, requests, now)
+            self.operations.answer_requests(customer, requests, now)
 
-    def customer_silent(self, customer: Customer, unanswered: list[Any], now: float) -> None:
+    def customer_silent(self, customer: CustomerPeer, unanswered: list[Any], now: float) -> None:
         """The response timer ran out on mail (tokens of its session) that a customer was sent: it goes again after a pause."""
-        self.mailroom.unanswered(customer.account, unanswered, now, wait=True)
+        self.mailroom.answers_missing(customer.account, unanswered, now, wait=True)
         self.context.flush()
 
-    def customer_writable(self, customer: Customer, now: float) -> None:
+    def customer_writable(self, customer: CustomerPeer, now: float) -> None:
         """A customer's connection takes octets again, and its window is open: mail that waits goes on."""
-        self.mailroom.pump(customer.account, now)
+        self.mailroom.deliver_mail(customer.account, now)
         self.context.flush()
 
-    def customer_left(self, customer: Customer, unanswered: list[Any], now: float) -> None:
-        """A customer's session is gone, and what it was asked (tokens of its session) will have no answer."""
+    def customer_left(self, customer: CustomerPeer, unanswered: list[Any], now: float) -> None:
+        """A customer's session is gone. What it was sent and has not answered (tokens of its session) will have no
+        answer."""
         account = customer.account
         if customer in account.sessions:
             account.sessions.remove(customer)
         self.context.dirty.pop(customer, None)
-        self.mailroom.unanswered(account, unanswered, now, wait=False)
+        self.mailroom.answers_missing(account, unanswered, now, wait=False)
         self.context.flush()
 
     # -- carriers ------------------------------------------------------------------------------------------------------
 
     def carrier_bound(self, upstream: UpstreamState, link: Peer, now: float) -> None:
-        """A bind to a carrier stands."""
+        """A session to a carrier is bound."""
         if link.session.can_receive:
             upstream.receivers.append(link)
         if link.session.can_send:
@@ -307,7 +312,7 @@ class Relay:
         self.context.flush()
 
     def carrier_sent(
-        self, upstream: UpstreamState, link: Peer, answers: list[Answer], messages: list[bytes], now: float
+        self, upstream: UpstreamState, link: Peer, answers: list[Response], messages: list[bytes], now: float
     ) -> None:
         """What a carrier sent over a bound link in one chunk, as its session sorted it: responses to our messages, then what it
         delivers. What is acknowledged goes out with the next ``flush``."""
@@ -317,13 +322,15 @@ class Relay:
             self.receipts.carrier_delivered(upstream, link, messages, now)
 
     def carrier_silent(self, upstream: UpstreamState, unanswered: list[Any], now: float) -> None:
-        """The response timer ran out on some of what a link was asked (tokens of its session, messages among them)."""
-        self.dispatch.timed_out(upstream, [token for token in unanswered if isinstance(token, Message)], now)
+        """The response timer of some requests to a carrier ran out (tokens of its session; those of submits are
+        messages)."""
+        self.dispatch.answers_timed_out(upstream, [token for token in unanswered if isinstance(token, Message)], now)
         self.context.flush()
 
     def carrier_left(self, upstream: UpstreamState, link: Peer, unanswered: list[Any], now: float) -> None:
-        """A link to a carrier is gone, or is not to be used any more; ``unanswered`` (tokens of its session) will have no
-        answer. One that is to be unbound leaves with none, and once more when it is gone."""
+        """A link to a carrier is gone, or is not to be used any more. ``unanswered`` (tokens of its session) will have no
+        answer. For a link that is to be unbound this is called twice: first with nothing unanswered, and again when the link
+        is gone."""
         self.context.dirty.pop(link, None)
         if link in upstream.receivers:
             upstream.receivers.remove(link)
@@ -331,7 +338,7 @@ class Relay:
         self.context.flush()
 
     def peer_nacked(self, side: str, name: str, session: Session, now: float) -> None:
-        """A peer (``side``: account or upstream) said generic_nack: what it did not understand is in the log."""
+        """A peer sent generic_nack. The log says which request it did not understand. ``side``: account or upstream."""
         nacks, session.nacks = session.nacks, []
         for nack in nacks:
             about = command_name(nack.command) if nack.command else "unknown"
@@ -345,16 +352,16 @@ class Relay:
         """See ``store.api.Sink``."""
         context = self.context
         now = context.now()
-        # Each item is guarded by itself; this is for what stands around them.
-        guarded = context.guard.guarded
+        # Each item is guarded by itself. These guards are for the code around the items.
+        guarded = context.guard.call_guarded
         if batch.accepted:
             guarded(COMMIT, lambda: self.desk.batch_committed(batch.accepted, now))
-        # What was released in this batch waited longer than what was accepted in it.
+        # Messages that were released in this batch have waited longer than those that were accepted in it: they go first.
         if batch.released:
             guarded(COMMIT, lambda: self.dispatch.releases_committed(batch.released))
         if batch.accepted:
             guarded(COMMIT, lambda: self.dispatch.batch_committed(batch.accepted))
-            guarded(COMMIT, lambda: self.parts.batch_committed(batch.accepted, now))
+            guarded(COMMIT, lambda: self.held_parts.batch_committed(batch.accepted, now))
         if batch.acks:
             guarded(COMMIT, lambda: self.receipts.batch_committed(batch.acks))
         if batch.mails:
@@ -366,8 +373,8 @@ class Relay:
     def batch_refused(self, batch: Batch, reason: str) -> None:
         """See ``store.api.Sink``."""
         now = self.context.now()
-        guarded = self.context.guard.guarded
-        guarded(COMMIT, lambda: self.parts.batch_refused(batch.accepted))
+        guarded = self.context.guard.call_guarded
+        guarded(COMMIT, lambda: self.held_parts.batch_refused(batch.accepted))
         guarded(COMMIT, lambda: self.dispatch.batch_refused(batch.accepted))
         guarded(COMMIT, lambda: self.desk.batch_refused(batch.accepted, now))
         guarded(COMMIT, lambda: self.receipts.batch_refused(batch.acks))
@@ -382,7 +389,7 @@ class Relay:
 
     def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
         """The store found a cold row that does not open, and has set it aside: it is counted no more."""
-        self.context.guard.guarded(ROWS, lambda: self.withdrawal.row_damaged(kind, owner, identity))
+        self.context.guard.call_guarded(ROWS, lambda: self.withdrawal.row_damaged(kind, owner, identity))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -390,10 +397,10 @@ class Relay:
         """Call about ten times a second."""
         if not self.ready:
             return
-        chore = self.context.guard.chore
+        chore = self.context.guard.do_chore
         chore("spill", lambda: self._spill(now))
-        chore("early receipts", lambda: self.receipts.moment(now))
-        chore("rerouting", lambda: self.rerouting.move(now))
+        chore("early receipts", lambda: self.receipts.settle_early(now))
+        chore("rerouting", lambda: self.rerouting.reroute_some(now))
         if self._store.takes:  # a full disk is tried again by the sweep, once a second
             self._store.kick()
         if now - self._swept >= 1.0:
@@ -404,14 +411,14 @@ class Relay:
     def _sweep(self, now: float) -> None:
         context = self.context
         store = self._store
-        chore = context.guard.chore
+        chore = context.guard.do_chore
         chore("rerouting", self.rerouting.sweep)
-        chore("rerouting", lambda: self.rerouting.move(now))
-        chore("held parts", lambda: self.parts.sweep(now))
+        chore("rerouting", lambda: self.rerouting.reroute_some(now))
+        chore("held parts", lambda: self.held_parts.sweep(now))
         chore("messages", lambda: self.dispatch.sweep(now))
-        chore("validity", self.overdue.look)
+        chore("validity", self.overdue.end_expired)
         chore("messages", lambda: self.overdue.sweep_lanes(now))
-        chore("messages", lambda: self.dispatch.pump_all(now))
+        chore("messages", lambda: self.dispatch.send_all_ready(now))
         chore("mail", lambda: self.mailroom.sweep(now))
         chore("parked receipts", self.receipts.parking.sweep)
         chore("policies", lambda: self._policies(now))
@@ -423,11 +430,11 @@ class Relay:
             store.look_at_damaged()
         store.watch()
         context.metrics.store_full.set(int(not store.takes))
-        chore("gauges", self.counts.look)
-        chore("telling", lambda: self._tell(now))
+        chore("gauges", self.counts.note_oldest_released)
+        chore("telling", lambda: self._write_log(now))
 
     def _policies(self, now: float) -> None:
-        """Parts that policy remembers and that will not be completed."""
+        """Policy forgets parts of long messages whose other parts did not come in time."""
         for account in list(self.context.accounts.values()):
             if account.pipeline is not None:
                 try:
@@ -435,24 +442,11 @@ class Relay:
                 except Exception as error:  # noqa: BLE001  the edge of an account
                     self.context.guard.caught(SWEEP, error, owner=account.name)
 
-    def _tell(self, now: float) -> None:
-        """Says what began, what ended and what there was of many things since the last sweep."""
-        self.context.tally.say()
+    def _write_log(self, now: float) -> None:
+        """Writes into the log what began and what ended since the last sweep, and how often many things happened."""
+        self.context.log_counts.write()
         self.context.notices.tick(now)
-        state = self._store.availability
-        if state is not self._store_was:
-            self._store_was = state
-            log.log(*_STORE_SAYS[state])
-        for upstream in self.context.upstreams.values():
-            told = self._paused.get(upstream.name, 0)
-            if upstream.failures == told:
-                continue
-            self._paused[upstream.name] = upstream.failures
-            if upstream.failures > told:
-                seconds = round(max(0.0, upstream.paused_until - now), 1)
-                log.warning("upstream paused", extra={"fields": {"upstream": upstream.name, "again_in": seconds}})
-            elif not upstream.failures:
-                log.info("upstream takes messages again", extra={"fields": {"upstream": upstream.name}})
+        self._log_changes.write(self.context.upstreams, self._store.availability, now)
 
     def _expire(self, expiry: Expiry, wall: int, end: Callable[[list[ColdRow]], None]) -> None:
         context = self.context
@@ -465,7 +459,7 @@ class Relay:
                 context.flush()
             return any(context.ledger.is_dropped(row.kind, row.id) for row in alive)
 
-        expiry.look(self._store, wall, context.looked, end_rows)
+        expiry.look(self._store, wall, context.guarded_rows, end_rows)
 
     def _spill(self, now: float) -> None:
         self._store.tick(now)
@@ -474,13 +468,13 @@ class Relay:
 
     # -- what an operator sees -----------------------------------------------------------------------------------------
 
-    def gauges(self) -> None:
+    def set_gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
-        self.counts.gauges()
+        self.counts.set_gauges()
 
-    def condition(self) -> Condition:
-        """What tells whether it does well."""
-        return self.counts.condition(self.ready)
+    def readiness(self) -> Readiness:
+        """What /readyz and /healthz need to know of the relay."""
+        return self.counts.readiness(self.ready)
 
     def picture(self) -> Picture:
         """Counts and states of everything."""

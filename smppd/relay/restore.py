@@ -1,17 +1,19 @@
-"""Messages and mail read back from what the store has of them: the one way in which they come to life again."""
+"""Makes messages and mail again out of what the store has of them. No other code does."""
 
 from __future__ import annotations
 
 from smppd.policy.content import part_of
 from smppd.protocol.wire import Sm
 from smppd.relay.context import Context
-from smppd.relay.ledger.payload import Stored, read_mail
+from smppd.relay.ledger.payload import StoredMessage, read_mail
 from smppd.relay.state.model import Account, Lane, Mail, Message
 from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow
 
 
-def restored(context: Context, stored: Stored, lane: Lane | None = None, phase: Phase = Phase.RESTORED) -> Message:
+def restored_message(
+    context: Context, stored: StoredMessage, lane: Lane | None = None, phase: Phase = Phase.RESTORED
+) -> Message:
     """A message read back, in no list yet. ``lane``: its own, where that is known. Raises what reading its frame raises."""
     if lane is None:
         name, _, route = stored.lane.partition("\n")
@@ -23,8 +25,8 @@ def restored(context: Context, stored: Stored, lane: Lane | None = None, phase: 
     message.duplicate = stored.duplicate
     message.tries = int(stored.duplicate)
     message.on_unknown = stored.on_unknown
-    message.told = stored.told
-    message.way = hash(sm.destination_digits)
+    message.reported = stored.reported
+    message.destination_hash = hash(sm.destination_digits)
     message.part = part_of(sm)
     message.stored = True
     if stored.upstream:
@@ -35,14 +37,14 @@ def restored(context: Context, stored: Stored, lane: Lane | None = None, phase: 
 
 def restored_row(context: Context, row: ColdRow, lane: Lane | None = None) -> Message:
     """A message read back from a row in which it waits for its carrier."""
-    message = restored(context, Stored(row.id, row.data), lane)
+    message = restored_message(context, StoredMessage(row.id, row.data), lane)
     message.cold = (row.kind, row.owner, row.key)
     return message
 
 
 def restored_waiting(context: Context, row: ColdRow) -> Message:
     """A message read back from a row in which it waits for its receipt, and goes on waiting as that."""
-    message = restored(context, Stored(row.id, row.data), phase=Phase.SHELVED)
+    message = restored_message(context, StoredMessage(row.id, row.data), phase=Phase.SHELVED)
     message.cold = (row.kind, row.owner, row.key)
     message.upstream = context.upstream(row.owner)
     message.upstream_id = message.upstream_id or row.key

@@ -20,10 +20,11 @@ _FORMS: Final = {"hex8": b"%08X", "decimal10": b"%010d"}
 
 
 class ShortIds:
-    """Draws them, and tells what they stand for. The number behind them goes on after a restart."""
+    """Draws short ids, and knows which message each stands for. The number that they are made of goes on after a restart."""
 
     def __init__(self, context: Context, store: Store) -> None:
-        # Where the number cannot be read any more: from the time on, where hardly one can be that still matters.
+        # Where the stored number cannot be read, it begins at the present time: short ids near that number are hardly in
+        # use.
         store.begin_counter(_COUNTER, int(context.wall()) % _MOST)
         self._counter = Counter(partial(store.reserve, _COUNTER), _MOST)
         self._forms: dict[str, bytes] = {}
@@ -40,13 +41,13 @@ class ShortIds:
         form = self._forms.get(account.name) if self._forms else None
         return None if form is None else form % self._counter()
 
-    def note(self, message: Message) -> None:
+    def remember(self, message: Message) -> None:
         """Remembers what a short id stands for."""
         self._known[message.account.name, message.shown] = message.id
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def find(self, account: Account, shown: bytes) -> int | None:
-        """The id behind what a customer calls a message, short or long; None for what is neither."""
+    def id_behind(self, account: Account, shown: bytes) -> int | None:
+        """The message's own id, by the id that its customer knows: a short or a long one. None where it is neither."""
         known = self._known.get((account.name, shown))
         return known if known is not None else parse_shown(shown)

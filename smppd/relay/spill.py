@@ -1,5 +1,5 @@
-"""Keeps the spool and memory short: what has lived too long in one place is written anew or becomes a row, and so does what
-memory has no room for. The store says when a place is to be left (`store.api.Tenant`)."""
+"""Bounds the spool and memory. What has lived too long in one place of the spool is written anew, or becomes a cold row;
+where memory is full, messages become cold rows too. The store says when a place is to be left (`store.api.Tenant`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind, Renewed
 
-# What becomes a row in one step where memory is full: of one carrier, and octets of all.
+# Where memory is full, so many messages of one carrier, and so many octets of all carriers, become rows in one step.
 _MOST: Final = 1000
 _OCTETS: Final = 8 << 20
-# How long a receipt is waited for: behind the end of validity, and behind the submission, whichever is later, in seconds.
+# For how many seconds a receipt is waited for: after the end of validity, and after the submission. The later end counts.
 _AFTER_VALIDITY: Final = 24 * 3600
 _AFTER_SUBMIT: Final = 72 * 3600
 
@@ -77,8 +77,8 @@ class Spill:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def lighten(self) -> None:
-        """Where memory holds more octets than it should, messages that wait for their receipts become rows before their time,
-        those that were submitted first, first."""
+        """Where memory holds more octets than it should, messages that wait for their receipts become rows at once. Those
+        that were submitted first go first."""
         context = self._context
         excess = min(self._ledger.octets - context.hot_octets, _OCTETS)
         if excess <= 0:
@@ -96,12 +96,13 @@ class Spill:
             if some:
                 context.store.kick()
 
-    def given_again(self, message: Message) -> None:
-        """Its carrier has given its id to another: from now on it is found among the rows, and addresses tell them apart."""
+    def upstream_id_reused(self, message: Message) -> None:
+        """The carrier gave the id of this message to another one. From now on this message is found among the rows, and a
+        receipt's addresses say which of the two it means."""
         upstream = message.upstream
         if upstream is None or not message.awaits_receipt:
             return
-        upstream.given_again(message.upstream_id)
+        upstream.note_reused_id(message.upstream_id)
         upstream.displaced.setdefault(message.upstream_id, {})[message.id] = message
         if message.phase is Phase.SUBMITTED:
             self._shelve_one(message)
@@ -111,7 +112,7 @@ class Spill:
         if isinstance(thing, Message) and thing.phase is Phase.SUBMITTED:
             self._shelve(thing)
             return True
-        return isinstance(thing, Mail) and self._mailroom.spill(thing)
+        return isinstance(thing, Mail) and self._mailroom.shelve_mail(thing)
 
     def _shelve_one(self, message: Message) -> None:
         try:
@@ -122,7 +123,7 @@ class Spill:
     def _shelve(self, message: Message) -> None:
         upstream = message.upstream
         assert upstream is not None
-        # Its receipt may be three days late, however short the time was in which it was worth delivering.
+        # Its receipt may be three days late, however short its validity was.
         wall = int(self._context.wall())
         expires = min(max(message.expires + _AFTER_VALIDITY, wall + _AFTER_SUBMIT), 0xFFFFFFFF)
         key = canonical(message.upstream_id)
@@ -133,12 +134,13 @@ class Spill:
         self._context.store.batch.then.append(partial(upstream.forget, message))
 
     def _stuck(self, thing: Living, error: Exception) -> None:
-        """What cannot be moved out of its place would keep that for ever, and be tried with each tick."""
+        """A thing could not be moved out of its place. It is set aside, or its place could never be left and each tick would
+        try again."""
         guard = self._context.guard
         if isinstance(thing, Message):
-            guard.message(SPILL, error, thing)
+            guard.set_message_aside(SPILL, error, thing)
         elif isinstance(thing, Mail):
-            guard.mail(SPILL, error, thing)
+            guard.set_mail_aside(SPILL, error, thing)
         elif isinstance(thing, Parked):
             self._parking.set_aside(thing, error, SPILL)
         self._ledger.close(thing)

@@ -1,5 +1,5 @@
-"""What becomes of something that was caught half-way, or does not open: it is taken out of wherever it stands, with an end that
-its sender can see."""
+"""Takes a damaged item out of everything that it stands in, and gives it an end that its sender can see. An item is damaged
+when an error interrupted its handling, or when it does not open."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ class Withdrawal:
         self._mailroom = mailroom
 
     def withdraw(self, message: Message) -> None:
-        """Takes a message out of everything it may stand in, whatever state it was left in, and ends it: REJECTED where no
-        carrier can have it, UNKNOWN otherwise."""
+        """Takes a message out of everything that it may stand in, whatever state it was left in. It ends as REJECTED where
+        no carrier can have it, and as UNKNOWN otherwise."""
         context, guard = self._context, self._context.guard
         was = message.phase
         if message.customer is not None:
-            guard.guarded(SWEEP, lambda: self._answers.answer_upstream(message, Status.RSYSERR, context.now()))
+            guard.call_guarded(SWEEP, lambda: self._answers.answer_upstream(message, Status.RSYSERR, context.now()))
             message.customer = None
         if message.refusal is not None:
             return  # a record and no life in the spool
-        guard.guarded(SWEEP, lambda: context.phases.end(message, context.upstreams.values()))
+        guard.call_guarded(SWEEP, lambda: context.phases.end(message, context.upstreams.values()))
         context.ledger.close(message)
         if was is not Phase.DONE:
             out = bool(OUT >> was & 1)
             state = State.UNKNOWN if out or message.duplicate else State.REJECTED
             error = 0 if state is State.UNKNOWN else int(Status.RSYSERR)
-            context.event(message.id, state, error=error, duplicate=message.duplicate)
-            if message.wants_failure and not message.told:
-                guard.guarded(SWEEP, lambda: self._mailroom.post_receipt(message, state, error))
+            context.append_event(message.id, state, error=error, duplicate=message.duplicate)
+            if message.wants_failure and not message.reported:
+                guard.call_guarded(SWEEP, lambda: self._mailroom.post_receipt(message, state, error))
         context.store.kick()
 
     def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
-        """A cold row does not open and is set aside: it is counted no longer, and its record says what is known."""
+        """A cold row does not open, and the store has set it aside. It is not counted any more, and its record says what is
+        known."""
         context = self._context
         if context.ledger.is_dropped(kind, identity):
             return
@@ -56,7 +57,7 @@ class Withdrawal:
                     return  # not counted, or in memory, and goes on from there
                 lane.row_taken()
             # Rows of lanes were never released, so no carrier has it.
-            context.event(identity, State.REJECTED, error=Status.RSYSERR)
+            context.append_event(identity, State.REJECTED, error=Status.RSYSERR)
         elif kind is Kind.MAIL:
             box = context.account(owner).mailbox
             if identity not in box.read and box.cold:
@@ -65,5 +66,5 @@ class Withdrawal:
             upstream = context.upstream(owner)
             if upstream.cold_waiting:
                 upstream.unshelved()
-            context.event(identity, State.UNKNOWN)
+            context.append_event(identity, State.UNKNOWN)
         context.store.nudge()

@@ -240,9 +240,9 @@ class PurgeRows(Log, Protocol):
 
 
 class States(Protocol):
-    """What the log, the keys and the audit trail say of each other (`records.cross`): kept apart, each under keys, so that none
-    can be put back to an older state alone. Everything is as it is at the moment of the call, and None where there is no log
-    yet or it is of a version before there were seals."""
+    """What the log, the keys and the audit trail say of each other (`records.consistency`). Each is kept apart and under
+    keys, so that none can be put back to an older state alone. Everything is as it is at the moment of the call. It is None
+    where there is no log yet, or where the log is of a version before there were seals."""
 
     def known(self) -> tuple[bytes | None, bytes | None]:
         """What lies with the keys: the state of the log's seals (`ChainKeys.read_log`), and an entry of the audit trail

@@ -1,1 +1,1 @@
-"""The vault: keys, sealed records, blind indexes, masking and the audit trail. Pure code: no reactor, no store."""
+"""The vault: keys, sealed records, blind indexes, the digest chain and masking. Pure code: no reactor, no store."""

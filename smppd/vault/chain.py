@@ -1,7 +1,7 @@
-"""The digest chain over records and events, and the signed checkpoints that make edits and roll-backs show.
+"""The digest chain over records and events, and the numbered seals by which edits and roll-backs are noticed.
 
-`ChainKeys` is the chain as it is written: under a key, with numbered seals. `chain` and `Checkpoint` are its first form,
-which anybody could recompute; they are here to verify what older versions wrote. See docs/adr/0013.
+`ChainKeys` makes the chain as it is written today: under a key, with seals. `chain` and `Checkpoint` are its first form,
+which anybody could compute again; they are here to verify what older versions wrote. See docs/adr/0013.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def chain(previous: bytes, digests: Iterable[bytes]) -> bytes:
 
 
 def events_digest(events: bytes) -> bytes:
-    """What stands in the chain for the events of one log row."""
+    """The digest of the events of one log row, as the chain contains it."""
     return blake2b(events, digest_size=32, person=b"smppd events").digest()
 
 
@@ -62,18 +62,6 @@ class Checkpoint(NamedTuple):
     chain: bytes
     audit_id: int = 0
     audit_hash: bytes = GENESIS
-
-
-def sign_checkpoint(key: Ed25519PrivateKey, checkpoint: Checkpoint) -> bytes:
-    """The checkpoint as signed bytes, to be kept and shipped off the host."""
-    point = checkpoint
-    try:
-        packed = _CHECKPOINT.pack(
-            _CONTEXT, point.sequence, point.blocks, point.time_ms, point.chain, point.audit_id, point.audit_hash
-        )
-    except struct.error:
-        raise SealError("a value does not fit the checkpoint") from None
-    return packed + key.sign(packed)
 
 
 def verify_checkpoint(key: Ed25519PublicKey, signed: bytes) -> Checkpoint:
@@ -143,13 +131,14 @@ class LogState(NamedTuple):
 
 
 def seal_hash(signed: bytes) -> bytes:
-    """What the next seal, the audit trail and a note call this one by."""
+    """The hash by which the next seal, the audit trail and notes name a seal."""
     return blake2b(signed, digest_size=DIGEST_BYTES, person=b"smppd-seal").digest()
 
 
 class ChainKeys:
-    """Keys of the log's chain: one for its links and for what vouches for other files, the other signs. Both are secrets of
-    the installation, so they outlive the keys of every period, and what was purged still verifies by its digests."""
+    """The keys of the log's chain: one makes its links and the MACs over states of other files, the other signs. Both are
+    secrets of the installation, so they live longer than the keys of all periods, and what was purged still verifies by its
+    digests."""
 
     __slots__ = ("_link", "_mac", "_sign", "public")
 

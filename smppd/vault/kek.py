@@ -1,4 +1,4 @@
-"""The versioned key-encryption key (KEK): where it comes from, how its file is written, what it wraps.
+"""The versioned key-encryption key (KEK): its sources, the form of its file, and how it wraps other keys.
 
 No error message and no repr carries key bytes; a KEK file that others can read is refused.
 """

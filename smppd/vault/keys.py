@@ -1,8 +1,8 @@
 """The keys in use: the installation's secrets, period keys, spool keys, and the ring that caches them.
 
-Nothing here knows SQL: wrapped keys live behind `KeyRows`, which the key store implements and which is asked rarely
-(once per account, part and period, and once per spool segment). Every type that holds a key prints masked, and no
-error message carries key bytes.
+Wrapped keys are read and written by `KeyRows`, which the key store implements. It is asked rarely: once for each account,
+part and period, and once for each spool segment. Every type that holds a key prints masked, and no error message contains
+octets of a key.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def rewrap_all(kek: Kek, rows: KeyRows) -> int:
 
 
 class Part(StrEnum):
-    """The two sealed parts of a record, which may live for different times."""
+    """The two sealed parts of a record: numbers and body. They may be kept for different times."""
 
     NUMBERS = "numbers"
     BODY = "body"
@@ -334,13 +334,13 @@ class KeyRing:
             return self._remember(scope, PeriodKey(account, part, period, self._kek.unwrap(scope, blob)))
 
     def drop(self, account: str, part: Part, period: Period) -> None:
-        """Destroy this key: all that was sealed under it is unreadable from now on."""
+        """Destroys this key: all that was sealed under it can never be read again."""
         with self._lock:
             self.forget(account, part, period)
             self._rows.delete(period_scope(account, part, period))
 
     def forget(self, account: str, part: Part, period: Period) -> None:
-        """Only take the key out of memory (another process destroyed it)."""
+        """Takes the key out of memory only (another process destroyed it)."""
         with self._lock:
             self._known.pop(period_scope(account, part, period), None)
             current = self._current.get((account, part))

@@ -1,4 +1,4 @@
-"""Masking of phone numbers and senders for everything people see without a reason: logs, listings, the audit trail."""
+"""Masks phone numbers and senders in everything that people see without giving a reason: logs, listings, the audit trail."""
 
 from __future__ import annotations
 

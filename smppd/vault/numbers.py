@@ -1,4 +1,4 @@
-"""Finding records by phone number without keeping numbers: normal form and blind index.
+"""Finds records by phone number though numbers are not kept: normal form and blind index.
 
 Sealing and searching must agree on the normal form, so both use `numbering.normalise`; a search adds the other forms in
 which a number may have been sent, or have been indexed before an account had a region (`search_forms`).
@@ -79,8 +79,9 @@ def _forms(typed: str, region: str | None) -> SearchForms:
 
 
 def _pasted(typed: str) -> str:
-    """A number out of a document, an address book or a link, as a keyboard would give it: other scripts' digits, typographic
-    dashes and blanks, invisible marks of direction, `tel:` (RFC 3966). What is no number then is left as it was."""
+    """A number that was pasted from a document, an address book or a link, in plain characters: without other scripts'
+    digits, typographic dashes and blanks, invisible marks of direction, and `tel:` (RFC 3966). Text that is no number then
+    is left as it was."""
     seen = "".join(c for c in unicodedata.normalize("NFKC", typed) if unicodedata.category(c) != "Cf").strip()
     if seen[:4].lower() == "tel:":
         seen = seen[4:]

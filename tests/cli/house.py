@@ -1,4 +1,4 @@
-"""An installation for tests of its soundness: runs of the daemon on its store without sockets, the commands, and an attacker's
+"""An installation for tests of its integrity: runs of the daemon on its store without sockets, the commands, and an attacker's
 hands on its files."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smppd.cli.main import main
-from smppd.daemon.soundness import Soundness
+from smppd.daemon.integrity import Integrity
 from smppd.ids import id_time
 from smppd.metrics import Metrics
 from smppd.vault.kek import load_kek
@@ -103,16 +103,16 @@ class Daemon:
         self.house = house
         self.log = Builder(house.store, house.kek, prepare=self._prepare)
         self.log.now = max(house.now + 10, self.log.store.highest_id() and id_time(self.log.store.highest_id()) + 10)
-        self.soundness.tell()
-        self.soundness.started({})
+        self.integrity.report_faults()
+        self.integrity.note_start({})
 
     def _prepare(self, log: Builder) -> None:
-        self.soundness = Soundness(self.house.store, log.install, log.store, self.house.metrics)
-        self.audit = self.soundness.audit
+        self.integrity = Integrity(self.house.store, log.install, log.store, self.house.metrics)
+        self.audit = self.integrity.audit
 
     def stop(self) -> None:
         self.house.now = self.log.now
-        self.soundness.stop(0)
+        self.integrity.close_store(0)
         self.log.closed = True
 
     def killed(self) -> None:

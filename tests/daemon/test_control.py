@@ -15,7 +15,7 @@ import pytest
 
 from smppd.daemon import control
 from smppd.daemon.control import ControlError, ControlServer, Listing, ask
-from smppd.daemon.deeds import deeds
+from smppd.daemon.control_requests import control_requests
 from smppd.metrics import Metrics
 from tests.net.pipes import Loop
 
@@ -28,7 +28,7 @@ def loop() -> Iterator[Loop]:
 
 
 class Side:
-    """A control socket with two deeds."""
+    """A control socket with two requests."""
 
     def __init__(self, loop: Loop, directory: Path) -> None:
         self.loop = loop
@@ -36,7 +36,7 @@ class Side:
         self.metrics = Metrics()
         self.asked: list[tuple[dict[str, Any], int]] = []
         self.items: Iterable[Any] = ()
-        named: dict[str, control.Deed] = {
+        named: dict[str, control.RequestHandler] = {
             "note": self._note,
             "fail": self._fail,
             "refuse": self._refuse,
@@ -219,7 +219,7 @@ def test_lifting_a_ban_is_on_the_trail_with_who_did_it() -> None:
     door: Any = FakeDoor()
     audit: Any = lambda event, what: trail.append((event, what))  # noqa: E731
     ring: Any = type("Ring", (), {"kek_version": 3})
-    made = deeds(door, audit, ring)
+    made = control_requests(door, audit, ring)
     assert made["keys kek"]({}, 0) == {"version": 3}
     listing = made["bans list"]({}, 0)
     assert isinstance(listing, Listing) and b"".join(listing.pieces()) == b'{"bans": []}\n'

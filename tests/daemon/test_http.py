@@ -23,7 +23,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from smppd.config import Http
 from smppd.daemon import http
 from smppd.daemon.http import Health, HttpServer, assess
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
 from tests.net.pipes import Loop
 
@@ -46,7 +46,7 @@ class Daemon:
             lambda: self.health(),
             lambda: self.state(),
             self.refresh,
-            aside or Aside(lambda function: reactor.callFromThread(function)),
+            aside or Worker(lambda function: reactor.callFromThread(function)),
         )
 
     def refresh(self) -> None:
@@ -351,7 +351,7 @@ def test_metrics_that_cannot_be_written(loop: Loop, caplog: pytest.LogCaptureFix
 
 
 class Held:
-    """`Aside` whose work is done when the test says so."""
+    """`Worker` whose work is done when the test says so."""
 
     def __init__(self) -> None:
         self.work: list[Callable[[], None]] = []

@@ -36,7 +36,7 @@ class World:
         """How many accounts each turn makes keys for, until nothing is left."""
         found: list[int] = []
         while self.keys.behind and len(found) < 10:
-            self.keys.some()
+            self.keys.make_some()
             found.append(len(self.names()))
         return found
 
@@ -56,12 +56,12 @@ def test_they_are_looked_at_again_and_a_few_accounts_at_a_time() -> None:
     world = World(*[account(f"a{number:02d}") for number in range(45)])
     world.keys.prepare()
     assert len(world.names()) == 45
-    world.keys.look(world.now + EVERY)
+    world.keys.check_due(world.now + EVERY)
     assert world.turns() == []
     world.now += EVERY + 1
-    world.keys.look(world.now)
+    world.keys.check_due(world.now)
     assert world.turns() == [20, 20, 5]
-    world.keys.look(world.now + 1)
+    world.keys.check_due(world.now + 1)
     assert world.turns() == []
 
 

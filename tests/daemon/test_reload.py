@@ -12,7 +12,7 @@ import pytest
 from smppd import config
 from smppd.config import Settings
 from smppd.daemon import reload as module
-from smppd.daemon.reload import Parts, Reload
+from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from tests.relay.fakes import settings
@@ -54,7 +54,7 @@ class World:
         monkeypatch.setattr(config, "load", lambda _path: self.file)
         monkeypatch.setattr(module, "load_kek", lambda _keys: "kek")
         names = ("relay", "ring", "keys", "door", "customers", "upstreams")
-        make: Any = Parts
+        make: Any = ReloadTargets
         parts = make(*(Part(self, name) for name in names), self.metrics, self._audit, Part(self, "notifier"))
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)

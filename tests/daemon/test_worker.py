@@ -13,14 +13,14 @@ import pytest
 
 from smppd import pacing
 from smppd.config.tree import read_tree
-from smppd.daemon.worker import GIVE_WAY, Aside
+from smppd.daemon.worker import GIVE_WAY, Worker
 
 
 def heard(work: Callable[[], Any]) -> tuple[Any, Any]:
     """What the reactor thread is told in the end."""
     calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     got: list[tuple[Any, Any]] = []
-    Aside(calls.put).run("work", work, lambda result, error: got.append((result, error)))
+    Worker(calls.put).run("work", work, lambda result, error: got.append((result, error)))
     calls.get(timeout=10)()
     return got[0]
 
@@ -43,9 +43,9 @@ def test_two_at_once_leave_the_usual_interval_behind() -> None:
     usual = sys.getswitchinterval()
     calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     hold: queue.SimpleQueue[None] = queue.SimpleQueue()
-    aside = Aside(calls.put)
-    aside.run("held", lambda: hold.get(timeout=10), lambda _result, _error: None)
-    aside.run("short", lambda: None, lambda _result, _error: None)
+    worker = Worker(calls.put)
+    worker.run("held", lambda: hold.get(timeout=10), lambda _result, _error: None)
+    worker.run("short", lambda: None, lambda _result, _error: None)
     calls.get(timeout=10)
     assert sys.getswitchinterval() == pytest.approx(GIVE_WAY), "one still runs"
     hold.put(None)

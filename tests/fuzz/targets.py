@@ -17,7 +17,6 @@ from smppd.protocol.operations import (
     read_bind,
     read_cancel,
     read_multi,
-    read_outbind,
     read_query,
     read_replace,
 )
@@ -29,7 +28,7 @@ from smppd.protocol.wire import BodyError, Command, FrameError, Sm, Splitter, pd
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 _LIMIT: Final = 70_000
-_READERS: Final = (read_bind, read_outbind, read_query, read_cancel, read_replace, read_multi)
+_READERS: Final = (read_bind, read_query, read_cancel, read_replace, read_multi)
 _MESSAGES: Final = (Command.SUBMIT_SM, Command.DELIVER_SM, Command.DATA_SM)
 
 

@@ -256,7 +256,7 @@ class Client:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:

@@ -173,7 +173,7 @@ class Owner:
         self.asked.append(pipe.dear)
         pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         self.shook_for.append(seconds)
 
     def evicted(self, pipe: Pipe) -> None:

@@ -20,7 +20,7 @@ from smppd.config import Account, ClientCertificate, Limits, PasswordHash
 from smppd.net.auth import (
     ArgonPool,
     Authenticator,
-    Check,
+    BindCheck,
     Decision,
     Outcome,
     certificate_matches,
@@ -70,7 +70,7 @@ class Desk:
 
     def bind(
         self, name: bytes = b"acme", password: bytes = RIGHT, peer: str = A, certificate: bytes | None = None
-    ) -> Check:
+    ) -> BindCheck:
         before = len(self.answers)
         check = self.auth.check(name, password, peer, certificate, self._note)
         assert len(self.answers) == before, "never from within the call"
@@ -458,8 +458,8 @@ def test_a_suspended_account_is_banned_for_like_any_other() -> None:
 
 def test_names_are_told_as_accounts_or_as_a_keyed_hash() -> None:
     desk, other = Desk(), Desk()
-    assert desk.auth.named(b"acme") == ("account", "acme")
-    field, told = desk.auth.named(b"hunter2hunter2")
+    assert desk.auth.name_for_log(b"acme") == ("account", "acme")
+    field, told = desk.auth.name_for_log(b"hunter2hunter2")
     assert field == "name_hash" and len(told) == 12 and "hunter" not in told
-    assert desk.auth.named(b"hunter2hunter2")[1] == told != desk.auth.named(b"hunter3hunter3")[1]
-    assert other.auth.named(b"hunter2hunter2")[1] != told
+    assert desk.auth.name_for_log(b"hunter2hunter2")[1] == told != desk.auth.name_for_log(b"hunter3hunter3")[1]
+    assert other.auth.name_for_log(b"hunter2hunter2")[1] != told

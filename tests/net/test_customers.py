@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.error import ConnectionDone
 
 from smppd import config
-from smppd.net.binds import ACCEPTED, TOLD, Accepted
+from smppd.net.binds import ACCEPTED, TOLD, AcceptedBinds
 from smppd.net.customers import TURN_SECONDS, TURNS, CustomerLink, version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
@@ -511,7 +511,7 @@ def test_a_bind_loop_is_throttled_and_takes_a_few_entries() -> None:
 
 def test_like_binds_are_gathered_and_others_are_not() -> None:
     heard: list[dict[str, str]] = []
-    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    accepted = AcceptedBinds(lambda _event, fields: heard.append(fields))
     for second in range(40):
         accepted.note({"account": "acme", "peer": "192.0.2.7"}, second / 4)
         accepted.tick(second / 4)
@@ -525,7 +525,7 @@ def test_like_binds_are_gathered_and_others_are_not() -> None:
 
 def test_what_is_gathered_takes_bounded_room() -> None:
     heard: list[dict[str, str]] = []
-    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    accepted = AcceptedBinds(lambda _event, fields: heard.append(fields))
     for number in range(ACCEPTED + 50):
         accepted.note({"account": "acme", "peer": str(number)}, 0.0)
     assert len(heard) == ACCEPTED + 50 and len(accepted._told) == ACCEPTED
@@ -533,7 +533,7 @@ def test_what_is_gathered_takes_bounded_room() -> None:
 
 def test_one_tick_tells_of_some_accepted_binds_and_the_next_ones_of_the_others() -> None:
     heard: list[dict[str, str]] = []
-    accepted = Accepted(lambda _event, fields: heard.append(fields))
+    accepted = AcceptedBinds(lambda _event, fields: heard.append(fields))
     for number in range(2 * ACCEPTED):
         accepted.note({"account": "acme", "peer": str(number % ACCEPTED)}, 0.0)
     heard.clear()

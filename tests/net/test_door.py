@@ -13,7 +13,7 @@ from smppd.config import Settings
 from smppd.metrics import Metrics
 from smppd.net import transport
 from smppd.net.door import Door
-from smppd.net.openssl import Library
+from smppd.net.openssl import SslLibrary
 from smppd.net.tls import TlsClient, TlsStream, client_context
 from smppd.net.transport import Pipe
 from tests.net.links import account
@@ -72,7 +72,7 @@ class House:
         assert self.certs is not None
         context = client_context(self.certs / "ca.pem")
         if groups is not None:
-            Library().set_groups(context, groups)
+            SslLibrary().set_groups(context, groups)
         client = TlsClient(context, "localhost").stream()
         client.begin()
         return client

@@ -15,7 +15,7 @@ from twisted.internet import error as errors
 from twisted.internet.testing import MemoryReactorClock
 
 from smppd import config
-from smppd.net.endpoints import Attempt, Listener, connect
+from smppd.net.endpoints import ConnectAttempt, Listener, connect
 from smppd.net.limits import ConnectionLimits
 from smppd.net.tls import TlsError, client_of
 from smppd.net.transport import Pipe
@@ -63,7 +63,7 @@ def upstream(port: int, ca: Path | None = None, host: str = "127.0.0.1") -> conf
     )
 
 
-def dial(loop: Loop, to: config.Upstream) -> tuple[Attempt, Notes]:
+def dial(loop: Loop, to: config.Upstream) -> tuple[ConnectAttempt, Notes]:
     handler = Notes()
     return connect(loop.reactor, to, config.Limits(), handler, client_of(to)), handler
 

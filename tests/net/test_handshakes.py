@@ -44,7 +44,7 @@ class Room:
     def come(self, *peers: str, dear: bool = False) -> list[Peer]:
         made = [Peer(self, peer, dear) for peer in peers]
         for one in made:
-            self.queue.ask(one)
+            self.queue.request_turn(one)
         return made
 
     def run(self, seconds: float, step: float = 0.001) -> None:
@@ -59,7 +59,7 @@ def test_what_a_handshake_takes_after_its_turn_delays_the_next() -> None:
     # A HelloRetryRequest is cheap, and the answer to it dear.
     room = Room(handshake_share=10)
     (first,) = room.come("192.0.2.1")
-    room.queue.spent(first, 0.004)
+    room.queue.charge_time(first, 0.004)
     room.come("198.51.100.1")
     assert room.waited == 1
     room.run(0.1)
@@ -69,7 +69,7 @@ def test_what_a_handshake_takes_after_its_turn_delays_the_next() -> None:
 def test_more_time_spent_while_one_waits_puts_it_off() -> None:
     room = Room(handshake_share=10, cost=0.001)
     first, _ = room.come("192.0.2.1", "198.51.100.1")
-    room.queue.spent(first, 0.002)
+    room.queue.charge_time(first, 0.002)
     room.run(0.1)
     assert 0.028 <= room.made[1][0] < 0.031
 
@@ -125,7 +125,7 @@ def test_dear_ones_get_their_turn_however_many_others_come() -> None:
 def test_what_a_dear_one_takes_later_delays_dear_ones_more() -> None:
     room = Room(handshake_share=10)
     (first,) = room.come("192.0.2.1", dear=True)
-    room.queue.spent(first, 0.001)
+    room.queue.charge_time(first, 0.001)
     room.come("192.0.2.1")
     room.come("192.0.2.2", dear=True)
     room.run(0.2)

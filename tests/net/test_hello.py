@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smppd.net.hello import HELLO_MAX, RECORDS_MAX, Progress, dear, progress
-from smppd.net.openssl import Library
+from smppd.net.hello import HELLO_MAX, RECORDS_MAX, Progress, is_costly, progress
+from smppd.net.openssl import SslLibrary
 from smppd.net.tls import TlsClient, TlsServer, client_context
 from tests.net.test_tls import listener, rsa_pair
 
@@ -86,7 +86,7 @@ P_384 = 24
 def hello_of(certs: Path, groups: str, version: ssl.TLSVersion | None = None) -> bytes:
     """What a client with these groups says first; a list's first group gets the key share."""
     context = client_context(certs / "ca.pem")
-    Library().set_groups(context, groups)
+    SslLibrary().set_groups(context, groups)
     if version is not None:
         context.maximum_version = version
     client = TlsClient(context, "localhost").stream()
@@ -136,16 +136,18 @@ def test_openssl_takes_p384_of_dear_hellos_alone(certs: Path, tmp_path: Path, ve
         server = maker.stream()
         server.receive(hello)
         group = chosen(server.outgoing())
-        assert dear(hello) == (group == P_384), groups
-        took[dear(hello)].add(group)
+        assert is_costly(hello) == (group == P_384), groups
+        took[is_costly(hello)].add(group)
     assert took == {True: {P_384}, False: {29, 23, None}}
 
 
 def test_a_share_of_a_group_that_is_not_listed_does_not_make_a_hello_cheap(certs: Path) -> None:
     # TLS 1.2 looks at no shares: it would take the P-384 of the list.
     hello = hello_of(certs, "X25519:P-384")
-    assert not dear(hello)
-    assert dear(hello.replace(b"\x00\x0a\x00\x06\x00\x04\x00\x1d\x00\x18", b"\x00\x0a\x00\x06\x00\x04\x00\x15\x00\x18"))
+    assert not is_costly(hello)
+    assert is_costly(
+        hello.replace(b"\x00\x0a\x00\x06\x00\x04\x00\x1d\x00\x18", b"\x00\x0a\x00\x06\x00\x04\x00\x15\x00\x18")
+    )
 
 
 def test_the_order_of_the_shares_decides(certs: Path) -> None:
@@ -156,19 +158,19 @@ def test_the_order_of_the_shares_decides(certs: Path) -> None:
     for shares, wanted in ((share + other, False), (other + share, True)):
         content = len(shares).to_bytes(2) + shares
         body = head + b"\x00\x33" + len(content).to_bytes(2) + content + hello[at + 42 :]
-        assert dear(records(body, 100)) is wanted
+        assert is_costly(records(body, 100)) is wanted
 
 
 def test_what_cannot_be_followed_is_dear(certs: Path) -> None:
     hello = hello_of(certs, "X25519")
-    assert not dear(hello) and not dear(records(hello[5:], 1, 2, 50))
+    assert not is_costly(hello) and not is_costly(records(hello[5:], 1, 2, 50))
     extensions = 4 + 34 + 1 + hello[43] + 2
     extensions += int.from_bytes(hello[5 + extensions - 2 : 5 + extensions]) + 2
     for size in range(4, extensions - 1):
-        assert dear(records(b"\x01" + (size - 4).to_bytes(3) + hello[9 : 5 + size])), size
+        assert is_costly(records(b"\x01" + (size - 4).to_bytes(3) + hello[9 : 5 + size])), size
 
 
 @given(st.binary(max_size=300))
 def test_any_octets_are_judged_without_an_error(data: bytes) -> None:
     for start in (b"", b"\x16\x03\x01\x01\x00\x01\x00\x00\xfc\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00"):
-        assert dear(start + data) in (True, False)
+        assert is_costly(start + data) in (True, False)

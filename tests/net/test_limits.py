@@ -14,11 +14,11 @@ from smppd.config import Limits
 from smppd.net.limits import (
     NAMES,
     TABLE_MAX,
+    AdmissionRefusal,
     BindGuard,
+    BindHold,
     BindRate,
     ConnectionLimits,
-    Full,
-    Held,
     Networks,
     address_key,
     network_key,
@@ -32,13 +32,13 @@ def test_each_limit_of_connections_is_named() -> None:
     limits = ConnectionLimits(Limits(connections=4, unbound=3, unbound_per_address=2))
     assert limits.admit(A) is None
     assert limits.admit(A) is None
-    assert limits.admit(A) is Full.UNBOUND_PER_ADDRESS
+    assert limits.admit(A) is AdmissionRefusal.UNBOUND_PER_ADDRESS
     assert limits.admit(B) is None
-    assert limits.admit("192.0.2.3") is Full.UNBOUND
+    assert limits.admit("192.0.2.3") is AdmissionRefusal.UNBOUND
     limits.bound(A)
     assert limits.admit("192.0.2.3") is None
     limits.bound(B)
-    assert limits.admit(B) is Full.CONNECTIONS
+    assert limits.admit(B) is AdmissionRefusal.CONNECTIONS
     limits.gone(B, was_bound=True)
     assert limits.admit(B) is None
 
@@ -320,19 +320,19 @@ def fail(guard: BindGuard, times: int, now: float = 0.0, name: bytes = b"acme", 
 def test_five_failures_in_a_minute_delay_the_pair_and_nobody_else() -> None:
     guard = BindGuard(LIMITS)
     fail(guard, 4)
-    assert guard.held(b"acme", A, 0) is None
+    assert guard.hold_of(b"acme", A, 0) is None
     fail(guard, 1)
-    assert guard.held(b"acme", A, 0.9) is Held.DELAYED
-    assert guard.held(b"acme", A, 1.0) is None
-    assert guard.held(b"acme", B, 0) is None  # the customer itself, from elsewhere
-    assert guard.held(b"other", A, 0) is None
+    assert guard.hold_of(b"acme", A, 0.9) is BindHold.DELAYED
+    assert guard.hold_of(b"acme", A, 1.0) is None
+    assert guard.hold_of(b"acme", B, 0) is None  # the customer itself, from elsewhere
+    assert guard.hold_of(b"other", A, 0) is None
 
 
 def test_five_failures_spread_over_more_than_a_minute_do_not_delay() -> None:
     guard = BindGuard(LIMITS)
     for i in range(20):
         guard.failed(b"acme", A, i * 16.0)
-        assert guard.held(b"acme", A, i * 16.0) is None
+        assert guard.hold_of(b"acme", A, i * 16.0) is None
 
 
 def test_the_delay_doubles_to_five_minutes_and_is_forgotten_when_quiet() -> None:
@@ -342,22 +342,22 @@ def test_the_delay_doubles_to_five_minutes_and_is_forgotten_when_quiet() -> None
     for _ in range(11):
         guard.failed(b"acme", A, now)
         delay = 0.0
-        while guard.held(b"acme", A, now + delay):
+        while guard.hold_of(b"acme", A, now + delay):
             delay += 1.0
         delays.append(delay)
         now += delay
     assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     guard.failed(b"acme", A, now + 301)
-    assert guard.held(b"acme", A, now + 301) is None
+    assert guard.hold_of(b"acme", A, now + 301) is None
 
 
 def test_a_success_clears_its_pair_only() -> None:
     guard = BindGuard(Limits(address_failures=6))
     fail(guard, 5)
     guard.succeeded(b"acme", A)
-    assert guard.held(b"acme", A, 0) is None
+    assert guard.hold_of(b"acme", A, 0) is None
     fail(guard, 1)
-    assert guard.held(b"acme", A, 0) is Held.BANNED
+    assert guard.hold_of(b"acme", A, 0) is BindHold.BANNED
 
 
 def test_twenty_failures_in_ten_minutes_ban_an_address_for_fifteen() -> None:
@@ -365,9 +365,9 @@ def test_twenty_failures_in_ten_minutes_ban_an_address_for_fifteen() -> None:
     began = [guard.failed(b"name%d" % i, A, i * 30.0) for i in range(20)]
     assert began == [False] * 19 + [True]
     now = 19 * 30.0
-    assert guard.held(b"unrelated", A, now + 899) is Held.BANNED
-    assert guard.held(b"unrelated", B, now + 1) is None
-    assert guard.held(b"unrelated", A, now + 900) is None
+    assert guard.hold_of(b"unrelated", A, now + 899) is BindHold.BANNED
+    assert guard.hold_of(b"unrelated", B, now + 1) is None
+    assert guard.hold_of(b"unrelated", A, now + 900) is None
     assert not guard.failed(b"more", A, now + 901)  # counts from anew
 
 
@@ -379,12 +379,12 @@ def test_slow_failures_of_an_address_never_ban_it() -> None:
 def test_tables_are_bounded_and_forget_the_one_seen_longest_ago() -> None:
     guard = BindGuard(Limits(address_failures=2), table_max=10)
     fail(guard, 2)
-    assert guard.held(b"x", A, 1) is Held.BANNED
+    assert guard.hold_of(b"x", A, 1) is BindHold.BANNED
     for i in range(9):
         guard.failed(b"n", f"198.51.100.{i}", 1)
-    assert guard.held(b"x", A, 1) is Held.BANNED
+    assert guard.hold_of(b"x", A, 1) is BindHold.BANNED
     guard.failed(b"n", "198.51.100.99", 1)
-    assert guard.held(b"x", A, 1) is None
+    assert guard.hold_of(b"x", A, 1) is None
     assert len(guard._pairs) <= 10 and len(guard._addresses) <= 10
 
 
@@ -392,14 +392,14 @@ def test_reload_keeps_what_is_known() -> None:
     guard = BindGuard(Limits(address_failures=2))
     fail(guard, 2)
     guard.reload(Limits())
-    assert guard.held(b"acme", A, 1) is Held.BANNED
+    assert guard.hold_of(b"acme", A, 1) is BindHold.BANNED
 
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_smallest_limits(failures: int) -> None:
     guard = BindGuard(Limits(id_failures=failures, address_failures=100))
     fail(guard, failures)
-    assert guard.held(b"acme", A, 0.5) is Held.DELAYED
+    assert guard.hold_of(b"acme", A, 0.5) is BindHold.DELAYED
 
 
 # -- bans ----------------------------------------------------------------------------------------------------------
@@ -410,11 +410,11 @@ def test_where_customers_are_served_one_name_s_failures_ban_that_name_there() ->
     guard.succeeded(b"acme", A, 0.0)
     began = [guard.failed(b"beta", A, 1.0) for _ in range(20)]
     assert began == [False] * 19 + [True]
-    assert guard.held(b"beta", A, 800.0) is Held.BANNED
-    assert guard.held(b"acme", A, 2.0) is None and not guard.banned(A, 2.0)
-    assert guard.held(b"beta", B, 2.0) is None
+    assert guard.hold_of(b"beta", A, 800.0) is BindHold.BANNED
+    assert guard.hold_of(b"acme", A, 2.0) is None and not guard.banned(A, 2.0)
+    assert guard.hold_of(b"beta", B, 2.0) is None
     assert [(ban.address, ban.system_id) for ban in guard.bans(2.0)] == [(A, b"beta")]
-    assert guard.held(b"beta", A, 902.0) is None or guard.held(b"beta", A, 902.0) is Held.DELAYED
+    assert guard.hold_of(b"beta", A, 902.0) is None or guard.hold_of(b"beta", A, 902.0) is BindHold.DELAYED
 
 
 @pytest.mark.parametrize("names", [NAMES - 1, NAMES])
@@ -455,7 +455,7 @@ def test_bans_are_listed_and_lifted() -> None:
     assert guard.lift(B, 60.0) == 0
     assert guard.lift("2001:db8:1:2::99", 60.0) == 1 and not guard.banned("2001:db8:1:2::5", 60.0)
     assert guard.lift(A, 60.0) == 1 and guard.lift(A, 60.0) == 0
-    assert guard.held(b"acme", A, 0.5) is None, "its delays are over too"
+    assert guard.hold_of(b"acme", A, 0.5) is None, "its delays are over too"
     assert list(guard.bans(60.0)) == []
     fail(guard, 20, now=100.0)
     assert list(guard.bans(2000.0)) == [], "those that have ended are not listed"
@@ -473,13 +473,13 @@ def test_what_was_forgiven_is_forgotten_and_what_fails_then_counts_anew() -> Non
     guard = BindGuard(Limits(id_failures=2, address_failures=100))
     for _ in range(3):
         guard.failed(b"acme", A, 10.0)
-    assert guard.held(b"acme", A, 10.5) is Held.DELAYED
+    assert guard.hold_of(b"acme", A, 10.5) is BindHold.DELAYED
     guard.lift(A, 11.0)
-    assert guard.held(b"acme", A, 11.0) is None
+    assert guard.hold_of(b"acme", A, 11.0) is None
     guard.failed(b"acme", A, 11.5)
-    assert guard.held(b"acme", A, 11.6) is None, "the first one"
+    assert guard.hold_of(b"acme", A, 11.6) is None, "the first one"
     guard.failed(b"acme", A, 11.7)
-    assert guard.held(b"acme", A, 11.8) is Held.DELAYED
+    assert guard.hold_of(b"acme", A, 11.8) is BindHold.DELAYED
 
 
 def test_binds_of_an_account_from_an_address_have_a_rate() -> None:

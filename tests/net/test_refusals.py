@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from smppd.net.binds import TOLD
-from smppd.net.customers import NAMES_TOLD, REFUSALS, Refusals
+from smppd.net.customers import NAMES_TOLD, REFUSALS, RefusedBinds
 from tests.net.links import World, account
 from tests.net.pipes import CUSTOMER
 
 
 def test_refused_binds_are_told_once_a_minute_with_their_number() -> None:
     heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    refusals = RefusedBinds(lambda _event, fields: heard.append(fields))
     for second in range(61):
         refusals.note("wrong_password", CUSTOMER, float(second))
         refusals.tick(float(second))
@@ -30,7 +30,7 @@ def test_refused_binds_are_told_once_a_minute_with_their_number() -> None:
 
 def test_refused_binds_of_many_peers_take_bounded_room() -> None:
     heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    refusals = RefusedBinds(lambda _event, fields: heard.append(fields))
     for number in range(3 * REFUSALS):
         refusals.note("unknown_id", f"2001:db8::{number:x}", 0.0)
     assert len(heard) == REFUSALS + 1
@@ -41,7 +41,7 @@ def test_refused_binds_of_many_peers_take_bounded_room() -> None:
 
 def test_one_tick_tells_of_some_and_the_next_ones_of_the_others() -> None:
     heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    refusals = RefusedBinds(lambda _event, fields: heard.append(fields))
     for number in range(2 * REFUSALS):
         refusals.note("unknown_id", f"2001:db8::{number % REFUSALS:x}", 0.0)
     heard.clear()
@@ -58,7 +58,7 @@ def test_one_tick_tells_of_some_and_the_next_ones_of_the_others() -> None:
 
 def test_a_refused_bind_names_its_account_where_there_is_one() -> None:
     heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    refusals = RefusedBinds(lambda _event, fields: heard.append(fields))
     refusals.note("wrong_password", CUSTOMER, 0.0, ("account", "acme"))
     refusals.note("unknown_id", CUSTOMER, 0.0, ("name_hash", "0a1b2c3d4e5f"))
     refusals.note("wrong_password", CUSTOMER, 1.0, ("account", "acme"))
@@ -72,7 +72,7 @@ def test_a_refused_bind_names_its_account_where_there_is_one() -> None:
 
 def test_a_guesser_of_many_names_is_told_of_with_some_and_a_number() -> None:
     heard: list[dict[str, str]] = []
-    refusals = Refusals(lambda _event, fields: heard.append(fields))
+    refusals = RefusedBinds(lambda _event, fields: heard.append(fields))
     for number in range(1000):
         refusals.note("unknown_id", CUSTOMER, 0.0, ("name_hash", f"{number:012x}"))
     assert len(heard) == NAMES_TOLD + 1 and "name_hash" not in heard[-1]

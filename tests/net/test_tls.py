@@ -17,7 +17,7 @@ from OpenSSL import SSL
 
 from smppd.config import ListenerTls, Upstream
 from smppd.net import openssl, tls
-from smppd.net.openssl import Library, OpenSslError
+from smppd.net.openssl import OpenSslError, SslLibrary
 from smppd.net.tls import RECORD, TlsClient, TlsError, TlsServer, TlsStream, client_context, server_context
 from tests.net.pipes import load_make
 
@@ -103,7 +103,7 @@ def test_all_suites_are_ecdhe_and_aead_or_of_tls_1_3(certs: Path) -> None:
 
 # -- groups --------------------------------------------------------------------------------------------------------
 
-LIBRARY = Library()
+LIBRARY = SslLibrary()
 ALLOWED = ("X25519", "P-256", "P-384")
 OTHERS = (
     *("ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192", "X448", "P-521", "secp256k1"),
@@ -224,14 +224,14 @@ def test_where_the_library_cannot_be_reached_the_profile_is_narrower_never_wider
 def test_contexts_that_are_not_as_known_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openssl, "_KNOWN", ())
     with pytest.raises(OpenSslError, match="not known"):
-        Library()
+        SslLibrary()
     monkeypatch.undo()
-    monkeypatch.setattr(Library, "_pointer", staticmethod(lambda context: id(context) + 8))
+    monkeypatch.setattr(SslLibrary, "_pointer", staticmethod(lambda context: id(context) + 8))
     with pytest.raises(OpenSslError, match="does not begin"):
-        Library()
-    monkeypatch.setattr(Library, "_pointer", staticmethod(lambda context: 8))
+        SslLibrary()
+    monkeypatch.setattr(SslLibrary, "_pointer", staticmethod(lambda context: 8))
     with pytest.raises(OpenSslError, match="does not begin"):
-        Library()
+        SslLibrary()
 
 
 # -- resumption ----------------------------------------------------------------------------------------------------

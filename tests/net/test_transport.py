@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from smppd.config import Limits, ListenerTls
-from smppd.net.openssl import Library
+from smppd.net.openssl import SslLibrary
 from smppd.net.proxy import V2_SIGNATURE
 from smppd.net.tls import TlsClient, TlsServer, TlsStream, client_context
 from smppd.net.transport import Pipe
@@ -29,7 +29,7 @@ def tls_bench(certs: Path, groups: str | None = None, **options: object) -> tupl
     bench = Bench(tls=made, **options)  # type: ignore[arg-type]
     context = client_context(certs / "ca.pem")
     if groups is not None:
-        Library().set_groups(context, groups)
+        SslLibrary().set_groups(context, groups)
     client = TlsClient(context, "localhost").stream()
     client.begin()
     return bench, client
@@ -77,7 +77,7 @@ def test_a_plain_pipe_opens_at_once() -> None:
     pipe = bench.handler.pipe
     assert pipe is bench.pipe
     assert (pipe.peer, pipe.peer_port, pipe.local) == ("192.0.2.7", 40000, "127.0.0.1:2775")
-    assert (pipe.secure, pipe.certificate, pipe.tls_version) == (False, None, None)
+    assert (pipe.certificate, pipe.tls_version) == (None, None)
     assert bench.transport.nodelay and bench.transport.keepalive
     bench.feed(b"abc")
     pipe.write(b"def")
@@ -103,7 +103,7 @@ def test_a_tls_pipe_opens_after_the_handshake(certs: Path) -> None:
     bench, client = tls_bench(certs)
     assert bench.handler.pipe is None
     exchange(bench, client)
-    assert bench.pipe.secure and bench.pipe.tls_version == "TLSv1.3" and bench.pipe.certificate is None
+    assert bench.pipe.tls_version == "TLSv1.3" and bench.pipe.certificate is None
     bench.feed(client.encrypt(b"hello"))
     bench.pipe.write(b"there")
     assert bench.handler.data == b"hello"

@@ -68,7 +68,7 @@ class Carrier:
     def hello(self, pipe: Pipe) -> None:
         pipe.shake()
 
-    def shook(self, pipe: Pipe, seconds: float) -> None:
+    def handshake_step_took(self, pipe: Pipe, seconds: float) -> None:
         pass
 
     def evicted(self, pipe: Pipe) -> None:

@@ -64,7 +64,7 @@ def test_each_request_in_each_state(role: Role, state: S, command: Command) -> N
     elif name == "enquire_link":
         assert (got.messages, got.others, out) == ([], [], [("enquire_link_resp", 0, 77)])
     elif name == "unbind":
-        assert (out, session.state, session.peer_unbound) == ([("unbind_resp", 0, 77)], S.CLOSED, True)
+        assert (out, session.state, session.close_reason) == ([("unbind_resp", 0, 77)], S.CLOSED, "unbound by the peer")
     else:
         assert (got.messages, got.others, out) == ([], [(command, pdu(command, 0, 77))], [])
         assert session.state is (S.BINDING if name.startswith("bind") else state)

@@ -178,5 +178,6 @@ def test_fits(content: str, expected: Fit) -> None:
 
 @pytest.mark.parametrize("data_coding", [0x00, 0x0B, 0x1C, 0x80, 0xBF, 0xC0, 0xF0])
 def test_reserved_codings_are_the_links_default(data_coding: int) -> None:
-    assert text.alphabet_of(data_coding) is Alphabet.GSM
-    assert text.alphabet_of(data_coding, Alphabet.LATIN1) is Alphabet.LATIN1
+    assert text.means_default(data_coding)
+    assert text.decode(b"\x00", data_coding, Alphabet.GSM) == "@"
+    assert text.decode(b"\xe9", data_coding, Alphabet.LATIN1) == "é"

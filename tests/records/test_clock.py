@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from smppd.config import Retain
 from smppd.ids import id_time
-from smppd.records.extents import Extents, Measure
+from smppd.records.extents import ExtentBuilder, Extents
 from smppd.records.indexer import Indexer
 from smppd.records.retention import Purger
 from smppd.records.search import by_number
@@ -207,7 +207,7 @@ def test_every_row_is_in_one_extent(log: Builder) -> None:
     assert all(a.last < b.first for a, b in itertools.pairwise(listed))
     assert all(one.latest - one.earliest <= HOUR * 1000 for one in listed)
     rows.close()
-    assert Measure(id_time).take() == []
+    assert ExtentBuilder(id_time).take() == []
 
 
 class _Kept(NamedTuple):

@@ -18,10 +18,11 @@ from smppd.store.api import StoreError
 from smppd.store.log import pack_purged, read_purged
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.log_rows import SqliteIndex, SqliteRecords
-from smppd.vault.chain import Checkpoint, sign_checkpoint
+from smppd.vault.chain import Checkpoint
 from smppd.vault.keys import load_install, period_from_label
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder
+from tests.vault.checkpoints import sign_checkpoint
 from tests.vault.rows import NOON, kek
 
 SUBJECT = b"447700900999"

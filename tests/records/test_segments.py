@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.records.segments import build_record_segment, build_segment, find, find_record
+from smppd.records.segments import build_record_segment, build_segment, find_number, find_record
 from smppd.vault.seal import SealError
 from tests.vault.rows import some
 
@@ -18,7 +18,7 @@ entry = st.tuples(st.integers(0, 5).map(lambda n: some(str(n), 16)), st.integers
 def test_segment_finds_all_and_only_its_entries(entries: list[tuple[bytes, int]]) -> None:
     segment = memoryview(build_segment(iter(entries)))
     for key in {key for key, _ in entries} | {bytes(16), b"\xff" * 16}:
-        assert find(segment, key) == sorted({value for other, value in entries if other == key})
+        assert find_number(segment, key) == sorted({value for other, value in entries if other == key})
 
 
 @settings(deadline=None, max_examples=100)
@@ -33,9 +33,9 @@ def test_malformed_segments_and_entries_are_refused() -> None:
     good = build_segment([(bytes(16), 1)])
     for bad in (b"", good[:-1], good + b"x", b"XXXX" + good[4:], build_record_segment([(1, 1)])):
         with pytest.raises(SealError):
-            find(bad, bytes(16))
+            find_number(bad, bytes(16))
     with pytest.raises(SealError):
-        find(good, b"short")
+        find_number(good, b"short")
     with pytest.raises(SealError):
         find_record(good, 1)
     with pytest.raises(SealError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smppd.config import Settings
-from smppd.daemon.damage import Damage
+from smppd.daemon.damage import DamageReports
 from smppd.ids import Ids
 from smppd.message import Event, read_events
 from smppd.relay.ledger.journal import LivingEntries
@@ -68,8 +68,8 @@ class DiskStore:
         self.real.use(self.ring)
         for db in (self.real._data, self.real._secrets):
             db.execute("PRAGMA synchronous=OFF")  # the power stays on here
-        damage = Damage(self._world.metrics, lambda: self._world.relay)
-        self.real.on_damage, self.real.on_start_damage = damage.row, damage.at_start
+        damage = DamageReports(self._world.metrics, lambda: self._world.relay)
+        self.real.on_damage, self.real.on_start_damage = damage.report_row, damage.report_at_start
         self._world.ids = Ids(lambda: self._world.wall, after=self.real.highest_id())
         install = load_install(self.kek, self.real.keys)
         self.real.chain_keys = ChainKeys(install.audit, install.checkpoint)

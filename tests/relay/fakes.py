@@ -32,7 +32,7 @@ from smppd.protocol.wire import (
     refusal,
     tlv,
 )
-from smppd.relay.relay import Relay, Ways
+from smppd.relay.relay import Relay, Routing
 from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
@@ -344,7 +344,7 @@ class World:
 
     def commits(self, most: int = 50) -> int:
         """The writer commits until nothing is left, and so slowly that early receipts are early; how often."""
-        self.relay.receipts.moment(self.now, 0.0)
+        self.relay.receipts.settle_early(self.now, 0.0)
         for done in range(most):
             self.turns()
             if not self.store.commit():
@@ -388,7 +388,7 @@ class World:
 
     def reloads(self, configuration: Settings) -> None:
         """The daemon takes another configuration."""
-        self.relay.take_configuration(configuration, Ways.of(configuration), pipelines(configuration))
+        self.relay.take_configuration(configuration, Routing.of(configuration), pipelines(configuration))
 
     def spills(self) -> None:
         """Enough time for everything that lives in the journal to have been moved out of its segment."""
@@ -424,7 +424,7 @@ class World:
             lanes = account.lanes.values()
             held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]
             hot = [m for lane in lanes for m in lane.hot]
-            aside = [m for u in context.upstreams.values() for m in u.aside if m.account is account]
+            aside = [m for u in context.upstreams.values() for m in u.pinned_parts if m.account is account]
             moving = [
                 m
                 for m in living
@@ -432,7 +432,7 @@ class World:
                 and m.account is account
                 and m.phase in (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN)
             ]
-            assert all(m.phase is Phase.QUEUED for m in hot) and all(m.phase is Phase.ASIDE for m in aside)
+            assert all(m.phase is Phase.QUEUED for m in hot) and all(m.phase is Phase.PINNED for m in aside)
             assert account.queued == len(hot) + len(aside) + len(held) + len(moving) + sum(x.cold for x in lanes)
             for lane in lanes:
                 assert list(lane.hot) == sorted(lane.hot, key=lambda m: m.id)

@@ -16,15 +16,15 @@ def filed(context: Context, calendar: Calendar[Message]) -> None:
     due = {m.id for some in calendar._seconds.values() for m in some.values()}
     for account in context.accounts.values():
         held = [m for m in living if isinstance(m, Message) and m.account is account and m.phase is Phase.HELD]
-        aside = [m for one in context.upstreams.values() for m in one.aside if m.account is account]
-        assert list(account.aside) == sorted(aside, key=lambda m: m.id)
+        aside = [m for one in context.upstreams.values() for m in one.pinned_parts if m.account is account]
+        assert list(account.pinned_parts) == sorted(aside, key=lambda m: m.id)
         waiting = {m.id for m in [*held, *aside, *(m for lane in account.lanes.values() for m in lane.hot)]}
         chains = [m for key in account.addressed._first for m in account.addressed.some(key, None, 1 << 30)[0]]
         assert len(chains) == len(waiting) and {m.id for m in chains} == waiting
         assert waiting <= due
         total += len(waiting)
         for lane in account.lanes.values():
-            assert all(lane.hot.get(identity) is one for identity, one in lane.asking.items())
+            assert all(lane.hot.get(identity) is one for identity, one in lane.awaiting_word.items())
     assert len(calendar) == total
     assert all(m.due == second for second, some in calendar._seconds.items() for m in some.values())
 
@@ -43,7 +43,7 @@ def weighs(context: Context) -> None:
         things |= mails
         mine = [t for t in things.values() if isinstance(t, Mail) and t.account is account]
         assert box.octets == sum(mail.weight for mail in mine)
-        waiting = [*account.aside, *(m for lane in account.lanes.values() for m in lane.hot)]
+        waiting = [*account.pinned_parts, *(m for lane in account.lanes.values() for m in lane.hot)]
         things |= {m.id: m for m in waiting}
     assert context.ledger.octets == sum(t.weight for t in things.values())
     assert all(t.weight == WEIGHT + len(t.frame) for t in things.values())

@@ -13,7 +13,7 @@ from smppd.protocol import gsm
 from smppd.protocol.longmessage import parse_udh
 from smppd.protocol.text import Alphabet, as_ucs2, decode, encode, means_default, nearest
 from smppd.protocol.wire import Command, Fields, Sm, Status, Tag, address_field, build_sm, pdu, tlv
-from smppd.relay.alphabets import OCTETS, exchange
+from smppd.relay.alphabets import OCTETS, exchange_alphabets
 from smppd.relay.state.model import ALPHABETS
 from tests.relay.fakes import FROM, TO, World
 from tests.relay.fakes import settings as configuration
@@ -101,7 +101,7 @@ def test_the_same_text_the_nearest_or_none(
     except ValueError:
         return  # no text of this alphabet, or no room in short_message
     text = read_as(sm.raw, ours)
-    made = exchange(sm, ours, theirs, payloads=payloads, lossy=lossy)
+    made = exchange_alphabets(sm, ours, theirs, payloads=payloads, lossy=lossy)
     if made is None:
         assert not lossy or "part" in how or how in ("wide", "sar") or not payloads
         assert "short" not in how or not payloads, "a whole message has UCS-2 and message_payload"
@@ -141,7 +141,7 @@ def test_any_octets_are_converted_or_refused_and_never_raise(
     ours, theirs = pair
     for head in (b"", b"\x40"):
         sm = carried(body, how, coding, head)
-        made = exchange(sm, ours, theirs, payloads=True, lossy=lossy)
+        made = exchange_alphabets(sm, ours, theirs, payloads=True, lossy=lossy)
         if made is not None:
             Sm(made.frame).tlvs  # noqa: B018
         if not means_default(coding):
@@ -165,7 +165,7 @@ def test_national_tables(pair: tuple[Alphabet, Alphabet], national: tuple[int, i
             sm = written(words, ours, how, 0, head)
         except ValueError:
             continue
-        made = exchange(sm, ours, theirs, payloads=True)
+        made = exchange_alphabets(sm, ours, theirs, payloads=True)
         assert made is not None
         got = read_as(made.frame, theirs)
         assert same(got, words) or made.nearest
@@ -177,7 +177,7 @@ def test_national_tables(pair: tuple[Alphabet, Alphabet], national: tuple[int, i
 def test_a_full_part_in_a_national_table_loses_its_language_and_keeps_its_place() -> None:
     head = bytes((11, 0, 3, 7, 2, 1, 0x24, 1, 2, 0x25, 1, 1))
     sm = written("ığş€" + "a" * 130, Alphabet.GSM, "part", 0, head)
-    made = exchange(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
+    made = exchange_alphabets(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
     assert made is not None and made.nearest
     body = Sm(made.frame).body
     assert body == PART + b"igsEUR" + b"a" * 130
@@ -186,25 +186,25 @@ def test_a_full_part_in_a_national_table_loses_its_language_and_keeps_its_place(
 def test_letters_that_have_no_nearest_are_refused_or_marked() -> None:
     head = bytes((8, 0, 3, 7, 2, 1, 0x25, 1, 6))
     sm = written("अ" * 100, Alphabet.GSM, "part", 0, head)
-    assert exchange(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True) is None
-    made = exchange(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True, lossy=True)
+    assert exchange_alphabets(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True) is None
+    made = exchange_alphabets(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True, lossy=True)
     assert made is not None and made.nearest and Sm(made.frame).body == PART + b"?" * 100
 
 
 def test_with_a_canned_message_named_nothing_moves_to_the_payload() -> None:
     text = "@€" + "x" * 96
     sm = carried(encode(text, 0), "short", default_message=4)
-    made = exchange(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
+    made = exchange_alphabets(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
     assert made is not None and made.nearest
     assert Sm(made.frame).short_message == b"@EUR" + b"x" * 96, "an empty short_message would be the canned one"
     canned = carried(b"", "short", default_message=4)
-    assert exchange(canned, Alphabet.GSM, Alphabet.LATIN1, payloads=True) == (canned.raw, False)
+    assert exchange_alphabets(canned, Alphabet.GSM, Alphabet.LATIN1, payloads=True) == (canned.raw, False)
 
 
 def test_short_message_and_payload_side_by_side_are_both_exchanged() -> None:
     sm = Sm(carried(b"\0 one", "short").raw)
     both = Sm(pdu(sm.command, 0, 1, sm.raw[16:] + tlv(Tag.MESSAGE_PAYLOAD, b"\x05 two")))
-    made = exchange(both, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
+    made = exchange_alphabets(both, Alphabet.GSM, Alphabet.LATIN1, payloads=True)
     assert made is not None
     came = Sm(made.frame)
     assert (came.short_message, came.tlv(Tag.MESSAGE_PAYLOAD)) == (b"@ one", "é two".encode("latin-1"))
@@ -212,7 +212,7 @@ def test_short_message_and_payload_side_by_side_are_both_exchanged() -> None:
 
 def test_a_header_that_is_none_is_not_guessed_at() -> None:
     sm = carried(b"\x40\x01\x02", "short", 0, b"\x40")
-    assert exchange(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True) is None
+    assert exchange_alphabets(sm, Alphabet.GSM, Alphabet.LATIN1, payloads=True) is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_header_that_is_none_is_not_guessed_at() -> None:
 )
 def test_ucs2_keeps_class_and_waiting_indication(coding: int, wide: int) -> None:
     assert as_ucs2(coding) == wide
-    made = exchange(written("€", Alphabet.GSM, "short", coding), Alphabet.GSM, Alphabet.LATIN1, payloads=True)
+    made = exchange_alphabets(written("€", Alphabet.GSM, "short", coding), Alphabet.GSM, Alphabet.LATIN1, payloads=True)
     assert made is not None and Sm(made.frame).data_coding == wide
 
 

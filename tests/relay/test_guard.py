@@ -11,12 +11,12 @@ from smppd.message import FINAL_STATES, State
 from smppd.protocol.wire import Command, Status, pdu
 from smppd.relay import restore, spill
 from smppd.relay.accept.answers import Answers
-from smppd.relay.accept.parts import Parts
+from smppd.relay.accept.parts import HeldParts
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.gauges import Gauges
 from smppd.relay.guard import Guard
 from smppd.relay.ledger import ledger
-from smppd.relay.operations import Enquiries
+from smppd.relay.operations import Operations
 from smppd.relay.receipts import receipts
 from smppd.relay.receipts.parking import Parking
 from smppd.relay.receipts.receipts import Receipts
@@ -26,7 +26,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.send.overdue import Overdue
 from smppd.relay.send.rerouting import Rerouting
-from smppd.relay.send.unanswered import Unknown
+from smppd.relay.send.unanswered import Unanswered
 from smppd.store.api import Fault, Kind
 from tests.relay.accept.test_desk import multi
 from tests.relay.fakes import HASH, World, receipt, settings
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.interpreted("methods of compiled classes cannot be exch
 
 def test_a_submit_that_cannot_be_handled_is_answered_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    Poison(monkeypatch).put(Dispatch, "admit", "after")
+    Poison(monkeypatch).put(Dispatch, "admit_message", "after")
     acme, a = world.customer(), world.carrier()
     first, bad, last = acme.submits(*TEXTS)
     world.commits()
@@ -68,7 +68,7 @@ def test_one_destination_of_many_fails_alone(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_enquiry_that_cannot_be_handled_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     acme = world.customer()
-    monkeypatch.setattr(Enquiries, "_living", lambda *_: 1 / 0)
+    monkeypatch.setattr(Operations, "_living", lambda *_: 1 / 0)
     acme.sends(query(b"0123456789abcdef"))
     monkeypatch.undo()
     acme.sends(query(b"0123456789abcdef"))
@@ -92,7 +92,7 @@ def test_a_carrier_s_receipt_that_cannot_be_handled_is_kept_and_acknowledged(mon
 
 def test_a_receipt_that_cannot_be_passed_on_is_told_in_our_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    Poison(monkeypatch).put(receipts, "rewritten")
+    Poison(monkeypatch).put(receipts, "rewritten_receipt")
     acme, a = world.customer(), world.carrier()
     acme.submits(b"bad")
     world.commits()
@@ -109,7 +109,7 @@ def test_a_receipt_that_cannot_be_passed_on_is_told_in_our_own_words(monkeypatch
 
 def test_what_cannot_be_mended_is_kept_and_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    monkeypatch.setattr(receipts, "mended", lambda *_: 1 / 0)
+    monkeypatch.setattr(receipts, "mend_delivered", lambda *_: 1 / 0)
     acme, a = world.customer(), world.carrier()
     acme.submits(b"one")
     world.commits()
@@ -160,7 +160,7 @@ def test_waiting_ones_end_beside_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> N
     world = World(settings(acme={"expire_after": "1m"}))
     acme = world.customer()
     ids = whole_life(world, acme, TEXTS)
-    Poison(monkeypatch).put(Dispatch, "end")
+    Poison(monkeypatch).put(Dispatch, "end_message")
     world.passes(70)
     assert {ids[b"one"], ids[b"two"]} <= {shown for shown, stat in acme.receipts() if stat == "EXPIRED"}
     assert [(item.kind, item.place) for item in world.store.aside] == [("message", "sweep")]
@@ -174,7 +174,7 @@ def test_who_waits_for_a_word_is_told_that_there_is_no_way_beside_a_bad_one(monk
     acme.submits(b"zero", *TEXTS)
     world.commits()
     assert a.texts() == [b"zero"]
-    Poison(monkeypatch).put(Dispatch, "end")
+    Poison(monkeypatch).put(Dispatch, "end_message")
     a.cut()
     world.passes(2)
     assert acme.statuses() == [Status.RMSGQFUL] * 3
@@ -186,7 +186,7 @@ def test_a_cancel_by_addresses_goes_on_behind_a_bad_one(monkeypatch: pytest.Monk
     world = World()
     acme = world.customer()
     ids = whole_life(world, acme, TEXTS)
-    Poison(monkeypatch).put(Dispatch, "end")
+    Poison(monkeypatch).put(Dispatch, "end_message")
     acme.sends(cancel(b""))
     world.commits()
     world.passes(2)
@@ -210,7 +210,7 @@ def test_what_is_done_later_is_guarded() -> None:
 
 def test_an_account_that_waits_for_the_carrier_s_word_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(settings(acme={"acknowledge": "upstream"}))
-    Poison(monkeypatch).put(Dispatch, "taken", "before")
+    Poison(monkeypatch).put(Dispatch, "carrier_took", "before")
     acme, a = world.customer(), world.carrier()
     first, bad, last = acme.submits(*TEXTS)
     world.commits()
@@ -222,7 +222,7 @@ def test_an_account_that_waits_for_the_carrier_s_word_is_answered(monkeypatch: p
 
 
 def test_a_full_disk_with_a_bad_one_among_the_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    for where, name in ((Answers, "answer"), (Dispatch, "batch_refused")):
+    for where, name in ((Answers, "answer_message"), (Dispatch, "batch_refused")):
         world = World()
         poison = Poison(monkeypatch)
         poison.put(where, name)
@@ -243,7 +243,7 @@ def test_expiry_goes_on_behind_a_row_that_cannot_be_read(monkeypatch: pytest.Mon
     acme = world.customer()
     ids = whole_life(world, acme, TEXTS)
     assert len(world.store.cold) == 2
-    Poison(monkeypatch).put(restore, "restored")
+    Poison(monkeypatch).put(restore, "restored_message")
     world.passes(90)
     states = {text: world.states(ids[text])[-1] for text in TEXTS}
     assert acme.receipts() and set(states) == set(TEXTS)
@@ -270,7 +270,7 @@ def test_unknown_ones_are_settled_beside_a_bad_one(monkeypatch: pytest.MonkeyPat
     world = World(settings(acme={"unknown_after": "5s"}))
     acme, a = world.customer(), world.carrier()
     whole_life(world, acme, TEXTS)
-    Poison(monkeypatch).put(Unknown, "_settle")
+    Poison(monkeypatch).put(Unanswered, "_settle")
     a.cut()
     world.carrier()
     world.passes(10)
@@ -286,18 +286,18 @@ def noted(where: list[Any], what: Any, result: Any) -> Any:
 
 CHORES: list[tuple[str, Any, str]] = [
     ("spill", Relay, "_spill"),
-    ("early receipts", Receipts, "moment"),
+    ("early receipts", Receipts, "settle_early"),
     ("rerouting", Rerouting, "sweep"),
-    ("rerouting", Rerouting, "move"),
+    ("rerouting", Rerouting, "reroute_some"),
     ("messages", Dispatch, "sweep"),
-    ("validity", Overdue, "look"),
-    ("held parts", Parts, "sweep"),
+    ("validity", Overdue, "end_expired"),
+    ("held parts", HeldParts, "sweep"),
     ("mail", Mailroom, "sweep"),
     ("parked receipts", Parking, "sweep"),
     ("policies", Relay, "_policies"),
     ("expiry", Relay, "_expire"),
-    ("gauges", Gauges, "look"),
-    ("telling", Relay, "_tell"),
+    ("gauges", Gauges, "note_oldest_released"),
+    ("telling", Relay, "_write_log"),
 ]
 
 
@@ -341,14 +341,14 @@ def test_what_one_account_or_upstream_raises_in_a_sweep_stops_no_other(monkeypat
     acme.submits(b"one")
     beta.submits(b"two")
     world.commits()
-    original = Lanes.place
+    original = Lanes.choose_upstream
 
     def place(self: Lanes, lane: Any, now: float) -> Any:
         if lane.account.name == "acme":
             raise RuntimeError("447700900123")
         return original(self, lane, now)
 
-    monkeypatch.setattr(Lanes, "place", place)
+    monkeypatch.setattr(Lanes, "choose_upstream", place)
     a = world.carrier()
     world.passes(3)
     assert a.texts() == [b"two"]

@@ -21,7 +21,7 @@ from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import PLACES
 from smppd.relay.ledger import ledger
 from smppd.relay.ledger.ledger import Ledger
-from smppd.relay.ledger.payload import Stored
+from smppd.relay.ledger.payload import StoredMessage
 from smppd.relay.receipts import parking, receipts
 from smppd.relay.receipts.parking import Parking
 from smppd.relay.receipts.receipts import Receipts
@@ -30,7 +30,7 @@ from smppd.relay.recovery import Recovery
 from smppd.relay.send import dispatch
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.lanes import Lanes
-from smppd.relay.send.unanswered import Unknown
+from smppd.relay.send.unanswered import Unanswered
 from smppd.relay.spill import Spill
 from smppd.relay.state.model import Early, Lane, Mail, Message, Parked, UpstreamState
 from smppd.relay.state.phases import Phases
@@ -50,13 +50,13 @@ class Poison:
         self._monkeypatch = monkeypatch
         self._ids: set[int] = set()
         self.hits = 0
-        admit = Dispatch.admit
+        admit = Dispatch.admit_message
 
         def admitted(this: Dispatch, message: Message, *arguments: Any, **named: Any) -> None:
             self.is_bad(message)  # so that it is known by its id from here on
             admit(this, message, *arguments, **named)
 
-        monkeypatch.setattr(Dispatch, "admit", admitted)
+        monkeypatch.setattr(Dispatch, "admit_message", admitted)
 
     def put(self, where: Any, name: str, when: str = "before", error: type[Exception] = ValueError) -> None:
         original = getattr(where, name)
@@ -76,7 +76,7 @@ class Poison:
             if b"bad" in thing.frame:
                 self._ids.add(thing.id)
             return thing.id in self._ids
-        if isinstance(thing, Stored):
+        if isinstance(thing, StoredMessage):
             return b"bad" in thing.frame or thing.id in self._ids
         if isinstance(thing, Mail):
             return thing.about in self._ids
@@ -264,22 +264,22 @@ def finished(
 USUAL: list[tuple[Any, str]] = [
     (Recorder, "record"),
     (Routes, "route"),
-    (Dispatch, "admit"),
+    (Dispatch, "admit_message"),
     (ledger, "_entry"),
     (desk, "id_response"),
     (Dispatch, "_released"),
     (Lane, "overtaken_by"),
-    (dispatch, "outgoing"),
-    (Dispatch, "taken"),
+    (dispatch, "outgoing_frame"),
+    (Dispatch, "carrier_took"),
     (Receipts, "_receipt"),
     (Receipts, "_one"),
     (Receipts, "_settle"),
-    (receipts, "read"),
-    (receipts, "meaning"),
-    (receipts, "rewritten"),
+    (receipts, "read_receipt"),
+    (receipts, "reported_state"),
+    (receipts, "rewritten_receipt"),
     (UpstreamState, "await_receipt"),
-    (Context, "event"),
-    (Mailroom, "post"),
+    (Context, "append_event"),
+    (Mailroom, "post_mail"),
     (Mailroom, "_end"),
     (Session, "request"),
     (Phases, "move"),
@@ -288,33 +288,33 @@ USUAL: list[tuple[Any, str]] = [
     (Ledger, "submitted"),
 ]
 ROWS: list[tuple[Any, str]] = [
-    (restore, "restored"),
-    (Lanes, "doubt"),
+    (restore, "restored_message"),
+    (Lanes, "doubt_restored"),
     (Ledger, "rewrite"),
     (Ledger, "open_row"),
     (Phases, "move"),
     (ledger, "write_message"),
     (ledger, "_entry"),
-    (dispatch, "outgoing"),
+    (dispatch, "outgoing_frame"),
 ]
 SPILLED: list[tuple[Any, str]] = [
     (Spill, "_to_row"),
     (Spill, "_shelve"),
     (Ledger, "shelve"),
     (spill, "write_message"),
-    (restore, "restored"),
-    (Parking, "keep"),
+    (restore, "restored_message"),
+    (Parking, "park_receipt"),
     (Parking, "_into_memory"),
     (Parking, "_search"),
     (Parking, "_found"),
-    (Parking, "of_rows"),
+    (Parking, "message_of_rows"),
     (Parking, "_pass_on"),
     (Parking, "_unpark"),
-    (parking, "tried"),
-    (parking, "read"),
-    (parking, "best"),
+    (parking, "check_rewritable"),
+    (parking, "read_receipt"),
+    (parking, "best_match"),
     (Receipts, "_settle"),
-    (receipts, "rewritten"),
+    (receipts, "rewritten_receipt"),
 ]
 STARTS: list[tuple[Any, str]] = [
     (Recovery, "_entry"),
@@ -322,7 +322,7 @@ STARTS: list[tuple[Any, str]] = [
     (Recovery, "_mark"),
     (Recovery, "_place_one"),
     (Recovery, "_place_message"),
-    (recovery, "restored"),
+    (recovery, "restored_message"),
     (Phases, "move"),
     (Phases, "_enter"),
     (Phases, "file"),
@@ -330,26 +330,26 @@ STARTS: list[tuple[Any, str]] = [
 EARLY: list[tuple[Any, str]] = [
     (Receipts, "_receipt"),
     (Receipts, "_put_off"),
-    (receipts, "find"),
+    (receipts, "find_message"),
     (Receipts, "_one"),
-    (Receipts, "known"),
-    (Parking, "keep"),
-    (Parking, "park"),
-    (Parking, "known"),
-    (Parking, "unknown"),
+    (Receipts, "upstream_id_known"),
+    (Parking, "park_receipt"),
+    (Parking, "restore_parked"),
+    (Parking, "upstream_id_known"),
+    (Parking, "unknown_message_of"),
     (Parking, "_pass_on"),
     (Parking, "_unpark"),
     (Parking, "_resume"),
-    (parking, "find"),
+    (parking, "find_message"),
     (parking, "believed"),
     (Recovery, "_place_one"),
-    (Unknown, "_settle"),
+    (Unanswered, "_settle"),
 ]
-LATE: list[tuple[Any, str]] = [(dispatch, "_decides"), (Dispatch, "taken")]
+LATE: list[tuple[Any, str]] = [(dispatch, "_decides"), (Dispatch, "carrier_took")]
 THROTTLED: list[tuple[Any, str]] = [(Phases, "_enter"), (Dispatch, "_released")]
 AWAY: list[tuple[Any, str]] = [
     (mailroom, "restored_mail"),
-    (Mailroom, "spill"),
+    (Mailroom, "shelve_mail"),
     (Mailroom, "_end"),
     (ledger, "_entry"),
     (mailroom, "mail_row"),

@@ -11,7 +11,7 @@ import pytest
 from smppd import native
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu
-from smppd.relay import operations as enquiries
+from smppd.relay import operations as smpp_operations
 from smppd.relay.send import lanes
 from tests.relay.accept.test_desk import HOLD, part
 from tests.relay.fakes import FROM, TO, FakeCustomer, World, settings
@@ -64,7 +64,7 @@ ACTS: dict[str, Callable[[World, FakeCustomer, list[bytes]], object]] = {
     "a customer goes": lambda w, c, i: c.leaves(),
     "a tick": lambda w, c, i: w.relay.tick(w.now + 0.1),
     "a sweep": lambda w, c, i: w.relay._sweep(w.now),
-    "a scrape": lambda w, c, i: w.relay.gauges(),
+    "a scrape": lambda w, c, i: w.relay.set_gauges(),
     "another's message": lambda w, c, i: (w.customer("zeta").submits(b"hello"), w.commits()),
     "a batch that fails": fails,
 }
@@ -79,19 +79,19 @@ def test_no_act_costs_more_the_more_waits(act: str) -> None:
 
 
 def test_cancel_by_addresses_of_all_goes_in_steps_and_is_answered_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enquiries, "STEP", 50)
+    monkeypatch.setattr(smpp_operations, "STEP", 50)
     world, acme, ids = piled(1000)
     acme.submits(b"to another", to=OTHER)
     world.commits()
     acme.ids()
     acme.sends(cancel(b""))
-    assert world.relay.enquiries.looked == 50 and acme.statuses() == [] and world.account().queued == 951
+    assert world.relay.operations.looked == 50 and acme.statuses() == [] and world.account().queued == 951
     (second,) = acme.sends(cancel(b"", to=OTHER))
-    assert world.relay.enquiries.looked == 50, "one after the other"
+    assert world.relay.operations.looked == 50, "one after the other"
     world.passes(0.5, step=0.01)
     answers_ = acme.answered()
     assert [status for _, status, _ in answers_] == [0, 0] and answers_[1][0] == second
-    assert world.relay.enquiries.looked == 1001 and world.account().queued == 0
+    assert world.relay.operations.looked == 1001 and world.account().queued == 0
     world.commits()
     assert {name for name, stat in acme.receipts() if stat == "DELETED"} >= set(ids)
     world.check()
@@ -100,7 +100,7 @@ def test_cancel_by_addresses_of_all_goes_in_steps_and_is_answered_at_its_end(mon
 def test_cancel_in_steps_goes_on_beside_what_is_sent_and_when_its_customer_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(enquiries, "STEP", 100)
+    monkeypatch.setattr(smpp_operations, "STEP", 100)
     world, acme, _ = piled(1000)
     acme.sends(cancel(b""))
     a = world.carrier(window=50)
@@ -109,7 +109,7 @@ def test_cancel_in_steps_goes_on_beside_what_is_sent_and_when_its_customer_is_go
         world.passes(0.01, step=0.01)
     world.check()
     assert world.account().queued == len(a.waiting) + len(world.upstream("a").ready)
-    assert len(world.relay.enquiries._cancelling) == 0
+    assert len(world.relay.operations._cancelling) == 0
 
 
 def test_cancel_by_service_type_looks_only_at_that_pair_of_addresses() -> None:
@@ -193,7 +193,7 @@ def test_parts_aside_go_in_their_order_as_far_as_windows_go() -> None:
     acme.sends(*[part(b"%03d" % n, n, total=200, ref=9) for n in range(2, 200)])
     world.commits()
     world.check()
-    assert len(b.waiting) == 0 and len(world.upstream("a").aside) == 198
+    assert len(b.waiting) == 0 and len(world.upstream("a").pinned_parts) == 198
     a = world.carrier("a", window=10)
     texts: list[bytes] = []
     for _ in range(60):
@@ -221,10 +221,10 @@ def test_many_parts_stand_aside_in_steps_and_hold_up_nobody() -> None:
     acme.submits(b"whole", to=OTHER)
     world.commits()
     b = world.carrier("b", window=10)
-    assert 0 < len(world.upstream("a").aside) <= lanes.STEP, "no more in one turn"
+    assert 0 < len(world.upstream("a").pinned_parts) <= lanes.STEP, "no more in one turn"
     world.check()
     world.commits()
-    assert b.texts() == [b"whole"] and len(world.upstream("a").aside) == 6 * 198
+    assert b.texts() == [b"whole"] and len(world.upstream("a").pinned_parts) == 6 * 198
     world.check()
 
 
@@ -239,12 +239,12 @@ def test_parts_whose_pin_is_over_go_back_to_their_lane() -> None:
     b = world.carrier("b", window=1000)
     acme.sends(*[part(b"%03d" % n, n, total=101, ref=9) for n in range(2, 102)])
     world.commits()
-    assert len(world.upstream("a").aside) == 100
+    assert len(world.upstream("a").pinned_parts) == 100
     (name, *_) = acme.ids()[1:]
     assert asked(acme, query(name))[0] == 0
     world.passes(lanes.PIN + 5)
     assert b.texts() == [part(b"%03d" % n, n, total=101, ref=9)[-9:] for n in range(2, 102)]
-    assert len(world.upstream("a").aside) == 0
+    assert len(world.upstream("a").pinned_parts) == 0
     world.check()
 
 

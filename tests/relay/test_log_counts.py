@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smppd.relay import log_counts
-from smppd.relay.log_counts import Tally
+from smppd.relay.log_counts import LogCounts
 from tests.relay.fakes import World, settings
 from tests.relay.send.test_dispatch import numbered
 from tests.relay.send.test_rerouting import ONLY_A, reloads, without_a
@@ -26,18 +26,18 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_line_for_each_kind_and_whom_it_is_about(caplog: pytest.LogCaptureFixture) -> None:
-    counts = Tally()
-    counts.say()
+    counts = LogCounts()
+    counts.write()
     for name in ("a", "b", "a"):
-        counts.add(log_counts.RESENT, name)
-    counts.add(log_counts.MAIL_LIMIT, "acme", 5)
-    counts.say()
+        counts.count(log_counts.RESENT, name)
+    counts.count(log_counts.MAIL_LIMIT, "acme", 5)
+    counts.write()
     assert said(caplog) == [
         ("no answer, messages sent again", {"upstream": "a", "messages": 2}),
         ("no answer, messages sent again", {"upstream": "b", "messages": 1}),
         ("mail expired", {"account": "acme", "mails": 5, "reason": "limit"}),
     ]
-    counts.say()
+    counts.write()
     assert said(caplog) == []
 
 
@@ -161,7 +161,7 @@ def test_the_pause_of_an_upstream_is_a_gauge() -> None:
     world.commits()
 
     def paused(name: str) -> float | None:
-        world.relay.gauges()
+        world.relay.set_gauges()
         return world.metrics.registry.get_sample_value("smppd_upstream_paused", {"upstream": name})
 
     assert paused("a") == 0

@@ -132,14 +132,14 @@ def test_the_brake_is_let_go_when_a_batch_fails() -> None:
 
 def test_what_is_remembered_for_resends_keeps_no_message() -> None:
     world = World(settings(acme={"deduplicate": "60s"}))
-    world.relay.desk.recent.kept = 5
+    world.relay.desk.duplicates.kept = 5
     acme, a = world.customer(), world.carrier()
     acme.submits(*numbered(8))
     world.commits()
     ids = acme.ids()
     a.answers(*[b"i%d" % n for n in range(8)])
-    assert len(world.relay.desk.recent) == 5
-    assert not any(hasattr(known, "frame") for known in world.relay.desk.recent._known.values())
+    assert len(world.relay.desk.duplicates) == 5
+    assert not any(hasattr(known, "frame") for known in world.relay.desk.duplicates._known.values())
     acme.submits(b"7", b"0")
     world.commits()
     again, new = acme.ids()

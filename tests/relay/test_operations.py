@@ -64,7 +64,7 @@ def test_query_of_the_past_is_answered_from_the_log() -> None:
         asked_for.append(identity)
         then((State.DELIVERED, world.wall, 0) if account == "acme" and identity == 5 else None)
 
-    world.relay.enquiries.history = history
+    world.relay.operations.history = history
     status, body = asked(acme, query(b"%016x" % 5))
     assert status == 0 and b"\0" + bytes((State.DELIVERED,)) in body
     assert asked(acme, query(b"%016x" % 6))[0] == Status.RINVMSGID

@@ -23,7 +23,7 @@ def test_a_full_disk_loses_no_receipt(early: bool) -> None:
     else:
         acme, a, (one,) = submitted(world, b"id-1")
     a.reports(b"id-1")
-    world.relay.receipts.moment(world.now, 0.0)
+    world.relay.receipts.settle_early(world.now, 0.0)
     world.fills()
     assert a.acknowledged() == [Status.RMSGQFUL]
     world.passes(3)

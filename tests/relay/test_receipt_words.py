@@ -84,7 +84,7 @@ def test_own_words_are_counted_and_named_once_a_kind_and_never_repeated(caplog: 
         for word in (b"SECRETLY", b"SECRETLY2", b"TRYING", b"0", b"1"):
             a.delivers(saying(b"id:id-1 stat:" + word))
         world.commits()
-        world.relay.context.tally.say()
+        world.relay.context.log_counts.write()
     said = [record for record in caplog.records if record.message == "receipt with a state that is not known"]
     assert [record.fields["kind"] for record in said] == ["letters", "other", "digits"]  # type: ignore[attr-defined]
     assert "SECRETLY" not in caplog.text + str([vars(record) for record in said])

@@ -11,7 +11,7 @@ import pytest
 
 from smppd.ids import Ids
 from smppd.protocol.wire import Status
-from smppd.relay.relay import Ways
+from smppd.relay.relay import Routing
 from smppd.store.api import Availability, Batch, ColdRow, Kind
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
@@ -164,7 +164,7 @@ def test_gauges_follow() -> None:
     acme = world.customer()
     acme.submits(b"x", b"y")
     world.passes(2)
-    world.relay.gauges()
+    world.relay.set_gauges()
     sample = world.metrics.registry.get_sample_value
     assert sample("smppd_messages_queued", {"account": "acme"}) == 2
     assert sample("smppd_oldest_waiting_seconds", {"account": "acme"}) == pytest.approx(2.0, abs=0.1)
@@ -174,16 +174,16 @@ def test_an_upstream_that_is_meant_to_be_down_has_no_series_that_says_so() -> No
     world = World()
     sample = world.metrics.registry.get_sample_value
     link = world.carrier("a")
-    world.relay.gauges()
+    world.relay.set_gauges()
     assert sample("smppd_upstream_links", {"upstream": "a"}) == 1
     world.reloads(settings(a={"enabled": False}))
     link.cut()
-    world.relay.gauges()
+    world.relay.set_gauges()
     for name in ("smppd_upstream_links", "smppd_upstream_paused", "smppd_upstream_window_used"):
         assert sample(name, {"upstream": "a"}) is None
         assert sample(name, {"upstream": "b"}) == 0
     world.reloads(settings())
-    world.relay.gauges()
+    world.relay.set_gauges()
     assert sample("smppd_upstream_links", {"upstream": "a"}) == 0
 
 
@@ -251,7 +251,7 @@ def test_a_configuration_without_an_accounts_policies_changes_nothing() -> None:
     world = World()
     other = settings(acme={"queue": 1}, a={"enabled": False})
     with pytest.raises(KeyError):
-        world.relay.take_configuration(other, Ways.of(other), {})
+        world.relay.take_configuration(other, Routing.of(other), {})
     assert world.account().settings == world.settings.accounts[0] and not world.upstream().gone
 
 

@@ -9,7 +9,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
-from smppd.relay.ledger.payload import Stored
+from smppd.relay.ledger.payload import StoredMessage
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
 from tests.relay.test_lateness import data_sm
@@ -207,7 +207,7 @@ def test_a_rule_s_word_survives_the_cold_rows() -> None:
     world.commits()
     code = acme.ids()[-1]
     assert len(world.store.cold) == 3
-    assert [Stored(row.id, row.data).on_unknown for row in world.store.cold.values()] == ["", "", "hold"]
+    assert [StoredMessage(row.id, row.data).on_unknown for row in world.store.cold.values()] == ["", "", "hold"]
     world.restarts()
     acme, a = world.customer(), world.carrier()
     world.passes(3)

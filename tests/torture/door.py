@@ -45,9 +45,9 @@ def client_hello(groups: str | None = None) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if groups is not None:
-        from smppd.net.openssl import Library
+        from smppd.net.openssl import SslLibrary
 
-        Library().set_groups(context, groups)
+        SslLibrary().set_groups(context, groups)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
         context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()

@@ -11,12 +11,12 @@ from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
-from smppd.audit.trail import AuditTrail, Entry
+from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.cli.commands.keys import AUDIT_FILE, existing_store, store_directory
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
-from smppd.records.cross import Note, cross_faults, note_faults, note_of, read_notes
+from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
 from smppd.store.api import StoreError
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
@@ -154,7 +154,7 @@ def _events(asked: list[str] | None, trail: AuditTrail) -> frozenset[str] | None
         raise CommandError(str(error), 2) from None
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: TrailEntry) -> str:
     at = datetime.fromtimestamp(entry.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     facts = " ".join(f"{key}={value}" for key, value in entry.what.items())
     origin = f" from {entry.source}" if entry.source else ""

@@ -23,7 +23,7 @@ from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
 from smppd.relay.ledger.journal import HEAD
-from smppd.relay.ledger.payload import Stored, read_mail, read_parked
+from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import DamagedItems, Item, account_of
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -153,7 +153,7 @@ def frame_of(kind: str, data: bytes) -> bytes:
         entry = HEAD.unpack_from(data, 0)[0]
         return frame_of({1: "message", 7: "mail", 9: "parked"}.get(entry, ""), data[HEAD.size :])
     if kind in ("message", "cold message", "cold waiting"):
-        return Stored(0, data).frame
+        return StoredMessage(0, data).frame
     if kind in ("mail", "cold mail"):
         return read_mail(data)[3]
     if kind == "parked":

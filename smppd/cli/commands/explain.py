@@ -154,7 +154,7 @@ def _way(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None)
     if verdict is not None and verdict.route is not None:
         return [verdict.route]
     tags = verdict.tags if verdict is not None else frozenset()
-    joined = Router(settings).way(account, sm, tags)
+    joined = Router(settings).route_of(account, sm, tags)
     return joined.split(",") if joined else []
 
 

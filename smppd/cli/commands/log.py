@@ -29,7 +29,7 @@ from smppd.events import AuditEvent
 from smppd.ids import id_time, parse_shown
 from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import REGIONS, SEPARATORS, SHORT_DIGITS, normalise, regions_of
-from smppd.records.cross import anchor_faults, cross_faults, note_faults, note_of
+from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
 from smppd.records.verify import LogVerdict, verify_log
@@ -43,7 +43,6 @@ _REVEALED: Final = (*_COLUMNS, "text")
 _NARROW: Final = ("time", "id", "from", "to", "state")
 _WIDE: Final = 150  # characters in which all columns can be read
 _RECEIPT: Final = {
-    State.RECEIPT_STORED: "waiting for the customer",
     State.RECEIPT_DONE: "acknowledged by the customer",
     State.RECEIPT_EXPIRED: "never taken by the customer",
 }

@@ -21,7 +21,7 @@ from smppd.cli.commands.keys import existing_store, witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
-from smppd.records.due import Plan
+from smppd.records.due import PurgePlan
 from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqlitePurge
@@ -79,7 +79,7 @@ def _trail(settings: Settings) -> tuple[AuditTrail, ChainKeys]:
         rows.close()
 
 
-def _tell(plan: Plan, args: argparse.Namespace) -> int:
+def _tell(plan: PurgePlan, args: argparse.Namespace) -> int:
     counts = Counter((key.account, key.part.value) for key in plan.due)
     if args.json:
         due = [{"account": key.account, "part": key.part.value, "period": key.period.label} for key in plan.due]

@@ -1,6 +1,7 @@
-"""What customers have sent and is not committed yet is bounded in messages and octets, all sessions together: windows count
-messages of one session, each of which may be 64 KiB. Of one account it is bounded lower, since everybody's answer waits for
-the whole batch. Whoever sends more is not read until the disk has caught up; what he has sent already waits here till then.
+"""Bounds what customers have sent and what is not committed yet, in messages and octets of all sessions together. Windows
+are no such bound: they count the messages of one session, and each may have 64 KiB. The bound of one account is lower, since
+everybody's answer waits for the whole batch. A customer who sends more is not read until the disk has caught up. What he has
+sent already waits here until then.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from collections.abc import Callable
 from typing import Final
 
 from smppd.relay.context import Context
-from smppd.relay.state.model import Account, Customer
+from smppd.relay.state.model import Account, CustomerPeer
 from smppd.store.api import Batch
 
 BATCH_MESSAGES: Final = 4000
 BATCH_OCTETS: Final = 16 << 20
 ACCOUNT_MESSAGES: Final = 2000
-"""Of one account."""
+"""Messages of one account."""
 RELEASE_SECONDS: Final = 0.005
-"""What those who are read again may take of one turn."""
+"""Seconds of one turn of the reactor for customers who are read again."""
 
 
 class _Pending:
@@ -36,7 +37,7 @@ class _Pending:
 class Brake:
     """See the module. At most two batches are under way: one that is being written, and the next."""
 
-    def __init__(self, context: Context, go_on: Callable[[Customer, list[bytes], float], None]) -> None:
+    def __init__(self, context: Context, go_on: Callable[[CustomerPeer, list[bytes], float], None]) -> None:
         """go_on(customer, frames, now): takes what a customer had sent when he was stopped."""
         self.messages = BATCH_MESSAGES
         self.octets = BATCH_OCTETS
@@ -44,12 +45,13 @@ class Brake:
         self._context = context
         self._go_on = go_on
         self._pending: deque[_Pending] = deque()
-        self._braked: dict[Account, dict[Customer, list[bytes]]] = {}
-        """Who is not read, with what he had sent; accounts in the order of their turns, sessions in that of being stopped."""
+        self._braked: dict[Account, dict[CustomerPeer, list[bytes]]] = {}
+        """Customers who are not read, each with what he had sent. Accounts are in the order of their turns, and their
+        sessions in the order in which they were stopped."""
         self._releasing = False
 
-    def note(self, batch: Batch, account: Account, messages: int, octets: int) -> None:
-        """So many more messages of an account are in a batch, and what they came in took so many octets."""
+    def note_batch(self, batch: Batch, account: Account, messages: int, octets: int) -> None:
+        """Counts messages of an account that are in a batch now. ``octets``: of the PDUs in which they came."""
         pending = self._pending
         if not pending or pending[-1].batch is not batch:
             pending.append(_Pending(batch))
@@ -58,14 +60,15 @@ class Brake:
         last.octets += octets
         last.accounts[account] = last.accounts.get(account, 0) + messages
 
-    def look(self, customer: Customer) -> None:
-        """Lets a customer who has just sent something wait unread, if too much is to be committed."""
+    def stop_if_full(self, customer: CustomerPeer) -> None:
+        """Stops reading from a customer who has just sent something, if too much is to be committed."""
         if self._kept(customer) is None and self._full(customer.account):
             self._stop(customer, [])
 
-    def keeps(self, customer: Customer, frames: list[bytes]) -> bool:
-        """Whether what a customer sends has to wait: then it is kept until the disk has caught up. Many sessions may have their
-        first chunk on its way while it is full, and some of them are read again by a reload."""
+    def keep_back(self, customer: CustomerPeer, frames: list[bytes]) -> bool:
+        """Keeps what a customer sent until the disk has caught up, if it has to wait; returns whether it has. It is asked
+        for each chunk: many sessions may send their first chunk while the batch is full, and a reload lets some be read
+        again."""
         kept = self._kept(customer)
         if kept is not None:
             kept.extend(frames)
@@ -76,11 +79,11 @@ class Brake:
         self._stop(customer, list(frames))
         return True
 
-    def _kept(self, customer: Customer) -> list[bytes] | None:
+    def _kept(self, customer: CustomerPeer) -> list[bytes] | None:
         line = self._braked.get(customer.account)
         return None if line is None else line.get(customer)
 
-    def _stop(self, customer: Customer, frames: list[bytes]) -> None:
+    def _stop(self, customer: CustomerPeer, frames: list[bytes]) -> None:
         self._braked.setdefault(customer.account, {})[customer] = frames
         customer.session.window = 0
 
@@ -93,8 +96,8 @@ class Brake:
             own += one.accounts.get(account, 0)
         return messages >= self.messages or octets >= self.octets or own >= self.share
 
-    def committed(self) -> None:
-        """The oldest batch is over, stored or not: who was not read may go on."""
+    def batch_over(self) -> None:
+        """The oldest batch is over, stored or refused. Customers who were not read may go on."""
         if self._pending:
             self._pending.popleft()
         if self._braked and not self._releasing:
@@ -102,8 +105,9 @@ class Brake:
             self._context.later(0.0, self._release)
 
     def _release(self) -> None:
-        """Those who were stopped go on, accounts in turn, as long as there is room: ten thousand of them, with a chunk each,
-        are more than one turn of the reactor."""
+        """Customers who were stopped go on, accounts in turn, as long as there is room. What takes longer than
+        `RELEASE_SECONDS` goes on in the next turn: ten thousand customers with a chunk each are more than one turn of the
+        reactor."""
         self._releasing = False
         context = self._context
         until = context.now() + RELEASE_SECONDS
@@ -112,7 +116,7 @@ class Brake:
             line = self._braked.pop(customer.account)
             if line:
                 self._braked[customer.account] = line  # behind the others
-            if customer.session.close_reason is None:  # whoever is gone was answered nothing, and sends it again
+            if customer.session.close_reason is None:  # a customer who is gone had no answer, and sends it again
                 customer.session.window = customer.account.settings.window
                 context.dirty[customer] = None
                 if frames:
@@ -123,8 +127,8 @@ class Brake:
                 context.later(0.0, self._release)
                 return
 
-    def _next(self) -> Customer | None:
-        for account, line in self._braked.items():  # few of them are full: there is room for a few full ones only
+    def _next(self) -> CustomerPeer | None:
+        for account, line in self._braked.items():  # short: only a few accounts can be full at a time
             if not self._full(account):
                 return next(iter(line))
         return None

@@ -1,4 +1,5 @@
-"""Takes customers' messages: limits, policy, route, seal; and answers them when, and only when, their batch is durable."""
+"""Takes customers' messages: applies limits, policy and routes, and has the record sealed. A message is acknowledged only
+after its batch is durable."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from smppd.policy.content import PartKey, part_of
 from smppd.protocol import times
 from smppd.protocol.lenient import Fault, submitted
 from smppd.protocol.operations import count_destinations, read_multi
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
+from smppd.protocol.wire import SUBMIT_MULTI, BodyError, Sm, Status, id_response, refusal, request_command
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.brake import Brake
-from smppd.relay.accept.duplicates import Recent
-from smppd.relay.accept.parts import Parts
+from smppd.relay.accept.duplicates import Duplicates
+from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Routes
-from smppd.relay.accept.verdicts import change
+from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.record import Recorder
@@ -25,7 +26,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
 from smppd.relay.state.living import Living
-from smppd.relay.state.model import Account, Customer, Fanout, Known, Message
+from smppd.relay.state.model import Account, CustomerPeer, Fanout, Message, Remembered
 from smppd.relay.state.phase import Phase
 from smppd.vault.seal import Direction
 
@@ -51,11 +52,11 @@ class SubmitDesk:
         self,
         context: Context,
         dispatch: Dispatch,
-        parts: Parts,
+        parts: HeldParts,
         routes: Routes,
         recorder: Recorder,
         answers: Answers,
-        recent: Recent,
+        duplicates: Duplicates,
         short_ids: ShortIds,
     ) -> None:
         self._context = context
@@ -65,29 +66,30 @@ class SubmitDesk:
         self._recorder = recorder
         self._answers = answers
         self._short_ids = short_ids
-        self.recent = recent
+        self.duplicates = duplicates
         self.brake = Brake(context, self.accept_submits)
         self.patience = 0.5
         self.turn = TURN
-        self.open = True
-        self._accepting: Message | None = None  # the one that is being put into the batch
-        self._behind: dict[Customer, list[bytes]] = {}
-        # Accounts that have had their turn, and their sessions that wait for the next ones.
-        self._lines: dict[Account, deque[Customer]] = {}
+        self.accepts = True
+        self._accepting: Message | None = None  # the message that is being put into the batch
+        self._behind: dict[CustomerPeer, list[bytes]] = {}
+        # Accounts that have had their turn, each with its sessions that wait for the next turns.
+        self._lines: dict[Account, deque[CustomerPeer]] = {}
         self._refusals: dict[tuple[str, str], Any] = {}
         self._hits: dict[tuple[str, str, bool], Any] = {}
 
     # -- taking --------------------------------------------------------------------------------------------------------
 
-    def accept_submits(self, customer: Customer, frames: list[bytes], now: float) -> None:
-        """Handles the message PDUs of one chunk. Each is answered: at once when refused for its form or by a limit, with its
-        batch otherwise. What is more than ``TURN`` messages goes on in the next turn of the reactor, in its order; so does what
-        other sessions of the account sent, or one customer with many of them would take a turn for each."""
+    def accept_submits(self, customer: CustomerPeer, frames: list[bytes], now: float) -> None:
+        """Handles the message PDUs of one chunk. Each is answered: at once where its form or a limit refuses it, otherwise
+        with its batch. After ``TURN`` messages the rest goes on in the next turn of the reactor, in order. What other
+        sessions of the account sent waits for that turn too: otherwise an account with many sessions would have that many
+        turns."""
         behind = self._behind.get(customer)
         if behind is not None:
             behind.extend(frames)
             return
-        if self.brake.keeps(customer, frames):
+        if self.brake.keep_back(customer, frames):
             return
         line = self._lines.get(customer.account)
         if line is not None:
@@ -96,7 +98,7 @@ class SubmitDesk:
             return
         self._take(customer, frames, now)
 
-    def _take(self, customer: Customer, frames: list[bytes], now: float) -> None:
+    def _take(self, customer: CustomerPeer, frames: list[bytes], now: float) -> None:
         """One turn of an account: the first messages of one of its sessions."""
         refused: dict[str, int] = {}
         account = customer.account
@@ -110,8 +112,7 @@ class SubmitDesk:
             done += 1
             left -= 1
             try:
-                command = raw[7]
-                if command == 0x21:
+                if request_command(raw) == SUBMIT_MULTI:
                     number, no = self._multi(customer, raw, now)
                     left -= number
                 else:
@@ -126,13 +127,13 @@ class SubmitDesk:
                     self._context.metrics.bad_pdus.labels(account.name).inc()
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._answers.refuse(
+                self._answers.refuse_pdu(
                     customer, raw, no, now + self.patience if no is THROTTLED and self.patience else 0.0
                 )
         for rule, often in refused.items():
             self._refused(account, rule, often)
         if self.turn - left >= self.turn // 4 and account not in self._lines:
-            # A share of the turn that is worth a timer.
+            # So much of the turn is used that the account's next messages wait for the next turn.
             self._lines[account] = deque()
             self._context.later(0.0, lambda: self._go_on(account))
         if done < len(frames):
@@ -140,31 +141,31 @@ class SubmitDesk:
             self._lines[account].append(customer)
         taken = len(batch.accepted) - before
         if taken:
-            self.brake.note(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
-            self.brake.look(customer)
+            self.brake.note_batch(batch, account, taken, sum([len(raw) for raw in frames[:done]]))
+            self.brake.stop_if_full(customer)
         self._context.store.kick()
 
     def _wrong(self, account: Account, error: Exception) -> Refusal:
-        """The refusal of a PDU that raised an error: it is not as it should be, or we could not handle it."""
+        """The refusal of a PDU that caused an error: either its form is wrong, or we could not handle it."""
         if isinstance(error, BodyError) and self._accepting is None:
             return Refusal(error.status, str(error), BAD_PDU)
         return self._failed(account, error)
 
     def _failed(self, account: Account, error: Exception) -> Refusal:
-        """A message could not be handled: it is not accepted, and its sender is told so. What of it is in the batch already
-        ends with the batch."""
+        """A message could not be handled. It is not accepted, and its sender is told so. Its record, if it is in the batch
+        already, stays there with a final state."""
         context = self._context
         context.guard.caught(SUBMIT, error, owner=account.name)
         message, self._accepting = self._accepting, None
         if message is not None:
             message.customer = None
             message.registered = 0
-            self.recent.forget(message)
+            self.duplicates.forget(message)
             accepted = context.store.batch.accepted
             if accepted and accepted[-1] is message:
                 accepted.pop()
-            self._parts.undecide(message)
-            context.guard.guarded(SUBMIT, lambda: context.withdraw(message))
+            self._parts.forget_verdict(message)
+            context.guard.call_guarded(SUBMIT, lambda: context.withdraw(message))
         return FAILED
 
     @property
@@ -173,13 +174,13 @@ class SubmitDesk:
         return bool(self._behind)
 
     def _go_on(self, account: Account) -> None:
-        """The next turn of an account: what was too much for one. Its sessions go in turn."""
+        """The next turn of an account, with what was too much for the turn before. Its sessions go in turn."""
         line = self._lines[account]
         while line:
             customer = line.popleft()
             frames = self._behind.pop(customer)
-            # Whoever is gone was answered nothing, and sends it again.
-            if customer in account.sessions and not self.brake.keeps(customer, frames):
+            # A customer who is gone had no answer, and sends it again.
+            if customer in account.sessions and not self.brake.keep_back(customer, frames):
                 self._context.later(0.0, lambda: self._go_on(account))
                 self._take(customer, frames, self._context.now())
                 self._context.flush()
@@ -202,8 +203,8 @@ class SubmitDesk:
         counter.inc()
 
     def _with_tlvs(self, sm: Sm, account: Account) -> Sm:
-        """The message with its TLVs read; where what stands behind short_message is none, less the one NUL that many
-        libraries write there, unless the account wants the letter. Raises ``BodyError``."""
+        """The message with its TLVs read and checked. Many libraries write one NUL behind short_message, which is no TLV: it
+        is taken off, unless the account has ``strict_fields``. Raises ``BodyError``."""
         try:
             sm.tlvs  # noqa: B018  read and checked
         except BodyError:
@@ -217,13 +218,16 @@ class SubmitDesk:
     def _mended(self, account: Account) -> None:
         self._context.metrics.mended.labels(account.name, Fault.STRAY.value).inc()
 
-    def _accept(self, customer: Customer, sm: Sm, now: float, sequence: int, fanout: Fanout | None) -> Refusal | None:
-        """Puts one message into the batch; or the refusal to answer at once. What is cheap to see is looked at first."""
+    def _accept(
+        self, customer: CustomerPeer, sm: Sm, now: float, sequence: int, fanout: Fanout | None
+    ) -> Refusal | None:
+        """Puts one message into the batch, or returns the refusal that is to be answered at once. Cheap checks come
+        first."""
         context = self._context
         account = customer.account
         settings = account.settings
-        if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlvs:
-            return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlvs} TLVs", "bad PDU")
+        if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlv_limit:
+            return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlv_limit} TLVs", "bad PDU")
         if settings.strict_fields and len(sm.short_message) > 254:
             return Refusal(Status.RINVMSGLEN, "short_message is longer than 254 octets", "bad PDU")
         if not sm.destination_digits:
@@ -231,7 +235,7 @@ class SubmitDesk:
         if fanout is not None:
             wait = 0.0  # its answer waits
         else:
-            if not self.open or not context.store.takes:
+            if not self.accepts or not context.store.takes:
                 return FULL
             wait = account.bucket.take(now, self.patience)
             if wait < 0:
@@ -240,8 +244,8 @@ class SubmitDesk:
                 return QUEUE_FULL
         key = b""
         if settings.deduplicate is not None and fanout is None:
-            key = self.recent.key(account.name, sm)
-            before = self.recent.find(key, now, settings.deduplicate)
+            key = self.duplicates.key(account.name, sm)
+            before = self.duplicates.sent_before(key, now, settings.deduplicate)
             if before is not None:
                 return self._again(before, customer, sm)
         wall = context.wall()
@@ -256,7 +260,8 @@ class SubmitDesk:
                 return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
-        # From here on a part is remembered by policy: whatever refuses it must say so, see ``_not_taken``.
+        # From here on policy remembers a part. Each refusal below must tell policy that the part is not taken: see
+        # ``_not_taken``.
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
         if verdict is not None:
@@ -270,7 +275,7 @@ class SubmitDesk:
             if not route:
                 return self._not_taken(account, part, NO_ROUTE)
             lane = account.lanes.get(route) or context.lane(account, route)
-            if settings.acknowledge == "upstream" and not self._dispatch.available(lane, now):
+            if settings.acknowledge == "upstream" and not self._dispatch.has_open_upstream(lane, now):
                 return self._not_taken(account, part, NO_UPSTREAM)
             if verdict is not None and verdict.hold and not self._parts.make_room(account, len(sm.raw)):
                 return self._not_taken(account, part, HELD_FULL)
@@ -283,7 +288,7 @@ class SubmitDesk:
         identity = context.new_id()
         self._recorder.record(identity, account, sm, Direction.MT, customer.address)
         if refused is not None:
-            context.event(identity, State.REFUSED, error=refused.status)
+            context.append_event(identity, State.REFUSED, error=refused.status)
             lane = None  # type: ignore[assignment]
         if fanout is not None and fanout.shown:
             name = fanout.shown
@@ -298,7 +303,7 @@ class SubmitDesk:
         message.answer_at = now + wait
         message.fanout = fanout
         message.part = part
-        message.way = hash(sm.destination_digits)
+        message.destination_hash = hash(sm.destination_digits)
         message.reversed = sm.destination_field + sm.source_field
         batch = context.store.batch
         batch.accepted.append(message)
@@ -311,37 +316,38 @@ class SubmitDesk:
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
-            change(message, sm, verdict, wall)
-        self._dispatch.admit(message, now, hold=hold)
+            apply_verdict(message, sm, verdict, wall)
+        self._dispatch.admit_message(message, now, hold=hold)
         if key:
-            self.recent.note(key, message, now)
+            self.duplicates.remember(key, message, now)
         if len(name) != 16:
-            self._short_ids.note(message)
+            self._short_ids.remember(message)
         self._accepting = None
         return None
 
     @staticmethod
     def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:
         if part is not None and account.pipeline is not None:
-            account.pipeline.undo()
+            account.pipeline.undo_last()
         return why
 
     def _whole(self, message: Message, verdict: Verdict | None, route: str) -> bool:
-        """Whether a part is to be held: policy wants to see more, or it completes a message of which others are held."""
+        """Whether a part is to be held: policy wants to see more of its message, or it completes a message whose other parts
+        are held."""
         if verdict is not None and verdict.hold:
             return True
         if not self._parts.are_held(message):
             return False
-        self._parts.decide(message, verdict, route)
+        self._parts.note_verdict(message, verdict, route)
         return verdict is None or verdict.refusal is None
 
-    def _again(self, before: Known, customer: Customer, sm: Sm) -> Refusal | None:
-        """The same message once more: it has its id already, and is not sent again."""
+    def _again(self, before: Remembered, customer: CustomerPeer, sm: Sm) -> Refusal | None:
+        """The customer sent the same message once more. He gets the id of the first one, and nothing is sent again."""
         if customer.account.settings.acknowledge == "upstream" and not before.taken:
             return ON_ITS_WAY
 
         def answer() -> None:
-            # With its batch or a later one: by now the first is durable, or was lost.
+            # Called with the batch of the first one or a later batch: by now it is known whether the first one is durable.
             response = (
                 id_response(sm.command, sm.sequence, before.shown)
                 if before.stored
@@ -355,8 +361,9 @@ class SubmitDesk:
             self._context.store.batch.then.append(answer)
         return None
 
-    def recall(self, living: list[Living]) -> None:
-        """After a restart, of what is still here: which messages the short ids mean, and the latest for ``deduplicate``."""
+    def restore_remembered(self, living: list[Living]) -> None:
+        """After a restart: takes over from what is still here which messages the short ids mean, and which messages
+        ``deduplicate`` compares with."""
         context = self._context
         wall, now = context.wall(), context.now()
         for thing in living:
@@ -364,24 +371,26 @@ class SubmitDesk:
                 continue
             try:
                 if len(thing.shown) != 16:
-                    self._short_ids.note(thing)
+                    self._short_ids.remember(thing)
                 if thing.account.settings.deduplicate is not None:
                     age = max(0.0, wall - thing.accepted_at)
                     if age < thing.account.settings.deduplicate:
-                        self.recent.note(self.recent.key(thing.account.name, Sm(thing.frame)), thing, now - age)
-                        assert thing.known is not None
-                        thing.known.stored = True
-                        thing.known.taken = thing.awaits_receipt or thing.phase is Phase.DONE
+                        self.duplicates.remember(
+                            self.duplicates.key(thing.account.name, Sm(thing.frame)), thing, now - age
+                        )
+                        assert thing.remembered is not None
+                        thing.remembered.stored = True
+                        thing.remembered.taken = thing.awaits_receipt or thing.phase is Phase.DONE
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(START, error, identity=thing.id)
 
-    def _multi(self, customer: Customer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
-        """A submit_multi is as many messages as it has destinations: for the rate, the queue, and the window, of which it takes
-        as many places until it is answered. It is taken whole or, before a message of it is made, refused whole. How many
-        messages were made of it, and the refusal to answer at once."""
+    def _multi(self, customer: CustomerPeer, raw: bytes, now: float) -> tuple[int, Refusal | None]:
+        """Handles a submit_multi. For the rate, the queue and the window it counts as one message for each destination. It
+        is refused as a whole before a message is made of it, or taken as a whole. Returns how many messages were made of it,
+        and the refusal that is to be answered at once."""
         account = customer.account
         number = count_destinations(raw)
-        if not self.open or not self._context.store.takes:
+        if not self.accepts or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:
             return 0, QUEUE_FULL
@@ -392,7 +401,8 @@ class SubmitDesk:
         if multi.mended:
             self._mended(account)
         fanout = Fanout(number, b"")
-        # The next ones wait for what is owed; this answer no longer than others may.
+        # Later messages wait until the rate allows them again. This answer waits no longer than that of any other message
+        # may.
         fanout.answer_at = now + min(wait, self.patience)
         customer.session.unanswered += number - 1
         refused: dict[str, int] = {}
@@ -404,7 +414,7 @@ class SubmitDesk:
                 no = self._wrong(account, error)
             if no is not None:
                 refused[no.rule] = refused.get(no.rule, 0) + 1
-                self._answers.fan(customer, fanout, multi.sequence, sm.destination_field, no.status)
+                self._answers.answer_one_of_multi(customer, fanout, multi.sequence, sm.destination_field, no.status)
         for rule, often in refused.items():
             self._refused(account, rule, often)
         return number, None
@@ -412,21 +422,21 @@ class SubmitDesk:
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def batch_committed(self, messages: list[Message], now: float) -> None:
-        """Their batch is durable: now the customer may be told."""
+        """The batch of these messages is durable: now customers get their answers."""
         context = self._context
         account: Account | None = None
         number = 0
-        self.brake.committed()
+        self.brake.batch_over()
         for message in messages:
             try:
-                if message.known is not None:
-                    message.known.stored = True
+                if message.remembered is not None:
+                    message.remembered.stored = True
                 if message.account is not account:
                     if account is not None:
                         account.accepted.inc(number)
                     account, number = message.account, 0
                 if message.refusal is not None:
-                    self._answers.answer(message, message.refusal.status, now, message.refusal)
+                    self._answers.answer_message(message, message.refusal.status, now, message.refusal)
                     continue
                 number += 1
                 if message.account.settings.acknowledge == "stored" or message.phase is Phase.HELD:
@@ -434,13 +444,13 @@ class SubmitDesk:
                     if customer is None:
                         continue
                     if message.answer_at > now or message.fanout is not None:
-                        self._answers.answer(message, 0, now)
+                        self._answers.answer_message(message, 0, now)
                         continue
-                    response = id_response(message.frame[7] | message.frame[6] << 8, message.sequence, message.shown)
+                    response = id_response(request_command(message.frame), message.sequence, message.shown)
                     message.customer = None
                     context.answer(customer, response)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(COMMIT, error, message)
+                context.guard.set_message_aside(COMMIT, error, message)
         if account is not None:
             account.accepted.inc(number)
         if messages:
@@ -448,12 +458,12 @@ class SubmitDesk:
             messages[0].account.answer_time.observe(now - messages[0].read_at)
 
     def batch_refused(self, messages: list[Message], now: float) -> None:
-        """Their batch was not stored: nothing is kept, the customer is told so."""
+        """The batch of these messages was not stored. Nothing of them is kept, and their customers are told so."""
         if messages:
-            self.brake.committed()
+            self.brake.batch_over()
         for message in messages:
             try:
-                self.recent.forget(message)
-                self._answers.answer(message, FULL.status, now, FULL)
+                self.duplicates.forget(message)
+                self._answers.answer_message(message, FULL.status, now, FULL)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)

@@ -1,10 +1,11 @@
-"""Parts of long messages that policy wants to see whole (``hold_parts``): answered when stored, held in the spool until the
-last part is there, then released together on one route, or each refused with a receipt.
+"""Holds parts of long messages that policy wants to see as a whole (``hold_parts``). A part is answered when it is stored,
+and held in the spool until the last part is there. Then all parts are released together on one route, or each is refused
+with a receipt.
 
-Nothing that is held is ever released without a verdict on the whole. What is not whole after five minutes is refused; so is
-what has to go since the memory of all is used up. An account at its own limit is answered ESME_RMSGQFUL, and what it has held
-before stays. The part that completes a message is held as well until it is stored: then all parts before it are, and none
-overtakes.
+No held part is released without a verdict on the whole message. A message that is not complete after five minutes is
+refused. So is the oldest one where the memory for all accounts is used up. An account at its own limit is answered
+ESME_RMSGQFUL, and its parts that are held stay. The part that completes a message is held too until it is stored: by then
+all other parts are stored, and no part overtakes another.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import log_counts
 from smppd.relay.accept.routing import Routes
-from smppd.relay.accept.verdicts import change
+from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SWEEP
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.state.held import Group
+from smppd.relay.state.held import HeldGroup
 from smppd.relay.state.model import Account, Message
 
 HOLD: Final = 300.0
@@ -29,10 +30,10 @@ HELD: Final = 10_000
 HELD_OCTETS: Final = 16 * 1024 * 1024
 """... and their octets, as PDUs."""
 HELD_TOTAL: Final = 128 * 1024 * 1024
-"""Octets held of all accounts: beyond, the oldest message of the account that has most is refused."""
+"""Octets held of all accounts. Above it the oldest message of the account that has most is refused."""
 
 
-class Parts:
+class HeldParts:
     """See the module."""
 
     def __init__(self, context: Context, dispatch: Dispatch, routes: Routes) -> None:
@@ -48,7 +49,7 @@ class Parts:
         return self._held.group(message) is not None
 
     def make_room(self, account: Account, octets: int) -> bool:
-        """Whether another part of the account can be held; room is made where the memory of all accounts is used up."""
+        """Whether another part of the account can be held. Where the memory for all accounts is used up, it makes room."""
         held = self._held
         own = held.accounts.get(account.name)
         if own is not None and (own.parts >= HELD or own.octets + octets > HELD_OCTETS):
@@ -63,7 +64,7 @@ class Parts:
             self._give_up(most.account, group, log_counts.HELD_LIMIT)
         return True
 
-    def decide(self, message: Message, verdict: Verdict | None, route: str) -> None:
+    def note_verdict(self, message: Message, verdict: Verdict | None, route: str) -> None:
         """With ``message`` the verdict on the whole long message is known; it counts once ``message`` is stored."""
         group = self._held.group(message)
         assert group is not None
@@ -71,8 +72,8 @@ class Parts:
         group.verdict = verdict
         group.route = route
 
-    def undecide(self, message: Message) -> None:
-        """A message is not stored after all, and decides nothing."""
+    def forget_verdict(self, message: Message) -> None:
+        """A message is not stored after all: its verdict is forgotten."""
         group = self._held.group(message)
         if group is not None and group.last == message.id:
             group.last, group.verdict = 0, None
@@ -80,7 +81,8 @@ class Parts:
     # -- the store's words ---------------------------------------------------------------------------------------------
 
     def batch_committed(self, messages: list[Message], now: float) -> None:
-        """Messages are durable, or the records of their refusals: what they complete is released or refused."""
+        """Messages, or the records of refused ones, are durable. Long messages that are complete now are released or
+        refused."""
         for message in messages:
             if message.part is None:
                 continue
@@ -89,32 +91,32 @@ class Parts:
                 if group is not None and group.last == message.id:
                     self._settle(group, group.verdict, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(COMMIT, error, message)
+                self._context.guard.set_message_aside(COMMIT, error, message)
 
     def batch_refused(self, messages: list[Message]) -> None:
         """Messages were not stored."""
         for message in messages:
             if message.part is not None:
-                self.undecide(message)
+                self.forget_verdict(message)
 
     # -- what becomes of them ------------------------------------------------------------------------------------------
 
-    def _give_up(self, account: Account, group: Group, why: log_counts.Line) -> None:
+    def _give_up(self, account: Account, group: HeldGroup, why: log_counts.LogLine) -> None:
         """Refuses a message of which not all came."""
         messages = group.messages
         if account.pipeline is not None and messages:
-            account.pipeline.forget(Sm(messages[0].frame))
+            account.pipeline.forget_parts(Sm(messages[0].frame))
         self._context.metrics.refused.labels(account.name, "incomplete").inc(len(messages))
-        self._context.tally.add(why, account.name, len(messages))
+        self._context.log_counts.count(why, account.name, len(messages))
         for message in messages:
-            self._dispatch.end_one(message, State.REJECTED, Status.RSUBMITFAIL)
+            self._dispatch.end_guarded(message, State.REJECTED, Status.RSUBMITFAIL)
 
-    def _settle(self, group: Group, verdict: Verdict | None, now: float) -> None:
+    def _settle(self, group: HeldGroup, verdict: Verdict | None, now: float) -> None:
         messages = group.messages
         group.last, group.verdict = 0, None
         if verdict is not None and verdict.refusal is not None:
             for message in messages:
-                self._dispatch.end_one(message, State.REJECTED, verdict.refusal.status)
+                self._dispatch.end_guarded(message, State.REJECTED, verdict.refusal.status)
             return
         if not messages:
             return
@@ -124,17 +126,17 @@ class Parts:
         for message in messages:
             try:
                 if verdict is not None:
-                    # Its own time began when it was accepted, however long the other parts took.
-                    change(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
+                    # The time of each part began when it was accepted, however long the other parts took to come.
+                    apply_verdict(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
                 context.phases.to_lane(message, lane)
                 context.ledger.rewrite(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(SWEEP, error, message)
-        self._dispatch.lanes.serve(lane, now)
+                context.guard.set_message_aside(SWEEP, error, message)
+        self._dispatch.lanes.serve_lane(lane, now)
         context.store.kick()
 
-    def rejudge(self, now: float) -> None:
-        """After a restart: what was held is shown to policy once more, which remembers nothing of it."""
+    def judge_again(self, now: float) -> None:
+        """After a restart policy remembers nothing: it judges the held parts once more."""
         for of in list(self._held.accounts.values()):
             pipeline = of.account.pipeline
             for group in list(of.groups.values()):
@@ -143,7 +145,7 @@ class Parts:
                 except Exception as error:  # noqa: BLE001  the edge of a long message
                     self._context.guard.caught(START, error, owner=of.account.name)
 
-    def _rejudge(self, group: Group, pipeline: Pipeline | None, now: float) -> None:
+    def _rejudge(self, group: HeldGroup, pipeline: Pipeline | None, now: float) -> None:
         verdict: Verdict | None = None
         messages = group.messages
         for message in messages:
@@ -156,7 +158,7 @@ class Parts:
             self._settle(group, verdict, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: messages that have waited long enough for the rest of them."""
+        """Once a second: gives up messages that have waited long enough for their other parts."""
         for of in list(self._held.accounts.values()):
             while of.groups:
                 group = next(iter(of.groups.values()))

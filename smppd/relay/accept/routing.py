@@ -1,7 +1,9 @@
-"""Which upstreams a message may take, in the order of preference: routes by destination, sender, account, tag and weight.
+"""Finds the upstreams that a message may take, in the order of preference, by the routes' destination, sender, account, tag
+and weight.
 
-The first matching route wins and the next matching ones follow as its fall-backs. Upstreams without weights are tried in
-the order written; with weights a message's destination decides which comes first, so one number keeps one way.
+The first matching route wins, and the next matching ones follow as its fall-backs. Upstreams without weights are tried in
+the order in which they are written. With weights the destination decides which upstream comes first, so all messages to one
+number take the same way.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Router:
                     names[name] = None
         return ",".join(names)
 
-    def way(self, account: str, sm: Sm, tags: frozenset[str] = _NO_TAGS) -> str:
+    def route_of(self, account: str, sm: Sm, tags: frozenset[str] = _NO_TAGS) -> str:
         """``route`` of a message."""
         simple = self._simple.get(account)
         if simple is not None:
@@ -114,14 +116,9 @@ class Router:
             return name if name in self._enabled else ""
         return self._join(tuple(matching), destination)
 
-    def candidates(self, account: str, source: bytes, destination: bytes, tags: frozenset[str] = _NO_TAGS) -> list[str]:
-        """The same as a list."""
-        joined = self.route(account, source, destination, tags)
-        return joined.split(",") if joined else []
-
 
 class Routes:
-    """The routes as they are: ``router`` is exchanged by a reload."""
+    """The routes of the present configuration. A reload exchanges ``router``."""
 
     def __init__(self, router: Router) -> None:
         self.router = router
@@ -129,12 +126,12 @@ class Routes:
     def route(self, account: str, sm: Sm, verdict: Verdict | None) -> str:
         """The names of a message's upstreams, joined by commas; empty where no route leads there."""
         if verdict is None:
-            return self.router.way(account, sm)
-        return verdict.route or self.router.way(account, sm, verdict.tags)
+            return self.router.route_of(account, sm)
+        return verdict.route or self.router.route_of(account, sm, verdict.tags)
 
 
 def _ordered(rule: _Rule, destination: bytes, enabled: frozenset[str]) -> tuple[str, ...]:
-    """The weighted upstreams with the one that this destination falls to in front, the others behind as written.
+    """The weighted upstreams: first the one that this destination belongs to, then the others in the order written.
 
     A disabled one's destinations are divided anew by the weights of the others, and no other destination moves.
     """

@@ -1,4 +1,5 @@
-"""What policy changes of a message: its sender, its TLVs, how long it is worth delivering, what becomes of it when unknown."""
+"""Changes a message as policy says: its sender, its TLVs, its validity, and what is done with it when nobody knows whether a
+carrier has it."""
 
 from __future__ import annotations
 
@@ -8,22 +9,23 @@ from smppd.protocol.wire import Sm, address_field, splice
 from smppd.relay.state.model import Message
 
 
-def change(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
-    """Does to a message what policy asks. ``since``: epoch seconds from which ``expire_after`` counts."""
+def apply_verdict(message: Message, sm: Sm, verdict: Verdict, since: float) -> None:
+    """Changes a message as the verdict says. ``since``: epoch seconds from which ``expire_after`` counts."""
     source = None
     if verdict.source is not None:
         source = address_field(*verdict.source)
         message.reply_to = sm.source_field
     if verdict.on_unknown is not None:
         message.on_unknown = verdict.on_unknown
-    validity = shorten(message, sm, verdict, since)
+    validity = shorten_validity(message, sm, verdict, since)
     if source is not None or verdict.drop_tlvs or validity is not None:
         message.frame = splice(sm, source=source, drop=verdict.drop_tlvs, validity=validity)
 
 
-def shorten(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:
-    """Brings its end forward to what policy says. Returns the validity_period that ``sm`` has to say then, or the carrier
-    would go on trying; None where it needs no other. A relative one and a data_sm's are rewritten when they leave anyway."""
+def shorten_validity(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:
+    """Shortens the validity of a message to what policy says. Returns the validity_period that ``sm`` needs then, since the
+    carrier would go on trying otherwise; None where it needs no other one. A relative validity_period, and that of a
+    data_sm, are written anew when the message is sent."""
     if verdict.expire_after is None:
         return None
     end = max(0, int(since + verdict.expire_after))

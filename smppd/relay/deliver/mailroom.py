@@ -1,10 +1,11 @@
 """Mail for customers: receipts and MO messages, kept until a receive-capable bind of the account acknowledged them.
 
-The oldest mail of an account is in memory, the rest are cold rows read in pages, so a customer who is away for days costs
-disk only. Mail is visible here only once its batch is durable; a ``MAIL_DONE`` that a crash swallows costs a duplicate.
+The oldest mail of an account is in memory. The rest are cold rows, which are read in pages, so a customer who is away for
+days costs disk space only. Mail is delivered only after its batch is durable. Where a crash loses a ``MAIL_DONE`` mark, the
+customer gets that mail twice.
 
-Receipts are kept when there is no space, and tried again: what they tell has happened, and their messages have ended. MO
-messages are not: the carrier is told, and has them still.
+When there is no space on the disk, receipts are kept and written with the next batch, since their messages have ended. MO
+messages are not kept: the carrier is told, and still has them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from smppd.relay.ledger.ledger import mail_row
 from smppd.relay.ledger.payload import read_mail
 from smppd.relay.restore import restored_mail
 from smppd.relay.state.backlog import PAGE
-from smppd.relay.state.model import Account, Customer, Mail, Mailbox, Message
+from smppd.relay.state.model import Account, CustomerPeer, Mail, Mailbox, Message
 from smppd.store.api import Batch, ColdRow
 
 HOT: Final = 2000
@@ -33,9 +34,9 @@ OCTETS: Final = 4 << 20
 # Mail that ends in one step; the rest with the next ones.
 STEP: Final = 500
 _MAX_PAUSE: Final = 3600.0
-# Mail put off for another try; at the limit nothing new is tried either, so refusals do not empty the disk into memory.
+# So much mail of an account may wait for another try. At the limit no more is sent, or refused mail would fill the memory.
 PUT_OFF: Final = 1000
-# "I will never take this one": said by a customer, there is no point in offering it again.
+# With these statuses a customer says that it will never take this mail: it is not sent again.
 _NEVER: Final = frozenset((Status.RX_P_APPN, Status.RX_R_APPN))
 _STATES: Final = {
     State.EXPIRED: MessageState.EXPIRED,
@@ -58,7 +59,7 @@ class Mailroom:
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
-    def post(self, account: Account, frame: bytes, about: int, *, kept: bool = True) -> None:
+    def post_mail(self, account: Account, frame: bytes, about: int, *, kept: bool = True) -> None:
         """Puts a deliver_sm frame for the account into the current batch; it is delivered once that is durable. ``kept``:
         tried again when there is no space."""
         context = self._context
@@ -92,7 +93,7 @@ class Mailroom:
             Tag.MESSAGE_STATE, bytes((_STATES.get(state, MessageState.UNKNOWN),))
         )
         frame = build_sm(Command.DELIVER_SM, 0, sm.destination_field, source, text, _RECEIPT, tlvs)
-        self.post(message.account, frame, message.id)
+        self.post_mail(message.account, frame, message.id)
 
     def batch_committed(self, mails: list[Mail], now: float) -> None:
         """Their batch is durable."""
@@ -105,29 +106,30 @@ class Mailroom:
                 if mail.home:
                     mail.account.mailbox.hot.add(mail)
                 else:
-                    mail.account.mailbox.backlog.pushed()
+                    mail.account.mailbox.backlog.push_committed()
                 touched[mail.account] = None
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.mail(COMMIT, error, mail)
+                self._context.guard.set_mail_aside(COMMIT, error, mail)
         for account in touched:
             try:
                 self._bound(account)
-                self.pump(account, now)
+                self.deliver_mail(account, now)
             except Exception as error:  # noqa: BLE001  the edge of an account
                 self._context.guard.caught(COMMIT, error, owner=account.name)
 
     def batch_refused(self, mails: list[Mail]) -> None:
-        """Their batch was not stored: receipts are in the next one, MO messages are gone from here."""
+        """The batch of this mail was not stored. Receipts go into the next one; MO messages are forgotten, since the carrier
+        still has them."""
         following: Batch = self._context.store.batch
         for mail in mails:
             if not mail.kept:
                 if not mail.home:
-                    mail.account.mailbox.backlog.lost()
+                    mail.account.mailbox.backlog.push_refused()
                 self._context.ledger.forget(mail)
         following.mails[:0] = [mail for mail in mails if mail.kept]
 
     def _bound(self, account: Account) -> None:
-        """Holds the account's limit: the oldest mail ends, visibly, when newer would be over it."""
+        """Keeps to the account's limit: where there is more mail, the oldest expires, and its record says so."""
         box = account.mailbox
         over = len(box) - account.settings.receipts.limit
         if over <= 0:
@@ -141,27 +143,27 @@ class Mailroom:
         if over > 0 and left > 0 and box.cold:
             self._page(account)
 
-    def _expired(self, box: Mailbox, mail: Mail, why: log_counts.Line) -> None:
-        """``_expire`` for one of many: what it raises stops none of the others."""
+    def _expired(self, box: Mailbox, mail: Mail, why: log_counts.LogLine) -> None:
+        """``_expire`` for one of many. An error stops none of the others."""
         try:
             self._expire(box, mail, why)
         except Exception as error:  # noqa: BLE001  the item's edge
-            self._context.guard.mail(SWEEP, error, mail)
+            self._context.guard.set_mail_aside(SWEEP, error, mail)
 
-    def _expire(self, box: Mailbox, mail: Mail, why: log_counts.Line) -> None:
+    def _expire(self, box: Mailbox, mail: Mail, why: log_counts.LogLine) -> None:
         self._end(mail, State.RECEIPT_EXPIRED)
         self._context.metrics.mail_expired.labels(box.account.name).inc()
-        self._context.tally.add(why, box.account.name)
+        self._context.log_counts.count(why, box.account.name)
         self._context.store.kick()
 
     # -- delivering ----------------------------------------------------------------------------------------------------
 
-    def welcome(self, account: Account, now: float) -> None:
-        """A customer has bound: what was put off goes at once."""
+    def customer_bound(self, account: Account, now: float) -> None:
+        """A customer has bound. Mail that waits for another try is sent at once."""
         account.mailbox.resume(float("inf"))
-        self.pump(account, now)
+        self.deliver_mail(account, now)
 
-    def pump(self, account: Account, now: float) -> None:
+    def deliver_mail(self, account: Account, now: float) -> None:
         """Delivers what waits, as far as the windows of the account's receive-capable sessions go."""
         box = account.mailbox
         hot = box.hot
@@ -186,19 +188,19 @@ class Mailroom:
                 frame = mail.frame if customer.version >= VERSION else self._plain(mail)
                 customer.session.request(frame, mail, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.mail(MAIL, error, mail)
-                break  # should it be the session's fault, it must not cost all that waits at once
+                self._context.guard.set_mail_aside(MAIL, error, mail)
+                break  # if the session is the cause, the rest of the mail must not be set aside too
             box.begin_delivery(mail)
             dirty[customer] = None
         if box.cold and len(hot) < PAGE and (box.octets < self.octets or not (len(hot) or box.later or box.sent)):
             self._page(account)
 
     def _plain(self, mail: Mail) -> bytes:
-        """The frame for a session of SMPP 3.3, which has no TLVs; of a long text the part whose turn it is."""
+        """The frame for a session of SMPP 3.3, which has no TLVs. For a long text it is the part whose turn it is."""
         accepted = id_time(mail.about) if mail.about else id_time(mail.id)
         frames, cut = delivered(mail.frame, accepted, id_time(mail.id))
         if cut and not mail.piece:
-            self._context.tally.add(log_counts.MAIL_CUT, mail.account.name)
+            self._context.log_counts.count(log_counts.MAIL_CUT, mail.account.name)
         mail.left = len(frames) - 1 - mail.piece
         return frames[mail.piece]
 
@@ -214,7 +216,7 @@ class Mailroom:
                 try:
                     mail = restored_mail(account, row.id, row.data)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    context.unreadable(row, error, "mail")
+                    context.set_row_aside(row, error, "mail")
                     continue
                 mail.stored = True
                 mail.cold = (row.kind, row.owner, row.key)
@@ -222,14 +224,14 @@ class Mailroom:
                 box.hot.add(mail)
                 box.read.add(row.id)
             self._bound(account)
-            self.pump(account, context.now())
+            self.deliver_mail(account, context.now())
             context.flush()
 
-        box.backlog.page(context.store, PAGE, context.looked, arrived)
+        box.backlog.page(context.store, PAGE, context.guarded_rows, arrived)
 
-    def spill(self, mail: Mail) -> bool:
-        """Turns mail that lives in the spool into a row, if nobody is there to take it; it stays in memory, as one that was
-        read. False: it has to stay in the spool."""
+    def shelve_mail(self, mail: Mail) -> bool:
+        """Turns mail that lives in the spool into a row, if no session of its account is there to take it. It stays in
+        memory, like mail that was read from a row. False: it has to stay in the spool."""
         box = mail.account.mailbox
         if mail.busy or not mail.stored or box.account.sessions:
             return False
@@ -238,7 +240,7 @@ class Mailroom:
         box.read.add(mail.id)
         return True
 
-    def customer_answered(self, customer: Customer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
+    def customer_answered(self, customer: CustomerPeer, answers: list[tuple[Any, int, int, bytes]], now: float) -> None:
         """The customer's responses to deliver_sm."""
         account = customer.account
         box = account.mailbox
@@ -246,7 +248,7 @@ class Mailroom:
         for mail, _command, status, _frame in answers:
             try:
                 if not box.end_delivery(mail) and (mail.done or status or not box.take_out(mail)):
-                    continue  # else: after the response timer, and before it went again
+                    continue  # otherwise the answer came after the response timer, and before the mail was sent again
                 if status == 0 and mail.left:
                     mail.left = 0
                     mail.piece += 1
@@ -259,11 +261,12 @@ class Mailroom:
                 else:
                     self._again(account, [mail], now, wait=True)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.mail(MAIL, error, mail)
+                self._context.guard.set_mail_aside(MAIL, error, mail)
         if taken:
             account.delivered.inc(taken)
-        # Nobody waits for these marks: they go with the next batch, or with the next tick. Lost, they cost a duplicate.
-        self.pump(account, now)
+        # Nobody waits for these marks: they go with the next batch or the next tick. Where they are lost, the mail is sent
+        # twice.
+        self.deliver_mail(account, now)
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:
         context = self._context
@@ -272,10 +275,11 @@ class Mailroom:
         box.read.discard(mail.id)
         context.ledger.close(mail)
         if mail.about:
-            context.event(mail.about, state, error=error)
+            context.append_event(mail.about, state, error=error)
 
     def _again(self, account: Account, mails: list[Mail], now: float, *, wait: bool) -> None:
-        """Not acknowledged: goes again, in order, after a pause where the customer was there and silent or unwilling."""
+        """Mail that was not acknowledged is sent again, in order. ``wait``: after a pause, since the customer was silent or
+        refused it."""
         if not mails:
             return
         box = account.mailbox
@@ -292,15 +296,15 @@ class Mailroom:
             box.due = [(mail.due, mail.id) for mail in box.later.values()]
             heapify(box.due)
 
-    def unanswered(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
-        """The session that had these is silent or gone."""
+    def answers_missing(self, account: Account, mails: list[Any], now: float, *, wait: bool) -> None:
+        """The session that was sent this mail is silent or gone."""
         box = account.mailbox
         back = [mail for mail in mails if isinstance(mail, Mail) and box.end_delivery(mail)]
         self._again(account, back, now, wait=wait)
-        self.pump(account, now)
+        self.deliver_mail(account, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: mail whose time is over, and another try for what was put off."""
+        """Once a second: ends mail whose time is over, and tries again what was put off."""
         wall = self._context.wall()
         left = STEP
         for account in list(self._context.accounts.values()):
@@ -326,7 +330,7 @@ class Mailroom:
             box.resume(now)
         self._bound(account)
         if account.sessions:
-            self.pump(account, now)
+            self.deliver_mail(account, now)
         return left
 
     def _put_off_ends(self, box: Mailbox, wall: float, left: int) -> int:
@@ -349,15 +353,15 @@ class Mailroom:
                     continue  # in memory: ends there
                 box.backlog.take()
                 context.metrics.mail_expired.labels(account.name).inc()
-                context.tally.add(log_counts.MAIL_AGE, account.name)
+                context.log_counts.count(log_counts.MAIL_AGE, account.name)
                 try:
                     _expires, about, _name, _frame = read_mail(row.data)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    context.unreadable(row, error, "mail")
+                    context.set_row_aside(row, error, "mail")
                     continue
                 context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
                 if about:
-                    context.event(about, State.RECEIPT_EXPIRED)
+                    context.append_event(about, State.RECEIPT_EXPIRED)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(ROWS, error, kind="mail", owner=row.owner, identity=row.id)
         context.store.kick()

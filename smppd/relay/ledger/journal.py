@@ -1,5 +1,5 @@
-"""The form of what the spool holds: entries in blocks, one block a commit. An entry opens something (a message, mail, a parked
-receipt) or is a mark on it; a later mark closes it.
+"""The form of the spool: entries in blocks, one block for each commit. An entry opens a thing (a message, mail, a parked
+receipt) or is a mark on it. A last mark closes the thing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _SIZE: Final = HEAD.size
 
 
 class Entry(IntEnum):
-    """Kinds of entries. ACCEPT, MAIL and PARK open something, the others are marks on it. ASIDE speaks of an entry, or what is
-    left of a block, that could not be read and is kept among the damaged: its id is `fingerprint` of that."""
+    """Kinds of entries. ACCEPT, MAIL and PARK open a thing, the others are marks on it. ASIDE is about an entry, or the rest
+    of a block, that could not be read and is kept among the damaged items: its id is the `fingerprint` of that."""
 
     ACCEPT = 1
     RELEASED = 2
@@ -32,7 +32,7 @@ class Entry(IntEnum):
 
 
 class Broken(ValueError):
-    """A block is not what it should be from some place on; ``rest`` is all from there."""
+    """A block cannot be read from some octet on. ``rest``: all octets from there."""
 
     def __init__(self, reason: str, rest: bytes) -> None:
         super().__init__(reason)
@@ -45,12 +45,13 @@ def mark(kind: int, identity: int, payload: bytes = b"") -> bytes:
 
 
 def fingerprint(data: bytes) -> int:
-    """What an ASIDE mark calls something that has no id, or none to be trusted."""
+    """The name that an ASIDE mark has for something that has no id, or no id that can be trusted."""
     return int.from_bytes(blake2b(data, digest_size=8, person=b"smppd aside").digest(), "big")
 
 
 def read(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(kind, id, payload) of the entries in a block. Raises ``Broken`` where it is no entry, with what is left of the block."""
+    """(kind, id, payload) of the entries in a block. Raises ``Broken``, with the rest of the block, where the octets are no
+    entry."""
     at, end = 0, len(block)
     while at < end:
         if at + _SIZE > end:

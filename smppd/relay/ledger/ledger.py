@@ -1,11 +1,11 @@
-"""The only writer of the spool: what opens, what is marked, what closes, what is written anew, and what of it is alive.
+"""The only writer of the spool: it opens, marks and closes things, writes them anew, and knows which are alive.
 
-A thing lives either in the spool, opened by an entry and closed by a mark, or as a cold row. Each verb here does all that
-belongs to it: the entry or the row, where the thing lives, the memory it is counted with. What a thing is in the store is its
-phase's matter (`relay.state.phases`) no more than the lists in memory are this module's.
+A thing lives either in the spool, where an entry opens it and a mark closes it, or as a cold row. Each method here does all
+that belongs to its step: it writes the entry or the row, notes where the thing lives, and counts its memory. The ledger does
+not know the phases and the lists in memory (`relay.state.phases`), and those do not know the spool.
 
-``kept`` says once whether something survives a full disk: an entry about what has happened is kept and written with the next
-batch; one whose loss is answered (a message not yet acknowledged) is dropped, and its customer or carrier is told.
+``kept`` says whether an entry survives a full disk. An entry about something that has happened is kept, and written with the
+next batch. An entry of something that is not acknowledged yet is dropped, and the customer or carrier who sent it is told.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _PARK_DONE: Final = int(Entry.PARK_DONE)
 
 
 class Ledger:
-    """See the module. ``octets``: what all that is alive here, and all that was read back from rows, takes in memory."""
+    """See the module. ``octets``: of memory, of all things that live in the spool and of those that were read back from
+    rows."""
 
     def __init__(self, store: Spool) -> None:
         self._store = store

@@ -1,6 +1,6 @@
-"""What the spool and its cold rows keep of each thing: one codec for each, written and read here alone.
+"""The octets that the spool and the cold rows keep of each thing. They are written and read here alone.
 
-A message's payload is what precedes its frame and the frame: ``write_message`` and ``Stored``. Mail: ``write_mail``,
+A message's payload is what precedes its frame and the frame: ``write_message`` and ``StoredMessage``. Mail: ``write_mail``,
 ``read_mail``. Parked receipts: ``write_parked``, ``read_parked``. What a mark says beside its kind: ``write_submitted``,
 ``read_submitted``, ``write_released``, ``read_released``. Each ``read`` raises ValueError, struct.error or IndexError on
 what is none.
@@ -48,9 +48,9 @@ def write_message(message: Message) -> bytes:
         | (_HELD if message.is_in(IS_HELD) else 0)
     )
     tail = b""
-    if message.on_unknown or message.told:
+    if message.on_unknown or message.reported:
         flags |= _MORE
-        more = message.told
+        more = message.reported
         if message.on_unknown:
             more |= _MORE_RESEND if message.on_unknown == "resend" else _MORE_HOLD
         tail = bytes((more,))
@@ -70,7 +70,7 @@ def write_message(message: Message) -> bytes:
     return _MESSAGE.pack(message.expires, flags, len(names)) + names + tail + message.frame
 
 
-class Stored:
+class StoredMessage:
     """A message's payload, read back. Raises ValueError, struct.error or IndexError on what is none."""
 
     __slots__ = (
@@ -85,7 +85,7 @@ class Stored:
         "reply_to",
         "shown",
         "submitted",
-        "told",
+        "reported",
         "upstream",
         "upstream_id",
     )
@@ -106,7 +106,7 @@ class Stored:
         self.submitted = bool(flags & _SUBMITTED)
         self.held = bool(flags & _HELD)
         more = take(1)[0] if flags & _MORE else 0
-        self.told = more & _TOLD
+        self.reported = more & _TOLD
         self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & _SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _REPLY else None

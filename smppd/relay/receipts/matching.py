@@ -1,8 +1,9 @@
-"""What a deliver_sm says as a receipt, and which of the messages in memory or on disk it means.
+"""Reads a deliver_sm as a receipt, and finds the message that it is about, in memory or on disk.
 
-An id that is the answer's own, octet for octet, is believed; where the addresses say otherwise only if nothing fits better.
-Any other reading of an id is a guess: believed if both addresses agree, or, in a form that the operator set or that many
-receipts of this upstream had, if the destination does. docs/protocol.md has it as a table.
+An id that equals the one in the carrier's answer, octet for octet, is believed. If the addresses contradict it, it is
+believed only where nothing fits better. Every other reading of an id is a guess. A guess is believed if both addresses
+agree; in a form that the operator set, or that many receipts of this upstream had, it is enough that the destination agrees.
+docs/protocol.md has this as a table.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ from typing import Final
 
 from smppd.protocol.receipt import MessageState, Receipt, parse
 from smppd.protocol.receipt_ids import IdForm, canonical, kept, readings
-from smppd.protocol.wire import Sm, Tag
-from smppd.relay.state.addresses import agree, reaches
+from smppd.protocol.wire import UDHI, Sm, Tag
+from smppd.relay.state.addresses import addresses_agree, reaches_destination
 from smppd.relay.state.model import Message, UpstreamState
 
 RECEIPT: Final = 0x04
 INTERMEDIATE: Final = 0x20
 MESSAGE_TYPE: Final = 0x3C  # message type bits of esm_class, SMPP 3.4 section 5.2.12
-UDH: Final = 0x40
 _BY_VALUE: Final = {int(state): state for state in MessageState}
 _IDS: Final = 4  # ids of one receipt that are tried
 _ALIKE: Final = 64  # messages under one id that are looked at
 
 NO: Final = 0
-PERHAPS: Final = 1  # if nothing fits better
+PERHAPS: Final = 1  # it is, if nothing fits better
 YES: Final = 2
 
 
 class Reading:
-    """A receipt as it was read: the ids it names, the TLV's before the text's, as they are kept, and its text's fields."""
+    """A receipt as it was read. ``ids``: the ids that it names, that of the TLV before those of the text, in the form in
+    which ids are kept. ``receipt``: the fields of its text."""
 
     __slots__ = ("ids", "receipt")
 
@@ -44,13 +45,13 @@ class Reading:
 
 def text_start(sm: Sm, text: bytes) -> int:
     """Where a text begins behind its user data header."""
-    return min(text[0] + 1, len(text)) if sm.esm_class & UDH and text else 0
+    return min(text[0] + 1, len(text)) if sm.esm_class & UDHI and text else 0
 
 
-def read(sm: Sm) -> Reading:
-    """What it says. BodyError where its TLVs cannot be read."""
+def read_receipt(sm: Sm) -> Reading:
+    """Reads a receipt. Raises BodyError where its TLVs cannot be read."""
     text = sm.short_message
-    receipt = parse(text, text_start(sm, text) if sm.esm_class & UDH else 0) if text else None
+    receipt = parse(text, text_start(sm, text) if sm.esm_class & UDHI else 0) if text else None
     if sm.at_tlvs == len(sm.raw):
         return Reading(_kept(receipt) if receipt is not None and receipt.id else (), receipt)
     if receipt is None or not receipt.id:
@@ -66,7 +67,7 @@ def read(sm: Sm) -> Reading:
     if given:
         named = kept(given.partition(b"\0")[0].strip())
         if named:
-            # Beside the TLV's, a text that is no receipt names nothing: it may be what the customer wrote.
+            # A text that is no receipt names no id, beside the one in the TLV: it may be what the customer wrote.
             told = receipt is not None and bool(receipt.stat or receipt.done_date)
             ids = (named, *[one for one in ids if told and one != named])
     return Reading(ids[:_IDS], receipt)
@@ -86,12 +87,12 @@ def is_paired(sm: Sm) -> bool:
 
 
 def resembles(sm: Sm) -> Reading | None:
-    """What a deliver_sm without the mark of a receipt says as one, if it looks like one: an id, and a state or a date with it,
-    or the TLV of a receipt."""
+    """Reads a deliver_sm whose esm_class does not say that it is a receipt, if it looks like one: it has an id, and with it
+    a state, a date or the TLV of a receipt."""
     text = sm.short_message
     if sm.at_tlvs == len(sm.raw) and b":" not in text and b"=" not in text:
         return None
-    reading = read(sm)
+    reading = read_receipt(sm)
     if not reading.ids:
         return None
     receipt = reading.receipt
@@ -100,10 +101,11 @@ def resembles(sm: Sm) -> Reading | None:
     return None
 
 
-def meaning(upstream: UpstreamState, sm: Sm, receipt: Receipt | None) -> tuple[MessageState | None, bool]:
-    """The state that a receipt tells, None for a word that nobody knows, and whether it contradicts itself: its message_state
-    would end the message and its text would not, or the reverse. What the configuration says of a word goes first, then
-    message_state; SCHEDULED, which is no value of SMPP 3.4, and what is no value at all only where the text says nothing."""
+def reported_state(upstream: UpstreamState, sm: Sm, receipt: Receipt | None) -> tuple[MessageState | None, bool]:
+    """(state, whether the receipt contradicts itself). The state is None for a word that nobody knows. A receipt contradicts
+    itself where its message_state would end the message and its text would not, or the reverse. The configuration's meaning
+    of a word counts first, then message_state. SCHEDULED is no value of SMPP 3.4: it counts only where the text names no
+    state."""
     text: MessageState | None = None
     if receipt is not None and receipt.stat:
         if upstream.words and (said := upstream.words.get(receipt.stat)) is not None:
@@ -121,23 +123,24 @@ def meaning(upstream: UpstreamState, sm: Sm, receipt: Receipt | None) -> tuple[M
 
 
 def believed(upstream: UpstreamState, named: bytes, sm: Sm, message: Message) -> tuple[int, IdForm]:
-    """How far a receipt that names an id is believed to mean a message, by their ids and addresses, and in which form."""
+    """How far it is believed that a receipt with this id is about a message, by ids and addresses; and the form in which the
+    id fits."""
     form = upstream.matcher.form(named, message.upstream_id)
     if form is None:
         return NO, IdForm.RAW
     own = Sm(message.frame)
     if form is IdForm.RAW:
         if named in upstream.reused:
-            return (YES if agree(sm, own) else NO), form
+            return (YES if addresses_agree(sm, own) else NO), form
         silent = not sm.source_digits and not sm.destination_digits
-        return (YES if silent or reaches(sm, own) else PERHAPS), form
+        return (YES if silent or reaches_destination(sm, own) else PERHAPS), form
     if upstream.matcher.sure(form):
-        return (YES if reaches(sm, own) else NO), form
-    return (YES if agree(sm, own) else NO), form
+        return (YES if reaches_destination(sm, own) else NO), form
+    return (YES if addresses_agree(sm, own) else NO), form
 
 
 def in_memory(upstream: UpstreamState, named: bytes) -> list[Message]:
-    """The messages in memory that an id may mean, the likeliest first."""
+    """The messages in memory that an id may mean, the most likely first."""
     found: dict[int, Message] = {}
     ids = upstream.ids
     matcher = upstream.matcher
@@ -160,9 +163,11 @@ def in_memory(upstream: UpstreamState, named: bytes) -> list[Message]:
     return list(found.values())
 
 
-def find(upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = False, but: int = 0) -> Message | None:
-    """The message in memory that a receipt is about. `sure`: none that is only the best that is known. `but`: not the one
-    with this id."""
+def find_message(
+    upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = False, but: int = 0
+) -> Message | None:
+    """The message in memory that a receipt is about. `sure`: only one that is believed (YES). `but`: not the one with this
+    id."""
     perhaps: Message | None = None
     for named in reading.ids:
         alike: Message | None = None
@@ -185,8 +190,9 @@ def find(upstream: UpstreamState, reading: Reading, sm: Sm, *, sure: bool = Fals
     return None if sure else perhaps
 
 
-def keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
-    """What the rows are called that a receipt may be about: by the canonical key, or, of earlier versions, by the very id."""
+def row_keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
+    """The keys of the rows that a receipt may be about. Rows have canonical keys; rows of earlier versions have the id
+    itself."""
     found: dict[bytes, None] = {}
     for named in reading.ids:
         found[named] = None
@@ -198,18 +204,19 @@ def keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
     return list(found)
 
 
-def best(
+def best_match(
     upstream: UpstreamState, reading: Reading, sm: Sm, messages: list[Message], *, sure: bool = False
 ) -> Message | None:
-    """Of messages read back from disk, the one that a receipt is about: the more believed, by the id named first, in the
-    likelier form, with the addresses that fit, the younger."""
+    """The message that a receipt is about, of some that were read back from disk. They are compared, in this order, by how
+    far they are believed, by the place of the id in the receipt, by how likely the form of the id is, by whether the
+    addresses agree, and by age: the younger wins."""
     ranked: list[tuple[int, int, int, int, int, Message, IdForm]] = []
     for place, named in enumerate(reading.ids):
         for message in messages:
             how, form = believed(upstream, named, sm, message)
             if how == NO or (sure and how != YES):
                 continue
-            fits = agree(sm, Sm(message.frame))
+            fits = addresses_agree(sm, Sm(message.frame))
             rank = 0 if form is upstream.matcher.settled else 2 if form is IdForm.ALIKE else 1
             ranked.append((-how, place, rank, int(not fits), -message.id, message, form))
     if not ranked:

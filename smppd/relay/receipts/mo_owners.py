@@ -1,4 +1,5 @@
-"""Whose number a message from a handset goes to: by exact number, by the longest prefix, or by keyword on a shared number."""
+"""Finds the account that gets a message from a handset (MO): by the exact number, by the longest prefix, or by keyword on a
+shared number."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from smppd.config import Settings
 from smppd.numbering import normalise, normalise_prefix
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
-from smppd.protocol.wire import Sm
+from smppd.protocol.wire import UDHI, Sm
 
 
-class Owners:
+class MoOwners:
     """The numbers and keywords of all accounts of one configuration. Immutable."""
 
     def __init__(self, settings: Settings) -> None:
@@ -32,7 +33,7 @@ class Owners:
                         owners.append(owner)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
 
-    def owner(
+    def owner_of(
         self, destination: bytes, sm: Sm, region: str | None = None, alphabet: Alphabet = Alphabet.GSM
     ) -> str | None:
         """The system_id of the account that gets a message to ``destination`` (digits as on the wire), which came from a
@@ -66,7 +67,7 @@ def _first_word(sm: Sm, alphabet: Alphabet) -> str:
         return ""
     body = sm.body
     length, national = 0, (0, 0)
-    if sm.esm_class & 0x40:
+    if sm.esm_class & UDHI:
         try:
             udh = parse_udh(body)
         except UdhError:

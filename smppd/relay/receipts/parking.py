@@ -1,7 +1,8 @@
-"""Receipts whose message is not known yet: kept on disk and in memory for 72 hours, found again by the ids they name.
+"""Parks receipts whose message is not known yet: they are kept on disk and in memory for 72 hours, and found again by the
+ids that they name.
 
-The message turns up among the cold rows, or with the answer that gives it its id, or is an unknown one that the addresses
-fit. What can be too much is bounded: their number, their octets, and how many are looked at for one message.
+Their message may be found among the cold rows, or be known when the carrier's answer names its id, or be an unknown one
+whose addresses fit. Their number and octets are bounded, and so is how many of them are looked at for one message.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from smppd.protocol.wire import Sm
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
-from smppd.relay.receipts.matching import YES, Reading, believed, best, find, keys, read
-from smppd.relay.receipts.rewrite import tried
+from smppd.relay.receipts.matching import YES, Reading, believed, best_match, find_message, read_receipt, row_keys
+from smppd.relay.receipts.rewrite import check_rewritable
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.send.unanswered import only_one
-from smppd.relay.state.addresses import pairs, tail
+from smppd.relay.send.unanswered import only_unknown
+from smppd.relay.state.addresses import address_pairs, address_tail
 from smppd.relay.state.model import Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind
 
 PARK: Final = 72 * 3600
-# Receipts nobody knows a message for, of one upstream: at the limit the oldest is given up, visibly.
+# So many receipts of one upstream may be parked. At the limit the oldest is given up, which is counted and logged.
 PARKED: Final = 100_000
 # Parked receipts of one id, or between two addresses, that are looked at for one message.
 _LOOKED_AT: Final = 64
-# What the record says of a message whose carrier gave it no id that anybody saw: no octets of an id that is one.
+# Stands in the record for the upstream id of a message whose carrier named none. No carrier's id looks like this.
 NAMELESS: Final = b"(no id)"
 # Rows under one id that are read back whole for one receipt.
 _REVIVED: Final = 32
@@ -55,30 +56,30 @@ class Parking:
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
-    def keep(self, upstream: UpstreamState, sm: Sm, reading: Reading) -> None:
-        """Keeps a receipt whose message is not in memory: an older message's, one that is not known yet, or nobody's. Kept
-        first, looked up second: the acknowledgement does not wait for the search. What its content can make go wrong has
-        been tried before it becomes durable."""
+    def park_receipt(self, upstream: UpstreamState, sm: Sm, reading: Reading) -> None:
+        """Parks a receipt whose message is not in memory: the message is older, or not known yet, or there is none. The
+        receipt is stored first and its message searched afterwards, so that the acknowledgement does not wait for the
+        search. Errors that its content can cause are provoked before it becomes durable (``check_rewritable``)."""
         context = self._context
-        tried(sm, reading)
+        check_rewritable(sm, reading)
         parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
         try:
             self._into_memory(parked, sm, reading)
             context.ledger.open(parked, kept=True)
         except Exception:
-            upstream.unpark(parked)
+            upstream.forget_parked(parked)
             raise
         context.metrics.receipts.labels(upstream.name, "parked").inc()
-        context.tally.add(log_counts.PARKED, upstream.name)
+        context.log_counts.count(log_counts.PARKED, upstream.name)
         if upstream.cold_waiting > 0:
             self._search(parked, sm, reading)
-        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > context.parked):
+        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > context.parked_limit):
             self._give_up(next(iter(upstream.parked.values())), log_counts.GIVEN_UP_LIMIT)
 
-    def park(self, parked: Parked) -> None:
-        """Takes a receipt into memory that is in the journal already. Raises what reading it raises."""
+    def restore_parked(self, parked: Parked) -> None:
+        """Takes a receipt into memory that was read back from the journal. Raises what reading it raises."""
         sm = Sm(parked.frame)
-        self._into_memory(parked, sm, read(sm))
+        self._into_memory(parked, sm, read_receipt(sm))
 
     def _into_memory(self, parked: Parked, sm: Sm, reading: Reading) -> None:
         upstream = parked.upstream
@@ -88,26 +89,26 @@ class Parking:
                 found.update(dict.fromkeys((named, *readings(named))))
             else:
                 found.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(named)))
-        # By its addresses too: an address has no NUL, an id neither, so that these keys are nobody's ids.
-        found.update(dict.fromkeys(b"\0" + pair for pair in pairs(sm)))
-        upstream.park(parked, tuple(found))
+        # It is found by its addresses too. Their keys begin with NUL, which no id contains.
+        found.update(dict.fromkeys(b"\0" + pair for pair in address_pairs(sm)))
+        upstream.note_parked(parked, tuple(found))
 
     def _unpark(self, parked: Parked) -> None:
         context = self._context
         parked.done = True
-        parked.upstream.unpark(parked)
+        parked.upstream.forget_parked(parked)
         context.ledger.close(parked)
         context.store.kick()
 
-    def _give_up(self, parked: Parked, why: log_counts.Line) -> None:
+    def _give_up(self, parked: Parked, why: log_counts.LogLine) -> None:
         self._unpark(parked)
         self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()
-        self._context.tally.add(why, parked.upstream.name)
+        self._context.log_counts.count(why, parked.upstream.name)
 
     def set_aside(self, parked: Parked, error: Exception, place: str = RECEIPT) -> None:
-        """A parked receipt that cannot be handled, or kept any longer as what it is, is set aside."""
+        """Sets a parked receipt aside that cannot be handled."""
         upstream = parked.upstream
-        self._context.guard.keep(place, error, "frame", upstream.name, parked.id, parked.frame)
+        self._context.guard.keep_damaged(place, error, "frame", upstream.name, parked.id, parked.frame)
         if not parked.done or upstream.parked.get(parked.id) is parked:
             self._unpark(parked)
 
@@ -127,11 +128,11 @@ class Parking:
     def _search(self, parked: Parked, sm: Sm, reading: Reading) -> None:
         """Looks for its message among the cold rows."""
         upstream = parked.upstream
-        wanted = keys(upstream, reading)
+        wanted = row_keys(upstream, reading)
         if wanted:
             context = self._context
             context.store.find(
-                Kind.WAITING, upstream.name, wanted, context.looked(lambda rows: self._found(parked, rows))
+                Kind.WAITING, upstream.name, wanted, context.guarded_rows(lambda rows: self._found(parked, rows))
             )
 
     def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
@@ -140,10 +141,10 @@ class Parking:
         upstream = parked.upstream
         try:
             sm = Sm(parked.frame)
-            reading = read(sm)
-            message = self.of_rows(upstream, reading, sm, rows) or find(upstream, reading, sm)
-            # Nobody's that is known: then it may tell what became of an unknown one.
-            message = message or self.unknown(upstream, sm, reading, self._context.now())
+            reading = read_receipt(sm)
+            message = self.message_of_rows(upstream, reading, sm, rows) or find_message(upstream, reading, sm)
+            # It is about no message that is known: then it may be about an unknown one.
+            message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
         except Exception as error:  # noqa: BLE001  the item's edge
             self.set_aside(parked, error)
             return
@@ -151,15 +152,15 @@ class Parking:
             self._pass_on(parked, message, sm, reading)
             self._context.flush()
 
-    def of_rows(
+    def message_of_rows(
         self, upstream: UpstreamState, reading: Reading, sm: Sm, rows: list[ColdRow], but: int = 0
     ) -> Message | None:
         """The message among cold rows that a receipt is about, but not the one with the id ``but``."""
         messages = []
         alive = [row for row in self._context.ledger.alive(rows) if row.id != but]
         if len(alive) > _REVIVED:
-            # A carrier that calls many by one id: those between these addresses, told by a look at their octets.
-            one, other = tail(sm.source_digits), tail(sm.destination_digits)
+            # A carrier that gives one id to many messages: only rows whose octets hold both addresses are read.
+            one, other = address_tail(sm.source_digits), address_tail(sm.destination_digits)
             times = 2 if one == other else 1
             alive = [row for row in alive if other in row.data and row.data.count(one) >= times] or alive
         del alive[_REVIVED:]
@@ -167,14 +168,15 @@ class Parking:
             try:
                 messages.append(restored_waiting(self._context, row))
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.unreadable_waiting(row, error)
+                self._context.set_waiting_row_aside(row, error)
         for given, number in Counter([message.upstream_id for message in messages]).items():
             if number > 1:
-                upstream.given_again(given)
-        return best(upstream, reading, sm, messages)
+                upstream.note_reused_id(given)
+        return best_match(upstream, reading, sm, messages)
 
-    def known(self, message: Message) -> None:
-        """An upstream id has just become known: receipts for it may be waiting, and are passed on in the order they came."""
+    def upstream_id_known(self, message: Message) -> None:
+        """A message has just got its upstream id. Receipts that wait for it are passed on, in the order in which they
+        came."""
         upstream = message.upstream
         assert upstream is not None
         waiting: dict[int, Parked] = {}
@@ -185,7 +187,7 @@ class Parking:
                 return
             try:
                 sm = Sm(parked.frame)
-                reading = read(sm)
+                reading = read_receipt(sm)
                 sure = any(believed(upstream, named, sm, message)[0] == YES for named in reading.ids)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self.set_aside(parked, error)
@@ -193,38 +195,39 @@ class Parking:
             if sure:
                 self._pass_on(parked, message, sm, reading)
 
-    def unknown(self, upstream: UpstreamState, sm: Sm, reading: Reading, now: float) -> Message | None:
-        """A receipt under an id never seen settles the one unknown message that its addresses fit, if it is only one: that
-        message was taken after all, and this is what the carrier calls it."""
+    def unknown_message_of(self, upstream: UpstreamState, sm: Sm, reading: Reading, now: float) -> Message | None:
+        """The unknown message that a receipt is about, where its id was never seen and its addresses fit exactly one: the
+        carrier took that message after all, and this is its upstream id. None where there is no such message, or where
+        nobody asked for its receipt."""
         if not upstream.unknown:
             return None
-        message = only_one(upstream, sm)
+        message = only_unknown(upstream, sm)
         if message is None:
             return None
-        self._dispatch.taken(upstream, message, reading.ids[0] if reading.ids else NAMELESS, now)
-        return None if message.phase is Phase.DONE else message  # nobody asked for its receipt
+        self._dispatch.carrier_took(upstream, message, reading.ids[0] if reading.ids else NAMELESS, now)
+        return None if message.phase is Phase.DONE else message  # DONE: nobody asked for its receipt
 
-    def unsure(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """Messages became unknown: the receipt of one may have come before."""
+    def became_unknown(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """Messages became unknown. The receipt of one of them may be parked already."""
         for unknown in messages:
             if unknown.id not in upstream.unknown or not upstream.parked:
                 continue
             waiting: dict[int, Parked] = {}
             try:
-                for pair in pairs(Sm(unknown.frame)):
+                for pair in address_pairs(Sm(unknown.frame)):
                     near = upstream.parked_keys.get(b"\0" + pair)
                     if near:
                         waiting.update(islice(reversed(near.items()), _LOOKED_AT))
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(LINK, error, unknown)
+                self._context.guard.set_message_aside(LINK, error, unknown)
                 continue
             for parked in sorted(waiting.values(), key=lambda one: -one.id):
                 if parked.id < unknown.id:
                     break  # from here on all came before it was sent
                 try:
                     sm = Sm(parked.frame)
-                    reading = read(sm)
-                    message = self.unknown(upstream, sm, reading, now)
+                    reading = read_receipt(sm)
+                    message = self.unknown_message_of(upstream, sm, reading, now)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self.set_aside(parked, error)
                     continue
@@ -233,8 +236,8 @@ class Parking:
                 if unknown.id not in upstream.unknown:
                     break
 
-    def resume(self) -> None:
-        """After a restart: the search that a parked receipt was in the middle of, some hundreds at a time."""
+    def resume_searches(self) -> None:
+        """After a restart: searches the messages of parked receipts again, some hundreds at a time."""
         waiting = [parked for upstream in self._context.upstreams.values() for parked in upstream.parked.values()]
 
         def some(begin: int) -> None:
@@ -253,8 +256,8 @@ class Parking:
     def _resume(self, parked: Parked) -> None:
         upstream = parked.upstream
         sm = Sm(parked.frame)
-        reading = read(sm)
-        message = find(upstream, reading, sm, sure=upstream.cold_waiting > 0)
+        reading = read_receipt(sm)
+        message = find_message(upstream, reading, sm, sure=upstream.cold_waiting > 0)
         if message is not None:
             self._pass_on(parked, message, sm, reading)
         elif upstream.cold_waiting > 0:
@@ -263,7 +266,7 @@ class Parking:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Once a second: parked receipts whose message never turned up."""
+        """Once a second: gives up parked receipts whose time is over."""
         wall = self._context.wall()
         for upstream in list(self._context.upstreams.values()):
             for parked in list(islice(upstream.parked.values(), _STEP)):

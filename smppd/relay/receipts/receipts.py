@@ -1,5 +1,5 @@
-"""What carriers deliver: receipts are matched to their messages and passed on under the customer's id, MO messages go to the
-account that owns the number. A carrier is acknowledged when, and only when, what it brought is durable.
+"""Handles what carriers deliver. Receipts are matched to their messages and passed on under the customer's id. MO messages
+go to the account that owns the number. A carrier is acknowledged only after what it delivered is durable.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from smppd.ids import id_time
 from smppd.message import State, masked
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, refusal
+from smppd.protocol.wire import BodyError, Sm, Status, id_response, pdu_body, refusal, request_command, sequence_number
 from smppd.relay import log_counts
-from smppd.relay.alphabets import exchange
+from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, DELIVER, ROWS
@@ -25,22 +25,22 @@ from smppd.relay.receipts.matching import (
     MESSAGE_TYPE,
     RECEIPT,
     Reading,
-    find,
+    find_message,
     is_paired,
-    keys,
-    meaning,
-    read,
+    read_receipt,
+    reported_state,
     resembles,
+    row_keys,
 )
-from smppd.relay.receipts.mending import mended
-from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.receipts.mending import mend_delivered
+from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.parking import PARK, Parking
-from smppd.relay.receipts.rewrite import rewritten
+from smppd.relay.receipts.rewrite import rewritten_receipt
 from smppd.relay.record import Recorder
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
-from smppd.relay.send.unanswered import unanswered
-from smppd.relay.state.addresses import swapped
+from smppd.relay.send.unanswered import unanswered_between
+from smppd.relay.state.addresses import addresses_swapped
 from smppd.relay.state.model import (
     HEARD_ACCEPTED,
     TOLD_UNKNOWN,
@@ -57,28 +57,33 @@ from smppd.vault.seal import Direction
 
 log = logging.getLogger("smppd.relay")
 
-# Seconds for which a receipt may wait in memory, unacknowledged, for an answer that it overtook; and octets of them, of one
-# upstream: what is over is kept at once.
+# A receipt may overtake the answer to its submit. It waits so many seconds in memory, not acknowledged, for that answer.
+# Above so many octets of one upstream it is parked at once.
 EARLY: Final = 0.05
 EARLY_OCTETS: Final = 4 << 20
-# Seconds for which what has no mark of a receipt may wait so, if a message between its addresses has no answer yet: until that
-# comes nothing tells the receipt from what a subscriber wrote. Carriers wait ten seconds at least for an acknowledgement.
+# A deliver_sm that does not say that it is a receipt may wait longer, if a message between its addresses has no answer yet:
+# before that answer it could as well be a subscriber's text. Carriers wait at least ten seconds for an acknowledgement.
 PATIENCE: Final = 5.0
-_PATIENT: Final = 64  # with so many of one upstream waiting at all, the next waits a moment only
+_PATIENT: Final = 64  # where so many of one upstream wait, further ones wait ``EARLY`` seconds only
 _OURS: Final = {state: State(int(state)) for state in MessageState}
 _ENDS: Final = frozenset(state for state in MessageState if state.is_final)
-# Receipts of one upstream that need no second look when the carrier brings them again.
+# So many receipts of one upstream are remembered, to know them when the carrier sends them again.
 SEEN: Final = 20_000
 
 Ticket = tuple[Peer, int, int]
-"""What is acknowledged: the session that brought it, its command_id and sequence_number."""
+"""What an acknowledgement needs: the session that brought the PDU, its command_id and its sequence_number."""
+
+
+def fingerprint_of(sm: Sm) -> int:
+    """By what a receipt is known again when its carrier sends it again: all of it but the header, hashed."""
+    return hash(pdu_body(sm.raw))
 
 
 class Receipts:
     """See the module. ``owners`` tells whose number a MO message goes to; a reload exchanges it."""
 
     def __init__(
-        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: Owners
+        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: MoOwners
     ) -> None:
         self._context = context
         self._dispatch = dispatch
@@ -93,8 +98,8 @@ class Receipts:
         context = self._context
         matched = 0
         for raw in frames:
-            command = raw[7] | raw[6] << 8
-            sequence = int.from_bytes(raw[12:16], "big")
+            command = request_command(raw)
+            sequence = sequence_number(raw)
             ticket = (link, command, sequence)
             sm: Sm | None = None
             try:
@@ -112,13 +117,13 @@ class Receipts:
         context.store.nudge()
 
     def _read(self, upstream: UpstreamState, raw: bytes, now: float) -> Sm:
-        """A PDU, mended where it is not to the letter. Raises ``BodyError`` where nothing can be read."""
+        """A PDU that was read, and mended where its form is wrong. Raises ``BodyError`` where nothing can be read."""
         try:
             sm = Sm(raw)
-            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlvs:
-                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlvs} TLVs")
+            if sm.at_tlvs != len(raw) and len(sm.tlvs) > self._context.tlv_limit:
+                raise BodyError(Status.RINVOPTPARSTREAM, f"more than {self._context.tlv_limit} TLVs")
         except BodyError:
-            sm = mended(self._context, upstream, raw, now)
+            sm = mend_delivered(self._context, upstream, raw, now)
         return sm
 
     def _one(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, *, wait: bool) -> int:
@@ -134,10 +139,11 @@ class Receipts:
         return 0
 
     def _receipt(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, now: float, wait: bool) -> int:
-        """What is a receipt by its esm_class or by its TLVs. What it brings is kept from here on, space or not."""
-        print_of = hash(sm.raw[16:])
-        reading = read(sm)
-        if print_of in upstream.seen:
+        """Handles a deliver_sm that is a receipt by its esm_class or its TLVs. From here on what it says is kept, even if
+        the disk is full."""
+        fingerprint = fingerprint_of(sm)
+        reading = read_receipt(sm)
+        if fingerprint in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
         ids = reading.ids
         if not ids:
@@ -152,33 +158,33 @@ class Receipts:
             upstream.matcher.learn(IdForm.RAW)
         else:
             early = wait and upstream.reserved > 0
-            message = find(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
+            message = find_message(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
             if message is None and not upstream.cold_waiting:
-                message = self.parking.unknown(upstream, sm, reading, now)
+                message = self.parking.unknown_message_of(upstream, sm, reading, now)
             if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
                 return 0
         if message is None:
-            self.parking.keep(upstream, sm, reading)
-            self._note(upstream, print_of, 0)
+            self.parking.park_receipt(upstream, sm, reading)
+            self._note(upstream, fingerprint, 0)
         else:
-            self._settle(upstream, message, sm, reading, print_of)
+            self._settle(upstream, message, sm, reading, fingerprint)
         self._context.store.batch.acks.append(ticket)
         return int(message is not None)
 
     def _perhaps(
         self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float, wait: bool
     ) -> int:
-        """What has no mark of a receipt but the looks of one: it is, if it names a message that waits and comes from where
-        that went, to where that came from. Otherwise somebody wrote it by hand."""
-        if hash(sm.raw[16:]) in upstream.seen:
+        """Handles a deliver_sm that looks like a receipt and does not say so. It is one if it names a message that waits for
+        a receipt, comes from that message's destination and goes to its source. Otherwise it is a subscriber's text."""
+        if fingerprint_of(sm) in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
-        message = find(upstream, reading, sm, sure=True)
-        if message is not None and swapped(sm, Sm(message.frame)):
+        message = find_message(upstream, reading, sm, sure=True)
+        if message is not None and addresses_swapped(sm, Sm(message.frame)):
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
             return 1
         if wait and upstream.reserved:
-            awaits = unanswered(upstream, sm) if len(upstream.early) < _PATIENT else None
+            awaits = unanswered_between(upstream, sm) if len(upstream.early) < _PATIENT else None
             if self._put_off(upstream, ticket, sm, reading.ids[0], now, awaits):
                 return 0
         if upstream.cold_waiting:
@@ -190,10 +196,10 @@ class Receipts:
     def _repeated(
         self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, otherwise: Callable[[], None]
     ) -> int:
-        """The same receipt, octet for octet: the carrier brings it again, unless it has called another message by the same id,
-        and that one still waits."""
-        before = upstream.seen[hash(sm.raw[16:])]
-        message = find(upstream, reading, sm, sure=True, but=before)
+        """The same receipt came before, octet for octet. The carrier sent it again; or it gave the same id to another
+        message, which still waits."""
+        before = upstream.seen[fingerprint_of(sm)]
+        message = find_message(upstream, reading, sm, sure=True, but=before)
         if message is not None:
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
@@ -209,15 +215,15 @@ class Receipts:
         self._context.store.batch.acks.append(ticket)
 
     def _nameless(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float) -> int:
-        """A receipt that names no id. If it tells the end of a message, its addresses may say of which unknown one; otherwise
-        nobody can tell, and it is counted and acknowledged: the carrier has no more to say."""
-        state, clash = meaning(upstream, sm, reading.receipt)
-        message = self.parking.unknown(upstream, sm, reading, now) if state in _ENDS and not clash else None
+        """A receipt that names no id. If it says how a message ended, its addresses may fit an unknown one. Otherwise nobody
+        can say which message it is about: it is counted and acknowledged, since the carrier knows no more."""
+        state, clash = reported_state(upstream, sm, reading.receipt)
+        message = self.parking.unknown_message_of(upstream, sm, reading, now) if state in _ENDS and not clash else None
         if message is not None:
             self._settle(upstream, message, sm, reading)
         else:
             self._context.metrics.receipts.labels(upstream.name, "unreadable").inc()
-            self._context.tally.add(log_counts.UNREAD, upstream.name)
+            self._context.log_counts.count(log_counts.UNREAD, upstream.name)
         self._context.store.batch.acks.append(ticket)
         return int(message is not None)
 
@@ -235,9 +241,9 @@ class Receipts:
 
         def found(rows: list[ColdRow]) -> None:
             try:
-                but = upstream.seen.get(hash(sm.raw[16:]), 0)
-                message = self.parking.of_rows(upstream, reading, sm, rows, but)
-                if message is not None and (not only_swapped or swapped(sm, Sm(message.frame))):
+                but = upstream.seen.get(fingerprint_of(sm), 0)
+                message = self.parking.message_of_rows(upstream, reading, sm, rows, but)
+                if message is not None and (not only_swapped or addresses_swapped(sm, Sm(message.frame))):
                     self._settle(upstream, message, sm, reading)
                     upstream.matched.inc()
                     self._context.store.batch.acks.append(ticket)
@@ -248,7 +254,9 @@ class Receipts:
             self._context.store.kick()
             self._context.flush()
 
-        self._context.store.find(Kind.WAITING, upstream.name, keys(upstream, reading), self._context.looked(found))
+        self._context.store.find(
+            Kind.WAITING, upstream.name, row_keys(upstream, reading), self._context.guarded_rows(found)
+        )
 
     # -- a moment's wait -----------------------------------------------------------------------------------------------
 
@@ -261,25 +269,25 @@ class Receipts:
         upstream.put_off(name, Early(link, command, sequence, sm, now, awaits, now + PATIENCE))
         return True
 
-    def moment(self, now: float, most: float = EARLY) -> None:
-        """Receipts that waited long enough for an answer to come are kept as what they are: early. Call often."""
+    def settle_early(self, now: float, most: float = EARLY) -> None:
+        """Handles early receipts that have waited long enough for the answer to their submit. Call often."""
         for upstream in self._context.upstreams.values():
             due = []
-            for key, waiting in upstream.early.items():  # the longest wait first
+            for key, waiting in upstream.early.items():  # those that have waited longest come first
                 if now - waiting[0].since < most:
                     break
                 due.append(key)
             for key in due:
                 waiting = upstream.take_early(key)
-                longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.waits(now)]
+                longer = [one._replace(since=now) for one in waiting if most > 0.0 and one.still_waits(now)]
                 if longer:
                     upstream.put_off_longer(key, longer)
-                self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.waits(now)], now)
+                self._overtaken(upstream, [one for one in waiting if most <= 0.0 or not one.still_waits(now)], now)
             if due:
                 self._context.store.kick()
 
     def _overtaken(self, upstream: UpstreamState, waiting: list[Early], now: float) -> None:
-        """Handles receipts that had to wait, and lets their carrier be acknowledged."""
+        """Handles receipts that had to wait; they are acknowledged with the batch."""
         matched = 0
         for early in waiting:
             ticket = (early.link, early.command, early.sequence)
@@ -297,18 +305,18 @@ class Receipts:
         self._context.answer(link, refusal(command, Status.RX_P_APPN, sequence))
 
     def _set_aside(self, upstream: UpstreamState, ticket: Ticket, raw: bytes, error: Exception) -> None:
-        """What could not be handled is kept for somebody to look at, so it may be acknowledged: its carrier would bring it for
-        ever."""
-        self._context.guard.frame(DELIVER, error, upstream, raw)
+        """A PDU that could not be handled is kept among the damaged items, and acknowledged: otherwise its carrier would
+        send it again for ever."""
+        self._context.guard.keep_frame(DELIVER, error, upstream, raw)
         for waiting in upstream.early.values():
-            if any(early[:3] == ticket for early in waiting):  # it is acknowledged with the moment that it waits for
+            if any(early[:3] == ticket for early in waiting):  # it is acknowledged when its wait is over
                 return
         acks = self._context.store.batch.acks
         if not acks or acks[-1] != ticket:
             acks.append(ticket)
 
     def batch_committed(self, acks: list[Any]) -> None:
-        """What these brought is durable: the carrier may forget it."""
+        """What these PDUs brought is durable: they are acknowledged."""
         for link, command, sequence in acks:
             try:
                 self._context.answer(link, id_response(command, sequence, b""))
@@ -316,7 +324,7 @@ class Receipts:
                 self._context.guard.caught(COMMIT, error)
 
     def batch_refused(self, acks: list[Any]) -> None:
-        """It was not stored: the carrier has to bring it again."""
+        """What these PDUs brought was not stored: the carrier has to send them again."""
         for link, command, sequence in acks:
             try:
                 self._context.answer(link, refusal(command, Status.RMSGQFUL, sequence))
@@ -325,24 +333,24 @@ class Receipts:
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 
-    def _note(self, upstream: UpstreamState, print_of: int, identity: int) -> None:
+    def _note(self, upstream: UpstreamState, fingerprint: int, identity: int) -> None:
         seen = upstream.seen
-        seen[print_of] = identity
+        seen[fingerprint] = identity
         if len(seen) > SEEN:
             seen.popitem(last=False)
 
     def _settle(
-        self, upstream: UpstreamState, message: Message, sm: Sm, reading: Reading, print_of: int | None = None
+        self, upstream: UpstreamState, message: Message, sm: Sm, reading: Reading, fingerprint: int | None = None
     ) -> None:
-        """Passes a receipt on and ends the message if it is final. Its frame is made first: if that fails, nothing has
-        happened yet."""
+        """Passes a receipt on, and ends its message if the receipt is final. The frame for the customer is made first: if
+        that fails, nothing has happened yet."""
         context = self._context
         receipt = reading.receipt
-        state, clash = meaning(upstream, sm, receipt)
+        state, clash = reported_state(upstream, sm, receipt)
         last = sm.esm_class & MESSAGE_TYPE != INTERMEDIATE
         ends = state in _ENDS
         final = last and ends and not clash
-        # The carrier says two things at once, or a word of its own: it may be the last word, or not.
+        # The receipt contradicts itself, or has a word of the carrier's own: it may be the last receipt, or not.
         word = clash or (ends and not last) or (last and state is None)
         unknown = last and state is MessageState.UNKNOWN and not clash
         if word:
@@ -350,23 +358,23 @@ class Receipts:
         elif final:
             wanted = message.wants_success if state is MessageState.DELIVERED else message.wants_failure
         elif unknown:
-            wanted = message.wants_failure and not message.told & TOLD_UNKNOWN
+            wanted = message.wants_failure and not message.reported & TOLD_UNKNOWN
         else:
-            wanted = bool(message.registered & 0x10)
+            wanted = message.wants_intermediate
         frame = b""
         if wanted:
             try:
-                frame = rewritten(message, sm, reading)
+                frame = rewritten_receipt(message, sm, reading)
             except Exception as error:  # noqa: BLE001  the item's edge
-                # What the carrier wrote cannot be passed on as it is: its meaning can.
-                context.guard.frame(RECEIPT_PLACE, error, upstream, sm.raw)
+                # What the carrier wrote cannot be passed on. A receipt of our own with the same meaning can.
+                context.guard.keep_frame(RECEIPT_PLACE, error, upstream, sm.raw)
         if state is None:
             self._own_word(upstream, receipt)
         self._latest = id_time(message.id)
         code = 0
         if receipt is not None and receipt.err.isdigit():
             code = int(receipt.err[:9])
-        context.event(
+        context.append_event(
             message.id,
             _OURS[state] if state is not None else State.UNKNOWN,
             error=code,
@@ -374,15 +382,15 @@ class Receipts:
             detail=upstream.detail + message.upstream_id,
         )
         if frame:
-            self._mailroom.post(message.account, frame, message.id)
+            self._mailroom.post_mail(message.account, frame, message.id)
         elif wanted and (final or unknown or word or (last and state is MessageState.ACCEPTED)):
-            # Two things at once, or a word of its own: all that is sure is that nobody knows.
+            # A contradiction, or a word of the carrier's own: the state is not known.
             told = _OURS[state] if state is not None and not word else State.UNKNOWN
             try:
                 self._mailroom.post_receipt(message, told, code)
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
-        self._note(upstream, hash(sm.raw[16:]) if print_of is None else print_of, message.id)
+        self._note(upstream, fingerprint_of(sm) if fingerprint is None else fingerprint, message.id)
         if final:
             context.phases.move(message, Phase.DONE)
             context.ledger.close(message)
@@ -392,8 +400,8 @@ class Receipts:
             self._tell(message, TOLD_WORD if wanted else HEARD_ACCEPTED if state is MessageState.ACCEPTED else 0)
 
     def _own_word(self, upstream: UpstreamState, receipt: Receipt | None) -> None:
-        """A stat that nobody knows, or none: counted by its kind, and named in the log once a kind. Never the word itself, a
-        peer chose it."""
+        """Counts a stat that nobody knows, or a missing one, by its kind; the log names each kind once. The word itself is
+        never logged, since the peer chose it."""
         stat = receipt.stat if receipt is not None else b""
         kind = "none" if not stat else "digits" if stat.isdigit() else "letters" if stat.isalpha() else "other"
         self._context.metrics.receipt_words.labels(upstream.name, kind).inc()
@@ -403,21 +411,21 @@ class Receipts:
             log.warning("receipt with a state that is not known", extra={"fields": fields})
 
     def _tell(self, message: Message, flag: int) -> None:
-        """What its carrier has reported of it is no end, or may be none (UNKNOWN is some carriers' last word and to others a
-        passing trouble, SMPP 3.4 section 5.2.28): another receipt may follow for 72 hours. It is kept with the message, for
-        what its sender is told at the end of the wait."""
+        """Notes in the message what its carrier has reported, where that is not the end or may not be: UNKNOWN is the last
+        word of some carriers and a passing state of others (SMPP 3.4 section 5.2.28). Another receipt may follow for 72
+        hours. At the end of that time the note decides what the sender is told."""
         context = self._context
-        if message.told & flag == flag:
+        if message.reported & flag == flag:
             return
-        message.told |= flag
+        message.reported |= flag
         if message.home:
             context.ledger.rewrite(message)
         elif message.cold is not None:
             row = ColdRow(*message.cold, message.id, int(context.wall()) + PARK, write_message(message))
             context.ledger.rewrite_row(message, row)
 
-    def known(self, message: Message) -> None:
-        """An upstream id has just become known: receipts for it may be waiting."""
+    def upstream_id_known(self, message: Message) -> None:
+        """A message has just got its upstream id. Receipts for it may be waiting."""
         upstream = message.upstream
         assert upstream is not None
         if upstream.early:
@@ -425,14 +433,15 @@ class Receipts:
             if early:
                 self._overtaken(upstream, early, self._context.now())
         if upstream.parked:
-            self.parking.known(message)
+            self.parking.upstream_id_known(message)
 
     # -- MO ------------------------------------------------------------------------------------------------------------
 
     def _mo(self, upstream: UpstreamState, ticket: Ticket, sm: Sm) -> None:
-        """A message from a handset; refused where nobody here owns its destination, or its owner's alphabet has no room."""
+        """Handles a message from a handset. It is refused where no account owns its destination, or where its text has no
+        form in the owner's alphabet."""
         context = self._context
-        name = self.owners.owner(sm.destination_digits, sm, upstream.region, upstream.alphabet)
+        name = self.owners.owner_of(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
@@ -444,64 +453,65 @@ class Receipts:
         if frame is None:
             context.metrics.text_refused.labels(account.name, "MO").inc()
             context.metrics.mo.labels(upstream.name, "no letters").inc()
-            context.tally.add(log_counts.UNSAYABLE, account.name)
+            context.log_counts.count(log_counts.UNSAYABLE, account.name)
             self._refuse(ticket)
             return
         identity = context.new_id()
-        # Recorded as its owner gets it: the log is read in the owner's alphabet.
+        # The record has it as its owner gets it, since the log is read in the owner's alphabet.
         recorded = sm if frame is sm.raw else Sm(frame)
         self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
-        context.event(identity, State.ACCEPTED, detail=upstream.detail)
-        self._mailroom.post(account, frame, identity, kept=False)
+        context.append_event(identity, State.ACCEPTED, detail=upstream.detail)
+        self._mailroom.post_mail(account, frame, identity, kept=False)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         context.store.batch.acks.append(ticket)
 
     def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes | None:
-        """A MO message as its owner's alphabet writes it: a person waits for an answer, so a question mark is better than
-        no message. None only where even that has no room."""
+        """The frame of an MO message in its owner's alphabet. Letters that it lacks become question marks, since a person
+        waits for an answer and any text is better than none. None only where even that has no room."""
         if upstream.alphabet is account.alphabet:
             return sm.raw
         old = account.settings.interface_versions == ("3.3",) or any(one.version < 0x34 for one in account.sessions)
-        made = exchange(sm, upstream.alphabet, account.alphabet, payloads=not old, lossy=True)
+        made = exchange_alphabets(sm, upstream.alphabet, account.alphabet, payloads=not old, lossy=True)
         if made is None:
             return None
         if made.nearest:
             self._context.metrics.text_nearest.labels(account.name, "MO").inc()
-            self._context.tally.add(log_counts.NEAREST, account.name)
+            self._context.log_counts.count(log_counts.NEAREST, account.name)
         return made.frame
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold messages whose receipt never came, or never the last: their sender is told what is known. A row that cannot be
-        read is set aside: nobody can be told of it."""
+        """Ends cold messages whose last receipt never came. Their sender is told what is known. A row that cannot be read is
+        set aside."""
         context = self._context
         for row in rows:
             upstream = context.upstream(row.owner)
             try:
                 message = restored_waiting(context, row)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.unreadable_waiting(row, error)
+                context.set_waiting_row_aside(row, error)
                 continue
             try:
                 self._overdue(message, upstream)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(ROWS, error, message)
+                context.guard.set_message_aside(ROWS, error, message)
 
     def _overdue(self, message: Message, upstream: UpstreamState) -> None:
-        """Ends a message that was accepted upstream and whose end was never reported. Its sender has heard UNKNOWN or a word of
-        the carrier's own already, or is told ACCEPTD where that was the carrier's last word, or UNKNOWN."""
+        """Ends a message that its carrier took and whose end was never reported. A sender who was told UNKNOWN, or a word of
+        the carrier's own, is told nothing more. Otherwise he is told ACCEPTD where that was the carrier's last word, and
+        UNKNOWN where it was not."""
         context = self._context
         context.phases.move(message, Phase.DONE)
         context.ledger.close(message)
         context.store.kick()
-        if message.told & (TOLD_UNKNOWN | TOLD_WORD):
+        if message.reported & (TOLD_UNKNOWN | TOLD_WORD):
             return
-        state = State.ACCEPTED if message.told & HEARD_ACCEPTED else State.UNKNOWN
+        state = State.ACCEPTED if message.reported & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
-            context.tally.add(log_counts.SILENT, upstream.name)
+            context.log_counts.count(log_counts.SILENT, upstream.name)
         detail = upstream.detail + message.upstream_id
-        context.event(message.id, state, duplicate=message.duplicate, detail=detail)
-        # registered_delivery 2 means "tell me of failure only": silence was success.
+        context.append_event(message.id, state, duplicate=message.duplicate, detail=detail)
+        # registered_delivery 2 asks for receipts of failure only.
         if message.wants_success:
             self._mailroom.post_receipt(message, state, 0)

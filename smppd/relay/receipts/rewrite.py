@@ -1,4 +1,5 @@
-"""A carrier's receipt as it is passed on: under the customer's id, between the addresses that the customer used."""
+"""Rewrites a carrier's receipt for the customer: with the customer's id of the message, and the addresses that the customer
+used."""
 
 from __future__ import annotations
 
@@ -12,14 +13,15 @@ from smppd.relay.state.model import Message
 _ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
 _PAYLOAD: Final = int(Tag.MESSAGE_PAYLOAD)
 _TLV_LIMIT: Final = 0xFFFF
-_UNMISTAKABLE: Final = 6  # octets of an id that stands in a TLV of the carrier's own by no accident
+_UNMISTAKABLE: Final = 6  # an id of at least so many octets stands in a TLV of the carrier's own on purpose
 
 
-def rewritten(message: Message, sm: Sm, reading: Reading) -> bytes:
-    """The carrier's receipt as our customer knows the message: our id in text and TLVs, its own addresses, swapped.
+def rewritten_receipt(message: Message, sm: Sm, reading: Reading) -> bytes:
+    """The carrier's receipt for our customer: with our id in text and TLVs, and with the message's own addresses, swapped.
 
-    One without the receipt's mark in esm_class gets it. Where neither text nor TLVs of the carrier's name an id, ours is put
-    before the text, or into a TLV where the text is no receipt's: a customer has to know what it is about.
+    A receipt whose esm_class does not say so gets that mark. Where neither its text nor its TLVs name an id, ours is put in
+    front of the text, or into a TLV where the text is not that of a receipt: the customer has to know which message it is
+    about.
     """
     fields = message.reversed
     if not fields:
@@ -41,13 +43,14 @@ def rewritten(message: Message, sm: Sm, reading: Reading) -> bytes:
     return HEADER.pack(16 + len(body), sm.command, 0, 0) + body
 
 
-def tried(sm: Sm, reading: Reading) -> None:
-    """Passes a receipt on to nobody: whatever its content can make go wrong goes wrong here, before it is kept."""
+def check_rewritable(sm: Sm, reading: Reading) -> None:
+    """Rewrites a receipt and throws the result away: an error that its content causes happens here, before the receipt is
+    stored."""
     _told(sm, reading, b"0" * 16, b"\1\1" + b"0" * 20 + b"\0\1\1" + b"0" * 20 + b"\0", b"")
 
 
 def _told(sm: Sm, reading: Reading, shown: bytes, fields: bytes, given: bytes) -> bytes:
-    """Any receipt: one without the usual text, in a payload, in UCS-2, with several ids or none."""
+    """Rewrites any receipt: also one without the usual text, in a payload, in UCS-2, with several ids or with none."""
     raw, esm = sm.raw, sm.esm_class
     if not esm & (RECEIPT | INTERMEDIATE):
         esm = esm & ~MESSAGE_TYPE | RECEIPT

@@ -1,1 +1,1 @@
-"""To a carrier: lanes, sending, what has no answer, other ways."""
+"""To a carrier: lanes, sending, messages without an answer, other routes."""

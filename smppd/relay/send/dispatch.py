@@ -1,6 +1,7 @@
-"""Upstreams: what new messages are admitted to, what is sent, what answers mean, what happens when a carrier is silent.
+"""Sends messages to carriers: admits new messages, sends what may be sent, handles answers, and pauses a carrier that is
+silent.
 
-The order in which messages wait, and who serves them, is in ``lanes``.
+In which order messages wait, and which upstream serves a lane, is decided in ``lanes``.
 """
 
 from __future__ import annotations
@@ -11,32 +12,33 @@ from typing import Any, Final, NamedTuple
 
 from smppd.message import State
 from smppd.protocol.receipt_ids import kept
-from smppd.protocol.wire import Status
+from smppd.protocol.wire import Status, pdu_body, sequence_number
 from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import ANSWER, COMMIT, LINK, SEND, SWEEP, TIMER
 from smppd.relay.ledger.ledger import message_row
 from smppd.relay.send.lanes import Lanes
-from smppd.relay.send.outgoing import outgoing
-from smppd.relay.send.unanswered import Unknown
+from smppd.relay.send.outgoing import outgoing_frame
+from smppd.relay.send.unanswered import Unanswered
 from smppd.relay.state.model import Lane, Message, Peer, UpstreamState
 from smppd.relay.state.phase import IS_IN_LANE, IS_RELEASING, IS_ROW, IS_SENT, Phase
 
-# "Later, please": the carrier did not take the message and will.
+# With these statuses a carrier says "later": it did not take the message now.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
 
 
 class Listeners(NamedTuple):
-    """Whom the fate of a message is told that is known here. ``answer(message, status, now)`` answers a customer who waits
-    for the carrier; ``finished(message, state, error)`` makes the receipt; ``known(message)`` hears each upstream id, since a
-    receipt may have come before it; ``given_again(message)`` of one whose id its carrier gave to another; ``unsure(upstream,
-    messages, now)`` when messages became unknown."""
+    """The functions that `Dispatch` calls when it knows what became of a message. ``answer_customer(message, status, now)``
+    answers a customer who waits for the carrier. ``post_receipt(message, state, error)`` makes the receipt.
+    ``upstream_id_known(message)`` is called with each new upstream id, since a receipt may have come before it.
+    ``upstream_id_reused(message)``: the carrier gave the id of this message to another one too. ``became_unknown(upstream,
+    messages, now)``: these were sent, and no answer came."""
 
-    answer: Callable[[Message, int, float], None]
-    finished: Callable[[Message, State, int], None]
-    known: Callable[[Message], None]
-    given_again: Callable[[Message], None]
-    unsure: Callable[[UpstreamState, list[Message], float], None]
+    answer_customer: Callable[[Message, int, float], None]
+    post_receipt: Callable[[Message, State, int], None]
+    upstream_id_known: Callable[[Message], None]
+    upstream_id_reused: Callable[[Message], None]
+    became_unknown: Callable[[UpstreamState, list[Message], float], None]
 
 
 class Dispatch:
@@ -48,21 +50,22 @@ class Dispatch:
         self._ledger = context.ledger
         self._random = random
         self._tell = listeners
-        self.lanes = Lanes(context, self.pump)
-        self.unknown = Unknown(context, self.lanes, self.end)
+        self.lanes = Lanes(context, self.send_ready)
+        self.unanswered = Unanswered(context, self.lanes, self.end_message)
         self.draining = False
 
     # -- admission -----------------------------------------------------------------------------------------------------
 
-    def available(self, lane: Lane, now: float) -> bool:
-        """Whether some upstream of the lane would take a message soon: for customers who want its word."""
-        if lane.cold or not any(self.lanes.open(u, now) and not u.asking for u in lane.upstreams):
+    def has_open_upstream(self, lane: Lane, now: float) -> bool:
+        """Whether some upstream of the lane would take a message soon. Asked for accounts with ``acknowledge: upstream``."""
+        if lane.cold or not any(self.lanes.takes_messages(u, now) and not u.is_probing for u in lane.upstreams):
             return False
         context = self._context
         return len(lane.hot) < context.hot_limit and context.ledger.octets < context.hot_octets
 
-    def admit(self, message: Message, now: float, *, hold: bool = False) -> None:
-        """Gives a new message its place, in the batch that accepts it. ``hold``: with the parts that wait for the rest."""
+    def admit_message(self, message: Message, now: float, *, hold: bool = False) -> None:
+        """Gives a new message its first phase and writes it into the batch that accepts it. ``hold``: it is a part that
+        waits for the other parts of its message."""
         lane = message.lane
         if hold:
             self._phases.move(message, Phase.HELD)
@@ -70,7 +73,7 @@ class Dispatch:
             return
         upstream = lane.active
         if upstream is None or not upstream.links or upstream is not lane.upstreams[0]:
-            upstream = self.lanes.place(lane, now)
+            upstream = self.lanes.choose_upstream(lane, now)
         hot = lane.hot
         if (
             upstream is not None
@@ -83,7 +86,7 @@ class Dispatch:
         ):
             self._phases.move(message, Phase.RELEASING, upstream)
         else:
-            # What follows a row is one: after a restart rows stand behind all that is in the spool.
+            # A message behind a row has to be a row too: after a restart all rows stand behind what is in the spool.
             youngest = hot.last()
             full = lane.cold or (youngest is not None and not youngest.home) or self._context.crowded
             if full and message.account.settings.acknowledge == "stored":
@@ -108,12 +111,12 @@ class Dispatch:
                 elif message.is_in(IS_IN_LANE):
                     lane = message.lane
                     if message.is_in(IS_ROW):
-                        lane.backlog.pushed()
+                        lane.backlog.push_committed()
                     self.lanes.activate(lane)
                     if lane.active is not None:
                         touched[lane.active] = None
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(COMMIT, error, message)
+                self._context.guard.set_message_aside(COMMIT, error, message)
         self._pump_all(touched, back, now)
 
     def releases_committed(self, messages: list[Message]) -> None:
@@ -126,18 +129,18 @@ class Dispatch:
                 if message.is_in(IS_RELEASING):
                     self._released(message, touched, back, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(COMMIT, error, message)
+                self._context.guard.set_message_aside(COMMIT, error, message)
         self._pump_all(touched, back, now)
 
     def _released(self, message: Message, touched: dict[UpstreamState, None], back: list[Message], now: float) -> None:
-        """A release is durable. If its upstream went away or pauses meanwhile, or older messages were put back, this one goes
-        back too, or it would wait there while another could take it, and overtake them."""
+        """The release of a message is durable. It goes back to its lane if its upstream has gone away or pauses, since
+        another could take it, and if older messages were put back meanwhile, since it would overtake them."""
         upstream = message.upstream
         lane = message.lane
         assert upstream is not None
         touched[upstream] = None
-        if lane.waits and lane.active is not None:
-            touched[lane.active] = None  # what waits for this may go now
+        if lane.waits_for_batches and lane.active is not None:
+            touched[lane.active] = None  # messages that waited for this batch may go now
         if (
             upstream.links
             and upstream.paused_until <= now
@@ -153,30 +156,30 @@ class Dispatch:
         touched.update(dict.fromkeys(m.lane.active for m in back if m.lane.active is not None))
         for upstream in touched:
             try:
-                self.pump(upstream, now)
+                self.send_ready(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
                 self._context.guard.caught(SEND, error, owner=upstream.name)
 
     def batch_refused(self, accepted: list[Message]) -> None:
-        """The batch that was to accept these is not stored: they are gone."""
+        """The batch that was to accept these was not stored: they are forgotten."""
         for message in accepted:
             try:
                 if message.refusal is None and message.phase is not Phase.DONE:
                     self._phases.move(message, Phase.DONE)
                     self._ledger.forget(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(COMMIT, error, message)
+                self._context.guard.set_message_aside(COMMIT, error, message)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def pump(self, upstream: UpstreamState, now: float) -> None:
+    def send_ready(self, upstream: UpstreamState, now: float) -> None:
         """Sends what may be sent: by window, by rate, in order."""
         if self.draining or upstream.paused_until > now or not upstream.links:
             return
-        if len(upstream.aside):
-            self.lanes.resume(upstream, now)
+        if len(upstream.pinned_parts):
+            self.lanes.release_pinned(upstream, now)
         if upstream.lanes:
-            self.lanes.release(upstream, now)
+            self.lanes.release_waiting(upstream, now)
         ready = upstream.ready
         if not len(ready):
             return
@@ -189,30 +192,30 @@ class Dispatch:
         while len(ready):
             message = ready.first()
             if message.expires <= wall:
-                self.end_one(message, State.EXPIRED)
+                self.end_guarded(message, State.EXPIRED)
                 continue
-            link = upstream.link_for(message.way, now) if number > 1 else links[0]
+            link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session
             if session.room <= 0 or not session.can_send:
-                # The links of the next accounts' messages may have room.
+                # The links that the messages of the next accounts go by may have room.
                 skipped += 1
                 if number == 1 or skipped >= min(ready.accounts(), 2 * number):
                     break
                 ready.skip()
                 continue
             if upstream.failures:
-                # It refused for now: one message asks whether it takes more, the others keep their order behind it.
-                if upstream.asking:
+                # The carrier said "later". One message tries whether it takes more; the others wait behind it, in order.
+                if upstream.is_probing:
                     break
                 upstream.probe = message
             if bucket.rate is not None and bucket.take(now) < 0:
                 self._wake(upstream, now, bucket.ready_in(now))
                 break
             try:
-                frame = outgoing(self._context, message, upstream, wall)
+                frame = outgoing_frame(self._context, message, upstream, wall)
                 if not frame:
                     if frame is None:
-                        self.end(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
+                        self.end_message(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
                     else:
                         self._refused(upstream, message, Status.RINVMSGLEN, now)
                     continue
@@ -222,13 +225,13 @@ class Dispatch:
                 ready.skip()
                 message.sent_at = now
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SEND, error, message)
+                self._context.guard.set_message_aside(SEND, error, message)
                 continue
             try:
                 message.wire = session.request(frame, message, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SEND, error, message)
-                break  # should it be the session's fault, it must not cost all that waits at once
+                self._context.guard.set_message_aside(SEND, error, message)
+                break  # if the session is the cause, the other messages must not be set aside too
             dirty[link] = None
 
     def _wake(self, upstream: UpstreamState, now: float, seconds: float) -> None:
@@ -238,7 +241,7 @@ class Dispatch:
 
         def awake() -> None:
             upstream.wake_at = 0.0
-            self._context.guard.guarded(TIMER, lambda: self.pump(upstream, self._context.now()))
+            self._context.guard.call_guarded(TIMER, lambda: self.send_ready(upstream, self._context.now()))
             self._context.flush()
 
         self._context.later(upstream.wake_at - now, awake)
@@ -258,7 +261,7 @@ class Dispatch:
                     continue
                 if status == 0:
                     taken += 1
-                    self.taken(upstream, message, _id_of(frame), now)
+                    self.carrier_took(upstream, message, _id_of(frame), now)
                 elif (
                     status in RETRY
                     and message.account.settings.acknowledge == "stored"
@@ -269,7 +272,7 @@ class Dispatch:
                     decided += 1
                     self._refused(upstream, message, status, now)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(ANSWER, error, message)
+                context.guard.set_message_aside(ANSWER, error, message)
         if taken:
             upstream.submitted.inc(taken)
             upstream.answer_time.observe(now - answers[0][0].sent_at)
@@ -279,25 +282,25 @@ class Dispatch:
             for message in back:
                 self._ledger.returned(message)
             context.metrics.retried.labels(upstream.name).inc(len(back))
-            self.pause(upstream, now)
+            self.pause_upstream(upstream, now)
             self.lanes.requeue(back, now)
         if batch:
-            # Nobody waits for these marks: they say what has happened already.
+            # Nobody waits for these marks, since they are about what has happened already.
             context.store.nudge()
-        self.pump(upstream, now)
+        self.send_ready(upstream, now)
         for message in back:
             if message.lane.active is not None:
-                self.pump(message.lane.active, now)
+                self.send_ready(message.lane.active, now)
 
     def _refused(self, upstream: UpstreamState, message: Message, status: int, now: float) -> None:
         """Ends a message that the carrier does not take."""
         self._context.metrics.rejected.labels(upstream.name, upstream.refusal(status)).inc()
         if message.account.settings.acknowledge == "upstream" and message.customer is not None:
-            self._tell.answer(message, status, now)
+            self._tell.answer_customer(message, status, now)
             message.registered = 0
-        self.end(message, State.REJECTED, status, upstream)
+        self.end_message(message, State.REJECTED, status, upstream)
 
-    def taken(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
+    def carrier_took(self, upstream: UpstreamState, message: Message, upstream_id: bytes, now: float) -> None:
         """The carrier has accepted a message under this id."""
         context = self._context
         message.upstream_id = upstream_id
@@ -305,160 +308,165 @@ class Dispatch:
         if message.wants_any and upstream_id:
             before = upstream.ids.get(upstream_id)
             upstream.matcher.answered(upstream_id)
-            context.event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
+            context.append_event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
             if message.customer is not None:
-                self._tell.answer(message, 0, now)
+                self._tell.answer_customer(message, 0, now)
             if before is not None:
-                self._tell.given_again(before)
+                self._tell.upstream_id_reused(before)
             self._phases.move(message, Phase.SUBMITTED, upstream)
             self._ledger.submitted(message)
             if upstream.parked or upstream.early:
-                self._tell.known(message)
+                self._tell.upstream_id_known(message)
             return
         self._phases.move(message, Phase.DONE)
         message.upstream = upstream
-        context.event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
+        context.append_event(message.id, State.SUBMITTED, duplicate=message.duplicate, detail=detail)
         if message.customer is not None:
-            self._tell.answer(message, 0, now)
+            self._tell.answer_customer(message, 0, now)
         self._ledger.close(message)
-        if message.wants_success:  # and the carrier gave no id that its receipt could be known by
-            context.event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
-            self._tell.finished(message, State.UNKNOWN, 0)
+        if message.wants_success:  # and the carrier gave no id, so no receipt can be matched
+            context.append_event(message.id, State.UNKNOWN, duplicate=message.duplicate, detail=detail)
+            self._tell.post_receipt(message, State.UNKNOWN, 0)
 
-    def pause(self, upstream: UpstreamState, now: float) -> None:
-        """Backs off: nothing is sent for a while that doubles, with jitter, up to ``retry.most``."""
+    def pause_upstream(self, upstream: UpstreamState, now: float) -> None:
+        """Sends this upstream nothing for a while. The while doubles with each failure, with jitter, up to
+        ``retry.most``."""
         retry = upstream.settings.retry
         if upstream.paused_until > now:
             return
         seconds = min(retry.most, retry.first * 2 ** min(upstream.failures, 16))
         upstream.failures += 1
         upstream.paused_until = now + seconds * (0.75 + 0.5 * self._random.random())
-        # What was released and not sent yet goes back behind what was refused, so the order stays.
+        # What was released and not sent yet goes back too. Lanes keep it behind what was refused, so the order stays.
         self.lanes.recall(list(upstream.ready), now)
         self._wake(upstream, now, upstream.paused_until - now)
 
-    def end(self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None) -> None:
+    def end_message(
+        self, message: Message, state: State, error: int = 0, upstream: UpstreamState | None = None
+    ) -> None:
         """Ends a message whose fate is decided here, wherever it stands, with the receipt its sender asked for."""
         context = self._context
         if state is State.EXPIRED:
-            context.tally.add(log_counts.EXPIRED, message.account.name)
+            context.log_counts.count(log_counts.EXPIRED, message.account.name)
             context.metrics.expired.labels(message.account.name).inc()
             if message.duplicate:
-                state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
+                state = State.UNKNOWN  # an earlier attempt may have reached the carrier, so it may have been delivered
         self._phases.move(message, Phase.DONE)
         if message.customer is not None:
-            self._tell.answer(message, Status.RSUBMITFAIL, context.now())
+            self._tell.answer_customer(message, Status.RSUBMITFAIL, context.now())
             message.registered = 0
         detail = upstream.detail if upstream is not None else b""
-        context.event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
+        context.append_event(message.id, state, error=error, duplicate=message.duplicate, detail=detail)
         self._ledger.close(message)
         if message.wants_failure:
-            self._tell.finished(message, state, error)
+            self._tell.post_receipt(message, state, error)
         context.store.kick()
 
-    def end_one(self, message: Message, state: State, error: int = 0) -> None:
-        """``end`` for one of many: what it raises stops none of the others."""
+    def end_guarded(self, message: Message, state: State, error: int = 0) -> None:
+        """``end_message`` for one of many. An error stops none of the others."""
         try:
-            self.end(message, state, error)
+            self.end_message(message, state, error)
         except Exception as caught:  # noqa: BLE001  the item's edge
-            self._context.guard.message(SWEEP, caught, message)
+            self._context.guard.set_message_aside(SWEEP, caught, message)
 
     def refuse_waiting(self, message: Message, status: int, now: float) -> None:
-        """Ends a message that waits here, and tells its customer, who waits for the carrier's word, so that he may send it
-        again."""
-        self._tell.answer(message, status, now)
+        """Ends a message that waits here and whose customer waits for the carrier's answer (``acknowledge: upstream``). The
+        customer is told, and may send it again."""
+        self._tell.answer_customer(message, status, now)
         message.registered = 0
-        self.end(message, State.REJECTED, status)
+        self.end_message(message, State.REJECTED, status)
 
     # -- trouble -------------------------------------------------------------------------------------------------------
 
-    def unanswered(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """These were sent and no answer came (timer or cut link): nobody knows whether the carrier has them."""
+    def answers_missing(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """These messages were sent and no answer came, by the timer or since the link was cut: nobody knows whether the
+        carrier has them."""
         if not messages:
             return
-        self.unknown.add(upstream, messages, now)
+        self.unanswered.became_unknown(upstream, messages, now)
         if upstream.unknown and upstream.parked:
-            self._tell.unsure(upstream, messages, now)
+            self._tell.became_unknown(upstream, messages, now)
 
-    def timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
-        """The response timer ran out on these. A carrier that has answered nothing for as long takes no messages, whatever
-        its links say: it gets a pause, as one that says "later" does, and what waits goes to the next of its route."""
-        self.unanswered(upstream, messages, now)
+    def answers_timed_out(self, upstream: UpstreamState, messages: list[Message], now: float) -> None:
+        """The response timer of these messages ran out. A carrier that has answered nothing for that long takes no messages,
+        though its links are up. It gets a pause, like a carrier that says "later", and what waits goes to the next upstream
+        of the route."""
+        self.answers_missing(upstream, messages, now)
         if messages and now - upstream.heard_at >= upstream.settings.response:
-            self.pause(upstream, now)
+            self.pause_upstream(upstream, now)
 
     def link_up(self, upstream: UpstreamState, link: Peer, now: float) -> None:
         """A session to the carrier is bound for sending."""
-        upstream.link(link, True)
+        upstream.set_link(link, True)
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 try:
                     if upstream in lane.upstreams and (len(lane) or lane.active is not None):
-                        self.lanes.place(lane, now)
+                        self.lanes.choose_upstream(lane, now)
                         self.lanes.activate(lane)
                 except Exception as error:  # noqa: BLE001  the edge of a lane
                     self._context.guard.caught(LINK, error, owner=account.name)
-        self.pump(upstream, now)
+        self.send_ready(upstream, now)
 
     def link_down(self, upstream: UpstreamState, link: Peer, unanswered: list[Message], now: float) -> None:
         """A session to the carrier is gone."""
-        upstream.link(link, False)
-        self.unanswered(upstream, unanswered, now)
+        upstream.set_link(link, False)
+        self.answers_missing(upstream, unanswered, now)
         if upstream.links:
-            self.pump(upstream, now)
+            self.send_ready(upstream, now)
             return
         lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
         self.lanes.recall(list(upstream.ready), now)
         for lane in lanes:
             try:
-                self.lanes.place(lane, now)
+                self.lanes.choose_upstream(lane, now)
                 self.lanes.activate(lane)
             except Exception as error:  # noqa: BLE001  the edge of a lane
                 self._context.guard.caught(LINK, error, owner=lane.name)
         upstream.lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
-            self.pump(other, now)
+            self.send_ready(other, now)
 
     def sweep(self, now: float) -> None:
-        """Once a second: unknown ones whose time is over, released ones whose validity passed. What one message or upstream
-        raises stops none of the others."""
+        """Once a second: handles unknown messages whose time is over, and released ones whose validity has passed. An error
+        with one message or upstream stops none of the others."""
         context = self._context
         wall = context.wall()
         for upstream in list(context.upstreams.values()):
             try:
-                self.unknown.sweep(upstream, now)
-                if upstream.asking:
-                    # Where another way is open, nobody has to wait behind a question that may never be answered.
+                self.unanswered.sweep(upstream, now)
+                if upstream.is_probing:
+                    # The probe may never be answered: where another upstream is open, the messages behind it go there.
                     for lane in dict.fromkeys(m.lane for m in upstream.ready):
-                        self.lanes.place(lane, now)
-                # The way may be slow. Not more than ``AHEAD`` and what was on its way there are looked at.
+                        self.lanes.choose_upstream(lane, now)
+                # Released messages may wait long for a slow link. There are not many more than ``AHEAD`` to look at.
                 for message in [m for m in upstream.ready if m.expires <= wall]:
-                    self.end_one(message, State.EXPIRED)
-                if len(upstream.aside):
-                    self.lanes.unpinned(upstream, now)
+                    self.end_guarded(message, State.EXPIRED)
+                if len(upstream.pinned_parts):
+                    self.lanes.return_unpinned(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
                 context.guard.caught(SWEEP, error, owner=upstream.name)
 
-    def pump_all(self, now: float) -> None:
+    def send_all_ready(self, now: float) -> None:
         """Once a second: lets every upstream send."""
         for upstream in list(self._context.upstreams.values()):
             try:
-                self.pump(upstream, now)
+                self.send_ready(upstream, now)
             except Exception as error:  # noqa: BLE001  the edge of an upstream
                 self._context.guard.caught(SEND, error, owner=upstream.name)
 
 
 def _decides(upstream: UpstreamState, message: Message, status: int, frame: bytes) -> bool:
-    """Whether an answer after the response timer, perhaps to an earlier attempt than the last, decides anything: an acceptance
-    always does, a refusal only when it is the last attempt's."""
+    """Whether an answer that came after the response timer counts. It may be to an earlier attempt than the last. An
+    acceptance always counts; a refusal counts only if it answers the last attempt."""
     phase = message.phase
     if phase is Phase.DONE or message.awaits_receipt:
         return False
-    latest = message.upstream is upstream and message.wire == int.from_bytes(frame[12:16], "big")
+    latest = message.upstream is upstream and message.wire == sequence_number(frame)
     return not status or (latest and phase in (Phase.SENT, Phase.UNKNOWN))
 
 
 def _id_of(frame: bytes) -> bytes:
-    """message_id of a response (SMPP 3.4 section 4.4.2), as it is kept: a carrier may give more than its 64 octets."""
-    end = frame.find(b"\0", 16)
-    return kept(frame[16:end] if end >= 0 else frame[16:])
+    """message_id of a response (SMPP 3.4 section 4.4.2), in the form in which ids are kept: some carriers give more than the
+    64 octets that it may have."""
+    return kept(pdu_body(frame).partition(b"\0")[0])

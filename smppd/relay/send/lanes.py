@@ -1,7 +1,7 @@
-"""Lanes: what waits, which upstream serves it, in what order it is released, what of it is read back from disk.
+"""Lanes: which upstream serves each, in what order messages are released, and when rows are read back from disk.
 
-A message may be sent only after its release is durable: acceptance says so at once while the way is free, a RELEASED mark
-says so later. So after a crash everything that was not released was certainly not sent.
+A message may be sent only after its release is durable. While the way is free it is released by the entry that accepts it,
+later by a RELEASED mark. So after a crash it is certain that what was not released was not sent.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from smppd.relay.state.phase import Phase
 from smppd.relay.state.queues import AHEAD
 from smppd.store.api import ColdRow
 
-# By how much a page is smaller while memory holds all the octets it should.
+# By this factor a page is smaller while memory holds as many octets as it should.
 CROWDED: Final = 8
-# Messages that are moved in one step where more may wait for it; the rest follow with the next step.
+# So many messages are moved in one step; the rest follow with the next step.
 STEP: Final = 500
-# Parts of a long message take the way of the first one for this long, and so many long messages are remembered.
+# For so many seconds the parts of a long message go to the upstream of the first part; so many long messages are remembered.
 PIN: Final = 300.0
 PINS: Final = 10_000
 
@@ -44,17 +44,17 @@ class Lanes:
 
     # -- ways ----------------------------------------------------------------------------------------------------------
 
-    def open(self, upstream: UpstreamState, now: float) -> bool:
-        """Whether it takes messages now, rate and window aside."""
+    def takes_messages(self, upstream: UpstreamState, now: float) -> bool:
+        """Whether an upstream takes messages now, apart from its rate and window."""
         return bool(upstream.links) and upstream.paused_until <= now
 
-    def place(self, lane: Lane, now: float) -> UpstreamState | None:
-        """The upstream that serves the lane now: the first that is up, one that takes messages before one that is pausing or
-        still being asked whether it does."""
+    def choose_upstream(self, lane: Lane, now: float) -> UpstreamState | None:
+        """Chooses the upstream that serves the lane now: the first one that is up and takes messages. Where none does, the
+        first one that is up, though it pauses or its probe has no answer yet."""
         best: UpstreamState | None = None
         for upstream in lane.upstreams:
             if upstream.links and not upstream.gone:
-                if upstream.paused_until <= now and not upstream.asking:
+                if upstream.paused_until <= now and not upstream.is_probing:
                     best = upstream
                     break
                 best = best or upstream
@@ -63,31 +63,32 @@ class Lanes:
             lane.active = best
             if old is not None:
                 old.lanes.pop(lane, None)
-                # What was released to the old one and not sent goes along, or it would be overtaken.
+                # What was released to the old one and not sent goes to the new one too, or it would be overtaken.
                 self.recall(self._released(old, lane, now), now)
         return best
 
     def _released(self, upstream: UpstreamState, lane: Lane, now: float) -> list[Message]:
-        """What of a lane is released to an upstream and not sent, without the parts that have to go there."""
+        """The messages of a lane that are released to an upstream and not sent. Parts that have to go to that upstream are
+        left out."""
         return [
             m for m in upstream.ready.of(lane.account.name) if m.lane is lane and self.pinned(m, now) is not upstream
         ]
 
     def activate(self, lane: Lane) -> None:
-        """Makes its upstream look at the lane, if anything waits there."""
+        """Puts the lane among those that its upstream serves, if anything waits in it."""
         upstream = lane.active
         if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
             upstream.lanes[lane] = None
 
-    def serve(self, lane: Lane, now: float) -> None:
-        """Gives a lane in which something has come its upstream, and lets that send."""
-        self.place(lane, now)
+    def serve_lane(self, lane: Lane, now: float) -> None:
+        """Chooses the upstream of a lane that got something, and lets it send."""
+        self.choose_upstream(lane, now)
         self.activate(lane)
         if lane.active is not None:
             self._pump(lane.active, now)
 
     def _go_on(self, upstream: UpstreamState) -> None:
-        """There is more to release than one step takes: goes on in the next turn."""
+        """More is to be released than in one step: the rest goes on in the next turn of the reactor."""
         if upstream in self._soon:
             return
         self._soon.add(upstream)
@@ -100,7 +101,7 @@ class Lanes:
         self._context.later(0.0, turn)
 
     def pin(self, message: Message, upstream: UpstreamState, now: float) -> None:
-        """A part is being sent: the others of its message follow it."""
+        """A part is being sent to an upstream: the other parts of its message have to follow."""
         assert message.part is not None
         key = (message.account.name, message.part)
         entry = self._pins.get(key)
@@ -121,21 +122,21 @@ class Lanes:
     # -- putting back --------------------------------------------------------------------------------------------------
 
     def requeue(self, messages: Iterable[Message], now: float) -> None:
-        """Puts messages back to the front of their lanes, in order; they were not taken by a carrier."""
+        """Puts messages that no carrier took back to the front of their lanes, in order."""
         lanes: dict[Lane, None] = {}
         for message in sorted(messages, key=lambda m: m.id, reverse=True):
             try:
                 self._phases.move(message, Phase.QUEUED)
                 lanes[message.lane] = None
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SWEEP, error, message)
+                self._context.guard.set_message_aside(SWEEP, error, message)
         for lane in lanes:
             lane.put_back()
-            self.place(lane, now)
+            self.choose_upstream(lane, now)
             self.activate(lane)
 
     def recall(self, messages: list[Message], now: float) -> None:
-        """Takes back what was released to an upstream and not sent: it is not going there now."""
+        """Takes messages back that were released to an upstream and not sent, since they do not go there now."""
         if not messages:
             return
         for message in messages:
@@ -146,36 +147,36 @@ class Lanes:
     # -- parts that wait for one upstream ------------------------------------------------------------------------------
 
     def _stands_aside(self, upstream: UpstreamState, message: Message, own: bool, now: float) -> bool:
-        """Whether a part has to wait for the upstream that another part of its message took: that one takes none, or others
-        wait for it that are older. ``own``: it is the one that serves the lane, and has credit."""
-        if not self.open(upstream, now) or (not own and upstream.credit <= 0):
+        """Whether a part has to wait for the upstream that another part of its message went to: that upstream takes no
+        messages now, or older parts wait for it. ``own``: it is the upstream that serves the lane, and has credit."""
+        if not self.takes_messages(upstream, now) or (not own and upstream.credit <= 0):
             return True
-        first = upstream.aside.first()
+        first = upstream.pinned_parts.first()
         return first is not None and first.id < message.id
 
-    def resume(self, upstream: UpstreamState, now: float) -> None:
-        """Releases parts that waited for this upstream, oldest first, if it takes messages again."""
-        if not self.open(upstream, now):
+    def release_pinned(self, upstream: UpstreamState, now: float) -> None:
+        """Releases parts that wait for this upstream alone, oldest first, if it takes messages again."""
+        if not self.takes_messages(upstream, now):
             return
         batch = self._context.store.batch
         credit = upstream.credit - len(batch.released)
         while credit > 0:
-            message = upstream.aside.first()
-            if message is None or not message.stored or message.lane.waits:
+            message = upstream.pinned_parts.first()
+            if message is None or not message.stored or message.lane.waits_for_batches:
                 break
             try:
                 self._release(message, upstream)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self._context.guard.message(SEND, error, message)
+                self._context.guard.set_message_aside(SEND, error, message)
             credit -= 1
         if batch.released:
             self._context.store.kick()
 
-    def unpinned(self, upstream: UpstreamState, now: float) -> None:
-        """Parts that waited for this upstream and need not any more go back to their lanes; call once a second."""
+    def return_unpinned(self, upstream: UpstreamState, now: float) -> None:
+        """Puts parts that no longer have to go to this upstream back into their lanes. Call once a second."""
         left = STEP
         lanes: dict[Lane, None] = {}
-        for group in upstream.aside.groups(STEP):
+        for group in upstream.pinned_parts.groups(STEP):
             first = group.first()
             if first is None or self.pinned(first, now) is upstream:
                 continue
@@ -185,16 +186,16 @@ class Lanes:
                     self._phases.move(first, Phase.QUEUED)
                     lanes[first.lane] = None
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.guard.message(SWEEP, error, first)
+                    self._context.guard.set_message_aside(SWEEP, error, first)
                 first = group.first()
         for lane in lanes:
-            self.place(lane, now)
+            self.choose_upstream(lane, now)
             self.activate(lane)
 
     # -- releasing -----------------------------------------------------------------------------------------------------
 
-    def release(self, upstream: UpstreamState, now: float) -> None:
-        """Releases waiting messages, in turn over the lanes, as far as windows and commits ahead of them go."""
+    def release_waiting(self, upstream: UpstreamState, now: float) -> None:
+        """Releases waiting messages of the lanes in turn, as many as the upstream's credit and one batch allow."""
         context = self._context
         batch = context.store.batch
         lanes = upstream.lanes
@@ -214,7 +215,7 @@ class Lanes:
                 else:
                     del lanes[lane]
                 continue
-            if not message.stored or lane.waits:
+            if not message.stored or lane.waits_for_batches:
                 idle += 1
                 lanes.move_to_end(lane)
                 continue
@@ -223,10 +224,10 @@ class Lanes:
                 target = upstream
                 if message.part is not None:
                     target = self.pinned(message, now) or upstream
-                    if (target is not upstream or len(target.aside)) and self._stands_aside(
+                    if (target is not upstream or len(target.pinned_parts)) and self._stands_aside(
                         target, message, target is upstream, now
                     ):
-                        self._phases.move(message, Phase.ASIDE, target)
+                        self._phases.move(message, Phase.PINNED, target)
                         moved += 1
                         if moved == STEP:
                             self._go_on(upstream)
@@ -236,7 +237,7 @@ class Lanes:
                 if target is upstream:
                     credit -= 1
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(SEND, error, message)
+                context.guard.set_message_aside(SEND, error, message)
             lanes.move_to_end(lane)
         if batch.released:
             context.store.kick()
@@ -249,8 +250,8 @@ class Lanes:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def look(self, lane: Lane) -> None:
-        """Reads the oldest row of a lane that has nothing in memory and nobody who asks for more, so that its age is known."""
+    def read_oldest(self, lane: Lane) -> None:
+        """Reads the oldest row of a lane that has nothing in memory, so that the age of its oldest message is known."""
         if lane.cold and not len(lane.hot):
             self._page(lane, 1)
 
@@ -258,7 +259,7 @@ class Lanes:
         context = self._context
         if context.ledger.octets >= context.hot_octets:
             limit = min(limit, max(1, lane.backlog.page_rows // CROWDED))
-        lane.backlog.page(context.store, limit, context.looked, lambda rows: self._arrived(lane, rows))
+        lane.backlog.page(context.store, limit, context.guarded_rows, lambda rows: self._arrived(lane, rows))
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         context = self._context
@@ -268,28 +269,29 @@ class Lanes:
             try:
                 message = restored_row(context, row, lane)
             except Exception as error:  # noqa: BLE001  the item's edge
-                self.unreadable(row, error)
+                self.set_row_aside(row, error)
                 continue
             try:
-                if self.doubt(message, now):
+                if self.doubt_restored(message, now):
                     continue
                 self._phases.move(message, Phase.QUEUED)
                 context.ledger.weigh(message)
             except Exception as error:  # noqa: BLE001  the item's edge
-                context.guard.message(ROWS, error, message)
-        self.serve(lane, now)
+                context.guard.set_message_aside(ROWS, error, message)
+        self.serve_lane(lane, now)
         context.flush()
 
-    def unreadable(self, row: ColdRow, error: Exception) -> None:
-        """A row of a lane that cannot be handled is set aside; it is counted no more."""
-        self._context.unreadable(row, error, "message")
+    def set_row_aside(self, row: ColdRow, error: Exception) -> None:
+        """Sets a row of a lane aside that cannot be handled. The caller has counted it out."""
+        self._context.set_row_aside(row, error, "message")
         # Rows of lanes were never released, so no carrier has it.
-        self._context.event(row.id, State.REJECTED, error=Status.RSYSERR)
+        self._context.append_event(row.id, State.REJECTED, error=Status.RSYSERR)
 
-    def doubt(self, message: Message, now: float) -> bool:
-        """After a restore: a waiting message that may have been sent since the backup is flagged. True when it is not to be
-        sent (``on_unknown: hold``): it is among the unknown ones now, and is reported so with the next look at them."""
-        if message.id > self._context.restored or message.duplicate:
+    def doubt_restored(self, message: Message, now: float) -> bool:
+        """After a restore: flags a waiting message that may have been sent since the backup was taken. True when it is not
+        to be sent again (``on_unknown: hold``): then it is among the unknown messages, and is reported as UNKNOWN with the
+        next look at them."""
+        if message.id > self._context.restored_upto or message.duplicate:
             return False
         message.duplicate = True
         message.tries = 1
@@ -297,18 +299,19 @@ class Lanes:
             one.retried[message.id] = message
         if message.resends or not message.lane.upstreams:
             return False
-        self.now_unknown(message, message.lane.upstreams[0], now)
+        self.restore_unknown(message, message.lane.upstreams[0], now)
         return True
 
-    def now_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
-        """A message was read back of which nobody knows whether this carrier has it. ``deadline``: monotonic seconds."""
+    def restore_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
+        """Puts a message that was read back among the unknown ones: nobody knows whether this carrier has it. ``deadline``:
+        monotonic seconds."""
         message.deadline = deadline
         self._phases.move(message, Phase.UNKNOWN, upstream)
-        self._context.tally.add(log_counts.UNKNOWN, upstream.name)
+        self._context.log_counts.count(log_counts.UNKNOWN, upstream.name)
 
-    def expired(self, row: ColdRow) -> Message | None:
-        """The message of a row whose validity passed, out of its lane; None when it is in memory and ends there. Where it
-        cannot be read, it is set aside."""
+    def take_expired_row(self, row: ColdRow) -> Message | None:
+        """The message of a row whose validity has passed, taken out of its lane. None where the message is in memory, and
+        ends there, and where the row cannot be read, and is set aside."""
         context = self._context
         name, _, route = row.owner.partition("\n")
         lane = context.lane(context.account(name), route)
@@ -318,5 +321,5 @@ class Lanes:
         try:
             return restored_row(context, row, lane)
         except Exception as error:  # noqa: BLE001  the item's edge
-            self.unreadable(row, error)
+            self.set_row_aside(row, error)
             return None

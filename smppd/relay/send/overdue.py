@@ -1,4 +1,5 @@
-"""What waits here and ends here: its validity passed, or its customer waits for the word of a carrier and no way is open."""
+"""Ends messages that wait here: their validity has passed, or their customer waits for a carrier's answer and no upstream is
+open."""
 
 from __future__ import annotations
 
@@ -23,18 +24,18 @@ class Overdue:
         self.step = STEP
         self._expiring = False
 
-    def look(self) -> None:
-        """Ends what waits here and whose validity passed, a step's worth; each further step once the one before is durable, so
-        that no batch grows with what ends at once."""
+    def end_expired(self) -> None:
+        """Ends waiting messages whose validity has passed, as many as one step takes. The next step begins when this one is
+        durable, so that no batch grows too large where many end at once."""
         context = self._context
         calendar = context.phases.calendar
-        late = calendar.ended(context.wall(), self.step)
+        late = calendar.take_ended(context.wall(), self.step)
         young: list[Message] = []
         for message in late:
             if not message.stored:
                 young.append(message)  # in a batch: looked at again once that is durable
                 continue
-            self._dispatch.end_one(message, State.EXPIRED)
+            self._dispatch.end_guarded(message, State.EXPIRED)
         for message in young:
             calendar.add(message)
         if len(late) == self.step > len(young) and not self._expiring:
@@ -47,37 +48,39 @@ class Overdue:
 
     def _more(self) -> None:
         self._expiring = False
-        self.look()
+        self.end_expired()
         self._context.flush()
 
     def sweep_lanes(self, now: float) -> None:
-        """Once a second: gives each lane its way, and what has none its end where somebody waits for a carrier's word."""
+        """Once a second: chooses the upstream of each lane. Where there is none, messages whose customers wait for a
+        carrier's answer end."""
         lanes = self._dispatch.lanes
         for account in list(self._context.accounts.values()):
             for lane in list(account.lanes.values()):
                 try:
                     if len(lane):
-                        if lanes.place(lane, now) is None and lane.asking:
-                            self.no_way(lane, now)
+                        if lanes.choose_upstream(lane, now) is None and lane.awaiting_word:
+                            self.refuse_without_way(lane, now)
                         lanes.activate(lane)
-                        lanes.look(lane)
+                        lanes.read_oldest(lane)
                 except Exception as error:  # noqa: BLE001  the edge of a lane
                     self._context.guard.caught(SWEEP, error, owner=account.name)
 
-    def no_way(self, lane: Lane, now: float) -> None:
-        """The last link of the lane is gone: who waits for a carrier's word is told so, and may send it again."""
-        for message in list(islice(lane.asking.values(), STEP)):
+    def refuse_without_way(self, lane: Lane, now: float) -> None:
+        """The last link of the lane is gone. Customers who wait for a carrier's answer are told so, and may send the message
+        again."""
+        for message in list(islice(lane.awaiting_word.values(), STEP)):
             if message.duplicate or message.customer is None:
-                del lane.asking[message.id]
+                del lane.awaiting_word[message.id]
             elif message.stored:
                 try:
                     self._dispatch.refuse_waiting(message, Status.RMSGQFUL, now)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    self._context.guard.message(SWEEP, error, message)
+                    self._context.guard.set_message_aside(SWEEP, error, message)
 
     def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold waiting messages whose validity passed."""
+        """Ends cold rows of waiting messages whose validity has passed."""
         for row in rows:
-            message = self._dispatch.lanes.expired(row)
+            message = self._dispatch.lanes.take_expired_row(row)
             if message is not None:
-                self._dispatch.end_one(message, State.EXPIRED)
+                self._dispatch.end_guarded(message, State.EXPIRED)

@@ -1,9 +1,10 @@
-"""Messages whose way is gone, since every upstream of their lane left the configuration or was disabled: they take the way
-that the routes give them now, in the order of their ids. Where none leads anywhere they wait as before.
+"""Gives new lanes to messages whose upstreams are gone, since every upstream of their lane left the configuration or was
+disabled. They take the upstreams that the present routes give them, in the order of their ids. Where no route matches they
+wait as before.
 
-A message changes its lane in one commit: its entry under the new one and the end of its cold row are in the same batch, and
-it is released only after that, so wherever a crash falls it is in exactly one lane. What was sent to an upstream that is
-gone, answered or not, is no matter of this: it keeps its fate there, and comes here when it is to be sent once more.
+A message changes its lane in one commit: its entry under the new lane and the end of its cold row are in the same batch, and
+it is released only after that. So after a crash it is in exactly one lane. A message that was sent to an upstream that is
+gone stays with that upstream; it is moved here only when it is to be sent once more.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from smppd.relay.state.backlog import FIRST_ROWS, rows_for
 from smppd.relay.state.model import Account, Lane, Message
 from smppd.store.api import ColdRow
 
-# Looked at in a tick: so many messages in memory and, where none is left there, so many rows.
+# In a tick so many messages in memory are looked at and, where none is left in memory, so many rows.
 MOST: Final = 500
-# Seconds until the next look at messages that older ones of another lane, not in memory yet, have to go before.
+# Some messages have to wait until older ones of the new lane, which are rows still, are in memory. They are looked at again
+# after so many seconds.
 AGAIN: Final = 1.0
 
 
 class _Search:
-    """How far a lane without a way was looked through. ``ids``: what was in memory when it began, ``at``: the place in it of
-    the next. ``stay``: in memory, and no route leads anywhere for them; ``behind``: others have to go before some, and these
-    are looked at again ``again``. Rows up to ``upto`` were looked at, all of them when ``done``, ``rows`` at a time.
-    ``targets``: the lanes that the latest went to."""
+    """How far a lane without an upstream was looked through. ``ids``: the messages that were in memory when the look began;
+    ``at``: the index of the next one in it. ``stay``: messages in memory for which no route matches. ``behind``: some
+    messages have to wait for older ones; the next look is at ``again`` (monotonic seconds). Rows up to ``upto`` were looked
+    at, ``rows`` at a time; ``done``: all of them. ``targets``: the lanes that the latest messages went to."""
 
     __slots__ = ("again", "asking", "at", "behind", "done", "ids", "rows", "stay", "targets", "upto")
 
@@ -51,7 +53,7 @@ class _Search:
         self.again = 0.0
 
     def begin(self, lane: Lane) -> None:
-        """Looks at all in memory once more, but for those that are known to have no way."""
+        """Begins to look at all messages in memory again, without those that are known to have no route."""
         every = lane.hot.ids()
         if self.stay:
             self.stay.intersection_update(every)
@@ -68,12 +70,12 @@ class Rerouting:
         self._route = route
         self._searches: dict[Lane, _Search] = {}
 
-    def anew(self) -> None:
-        """There is another configuration: what found no way may find one now, and what has one needs none."""
+    def start_over(self) -> None:
+        """The configuration has changed: all lanes are looked through anew."""
         self._searches.clear()
 
     def sweep(self) -> None:
-        """Once a second: looks for lanes without a way in which something waits."""
+        """Once a second: finds the lanes without an upstream in which something waits."""
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 try:
@@ -84,8 +86,8 @@ class Rerouting:
                 except Exception as error:  # noqa: BLE001  the edge of a lane
                     self._context.guard.caught(REROUTE, error, owner=account.name)
 
-    def move(self, now: float) -> None:
-        """Gives some messages their new way; call often."""
+    def reroute_some(self, now: float) -> None:
+        """Gives some messages their new lane. Call often."""
         context = self._context
         if not self._searches or not context.store.takes:
             return
@@ -128,7 +130,7 @@ class Rerouting:
         return waiting
 
     def _room(self, search: _Search) -> bool:
-        """Whether memory has room for more; in any case where those that were moved last have gone on."""
+        """Whether there is room for more messages: memory has room, or the messages that were moved last have gone on."""
         context = self._context
         if not context.crowded:
             return True
@@ -152,7 +154,7 @@ class Rerouting:
     # -- what is on disk -----------------------------------------------------------------------------------------------
 
     def _ask(self, lane: Lane, search: _Search) -> None:
-        """Looks at the next rows, which stay where they are unless they have a way: many may have none."""
+        """Looks at the next rows. They stay rows unless they have a route, since many may have none."""
         search.asking = True
         sure, most = not lane.backlog.unstored, search.rows
 
@@ -166,32 +168,32 @@ class Rerouting:
                 search.upto = rows[-1].id
                 self._rows(lane, search, self._context.ledger.alive(rows), self._context.now())
 
-        lane.backlog.peek(self._context.store, search.upto, most, self._context.looked, arrived)
+        lane.backlog.peek(self._context.store, search.upto, most, self._context.guarded_rows, arrived)
 
     def _rows(self, lane: Lane, search: _Search, rows: list[ColdRow], now: float) -> None:
         lanes = self._lanes
         waiting: list[Message] = []
         for row in rows:
-            if row.id > lane.upto:  # else it was read meanwhile
+            if row.id > lane.upto:  # otherwise it was read into memory meanwhile
                 try:
                     waiting.append(restored_row(self._context, row, lane))
                 except Exception as error:  # noqa: BLE001  the item's edge
                     lane.row_taken()
-                    lanes.unreadable(row, error)
+                    lanes.set_row_aside(row, error)
         going: dict[Lane, list[Message]] = {}
         behind = False
         for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
             if target is None:
                 continue
             if not _fits(target, message.id):
-                if not behind:  # from here on they are looked at again
+                if not behind:  # the next look begins with this one
                     behind = True
                     search.again = now + AGAIN
                     search.upto = message.id - 1
                     search.done = False
                 continue
             lane.row_taken()
-            if not lanes.doubt(message, now):
+            if not lanes.doubt_restored(message, now):
                 going.setdefault(target, []).append(message)
         if going:
             search.targets = list(going)
@@ -201,16 +203,16 @@ class Rerouting:
     # -- both ----------------------------------------------------------------------------------------------------------
 
     def _targets(self, account: Account, messages: list[Message], now: float) -> list[Lane | None]:
-        """The lane of each message by the routes as they are; None where none leads anywhere. Policy says what tags it has
-        and whether it must go a certain way, as when it came; a refusal comes too late, since it was accepted."""
-        # One of its own: what the account's remembers of parts must not meet the same parts again.
+        """The lane of each message by the present routes; None where no route matches. Policy is asked for its tags and its
+        route, as when the message came. A refusal of policy does not count now, since the message was accepted."""
+        # A pipeline of its own: the account's pipeline remembers these parts, and must not see them twice.
         pipeline = account.pipeline
         judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region) if pipeline is not None else None
         frames: list[Sm | None] = []
         verdicts: list[Verdict | None] = []
         whole: dict[PartKey, Verdict | None] = {}
         for message in messages:
-            # What policy or a route cannot make out has no way for now, and waits as before.
+            # A message with which policy or the routes fail has no lane for now, and waits as before.
             sm: Sm | None = None
             verdict: Verdict | None = None
             try:
@@ -230,7 +232,7 @@ class Rerouting:
             target: Lane | None = None
             try:
                 if sm is not None:
-                    # Parts go one way: the one of the last, of which policy knows most.
+                    # All parts go to one lane: that of the last part, since policy knows most of the text then.
                     route = self._route(account.name, sm, verdict if message.part is None else whole[message.part])
                     target = self._context.lane(account, route) if route else None
             except Exception as error:  # noqa: BLE001  the item's edge
@@ -239,7 +241,7 @@ class Rerouting:
         return targets
 
     def _went(self, going: dict[Lane, list[Message]], now: float) -> None:
-        """These have a new lane: moves them there, writes them anew, and lets it go on."""
+        """Moves messages into their new lanes, writes them anew, and lets the lanes go on."""
         context = self._context
         for target, messages in going.items():
             moved = 0
@@ -248,20 +250,20 @@ class Rerouting:
                     context.phases.to_lane(message, target)
                     context.ledger.rewrite(message)
                 except Exception as error:  # noqa: BLE001  the item's edge
-                    context.guard.message(REROUTE, error, message)
+                    context.guard.set_message_aside(REROUTE, error, message)
                     continue
                 moved += 1
             if not moved:
                 continue
-            context.tally.add(log_counts.REROUTED, target.account.name, moved)
-            target.put_back()  # what is released in a batch may be younger
-            self._lanes.serve(target, now)
+            context.log_counts.count(log_counts.REROUTED, target.account.name, moved)
+            target.put_back()  # messages that are released in a batch may be younger
+            self._lanes.serve_lane(target, now)
         if going:
             context.store.kick()
 
 
 def _fits(target: Lane, identity: int) -> bool:
-    """Whether a message may stand in memory there: not where rows older than it are still to be read."""
+    """Whether a message may stand in the memory of a lane: not while older rows of that lane are still to be read."""
     if not target.cold or identity <= target.upto:
         return True
     youngest = target.hot.last()

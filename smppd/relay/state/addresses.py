@@ -1,7 +1,7 @@
-"""Whether two addresses are the same subscriber or sender though written in different ways, and messages found by theirs.
+"""Compares addresses that may be written in different ways, and finds messages by their addresses.
 
-Carriers write a number with or without its plus, with 00, with a trunk prefix, or without its country. So the last digits
-count: nine, or all of the shorter number where that has seven at least.
+Carriers write a number with or without its plus, with 00, with a trunk prefix, or without its country code. So only the last
+nine digits are compared, or all digits of the shorter number if it has at least seven.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Filed)
 
 _TAIL: Final = 9
 _LEAST: Final = 7
-# More than so many that fit one pair of addresses are not told apart, so none beyond them is looked at.
+# So many messages under one pair of addresses are looked at: further ones could not be told apart.
 _MANY: Final = 64
 
 
@@ -36,40 +36,42 @@ def near(one: bytes, other: bytes) -> bool:
     return one[-_TAIL:] == other[-_TAIL:] or other.endswith(one)
 
 
-def tail(digits: bytes) -> bytes:
-    """What two addresses that are ``near`` have in common: to find them by."""
+def address_tail(digits: bytes) -> bytes:
+    """What two addresses that are ``near`` have in common: the key by which they are found."""
     return digits.lstrip(b"+0")[-_LEAST:].lower()
 
 
-def agree(receipt: Sm, message: Sm) -> bool:
-    """Whether both addresses of a receipt are those of a message, swapped as they should be or not, as with some carriers."""
+def addresses_agree(receipt: Sm, message: Sm) -> bool:
+    """Whether both addresses of a receipt are those of a message. They should be swapped; some carriers do not swap them, so
+    both ways count."""
     one, other = receipt.source_digits, receipt.destination_digits
     source, destination = message.source_digits, message.destination_digits
     return (near(one, destination) and near(other, source)) or (near(one, source) and near(other, destination))
 
 
-def swapped(receipt: Sm, message: Sm) -> bool:
-    """Whether it comes from where the message went, to where that came from: as a receipt does, and an answer of its reader."""
+def addresses_swapped(receipt: Sm, message: Sm) -> bool:
+    """Whether a deliver_sm has the addresses of a message, swapped. A receipt has them, and so has an answer that the reader
+    wrote."""
     return near(receipt.source_digits, message.destination_digits) and near(
         receipt.destination_digits, message.source_digits
     )
 
 
-def reaches(receipt: Sm, message: Sm) -> bool:
+def reaches_destination(receipt: Sm, message: Sm) -> bool:
     """Whether the message's destination is one of the receipt's addresses: carriers may replace the sender."""
     destination = message.destination_digits
     return near(receipt.source_digits, destination) or near(receipt.destination_digits, destination)
 
 
-def pairs(sm: Sm) -> tuple[bytes, bytes]:
+def address_pairs(sm: Sm) -> tuple[bytes, bytes]:
     """The two keys under which ``ByAddress`` may know a message that agrees with a receipt."""
-    one, other = tail(sm.source_digits), tail(sm.destination_digits)
+    one, other = address_tail(sm.source_digits), address_tail(sm.destination_digits)
     return other + b"\0" + one, one + b"\0" + other
 
 
 class ByAddress(Generic[M]):
-    """Messages by id, found again by their addresses and by their deadline. What is asked of it costs the same however many it
-    holds. A message is put in with its deadline set; it has the methods of a dict that its users need."""
+    """A dict of messages by id, which also finds them by their addresses and by their deadline. Each method costs the same,
+    however many messages there are. A message has its deadline when it is put in."""
 
     def __init__(self) -> None:
         self._messages: dict[int, M] = {}
@@ -92,7 +94,7 @@ class ByAddress(Generic[M]):
     def __setitem__(self, identity: int, message: M) -> None:
         self.pop(identity, None)
         sm = Sm(message.frame)
-        key = tail(sm.source_digits) + b"\0" + tail(sm.destination_digits)
+        key = address_tail(sm.source_digits) + b"\0" + address_tail(sm.destination_digits)
         self._messages[identity] = message
         self._keys[identity] = key
         self._near.setdefault(key, {})[identity] = message
@@ -122,15 +124,15 @@ class ByAddress(Generic[M]):
         return self._messages.values()
 
     def fitting(self, receipt: Sm) -> list[M]:
-        """Those whose addresses agree with a receipt's, of the first 64 that may."""
+        """Messages whose addresses agree with those of a receipt, among the first 64 that may."""
         found: dict[int, M] = {}
-        for key in pairs(receipt):
+        for key in address_pairs(receipt):
             for message in islice(self._near.get(key, {}).values(), _MANY):
-                if message.id not in found and agree(receipt, Sm(message.frame)):
+                if message.id not in found and addresses_agree(receipt, Sm(message.frame)):
                     found[message.id] = message
         return list(found.values())
 
-    def due(self, now: float, most: int) -> list[M]:
+    def take_due(self, now: float, most: int) -> list[M]:
         """Takes out those whose deadline has passed, ``most`` at a time."""
         late: list[M] = []
         while self._deadlines and self._deadlines[0][0] <= now and len(late) < most:

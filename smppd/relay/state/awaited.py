@@ -1,4 +1,5 @@
-"""The messages that wait for a receipt of one carrier, by the ids it gave them, and what is known of the receipts it sends."""
+"""The messages that wait for a receipt of one carrier, by the ids that it gave them, and what is known of the carrier's
+receipts."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ _FORMS: Final[dict[str, tuple[IdForm, ...]]] = {
     "decimal_to_hex": (IdForm.HEX_TO_DECIMAL, IdForm.HEX_TO_DECIMAL_PADDED),
     "alike": (IdForm.RAW, IdForm.ALIKE),
 }
-# Messages whose ids have one canonical key, and that are found by it: of more, only the exact id tells.
+# So many messages are found by one canonical key; further ones are found by their exact id only.
 _ALIKE: Final = 64
-# Ids given again that are remembered, of one upstream.
+# So many ids of one upstream are remembered that it gave to several messages.
 _REUSED: Final = 10_000
 
 
@@ -61,7 +62,7 @@ class Awaited(Generic[M]):
         self.words = _words(settings)
 
     def await_receipt(self, message: M) -> None:
-        """The carrier has taken it: it waits for its receipt, and is found by its upstream id."""
+        """The carrier took a message: it waits for its receipt, and is found by its upstream id."""
         given = message.upstream_id
         self.ids[given] = message
         if not is_canonical(given):
@@ -71,7 +72,7 @@ class Awaited(Generic[M]):
                 alike.append(message)
 
     def forget(self, message: M) -> None:
-        """It is found by its upstream id no more: it has ended, or lies on disk."""
+        """A message is no longer found by its upstream id: it has ended, or is a row on disk."""
         given = message.upstream_id
         if self.ids.get(given) is message:
             del self.ids[given]
@@ -89,7 +90,7 @@ class Awaited(Generic[M]):
 
     @property
     def cold_waiting(self) -> int:
-        """How many messages wait for their receipt as rows: a hint of whether to ask the store for one."""
+        """How many messages wait for their receipt as rows. A hint: where it is 0, the store is not asked."""
         return self._cold_waiting
 
     def shelved(self, number: int = 1) -> None:
@@ -100,7 +101,7 @@ class Awaited(Generic[M]):
         """A message that waited as a row waits no more."""
         self._cold_waiting -= 1
 
-    def given_again(self, upstream_id: bytes) -> None:
+    def note_reused_id(self, upstream_id: bytes) -> None:
         """The carrier calls several messages by this id: from now on it is believed only if the addresses agree."""
         self.reused[upstream_id] = None
         if len(self.reused) > _REUSED:

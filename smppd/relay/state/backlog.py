@@ -1,7 +1,7 @@
-"""What waits on disk: counted for one owner, and read back in pages, oldest first.
+"""The rows of one owner that wait on disk: counted, and read back in pages, oldest first.
 
-Rows of an owner are all younger than what of it is in memory. How many there are is a hint of whether to ask: the store is
-asked only where the hint says that there is something, and what it gives counts.
+All rows of an owner are younger than what is in memory of it. The number of rows is a hint: the store is asked only where
+the number is not 0, and its answer counts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ PAGE: Final = 500
 """Rows of a page at the most."""
 FIRST_ROWS: Final = 16
 """Rows that are read at once while nobody knows how large they are."""
-# Octets that a page of rows should take in memory.
+# A page of rows should take so many octets of memory.
 _PAGE_OCTETS: Final = 1 << 20
 
 Rows: TypeAlias = Callable[[list[ColdRow]], None]
 Edge: TypeAlias = Callable[[Rows], Rows]
-"""Wraps who takes the answer of a query, so that what he raises stops nothing else (`Context.looked`)."""
+"""Wraps the function that takes the rows of a query, so that an error in it stops nothing else (`Context.guarded_rows`)."""
 
 
 def rows_for(rows: list[ColdRow], most: int) -> int:
@@ -57,7 +57,7 @@ class Backlog:
         """How many rows a page has, after the size of the last ones."""
         return self._rows
 
-    def found(self, number: int) -> None:
+    def count_found(self, number: int) -> None:
         """So many rows were found at the start."""
         self._count += number
 
@@ -66,11 +66,11 @@ class Backlog:
         self._count += 1
         self._unstored += 1
 
-    def pushed(self) -> None:
+    def push_committed(self) -> None:
         """A row's batch is durable."""
         self._unstored -= 1
 
-    def lost(self) -> None:
+    def push_refused(self) -> None:
         """A row's batch was refused."""
         self._count -= 1
         self._unstored -= 1
@@ -101,8 +101,8 @@ class Backlog:
 
 
 class Expiry:
-    """Ends rows of one kind whose time is over, some hundreds at a time; many that end at once follow one another as soon as
-    the ones before are durable."""
+    """Ends rows of one kind whose time is over, some hundreds at a time. Where more are to end, the next ones follow as soon
+    as these are durable."""
 
     def __init__(self, kind: Kind, most: int) -> None:
         self.kind = kind

@@ -1,17 +1,18 @@
-"""Token buckets: a rate in tokens a second and a burst, which may go into debt for callers that are willing to wait."""
+"""Token buckets: a rate in tokens a second, and a burst. A bucket may give tokens that it does not have yet to callers who
+are willing to wait."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# What rounding may have taken off a token: a caller paced at exactly the rate is never refused. It is owed, not given.
+# So much of a token may be missing by rounding, so that a caller at exactly the rate is never refused. It is taken later.
 _SLACK: Final = 1e-3
 
 
 class Bucket:
     """``rate`` tokens a second, at most ``burst`` saved up. ``rate`` None: no limit.
 
-    A bursty caller is not spaced out: whatever was saved up may be spent at once. ``now``: monotonic seconds.
+    All tokens that were saved up may be taken at once: a burst is not spread over time. ``now``: monotonic seconds.
     """
 
     __slots__ = ("_at", "_tokens", "burst", "rate")

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from smppd.policy.content import PartKey
 
 
-class Group:
-    """The parts of one long message that are here, each with the octets it is counted with. ``verdict`` and ``route`` count
-    once the part ``last`` is stored. ``since``: monotonic seconds at which the first came."""
+class HeldGroup:
+    """The parts of one long message that are held, each with the octets it is counted with. ``verdict`` and ``route`` count
+    from the moment that the part with the id ``last`` is stored. ``since``: monotonic seconds at which the first part
+    came."""
 
     __slots__ = ("last", "octets", "parts", "route", "since", "verdict")
 
@@ -38,14 +39,14 @@ class Group:
         return self.last == 0 and all(message.stored for message, _ in self.parts.values())
 
 
-class OfAccount:
-    """What is held of one account, the oldest message first."""
+class HeldOfAccount:
+    """What is held of one account, the oldest long message first."""
 
     __slots__ = ("account", "groups", "octets", "parts")
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self.groups: OrderedDict[PartKey, Group] = OrderedDict()
+        self.groups: OrderedDict[PartKey, HeldGroup] = OrderedDict()
         self.parts = 0
         self.octets = 0
 
@@ -54,7 +55,7 @@ class Held:
     """See the module."""
 
     def __init__(self) -> None:
-        self.accounts: dict[str, OfAccount] = {}
+        self.accounts: dict[str, HeldOfAccount] = {}
         self._count = 0
         self._octets = 0
 
@@ -66,7 +67,7 @@ class Held:
         """Octets of all that is held, as PDUs."""
         return self._octets
 
-    def group(self, message: Message) -> Group | None:
+    def group(self, message: Message) -> HeldGroup | None:
         """The parts of the long message that this one belongs to, where some are held."""
         if message.part is None:
             return None
@@ -79,10 +80,10 @@ class Held:
         name = message.account.name
         of = self.accounts.get(name)
         if of is None:
-            of = self.accounts[name] = OfAccount(message.account)
+            of = self.accounts[name] = HeldOfAccount(message.account)
         group = of.groups.get(message.part)
         if group is None:
-            group = of.groups[message.part] = Group(now)
+            group = of.groups[message.part] = HeldGroup(now)
         octets = len(message.frame)
         group.parts[message.id] = (message, octets)
         self._counted(of, group, 1, octets)
@@ -102,7 +103,7 @@ class Held:
             if not of.groups:
                 del self.accounts[message.account.name]
 
-    def _counted(self, of: OfAccount, group: Group, parts: int, octets: int) -> None:
+    def _counted(self, of: HeldOfAccount, group: HeldGroup, parts: int, octets: int) -> None:
         group.octets += octets
         of.parts += parts
         of.octets += octets

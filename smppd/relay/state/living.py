@@ -1,4 +1,5 @@
-"""What the spool keeps: the part that messages, mail and parked receipts have in common, and what messages are filed by."""
+"""The base of all things that the spool keeps (messages, mail, parked receipts), and the fields by which messages are
+found."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ if TYPE_CHECKING:
     from smppd.policy.content import PartKey
 
 WEIGHT: Final = 1100
-"""Octets that a thing takes beside its frame, as measured (`bench.limits`): its object, its numbers, its places in indexes."""
+"""Octets of memory of a thing beside its frame, as measured (`bench.limits`): its object, its numbers, its places in
+indexes."""
 
 
 class Living:
@@ -30,7 +32,7 @@ class Living:
         self.cold: tuple[int, str, bytes] | None = None
 
     def weighed(self, octets: int) -> None:
-        """It is counted with so many octets more; whose number that is too, changes it."""
+        """The thing is counted with so many octets more. A subclass changes the number of its owner too."""
 
 
 class Filed(Living):

@@ -1,4 +1,4 @@
-"""What the data path works on: accounts, upstreams, lanes, messages, mail and parked receipts, as they live in memory.
+"""The objects that the data path works on, in memory: accounts, upstreams, lanes, messages, mail and parked receipts.
 
 A *message* (MT) passes through phases (`relay.state.phase`), each of which is a list that it stands in; `relay.state.phases`
 moves it. A *lane* is the queue of one account towards one list of upstreams; its order is the order of message ids. Each
@@ -25,7 +25,7 @@ from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
 from smppd.relay.state.living import Filed, Living
 from smppd.relay.state.phase import FOLLOWS, NAMES, WITH_CARRIER, Phase
-from smppd.relay.state.queues import AHEAD, Addressed, Aside, Queue, Turns
+from smppd.relay.state.queues import AHEAD, AddressChains, PinnedParts, Queue, Turns
 from smppd.store.api import Kind
 
 if TYPE_CHECKING:
@@ -38,14 +38,22 @@ ALPHABETS: Final = {
     "ascii": Alphabet.ASCII,
 }
 TOLD_UNKNOWN: Final = 4
-"""Of ``Message.told``: its carrier has reported it UNKNOWN, and its sender knows."""
+"""A flag of ``Message.reported``: its carrier has reported it UNKNOWN, and its sender was told."""
 TOLD_WORD: Final = 8
-"""Its sender has been told a word that may be the carrier's last."""
+"""A flag of ``Message.reported``: its sender was told a state that may be the carrier's last word."""
 HEARD_ACCEPTED: Final = 16
-"""Its carrier has reported it ACCEPTD, and its sender does not know."""
+"""A flag of ``Message.reported``: its carrier has reported it ACCEPTD, and its sender was not told."""
+
+# Bits and values of registered_delivery, SMPP 3.4 section 5.2.17; 3 is that of SMPP 5.0 section 4.7.21.
+_FINAL_RECEIPT: Final = 0x03
+_ALWAYS: Final = 1
+_ON_FAILURE: Final = 2
+_ON_SUCCESS: Final = 3
+_INTERMEDIATE: Final = 0x10
 
 _OWN_STATUSES: Final = 64
-# What a parked receipt costs beside its octets, measured: its entry in the ledger and in three indexes, under each key.
+# Octets that a parked receipt costs beside its own, as measured: its places in the ledger and in three indexes, under each
+# key.
 _PARKED_WEIGHT: Final = 2200
 _FIRST_OF: Final = (Phase.STORING, Phase.RESTORED, Phase.SHELVED)
 
@@ -59,7 +67,7 @@ class Peer(Protocol):
         """Writes what the session has to send, and goes on reading if it was blocked."""
 
 
-class Customer(Peer, Protocol):
+class CustomerPeer(Peer, Protocol):
     """A bound customer session."""
 
     account: Account
@@ -67,9 +75,10 @@ class Customer(Peer, Protocol):
     address: bytes
 
 
-class Known:
-    """What is remembered of a message that may be sent once more (``deduplicate``): ``shown`` is the id its sender knows,
-    ``at`` (monotonic seconds) when it came, ``stored`` whether it is durable, ``taken`` whether its fate is past waiting."""
+class Remembered:
+    """What is remembered of a message that its customer may send once more (``deduplicate``). ``shown``: the id that the
+    customer knows. ``at``: when it came, in monotonic seconds. ``stored``: it is durable. ``taken``: a carrier has it, or it
+    has ended."""
 
     __slots__ = ("at", "key", "shown", "stored", "taken")
 
@@ -82,7 +91,8 @@ class Known:
 
 
 class Fanout:
-    """The one answer to a submit_multi, given when all its messages have theirs, not before ``answer_at``."""
+    """The one answer to a submit_multi. It is given when all its messages have their result, and not before
+    ``answer_at``."""
 
     __slots__ = ("answer_at", "failed", "left", "shown", "total")
 
@@ -98,8 +108,8 @@ class Message(Filed):
 
     ``frame``: the submit_sm as it will be sent. ``reply_to``: the source field its sender used, where policy exchanged it.
     ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
-    attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``told``: what its carrier has reported that
-    may be the last word, or not (flags above). ``known``: what is remembered of it for accounts with ``deduplicate``.
+    attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``reported``: what its carrier has reported,
+    where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
     ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
     """
 
@@ -110,7 +120,7 @@ class Message(Filed):
         "customer",
         "duplicate",
         "fanout",
-        "known",
+        "remembered",
         "lane",
         "on_unknown",
         "read_at",
@@ -121,10 +131,10 @@ class Message(Filed):
         "sequence",
         "shown",
         "stored",
-        "told",
+        "reported",
         "tries",
         "upstream",
-        "way",
+        "destination_hash",
         "wire",
     )
 
@@ -151,8 +161,8 @@ class Message(Filed):
         self.shown = shown
         self.reply_to: bytes | None = None
         self.duplicate = False
-        self.known: Known | None = None
-        self.customer: Customer | None = None
+        self.remembered: Remembered | None = None
+        self.customer: CustomerPeer | None = None
         self.sequence = 0
         self.read_at = 0.0
         self.sent_at = 0.0
@@ -163,8 +173,8 @@ class Message(Filed):
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
-        self.told = 0
-        self.way = 0
+        self.reported = 0
+        self.destination_hash = 0
         self.upstream: UpstreamState | None = None
 
     def __repr__(self) -> str:
@@ -180,8 +190,8 @@ class Message(Filed):
         return bool(phases >> self._phase & 1)
 
     def follow(self, phase: int) -> int:
-        """Takes the number of another phase; the one it had. AssertionError where the table has no such way. Called by
-        `relay.state.phases` alone."""
+        """Takes the number of another phase, returns the one before. AssertionError where the table does not allow it.
+        Called by `relay.state.phases` alone."""
         was = self._phase
         if not FOLLOWS[was] >> phase & 1:
             raise AssertionError(f"no way from {NAMES[was].name} to {NAMES[phase].name}")
@@ -189,8 +199,8 @@ class Message(Filed):
         return was
 
     def finish(self) -> int:
-        """Ends a message of which something raised half-way, whatever the table says; the number of the phase it had. Called
-        by `relay.state.phases` alone."""
+        """Ends a message whose handling an error interrupted, whatever the table says; returns the number of the phase
+        before. Called by `relay.state.phases` alone."""
         was, self._phase = self._phase, Phase.DONE
         return was
 
@@ -207,21 +217,27 @@ class Message(Filed):
     @property
     def wants_success(self) -> bool:
         """Whether the sender asked for a receipt of delivery (registered_delivery, SMPP 3.4 section 5.2.17)."""
-        return self.registered & 3 in (1, 3)
+        return self.registered & _FINAL_RECEIPT in (_ALWAYS, _ON_SUCCESS)
 
     @property
     def wants_failure(self) -> bool:
         """Whether the sender asked for a receipt of failure."""
-        return self.registered & 3 in (1, 2)
+        return self.registered & _FINAL_RECEIPT in (_ALWAYS, _ON_FAILURE)
 
     @property
     def wants_any(self) -> bool:
-        """Whether any receipt has to be waited for."""
-        return bool(self.registered & 0x13)
+        """Whether the sender asked for any receipt or intermediate notification, so that the carrier's are waited for."""
+        return bool(self.registered & (_FINAL_RECEIPT | _INTERMEDIATE))
+
+    @property
+    def wants_intermediate(self) -> bool:
+        """Whether the sender asked for intermediate notifications."""
+        return bool(self.registered & _INTERMEDIATE)
 
     @property
     def resends(self) -> bool:
-        """Whether it goes once more when nobody knows if a carrier has it; a rule's word stands before the account's."""
+        """Whether it is sent once more when nobody knows if a carrier has it. A rule's ``on_unknown`` counts before the
+        account's."""
         return (self.on_unknown or self.account.settings.on_unknown) == "resend"
 
     @property
@@ -232,17 +248,18 @@ class Message(Filed):
 
 
 class Lane:
-    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, in memory; ``backlog`` the
-    rows that are not, all younger. ``name`` is the owner of its rows. ``leaving``: how many are released in batches that are
-    not durable yet; ``waits`` for them: others were put back meanwhile, and must not be released again before it is known
-    which of these are younger. ``asking``: those in ``hot`` whose customer waits for the carrier's word."""
+    """The queue of one account towards one ordered list of upstreams. ``hot`` is its oldest part, which is in memory.
+    ``backlog`` counts the rows on disk, which are all younger. ``name`` is the owner of the rows. ``leaving``: how many
+    messages are released in batches that are not durable yet. ``waits_for_batches``: others were put back meanwhile; they
+    must not be released again before those batches are durable, since only then it is known which of the messages in them
+    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word."""
 
     __slots__ = (
         "_leaving",
         "_waits",
         "account",
         "active",
-        "asking",
+        "awaiting_word",
         "backlog",
         "hot",
         "name",
@@ -258,7 +275,7 @@ class Lane:
         self.name = f"{account.name}\n{route}"
         self.name_bytes = self.name.encode()
         self.hot: Queue[Message] = Queue()
-        self.asking: dict[int, Message] = {}
+        self.awaiting_word: dict[int, Message] = {}
         self.backlog = Backlog(Kind.QUEUE, self.name)
         self._leaving = 0
         self._waits = False
@@ -281,7 +298,7 @@ class Lane:
         return self.backlog.upto
 
     @property
-    def waits(self) -> bool:
+    def waits_for_batches(self) -> bool:
         """Whether nothing may be released before what is in batches is durable."""
         return self._waits
 
@@ -289,7 +306,7 @@ class Lane:
 
     def rows_found(self, number: int) -> None:
         """So many rows were found at the start."""
-        self.backlog.found(number)
+        self.backlog.count_found(number)
         self.account.count_queued(number)
 
     def row_put(self) -> None:
@@ -299,7 +316,7 @@ class Lane:
 
     def row_refused(self) -> None:
         """Such a batch was not stored."""
-        self.backlog.lost()
+        self.backlog.push_refused()
         self.account.count_queued(-1)
 
     def row_taken(self) -> None:
@@ -314,17 +331,19 @@ class Lane:
         self._leaving += 1
 
     def release_ends(self) -> None:
-        """A release is over: durable, refused or needless."""
+        """A release is over: it is durable, was refused, or is not needed any more."""
         self._leaving -= 1
         if not self._leaving:
             self._waits = False
 
     def put_back(self) -> None:
-        """Others were put back: what is released in batches may be younger, and decides when it is durable."""
+        """Messages were put back into the lane. Those whose release is in a batch may be younger: they are compared when it
+        is durable."""
         self._waits = self._leaving > 0
 
     def overtaken_by(self, message: Message) -> bool:
-        """Whether older ones were put back while this one's release was in a batch, so that it has to stand behind them."""
+        """Whether older messages were put back while the release of this one was in a batch, so that it has to go behind
+        them."""
         if not self._waits:
             return False
         first = self.hot.first()
@@ -428,12 +447,12 @@ class Mailbox:
         self._octets += octets
 
     def begin_delivery(self, mail: Mail) -> None:
-        """It goes to the customer now, whose answer is waited for."""
+        """The mail is sent to the customer now, and its answer is waited for."""
         mail.busy = True
         self._sent += 1
 
     def end_delivery(self, mail: Mail) -> bool:
-        """The answer came, or none will: whether one was waited for."""
+        """The customer's answer came, or none will come. Returns whether one was waited for."""
         if not mail.busy:
             return False
         mail.busy = False
@@ -448,7 +467,7 @@ class Mailbox:
         heapq.heappush(self.due, (due, mail.id))
 
     def resume(self, now: float) -> None:
-        """What was put off until now waits in its order again."""
+        """Mail that was put off until now goes back among the waiting mail, in its order."""
         due = self.due
         while due and due[0][0] <= now:
             when, identity = heapq.heappop(due)
@@ -464,7 +483,7 @@ class Mailbox:
 
 class Account:
     """A customer's account at run time; ``settings`` may be exchanged by a reload. ``addressed``: its waiting messages by their
-    addresses; ``aside``: those that stand aside for one carrier (see ``UpstreamState``)."""
+    addresses; ``pinned_parts``: those that stand aside for one carrier (see ``UpstreamState``)."""
 
     def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.system_id
@@ -474,11 +493,11 @@ class Account:
         self.pipeline: Pipeline | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
-        self.sessions: list[Customer] = []
+        self.sessions: list[CustomerPeer] = []
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
-        self.addressed: Addressed[Message] = Addressed()
-        self.aside: Queue[Message] = Queue()
+        self.addressed: AddressChains[Message] = AddressChains()
+        self.pinned_parts: Queue[Message] = Queue()
         self._queued = 0
         self.turn = 0
         self.closed = False
@@ -513,7 +532,8 @@ class Account:
 
 
 class Early(NamedTuple):
-    """A receipt that overtook the answer it belongs to: kept in memory for a moment, in case that answer is on its way.
+    """A receipt that may have overtaken the answer to its submit. It is kept in memory for a moment, since that answer may
+    be on its way.
 
     ``awaits``: the message without an answer that it fits, for which it waits longer, until ``until``.
     """
@@ -526,8 +546,8 @@ class Early(NamedTuple):
     awaits: Message | None = None
     until: float = 0.0
 
-    def waits(self, now: float) -> bool:
-        """Whether there is an answer to wait for still."""
+    def still_waits(self, now: float) -> bool:
+        """Whether there still is an answer to wait for."""
         return self.awaits is not None and now < self.until and self.awaits.phase is Phase.SENT
 
     def __repr__(self) -> str:
@@ -540,7 +560,7 @@ class UpstreamState(Awaited["Message"]):
     ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
     may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
     submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
-    ``aside``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
+    ``pinned_parts``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
     carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
     metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
@@ -566,7 +586,7 @@ class UpstreamState(Awaited["Message"]):
         self._reserved = 0
         self.unknown: ByAddress[Message] = ByAddress()
         self.retried: ByAddress[Message] = ByAddress()
-        self.aside: Aside[Message] = Aside()
+        self.pinned_parts: PinnedParts[Message] = PinnedParts()
         self.early: dict[bytes, list[Early]] = {}
         self.parked: dict[int, Parked] = {}
         self.parked_keys: dict[bytes, dict[int, Parked]] = {}
@@ -585,8 +605,8 @@ class UpstreamState(Awaited["Message"]):
         self.matched = metrics.receipts.labels(self.name, "matched")
 
     def refusal(self, status: int) -> str:
-        """The name of a status that it refuses with, for a metric: a carrier may make up as many as it likes, so of those that
-        the standard does not name the first ones are told apart."""
+        """The name of a status with which it refuses, for a metric. A carrier may use any number of statuses that the
+        standard does not name: only the first ones get a label of their own."""
         if known_status(status) or status in self.own_statuses:
             return status_name(status)
         if len(self.own_statuses) >= _OWN_STATUSES:
@@ -633,7 +653,7 @@ class UpstreamState(Awaited["Message"]):
         self._early_octets += len(early.sm.raw)
 
     def put_off_longer(self, name: bytes, waiting: list[Early]) -> None:
-        """Of those of one id, these wait on, behind the others."""
+        """Some receipts under one id wait on, behind those of other ids."""
         self.early[name] = waiting
         self._early_octets += sum([len(one.sm.raw) for one in waiting])
 
@@ -643,7 +663,7 @@ class UpstreamState(Awaited["Message"]):
         self._early_octets -= sum([len(one.sm.raw) for one in waiting])
         return waiting
 
-    def park(self, parked: Parked, keys: tuple[bytes, ...]) -> None:
+    def note_parked(self, parked: Parked, keys: tuple[bytes, ...]) -> None:
         """Notes a receipt under what its message may be called."""
         parked.keys = keys
         if parked.id not in self.parked:
@@ -652,7 +672,7 @@ class UpstreamState(Awaited["Message"]):
         for key in keys:
             self.parked_keys.setdefault(key, {})[parked.id] = parked
 
-    def unpark(self, parked: Parked) -> None:
+    def forget_parked(self, parked: Parked) -> None:
         """Notes a receipt no more, if it stands here."""
         if self.parked.pop(parked.id, None) is not None:
             self._parked_octets -= parked.octets
@@ -665,24 +685,26 @@ class UpstreamState(Awaited["Message"]):
 
     @property
     def up(self) -> bool:
-        """Whether a message could be sent now, rate and window aside."""
+        """Whether a message could be sent now, apart from rate and window."""
         return bool(self.links)
 
     @property
-    def asking(self) -> bool:
-        """Whether its probe is on its way. What was sent before the pause and is silent still says nothing."""
+    def is_probing(self) -> bool:
+        """Whether its probe is sent and not answered. Other messages that are not answered were sent before the pause, and
+        do not count."""
         probe = self.probe
         return self.failures > 0 and probe is not None and probe.phase is Phase.SENT and probe.upstream is self
 
     @property
     def credit(self) -> int:
-        """How many more messages may be released to it: twice what its windows hold, so that a commit is never waited for.
-        Not more than ``AHEAD`` beside those that are sent: each has to be taken back when the carrier is gone."""
+        """How many more messages may be released to it. Twice what its windows hold, so that sending never waits for a
+        commit; not more than ``AHEAD`` that are not sent, since each has to be taken back when the carrier is gone."""
         return min(2 * self.capacity - self._reserved, AHEAD - len(self.ready))
 
     def link_for(self, way: int, now: float) -> Peer:
-        """The link of a destination, so that its messages keep their order; another with room where that one's window is full
-        and its oldest message has waited long: a session nobody answers on must not hold up the others."""
+        """The link for the messages to one destination, so that they keep their order. Where the window of that link is full
+        and its oldest message has waited long, another link with room: a session without answers must not hold up the
+        messages."""
         link = self.links[way % len(self.links)]
         session = link.session
         if session.room <= 0 and session.outstanding:
@@ -691,7 +713,7 @@ class UpstreamState(Awaited["Message"]):
                 return next((one for one in self.links if one.session.room > 0), link)
         return link
 
-    def link(self, link: Peer, up: bool) -> None:
+    def set_link(self, link: Peer, up: bool) -> None:
         """Adds or removes a session that may be sent on."""
         if up:
             self.links.append(link)

@@ -1,6 +1,7 @@
-"""Where a message is on its way: each phase is a list with a name, and this table says which may follow which.
+"""The phases of a message. Each phase is the name of a list that the message stands in, and the table says which phase may
+follow which.
 
-`relay.state.phases` moves messages between the lists. No other code can: ``Message.phase`` can be read only.
+`relay.state.phases` moves messages between the lists. No other code can, since ``Message.phase`` cannot be assigned.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Phase(IntEnum):
     """Waits in memory for its carrier: ``Lane.hot``, oldest first."""
     ROW = 4
     """Waits on disk for its carrier, or is in the batch that brings it there: counted by ``Lane.backlog``."""
-    ASIDE = 5
-    """A part of a long message that waits for one carrier alone, since another part went there: ``UpstreamState.aside``."""
+    PINNED = 5
+    """A part of a long message that waits for the one carrier to which another part went: ``UpstreamState.pinned_parts``."""
     RELEASING = 6
     """Its release to a carrier is in a batch that is not durable yet: counted by ``Lane.leaving``."""
     READY = 7
@@ -60,9 +61,9 @@ FOLLOWS: Final = _table(
     (_P.HELD, (_P.QUEUED, _P.DONE)),
     # To QUEUED: into another lane, since the routes have changed. To SUBMITTED, here and below: the carrier's answer to an
     # earlier attempt came very late.
-    (_P.QUEUED, (_P.QUEUED, _P.ASIDE, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
+    (_P.QUEUED, (_P.QUEUED, _P.PINNED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     (_P.ROW, (_P.DONE,)),
-    (_P.ASIDE, (_P.QUEUED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
+    (_P.PINNED, (_P.QUEUED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     # Back to QUEUED: its carrier went away, pauses, or older ones were put back meanwhile.
     (_P.RELEASING, (_P.READY, _P.QUEUED, _P.SUBMITTED, _P.DONE)),
     (_P.READY, (_P.SENT, _P.QUEUED, _P.SUBMITTED, _P.DONE)),

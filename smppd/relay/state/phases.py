@@ -1,5 +1,5 @@
-"""Moves messages from one list to another: the one function that does. Whoever moves a message thereby changes its phase, the
-lists, the indexes that it is found by, and all numbers that count it, so none of these can be half done or forgotten."""
+"""Moves messages from one list to another; no other code does. A move changes the phase of the message, the lists, the
+indexes by which it is found, and all numbers that count it. So none of these can be forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smppd.relay.state.queues import Calendar
 _HELD: Final = 2
 _QUEUED: Final = 3
 _ROW: Final = 4
-_ASIDE: Final = 5
+_PINNED: Final = 5
 _RELEASING: Final = 6
 _READY: Final = 7
 _UNKNOWN: Final = 9
@@ -33,9 +33,9 @@ class Phases:
         self.calendar: Calendar[Message] = Calendar()
 
     def move(self, message: Message, to: Phase, upstream: UpstreamState | None = None) -> None:
-        """Takes a message out of the list it stands in and puts it into another, at its place there.
+        """Takes a message out of its list and puts it into another, at its place there.
 
-        ``upstream``: the carrier it goes to, or that has it: needed for ASIDE, RELEASING and UNKNOWN where it is not the one
+        ``upstream``: the carrier it goes to, or that has it: needed for PINNED, RELEASING and UNKNOWN where it is not the one
         that it has, and for SUBMITTED; in QUEUED it has none. AssertionError where no such way is in the table: then nothing
         has happened. What is in no list any more, since something raised half-way, is moved all the same.
         """
@@ -59,26 +59,26 @@ class Phases:
         """A message waits in another lane, at its place there."""
         if message.phase is Phase.QUEUED:
             message.lane.hot.remove(message)
-            message.lane.asking.pop(message.id, None)
+            message.lane.awaiting_word.pop(message.id, None)
         message.lane = lane
         self.move(message, Phase.QUEUED)
 
     def end(self, message: Message, upstreams: Iterable[UpstreamState]) -> None:
-        """Ends a message of which something raised half-way: it is taken out of each list that it could stand in, so that none
-        keeps it, whatever its phase says."""
+        """Ends a message whose handling an error interrupted. It is taken out of every list in which it could stand,
+        whatever its phase is."""
         was = message.finish()
         self._recount(message, was, _DONE)
         try:
             self._leave(message, was, _DONE)
         finally:
             message.lane.hot.remove(message)
-            message.lane.asking.pop(message.id, None)
+            message.lane.awaiting_word.pop(message.id, None)
             self.held.remove(message)
             self._unfile(message)
-            message.account.aside.remove(message)
+            message.account.pinned_parts.remove(message)
             for upstream in upstreams:
                 upstream.ready.remove(message.account.name, message)
-                upstream.aside.remove(message.account.name, message)
+                upstream.pinned_parts.remove(message.account.name, message)
                 upstream.unknown.pop(message.id, None)
                 upstream.retried.pop(message.id, None)
                 upstream.forget(message)
@@ -86,7 +86,7 @@ class Phases:
                     upstream.probe = None
 
     def file(self, message: Message) -> None:
-        """Notes a message that waits here under its addresses, and under the end of its validity, where that has changed."""
+        """Notes a waiting message under its addresses and under the end of its validity."""
         message.account.addressed.add(message)
         if message.due != (message.expires or 1):
             self.calendar.add(message)
@@ -111,8 +111,8 @@ class Phases:
         upstream = message.upstream
         if was == _QUEUED:
             lane = message.lane
-            if lane.asking:
-                lane.asking.pop(message.id, None)
+            if lane.awaiting_word:
+                lane.awaiting_word.pop(message.id, None)
             lane.hot.remove(message)
         elif was == _RELEASING:
             message.lane.release_ends()
@@ -135,9 +135,9 @@ class Phases:
             upstream.unshelved()
         elif was == _UNKNOWN:
             upstream.unknown.pop(message.id, None)
-        elif was == _ASIDE:
-            upstream.aside.remove(message.account.name, message)
-            message.account.aside.remove(message)
+        elif was == _PINNED:
+            upstream.pinned_parts.remove(message.account.name, message)
+            message.account.pinned_parts.remove(message)
 
     def _enter(self, message: Message, to: int) -> None:
         upstream = message.upstream
@@ -145,7 +145,7 @@ class Phases:
             lane = message.lane
             lane.hot.add(message)
             if message.customer is not None and message.account.settings.acknowledge == "upstream":
-                lane.asking[message.id] = message
+                lane.awaiting_word[message.id] = message
         elif to == _RELEASING:
             message.lane.release_begins()
         elif to == _ROW:
@@ -153,20 +153,20 @@ class Phases:
         elif to == _HELD:
             self.held.add(message, self._now())
         elif to == _DONE:
-            if message.known is not None:
-                message.known.taken = True
+            if message.remembered is not None:
+                message.remembered.taken = True
         elif upstream is None:
             return
         elif to == _READY:
             upstream.ready.append(message.account.name, message)
         elif to == _SUBMITTED:
-            if message.known is not None:
-                message.known.taken = True
+            if message.remembered is not None:
+                message.remembered.taken = True
             upstream.await_receipt(message)
         elif to == _SHELVED:
             upstream.shelved()
         elif to == _UNKNOWN:
             upstream.unknown[message.id] = message
-        elif to == _ASIDE:
-            upstream.aside.add(message.account.name, message)
-            message.account.aside.add(message)
+        elif to == _PINNED:
+            upstream.pinned_parts.add(message.account.name, message)
+            message.account.pinned_parts.add(message)

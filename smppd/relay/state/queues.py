@@ -1,9 +1,9 @@
-"""Structures for what waits, so that no step of the reactor's thread takes longer the more of it there is.
+"""Structures for what waits. No step on them takes longer when more things wait.
 
 ``Queue``: things in the order of their ids. ``Calendar``: messages by the second in which their validity ends.
-``Addressed``: the waiting messages of one account by their two addresses. ``Aside``: parts of long messages that wait for one
-carrier. ``Turns``: what may be sent to a carrier, the accounts in turn. Each takes out a thing it holds without looking at
-the others.
+``AddressChains``: the waiting messages of one account by their two addresses. ``PinnedParts``: parts of long messages that
+wait for one carrier alone. ``Turns``: what may be sent to a carrier, the accounts in turn. Each of them takes one thing out
+without looking at the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ M = TypeVar("M", bound=Filed)
 
 # Messages that are released to a carrier and not sent.
 AHEAD: Final = 1000
-# What is left behind by things that were taken out is cleared when there is more of it than of what is held, and this much.
+# Things that were taken out leave entries behind. These are cleared when there are more of them than of what is held, and
+# more than so many.
 _RUBBISH: Final = 1000
 
 
@@ -150,7 +151,7 @@ class Calendar(Generic[M]):
         return any(message is one for some in self._seconds.values() for one in some.values())
 
     def add(self, message: M) -> None:
-        """Notes a message under ``expires``, and where it stood before no more."""
+        """Notes a message under ``expires``. Its place before is given up."""
         if message.due:
             self.remove(message)
         second = message.due = message.expires or 1
@@ -176,7 +177,7 @@ class Calendar(Generic[M]):
         if not some:
             del self._seconds[second]
 
-    def ended(self, wall: float, most: int) -> list[M]:
+    def take_ended(self, wall: float, most: int) -> list[M]:
         """Takes out up to ``most`` messages whose validity ended, ``wall`` in epoch seconds; those that ended first, first."""
         gone: list[M] = []
         times = self._times
@@ -200,7 +201,7 @@ class Calendar(Generic[M]):
         return gone
 
 
-class Addressed(Generic[M]):
+class AddressChains(Generic[M]):
     """The waiting messages of one account by the addresses their sender used. Those that share them are a chain."""
 
     __slots__ = ("_first",)
@@ -361,7 +362,7 @@ class Turns(Generic[M]):
         return [first for turn in self._order if (first := turn.first()) is not None]
 
 
-class Aside(Generic[M]):
+class PinnedParts(Generic[M]):
     """Parts of long messages that wait for one carrier alone: in the order of their ids, and by long message, which the name
     of its account and its part's key tell apart."""
 

@@ -16,7 +16,7 @@ from smppd.cli.commands.status import age, cell
 from smppd.cli.main import main
 from smppd.config import Http
 from smppd.daemon.http import Health, HttpServer, assess
-from smppd.daemon.worker import Aside
+from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
 from tests.config.helpers import BASE, loaded, write
 from tests.net.pipes import Loop
@@ -69,7 +69,7 @@ class Served:
             self.health,
             lambda: STATE,
             lambda: None,
-            Aside(self.loop.reactor.callFromThread),
+            Worker(self.loop.reactor.callFromThread),
         )
         self.config = configured(directory, self.server.start())
         self.over = False

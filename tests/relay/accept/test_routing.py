@@ -41,13 +41,21 @@ def router(*routes: dict[str, Any], disabled: tuple[str, ...] = ()) -> Router:
     )
 
 
+def candidates(
+    routes: Router, account: str, source: bytes, destination: bytes, tags: frozenset[str] = frozenset()
+) -> list[str]:
+    """The route as a list of upstreams."""
+    joined = routes.route(account, source, destination, tags)
+    return joined.split(",") if joined else []
+
+
 def test_the_first_match_stands_in_front_and_the_rest_follow() -> None:
     routes = router(
         {"destination": ["+44"], "upstreams": ["a", "b"]},
         {"destination": ["+1"], "upstreams": ["d"]},
         {"upstreams": ["c", "a"]},
     )
-    assert routes.candidates("acme", b"EXAMPLE", UK) == ["a", "b", "c"]
+    assert candidates(routes, "acme", b"EXAMPLE", UK) == ["a", "b", "c"]
     assert routes.route("acme", b"EXAMPLE", US) == "d,c,a"
     assert routes.route("acme", b"EXAMPLE", b"33") == "c,a"
 
@@ -60,7 +68,7 @@ def test_a_plus_changes_nothing(destination: bytes) -> None:
 
 def test_no_route_is_an_empty_answer() -> None:
     routes = router({"destination": ["+44"], "upstreams": ["a"]})
-    assert (routes.route("acme", b"", US), routes.candidates("acme", b"", US)) == ("", [])
+    assert (routes.route("acme", b"", US), candidates(routes, "acme", b"", US)) == ("", [])
     assert routes.route("nobody", b"", UK) == ""
     assert routes.route("acme", b"", b"") == ""
 
@@ -116,8 +124,8 @@ def test_weights_divide_destinations_and_a_destination_keeps_its_way() -> None:
     first: Counter[str] = Counter()
     for n in range(5000):
         number = b"4477009%05d" % n
-        names = routes.candidates("acme", b"", number)
-        assert names == routes.candidates("acme", b"other", b"+" + number)
+        names = candidates(routes, "acme", b"", number)
+        assert names == candidates(routes, "acme", b"other", b"+" + number)
         assert sorted(names[:3]) == ["a", "b", "c"] and names[3] == "d"
         first[names[0]] += 1
     assert 2800 < first["a"] < 3200 and 1350 < first["b"] < 1650 and 400 < first["c"] < 600
@@ -132,10 +140,10 @@ def test_without_weights_the_order_written_counts() -> None:
 
 def test_the_share_of_a_disabled_upstream_is_divided_by_the_weights_of_the_others() -> None:
     routes = router(weighted(a=50, b=30, c=20), disabled=("a",))
-    first = Counter(routes.candidates("acme", b"", b"4477009%05d" % n)[0] for n in range(5000))
+    first = Counter(candidates(routes, "acme", b"", b"4477009%05d" % n)[0] for n in range(5000))
     assert set(first) == {"b", "c"} and 2800 < first["b"] < 3200
     everybody = router(weighted(a=50, b=30, c=20))
     for n in range(500):
-        before = everybody.candidates("acme", b"", b"4477009%05d" % n)[0]
-        assert before in ("a", routes.candidates("acme", b"", b"4477009%05d" % n)[0])
+        before = candidates(everybody, "acme", b"", b"4477009%05d" % n)[0]
+        assert before in ("a", candidates(routes, "acme", b"", b"4477009%05d" % n)[0])
     assert router(weighted(a=1, b=1), disabled=("a", "b")).route("acme", b"", UK) == ""

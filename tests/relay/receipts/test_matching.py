@@ -74,7 +74,7 @@ def test_what_names_no_id_is_counted_and_said_and_acknowledged(caplog: pytest.Lo
     acme, a, _ = submitted(world, b"id-1")
     a.delivers(brought(b"Your message was delivered"), brought(b""), brought(b"stat:DELIVRD"))
     world.commits()
-    world.relay.context.tally.say()
+    world.relay.context.log_counts.write()
     assert a.acknowledged() == [0, 0, 0] and acme.takes() == []
     assert world.total("receipts", upstream="a", outcome="unreadable") == 3
     (said,) = [record for record in caplog.records if record.message == "receipts not read"]

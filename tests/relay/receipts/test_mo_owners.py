@@ -8,13 +8,13 @@ import pytest
 
 from smppd.config import Settings
 from smppd.protocol.wire import Command, Fields, Sm, Tag, address_field, build_sm, tlv
-from smppd.relay.receipts.mo_owners import Owners
+from smppd.relay.receipts.mo_owners import MoOwners
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$ZXhhbXBsZS1zYWx0LTAwMQ$7Gq1HCbTU2eXb0Hk8x3e3nV2yKcnF4rTq0D2mJ1xZfM"
 
 
-def owners(**accounts: dict[str, Any]) -> Owners:
-    return Owners(
+def owners(**accounts: dict[str, Any]) -> MoOwners:
+    return MoOwners(
         Settings.model_validate(
             {
                 "listeners": [{"address": "127.0.0.1:0"}],
@@ -43,16 +43,16 @@ def test_exact_numbers_then_the_longest_prefix() -> None:
         exact={"numbers": ["+447700900123"]},
     )
     for plus in (b"", b"+"):
-        assert book.owner(plus + b"447700900123", mo()) == "exact"
-        assert book.owner(plus + b"447700900124", mo()) == "narrow"
-        assert book.owner(plus + b"4479", mo()) == "wide"
-        assert book.owner(plus + b"12125550100", mo()) == "narrow"
-        assert book.owner(plus + b"121255501001", mo()) is None
-    assert book.owner(b"", mo()) is None
+        assert book.owner_of(plus + b"447700900123", mo()) == "exact"
+        assert book.owner_of(plus + b"447700900124", mo()) == "narrow"
+        assert book.owner_of(plus + b"4479", mo()) == "wide"
+        assert book.owner_of(plus + b"12125550100", mo()) == "narrow"
+        assert book.owner_of(plus + b"121255501001", mo()) is None
+    assert book.owner_of(b"", mo()) is None
 
 
 def test_nobody_owns_a_number_without_numbers() -> None:
-    assert owners(acme={}).owner(b"447700900123", mo()) is None
+    assert owners(acme={}).owner_of(b"447700900123", mo()) is None
 
 
 SHARED = {
@@ -80,24 +80,24 @@ NUMBER = b"447700900555"
     ],
 )
 def test_keywords_tell_the_owners_of_a_shared_number_apart(sm: Sm, owner: str | None) -> None:
-    assert owners(**SHARED).owner(NUMBER, sm) == owner
+    assert owners(**SHARED).owner_of(NUMBER, sm) == owner
 
 
 def test_an_account_without_keywords_takes_what_no_keyword_claims() -> None:
     book = owners(**SHARED, rest={"numbers": ["+447700900555"]})
-    assert book.owner(NUMBER, mo(b"vote")) == "second"
-    assert book.owner(NUMBER, mo(b"anything")) == "rest"
-    assert book.owner(NUMBER, mo(b"vote", coding=4)) == "rest"
+    assert book.owner_of(NUMBER, mo(b"vote")) == "second"
+    assert book.owner_of(NUMBER, mo(b"anything")) == "rest"
+    assert book.owner_of(NUMBER, mo(b"vote", coding=4)) == "rest"
 
 
 def test_keywords_work_on_prefixes_too() -> None:
     book = owners(
         first={"numbers": ["+4477*"], "keywords": ["join"]}, second={"numbers": ["+4477*"], "keywords": ["vote"]}
     )
-    assert book.owner(NUMBER, mo(b"vote")) == "second"
-    assert book.owner(NUMBER, mo(b"none")) is None
+    assert book.owner_of(NUMBER, mo(b"vote")) == "second"
+    assert book.owner_of(NUMBER, mo(b"none")) is None
 
 
 def test_one_owner_with_keywords_gets_only_those() -> None:
     book = owners(acme={"numbers": ["+447700900555"], "keywords": ["join"]})
-    assert (book.owner(NUMBER, mo(b"join")), book.owner(NUMBER, mo(b"other"))) == ("acme", None)
+    assert (book.owner_of(NUMBER, mo(b"join")), book.owner_of(NUMBER, mo(b"other"))) == ("acme", None)

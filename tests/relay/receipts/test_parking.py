@@ -238,7 +238,7 @@ def test_fields_of_any_length_pass(text: bytes, restart: bool) -> None:
         world.restarts()
         acme = world.customer()
     else:
-        world.relay.receipts.parking.resume()
+        world.relay.receipts.parking.resume_searches()
     world.commits()
     (sm,) = acme.takes()
     assert len(sm.short_message) <= 255 and sm.tlv(Tag.RECEIPTED_MESSAGE_ID) == one + b"\0"

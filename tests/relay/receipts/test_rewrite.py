@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from smppd.protocol.receipt import parse
 from smppd.protocol.wire import BodyError, Command, Fields, Sm, Tag, address_field, build_sm, pdu, tlv
-from smppd.relay.receipts.matching import read
-from smppd.relay.receipts.rewrite import rewritten, tried
+from smppd.relay.receipts.matching import read_receipt
+from smppd.relay.receipts.rewrite import check_rewritable, rewritten_receipt
 from tests.relay.fakes import FROM, TO, World
 from tests.relay.receipts.test_matching import brought, pair
 from tests.relay.receipts.test_receipts import submitted
@@ -131,7 +131,7 @@ def test_a_payload_that_fills_its_tlv() -> None:
     body = b"\0" + address_field(1, 1, TO) + FROM + b"\4\0\0" + tlv(Tag.MESSAGE_PAYLOAD, text)
     sm = Sm(pdu(Command.DATA_SM, 0, 0, body))
     message = next(iter(next(iter(WORLD.account().lanes.values())).hot))
-    payload = Sm(rewritten(message, sm, read(sm))).tlv(Tag.MESSAGE_PAYLOAD) or b""
+    payload = Sm(rewritten_receipt(message, sm, read_receipt(sm))).tlv(Tag.MESSAGE_PAYLOAD) or b""
     assert len(payload) == 65535 and payload.startswith(b"id:" + message.shown + b" stat:DELIVRD text:xxx")
 
 
@@ -154,12 +154,12 @@ def test_no_content_makes_it_fail(text: bytes, name: bytes, esm: int, coding: in
     fields = Fields(esm_class=esm, data_coding=coding)
     short = b"" if payload else text[:254]
     sm = Sm(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), FROM, short, fields, tlvs))
-    reading = read(sm)
-    tried(sm, reading)
+    reading = read_receipt(sm)
+    check_rewritable(sm, reading)
     acme = WORLD.account()
     message = next(iter(next(iter(acme.lanes.values())).hot))
     message.upstream_id = name[:64]
-    told = Sm(rewritten(message, sm, reading))
+    told = Sm(rewritten_receipt(message, sm, reading))
     assert len(told.short_message) <= 254 and told.tlv(Tag.RECEIPTED_MESSAGE_ID) == message.shown + b"\0"
     try:
         assert len(told.tlvs) == len(sm.tlvs)

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smppd.protocol.wire import Command, Fields, Sm, address_field, build_sm
-from smppd.relay.state.addresses import ByAddress, near, tail
+from smppd.relay.state.addresses import ByAddress, address_tail, near
 from smppd.relay.state.model import Message
 from tests.relay.fakes import World
 
@@ -36,7 +36,7 @@ from tests.relay.fakes import World
 def test_near(one: bytes, other: bytes, same: bool) -> None:
     assert near(one, other) is near(other, one) is same
     if same:
-        assert tail(one) == tail(other), "or it would not be found"
+        assert address_tail(one) == address_tail(other), "or it would not be found"
 
 
 @hypothesis_settings(deadline=None)
@@ -44,7 +44,7 @@ def test_near(one: bytes, other: bytes, same: bool) -> None:
 def test_what_is_near_is_found(one: bytes, other: bytes) -> None:
     assert near(one, other) is near(other, one)
     if near(one, other):
-        assert tail(one) == tail(other)
+        assert address_tail(one) == address_tail(other)
 
 
 def receipt(source: bytes, destination: bytes) -> Sm:
@@ -68,16 +68,16 @@ def test_they_are_found_by_addresses_and_by_deadline() -> None:
     assert held.fitting(receipt(b"+447700900107", b"447700900001")) == [messages[7]]
     assert held.fitting(receipt(b"447700900001", b"07700900107")) == [messages[7]], "not swapped"
     assert held.fitting(receipt(b"447700900107", b"447700900002")) == []
-    assert held.due(80.0, 99) == []
-    assert held.due(82.0, 1) == [messages[19]] and held.due(82.0, 99) == [messages[18]]
+    assert held.take_due(80.0, 99) == []
+    assert held.take_due(82.0, 1) == [messages[19]] and held.take_due(82.0, 99) == [messages[18]]
     del held[messages[17].id]
     assert held.pop(messages[17].id) is None
     with pytest.raises(KeyError):
         del held[messages[17].id]
-    assert held.due(84.0, 99) == [messages[16]] and list(held) == [message.id for message in messages[:16]]
+    assert held.take_due(84.0, 99) == [messages[16]] and list(held) == [message.id for message in messages[:16]]
     messages[3].deadline = 5.0
     held[messages[3].id] = messages[3]  # put in anew
-    assert held.due(5.0, 99) == [messages[3]]
+    assert held.take_due(5.0, 99) == [messages[3]]
     assert len(held.oldest(2)) == 2 and len(held.values()) == 15
     for _ in range(300):
         held[messages[0].id] = messages[0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from smppd.relay.ledger.payload import Stored, read_mail, read_parked, write_mail, write_message, write_parked
+from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked, write_mail, write_message, write_parked
 from smppd.relay.state.model import HEARD_ACCEPTED, TOLD_UNKNOWN, TOLD_WORD, Mail, Message, Parked
 from smppd.relay.state.phase import FOLLOWS, Phase
 from tests.relay.fakes import World
@@ -46,7 +46,7 @@ def way(to: Phase) -> list[Phase]:
 def test_a_message_comes_back_as_it_was(phase: Phase, upstream: str | None) -> None:
     one = message(phase)
     one.upstream = WORLD.upstream(upstream) if upstream else None
-    stored = Stored(7, write_message(one))
+    stored = StoredMessage(7, write_message(one))
     assert (stored.frame, stored.expires, stored.lane, stored.shown) == (FRAME, 99, "acme\na,b", b"%016x" % 7)
     assert stored.released == (phase in (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN))
     assert stored.held == (phase is Phase.HELD)
@@ -72,17 +72,17 @@ def test_any_field_comes_back(
 ) -> None:
     one = message(phase)
     one.shown, one.reply_to, one.duplicate, one.upstream_id = shown, reply, duplicate, upstream_id
-    one.on_unknown, one.told = on_unknown, told
+    one.on_unknown, one.reported = on_unknown, told
     one.upstream = WORLD.upstream("b")
-    stored = Stored(7, write_message(one))
+    stored = StoredMessage(7, write_message(one))
     assert (stored.shown, stored.reply_to, stored.duplicate, stored.frame) == (shown, reply, duplicate, FRAME)
-    assert (stored.on_unknown, stored.told) == (on_unknown, told)
+    assert (stored.on_unknown, stored.reported) == (on_unknown, told)
     assert stored.upstream_id == (upstream_id if phase in (Phase.SUBMITTED, Phase.SHELVED) else b"")
 
 
 def test_a_payload_of_the_first_version_is_read() -> None:
     old = struct.pack(">IBH", 99, 1 | 2 | 64, 8) + b"acme\na,b" + b"\x01b" + FRAME
-    stored = Stored(7, old)
+    stored = StoredMessage(7, old)
     assert (stored.expires, stored.released, stored.duplicate, stored.held) == (99, True, True, False)
     assert (stored.lane, stored.upstream, stored.on_unknown, stored.frame) == ("acme\na,b", "b", "", FRAME)
 

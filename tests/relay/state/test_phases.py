@@ -8,9 +8,9 @@ from smppd.relay.state import phase, phases
 from smppd.relay.state.phase import Phase
 
 _SETS = {
-    "WAITING": (Phase.HELD, Phase.QUEUED, Phase.ASIDE, Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN),
+    "WAITING": (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN),
     "RESERVING": (Phase.RELEASING, Phase.READY, Phase.SENT),
-    "FILED": (Phase.HELD, Phase.QUEUED, Phase.ASIDE),
+    "FILED": (Phase.HELD, Phase.QUEUED, Phase.PINNED),
     "RELEASED": (Phase.RELEASING, Phase.READY, Phase.SENT, Phase.UNKNOWN),
     "OUT": (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED, Phase.SHELVED),
     "WITH_CARRIER": (Phase.SUBMITTED, Phase.SHELVED),

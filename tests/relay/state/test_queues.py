@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from smppd.protocol.wire import Command, Sm, address_field, build_sm
 from smppd.relay.state.living import Living
 from smppd.relay.state.model import Account, Message
-from smppd.relay.state.queues import Addressed, Aside, Calendar, Queue, Turns, addresses_key, key_of
+from smppd.relay.state.queues import AddressChains, Calendar, PinnedParts, Queue, Turns, addresses_key, key_of
 from tests.relay.fakes import FROM, World
 from tests.relay.fakes import settings as configuration
 
@@ -108,7 +108,7 @@ def test_a_calendar_gives_what_ended_in_portions(ends: list[int], out: set[int],
         calendar.remove(messages[n])
     due = {m.id for n, m in enumerate(messages) if n not in out and max(1, m.expires) <= wall}
     found: list[int] = []
-    while some := calendar.ended(wall, most):
+    while some := calendar.take_ended(wall, most):
         assert len(some) <= most
         found += [m.expires for m in some]
         assert {m.id for m in some} <= due
@@ -123,13 +123,13 @@ def test_another_validity_is_another_place_in_the_calendar() -> None:
     calendar.add(one)
     one.expires = 20
     calendar.add(one)
-    assert calendar.ended(20, 10) == [one] and calendar.ended(99, 10) == [] and len(calendar) == 0
+    assert calendar.take_ended(20, 10) == [one] and calendar.take_ended(99, 10) == [] and len(calendar) == 0
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 11)), max_size=60))
 def test_the_waiting_are_found_by_their_addresses(steps: list[tuple[bool, int]]) -> None:
-    index: Addressed[Message] = Addressed()
+    index: AddressChains[Message] = AddressChains()
     messages = [message(n + 1, to=b"44770090010%d" % (n % 3)) for n in range(12)]
     inside: set[int] = set()
     for put, n in steps:
@@ -185,7 +185,7 @@ def test_accounts_have_their_turns_and_each_its_order() -> None:
 
 
 def test_parts_that_stand_aside_are_found_by_age_and_by_their_message() -> None:
-    aside: Aside[Message] = Aside()
+    aside: PinnedParts[Message] = PinnedParts()
     parts = [message(n + 1) for n in range(6)]
     for n, one in enumerate(parts):
         one.part = (b"s", b"d", n % 2, 2, False)

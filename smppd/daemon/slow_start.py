@@ -1,5 +1,5 @@
-"""A store whose start takes what is over out of its spool first, and tells the service manager that it goes on: a long journal
-takes its time."""
+"""A store whose start may take long: it takes what is over out of its spool first, reads a long journal, and meanwhile tells
+the service manager that it is still at work."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from smppd.store.sqlite.store import SqliteStore
 
 log = logging.getLogger("smppd.daemon")
 LONGER: Final = 60.0
-"""Seconds of patience that are asked for at a time."""
+"""Seconds more that the service manager is asked for at a time."""
 
 
-class PatientStore(SqliteStore):
+class SlowStartStore(SqliteStore):
     """See the module."""
 
     def __init__(self, *arguments: Any, notifier: Notifier, **more: Any) -> None:
-        """As ``SqliteStore``, and whom to tell."""
+        """As ``SqliteStore``. ``notifier``: the service manager."""
         super().__init__(*arguments, **more)
         self._notifier = notifier
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See ``SqliteStore``. What is over is gone when this returns, also from what is counted afterwards."""
+        """See ``SqliteStore``. When this returns, what is over is gone, also from what is counted afterwards."""
         self._notifier.extend(LONGER)
         tidied = self.compact(LivingEntries(readable))
         log.debug("spool tidied", extra={"fields": tidied._asdict()})

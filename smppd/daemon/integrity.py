@@ -1,5 +1,5 @@
-"""Keeps the three files of the store and the audit trail naming each other while the daemon runs, and says at the start
-whether they still fit (`records.cross`)."""
+"""While the daemon runs, each file of the store and the audit trail names states of the others. At the start this module
+reports whether they still fit (`records.consistency`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.daemon.audit_log import Audit
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
-from smppd.records.cross import checkpoint_facts, cross_faults, named_seals
+from smppd.records.consistency import checkpoint_facts, cross_faults, named_seals
 from smppd.store.api import StoreError
 from smppd.store.sqlite.seals import AUDIT_FILE, witness
 from smppd.store.sqlite.states import SqliteStates
@@ -22,17 +22,17 @@ from smppd.store.sqlite.tidy import Entries
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
 
-log = logging.getLogger("smppd.soundness")
+log = logging.getLogger("smppd.soundness")  # as in the lines of earlier versions, which operators may filter by
 NAMED: Final = 300.0
-"""Seconds after which the audit trail names the newest seal again, if the log has grown: until then data.db and keys.db could
-be put back together, behind a kill, by whoever copied both in this time."""
+"""Seconds after which the audit trail names the newest seal again, if the log has grown. Somebody who copied both data.db
+and keys.db within this time could put both back after a kill, and nothing would show it."""
 
 _DRAIN: Final = 5.0
 _TOLD: Final = 20
 
 
-class Soundness:
-    """Of one run of the daemon. Made before the store is opened for writing."""
+class Integrity:
+    """The integrity of the store in one run of the daemon. Made before the store is opened for writing."""
 
     def __init__(self, directory: Path, install: InstallSecrets, store: SqliteStore, metrics: Metrics) -> None:
         """Looks at the files as the last run left them. Raises StoreError and VaultError."""
@@ -52,9 +52,9 @@ class Soundness:
         self.audit = Audit(self._trail, metrics)
         """Appends the daemon's entries."""
 
-    def tell(self) -> None:
-        """Says what does not fit, as loudly as can be. The daemon serves all the same, since what customers are owed is in the
-        store, and `smppd log verify` goes on finding it."""
+    def report_faults(self) -> None:
+        """Reports what does not fit: in the log as critical, in a metric and in the audit trail. The daemon serves all the
+        same, since the store holds what customers are to get. `smppd log verify` goes on finding the faults."""
         faults = list(dict.fromkeys(self._faults + self._store.taken_up.faults))
         self._metrics.integrity.set(len(faults))
         for fault in faults:
@@ -63,24 +63,24 @@ class Soundness:
             told = {f"fault{number}": fault for number, fault in enumerate(faults[:_TOLD], 1)}
             self.audit(AuditEvent.INTEGRITY, {"faults": len(faults), **told}, "found")
 
-    def started(self, facts: Mapping[str, str | int]) -> None:
-        """The entry of the start; it names the first seal of this run."""
+    def note_start(self, facts: Mapping[str, str | int]) -> None:
+        """Writes the entry of the start into the audit trail. It names the first seal of this run."""
         taken, seals = self._store.taken_up, self._store.seals
         self._row = seals.row if seals is not None else 0
         last: dict[str, str | int] = {} if taken.clean else {"last_end": "not clean", "unsealed_rows": taken.unsealed}
         self.audit(AuditEvent.START, {**facts, **last, **checkpoint_facts(self._store.sealed)})
 
     def tick(self, now: float) -> None:
-        """About once a second. now: monotonic."""
+        """Call about once a second. now: monotonic seconds."""
         self._store.seal_when_due()
         seals = self._store.seals
         if now - self._named >= NAMED and seals is not None and seals.row != self._row:
             self._named, self._row = now, seals.row
             self.audit(AuditEvent.CHECKPOINT, checkpoint_facts(self._store.sealed))
 
-    def stop(self, status: int, entries: Entries | None = None) -> None:
-        """Closes the store behind its last seal, with what is over taken out of its spool by ``entries``, then the trail. The
-        entry that says so is made known to the files that were closed before it."""
+    def close_store(self, status: int, entries: Entries | None = None) -> None:
+        """Closes the store after its last seal, and then the audit trail. ``entries`` says what is over and is taken out of
+        the spool. The files of the store, which are closed by then, get to know the trail's last entry."""
         self.audit.drain(_DRAIN)  # so that the last seal names all of it
         self._store.close(entries)
         self.audit(AuditEvent.STOP, {"status": str(status), **checkpoint_facts(self._store.sealed)})

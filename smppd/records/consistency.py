@@ -1,8 +1,9 @@
-"""Holds the three files of a store against each other, and against notes of theirs that are kept elsewhere.
+"""Compares the three files of a store with each other, and with notes that are kept elsewhere.
 
-data.db, keys.db and audit.db each name a state of the other two, under keys: seals name the audit trail's head, keys.db the
-newest seal and an entry of the trail, the trail names seals. So one file that was cut short, emptied, or put back to an older
-copy does not fit the others. All of them put back together do fit: only a note kept on another machine shows that.
+data.db, keys.db and audit.db each name a state of the other two, protected by keys. Seals in data.db name the head of the
+audit trail. keys.db names the newest seal and an entry of the trail. The trail names seals. So a file that was cut short,
+emptied, or replaced by an older copy does not fit the others. If all three are replaced together they do fit: only a note
+that is kept on another machine shows that.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def checkpoint_facts(seal: tuple[int, bytes] | None) -> dict[str, str | int]:
 
 
 def named_seals(trail: AuditTrail) -> list[tuple[int, bytes]]:
-    """(number, hash) of the seals that the audit trail names, since the last restore of a backup: what came after the backup
-    was taken is gone by right. Raises VaultError."""
+    """(number, hash) of the seals that the audit trail names since the last restore of a backup. A restore takes away what
+    came after the backup was taken. Raises VaultError."""
     named: list[tuple[int, bytes]] = []
     for entry in trail.entries(events=NAMING):
         if entry.event == AuditEvent.RESTORE:
@@ -57,7 +58,7 @@ def anchor_faults(verdict: LogVerdict, trail: AuditTrail) -> list[str]:
 
 
 class _Known(NamedTuple):
-    """What one look at one side gave; None: not there, or nothing in it."""
+    """What was read of the files. None: the file is not there, or there is nothing in it."""
 
     log: LogState | None = None
     audit: tuple[int, bytes] | None = None
@@ -65,8 +66,8 @@ class _Known(NamedTuple):
 
 
 def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str]:
-    """What does not fit; empty when all does. Works beside a running daemon: whoever must be ahead is read last. Raises
-    StoreError and VaultError where something cannot be read."""
+    """The faults: what does not fit. Empty where all fits. It works beside a running daemon, since the file that must be
+    ahead of another is read after it. Raises StoreError and VaultError where something cannot be read."""
     faults: list[str] = []
     named = named_seals(trail)
     before = _keys_side(states, keys, faults)
@@ -89,7 +90,7 @@ def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str
 
 
 def audit_faults(trail: AuditTrail, known: Iterable[tuple[int, bytes] | None]) -> list[str]:
-    """Whether the trail holds the entries (id, hash) that are known of it, and holds any."""
+    """The faults of the trail: it is empty, or lacks entries (id, hash) that are known of it."""
     head = trail.head()[0]
     if not head:
         return ["the audit trail is empty, and `smppd keys init` made its first entry"]
@@ -129,7 +130,7 @@ def _named_faults(states: States, named: list[tuple[int, bytes]], number: int) -
         return [f"the checkpoints before {first} are missing, and no purge took them out"]
     for one, digest in named:
         signed = states.seal(one)
-        # Below the first one a purge has taken them out; `verify_log` sees to it that none else is missing.
+        # A purge took out the seals below the first one. `verify_log` checks that no other one is missing.
         if one >= first and (signed is None or seal_hash(signed) != digest):
             return [f"checkpoint {one} is not the one that the audit trail names"]
     return []

@@ -1,4 +1,4 @@
-"""What can be asked of the running daemon over its control socket."""
+"""The requests that commands can send to the running daemon over its control socket."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pwd
 from typing import Any
 
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import ControlError, Deed, Listing
+from smppd.daemon.control import ControlError, Listing, RequestHandler
 from smppd.events import AuditEvent
 from smppd.net.door import Door
 from smppd.vault.keys import KeyRing
 
 
-def deeds(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Deed]:
-    """Name of a request -> what does it."""
+def control_requests(door: Door, audit: Audit, ring: KeyRing) -> dict[str, RequestHandler]:
+    """The name of each request, and the function that handles it."""
 
     def bans_list(_request: dict[str, Any], _uid: int) -> Listing:
         return Listing("bans", (ban._asdict() for ban in door.bans()))

@@ -12,11 +12,11 @@ import pytest
 from smppd.audit.trail import AuditTrail
 from smppd.backup.take import take
 from smppd.config import Retain
-from smppd.daemon.soundness import NAMED
+from smppd.daemon.integrity import NAMED
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.message import State
-from smppd.records.cross import checkpoint_facts
+from smppd.records.consistency import checkpoint_facts
 from smppd.records.retention import Purger
 from smppd.store.sqlite import seals
 from smppd.store.sqlite.log_rows import SqlitePurge
@@ -125,17 +125,17 @@ def test_the_trail_names_the_newest_seal_while_the_log_grows(house: House) -> No
         return [json.loads(line)["what"]["checkpoint"] for line in shown.splitlines()]
 
     began = time.monotonic()
-    daemon.soundness.tick(began + 2 * NAMED)
+    daemon.integrity.tick(began + 2 * NAMED)
     assert named() == [], "nothing is new"
     daemon.log.fill(4, 2)
-    daemon.soundness.tick(began + 1)
+    daemon.integrity.tick(began + 1)
     assert named() == []
-    daemon.soundness.tick(began + 2 * NAMED)
-    daemon.soundness.tick(began + 4 * NAMED)
+    daemon.integrity.tick(began + 2 * NAMED)
+    daemon.integrity.tick(began + 4 * NAMED)
     assert named() == [daemon.log.store.sealed[0]], "and once is enough"
     house.copy("then")
     daemon.log.fill(4, 2)
-    daemon.soundness.tick(began + 6 * NAMED)
+    daemon.integrity.tick(began + 6 * NAMED)
     assert len(named()) == 2
     daemon.killed()
     house.put_back("then", "data.db", "keys.db")

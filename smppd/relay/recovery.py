@@ -56,6 +56,8 @@ class Recovery:
         """Reads all blocks and counts; returns how many things live on. What cannot be read or put in its place stops nothing
         else: it is set aside."""
         for place, block in blocks:
+            # Also where nothing was opened there: a place that is not known is never left, with its key.
+            self._context.ledger.begin(place)
             self._block(place, block)
         for (kind, owner), count in counts.items():
             try:

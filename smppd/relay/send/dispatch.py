@@ -342,9 +342,10 @@ class Dispatch:
         context = self._context
         if state is State.EXPIRED:
             context.tally.add(log_counts.EXPIRED, message.account.name)
-            context.metrics.expired.labels(message.account.name).inc()
             if message.duplicate:
                 state = State.UNKNOWN  # an earlier attempt may have arrived: nobody can say that it was not delivered
+            else:
+                context.metrics.expired.labels(message.account.name).inc()
         self._phases.move(message, Phase.DONE)
         if message.customer is not None:
             self._tell.answer(message, Status.RSUBMITFAIL, context.now())

@@ -60,6 +60,8 @@ class Recovery:
         """Reads all blocks and takes over the numbers of rows. Returns how many things live on. What cannot be read, or
         cannot be put in its place, is set aside and stops nothing else."""
         for place, block in blocks:
+            # Also where nothing was opened there: a place that is not known is never left, with its key.
+            self._context.ledger.begin(place)
             self._block(place, block)
         for (kind, owner), count in counts.items():
             try:

@@ -118,6 +118,18 @@ def test_many_rows_that_expire_together_end_together() -> None:
     world.check()
 
 
+def test_what_may_have_arrived_ends_unknown_and_is_not_counted_as_expired() -> None:
+    world = World(settings(acme={"unknown_after": "1s"}))
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x", validity=b"000000000010000R")
+    world.commits()
+    a.cut()
+    world.passes(12)
+    assert [stat for _, stat in acme.receipts()] == ["UNKNOWN"]
+    assert world.total("messages_expired", account="acme") == 0
+    world.check()
+
+
 # -- the way is gone ---------------------------------------------------------------------------------------------------
 
 

@@ -438,3 +438,20 @@ TestPromises.settings = hypothesis_settings(
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_a_place_with_nothing_but_marks_is_left_after_a_restart() -> None:
+    world = World(seconds=10.0)
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"x")
+    world.commits()
+    world.passes(15)
+    a.answers(b"id-1")
+    world.commits()
+    accepted, marked = sorted({place for place, _ in world.store.blocks})
+    world.restarts()
+    world.carrier().reports(b"id-1")
+    world.commits()
+    world.customer().receipts()
+    world.passes(30)
+    assert not {accepted, marked} & {place for place, _ in world.store.blocks}

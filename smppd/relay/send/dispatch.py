@@ -348,9 +348,10 @@ class Dispatch:
         context = self._context
         if state is State.EXPIRED:
             context.log_counts.count(log_counts.EXPIRED, message.account.name)
-            context.metrics.expired.labels(message.account.name).inc()
             if message.duplicate:
                 state = State.UNKNOWN  # an earlier attempt may have reached the carrier, so it may have been delivered
+            else:
+                context.metrics.expired.labels(message.account.name).inc()
         self._phases.move(message, Phase.DONE)
         if message.customer is not None:
             self._tell.answer_customer(message, Status.RSUBMITFAIL, context.now())

@@ -225,6 +225,18 @@ class TestTool:
             (tmp_path / name).write_text(text)
         assert tool.sources(["a"], tmp_path) == ["a.py", "c.py", "d.py", "e.py", "room/__init__.py", "room/b.py"]
 
+    def test_every_module_of_the_message_path_is_compiled_however_deep_it_lies(self) -> None:
+        path = {
+            ".".join(file.relative_to(tool.PACKAGE).with_suffix("").parts)
+            for room in ("policy", "relay")
+            for file in (tool.PACKAGE / room).rglob("*.py")
+            if file.stem != "__init__"
+        }
+        chosen = set(tool.chosen())
+        assert path - tool.LEFT_OUT <= chosen and not chosen & tool.LEFT_OUT
+        for module in ("accept.desk", "send.dispatch", "receipts.receipts", "deliver.mailroom", "ledger.ledger"):
+            assert f"relay.{module}" in chosen
+
     def test_neither_the_command_line_nor_the_daemon_s_wiring_costs_a_compilation(self) -> None:
         rooms = {name.split("/")[0] for name in tool.sources(tool.chosen())}
         assert not rooms & {"cli", "demo", "daemon", "net", "__main__.py", "__init__.py", "native.py"}
@@ -257,6 +269,17 @@ class TestCompiledPass:
         assert native.compiled, native.reason
         for module in tool.full(tool.chosen()):
             assert str(importlib.import_module(module).__file__).endswith(native.SUFFIX), module
+
+    def test_nothing_of_the_relay_runs_interpreted_but_what_is_left_out(self) -> None:
+        importlib.import_module("smppd.relay.relay")
+        left_out = set(tool.full(tool.LEFT_OUT))
+        interpreted = [
+            name
+            for name, module in sys.modules.items()
+            if name.startswith(("smppd.relay.", "smppd.policy.")) and not hasattr(module, "__path__")
+            if name not in left_out and not str(module.__file__).endswith(native.SUFFIX)
+        ]
+        assert not interpreted
 
     def test_the_daemon_runs_them(self) -> None:
         done = subprocess.run([sys.executable, "-m", "smppd", "--version"], capture_output=True, text=True, check=True)

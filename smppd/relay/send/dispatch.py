@@ -95,8 +95,9 @@ class Dispatch:
 
     # -- the store's words ---------------------------------------------------------------------------------------------
 
-    def batch_committed(self, accepted: list[Message]) -> None:
-        """The batch that accepted these is durable."""
+    def batch_committed(self, accepted: list[Message], complete: Callable[[], None]) -> None:
+        """The batch that accepted these is durable. ``complete()`` lets go what they complete, before anything is sent: it
+        may have come before some of them."""
         touched: dict[UpstreamState, None] = {}
         back: list[Message] = []
         now = self._context.now()
@@ -114,6 +115,7 @@ class Dispatch:
                         touched[lane.active] = None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.message(COMMIT, error, message)
+        self._context.guard.guarded(COMMIT, complete)
         self._pump_all(touched, back, now)
 
     def releases_committed(self, messages: list[Message]) -> None:

@@ -360,8 +360,8 @@ class Relay:
         if batch.released:
             guarded(COMMIT, lambda: self.dispatch.releases_committed(batch.released))
         if batch.accepted:
-            guarded(COMMIT, lambda: self.dispatch.batch_committed(batch.accepted))
-            guarded(COMMIT, lambda: self.held_parts.batch_committed(batch.accepted, now))
+            complete = partial(self.held_parts.batch_committed, batch.accepted, now)
+            guarded(COMMIT, lambda: self.dispatch.batch_committed(batch.accepted, complete))
         if batch.acks:
             guarded(COMMIT, lambda: self.receipts.batch_committed(batch.acks))
         if batch.mails:

@@ -31,8 +31,11 @@ class ShortIds:
         self._known: OrderedDict[tuple[str, bytes], int] = OrderedDict()
 
     def use(self, settings: Settings) -> None:
-        """Takes what the configuration says of accounts."""
-        self._forms = {one.system_id: _FORMS[one.message_id] for one in settings.accounts if one.message_id in _FORMS}
+        """Takes what the configuration says of accounts. One that is no longer in it keeps its form: it may still submit."""
+        for one in settings.accounts:
+            self._forms.pop(one.system_id, None)
+            if one.message_id in _FORMS:
+                self._forms[one.system_id] = _FORMS[one.message_id]
 
     def draw(self, account: Account, version: int) -> bytes | None:
         """A new short id for a message from a session of this SMPP version; None where it gets a long one."""

@@ -98,8 +98,9 @@ class Dispatch:
 
     # -- the store's words ---------------------------------------------------------------------------------------------
 
-    def batch_committed(self, accepted: list[Message]) -> None:
-        """The batch that accepted these is durable."""
+    def batch_committed(self, accepted: list[Message], complete: Callable[[], None]) -> None:
+        """The batch that accepted these is durable. ``complete()`` lets go what they complete, before anything is sent: it
+        may have come before some of them."""
         touched: dict[UpstreamState, None] = {}
         back: list[Message] = []
         now = self._context.now()
@@ -117,6 +118,7 @@ class Dispatch:
                         touched[lane.active] = None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_message_aside(COMMIT, error, message)
+        self._context.guard.call_guarded(COMMIT, complete)
         self._pump_all(touched, back, now)
 
     def releases_committed(self, messages: list[Message]) -> None:
@@ -193,6 +195,7 @@ class Dispatch:
             message = ready.first()
             if message.expires <= wall:
                 self.end_guarded(message, State.EXPIRED)
+                ready.skip()  # its account has had its turn
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session
@@ -218,6 +221,7 @@ class Dispatch:
                         self.end_message(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
                     else:
                         self._refused(upstream, message, Status.RINVMSGLEN, now)
+                    ready.skip()
                     continue
                 if message.part is not None:
                     self.lanes.pin(message, upstream, now)

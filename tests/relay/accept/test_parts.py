@@ -251,3 +251,13 @@ def test_a_reload_forgets_no_part() -> None:
     acme.sends(part(b"ze", 2))
     here.commits()
     assert acme.statuses() == [0, Status.RX_P_APPN] and a.sent == []
+
+
+def test_a_whole_message_leaves_before_what_came_after_it_in_one_batch() -> None:
+    here = world(hold=True)
+    acme = here.customer()
+    acme.sends(part(b"one", 1), part(b"two", 2), build_sm(Command.SUBMIT_SM, 0, FROM, b"\1\1" + TO + b"\0", b"after"))
+    a = here.carrier()
+    here.commits()
+    assert [sm.short_message[-5:] for sm in a.sent] == [b"\7\2\1one"[-5:], b"\7\2\2two"[-5:], b"after"]
+    here.check()

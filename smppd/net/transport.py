@@ -114,6 +114,42 @@ class Pipe(TwistedProtocol):
     octets (at least 64 KiB) unsent and ends when all of them are sent.
     """
 
+    # One a connection: with more than 30 names in its dictionary an object keeps all of them for itself, 1 KiB each.
+    __slots__ = (
+        "_again",
+        "_asked",
+        "_came",
+        "_clock",
+        "_first",
+        "_handler",
+        "_held",
+        "_limits",
+        "_owner",
+        "_proxies",
+        "_socket",
+        "_state",
+        "_taken",
+        "_taken_at",
+        "_timer",
+        "_tls",
+        "_tls_maker",
+        "_why",
+        "_written",
+        "admitted",
+        "certificate",
+        "choked",
+        "dear",
+        "detail",
+        "is_bound",
+        "local",
+        "on_drained",
+        "paused",
+        "peer",
+        "peer_port",
+        "proxy",
+        "tls_version",
+    )
+
     transport: Any  # ITCPTransport: zope's interfaces have no types
 
     def __init__(

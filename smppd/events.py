@@ -29,6 +29,15 @@ class AuditEvent(StrEnum):
     CHECKPOINT = "checkpoint"
     INTEGRITY = "integrity"
     DAMAGED = "damaged"
+    OPERATOR = "operator"
+    LOGIN = "login"
+    LOGIN_REFUSED = "login refused"
+    APPROVAL = "approval"
+    EXPORT = "export"
+    ERASURE = "erasure"
+    HOLD = "hold"
+    EVIDENCE = "evidence"
+    REPORT = "report"
     ENTRIES_DROPPED = "entries dropped"
 
 

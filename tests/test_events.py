@@ -60,7 +60,7 @@ def test_the_page_lists_them_all() -> None:
         ("bind accepted", {"bind accepted"}),
         ("  Bind   Accepted ", {"bind accepted"}),
         ("bind r", {"bind refused"}),
-        ("re", {"reload", "reveal", "restore"}),
+        ("re", {"reload", "reveal", "restore", "report"}),
         ("key", {"key"}),
         ("purge", {"purge"}),
     ],

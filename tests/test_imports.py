@@ -30,7 +30,32 @@ TABLE: dict[str, frozenset[str]] = {
     "audit": frozenset({"message", "config", "events", "vault"}),
     "store": frozenset({"pacing", "message", "vault", "config", "metrics", "events"}),
     # Of a store it knows what any back end gives.
-    "records": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store.api", "store.log"}),
+    "records": frozenset(
+        {
+            "pacing",
+            "ids",
+            "message",
+            "numbering",
+            "vault",
+            "audit",
+            "config",
+            "events",
+            "store.api",
+            "store.log",
+            "store.documents",
+            "store.erasures",
+            "store.holds",
+            "store.underway",
+        }
+    ),
+    # People and what they may do: of a store it knows the documents.
+    "operators": frozenset(
+        {"message", "vault", "audit", "config", "events", "passwords", "store.api", "store.documents"}
+    ),
+    # What is said about an installation as a whole, from its configuration, its store and its trail.
+    "reports": frozenset(
+        {"ids", "message", "vault", "audit", "config", "events", "store", "records", "operators", "policy"}
+    ),
     "backup": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "vault", "store.api"}
@@ -51,6 +76,7 @@ TABLE: dict[str, frozenset[str]] = {
             "audit",
             "store",
             "records",
+            "operators",
             "relay",
             "net",
             "native",

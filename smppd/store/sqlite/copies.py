@@ -34,6 +34,7 @@ _ROWS: Final = 4000
 _SYNC_EVERY: Final = 16 << 20
 _STEPS: Final = 2000  # of SQLite's machine between two looks at the progress
 _ONE: Final = {"keys": "SELECT scope, wrapped FROM keys", "secrets": "SELECT seq, data FROM secrets"}
+_HELD: Final = "SELECT record, hold, source, destination, sealed FROM held"
 
 
 # -- copying -----------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def copy_keys(
         closing(Database(target, "keys")) as copy,
     ):
         tables = {row[0] for row in source.all("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if tables - {"state"} != set(_ONE):
+        if tables - {"state", "held"} != set(_ONE):
             raise StoreError(f"{source.path}: holds tables that this version does not know how to copy")
         copy.run("PRAGMA journal_mode=OFF")  # thrown away when it fails
         copy.run("PRAGMA synchronous=OFF")  # synced at the end
@@ -137,6 +138,13 @@ def copy_keys(
         for page in _pages(source, "secrets", "seq", -1, newest):
             copy.run_each("INSERT INTO secrets VALUES (?, ?)", page)
             progress(page[-1][0] / max(1, newest))
+        place = (-1, -1)
+        while "held" in tables:
+            held = source.all(f"{_HELD} WHERE (record, hold) > (?, ?) ORDER BY record, hold LIMIT ?", (*place, _ROWS))
+            if not held:
+                break
+            copy.run_each("INSERT INTO held VALUES (?, ?, ?, ?, ?)", held)
+            place = held[-1][:2]
         copy.run("COMMIT")
     return wrapped
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from smppd.store.api import StoreError
 
 log = logging.getLogger("smppd.store")
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 LOCK_FILE = "lock"
 """In the directory of the store; whoever holds it is its daemon."""

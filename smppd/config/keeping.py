@@ -113,9 +113,10 @@ class Retain(Model):
 
 
 class Kept(Retain):
-    """How long each part is kept really. `new_body`: seconds for a body that is sealed now. `limit`: seconds for a body that lies
-    under the key of an hour, where no basis is named. Bodies under the key of a day or a month were sealed before that was asked,
-    or on a basis: these stay for `body`, so that neither an upgrade nor a basis that is withdrawn destroys anything early."""
+    """How long each part is kept really. `new_body`: seconds for a body that is sealed now. `limit`: seconds for a body that
+    lies under the key of an hour, where no basis is named. Bodies under the key of a day or a month were sealed before that was
+    asked, or on a basis: these stay for `body`, so that neither an upgrade nor a basis that is withdrawn destroys anything
+    early."""
 
     new_body: PositiveDuration
     limit: PositiveDuration | None = None

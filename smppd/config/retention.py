@@ -13,8 +13,8 @@ from smppd.config.settings import Settings
 
 
 class Effective(NamedTuple):
-    """How long one part of an account's records is kept, and why. part: body, numbers or billing; configured, effective: seconds
-    (what is sealed now); floor, ceiling: seconds, None where there is none; why: a sentence."""
+    """How long one part of an account's records is kept, and why. part: body, numbers or billing; configured, effective:
+    seconds (of what is sealed now); floor, ceiling: seconds, None where there is none; why: a sentence."""
 
     part: str
     configured: float

@@ -90,7 +90,7 @@ class Due:
             if account not in retains:
                 unknown.add(account)
                 continue
-            over = period.end + _kept(retains[account], part, period)
+            over = period.end + kept_for(retains[account], part, period)
             if over <= now and over + _later(period, behind) <= now and not self._held(account, part, period):
                 due.append(DueKey(account, part, period))
                 times.append((float(period.start), float(period.end)))
@@ -135,7 +135,7 @@ def _limit(entry: dict[str, float], retain: Retain, now: float) -> None:
         entry.setdefault("since", now)
 
 
-def _kept(entry: Mapping[str, float], part: Part, period: Period) -> float:
+def kept_for(entry: Mapping[str, float], part: Part, period: Period) -> float:
     """Seconds for which what a period key opens is kept after its end. The limit of what has no basis is for keys of hours
     (`config.Kept`). Where the account's own keys are of hours too, it is for those that were made since."""
     kept, limit = entry[part.value], entry.get("limit")

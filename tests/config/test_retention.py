@@ -71,7 +71,9 @@ def test_faults_of_a_basis_have_a_place(tmp_path: Path) -> None:
         (
             "retain: {numbers: 10d, at_least: {numbers: 30d, reference: law}}",
             "",
-            ["3:187: accounts[0].retain.at_least: numbers is kept for 10d only: shorter than 30d, which is asked for here"],
+            [
+                "3:187: accounts[0].retain.at_least: numbers is kept for 10d only: shorter than 30d, which is asked for here"
+            ],
         ),
         (
             "retain: {numbers: 10d, at_least: {numbers: 5d}}",
@@ -177,7 +179,10 @@ def test_who_has_no_fault_keeps_between_the_bounds(
 
 def test_the_reasons_are_said(tmp_path: Path) -> None:
     settings = loaded(
-        tmp_path, with_account("basis: {purpose: instruction, reference: order 7}, retain: 90d", "retention: {at_most: {body: 90d}}\n")
+        tmp_path,
+        with_account(
+            "basis: {purpose: instruction, reference: order 7}, retain: 90d", "retention: {at_most: {body: 90d}}\n"
+        ),
     )
     assert [(one.part, one.effective, one.why) for one in effective(settings, settings.accounts[0])] == [
         ("body", 90 * DAY, "retain.body; basis instruction: order 7; at most 90d"),

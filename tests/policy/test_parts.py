@@ -276,9 +276,7 @@ def test_any_cut_any_order(data: st.DataObject, total: int, by: Carriage) -> Non
 CODE: dict[str, Any] = {"when": {"text": "code"}, "do": {"content": "hide"}}
 
 
-@given(
-    st.lists(st.sampled_from(["a co", "de ", "code", "xyz "]), min_size=2, max_size=4), st.booleans(), st.randoms()
-)
+@given(st.lists(st.sampled_from(["a co", "de ", "code", "xyz "]), min_size=2, max_size=4), st.booleans(), st.randoms())
 @settings(deadline=None, max_examples=150)
 def test_the_part_with_which_the_word_is_there_is_hidden(pieces: list[str], hold: bool, random: Any) -> None:
     frames = [part(words, 7, len(pieces), seq) for seq, words in enumerate(pieces, 1)]

@@ -48,7 +48,7 @@ def test_what_is_kept_really(extra: dict[str, Any], new_body: float, limit: floa
 
 @pytest.mark.parametrize("purpose", ["instruction", "legal-duty"])
 def test_who_acts_on_a_law_or_an_instruction_says_which(purpose: str) -> None:
-    assert Basis(purpose=purpose, reference="order 12/26").reference == "order 12/26"  # type: ignore[arg-type]
+    assert Basis(purpose=purpose, reference="order 12/26").reference == "order 12/26"
     for wrong in (purpose, {"purpose": purpose}, {"purpose": purpose, "reference": ""}):
         with pytest.raises(ValidationError):
             Account(**ACCOUNT, basis=wrong)

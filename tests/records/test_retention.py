@@ -365,7 +365,7 @@ def test_after_an_upgrade_old_bodies_live_on_and_new_ones_for_a_day(log: Builder
             found = [reader.record(one) for one in [*before, *new]]
             return [one is not None and one.record.body is not None for one in found]
 
-    with purger(log, **after) as purge:
+    with purger(log, None, **after) as purge:
         assert not purge.run(log.now) and readable() == [True] * 4
         log.now += DAY + 2 * HOUR
         assert purge.run(log.now).keys == 2 and readable() == [True, True, False, False]

@@ -55,7 +55,8 @@ class Verdict:
     """What policy decided on one message. No verdict at all (``None``) means: pass it on, every byte as it came.
 
     ``expire_after``: seconds after which it is not worth delivering any more. ``on_unknown``: ``resend`` or ``hold``, where
-    the account's does not count.
+    the account's does not count. ``hide``: recorded without its text; ``may_hide``: so it would be if more of its text, which
+    is not known yet, said so.
     """
 
     refusal: Refusal | None = None
@@ -67,6 +68,8 @@ class Verdict:
     hold: bool = False
     expire_after: float | None = None
     on_unknown: str | None = None
+    hide: bool = False
+    may_hide: bool = False
 
 
 class State(IntEnum):

@@ -150,7 +150,7 @@ def text_of(record: OpenRecord, default: Alphabet) -> TextShown:
     """The text of a record whose link has `default` as its alphabet (SMPP 3.4 section 5.2.19)."""
     header = record.header
     if header.content is Content.HIDE:
-        return TextShown(None, "no trace of the text is kept for this account (content: hide)")
+        return TextShown(None, "no trace of the text is kept (content: hide)")
     if header.content is Content.HASH:
         return TextShown(None, "only a keyed hash of the text is kept for this account (content: hash)")
     if record.body is None:

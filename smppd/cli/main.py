@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "backup": "copy the store while the daemon runs, keys apart",
     "restore": "verify a backup and make it the store",
     "audit": "show and verify the audit trail",
+    "report": "report on processing, carriers, retention, a breach or controls",
     "explain": "show what policy would do with a message",
     "send": "send a test message through a bind",
     "bans": "show and lift the bans of addresses that guessed passwords",

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
-from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, load, parse
+from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, faults_at, load, parse
 from smppd.config.peers import (
     Account,
     Backoff,
@@ -14,7 +15,6 @@ from smppd.config.peers import (
     Listener,
     ListenerTls,
     ReceiptSettings,
-    Retain,
     Route,
     Upstream,
     UpstreamTls,
@@ -30,6 +30,8 @@ __all__ = [
     "Action",
     "Addressed",
     "Backoff",
+    "Basis",
+    "Ceiling",
     "Changes",
     "ClientCertificate",
     "Condition",
@@ -37,8 +39,10 @@ __all__ = [
     "ConfigFileError",
     "DelayGrowth",
     "Fault",
+    "Floor",
     "Http",
     "IPNetwork",
+    "Kept",
     "KeyRef",
     "Keys",
     "Limits",
@@ -52,6 +56,7 @@ __all__ = [
     "Refuse",
     "ReplaceSender",
     "Retain",
+    "Retention",
     "Route",
     "Rule",
     "SecretError",
@@ -63,6 +68,7 @@ __all__ = [
     "Weighted",
     "changes",
     "fault_at",
+    "faults_at",
     "is_loopback",
     "load",
     "parse",

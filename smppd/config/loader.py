@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from smppd.config import retention
 from smppd.config.kinds import Context
 from smppd.config.peers import Account
 from smppd.config.references import Loc, references, suggestion
@@ -107,6 +108,9 @@ def parse(content: bytes, path: Path) -> Settings:
     for loc, message in references(plain):
         place = _locate(tree.root, loc)
         faults.add(Fault(file, place.line, place.column, place.path, message))
+    for loc, message in () if settings is None else retention.faults(settings):
+        place = _locate(tree.root, loc)
+        faults.add(Fault(file, place.line, place.column, place.path, message))
     if faults or settings is None:
         raise ConfigError(_once(faults))
     return settings
@@ -153,14 +157,23 @@ def _spread_defaults(root: Node) -> list[tuple[int, int, str, str]]:
 
 def fault_at(path: Path, setting: str, message: str) -> Fault:
     """A fault of a file that could be loaded, found later: `setting` is a path such as `policies.house[0].when`."""
-    steps = re.findall(r"\[(\d+)\]|([^.\[\]]+)", setting)
-    loc = tuple(int(number) if number else name for number, name in steps)
+    return faults_at(path, [(setting, message)])[0]
+
+
+def faults_at(path: Path, found: Iterable[tuple[str, str]]) -> list[Fault]:
+    """The same of many at once, (setting, message) each."""
     try:
         with path.open("rb") as file:
-            place = _locate(read_tree(file.read(MAX_OCTETS + 1)).root, loc)
+            root = read_tree(file.read(MAX_OCTETS + 1)).root
     except (OSError, TreeError):
-        return Fault(str(path), 1, 1, setting, message)
-    return Fault(str(path), place.line, place.column, setting, message)
+        return [Fault(str(path), 1, 1, setting, message) for setting, message in found]
+    _spread_defaults(root)
+    faults = []
+    for setting, message in found:
+        steps = re.findall(r"\[(\d+)\]|([^.\[\]]+)", setting)
+        place = _locate(root, tuple(int(number) if number else name for number, name in steps))
+        faults.append(Fault(str(path), place.line, place.column, setting, message))
+    return faults
 
 
 # -- positions -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from smppd.config import units
+from smppd.config.keeping import Basis, Kept, Retain
 from smppd.config.kinds import (
     MANY,
     Addressed,
@@ -133,23 +134,6 @@ class Listener(Addressed):
 # -- accounts ------------------------------------------------------------------------------------------------------
 
 
-class Retain(Model):
-    """How long each part of a record is kept, in seconds."""
-
-    shorthand = {"type": "string", "pattern": units.DURATION_PATTERN, "examples": ["30d"]}
-
-    body: PositiveDuration = duration("30d", "Text or payload and TLVs.")
-    numbers: PositiveDuration = duration("30d", "Both addresses.")
-    billing: PositiveDuration = duration("30d", "Time, account, upstream, state, parts: what invoices need.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _same_for_all(cls, value: Any) -> Any:
-        if isinstance(value, (dict, Retain)):
-            return value
-        return {"body": value, "numbers": value, "billing": value}
-
-
 class ReceiptSettings(Model):
     """Receipts and MO messages waiting for a customer."""
 
@@ -218,6 +202,10 @@ class Account(Model):
     content: Literal["encrypt", "hash", "hide"] = Field(
         default="encrypt", description="The body in the record: sealed, only a keyed hash of it, or no trace."
     )
+    basis: Basis | None = Field(
+        default=None,
+        description="Why texts may be kept: `contract`, or {purpose, reference}. Without one they are kept 24 h at most.",
+    )
     retain: Retain = Field(
         default_factory=Retain, description="How long the record is kept: one duration, or {body, numbers, billing}."
     )
@@ -260,6 +248,11 @@ class Account(Model):
         default=False, description="Fields to the letter of SMPP 3.4, and no octet behind short_message."
     )
     suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
+
+    @cached_property
+    def kept(self) -> Kept:
+        """How long each part is kept: `retain`, unless a text would be kept for longer than that is allowed without a basis."""
+        return Kept.of(self.retain, self.content, self.basis)
 
     @property
     def deliver_window(self) -> int:
@@ -339,6 +332,12 @@ class Upstream(Addressed):
     """A carrier's SMSC that we bind to."""
 
     name: Name = Field(description="Its name in routes, records and metrics.")
+    country: Region | None = Field(
+        default=None, description="Country of the carrier, for the record of processing and the list of processors."
+    )
+    contract: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="Which contract it works under, for the same: text without personal data."
+    )
     tls: UpstreamTls | None = Field(default=None, description="TLS; without it, on loopback only.")
     plaintext: Allowed | None = Field(default=None, validate_default=True, description=_PLAINTEXT)
     system_id: Text = Field(min_length=1, max_length=64, description="The name we bind with.")

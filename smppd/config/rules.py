@@ -217,8 +217,20 @@ class ReplaceSender(Model):
         return {"address": value} if isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
-ActionKind = Literal["pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown"]
-_ACTIONS: Final = ("pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown")
+ActionKind = Literal[
+    "pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown", "content"
+]
+_ACTIONS: Final = (
+    "pass",
+    "refuse",
+    "replace_sender",
+    "drop_tlv",
+    "tag",
+    "route",
+    "expire_after",
+    "on_unknown",
+    "content",
+)
 
 
 class Action(Model):
@@ -237,6 +249,9 @@ class Action(Model):
     )
     on_unknown: Literal["resend", "hold"] | None = Field(
         default=None, description="As the account's `on_unknown`, which then does not count."
+    )
+    content: Literal["hide"] | None = Field(
+        default=None, description="Recorded without a trace of its text, as with the account's `content: hide`."
     )
 
     @model_validator(mode="before")
@@ -278,6 +293,8 @@ class Action(Model):
             return "route"
         if self.expire_after is not None:
             return "expire_after"
+        if self.content is not None:
+            return "content"
         return "on_unknown" if self.on_unknown is not None else "pass"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.keeping import Retention
 from smppd.config.kinds import (
     Address,
     Addressed,
@@ -201,6 +202,9 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    retention: Retention = Field(
+        default_factory=Retention, description="Between which bounds every account's `retain` lies."
+    )
     store: Store = Field(description="Where messages and records are kept.")
     keys: Keys = Field(description="Where the key-encryption key is kept.")
     http: Http | None = Field(default_factory=Http, description="Metrics and health; null: none.")
@@ -218,7 +222,7 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "limits", "log")
+            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log")
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

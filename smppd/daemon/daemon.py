@@ -15,6 +15,7 @@ from twisted.internet.task import LoopingCall
 
 from smppd import __version__, native
 from smppd.config import Settings
+from smppd.config.retention import unfounded
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
@@ -50,6 +51,7 @@ from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
 _SWITCH: Final = 0.0005
+_NAMED: Final = 20
 
 
 class StartError(Exception):
@@ -107,6 +109,12 @@ class Daemon:
         before_ready()
         for address, tls in self.door.ports:
             log.info("listening", extra={"fields": {"address": address, "tls": tls}})
+        if without := unfounded(self.settings):
+            named = ", ".join(without[:_NAMED]) + (" ..." if len(without) > _NAMED else "")
+            log.warning(
+                "texts are kept for 24 h at most: no basis is named",
+                extra={"fields": {"accounts": named, "count": len(without)}},
+            )
         log.info("ready", extra={"fields": {"version": __version__, "compiled": native.compiled, "recovered": waiting}})
         self.notifier.ready(f"{len(self.door.ports)} listeners, {waiting} messages recovered")
 
@@ -154,7 +162,7 @@ class Daemon:
             settings.store.directory,
             self.ring,
             install,
-            lambda: {one.system_id: one.retain for one in self.settings.accounts},
+            lambda: {one.system_id: one.kept for one in self.settings.accounts},
             self.metrics,
             self.reactor.callFromThread,
             lambda: self.store.busy,

@@ -62,7 +62,7 @@ class KeysAhead:
         for _ in range(min(_SOME, len(self._left))):
             one = self._left.pop()
             for when in (now, now + int(EVERY) + _AHEAD):
-                self._ring.prepare(one.system_id, Part.NUMBERS, when, one.retain.numbers)
+                self._ring.prepare(one.system_id, Part.NUMBERS, when, one.kept.numbers)
                 if one.content != "hide":
-                    self._ring.prepare(one.system_id, Part.BODY, when, one.retain.body)
+                    self._ring.prepare(one.system_id, Part.BODY, when, one.kept.new_body)
         self._looked = self._now()

@@ -33,6 +33,7 @@ accounts:
     window: 50
     throughput: 2000/s
     content: encrypt
+    basis: contract
     retain: 24h
     policies: [house]
 upstreams:

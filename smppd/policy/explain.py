@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from smppd.config import Action, units
@@ -47,9 +48,9 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
         content = pipeline.read(sm, now)
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
     except BodyError as error:
-        return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv")))
+        return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides))
     except JoinerFull:
-        return Explanation([], NO_ROOM)
+        return Explanation([], replace(NO_ROOM, hide=program.hides))
     except TooLarge as error:
         if not isinstance(early, Standing):
             return Explanation([], early)
@@ -120,6 +121,8 @@ def describe(do: Action) -> str:
         return f"expire after {units.format_duration(do.expire_after)}"
     if do.on_unknown is not None:
         return f"on unknown {do.on_unknown}"
+    if do.content is not None:
+        return "record without its text"
     return f"route {do.route}" if do.route is not None else "pass"
 
 
@@ -130,9 +133,9 @@ def sentence(verdict: Verdict | None) -> str:
     if verdict.refusal is not None:
         refusal = verdict.refusal
         reason = f": {refusal.reason}" if refusal.reason else ""
-        return f"refused with {status_name(refusal.status)} by {refusal.rule}{reason}"
+        return f"refused with {status_name(refusal.status)} by {refusal.rule}{reason}{_unseen(verdict)}"
     if verdict.hold:
-        return "held until the other parts of the message are there"
+        return f"held until the other parts of the message are there{_unseen(verdict)}"
     changes = []
     if verdict.source is not None:
         address = verdict.source
@@ -147,4 +150,8 @@ def sentence(verdict: Verdict | None) -> str:
         changes.append(f"expiring after {units.format_duration(verdict.expire_after)} at the latest")
     if verdict.on_unknown is not None:
         changes.append("sent again if unanswered" if verdict.on_unknown == "resend" else "held if unanswered")
-    return "passes " + (", ".join(changes) if changes else "unchanged")
+    return "passes " + (", ".join(changes) if changes else "unchanged") + _unseen(verdict)
+
+
+def _unseen(verdict: Verdict) -> str:
+    return ", recorded without its text" if verdict.hide else ""

@@ -3,13 +3,15 @@
 Parts of a long message: a rule that refuses does so as soon as the text known so far satisfies it. What more text
 could still undo waits for the last part: an ``unless`` about the text, ``links: false``, and refusals behind a ``pass``
 about the text. No part is delayed for it, except by a policy with ``hold_parts``. A part is read with all that phones
-might show beside it (``protocol.joiner``), and refused if one of these texts would be.
+might show beside it (``protocol.joiner``), and refused if one of these texts would be. Likewise a part is recorded without its
+text if one of these texts would be; where parts are held, also if a text that is not known yet may still say so.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from smppd.config import Account, Policy, ReplaceSender, Settings
@@ -39,6 +41,8 @@ REFUSALS: Final = 10_000
 """Refused long messages whose refusal is kept for their later parts."""
 
 HOLD: Final = Verdict(hold=True)
+HOLD_HIDDEN: Final = Verdict(hold=True, hide=True)
+_UNCHANGED: Final = Verdict()
 NO_ROOM: Final = Verdict(refusal=Refusal(int(Status.RMSGQFUL), "too many unfinished long messages", "long-message"))
 NOT_REPLACED: Final = Verdict(
     refusal=Refusal(int(Status.RREPLACEFAIL), "the other parts of the message are not known any more", "long-message")
@@ -107,11 +111,11 @@ class Pipeline:
                 return program.late(head, (text,))
             return self.judge(program, head, self.read(sm, now), now)
         except BodyError as error:
-            return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
+            return Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides)
         except TooLarge as large:
             return self.too_large(large, now)
         except JoinerFull:
-            return NO_ROOM
+            return Verdict(refusal=NO_ROOM.refusal, hide=True) if program.hides else NO_ROOM
 
     def read(self, sm: Sm, now: float) -> TextContent:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
@@ -136,13 +140,14 @@ class Pipeline:
         if content.refused:
             refusal = self._refusals.get(key)
             return Verdict(
-                refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message")
+                refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message"),
+                hide=program.hides,
             )
         verdict, _, _ = self.judge_part(program, head, content)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
-            return HOLD
+            return HOLD if verdict is None or not (verdict.hide or verdict.may_hide) else HOLD_HIDDEN
         return verdict
 
     @staticmethod
@@ -153,8 +158,15 @@ class Pipeline:
         if verdict is None or verdict.refusal is None:
             for texts, complete in content.others:
                 other = program.late(head, texts, complete)
-                if other is not None and other.refusal is not None:
+                if other is None:
+                    continue
+                if other.refusal is not None:
                     return other, texts, complete
+                if other.hide or other.may_hide:
+                    before = verdict or _UNCHANGED
+                    verdict = replace(
+                        before, hide=before.hide or other.hide, may_hide=before.may_hide or other.may_hide
+                    )
         return verdict, content.texts, content.complete
 
     def judge_replacement(self, old: Sm, new: Sm, now: float) -> Verdict | None:
@@ -208,7 +220,7 @@ class Pipeline:
         """The verdict on a long message that cannot be judged: this part and all later ones are refused."""
         refusal = Refusal(int(Status.RSUBMITFAIL), str(error), "long-message")
         self._refuse(error.key, refusal, now)
-        return Verdict(refusal=refusal)
+        return Verdict(refusal=refusal, hide=self.hides)
 
     def _refuse(self, key: PartKey, refusal: Refusal, now: float) -> None:
         self._joiner.refuse(now)
@@ -216,6 +228,11 @@ class Pipeline:
         self._refusals.move_to_end(key)
         if len(self._refusals) > REFUSALS:
             self._refusals.popitem(last=False)
+
+    @property
+    def hides(self) -> bool:
+        """Whether a rule may have a message recorded without its text."""
+        return self.program is not None and self.program.hides
 
     @property
     def waiting(self) -> int:

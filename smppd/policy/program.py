@@ -2,7 +2,7 @@
 
 Rules are asked in order over all policies of the account in order. ``refuse`` ends everything, ``pass`` ends its
 policy, the other actions add up (of two that exchange the same thing the later wins; the shortest ``expire_after`` and
-the first ``on_unknown`` do). Shadow rules are only counted.
+the first ``on_unknown`` do; a text is hidden if any rule says so). Shadow rules are only counted.
 Conditions see the message as the customer sent it, whatever earlier rules exchanged; tags alone pass between rules.
 """
 
@@ -65,6 +65,7 @@ class CompiledRule(NamedTuple):
     route: str | None
     expire_after: float | None
     on_unknown: str | None
+    hides: bool
     rule: Rule
 
 
@@ -94,6 +95,7 @@ class Program:
             for i, line in enumerate(self.lines)
         )
         self.replaces = any(line.source is not None for line in self.lines)
+        self.hides = any(line.hides and not line.hit.shadow for line in self.lines)
         self._early: dict[int, Verdict | Standing | None] = {}
         self._late: dict[int | tuple[int, int], Verdict | None] = {}
 
@@ -161,6 +163,7 @@ class Program:
         route: str | None = None
         expire_after: float | None = None
         on_unknown: str | None = None
+        hide = may_hide = False
         over = -1
         for i, line in enumerate(self.lines):
             if line.policy == over:
@@ -184,12 +187,13 @@ class Program:
                         over = line.policy
                     if line.tag is not None:
                         possible_tags |= {line.tag}
+                    may_hide = may_hide or line.hides
                 continue
             hits.append(line.hit)
             if line.hit.shadow:
                 continue
             if line.refusal is not None:
-                return Verdict(refusal=line.refusal, hits=tuple(hits))
+                return Verdict(refusal=line.refusal, hits=tuple(hits), hide=hide, may_hide=may_hide)
             if line.ends:
                 over = line.policy
             source = line.source or source
@@ -198,9 +202,10 @@ class Program:
             if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
                 expire_after = line.expire_after
             on_unknown = on_unknown or line.on_unknown
+            hide = hide or line.hides
             if line.tag is not None:
                 tags |= {line.tag}
-        if not hits:
+        if not hits and not may_hide:
             return None
         return Verdict(
             source=source,
@@ -210,6 +215,8 @@ class Program:
             hits=tuple(hits),
             expire_after=expire_after,
             on_unknown=on_unknown,
+            hide=hide,
+            may_hide=may_hide,
         )
 
 
@@ -269,5 +276,6 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
         route=do.route,
         expire_after=do.expire_after,
         on_unknown=do.on_unknown,
+        hides=do.content is not None,
         rule=rule,
     )

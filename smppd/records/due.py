@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from smppd.config import Retain
+from smppd.config import Kept, Retain
 from smppd.records.extents import Extents
 from smppd.store.log import Extent, PurgeRows
 from smppd.vault.keys import Part, Period, read_scope
@@ -22,6 +22,7 @@ RETAIN: Final = "purge retain"
 """Name of each account's retention, as it was configured last."""
 _HOUR: Final = 3600
 _DAY: Final = 86400
+_HOURS: Final = 2 * _DAY  # what is kept for longer has keys of days or months
 _PREPARED: Final = 3600.0  # seconds ahead for which the daemon makes keys, with room
 _N = TypeVar("_N", int, float)
 
@@ -76,6 +77,7 @@ class Due:
         for account, retain in self._retains().items():
             entry = retains.setdefault(account, {"swept": 0.0})
             entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
+            _limit(entry, retain, now)
         due, unknown, times, future = [], set(), [], 0
         listed = self._listed = self._measured.all()
         behind = [one for one in listed if one.lead > 0 and self._id_time(one.high) <= now]
@@ -88,7 +90,7 @@ class Due:
             if account not in retains:
                 unknown.add(account)
                 continue
-            over = period.end + retains[account][part.value]
+            over = period.end + kept_for(retains[account], part, period)
             if over <= now and over + _later(period, behind) <= now and not self._held(account, part, period):
                 due.append(DueKey(account, part, period))
                 times.append((float(period.start), float(period.end)))
@@ -120,6 +122,26 @@ class Due:
         that is in the future."""
         accepted, drawn = head.accepted_ms / 1000, self._id_time(head.record_id)
         return drawn if accepted < drawn <= now else accepted
+
+
+def _limit(entry: dict[str, float], retain: Retain, now: float) -> None:
+    """Notes how long bodies are kept without a basis, and since when that is so."""
+    limit = retain.limit if isinstance(retain, Kept) else None
+    if limit is None:
+        entry.pop("limit", None)
+        entry.pop("since", None)
+    else:
+        entry["limit"] = limit
+        entry.setdefault("since", now)
+
+
+def kept_for(entry: Mapping[str, float], part: Part, period: Period) -> float:
+    """Seconds for which what a period key opens is kept after its end. The limit of what has no basis is for keys of hours
+    (`config.Kept`). Where the account's own keys are of hours too, it is for those that were made since."""
+    kept, limit = entry[part.value], entry.get("limit")
+    if part is not Part.BODY or limit is None or period.end - period.start > _HOUR:
+        return kept
+    return min(kept, limit) if kept > _HOURS or period.start >= entry["since"] else kept
 
 
 def _later(period: Period, behind: list[Extent]) -> float:

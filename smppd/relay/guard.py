@@ -122,8 +122,9 @@ class Guard:
         shortest = _NOBODYS
         for one in [account] if account is not None else accounts:
             settings = one.settings
-            shortest = min(shortest, settings.retain.body, settings.retain.numbers)
-            if settings.content != "encrypt":
+            shortest = min(shortest, settings.kept.new_body, settings.kept.numbers)
+            pipeline = one.pipeline
+            if settings.content != "encrypt" or (pipeline is not None and pipeline.hides):
                 shortest = min(shortest, _TRACELESS)
         return shortest
 

@@ -258,7 +258,8 @@ class Operations:
         self._context.phases.file(message)
         # The new text is a record of its own, and the spool's entry is written anew: the later one counts.
         identity = self._context.new_id()
-        self._recorder.record(identity, account, sm, Direction.MT, customer.address)
+        hide = verdict is not None and verdict.hide
+        self._recorder.record(identity, account, sm, Direction.MT, customer.address, None, hide)
         self._context.append_event(message.id, State.SKIPPED, detail=b"\0%016x" % identity)
         self._context.append_event(identity, State.STORED, detail=b"\0%016x" % message.id)
         self._context.ledger.rewrite(message)

@@ -38,10 +38,17 @@ class Recorder:
         self._at = 0
 
     def record(
-        self, identity: int, account: Account, sm: Sm, direction: Direction, ip: bytes, region: str | None = None
+        self,
+        identity: int,
+        account: Account,
+        sm: Sm,
+        direction: Direction,
+        ip: bytes,
+        region: str | None = None,
+        hide: bool = False,
     ) -> None:
         """Appends the sealed record of one message, and the secrets it was sealed with. ``region``: of its national numbers,
-        where that is not the account's."""
+        where that is not the account's. ``hide``: without its text, whatever the account says."""
         context = self._context
         settings = account.settings
         wall = context.wall()
@@ -53,15 +60,15 @@ class Recorder:
         secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
         nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
         self._at = at + SECRETS_BYTES + NONCES_BYTES
-        retain = settings.retain
-        content = _CONTENT[settings.content]
+        kept = settings.kept
+        content = Content.HIDE if hide else _CONTENT[settings.content]
         when = int(wall)
         ring = context.ring
         addresses, body = split_pdu(sm.raw)
         if content is Content.HIDE:
             body_key, body = None, b""
         else:
-            body_key = ring.period(account.name, Part.BODY, when, retain.body)
+            body_key = ring.period(account.name, Part.BODY, when, kept.new_body)
             if content is Content.HASH:
                 body = sm.body
         region = region or account.region
@@ -72,7 +79,7 @@ class Recorder:
             content,
             _parts(sm),
             sm.data_coding,
-            ring.period(account.name, Part.NUMBERS, when, retain.numbers),
+            ring.period(account.name, Part.NUMBERS, when, kept.numbers),
             body_key,
             normalise(sm.source_digits, sm.source_ton, 0, region),
             normalise(sm.destination_digits, sm.destination_ton, 0, region),

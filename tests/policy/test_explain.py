@@ -97,6 +97,15 @@ def test_explanations_agree_with_decisions(messages: list[tuple[str, int, bool]]
         (Verdict(expire_after=300.0), "passes expiring after 5m at the latest"),
         (Verdict(expire_after=90.0, on_unknown="hold"), "passes expiring after 90s at the latest, held if unanswered"),
         (Verdict(on_unknown="resend"), "passes sent again if unanswered"),
+        (Verdict(hide=True), "passes unchanged, recorded without its text"),
+        (
+            Verdict(hold=True, hide=True),
+            "held until the other parts of the message are there, recorded without its text",
+        ),
+        (
+            Verdict(refusal=Refusal(0x45, "why", "p/r"), hide=True),
+            "refused with ESME_RSUBMITFAIL by p/r: why, recorded without its text",
+        ),
         (Verdict(hold=True), "held until the other parts of the message are there"),
         (Verdict(refusal=Refusal(0x45, "why", "p/r")), "refused with ESME_RSUBMITFAIL by p/r: why"),
         (

@@ -269,3 +269,31 @@ def test_any_cut_any_order(data: st.DataObject, total: int, by: Carriage) -> Non
         assert said[-1] == alone
         assert set(said[:-1]) <= {"-", alone}
         assert said == sorted(said), "once refused, always refused"
+
+
+# -- texts that are hidden -----------------------------------------------------------------------------------------
+
+CODE: dict[str, Any] = {"when": {"text": "code"}, "do": {"content": "hide"}}
+
+
+@given(st.lists(st.sampled_from(["a co", "de ", "code", "xyz "]), min_size=2, max_size=4), st.booleans(), st.randoms())
+@settings(deadline=None, max_examples=150)
+def test_the_part_with_which_the_word_is_there_is_hidden(pieces: list[str], hold: bool, random: Any) -> None:
+    frames = [part(words, 7, len(pieces), seq) for seq, words in enumerate(pieces, 1)]
+    order = list(range(len(frames)))
+    random.shuffle(order)
+    pipe = pipeline(CODE, hold=hold)
+    verdicts = [pipe.decide(frames[n], 0.0) for n in order]
+    hidden = [verdict is not None and verdict.hide for verdict in verdicts]
+    said_by_all = "code" in "".join(pieces)
+    assert hidden[-1] == said_by_all
+    if hold:
+        assert all(hidden[:-1]), "what is still to come may say so"
+    else:
+        assert said_by_all or not any(hidden)
+
+
+def test_what_cannot_be_read_leaves_no_text_where_rules_hide() -> None:
+    for rule, expected in ((CODE, True), (PHISH, False)):
+        broken = pipeline({"when": {"has_tlv": 5}}, rule).decide(frame(b"x", tlvs=b"\1"), 0.0)
+        assert broken is not None and broken.refusal is not None and broken.hide == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smppd.audit.trail import AuditTrail
-from smppd.config import Retain
+from smppd.config import Basis, Kept, Retain
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.indexer import Indexer
@@ -337,3 +337,91 @@ def test_the_thread_purges_and_ends(log: Builder) -> None:
     stop.set()
     thread.join(10)
     assert not thread.is_alive() and not wrong
+
+
+# -- a basis -------------------------------------------------------------------------------------------------------
+
+
+def kept(body: float, content: str = "encrypt", basis: Basis | None = None) -> Kept:
+    return Kept.of(retain(body=body, numbers=60 * DAY), content, basis)
+
+
+CONTRACT = Basis(purpose="contract")
+
+
+def test_after_an_upgrade_old_bodies_live_on_and_new_ones_for_a_day(log: Builder) -> None:
+    """The store of before has keys of days and months. The upgrade comes at noon; from then on no basis is named."""
+    before = [log.record(b"of a day", body=30 * DAY), log.record(b"of a month", account="beta", body=90 * DAY)]
+    log.commit()
+    with purger(log, acme=retain(30 * DAY), beta=retain(90 * DAY)) as purge:
+        assert not purge.run(log.now)
+    log.now += HOUR
+    after = {name: kept(days * DAY) for name, days in (("acme", 30), ("beta", 90))}
+    new = [log.record(b"new", account=name, body=one.new_body) for name, one in after.items()]
+    log.commit()
+
+    def readable() -> list[bool]:
+        with log.reader() as reader:
+            found = [reader.record(one) for one in [*before, *new]]
+            return [one is not None and one.record.body is not None for one in found]
+
+    with purger(log, None, **after) as purge:
+        assert not purge.run(log.now) and readable() == [True] * 4
+        log.now += DAY + 2 * HOUR
+        assert purge.run(log.now).keys == 2 and readable() == [True, True, False, False]
+        log.now = NOON + 29 * DAY
+        assert not purge.run(log.now) and readable() == [True, True, False, False]
+        log.now = NOON + 32 * DAY
+        assert purge.run(log.now).keys == 1 and readable() == [False, True, False, False]
+        log.now = NOON + 130 * DAY
+        assert purge.run(log.now).keys > 0 and readable() == [False] * 4
+    sound(log)
+
+
+def test_hours_of_an_account_that_kept_for_hours_are_not_cut_short_either(log: Builder) -> None:
+    old = log.record(b"old", body=40 * HOUR)
+    log.commit()
+    with purger(log, acme=retain(40 * HOUR, 60 * DAY)) as purge:
+        purge.run(log.now)
+    log.now += 2 * HOUR
+    with purger(log, acme=kept(40 * HOUR)) as purge:
+        purge.run(log.now)
+        log.now += HOUR
+        new = log.record(b"new", body=kept(40 * HOUR).new_body)
+        log.commit()
+        log.now += 26 * HOUR
+        assert purge.run(log.now).keys == 1
+        with log.reader() as reader:
+            found = [reader.record(one) for one in (old, new)]
+        assert [one is not None and one.record.body is not None for one in found] == [True, False]
+        log.now = NOON + 42 * HOUR
+        assert purge.run(log.now).keys == 1
+
+
+def test_a_basis_that_is_named_keeps_what_is_there(log: Builder) -> None:
+    log.record(b"text", body=kept(30 * DAY).new_body)
+    log.commit()
+    with purger(log, acme=kept(30 * DAY)) as purge:
+        purge.run(log.now)
+    log.now += 12 * HOUR
+    with purger(log, acme=kept(30 * DAY, basis=CONTRACT)) as purge:
+        log.now += 10 * DAY
+        assert not purge.run(log.now)
+
+
+def test_hiding_texts_does_not_make_those_that_are_there_live_longer(log: Builder) -> None:
+    log.record(b"text", body=kept(30 * DAY).new_body)
+    log.commit()
+    with purger(log, acme=kept(30 * DAY, content="hide")) as purge:
+        log.now += DAY + 2 * HOUR
+        assert purge.run(log.now).keys == 1
+
+
+def test_the_limit_of_a_removed_account_is_remembered(log: Builder) -> None:
+    log.record(b"text", account="gone", body=DAY)
+    log.commit()
+    with purger(log, gone=kept(30 * DAY)) as purge:
+        purge.run(log.now)
+    log.now += DAY + 2 * HOUR
+    with purger(log) as purge:
+        assert purge.run(log.now).keys == 1

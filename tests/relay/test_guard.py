@@ -408,13 +408,18 @@ def test_a_damaged_row_is_counted_no_longer_and_its_record_says_so() -> None:
 def test_what_is_kept_lives_no_longer_than_its_account_allows() -> None:
     more = [
         {"system_id": name, "password_hash": HASH, "networks": "any", **extra}
-        for name, extra in (("beta", {"retain": "2h"}), ("gamma", {"content": "hide", "retain": "400d"}))
+        for name, extra in (
+            ("beta", {"retain": "2h"}),
+            ("gamma", {"content": "hide", "retain": "400d"}),
+            ("delta", {"basis": "contract"}),
+        )
     ]
     world = World(settings(more=more))
     guard: Guard = world.relay.context.guard
     assert guard.lifetime("beta\na,b") == 2 * 3600
     assert guard.lifetime("gamma") == 72 * 3600
-    assert guard.lifetime("acme") == 30 * 86400
+    assert guard.lifetime("delta") == 30 * 86400
+    assert guard.lifetime("acme") == 86400, "no basis is named"
     assert guard.lifetime("a") == guard.lifetime("") == 2 * 3600, "the strictest, where nobody can tell whose it is"
 
 

@@ -7,7 +7,7 @@ import argparse
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from smppd.cli.commands import add_config, add_json, load_settings, say
-from smppd.config import ConfigError, Fault, Settings, fault_at
+from smppd.config import Account, ConfigError, Fault, Policy, Settings, faults_at, units
+from smppd.config.retention import unfounded
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import connect, keys_lost
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -43,19 +44,23 @@ def run(args: argparse.Namespace) -> int:
     now = dt.datetime.now(dt.UTC)
     try:
         settings = load_settings(args)
-        faults = [fault_at(args.config, path, message) for path, message in deeper(settings, now)]
+        faults = faults_at(args.config, deeper(settings, now))
         if faults:
             raise ConfigError(sorted(faults))
     except ConfigError as error:
         if args.json:
             print(json.dumps({"ok": False, "faults": [_as_dict(fault) for fault in error.faults]}, indent=2))
         raise
-    notes = list(advice(settings))
+    notes = faults_at(args.config, without_basis(settings))
+    advised = list(advice(settings))
     if args.json:
-        print(json.dumps({"ok": True, "file": str(args.config), **counts(settings), "advice": notes}, indent=2))
+        found = {"notes": [_as_dict(note) for note in notes], "advice": advised}
+        print(json.dumps({"ok": True, "file": str(args.config), **counts(settings), **found}, indent=2))
         return 0
     for note in notes:
-        say(f"{args.config}: advice: {note}")
+        say(f"{note.file}:{note.line}:{note.column}: note: {note.path}: {note.message}")
+    for sentence in advised:
+        say(f"{args.config}: advice: {sentence}")
     print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}")
     return 0
 
@@ -154,6 +159,43 @@ def _chain(setting: str, path: Path, now: dt.datetime) -> Iterator[tuple[str, st
         return
     if all(certificate.not_valid_after_utc < now for certificate in certificates[:1]):
         yield setting, f"{path} expired on {certificates[0].not_valid_after_utc:%Y-%m-%d}"
+
+
+# -- without a basis -----------------------------------------------------------------------------------------------
+
+
+def without_basis(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(setting, message) of each account that names no `basis` and keeps texts, or has them looked at by rules. Never changes
+    the exit status: what is kept without one is kept for 24 h at most."""
+    from smppd.policy.conditions import TEXT_KINDS  # slow to import, and only needed here
+
+    looking = {name for name, policy in settings.policies.items() if _looks(policy, TEXT_KINDS)}
+    limited = frozenset(unfounded(settings))
+    for index, account in enumerate(settings.accounts):
+        if account.basis is None:
+            yield from _unfounded(f"accounts[{index}]", account, account.system_id in limited, looking)
+
+
+def _unfounded(place: str, account: Account, limited: bool, looking: set[str]) -> Iterator[tuple[str, str]]:
+    name = f"account {account.system_id}"
+    if limited:
+        kept, asked = (units.format_duration(one) for one in (account.kept.new_body, account.retain.body))
+        yield (
+            f"{place}.retain.body",
+            f"{name} names no `basis`: its texts are kept for {kept}, not for {asked}",
+        )
+    used = [policy for policy in account.policies if policy in looking]
+    if used:
+        yield (
+            f"{place}.policies",
+            f"{name} names no `basis`, and rules look at its texts: {', '.join(used)}",
+        )
+
+
+def _looks(policy: Policy, kinds: Iterable[str]) -> bool:
+    """Whether a rule of a policy, in shadow too, asks for the text of a message."""
+    conditions = [one for rule in policy.rules for one in (rule.when, rule.unless) if one is not None]
+    return any(getattr(one, kind) not in (None, ()) for one in conditions for kind in kinds)
 
 
 # -- allowed, and worth a second look ------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `purge`; 0 when all that was due is destroyed, 1 when old bytes are still in a write-ahead log or
     the spool, 2 without a store."""
     settings = load_settings(args)
-    retains = {account.system_id: account.retain for account in settings.accounts}
+    retains = {account.system_id: account.kept for account in settings.accounts}
     try:
         trail, keys = _trail(settings)
         try:

@@ -286,7 +286,8 @@ class SubmitDesk:
                         return self._not_taken(account, part, UNSAYABLE)
                     break
         identity = context.new_id()
-        self._recorder.record(identity, account, sm, Direction.MT, customer.address)
+        hide = verdict is not None and verdict.hide
+        self._recorder.record(identity, account, sm, Direction.MT, customer.address, None, hide)
         if refused is not None:
             context.append_event(identity, State.REFUSED, error=refused.status)
             lane = None  # type: ignore[assignment]

@@ -18,7 +18,7 @@ from smppd.config import load
 from smppd.policy import pipeline
 from smppd.store.sqlite.files import connect
 from smppd.vault.kek import create_kek
-from tests.config.helpers import BASE, write
+from tests.config.helpers import BASE, HASH, write
 from tests.config.test_load import FIVE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +82,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             "smppd.yaml",
-            "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 8 rules",
+            "2 listeners, 2 accounts, 2 upstreams, 3 routes, 2 policies, 9 rules",
             ["there are no keys yet", "environment variable SMPPD_CARRIER_B, its password, is not set here"],
         ),
         (
@@ -343,3 +343,41 @@ def test_a_policy_that_does_not_compile_is_a_fault_with_its_place(
         assert main(["check", "--config", str(path)]) == 1
         column = written.index("x}") + 6
         assert f"{path}:10:{column}: policies.p[0].when.text[0]: too large" in capsys.readouterr().err
+
+
+NOTES = """\
+listeners: [{address: "127.0.0.1:2775"}]
+account_defaults: {networks: any, policies: [words, heads]}
+accounts:
+  - {system_id: one, password_hash: 'HASH', retain: {body: 30d}}
+  - {system_id: two, password_hash: 'HASH', basis: contract, retain: {body: 30d}}
+  - {system_id: three, password_hash: 'HASH', content: hide, policies: [heads]}
+upstreams: [{name: a, address: "127.0.0.1:2776", system_id: gw, password: {env: PW}}]
+routes: [{upstreams: a}]
+policies:
+  words: [{name: w, mode: shadow, unless: {keywords: casino}, do: refuse}]
+  heads: [{name: h, when: {destination: "+44"}, do: {tag: uk}}]
+store: {path: var}
+keys: {file: kek}
+""".replace("HASH", HASH)
+
+
+def test_what_rests_on_no_basis_is_noted_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, NOTES)
+    assert main(["check", "--config", str(path)]) == 0
+    _, err = capsys.readouterr()
+    notes = [line.removeprefix(str(path)) for line in err.splitlines() if ": note: " in line]
+    body, rules = NOTES.splitlines()[3].index("30d") + 1, NOTES.splitlines()[1].index("[words") + 1
+    assert notes == [
+        f":4:{body}: note: accounts[0].retain.body: account one names no `basis`: its texts are kept for 1d, not for 30d",
+        f":2:{rules}: note: accounts[0].policies: account one names no `basis`, and rules look at its texts: words",
+    ]
+    assert main(["check", "--json", "--config", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] and [(note["line"], note["column"], note["path"]) for note in found["notes"]] == [
+        (4, body, "accounts[0].retain.body"),
+        (2, rules, "accounts[0].policies"),
+    ]
+    path.write_text(NOTES.replace("retain: {body: 30d}}", "basis: contract}", 1))
+    assert main(["check", "--json", "--config", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []

@@ -57,9 +57,10 @@ _REASON: Final = ("--reason", "quality", "--note", "benchmark")
 
 
 class Figure(NamedTuple):
-    """What one run of a command took: seconds, and the most memory it had (MiB)."""
+    """What one run of a command took: seconds, of which on a processor, and the most memory it had (MiB)."""
 
     seconds: float
+    cpu: float
     mib: float
 
 
@@ -176,7 +177,8 @@ def timed(words: Sequence[str], statuses: Sequence[int] = (0,)) -> Figure:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in statuses:
         raise RuntimeError(f"{' '.join(words[:3])} failed: {told.decode(errors='replace')[-500:]}")
-    return Figure(round(time.monotonic() - began, 3), round(usage.ru_maxrss / 1024, 1))
+    cpu = usage.ru_utime + usage.ru_stime
+    return Figure(round(time.monotonic() - began, 3), round(cpu, 3), round(usage.ru_maxrss / 1024, 1))
 
 
 def measure(path: Path, purge: bool, say: Callable[[str], None]) -> dict[str, Figure]:
@@ -191,7 +193,7 @@ def measure(path: Path, purge: bool, say: Callable[[str], None]) -> dict[str, Fi
             forget_pages(store)
         out.unlink(missing_ok=True)
         figures[name] = timed((*words, *tail), statuses)
-        say(f"{name}: {figures[name].seconds} s, {figures[name].mib} MiB")
+        say(f"{name}: {figures[name]}")
 
     run("the command alone (keys list)", "keys", "list")
     for state, cold in (("cold", True), ("warm", False)):
@@ -248,8 +250,10 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
                 f" {run['fill_seconds']:.0f} s, indexed in {run['index_seconds']:.0f} s ({rate:,.0f} records/s).",
                 "",
             ]
-        lines += ["| what | s | most memory, MiB |", "|---|--:|--:|"]
-        lines += [f"| {name} | {figure[0]:.2f} | {figure[1]:.0f} |" for name, figure in run["figures"].items()]
+        lines += ["| what | s | of it processor | most memory, MiB |", "|---|--:|--:|--:|"]
+        lines += [
+            f"| {name} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} |" for name, (seconds, cpu, mib) in run["figures"].items()
+        ]
         lines += [""]
     return "\n".join(lines)
 

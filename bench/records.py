@@ -166,9 +166,7 @@ def forget_pages(directory: Path) -> None:
 def timed(words: Sequence[str], statuses: Sequence[int] = (0,)) -> Figure:
     """Runs a command to its end. RuntimeError when it fails."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        config.smppd(*words), cwd=config.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen(config.smppd(*words), cwd=config.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with process:
         assert process.stderr is not None
         with closing(process.stderr):
@@ -196,6 +194,7 @@ def measure(path: Path, purge: bool, say: Callable[[str], None]) -> dict[str, Fi
         say(f"{name}: {figures[name]}")
 
     run("the command alone (keys list)", "keys", "list")
+    words: tuple[str, ...]
     for state, cold in (("cold", True), ("warm", False)):
         for name, number, statuses in (("none", NOBODY, (1,)), ("rare", RARE, (0,)), ("common", COMMON, (0,))):
             words = ("log", "search", number, "--reason", "quality", "--json")
@@ -233,9 +232,9 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
         "# Searching, exporting, verifying and purging a big log",
         "",
         "Written by `make bench-records`. The log is made by the relay's own recorder, the store's own writer and the real",
-        f"indexer: {ACCOUNTS} accounts, {DAYS} days, {NUMBERS:,} numbers, three events a message. Each figure is a whole command in"
-        " a process of",
-        "its own, start included (first line); cold: the store's files were dropped from the page cache before. One number has",
+        f"indexer: {ACCOUNTS} accounts, {DAYS} days, {NUMBERS:,} numbers, three events a message. Each figure is a whole",
+        "command in a process of its own, start included (first line); cold: the store's files were dropped from the page cache",
+        "before. One number has",
         f"{COMMON_RECORDS:,} records, another {RARE_RECORDS}, a third none. A search shows the newest 50.",
         "",
     ]
@@ -252,7 +251,8 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
             ]
         lines += ["| what | s | of it processor | most memory, MiB |", "|---|--:|--:|--:|"]
         lines += [
-            f"| {name} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} |" for name, (seconds, cpu, mib) in run["figures"].items()
+            f"| {name} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} |"
+            for name, (seconds, cpu, mib) in run["figures"].items()
         ]
         lines += [""]
     return "\n".join(lines)

@@ -116,7 +116,11 @@ class OthersMask:
                     for start, end, shown in self._hidden(run[after:], False):
                         yield after + start, after + end, shown
                 return
-        yield 0, len(run), mask_number(("+" if run[0] == "+" else "") + digits) if len(digits) >= PHONE_DIGITS else "***"
+        yield (
+            0,
+            len(run),
+            mask_number(("+" if run[0] == "+" else "") + digits) if len(digits) >= PHONE_DIGITS else "***",
+        )
 
     def _own_within(self, run: str) -> tuple[int, int] | None:
         """(end of what is before, start of what is behind) the person's own number in a run of several groups, None where it is

@@ -150,9 +150,7 @@ class SqliteRecords(_SqliteLog):
 
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
         """See `store.log.Records`. What was read stays in memory, up to _EVENT_OCTETS."""
-        query = (
-            "SELECT rowid, first, last, length(data) FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
-        )
+        query = "SELECT rowid, first, last, length(data) FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
         found = []
         # The indexer may merge some of them meanwhile.
         with self.data.snapshot():

@@ -47,9 +47,9 @@ _CLOSES: Final = frozenset((int(Entry.DONE), int(Entry.MAIL_DONE), int(Entry.PAR
 
 
 class OnItsWay(NamedTuple):
-    """A thing that was read. record: id of the log's record that it belongs to, 0 for none; place: in words; account: empty where
-    nobody can tell; upstream, upstream_id: the carrier that has it or may; receipt: it is one; sender: the source field that its
-    customer used, where policy exchanged it."""
+    """A thing that was read. record: id of the log's record that it belongs to, 0 for none; place: in words; account: empty
+    where nobody can tell; upstream, upstream_id: the carrier that has it or may; receipt: it is one; sender: the source field
+    that its customer used, where policy exchanged it."""
 
     id: int
     record: int

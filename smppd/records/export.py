@@ -26,8 +26,8 @@ _RECEIPTS: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
 
 
 class Reading(NamedTuple):
-    """How the caller reads a record. addresses: (source, destination) of its numbers part; text: its text or None, a remark, and
-    whether it is a part of a longer message."""
+    """How the caller reads a record. addresses: (source, destination) of its numbers part; text: its text or None, a remark,
+    and whether it is a part of a longer message."""
 
     addresses: Callable[[NumbersPart], tuple[Address, Address]]
     text: Callable[[OpenRecord], tuple[str | None, str, bool]]
@@ -94,8 +94,8 @@ class Exporter:
     def records(
         self, accounts: Iterable[str] | None, progress: Callable[[float], object] | None = None
     ) -> Iterator[Exported]:
-        """The person's records, newest first. accounts: None for all. Records that cannot be opened are in `reader.damaged`. Raises
-        StoreError."""
+        """The person's records, newest first. accounts: None for all. Records that cannot be opened are in `reader.damaged`.
+        Raises StoreError."""
         forms = self._subject.forms
         for found in by_number(self._reader, forms.exact + forms.ambiguous, accounts, progress=progress):
             given = self._given(found)

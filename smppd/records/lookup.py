@@ -115,8 +115,8 @@ class LogReader:
         return events[:limit]
 
     def _told(self, upto: int, after: int) -> Iterator[tuple[int, bytes]]:
-        """(seq, events) of the rows above `after`. Those above `upto`, which no index covers, are read once for all records that
-        are asked for, as far as they fit into _TAIL octets."""
+        """(seq, events) of the rows above `after`. Those above `upto`, which no index covers, are read once for all records
+        that are asked for, as far as they fit into _TAIL octets."""
         tail = self._tail
         if upto != tail.upto:
             tail.drop(upto)

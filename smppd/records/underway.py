@@ -1,9 +1,9 @@
 """Finds what is on its way in a store that a daemon works on meanwhile: in the journal of the spool, as cold rows, set aside.
 
-What lives moves: from the journal into a row, from a row back, into a younger block of the journal. So the journal is read, then
-the rows, then the journal once more from where it ended before; what was seen once is told though it may be over by then, and
-nothing that is on its way all the time is missed. The journal's entries are joined by its grammar, which the caller brings along
-(`relay.ledger.journal`), as he brings what reads their payloads. Only what is asked for stays in memory.
+What lives moves: from the journal into a row, from a row back, into a younger block of the journal. So the journal is read,
+then the rows, then the journal once more from where it ended before; what was seen once is told though it may be over by then,
+and nothing that is on its way all the time is missed. The journal's entries are joined by its grammar, which the caller brings
+along (`relay.ledger.journal`), as he brings what reads their payloads. Only what is asked for stays in memory.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def find(source: Underway, grammar: Grammar, wanted: Callable[[Thing], bool | No
     told: set[int] = set()
     at: tuple[int, str, bytes, int] | None = None
     while page := source.rows(at, _PAGE):
-        for place, row in page:
+        for _place, row in page:
             if row is None:
                 unread.rows += 1
             elif row.data and row.id not in told and row.id not in journal.kept:
@@ -132,7 +132,7 @@ def find(source: Underway, grammar: Grammar, wanted: Callable[[Thing], bool | No
                     yield thing
                 elif found is None:
                     unread.rows += 1
-        at = place
+        at = page[-1].at
     journal.read(closing=False)
     for identity in sorted(journal.kept):
         if identity not in told:

@@ -90,7 +90,8 @@ class OthersMask:
         either end: there any run of digits is hidden."""
         # The same text with the digits of all scripts as plain ones: each character stays where it is.
         plain = "".join(_digit(c) for c in text)
-        pieces, at = [], 0
+        pieces: list[str] = []
+        at = 0
         for match in _LIKE.finditer(plain):
             start, end = match.span()
             edge = part and (not _seen(plain[:start]) or not _seen(plain[end:]))

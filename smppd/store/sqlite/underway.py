@@ -1,5 +1,5 @@
-"""`store.underway.Underway` over data.db, read-only, each call a statement of its own: a long one would keep the write-ahead log
-from being truncated."""
+"""`store.underway.Underway` over data.db, read-only, each call a statement of its own: a long one would keep the write-ahead
+log from being truncated."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class SqliteUnderway:
             return None
 
     def rows(self, after: tuple[int, str, bytes, int] | None, limit: int) -> list[Row]:
-        """See `store.underway.Underway`. Rows that no query gives back as they should be are not among them: the daemon moves them
-        to the damaged items when it starts."""
+        """See `store.underway.Underway`. Rows that no query gives back as they should be are not among them: the daemon moves
+        them to the damaged items when it starts."""
         behind = "(kind, owner, key, id) > (?, ?, ?, ?)" if after is not None else "1"
         found = self._data.all(
             "SELECT kind, owner, key, id, expires, segment, data FROM cold"

@@ -52,7 +52,7 @@ class Subject:
     def shown(self, address: Address, own: bool) -> str:
         """An address for the export: the person's own and names as they are, with other people's numbers masked."""
         digits = address.digits.decode("latin-1")
-        if address.ton == 1 and digits.isdigit():
+        if address.ton == 1 and digits.isdigit() and len(digits) > SHORT_DIGITS:
             digits = f"+{digits}"
         if own:
             return digits

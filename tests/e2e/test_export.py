@@ -108,13 +108,13 @@ def _check(gateway: Gateway, told: Told) -> None:
     got = _exported(gateway)
     records = {(one["direction"], one["account"], one["text"]): one for one in got["records"]}
     assert set(records) == {
-        ("MT", "acme", "code 471147, or ask 07700***0654"),
+        ("MT", "acme", "code 471147, or ask 0770***0654"),
         ("MO", "acme", "from me, call +44770***0654"),
         ("MT", "hush", None),
         ("MT", "quiet", None),
         ("MO", "hush", None),
     }
-    first = records["MT", "acme", "code 471147, or ask 07700***0654"]
+    first = records["MT", "acme", "code 471147, or ask 0770***0654"]
     assert (first["id"], first["to"], first["from"], first["state"]) == (
         told.delivered,
         "+" + ME,

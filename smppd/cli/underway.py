@@ -79,8 +79,8 @@ def read_thing(thing: Thing) -> OnItsWay | None:
 
 
 def holds_nothing(thing: Thing) -> bool:
-    """Whether it is a damaged item of a kind in which there is no message: a number, a block that cannot be taken apart."""
-    return thing.place == "damaged" and thing.name in ("meta", "block")
+    """Whether it is a damaged item of a kind in which there is no message: a number."""
+    return thing.place == "damaged" and thing.name == "meta"
 
 
 def _damaged(thing: Thing, kind: str, data: bytes) -> OnItsWay:

@@ -67,7 +67,9 @@ def test_a_message(
 
 
 def test_the_sender_that_policy_exchanged_is_known() -> None:
-    assert spool(Entry.ACCEPT, message(8, b"\x0f\x01\x01" + b"447700900456\0")).sender == b"\x01\x01" + b"447700900456\0"
+    assert (
+        spool(Entry.ACCEPT, message(8, b"\x0f\x01\x01" + b"447700900456\0")).sender == b"\x01\x01" + b"447700900456\0"
+    )
 
 
 def test_mail_and_parked_receipts() -> None:

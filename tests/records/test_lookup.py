@@ -284,6 +284,9 @@ def test_labels_of_past_periods(log: Builder) -> None:
 
 
 def test_each_piece_of_the_index_is_read_once_in_a_search(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In so small a log most buckets are empty: one holds all.
+    for module in ("indexer", "search"):
+        monkeypatch.setattr(f"smppd.records.{module}.number_bucket", lambda _blind: 0)
     for hour in range(40):
         log.now = NOON + hour * 3600
         log.fill(2, 3)

@@ -144,8 +144,12 @@ class SqliteRecords(_SqliteLog):
         return [row[0] for row in self.data.all(query, (bucket, first, last))]
 
     def number_ends(self) -> list[int]:
-        """See `store.log.Records`. Buckets are merged one by one, at about the same time: the first one stands for all."""
-        query = "SELECT last FROM number_index WHERE bucket = (SELECT min(bucket) FROM number_index) ORDER BY last"
+        """See `store.log.Records`. Buckets are merged one by one, at about the same time: the one of most pieces stands for
+        all."""
+        query = (
+            "SELECT last FROM number_index WHERE bucket ="
+            " (SELECT bucket FROM number_index GROUP BY bucket ORDER BY count(*) DESC LIMIT 1) ORDER BY last"
+        )
         return [row[0] for row in self.data.all(query)]
 
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import stat
@@ -13,11 +14,12 @@ from typing import Any
 import pytest
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.cli import authority
-from smppd.cli.commands import subject_export
+from smppd.cli.access import BINARY
+from smppd.cli.commands import CommandError, subject_export
 from smppd.cli.export_forms import JsonForm
+from smppd.config import Settings
 from smppd.message import State
-from smppd.operators.roles import Authority
+from smppd.operators.roles import Act, Authority
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import Content
 from tests.cli.commands.test_log import Run, log, run, trail
@@ -218,8 +220,21 @@ def test_an_account_that_somebody_may_not_see_is_refused(
     assert [one["account"] for one in told["about"]["controllers"]] == ["acme"]
 
 
-def test_the_login_is_asked_for(run: Run, log: Builder) -> None:
-    assert subject_export.authorise is authority.authorise
+def test_without_the_right_to_export_nothing_is_looked_at(
+    run: Run, log: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log.record(destination=ME)
+    log.commit()
+    asked: list[Act] = []
+
+    def refused(act: Act, args: argparse.Namespace, settings: Settings) -> Authority:
+        asked.append(act)
+        raise CommandError("the login failed")
+
+    monkeypatch.setattr(subject_export, "authorise", refused)
+    status, out, err = run("subject", "export", SUBJECT, *WHY, "--out", str(tmp_path / "x.json"))
+    assert (status, out, asked) == (1, "", [Act.EXPORT]) and "login failed" in err
+    assert not (tmp_path / "x.json").exists() and not trail(run)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
@@ -352,10 +367,10 @@ def _ucs2(log: Builder, text: bytes) -> int:
     frame[at - 3] = 8
     addresses, body = split_pdu(bytes(frame))
     identity, when, secrets = log.new_id(), int(log.now), os.urandom(64)
-    keys = [log.ring.period("acme", part, when, 30 * DAY) for part in (Part.NUMBERS, Part.BODY)]
+    numbers, rest = (log.ring.period("acme", part, when, 30 * DAY) for part in (Part.NUMBERS, Part.BODY))
     log.store.batch.records.append(
         seal_record(
-            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, *keys, normalise(b"Acme"), normalise(ME),
+            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, numbers, rest, normalise(b"Acme"), normalise(ME),
             pack_numbers(addresses), body, secrets, os.urandom(24),
         )
     )  # fmt: skip
@@ -364,7 +379,7 @@ def _ucs2(log: Builder, text: bytes) -> int:
 
 
 def test_a_binary_message_is_named_and_left_out() -> None:
-    text, remark, _ = subject_export._given("2b343437373030393030343536", subject_export.BINARY, False)
+    text, remark, _ = subject_export._given("2b343437373030393030343536", BINARY, False)
     assert text is None and "13 octets" in remark
 
 

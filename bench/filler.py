@@ -75,7 +75,7 @@ class Filler:
             later=lambda _seconds, _function: None, random=Random(1), broken=self._broken,
         )  # fmt: skip
         self.relay.begin()
-        self._recorder = Recorder(self.relay.context)
+        self.recorder = Recorder(self.relay.context)
         self._numbers = iter(range(1 << 40))
 
     def _broken(self, reason: str) -> None:
@@ -90,7 +90,7 @@ class Filler:
                 return
             call()
 
-    def _full(self) -> None:
+    def commit(self) -> None:
         """A batch is ready: handed over once the one before it is durable."""
         self.store.kick()
         self._settle()
@@ -109,12 +109,12 @@ class Filler:
             body = b"\0\1\1121255501%02d\0\1\1%s\0\0\0\0\0\0\1\0\0\0" % (number // 1000 % 100, to)
             identity = context.new_id()
             sm = wire.Sm(wire.pdu(wire.Command.SUBMIT_SM, 0, 1, body + bytes([len(text)]) + text))
-            self._recorder.record(identity, owner, sm, Direction.MT, _LOCALHOST)
+            self.recorder.record(identity, owner, sm, Direction.MT, _LOCALHOST)
             context.append_event(identity, State.SUBMITTED, detail=b"bench-smsc\x00%010d" % number)
             for state in (State.UNANSWERED, State.DELIVERED, State.RECEIPT_DONE):
                 context.append_event(identity, state)
             if len(self.store.batch.records) >= BATCH:
-                self._full()
+                self.commit()
 
     def mail(self, count: int, account: str) -> None:
         """So many receipts that wait for an account."""
@@ -131,7 +131,7 @@ class Filler:
             frame = wire.pdu(wire.Command.DELIVER_SM, 0, 1, body + bytes([len(text)]) + text + tags)
             self.relay.mailroom.post_mail(owner, frame, context.new_id())
             if len(self.store.batch.mails) >= BATCH:
-                self._full()
+                self.commit()
 
     def close(self) -> None:
         """Waits until everything is durable, and closes the store."""

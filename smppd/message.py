@@ -137,3 +137,18 @@ def read_events(block: bytes) -> Iterator[Event]:
         upstream, _, upstream_id = bytes(block[at : at + length]).partition(b"\0")
         at += length
         yield Event(identity, time, state, bool(duplicate), error, upstream.decode("utf-8", "replace"), upstream_id)
+
+
+def events_of(block: bytes, identity: int) -> list[Event]:
+    """Those of one record among the events packed in ``block``: as ``read_events``, without reading the others."""
+    needle = identity.to_bytes(8, "big")
+    found: list[Event] = []
+    if needle not in block:
+        return found
+    at, end, size = 0, len(block), _EVENT.size
+    while at + size <= end:
+        after = at + size + block[at + size - 1]
+        if block[at : at + 8] == needle:
+            found.extend(read_events(block[at:after]))
+        at = after
+    return found

@@ -12,11 +12,12 @@ from hashlib import blake2b
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from smppd.audit.trail import current_actor
+from smppd.audit.trail import Actor, current_actor
 from smppd.cli.commands import CommandError
 from smppd.cli.commands.keys import AUDIT_FILE, witnessed_trail
 from smppd.config import Settings
 from smppd.message import Address
+from smppd.operators.roles import Authority
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import UDHI, BodyError, Sm
@@ -37,6 +38,8 @@ _ALPHABETS: Final = {
     "latin1": Alphabet.LATIN1,
     "ascii": Alphabet.ASCII,
 }
+BINARY: Final = "binary, in hexadecimal"
+"""Remark on a text that is none."""
 _IDS: Final = 200  # 16 characters and a blank each: inside what one value of an audit entry may hold
 _MISSING: Final = 2
 _NO_ADDRESSES: Final = bytes(6)
@@ -100,11 +103,18 @@ class Access:
         return blake2b(form, key=self._subject_key, digest_size=16, person=b"smppd-subject").hexdigest()
 
     def record(
-        self, event: str, args: argparse.Namespace, what: Mapping[str, str | int], ids: Iterable[int], result: str
+        self,
+        event: str,
+        args: argparse.Namespace,
+        what: Mapping[str, str | int],
+        ids: Iterable[int],
+        result: str,
+        authority: Authority | None = None,
     ) -> None:
         """Puts a look on the audit trail: who, from where, why (`args.reason`, `args.note`), what, which records. On
-        stable storage when it returns; CommandError if it cannot be written: then show nothing."""
-        actor = current_actor()
+        stable storage when it returns; CommandError if it cannot be written: then show nothing. authority: on whose word it is
+        done, where that needs a login."""
+        actor = current_actor() if authority is None else Actor(authority.who, authority.actor.source)
         facts: dict[str, str | int] = {"reason": args.reason, "note": args.note, **what}
         listed = [f"{record_id:016x}" for record_id in ids]
         facts["records"] = len(listed)
@@ -123,7 +133,11 @@ class Access:
 
     def text(self, record: OpenRecord) -> TextShown:
         """The text of a record in its account's alphabet."""
-        return text_of(record, self._alphabets.get(record.header.account, Alphabet.GSM))
+        return text_of(record, self.alphabet(record.header.account))
+
+    def alphabet(self, account: str) -> Alphabet:
+        """What data_coding 0 means on an account's sessions."""
+        return self._alphabets.get(account, Alphabet.GSM)
 
 
 class TextShown(NamedTuple):
@@ -157,10 +171,14 @@ def text_of(record: OpenRecord, default: Alphabet) -> TextShown:
         return TextShown(None, "the text cannot be read any more: its retention is over, or it was erased")
     try:
         addresses = record.numbers.addresses if record.numbers is not None else _NO_ADDRESSES
-        sm = Sm(join_pdu(addresses, record.body))
-        data = sm.body
+        return text_of_sm(Sm(join_pdu(addresses, record.body)), default)
     except (SealError, BodyError):
         return TextShown(None, "the message was malformed, so no text can be shown")
+
+
+def text_of_sm(sm: Sm, default: Alphabet) -> TextShown:
+    """The text of a PDU, whose link has `default` as its alphabet. Raises BodyError where it is malformed."""
+    data = sm.body
     length, national = 0, (0, 0)
     if sm.esm_class & UDHI:
         try:
@@ -170,7 +188,7 @@ def text_of(record: OpenRecord, default: Alphabet) -> TextShown:
         if header_found is not None:
             length, national = header_found.length, header_found.national
     if not is_text(sm.data_coding):
-        return TextShown(data[length:].hex(), "binary, in hexadecimal")
+        return TextShown(data[length:].hex(), BINARY)
     return TextShown(decode(data[length:], sm.data_coding, default, national=national, header=length), "")
 
 

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from smppd.message import FINAL_STATES, Event, State, read_events
+from smppd.message import FINAL_STATES, Event, State, events_of
 from smppd.records.segments import find_record, record_bucket
 from smppd.store.log import LogRow, Records, read_purged
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
-from smppd.vault.seal import SECRETS_BYTES, OpenRecord, iter_records, open_record, read_header
+from smppd.vault.seal import SECRETS_BYTES, OpenRecord, iter_records, iter_times, open_record
 
 _PAGE: Final = 64
 _ROWS_KEPT: Final = 4
+_TAIL: Final = 32 << 20
 _TOLD: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
 _NO_ROW: Final = LogRow(0, 0, b"", b"", b"", None, None, None)
 
@@ -48,6 +49,7 @@ class LogReader:
         self.ring = KeyRing(kek, records.keys)
         """The keys that are left."""
         self._rows: OrderedDict[int, _Row] = OrderedDict()
+        self._tail = _Tail()
         self.damaged: list[int] = []
         """Ids of records that a search found and could not open, and of log rows it could not read: they were altered."""
 
@@ -84,10 +86,8 @@ class LogReader:
             return _Row(_NO_ROW, {})
         gone = read_purged(stored.digests)
         places = (place for place in range(stored.written) if place not in gone)
-        held = {
-            read_header(packed).record_id: (place, packed)
-            for place, packed in zip(places, iter_records(stored.records), strict=False)
-        }
+        records = zip(places, iter_times(stored.records), iter_records(stored.records), strict=False)
+        held = {record_id: (place, packed) for place, (record_id, _at), packed in records}
         row = self._rows[seq] = _Row(stored, held)
         while len(self._rows) > _ROWS_KEPT:
             self._rows.popitem(last=False)
@@ -102,24 +102,57 @@ class LogReader:
         rows = {seq for data in segments for seq in find_record(data, record_id)}
         events: list[Event] = []
         for seq in sorted(rows):
-            events += (event for event in read_events(self.records.events(seq)) if event.id == record_id)
+            events += events_of(self.records.events(seq), record_id)
             if len(events) >= limit:
                 return events[:limit]
-        needle = record_id.to_bytes(8, "big")
-        for seq, block in self._told(max(upto, start - 1)):
+        for seq, block in self._told(upto, max(upto, start - 1)):
             if _ended(events):
                 break
-            if seq not in rows and needle in block:
-                events += (event for event in read_events(block) if event.id == record_id)
+            if seq not in rows:
+                events += events_of(block, record_id)
                 if len(events) >= limit:
                     break
         return events[:limit]
 
-    def _told(self, after: int) -> Iterator[tuple[int, bytes]]:
-        """(seq, events) of the rows above `after`."""
-        while page := self.records.told(after, _PAGE):
-            yield from page
-            after = page[-1][0]
+    def _told(self, upto: int, after: int) -> Iterator[tuple[int, bytes]]:
+        """(seq, events) of the rows above `after`. Those above `upto`, which no index covers, are read once for all records
+        that are asked for, as far as they fit into _TAIL octets."""
+        tail = self._tail
+        if upto != tail.upto:
+            tail.drop(upto)
+        yield from ((seq, block) for seq, block in tail.blocks if seq > after)
+        last, whole = tail.last, True
+        while page := self.records.told(last, _PAGE):
+            for seq, block in page:
+                whole = whole and tail.add(seq, block)
+                if seq > after:
+                    yield seq, block
+            last = page[-1][0]
+
+
+class _Tail:
+    """The events of rows that are not indexed yet: all of those from `upto` to `last`."""
+
+    def __init__(self) -> None:
+        self.upto = self.last = 0
+        self.blocks: list[tuple[int, bytes]] = []
+        self._octets = 0
+
+    def drop(self, upto: int) -> None:
+        """Those up to here are indexed by now; where the index was begun anew, all are read again."""
+        self.blocks = [one for one in self.blocks if one[0] > upto] if upto > self.upto else []
+        self._octets = sum(len(block) for _seq, block in self.blocks)
+        self.last = max(upto, self.last) if upto > self.upto else upto
+        self.upto = upto
+
+    def add(self, seq: int, block: bytes) -> bool:
+        """Keeps the next one; False when there is no room, nor for any behind it."""
+        if self._octets + len(block) > _TAIL:
+            return False
+        self.blocks.append((seq, block))
+        self._octets += len(block)
+        self.last = seq
+        return True
 
 
 def _ended(events: list[Event]) -> bool:

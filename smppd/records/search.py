@@ -6,6 +6,7 @@ at a time; the rows behind that are scanned.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -16,8 +17,9 @@ from smppd.vault.keys import KeyRing, Part, Period, read_scope
 from smppd.vault.numbers import blind
 from smppd.vault.seal import SealError, iter_indexes, iter_times
 
-_WINDOW: Final = 64
-"""Extents that are looked through at a time."""
+_WINDOW: Final = 400
+"""Extents that are looked through at a time at most: as many as a merged segment of the index holds (`indexer.FAN`), so that
+each segment is read once."""
 _HOUR_MS: Final = 3_600_000
 _PAGE: Final = 64
 _NEEDLES: Final = 32
@@ -115,13 +117,15 @@ def _windows(records: Records, indexed: int, lowest: int, since: float, until: f
         # Indexed by an earlier version, and not measured yet: anything may be in there.
         low = next((one.low for one in listed if one.low), LAST_ID)
         windows.append(Extent(lowest, begun - 1, 1, low - 1 if listed else LAST_ID, 0, LAST_ID, 0))
+    ends = records.number_ends()
     some: list[Extent] = []
     for one in listed:
-        if one.touches(since, until):
-            some.append(one)
-            if len(some) == _WINDOW:
-                windows.append(_joined(some))
-                some = []
+        if not one.touches(since, until):
+            continue
+        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[-1].last)):
+            windows.append(_joined(some))
+            some = []
+        some.append(one)
     return [*windows, _joined(some)] if some else windows
 
 

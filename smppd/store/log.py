@@ -135,8 +135,13 @@ class Records(Log, Protocol):
     def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
         """Segments of a bucket of the numbers' index (`records.segments`) that cover any of the rows ``first`` to ``last``."""
 
+    def number_ends(self) -> list[int]:
+        """The last rows of the pieces that the numbers' index is made of, rising: whoever goes through all of it reads each
+        piece once when he goes by these. A hint."""
+
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
-        """The same of the index of events, of rows from ``first`` on, as far as they may tell of a record."""
+        """The same of the index of events, of rows from ``first`` on, as far as they may tell of a record. Asked for again and
+        again."""
 
     def outline(self) -> Outline:
         """All of it at one moment."""

@@ -95,6 +95,9 @@ class MemoryLog:
     def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
         return [one.data for one in self._found("number", bucket) if one.last >= first and one.first <= last]
 
+    def number_ends(self) -> list[int]:
+        return sorted({one.last for _merged, one in self.segments.values() if one.table == "number"})
+
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
         return [one.data for one in self._found("event", bucket) if one.last >= first and one.low <= record_id]
 

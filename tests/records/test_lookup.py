@@ -281,3 +281,63 @@ def test_labels_of_past_periods(log: Builder) -> None:
     assert period_from_label("2026-11").start < NOON
     with log.reader() as reader:
         assert [f.record.header.record_id for f in by_number(reader, [SUBJECT])] == ids[::-1]
+
+
+def test_each_piece_of_the_index_is_read_once_in_a_search(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In so small a log most buckets are empty: one holds all.
+    for module in ("indexer", "search"):
+        monkeypatch.setattr(f"smppd.records.{module}.number_bucket", lambda _blind: 0)
+    for hour in range(40):
+        log.now = NOON + hour * 3600
+        log.fill(2, 3)
+        log.record(destination=SUBJECT)
+        log.commit()
+    index(log, run=14, fan=3)
+    read: list[bytes] = []
+    with log.reader() as reader:
+        segments = reader.records.number_segments
+
+        def counted(bucket: int, first: int, last: int) -> list[bytes]:
+            found = segments(bucket, first, last)
+            read.extend(found)
+            return found
+
+        monkeypatch.setattr(reader.records, "number_segments", counted)
+        assert len(reader.records.number_ends()) > 4
+        assert len(list(by_number(reader, (SUBJECT,)))) == 40
+    assert read and len(set(read)) == len(read)
+
+
+def test_events_behind_the_index_are_read_once_and_new_ones_are_seen(
+    log: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(log)
+    ids = log.fill(6, 3)
+    with log.reader() as reader:
+        asked: list[int] = []
+        told = reader.records.told
+
+        def counted(after: int, limit: int) -> list[tuple[int, bytes]]:
+            asked.append(after)
+            return told(after, limit)
+
+        monkeypatch.setattr(reader.records, "told", counted)
+        for identity in ids:
+            assert [event.state for event in reader.events(identity)] == [State.SUBMITTED]
+        assert asked.count(0) == 1 and len(set(asked)) == 2, "all once, then only what came since"
+        log.event(ids[0], State.DELIVERED)
+        log.commit()
+        assert [event.state for event in reader.events(ids[0])] == [State.SUBMITTED, State.DELIVERED]
+        index(log, run=5)
+        assert [event.state for event in reader.events(ids[0])] == [State.SUBMITTED, State.DELIVERED]
+        upto = reader.records.indexed()
+        assert reader.events(ids[-1]) and upto and all(seq > upto for seq, _ in reader._tail.blocks)
+
+
+def test_events_that_do_not_fit_are_read_each_time(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smppd.records.lookup._TAIL", 100)
+    ids = log.fill(6, 3)
+    with log.reader() as reader:
+        for identity in (*ids, *ids):
+            assert [event.state for event in reader.events(identity)] == [State.SUBMITTED]
+        assert reader._tail._octets <= 100

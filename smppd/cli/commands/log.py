@@ -9,32 +9,31 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from smppd.cli.access import Access, add_reason, addresses_of, guarded, printable
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.audit import add_notes, moment, noted
+from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
+from smppd.cli.progress import progress as progress_bar
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.ids import id_time, parse_shown
 from smppd.message import FINAL_STATES, Address, Event, State
-from smppd.numbering import REGIONS, SEPARATORS, SHORT_DIGITS, normalise, regions_of
+from smppd.numbering import SEPARATORS, SHORT_DIGITS, normalise
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.vault.mask import mask_number
-from smppd.vault.numbers import SearchForms, search_forms
+from smppd.vault.numbers import SearchForms
 
 _COLUMNS: Final = (
     "time", "id", "account", "direction", "from", "to", "state", "error", "upstream", "upstream_id", "parts", "data_coding",
@@ -105,14 +104,14 @@ def _positive(text: str) -> int:
 
 
 def _search(access: Access, args: argparse.Namespace) -> int:
-    regions = _regions(access.settings, args)
-    forms = _forms(regions, args)
+    regions = regions_of_search(access.settings, args)
+    forms = forms_of_search(regions, args)
     if not any(form.strip(SEPARATORS + b"+") for form in forms.exact):
         raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
-    args.note = _without(args.note, forms)
+    args.note = without_number(args.note, forms)
     until = float("inf") if args.until is None else args.until / 1000
     reader = access.reader
-    with _progress("Searching") as progress:
+    with progress_bar("Searching") as progress:
         every = by_number(reader, forms.exact + forms.ambiguous, args.account, args.since / 1000, until, progress)
         found = list(islice(every, args.limit + 1))
     more = len(found) > args.limit
@@ -146,41 +145,6 @@ def _search(access: Access, args: argparse.Namespace) -> int:
         hint = "; a national number is found with its country: --region GB, for example" if national else ""
         raise CommandError(f"no message from or to {mask_number(args.number)} {where} is in the log{hint}")
     return 0
-
-
-def _regions(settings: Settings, args: argparse.Namespace) -> list[str]:
-    """The countries that a national number may be of: the one that was given, else those that the configuration names, its own,
-    its accounts' and upstreams', the countries of its routes and of its accounts' numbers."""
-    if args.region is not None:
-        args.region = args.region.upper()
-        if args.region not in REGIONS:
-            raise CommandError(f"{printable(args.region)} is no country of two letters (ISO 3166)", 2)
-        return [args.region]
-    accounts = [one for one in settings.accounts if not args.account or one.system_id in args.account]
-    named = [settings.region, *(one.region for one in accounts), *(one.region for one in settings.upstreams)]
-    regions = dict.fromkeys(region for region in named if region is not None)
-    digits = [prefix for route in settings.routes for prefix in route.destination]
-    digits += [number for account in settings.accounts for number in account.numbers]
-    for prefix in digits:
-        regions.update(dict.fromkeys(regions_of(prefix.lstrip("+"))[:1]))
-    return list(regions)
-
-
-def _forms(regions: list[str], args: argparse.Namespace) -> SearchForms:
-    """The forms to search for. What was indexed before there was a region is found too, unless one was asked for."""
-    first, *others = [search_forms(args.number, region) for region in regions] or [search_forms(args.number)]
-    plain = search_forms(args.number).exact if args.region is None else ()
-    ambiguous = [*first.ambiguous, *plain, *(form for other in others for form in other.exact + other.ambiguous)]
-    return SearchForms(first.exact, tuple(form for form in dict.fromkeys(ambiguous) if form not in first.exact))
-
-
-def _without(note: str, forms: SearchForms) -> str:
-    """The note without the number that is searched: the audit trail outlives it."""
-    for form in forms.exact + forms.ambiguous:
-        text = form.decode("utf-8", "replace")
-        if text.isdigit():
-            note = note.replace(text, "***")
-    return note
 
 
 # -- show ------------------------------------------------------------------------------------------------------------
@@ -242,7 +206,7 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
     with access.states() as states:
         faults = cross_faults(states, keys, trail)
         faults += note_faults(states, trail, against)
-    with _progress("Verifying") as progress:
+    with progress_bar("Verifying") as progress:
         verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys)
     audit = trail.verify()
     faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
@@ -414,15 +378,3 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if column == "text" and value is None:
         return f"({row['text_remark']})"
     return "" if value in (None, 0) and column == "error" else str(value)
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error when a person is there to see it, once it takes more than a moment."""
-    began = time.monotonic()
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=1.0, visible=False)
-        yield lambda done: bar.update(task, completed=done, visible=time.monotonic() - began > 0.5)

@@ -150,9 +150,14 @@ class ColdRows:
         return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
 
     def _open(self, columns: Columns) -> ColdRow:
-        kind, owner, key, identity, expires, segment, sealed = columns
-        data = self._ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, identity))
-        return ColdRow(kind, owner, key, identity, expires, data)
+        return open_columns(self._ring, columns)
+
+
+def open_columns(ring: KeyRing, columns: Columns) -> ColdRow:
+    """A row of the table, opened. Raises what the ring and the cipher raise where it does not open."""
+    kind, owner, key, identity, expires, segment, sealed = columns
+    data = ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, identity))
+    return ColdRow(kind, owner, key, identity, expires, data)
 
 
 def _bound(kind: int, owner: str, identity: int) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +30,7 @@ INDEXED: Final = "indexed"
 _TABLES: Final = {"number": "number_index", "event": "event_index"}
 _EXTENT: Final = "first, last, low, high, earliest, latest, lead"
 _EXTENTS_A_STATEMENT: Final = 500
+_EVENT_OCTETS: Final = 48 << 20
 _TRIES: Final = 20
 _PATIENCE_MS: Final = 250
 _PAUSE: Final = 0.01
@@ -91,6 +93,8 @@ class SqliteRecords(_SqliteLog):
             undo.callback(self.keys.close)
             super().__init__(Database(directory / "data.db", "data", read_only=True))
             undo.pop_all()
+        self._events: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
+        self._octets = 0
 
     def close(self) -> None:
         """Closes the files."""
@@ -139,10 +143,36 @@ class SqliteRecords(_SqliteLog):
         query = "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?"
         return [row[0] for row in self.data.all(query, (bucket, first, last))]
 
+    def number_ends(self) -> list[int]:
+        """See `store.log.Records`. Buckets are merged one by one, at about the same time: the one of most pieces stands for
+        all."""
+        query = (
+            "SELECT last FROM number_index WHERE bucket ="
+            " (SELECT bucket FROM number_index GROUP BY bucket ORDER BY count(*) DESC LIMIT 1) ORDER BY last"
+        )
+        return [row[0] for row in self.data.all(query)]
+
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
-        """See `store.log.Records`."""
-        query = "SELECT data FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
-        return [row[0] for row in self.data.all(query, (bucket, first, record_id))]
+        """See `store.log.Records`. What was read stays in memory, up to _EVENT_OCTETS."""
+        query = "SELECT rowid, first, last, length(data) FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
+        found = []
+        # The indexer may merge some of them meanwhile.
+        with self.data.snapshot():
+            for key in self.data.all(query, (bucket, first, record_id)):
+                data = self._events.get(key)
+                if data is None:
+                    data = self.data.all("SELECT data FROM event_index WHERE rowid = ?", key[:1])[0][0]
+                    self._remember(key, data)
+                else:
+                    self._events.move_to_end(key)
+                found.append(data)
+        return found
+
+    def _remember(self, key: tuple[int, ...], data: bytes) -> None:
+        self._events[key] = data
+        self._octets += len(data)
+        while self._octets > _EVENT_OCTETS and len(self._events) > 1:
+            self._octets -= len(self._events.popitem(last=False)[1])
 
     def outline(self) -> Outline:
         """See `store.log.Records`."""

@@ -274,11 +274,12 @@ def _check(
 def _open_keys(directory: Path, kek: Kek) -> tuple[InstallSecrets, frozenset[bytes]]:
     rows = ReadOnlyKeys(directory)
     try:
+        install = load_install(kek, rows)  # first: it says whose KEK it is, where it is not this one's
         scopes = set()
         for scope, wrapped in rows.scan(b""):
             kek.unwrap(scope, wrapped)
             scopes.add(scope)
-        return load_install(kek, rows), frozenset(scopes)
+        return install, frozenset(scopes)
     finally:
         rows.close()
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 
 from smppd.audit.trail import current_actor
 from smppd.cli.commands import CommandError
-from smppd.cli.commands.keys import AUDIT_FILE, unlock, witnessed_trail
+from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.message import Address
 from smppd.protocol.longmessage import UdhError, parse_udh
@@ -64,7 +64,8 @@ class Access:
             kek, install = unlock(settings)
             if not (directory / AUDIT_FILE).exists():
                 raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
-            self.reader = LogReader(SqliteRecords(directory), kek)
+            self.chain_keys = ChainKeys(install.audit, install.checkpoint)
+            self.reader = LogReader(SqliteRecords(directory), kek, self.chain_keys)
             try:
                 self.trail = witnessed_trail(directory, install)
             except VaultError:
@@ -74,7 +75,6 @@ class Access:
             raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
         self._subject_key = install.audit
         self.directory = directory
-        self.chain_keys = ChainKeys(install.audit, install.checkpoint)
         self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
 
     def __enter__(self) -> Self:

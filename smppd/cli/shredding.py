@@ -29,7 +29,7 @@ from smppd import __version__
 from smppd.audit.trail import AuditTrail
 from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError, say
-from smppd.cli.commands.keys import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
+from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act
@@ -59,8 +59,8 @@ _LIMITS: Final = (
     "What makes the data unreadable is that its keys are gone: nothing that was sealed opens without them, wherever a copy"
     " of it lies. Files were overwritten once before they were deleted. On SSDs, on file systems that copy on write (btrfs,"
     " ZFS, overlay) or keep a journal of data, and on disks with snapshots, the blocks that were there before may remain; the"
-    " same holds for the file of the key-encryption key. Destroy its other copies too, and those of keys.db (`backup --keys-to`): as long as"
-    " one of each exists, a backup can be opened."
+    " same holds for the file of the key-encryption key. Destroy its other copies too, and those of keys.db"
+    " (`backup --keys-to`): as long as one of each exists, a backup can be opened."
 )
 
 

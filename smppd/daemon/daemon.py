@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -178,6 +180,8 @@ class Daemon:
                 keys_lost(directory)
                 or f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
         rows = ReadOnlyKeys(directory)
         try:
             load_install(kek, rows)

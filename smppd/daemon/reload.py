@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from smppd import config
@@ -133,6 +134,17 @@ class Reload:
         self._targets.metrics.reloads.labels("refused").inc()
         self._targets.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self._targets.notifier.ready("reload refused, nothing changed")
+
+
+def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
+    """The wrapped keys of a store as they are now. VaultError where it is not this KEK that opens them: what it wrapped from here
+    on could never be opened again."""
+    rows = ReadOnlyKeys(directory)
+    try:
+        load_install(kek, rows)
+        return dict(rows.scan(b""))
+    finally:
+        rows.close()
 
 
 class _Fresh(NamedTuple):

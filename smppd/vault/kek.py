@@ -11,12 +11,14 @@ import os
 import re
 import secrets
 import selectors
+import signal
 import stat
 import struct
 import subprocess
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -334,7 +336,11 @@ def _run_command(argv: Sequence[str]) -> bytes:
     name = argv[0]
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what a script started ends with it
         )
     except OSError as error:
         raise VaultError(f"the key command {name} cannot be started: {error.strerror}") from None
@@ -357,12 +363,17 @@ def _run_command(argv: Sequence[str]) -> bytes:
         except subprocess.TimeoutExpired:
             raise VaultError(f"the key command {name} did not end within {COMMAND_SECONDS:.0f} s") from None
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _end(process)
     if status != 0:
         raise VaultError(f"the key command {name} failed with status {status}")
     return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command that has not ended, and whatever it started and left behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _write_new(path: Path, data: bytes) -> None:

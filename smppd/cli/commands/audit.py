@@ -13,7 +13,7 @@ from pathlib import Path
 
 from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
-from smppd.cli.commands.keys import AUDIT_FILE, store_directory, unlock
+from smppd.cli.unlocking import AUDIT_FILE, store_directory, unlock
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes

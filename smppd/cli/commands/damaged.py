@@ -17,7 +17,7 @@ from typing import Any, Final
 from smppd.audit.trail import current_actor
 from smppd.cli.access import Access, add_reason, printable
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.keys import source_kek, unlock, witnessed_trail
+from smppd.cli.unlocking import source_kek, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +17,13 @@ from rich.progress import Progress
 from smppd.audit.trail import AuditTrail, current_actor
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
+from smppd.cli.unlocking import AUDIT_FILE as AUDIT_FILE
+from smppd.cli.unlocking import KEYS_FILE as KEYS_FILE
+from smppd.cli.unlocking import existing_store as existing_store
+from smppd.cli.unlocking import open_trail as open_trail
+from smppd.cli.unlocking import store_directory as store_directory
+from smppd.cli.unlocking import unlock as unlock
+from smppd.cli.unlocking import witnessed_trail as witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.control import ControlError, ask
 from smppd.events import AuditEvent
@@ -25,25 +31,18 @@ from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import LOCK_FILE, SHREDDING, Lock, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
-from smppd.store.sqlite.seals import witness
-from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import (
     MARK_SCOPE,
     Kek,
-    KekMissing,
     KekWrong,
     VaultError,
     add_kek_version,
-    advice_for_missing,
     blob_info,
     create_kek,
     load_kek,
     retire_kek_versions,
 )
-from smppd.vault.keys import InstallSecrets, KeyRows, create_install, load_install, remember_kek, rewrap_all
-
-KEYS_FILE = "keys.db"
-AUDIT_FILE = "audit.db"
+from smppd.vault.keys import create_install, remember_kek, rewrap_all
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -90,75 +89,6 @@ def run(args: argparse.Namespace) -> int:
         return action(settings, args)
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(str(error)) from error
-
-
-def store_directory(settings: Settings) -> Path:
-    """The directory of the embedded store."""
-    if settings.store.path is None:
-        raise VaultError("keys need an embedded store: set store.path")
-    return settings.store.path
-
-
-def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
-    """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
-    return witnessed_trail(directory, load_install(kek, rows))
-
-
-def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
-    """The same, for whoever has the secrets. Each entry is made known to the other files of the store, so that none can be put
-    back behind it."""
-    keys = ChainKeys(install.audit, install.checkpoint)
-
-    def tell(number: int, digest: bytes) -> None:
-        try:
-            witness(directory, keys, number, digest)
-        except StoreError as error:
-            raise VaultError(
-                f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
-            ) from None
-
-    return AuditTrail(directory / AUDIT_FILE, install.audit, witness=tell)
-
-
-def existing_store(directory: Path) -> KeyStore:
-    """The key store; VaultError if there is none (opening one would create it)."""
-    if not (directory / KEYS_FILE).exists():
-        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
-    return KeyStore(directory)
-
-
-class Unlocked(NamedTuple):
-    """The KEK and the secrets that it opened."""
-
-    kek: Kek
-    install: InstallSecrets
-
-    def __repr__(self) -> str:
-        return "<Unlocked ***>"
-
-
-def unlock(settings: Settings) -> Unlocked:
-    """The KEK and the installation's secrets. Changes no file. VaultError where there are no keys yet, and where the KEK is
-    lost, wrong or another installation's: it says which."""
-    directory = store_directory(settings)
-    if (directory / SHREDDING).exists():
-        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
-    if not (directory / KEYS_FILE).exists():
-        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
-    kek = source_kek(settings)
-    rows = ReadOnlyKeys(directory)
-    try:
-        return Unlocked(kek, load_install(kek, rows))
-    finally:
-        rows.close()
-
-
-def source_kek(settings: Settings) -> Kek:
-    """The KEK. VaultError with advice where there is none."""
-    try:
-        return load_kek(settings.keys)
-    except KekMissing as error:
-        raise VaultError(advice_for_missing(error, settings.store.directory, settings.path)) from None
 
 
 def _init(settings: Settings, args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from smppd.audit.trail import AuditTrail, current_actor
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.keys import unlock, witnessed_trail
+from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time

@@ -12,7 +12,7 @@ from smppd.backup.manifest import read_manifest
 from smppd.backup.restore import restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
-from smppd.cli.commands.keys import source_kek
+from smppd.cli.unlocking import source_kek
 from smppd.ids import id_time
 from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError

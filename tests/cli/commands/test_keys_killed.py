@@ -1,5 +1,5 @@
-"""Rotation and retirement killed at each of their steps, with a daemon that meanwhile wraps new keys under the version it has: run
-again, they end where they would have, and every key opens."""
+"""Rotation and retirement killed at each of their steps, with a daemon that wraps new keys under its version meanwhile:
+run again, they end where they would have, and every key opens."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_killed_at_each_step_it_goes_on(house: House, tmp_path: Path, action: st
 
 
 def test_what_the_daemon_has_not_stored_yet_survives_a_retirement(house: House) -> None:
-    """A key that was made under the old version and waits for the next batch while the new one is read and the old one dropped."""
+    """A key made under the old version that waits for the next batch while the new one is read and the old one dropped."""
     store = KeyStore(house.store)
     before = load_kek(FileSource(house.path / "keys/kek"))
     pending = PendingKeys(store)

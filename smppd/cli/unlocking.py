@@ -1,4 +1,4 @@
-"""Opens an installation for a command: its KEK and secrets, looked at before anything is opened to be written, and its trail."""
+"""Opens an installation for a command: its KEK and secrets, looked at before anything else is opened, and its trail."""
 
 from __future__ import annotations
 

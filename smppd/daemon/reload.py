@@ -79,12 +79,7 @@ class Reload:
         if changes.refusals:
             raise _Refused(changes.refusals)
         kek = load_kek(new.keys)
-        rows = ReadOnlyKeys(new.store.directory)
-        try:
-            load_install(kek, rows)  # what a wrong one wrapped from here on could never be opened again
-            wrapped = dict(rows.scan(b""))
-        finally:
-            rows.close()
+        wrapped = opened_by(kek, new.store.directory)
         return _Fresh(new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), kek, wrapped)
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
@@ -137,8 +132,8 @@ class Reload:
 
 
 def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
-    """The wrapped keys of a store as they are now. VaultError where it is not this KEK that opens them: what it wrapped from here
-    on could never be opened again."""
+    """The wrapped keys of a store as they are now. VaultError where it is not this KEK that opens them: what it wrapped
+    from here on could never be opened again."""
     rows = ReadOnlyKeys(directory)
     try:
         load_install(kek, rows)

@@ -416,8 +416,8 @@ class SqlitePurge(_SqliteLog):
 
     def _scrub(self, wait: threading.Event) -> None:
         """Overwrites the pages of data.db that nothing uses. The daemon's writer frees those of its spool as they are, since it
-        has no time; their keys are destroyed, and whoever kept an older copy of the keys would open them. In short transactions, so
-        that the writer waits for none of them."""
+        has no time; their keys are destroyed, and whoever kept an older copy of the keys would open them. In short
+        transactions, so that the writer waits for none of them."""
         data = self.data
         data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
         try:

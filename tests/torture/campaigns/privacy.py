@@ -1,9 +1,9 @@
-"""privacy: what data protection asks for, all of it at once, under a steady load. Rotations of the key-encryption key that are
-killed midway and run again, purges that find something, erasures, holds added and released; then every record that should be readable
-has to be, and none that should not.
+"""privacy: what data protection asks for, all of it at once, under a steady load.
 
-A second account, `past`, has records of the last weeks. Each purge finds its oldest day due, since its retention is shortened by
-a day before. What one part does not have yet (`subject`, `hold`) is left out, and said in `skipped`.
+Rotations of the key-encryption key that are killed midway and run again, purges that find something, erasures, holds added
+and released; then every record that should be readable has to be, and none that should not. A second account, `past`, has
+records of the last weeks: each purge finds its oldest day due, since its retention is shortened by a day before. What this
+smppd does not have yet (`subject`, `hold`) is left out, and said in `skipped`.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ class Work:
             self.done.counts[f"{' '.join(words[:2])} killed"] += 1
 
     def _reload(self) -> None:
-        before = self.daemon.metric("smppd_reloads_total", result="done")
+        before = self.daemon.metric("smppd_reloads_total", outcome="done")
         self.daemon.reload()
-        if not until(lambda: self.daemon.metric("smppd_reloads_total", result="done") > before, 30):
+        if not until(lambda: self.daemon.metric("smppd_reloads_total", outcome="done") > before, 30):
             self.done.faults.append("a reload was not done within 30 s")
 
     def _rotate(self) -> None:

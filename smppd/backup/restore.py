@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -274,11 +275,12 @@ def _check(
 def _open_keys(directory: Path, kek: Kek) -> tuple[InstallSecrets, frozenset[bytes]]:
     rows = ReadOnlyKeys(directory)
     try:
+        install = load_install(kek, rows)  # first: it says whose KEK it is, where it is not this one's
         scopes = set()
         for scope, wrapped in rows.scan(b""):
             kek.unwrap(scope, wrapped)
             scopes.add(scope)
-        return load_install(kek, rows), frozenset(scopes)
+        return install, frozenset(scopes)
     finally:
         rows.close()
 
@@ -366,7 +368,9 @@ def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: 
 
 
 def _move_aside(directory: Path, old: list[Path], now: float) -> Path:
-    aside = directory / f"before-restore-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+    name = f"before-restore-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+    # One of this second may be there: of a restore that was killed and is run again.
+    aside = next(path for n in count(1) if not (path := directory / (name if n == 1 else f"{name}-{n}")).exists())
     aside.mkdir(mode=0o700)
     for path in old:
         os.rename(path, aside / path.name)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 
 from smppd.audit.trail import Actor, current_actor
 from smppd.cli.commands import CommandError
-from smppd.cli.commands.keys import AUDIT_FILE, witnessed_trail
+from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.message import Address
 from smppd.operators.roles import Authority
@@ -23,12 +23,10 @@ from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import UDHI, BodyError, Sm
 from smppd.records.lookup import LogReader
 from smppd.store.api import StoreError
-from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import VaultError
 from smppd.vault.seal import Content, NumbersPart, OpenRecord, SealError, join_pdu
 
 REASONS: Final = ("contract", "support", "quality", "law", "security")
@@ -66,15 +64,11 @@ class Access:
         self.settings = settings
         self._subject_key = b""
         try:
-            kek = load_kek(settings.keys)
-            rows = ReadOnlyKeys(directory)
-            try:
-                install = load_install(kek, rows)
-            finally:
-                rows.close()
+            kek, install = unlock(settings)
             if not (directory / AUDIT_FILE).exists():
                 raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
-            self.reader = LogReader(SqliteRecords(directory), kek)
+            self.chain_keys = ChainKeys(install.audit, install.checkpoint)
+            self.reader = LogReader(SqliteRecords(directory), kek, self.chain_keys)
             try:
                 self.trail = witnessed_trail(directory, install)
             except VaultError:
@@ -84,7 +78,6 @@ class Access:
             raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
         self._subject_key = install.audit
         self.directory = directory
-        self.chain_keys = ChainKeys(install.audit, install.checkpoint)
         self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
 
     def __enter__(self) -> Self:

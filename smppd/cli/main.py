@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "demo": "show messages and receipts flow between a simulated customer and a simulated SMSC",
     "simulate": "play a carrier's SMSC or a customer, to try a configuration with",
     "passwd": "make the password hash of an account",
-    "keys": "create, rotate and list keys",
+    "keys": "create, rotate, list and destroy keys",
     "log": "search, show and verify the record of messages",
     "damaged": "list, show and remove what could not be handled",
     "subject": "export or erase everything about one phone number",

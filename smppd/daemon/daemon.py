@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
@@ -44,9 +47,10 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import keys_lost
-from smppd.vault.kek import KekMissing, advice_for_missing
-from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek
+from smppd.store.sqlite.files import SHREDDING, keys_lost
+from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.vault.kek import Kek, KekMissing, advice_for_missing
+from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek, remember_kek
 
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
@@ -124,9 +128,11 @@ class Daemon:
             kek = load_kek(settings.keys)
         except KekMissing as error:
             raise StartError(advice_for_missing(error, settings.store.directory, settings.path)) from error
+        self._look_at_keys(settings, kek)
         self._open_store(settings)
         undo.callback(self.store.close)
         install = load_install(kek, self.store.keys)
+        _remember(settings.store.directory, kek)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
         self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
@@ -172,13 +178,26 @@ class Daemon:
         self._start_edge(settings, random)
         return waiting
 
-    def _open_store(self, settings: Settings) -> None:
+    def _look_at_keys(self, settings: Settings, kek: Kek) -> None:
+        """Whether the KEK opens the installation's keys: before anything of the store is opened to be written."""
         directory = settings.store.directory
+        if (directory / SHREDDING).exists():
+            raise StartError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
         if not (directory / "keys.db").exists():
             raise StartError(
                 keys_lost(directory)
                 or f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
+        rows = ReadOnlyKeys(directory)
+        try:
+            load_install(kek, rows)
+        finally:
+            rows.close()
+
+    def _open_store(self, settings: Settings) -> None:
+        directory = settings.store.directory
         self.store = SlowStartStore(
             directory,
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
@@ -355,3 +374,13 @@ class Daemon:
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)
+
+
+def _remember(directory: Path, kek: Kek) -> None:
+    """A store of an earlier version learns which KEK it belongs to. Written at once, not with the next batch: a rotation may
+    come in between."""
+    rows = KeyStore(directory)
+    try:
+        remember_kek(kek, rows)
+    finally:
+        rows.close()

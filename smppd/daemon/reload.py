@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from smppd import config
@@ -21,7 +22,9 @@ from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, pipelines
 from smppd.relay.relay import Relay, Routing
-from smppd.vault.keys import Kek, KeyRing, VaultError, load_kek
+from smppd.store.api import StoreError
+from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.vault.keys import Kek, KeyRing, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
 
@@ -75,9 +78,9 @@ class Reload:
         changes = config.changes(self.settings, new)
         if changes.refusals:
             raise _Refused(changes.refusals)
-        return _Fresh(
-            new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), load_kek(new.keys)
-        )
+        kek = load_kek(new.keys)
+        wrapped = opened_by(kek, new.store.directory)
+        return _Fresh(new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), kek, wrapped)
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
         self._reading = False
@@ -89,7 +92,7 @@ class Reload:
             if fresh.settings.log != self.settings.log:
                 configure(fresh.settings.log, count=self._count)
             self._targets.door.reload_listeners(fresh.settings)
-        except (ConfigError, PolicyError, TlsError, VaultError, OSError, _Refused) as refusal:
+        except (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, _Refused) as refusal:
             faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
             self._refused(faults)
         except Exception as bug:  # the daemon's edge: after any error nothing has changed
@@ -106,7 +109,7 @@ class Reload:
         """Uses a configuration. All of it was tried before: nothing fails from here on."""
         targets = self._targets
         new = self.settings = fresh.settings
-        targets.ring.use(fresh.kek)
+        targets.ring.use(fresh.kek, fresh.wrapped)
         targets.relay.take_configuration(new, fresh.routing, fresh.pipelines)
         targets.door.use(new)
         targets.customers.reload(new.limits)
@@ -128,6 +131,17 @@ class Reload:
         self._targets.notifier.ready("reload refused, nothing changed")
 
 
+def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
+    """The wrapped keys of a store as they are now. VaultError where it is not this KEK that opens them: what it wrapped
+    from here on could never be opened again."""
+    rows = ReadOnlyKeys(directory)
+    try:
+        load_install(kek, rows)
+        return dict(rows.scan(b""))
+    finally:
+        rows.close()
+
+
 class _Fresh(NamedTuple):
     """A configuration that was read again, and what was made of it."""
 
@@ -137,6 +151,7 @@ class _Fresh(NamedTuple):
     routing: Routing
     tls: Contexts
     kek: Kek
+    wrapped: dict[bytes, bytes]
 
 
 class _Refused(Exception):

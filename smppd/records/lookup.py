@@ -12,7 +12,9 @@ from typing import Final, NamedTuple, Self
 
 from smppd.message import FINAL_STATES, Event, State, events_of
 from smppd.records.segments import find_record, record_bucket
+from smppd.records.vouch import Voucher
 from smppd.store.log import LogRow, Records, read_purged
+from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import SECRETS_BYTES, OpenRecord, iter_records, iter_times, open_record
@@ -43,9 +45,11 @@ class _Row(NamedTuple):
 class LogReader:
     """Reads one store. For one thread."""
 
-    def __init__(self, records: Records, kek: Kek) -> None:
-        """records: the log, which is closed with this."""
+    def __init__(self, records: Records, kek: Kek, chain_keys: ChainKeys | None = None) -> None:
+        """records: the log, which is closed with this. chain_keys: with them no record is given whose row does not stand in the
+        chain as it was written."""
         self.records = records
+        self._voucher = None if chain_keys is None else Voucher(records, chain_keys)
         self.ring = KeyRing(kek, records.keys)
         """The keys that are left."""
         self._rows: OrderedDict[int, _Row] = OrderedDict()
@@ -68,7 +72,7 @@ class LogReader:
     def record(self, record_id: int) -> Found | None:
         """The record with this id; None when there is none (any more). Raises SealError when it was altered."""
         for seq in self.records.near(record_id):
-            row = self._row(seq)
+            row = self._row(seq)  # altered ones are told, also if it is this record that they lack now
             held = row.places.get(record_id)
             if held is None:
                 continue
@@ -77,6 +81,11 @@ class LogReader:
             return Found(seq, open_record(packed, self.ring, secrets.ljust(SECRETS_BYTES, b"\0")))
         return None
 
+    def vouch(self, seq: int) -> None:
+        """Raises SealError where a log row does not stand in the chain as it was written; without `chain_keys` nobody knows."""
+        if self._voucher is not None:
+            self._row(seq)
+
     def _row(self, seq: int) -> _Row:
         row = self._rows.get(seq)
         if row is not None:
@@ -84,6 +93,8 @@ class LogReader:
         stored = self.records.row(seq)
         if stored is None:  # deleted by a purge meanwhile
             return _Row(_NO_ROW, {})
+        if self._voucher is not None:
+            self._voucher.check(stored)
         gone = read_purged(stored.digests)
         places = (place for place in range(stored.written) if place not in gone)
         records = zip(places, iter_times(stored.records), iter_records(stored.records), strict=False)

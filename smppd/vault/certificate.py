@@ -59,11 +59,11 @@ def verify(text: bytes, signature: bytes, key: Ed25519PublicKey) -> dict[str, ob
     return facts
 
 
-def write(directory: Path, name: str, certificate: Certificate) -> Path:
-    """Writes NAME.json, NAME.sig and the public key into a directory, which is made where it is missing; synced when it
-    returns. Gives the path of NAME.json. OSError."""
+def write(directory: Path, name: str, certificate: Certificate, public: str = PUBLIC_KEY) -> Path:
+    """Writes NAME.json, NAME.sig and the public key (under the name `public`) into a directory, which is made where it is
+    missing; synced when it returns. Gives the path of NAME.json. OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _put(directory / PUBLIC_KEY, certificate.public)
+    _put(directory / public, certificate.public)
     _put(directory / f"{name}.sig", certificate.signature)
     path = directory / f"{name}.json"
     _put(path, certificate.text)

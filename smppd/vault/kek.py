@@ -11,12 +11,14 @@ import os
 import re
 import secrets
 import selectors
+import signal
 import stat
 import struct
 import subprocess
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +38,11 @@ _BLOB = struct.Struct("!2sBIQ12s32s")  # magic, format, KEK version, created (ep
 _MAGIC = b"SK"
 _FORMAT = 1
 _TAG_BYTES = 16
+_PRINT_BYTES = 8
+MARK_SCOPE = b"install/kek"
+"""Under this scope a key store holds a known value, wrapped: the blob's commitment is a keyed hash of it, so it tells which KEK
+the keys belong to without one, and reveals nothing of it. It is wrapped again with all others."""
+_MARK = bytes(KEY_BYTES)
 
 
 class VaultError(Exception):
@@ -44,6 +51,14 @@ class VaultError(Exception):
 
 class KekMissing(VaultError):
     """There is no KEK where the settings say. What to do depends on whether there are keys that only it opens."""
+
+
+class KekWrong(VaultError):
+    """There is a KEK, and it does not open this installation's keys: an older copy of it, or nobody knows whose."""
+
+
+class KekForeign(KekWrong):
+    """There is a KEK, and it is another installation's: the fingerprints differ."""
 
 
 class KeySource(Protocol):
@@ -104,6 +119,35 @@ class Kek:
         """(version, created) of each version, oldest first."""
         return [(number, version.created) for number, version in self._versions.items()]
 
+    def fingerprint(self, version: int | None = None) -> str:
+        """Names a version (default: the current one) without revealing it: 16 hexadecimal digits. VaultError if there is
+        none."""
+        number = self.current if version is None else version
+        if number not in self._versions:
+            raise VaultError(f"the KEK source does not hold version {number}")
+        return _print(_commitment(self._versions[number].commit_key, MARK_SCOPE, number, _MARK))
+
+    def mark(self) -> bytes:
+        """What a key store holds under MARK_SCOPE, so that it knows its KEK."""
+        return self.wrap(MARK_SCOPE, _MARK)
+
+    def check_mark(self, blob: bytes) -> None:
+        """Raises KekForeign or KekWrong where the key store that holds this mark belongs to another KEK, or to another version
+        of it."""
+        info = blob_info(blob)
+        theirs = _print(info.commitment)
+        if info.kek_version not in self._versions:
+            raise KekWrong(
+                f"the KEK is wrong: its source holds version {', '.join(map(str, self._versions))} (fingerprint"
+                f" {self.fingerprint()}), and the keys here are wrapped by version {info.kek_version} (fingerprint {theirs}):"
+                " it is another copy of this installation's KEK, or another installation's"
+            )
+        if self.fingerprint(info.kek_version) != theirs:
+            raise KekForeign(
+                f"this is another installation's KEK: the fingerprint of its version {info.kek_version} is"
+                f" {self.fingerprint(info.kek_version)}, and that of this installation's is {theirs}"
+            )
+
     def wrap(self, scope: bytes, key: bytes, created: int | None = None) -> bytes:
         """Seal `key` under the current version for this scope only. created: epoch seconds, default now."""
         version = self._versions[self.current]
@@ -152,6 +196,15 @@ def blob_info(blob: bytes) -> BlobInfo:
     if magic != _MAGIC or form != _FORMAT:
         raise VaultError("a wrapped key has an unknown format")
     return BlobInfo(version, created, nonce, commitment)
+
+
+def marked_print(blob: bytes) -> str:
+    """The fingerprint in the mark of a key store."""
+    return _print(blob_info(blob).commitment)
+
+
+def _print(commitment: bytes) -> str:
+    return commitment[:_PRINT_BYTES].hex()
 
 
 def _commitment(commit_key: bytes, scope: bytes, version: int, key: bytes) -> bytes:
@@ -233,7 +286,7 @@ def load_kek(source: KeySource) -> Kek:
     if source.credential is not None:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
-            raise VaultError(
+            raise KekMissing(
                 "keys.credential is set but $CREDENTIALS_DIRECTORY is not: start smppd from its systemd unit"
             )
         if "/" in source.credential or source.credential in ("", ".", ".."):
@@ -248,7 +301,7 @@ def load_kek(source: KeySource) -> Kek:
 def advice_for_missing(error: KekMissing, directory: Path, config: Path) -> str:
     """The sentence for an operator whose KEK is not there: `directory` is the store's, `config` the configuration file."""
     if (directory / "keys.db").exists():
-        return f"{error}: restore it from where it was backed up; nothing in {directory} opens with another one"
+        return f"the KEK is lost: {error}: restore it from where it was backed up; nothing in {directory} opens with another"
     return f"{error}; `smppd keys init --config {config}` makes one"
 
 
@@ -283,7 +336,11 @@ def _run_command(argv: Sequence[str]) -> bytes:
     name = argv[0]
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what a script started ends with it
         )
     except OSError as error:
         raise VaultError(f"the key command {name} cannot be started: {error.strerror}") from None
@@ -306,12 +363,17 @@ def _run_command(argv: Sequence[str]) -> bytes:
         except subprocess.TimeoutExpired:
             raise VaultError(f"the key command {name} did not end within {COMMAND_SECONDS:.0f} s") from None
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            _end(process)
     if status != 0:
         raise VaultError(f"the key command {name} failed with status {status}")
     return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command that has not ended, and whatever it started and left behind."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _write_new(path: Path, data: bytes) -> None:

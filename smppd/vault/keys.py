@@ -10,11 +10,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from smppd.vault.kek import KEY_BYTES, Kek, VaultError, blob_info, create_kek, load_kek
+from smppd.vault.kek import KEY_BYTES, MARK_SCOPE, Kek, KekWrong, VaultError, blob_info, create_kek, load_kek
 
 __all__ = [
     "CACHED_KEYS",
@@ -43,6 +43,7 @@ __all__ = [
     "period_of",
     "period_scope",
     "read_scope",
+    "remember_kek",
     "rewrap_all",
     "segment_scope",
 ]
@@ -50,6 +51,7 @@ __all__ = [
 CACHED_KEYS = 4096
 """Period keys the ring remembers beside the current ones (an export walks through many)."""
 
+_TOLD_EACH = 500
 _HOUR = 3600
 _DAY = 24 * _HOUR
 
@@ -73,6 +75,14 @@ class KeyRows(Protocol):
 
     def delete(self, scope: bytes) -> None:
         """Delete the row if there is one; durable, and overwritten (`secure_delete`), when it returns."""
+
+
+@runtime_checkable
+class MirroredRows(Protocol):
+    """Rows that are kept in memory while others work on the file."""
+
+    def renew(self, rewrap: Callable[[bytes, bytes], bytes], stored: Mapping[bytes, bytes]) -> None:
+        """The keys were wrapped anew. rewrap(scope, wrapped): for those that are not stored yet. stored: what the file has."""
 
 
 # --- Secrets of the installation -------------------------------------------------------------------------------------
@@ -110,26 +120,47 @@ def create_install(kek: Kek, rows: KeyRows) -> list[str]:
     return made
 
 
+def remember_kek(kek: Kek, rows: KeyRows) -> None:
+    """Lets the key store know which KEK it belongs to, if it does not yet. The KEK has opened the installation's secrets."""
+    if rows.get(MARK_SCOPE) is None:
+        rows.put_new(MARK_SCOPE, kek.mark())
+
+
 def load_install(kek: Kek, rows: KeyRows) -> InstallSecrets:
-    """The installation's secrets; VaultError if the key store was not initialised or the KEK is not the right one."""
+    """The installation's secrets; VaultError if the key store was not initialised, KekWrong or KekForeign if the KEK is not the
+    right one. Changes nothing."""
+    mark = rows.get(MARK_SCOPE)
+    if mark is not None:
+        kek.check_mark(mark)
     keys = {}
     for name in _INSTALL:
         scope = b"install/" + name.encode()
         blob = rows.get(scope)
         if blob is None:
             raise VaultError(f"the key store lacks {scope.decode()}: run `smppd keys init`")
-        keys[name] = kek.unwrap(scope, blob)
+        try:
+            keys[name] = kek.unwrap(scope, blob)
+        except VaultError as error:
+            if mark is not None:
+                raise VaultError(
+                    f"{error}; the KEK is the right one (fingerprint {kek.fingerprint()}): restore keys.db from a backup"
+                ) from None
+            raise KekWrong(f"the KEK is wrong: it does not open this installation's keys: {error}") from None
     return InstallSecrets(keys)
 
 
-def rewrap_all(kek: Kek, rows: KeyRows) -> int:
+def rewrap_all(kek: Kek, rows: KeyRows, progress: Callable[[int, int], object] = lambda _done, _all: None) -> int:
     """Wrap every key that an older KEK version wrapped under the current one, in one transaction; returns how many.
 
     A crash before the commit leaves all old rows, which the KEK still opens, so running it again is always right.
+    progress(keys done, of how many): told now and then.
     """
-    pairs = [
-        (scope, kek.rewrap(scope, blob)) for scope, blob in rows.scan(b"") if blob_info(blob).kek_version != kek.current
-    ]
+    old = [pair for pair in rows.scan(b"") if blob_info(pair[1]).kek_version != kek.current]
+    pairs = []
+    for number, (scope, blob) in enumerate(old, 1):
+        pairs.append((scope, kek.rewrap(scope, blob)))
+        if not number % _TOLD_EACH or number == len(old):
+            progress(number, len(old))
     if pairs:
         rows.replace_all(pairs)
     return len(pairs)
@@ -299,10 +330,14 @@ class KeyRing:
         """The version of the key-encryption key that new keys are wrapped under."""
         return self._kek.current
 
-    def use(self, kek: Kek) -> None:
-        """Wrap and unwrap with this KEK from now on (after a rotation and reload)."""
+    def use(self, kek: Kek, stored: Mapping[bytes, bytes] | None = None) -> None:
+        """Wrap and unwrap with this KEK from now on (after a rotation and reload). stored: the wrapped keys as the file has
+        them now, where the rows are a copy in memory; what is in it only under an old version could not be opened once that
+        version is dropped, nor what waits to be stored."""
         with self._lock:
             self._kek = kek
+            if isinstance(self._rows, MirroredRows):
+                self._rows.renew(lambda scope, blob: _renewed(kek, scope, blob), stored or {})
 
     def period(self, account: str, part: Part, when: int, retain: float) -> PeriodKey:
         """The key for data of `when` (epoch seconds) kept `retain` seconds; created, durably, when it is the first."""
@@ -402,3 +437,7 @@ class KeyRing:
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
         return key
+
+
+def _renewed(kek: Kek, scope: bytes, blob: bytes) -> bytes:
+    return blob if blob_info(blob).kek_version == kek.current else kek.rewrap(scope, blob)

@@ -53,6 +53,7 @@ class World:
         self.audited: list[str] = []
         monkeypatch.setattr(config, "load", lambda _path: self.file)
         monkeypatch.setattr(module, "load_kek", lambda _keys: "kek")
+        monkeypatch.setattr(module, "opened_by", lambda _kek, _directory: {})
         names = ("relay", "ring", "keys", "door", "customers", "upstreams")
         make: Any = ReloadTargets
         parts = make(*(Part(self, name) for name in names), self.metrics, self._audit, Part(self, "notifier"))

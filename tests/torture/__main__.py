@@ -27,6 +27,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="fixes the moments of all kills and the fate of all writes")
     parser.add_argument("--seconds", type=float, help="how long the soak takes; default: 3600")
+    parser.add_argument("--minutes", type=float, help="the same in minutes, and how long `privacy` takes; default: 10")
+    parser.add_argument("--rate", type=float, help="messages a second of `privacy`; default: 500")
     parser.add_argument("--resume", action="store_true", help="leave out the units that are written down as finished")
     parser.add_argument("--short", action="store_true", help="the short form of each campaign, as in `make test`")
     parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose smppd is put to torture")
@@ -44,7 +46,8 @@ def main() -> int:
         short=args.short,
         source=args.source.resolve(),
         scratch=args.scratch,
-        seconds=args.seconds,
+        seconds=args.seconds if args.minutes is None else args.minutes * 60,
+        rate=args.rate,
     )
     wrong = 0
     for name in names:

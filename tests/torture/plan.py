@@ -15,7 +15,7 @@ from tests.e2e.children import ROOT
 @dataclass(frozen=True, slots=True)
 class Options:
     """What was asked for. ``rounds``: None for the campaign's own number. ``source``: the tree whose smppd is run.
-    ``scratch``: where stores may be made."""
+    ``scratch``: where stores may be made. ``rate``: messages a second, of campaigns with a steady load."""
 
     seed: int = 1
     rounds: int | None = None
@@ -23,6 +23,7 @@ class Options:
     source: Path = ROOT
     scratch: Path = Path(gettempdir())
     seconds: float | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

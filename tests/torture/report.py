@@ -144,6 +144,20 @@ def _clock(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
+def _privacy(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    row = rows[-1]
+    commands, p99 = row.get("commands", {}), row.get("p99_ms", {})
+    return [
+        ("length, load", f"{row['seconds'] / 60:g} min, {row['rate']} msg/s"),
+        ("commands", ", ".join(f"{name} {count}" for name, count in commands.items())),
+        ("not there yet", ", ".join(row.get("skipped", {})) or "nothing"),
+        ("records looked at in the end", f"{row['looked_at']:,}"),
+        ("of them purged; numbers erased", f"{row['purged']:,}; {row['erased']}"),
+        ("p99 of the answer", ", ".join(f"{name} {value:g} ms" for name, value in p99.items())),
+        *_books(rows),
+    ]
+
+
 def _soak(rows: Sequence[Row]) -> list[tuple[str, str]]:
     row = rows[-1]
     ratios = row.get("ratios", {})
@@ -165,6 +179,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "flaps": ("The link to the SMSC goes again and again", _flaps),
     "mailbox": ("Receipts for a customer who is not there", _mailbox),
     "clock": ("The clock jumps", _clock),
+    "privacy": ("Rotation, purge, erasure and holds under load", _privacy),
     "soak": ("An hour at 70 % of capacity", _soak),
 }
 

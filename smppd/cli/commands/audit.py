@@ -13,15 +13,14 @@ from pathlib import Path
 
 from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
-from smppd.cli.commands.keys import AUDIT_FILE, existing_store, store_directory
+from smppd.cli.unlocking import AUDIT_FILE, store_directory, unlock
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
 from smppd.store.api import StoreError
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import VaultError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -165,11 +164,7 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
     directory, against = store_directory(settings), noted(args)
     install = None
     if not args.plain:
-        rows = existing_store(directory)
-        try:
-            install = load_install(load_kek(settings.keys), rows)
-        finally:
-            rows.close()
+        install = unlock(settings).install
     with (
         _trail(settings, None if install is None else install.audit) as trail,
         SqliteStates(directory) as states,

@@ -25,7 +25,7 @@ from smppd.backup.manifest import KEY_MANIFEST, BackupError, Manifest, Progress,
 from smppd.backup.restore import Checked, verify
 from smppd.backup.take import KEYS_LAST, take
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.keys import AUDIT_FILE, KEYS_FILE, existing_store, open_trail
+from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, source_kek, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.config.units import format_duration, parse_duration
 from smppd.daemon.tidying import tidy
@@ -33,8 +33,7 @@ from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.relay.ledger.journal import Entry, read
 from smppd.store.api import Kind, StoreError
-from smppd.vault.kek import VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import VaultError
 
 SAME: Final = "same"
 _FAILURES: Final = (VaultError, StoreError, OSError)
@@ -111,13 +110,9 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
         raise CommandError(f"{keys_target}: keys do not lie beside what they open; `--keys-to {SAME}` insists", 2)
     store = settings.store.directory
     try:
-        kek = load_kek(settings.keys)
-        rows = existing_store(store)
-        try:
-            sign = load_install(kek, rows).checkpoint
-            trail = open_trail(store, kek, rows)
-        finally:
-            rows.close()
+        kek, install = unlock(settings)
+        sign = install.checkpoint
+        trail = witnessed_trail(store, install)
         if not (store / "data.db").exists():
             trail.close()
             raise BackupError(f"{store / 'data.db'}: there is nothing to back up yet: the daemon has never run")
@@ -260,7 +255,7 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
     try:
         read_manifest(source)
         keys_from = keys_place(args, source)
-        kek = load_kek(settings.keys)
+        kek = source_kek(settings)
         with tempfile.TemporaryDirectory(prefix="smppd-verify-") as place, bar(args) as progress:
             checked = verify(source, keys_from, Path(place), kek, id_time, block=way.block, progress=progress)
     except (*_FAILURES, ValueError) as error:
@@ -299,12 +294,8 @@ def _remember(settings: Settings, what: dict[str, str | int], result: str) -> No
 
 
 def _with_trail(settings: Settings, act: Callable[[AuditTrail], object]) -> None:
-    rows = existing_store(settings.store.directory)
-    try:
-        with open_trail(settings.store.directory, load_kek(settings.keys), rows) as trail:
-            act(trail)
-    finally:
-        rows.close()
+    with witnessed_trail(settings.store.directory, unlock(settings).install) as trail:
+        act(trail)
 
 
 # -- deleting copies of keys -----------------------------------------------------------------------------------------

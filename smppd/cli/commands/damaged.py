@@ -17,7 +17,7 @@ from typing import Any, Final
 from smppd.audit.trail import current_actor
 from smppd.cli.access import Access, add_reason, printable
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.keys import existing_store, open_trail
+from smppd.cli.unlocking import source_kek, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.protocol.text import Alphabet, decode, is_text
@@ -27,7 +27,7 @@ from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import DamagedItems, Item, account_of
 from smppd.store.sqlite.keys import ReadOnlyKeys
-from smppd.vault.kek import VaultError, load_kek
+from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number
 
@@ -119,7 +119,7 @@ def _show(settings: Settings, args: argparse.Namespace) -> int:
             raise CommandError(f"there is no item {args.number} (any more)")
         rows = ReadOnlyKeys(directory)
         try:
-            data = damaged.content(item, KeyRing(load_kek(settings.keys), rows))
+            data = damaged.content(item, KeyRing(source_kek(settings), rows))
         finally:
             rows.close()
     alphabets = {one.system_id: one.default_alphabet for one in settings.accounts}
@@ -185,6 +185,7 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
     if bool(args.numbers) == args.all:
         raise CommandError("name the items' numbers, or --all", 2)
     directory = settings.store.directory
+    install = unlock(settings).install
     with DamagedItems(directory, read_only=False) as damaged:
         present = {item.number for item in damaged.items()}
         wanted = sorted(present) if args.all else sorted(set(args.numbers))
@@ -195,17 +196,10 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
             return _removed(0, args)
         if not args.yes and not _sure(len(wanted)):
             raise CommandError("nothing was removed")
-        rows = existing_store(directory)
-        try:
-            kek = load_kek(settings.keys)
-            with open_trail(directory, kek, rows) as trail:
-                actor = current_actor()
-                what: dict[str, str | int] = {"count": len(wanted), "items": " ".join(map(str, wanted))}
-                trail.append(
-                    AuditEvent.DAMAGED, actor.who, {"action": "remove", **what}, "removed", source=actor.source
-                )
-        finally:
-            rows.close()
+        with witnessed_trail(directory, install) as trail:
+            actor = current_actor()
+            what: dict[str, str | int] = {"count": len(wanted), "items": " ".join(map(str, wanted))}
+            trail.append(AuditEvent.DAMAGED, actor.who, {"action": "remove", **what}, "removed", source=actor.source)
         count = damaged.remove(wanted)
     return _removed(count, args)
 

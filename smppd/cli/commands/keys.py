@@ -1,34 +1,53 @@
-"""`smppd keys init|rotate|list`: create, re-wrap and list the keys of an installation. No key byte is ever printed."""
+"""`smppd keys init|rotate|list|shred`: create, re-wrap, list and destroy the keys of an installation. No key byte is ever
+printed. Whether the KEK is the right one is looked at before anything is opened to be written."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 from smppd.audit.trail import AuditTrail, current_actor
+from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
+from smppd.cli.unlocking import AUDIT_FILE as AUDIT_FILE
+from smppd.cli.unlocking import KEYS_FILE as KEYS_FILE
+from smppd.cli.unlocking import existing_store as existing_store
+from smppd.cli.unlocking import open_trail as open_trail
+from smppd.cli.unlocking import store_directory as store_directory
+from smppd.cli.unlocking import unlock as unlock
+from smppd.cli.unlocking import witnessed_trail as witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.control import ControlError, ask
 from smppd.events import AuditEvent
+from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.seals import witness
-from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import Kek, VaultError, add_kek_version, blob_info, create_kek, load_kek, retire_kek_versions
-from smppd.vault.keys import InstallSecrets, KeyRows, create_install, load_install, rewrap_all
-
-KEYS_FILE = "keys.db"
-AUDIT_FILE = "audit.db"
+from smppd.store.sqlite.files import LOCK_FILE, SHREDDING, Lock, keys_lost
+from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.vault.kek import (
+    MARK_SCOPE,
+    Kek,
+    KekWrong,
+    VaultError,
+    add_kek_version,
+    blob_info,
+    create_kek,
+    load_kek,
+    retire_kek_versions,
+)
+from smppd.vault.keys import create_install, remember_kek, rewrap_all
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("keys", help="create, rotate and list keys")
+    parser = subparsers.add_parser("keys", help="create, rotate, list and destroy keys")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     init = actions.add_parser("init", help="create the key-encryption key (if it is a file) and the key store")
     rotate = actions.add_parser("rotate", help="wrap all keys under a new version of the key-encryption key")
@@ -39,7 +58,20 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     listing = actions.add_parser("list", help="list keys by scope: version, age, never the key")
     add_json(listing)
-    for action in (init, rotate, listing):
+    shred = actions.add_parser("shred", help="destroy the installation: its keys, then its files, with a certificate")
+    shred.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the certificate and a copy of the audit trail go; outside of the store",
+    )
+    shred.add_argument("--yes", action="store_true", help="do not ask for the installation's fingerprint")
+    shred.add_argument("--keep-data", action="store_true", help="keep data.db and audit.db, which nobody can open then")
+    shred.add_argument("--despite-holds", action="store_true", help="though records are held; two people have to agree")
+    for action in (init, rotate, shred):
+        add_login(action)
+    for action in (init, rotate, listing, shred):
         add_config(action)
     parser.set_defaults(run=run)
 
@@ -47,75 +79,60 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run `keys ACTION`; 0 when it did what was asked or had nothing to do. CommandError otherwise."""
     settings = load_settings(args)
-    action = {"init": _init, "rotate": _rotate, "list": _list}[args.action]
+    if args.action == "shred":
+        from smppd.cli.shredding import shred  # seldom needed
+
+        action: Callable[[Settings, argparse.Namespace], int] = shred
+    else:
+        action = {"init": _init, "rotate": _rotate, "list": _list}[args.action]
     try:
         return action(settings, args)
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(str(error)) from error
 
 
-def store_directory(settings: Settings) -> Path:
-    """The directory of the embedded store."""
-    if settings.store.path is None:
-        raise VaultError("keys need an embedded store: set store.path")
-    return settings.store.path
-
-
-def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
-    """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
-    return witnessed_trail(directory, load_install(kek, rows))
-
-
-def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
-    """The same, for whoever has the secrets. Each entry is made known to the other files of the store, so that none can be put
-    back behind it."""
-    keys = ChainKeys(install.audit, install.checkpoint)
-
-    def tell(number: int, digest: bytes) -> None:
-        try:
-            witness(directory, keys, number, digest)
-        except StoreError as error:
-            raise VaultError(
-                f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
-            ) from None
-
-    return AuditTrail(directory / AUDIT_FILE, install.audit, witness=tell)
-
-
-def existing_store(directory: Path) -> KeyStore:
-    """The key store; VaultError if there is none (opening one would create it)."""
-    if not (directory / KEYS_FILE).exists():
-        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
-    return KeyStore(directory)
-
-
-def _init(settings: Settings, _args: argparse.Namespace) -> int:
+def _init(settings: Settings, args: argparse.Namespace) -> int:
     directory = store_directory(settings)
     file = settings.keys.path
     if lost := keys_lost(directory):
         raise VaultError(lost)
+    if (directory / SHREDDING).exists():
+        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
+    there = (directory / KEYS_FILE).exists()
+    rows: KeyStore | ReadOnlyKeys
     done = []
+    if there:
+        rows = ReadOnlyKeys(directory)
+        try:
+            there = any(rows.scan(b"install/"))
+            if any(rows.scan(b"")) and file is not None and not file.exists():
+                raise VaultError(
+                    f"the KEK is lost: {file} is missing, but {directory / KEYS_FILE} holds keys that it wraps: restore it"
+                )
+        finally:
+            rows.close()
+    # Over an existing store it is a key action like others; before there is one nobody can log in.
+    authority = authorise(Act.KEYS, args, settings) if there else None
     if file is not None and not file.exists():
-        if (directory / KEYS_FILE).exists():
-            rows = KeyStore(directory)
-            try:
-                if any(rows.scan(b"")):
-                    raise VaultError(
-                        f"{file} is missing, but {directory / KEYS_FILE} holds keys that it wraps: restore it"
-                    )
-            finally:
-                rows.close()
         create_kek(file)
         done.append(f"created the key-encryption key {file} (back it up apart from the store)")
     kek = load_kek(settings.keys)
+    if there:
+        rows = ReadOnlyKeys(directory)
+        try:
+            _right(kek, rows)
+        finally:
+            rows.close()
     rows = KeyStore(directory)
     try:
         made = create_install(kek, rows)
         if made:
             done.append(f"created {len(made)} keys of the installation in {directory / KEYS_FILE}")
+        remember_kek(kek, rows)
         with open_trail(directory, kek, rows) as trail:
             if done:
-                _record(trail, "init", {"kek_version": kek.current, "created": ", ".join(made) or "none"}, "done")
+                facts: dict[str, str | int] = {"kek_version": kek.current, "created": ", ".join(made) or "none"}
+                _record(trail, authority or Authority(current_actor()), "init", facts, "done")
     finally:
         rows.close()
     for sentence in done:
@@ -125,23 +142,38 @@ def _init(settings: Settings, _args: argparse.Namespace) -> int:
     return 0
 
 
+def _right(kek: Kek, rows: ReadOnlyKeys) -> None:
+    """VaultError unless the KEK opens what there is of the installation's secrets: an interrupted init may lack some."""
+    mark = rows.get(MARK_SCOPE)
+    if mark is not None:
+        kek.check_mark(mark)
+    try:
+        for scope, blob in rows.scan(b"install/"):
+            kek.unwrap(scope, blob)
+    except VaultError as error:
+        raise KekWrong(f"the KEK is wrong: it does not open this installation's keys: {error}") from None
+
+
 def _rotate(settings: Settings, args: argparse.Namespace) -> int:
     directory = store_directory(settings)
     file = settings.keys.path
+    kek, install = unlock(settings)
+    authority = authorise(Act.KEYS, args, settings)
     rows = existing_store(directory)
     try:
-        kek = load_kek(settings.keys)
-        with open_trail(directory, kek, rows) as trail:
+        remember_kek(kek, rows)
+        with witnessed_trail(directory, install) as trail:
             behind = sum(blob_info(blob).kek_version != kek.current for _, blob in rows.scan(b""))
             if args.retire:
                 with _nobody_wraps_under_less_than(kek.current, directory):
-                    return _retire(file, kek, rows, trail, behind)
+                    return _retire(file, kek, rows, trail, authority, behind)
             if file is not None and not behind:
                 add_kek_version(file)
                 kek = load_kek(settings.keys)
             # With `behind`, an earlier rotation did not end, or its source is not a file: just bring all up to date.
-            count = rewrap_all(kek, rows)
-            _record(trail, "rotate", {"kek_version": kek.current, "rewrapped": count}, "done")
+            with _bar() as progress:
+                count = rewrap_all(kek, rows, progress)
+            _record(trail, authority, "rotate", {"kek_version": kek.current, "rewrapped": count}, "done")
     finally:
         rows.close()
     if not count:
@@ -151,6 +183,17 @@ def _rotate(settings: Settings, args: argparse.Namespace) -> int:
     if len(kek.versions()) > 1:
         print("Restart the daemon or send it SIGHUP; `smppd keys rotate --retire` then drops the old versions.")
     return 0
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], object]]:
+    """A bar on standard error when a person is there to see it."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Wrapping keys", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 @contextmanager
@@ -182,43 +225,49 @@ def _nobody_wraps_under_less_than(version: int, directory: Path) -> Iterator[Non
         lock.release()
 
 
-def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, behind: int) -> int:
+def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, authority: Authority, behind: int) -> int:
     if file is None:
         raise VaultError("old versions can only be dropped from a key file: remove them where the key comes from")
     if behind:
         count = rewrap_all(kek, rows)
-        _record(trail, "retire", {"kek_version": kek.current, "rewrapped": count}, "refused")
+        _record(trail, authority, "retire", {"kek_version": kek.current, "rewrapped": count}, "refused")
         raise VaultError(
             f"{count} keys were still wrapped by an old version, so the daemon may be using it; they are re-wrapped now: "
             "restart the daemon and run this again"
         )
     dropped = retire_kek_versions(file)
-    _record(trail, "retire", {"kek_version": kek.current, "dropped": ", ".join(map(str, dropped)) or "none"}, "done")
+    facts: dict[str, str | int] = {"kek_version": kek.current, "dropped": ", ".join(map(str, dropped)) or "none"}
+    _record(trail, authority, "retire", facts, "done")
     print(f"Dropped {len(dropped)} old versions of the key-encryption key; backups older than this need them.")
     return 0
 
 
-def _record(trail: AuditTrail, action: str, what: dict[str, str | int], result: str) -> None:
-    actor = current_actor()
-    trail.append(AuditEvent.KEY, actor.who, {"action": action, **what}, result, source=actor.source)
+def _record(trail: AuditTrail, authority: Authority, action: str, what: dict[str, str | int], result: str) -> None:
+    trail.append(AuditEvent.KEY, authority.who, {"action": action, **what}, result, source=authority.actor.source)
 
 
 def _list(settings: Settings, args: argparse.Namespace) -> int:
-    rows = existing_store(store_directory(settings))
+    kek = unlock(settings).kek
+    rows = ReadOnlyKeys(store_directory(settings))
     try:
         listed = []
         for scope, blob in rows.scan(b""):
+            if scope == MARK_SCOPE:
+                continue  # no key: it says which KEK these belong to
             info = blob_info(blob)
             created = datetime.fromtimestamp(info.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             listed.append({"scope": scope.decode("ascii"), "kek_version": info.kek_version, "created": created})
     finally:
         rows.close()
-    versions = [{"version": number, "created": created} for number, created in load_kek(settings.keys).versions()]
+    versions = [
+        {"version": number, "created": created, "fingerprint": kek.fingerprint(number)}
+        for number, created in kek.versions()
+    ]
     if args.json:
         print(json.dumps({"kek": versions, "keys": listed}))
         return 0
     for version in versions:
-        print(f"kek version {version['version']}  created {version['created']}")
+        print(f"kek version {version['version']}  created {version['created']}  fingerprint {version['fingerprint']}")
     width = max((len(str(row["scope"])) for row in listed), default=0)
     for row in listed:
         print(f"{row['scope']:{width}}  kek version {row['kek_version']}  created {row['created']}")

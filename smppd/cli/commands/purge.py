@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from smppd.audit.trail import AuditTrail, current_actor
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.keys import existing_store, witnessed_trail
+from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
@@ -26,8 +26,7 @@ from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import Kek, VaultError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
-        trail, keys = _trail(settings)
+        kek, trail, keys = _open(settings)
         try:
             purger = Purger(
                 SqlitePurge(settings.store.directory),
@@ -64,19 +63,15 @@ def run(args: argparse.Namespace) -> int:
         with trail, purger:
             if args.dry_run:
                 return _tell(purger.plan(time.time()), args)
-            untidy = tidy(settings.store.directory, load_kek(settings.keys))
+            untidy = tidy(settings.store.directory, kek)
             return _purge(purger, untidy, args)
     except (VaultError, StoreError) as error:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None
 
 
-def _trail(settings: Settings) -> tuple[AuditTrail, ChainKeys]:
-    rows = existing_store(settings.store.directory)
-    try:
-        install = load_install(load_kek(settings.keys), rows)
-        return witnessed_trail(settings.store.directory, install), ChainKeys(install.audit, install.checkpoint)
-    finally:
-        rows.close()
+def _open(settings: Settings) -> tuple[Kek, AuditTrail, ChainKeys]:
+    kek, install = unlock(settings)
+    return kek, witnessed_trail(settings.store.directory, install), ChainKeys(install.audit, install.checkpoint)
 
 
 def _tell(plan: PurgePlan, args: argparse.Namespace) -> int:

@@ -12,9 +12,10 @@ from smppd.backup.manifest import read_manifest
 from smppd.backup.restore import restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
+from smppd.cli.unlocking import source_kek
 from smppd.ids import id_time
 from smppd.store.api import StoreError
-from smppd.vault.kek import VaultError, load_kek
+from smppd.vault.kek import VaultError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
                 args.source,
                 keys_from,
                 directory,
-                load_kek(settings.keys),
+                source_kek(settings),
                 id_time,
                 now=time.time(),
                 actor=current_actor(),

@@ -23,6 +23,8 @@ SCHEMA_VERSION = 4
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 LOCK_FILE = "lock"
 """In the directory of the store; whoever holds it is its daemon."""
+SHREDDING = "shredding"
+"""In the directory of a store that is being disposed of, until that is done (`smppd keys shred`)."""
 
 
 def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connection:

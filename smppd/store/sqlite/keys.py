@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -117,6 +117,12 @@ class PendingKeys:
             new, self._new = self._new, []
             gone, self._gone = self._gone, []
             return new, gone
+
+    def renew(self, rewrap: Callable[[bytes, bytes], bytes], stored: Mapping[bytes, bytes]) -> None:
+        """See `vault.keys.MirroredRows`. What is being stored at this moment stays as it is: it is in the file right after."""
+        with self._lock:
+            self._new = [(scope, rewrap(scope, wrapped)) for scope, wrapped in self._new]
+            self._rows |= {scope: wrapped for scope, wrapped in stored.items() if scope in self._rows} | dict(self._new)
 
     def again(self, new: list[tuple[bytes, bytes]], gone: list[bytes]) -> None:
         """These could not be added and destroyed: with the next batch."""

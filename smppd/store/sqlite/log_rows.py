@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from smppd.store.api import StoreError
+from smppd.store.api import StoreError, StoreFull
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
@@ -34,6 +34,9 @@ _EVENT_OCTETS: Final = 48 << 20
 _TRIES: Final = 20
 _PATIENCE_MS: Final = 250
 _PAUSE: Final = 0.01
+_SCRUB_PAGES: Final = 64
+_SCRUB: Final = "scrubbed"
+"""A table that is there only while free pages are overwritten: it takes them all, filled with zeros, and gives them back."""
 
 
 class _SqliteLog:
@@ -204,6 +207,8 @@ class SqliteIndex(_SqliteLog):
         super().__init__(Database(directory / "data.db", "data"))
         # An index entry that a power cut takes is built again, so the write lock need not wait for the disk.
         self.data.run("PRAGMA synchronous = NORMAL")
+        # Merged segments leave no blind values of numbers in free pages, which a purge or an erasure would not find there.
+        self.data.run("PRAGMA secure_delete = ON")
 
     def unindexed(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.IndexRows`."""
@@ -290,6 +295,9 @@ class SqlitePurge(_SqliteLog):
             self.secrets = Database(directory / "keys.db", "keys")
             undo.callback(self.secrets.close)
             super().__init__(Database(directory / "data.db", "data"))
+            # What a purge takes out is overwritten in the page it stood in and in every page that it frees.
+            self.data.run("PRAGMA secure_delete = ON")
+            self._stained = True
             undo.pop_all()
 
     def close(self) -> None:
@@ -309,6 +317,7 @@ class SqlitePurge(_SqliteLog):
 
     def destroy_keys(self, scopes: Sequence[bytes]) -> None:
         """See `store.log.PurgeRows`."""
+        self._stained = True
         with self.secrets.writing():
             self.secrets.run_each("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in scopes])
 
@@ -417,8 +426,14 @@ class SqlitePurge(_SqliteLog):
         return segments
 
     def wipe(self) -> bool:
-        """See `store.log.PurgeRows`: empties both write-ahead logs."""
+        """See `store.log.PurgeRows`: overwrites the free pages and empties both write-ahead logs."""
         wait = threading.Event()
+        if self._stained:
+            try:
+                self._scrub(wait)
+            except StoreFull:
+                return False  # its own leavings are taken away by the next call
+            self._stained = False
         for database in (self.secrets, self.data):
             for _ in range(_TRIES):
                 # A short patience each time: a checkpoint that waits for a reader keeps the daemon's writer waiting.
@@ -428,3 +443,36 @@ class SqlitePurge(_SqliteLog):
             else:
                 return False
         return True
+
+    def _scrub(self, wait: threading.Event) -> None:
+        """Overwrites the pages of data.db that nothing uses. The daemon's writer frees those of its spool as they are, since it
+        has no time; their keys are destroyed, and whoever kept an older copy of the keys would open them. In short
+        transactions, so that the writer waits for none of them."""
+        data = self.data
+        data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
+        try:
+            self._give_back(wait)  # of a call that was killed
+            size = int((data.one("PRAGMA page_size") or (8192,))[0]) - 4  # the next page's number stands in each
+            left = int((data.one("PRAGMA freelist_count") or (0,))[0])
+            if left:
+                data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
+            # What is freed meanwhile goes in front of what was free, and is overwritten too: so many rounds, twice over.
+            for _ in range(2 * (left // _SCRUB_PAGES + 1)):
+                with data.writing():
+                    free = int((data.one("PRAGMA freelist_count") or (0,))[0])
+                    if free:
+                        zeros = min(free, _SCRUB_PAGES) * size
+                        data.run(f"INSERT INTO {_SCRUB} VALUES (zeroblob(?))", (zeros,))
+                if not free:
+                    break
+                wait.wait(_PAUSE / 10)
+            self._give_back(wait)
+        finally:
+            data.run("PRAGMA secure_delete = ON")
+
+    def _give_back(self, wait: threading.Event) -> None:
+        if self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is None:
+            return
+        while self.data.run(f"DELETE FROM {_SCRUB} WHERE rowid IN (SELECT rowid FROM {_SCRUB} LIMIT 4)"):
+            wait.wait(_PAUSE / 10)
+        self.data.run(f"DROP TABLE {_SCRUB}")

@@ -235,7 +235,7 @@ def test_a_kek_of_another_installation_is_a_fault(tmp_path: Path, capsys: pytest
     kek.unlink()
     create_kek(kek)
     assert main(["check", "--config", str(path)]) == 1
-    assert "does not open: another KEK" in capsys.readouterr().err
+    assert "another installation's KEK" in capsys.readouterr().err
 
 
 def test_a_lost_kek_is_to_be_restored_and_never_made_anew(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_foreign_kek_is_refused(run: Run, tmp_path: Path) -> None:
         (tmp_path / "var" / name).unlink(missing_ok=True)
     (tmp_path / "kept" / "keys.db").rename(tmp_path / "var" / "keys.db")
     status, _, err = run("keys", "init")
-    assert status == 1 and "another KEK" in err
+    assert status == 1 and "another installation's KEK" in err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Looks, while a record is read, whether its log row stands in the chain as it was written.
+
+What is sealed of a record opens for its own account, direction, time and numbers only. What is not, or not any more (the header
+of an erased record, the hash of a body), is held by the digest alone, which anybody can compute; and by the chain, which nobody
+can go on with who has no key.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from smppd.records.verify import row_digests
+from smppd.store.log import LAST_ID, LogRow, Records
+from smppd.vault.chain import GENESIS, ChainKeys, SealKind, chain
+from smppd.vault.seal import SealError
+
+
+class Voucher:
+    """Checks single rows of one log. For one thread."""
+
+    def __init__(self, records: Records, keys: ChainKeys) -> None:
+        self._records = records
+        self._keys = keys
+        self._plain: int | None = None
+
+    def check(self, row: LogRow) -> None:
+        """Raises SealError where this row was altered, moved, or does not follow the one before it."""
+        wrong = self._wrong(row)
+        if wrong:
+            # Asked again, because a purge may have deleted the row before it meanwhile.
+            again = self._records.row(row.seq)
+            if again is not None and (wrong := self._wrong(again)):
+                raise SealError(f"log row {row.seq:016x} {wrong}")
+
+    def _wrong(self, row: LogRow) -> str:
+        try:
+            listed = list(row_digests(row.written, row.records or b"", row.events or b"", row.digests or b""))
+            link = self._before(row.seq)
+            if row.seq <= self._upto():
+                expected = chain(link, listed)
+            else:
+                expected = self._keys.link(link, row.seq, row.secrets, listed)
+        except (SealError, struct.error, OverflowError, TypeError) as error:
+            return f"was altered: {error}"
+        return "" if expected == row.chain else "was altered or does not follow the one before"
+
+    def _before(self, seq: int) -> bytes:
+        """The chain that a row continues."""
+        below = [one for one in self._records.near(seq - 1) if one < seq]
+        before = self._records.row(below[0]) if below else None
+        if before is not None:
+            return before.chain or b""
+        anchor, _ = self._records.anchor()
+        return GENESIS if anchor is None else anchor
+
+    def _upto(self) -> int:
+        """The last row of before the chain was under a key."""
+        if self._plain is None:
+            first = next(iter(self._records.seals(0, LAST_ID, 1)), None)
+            if first is None:
+                return LAST_ID  # never sealed; not remembered, because the first seal may come any moment
+            seal = self._keys.read(first[1])
+            self._plain = seal.seq if seal.number == 1 and seal.kind is SealKind.BEGIN else -1
+        return self._plain

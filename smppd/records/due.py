@@ -99,13 +99,13 @@ class Due:
                 times.append((entry["swept"], over))
                 entry["swept"] = over
         spans = self._spans(listed, times)
-        return PurgePlan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
+        return PurgePlan(due, merged(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
 
     def _spans(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
         """The rows with records of these times, by the records' time or by their ids. There is no gap between two extents,
         since secrets whose row was never written lie there."""
         rows = []
-        wanted = _merge([[start, end] for start, end in times])
+        wanted = merged([[start, end] for start, end in times])
         for at, one in enumerate(listed):
             if not one.low:
                 continue
@@ -129,12 +129,12 @@ def _later(period: Period, behind: list[Extent]) -> float:
     return max((one.lead for one in behind if one.touches(period.start, period.end)), default=0) / 1000
 
 
-def _merge(spans: list[list[_N]]) -> list[list[_N]]:
+def merged(spans: list[list[_N]]) -> list[list[_N]]:
     """The spans in order and without overlaps."""
-    merged: list[list[_N]] = []
+    found: list[list[_N]] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
+        if found and start <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], end)
         else:
-            merged.append([start, end])
-    return merged
+            found.append([start, end])
+    return found

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from smppd.message import FINAL_STATES, Event, State, read_events
+from smppd.records.held import HeldParts
 from smppd.records.segments import find_record, record_bucket
 from smppd.store.log import LogRow, Records, read_purged
 from smppd.vault.kek import Kek
@@ -39,15 +40,54 @@ class _Row(NamedTuple):
     """record id -> (place in the row as it was written, packed record)"""
 
 
-class LogReader:
+class RecordRows:
+    """Records by their ids, packed as they stand in the log. For one thread."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self._rows: OrderedDict[int, _Row] = OrderedDict()
+
+    def packed(self, record_id: int) -> tuple[int, bytes, bytes] | None:
+        """The row that a record stands in, itself, packed, and its SECRETS_BYTES, zeros where they are gone. None when there is
+        none (any more). Raises SealError."""
+        for seq in self.records.near(record_id):
+            row = self._row(seq)
+            standing = row.places.get(record_id)
+            if standing is not None:
+                place, packed = standing
+                secrets = self.records.secrets(row.stored)[place * SECRETS_BYTES :][:SECRETS_BYTES]
+                return seq, packed, secrets.ljust(SECRETS_BYTES, b"\0")
+        return None
+
+    def _row(self, seq: int) -> _Row:
+        row = self._rows.get(seq)
+        if row is not None:
+            return row
+        stored = self.records.row(seq)
+        if stored is None:  # deleted by a purge meanwhile
+            return _Row(_NO_ROW, {})
+        gone = read_purged(stored.digests)
+        places = (place for place in range(stored.written) if place not in gone)
+        standing = {
+            read_header(packed).record_id: (place, packed)
+            for place, packed in zip(places, iter_records(stored.records), strict=False)
+        }
+        row = self._rows[seq] = _Row(stored, standing)
+        while len(self._rows) > _ROWS_KEPT:
+            self._rows.popitem(last=False)
+        return row
+
+
+class LogReader(RecordRows):
     """Reads one store. For one thread."""
 
     def __init__(self, records: Records, kek: Kek) -> None:
         """records: the log, which is closed with this."""
-        self.records = records
+        super().__init__(records)
         self.ring = KeyRing(kek, records.keys)
         """The keys that are left."""
-        self._rows: OrderedDict[int, _Row] = OrderedDict()
+        self.held = HeldParts(records.held, self.ring)
+        """What holds keep of records."""
         self.damaged: list[int] = []
         """Ids of records that a search found and could not open, and of log rows it could not read: they were altered."""
 
@@ -65,33 +105,11 @@ class LogReader:
 
     def record(self, record_id: int) -> Found | None:
         """The record with this id; None when there is none (any more). Raises SealError when it was altered."""
-        for seq in self.records.near(record_id):
-            row = self._row(seq)
-            held = row.places.get(record_id)
-            if held is None:
-                continue
-            place, packed = held
-            secrets = self.records.secrets(row.stored)[place * SECRETS_BYTES :][:SECRETS_BYTES]
-            return Found(seq, open_record(packed, self.ring, secrets.ljust(SECRETS_BYTES, b"\0")))
-        return None
-
-    def _row(self, seq: int) -> _Row:
-        row = self._rows.get(seq)
-        if row is not None:
-            return row
-        stored = self.records.row(seq)
-        if stored is None:  # deleted by a purge meanwhile
-            return _Row(_NO_ROW, {})
-        gone = read_purged(stored.digests)
-        places = (place for place in range(stored.written) if place not in gone)
-        held = {
-            read_header(packed).record_id: (place, packed)
-            for place, packed in zip(places, iter_records(stored.records), strict=False)
-        }
-        row = self._rows[seq] = _Row(stored, held)
-        while len(self._rows) > _ROWS_KEPT:
-            self._rows.popitem(last=False)
-        return row
+        found = self.packed(record_id)
+        if found is None:
+            return None
+        seq, packed, secrets = found
+        return Found(seq, open_record(packed, self.ring, secrets, self.held.parts))
 
     def events(self, record_id: int, limit: int = 1000) -> list[Event]:
         """What happened to a message, oldest first, at most `limit` events. In the rows that are not indexed yet it stops

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from smppd.store.api import StoreError
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
+from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.slots import IS_SLOT
 
@@ -89,6 +90,7 @@ class SqliteRecords(_SqliteLog):
         with ExitStack() as undo:
             self.keys = ReadOnlyKeys(directory)
             undo.callback(self.keys.close)
+            self.held = SqliteHeldRows(self.keys.database)
             super().__init__(Database(directory / "data.db", "data", read_only=True))
             undo.pop_all()
 
@@ -277,10 +279,16 @@ class SqlitePurge(_SqliteLog):
         """See `store.log.PurgeRows`."""
         return self.secrets.one("SELECT 1 FROM keys WHERE scope = ?", (scope,)) is not None
 
-    def destroy_keys(self, scopes: Sequence[bytes]) -> None:
+    def destroy_keys(self, scopes: Sequence[bytes], holds: Collection[bytes] | None = None) -> bool:
         """See `store.log.PurgeRows`."""
         with self.secrets.writing():
+            if holds is not None:
+                there = self.secrets.all("SELECT scope FROM keys WHERE scope >= x'686f6c642f' AND scope < x'686f6c6430'")
+                if {bytes(row[0]) for row in there} != set(holds):
+                    self.secrets.roll_back()
+                    return False
             self.secrets.run_each("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in scopes])
+        return True
 
     # -- what is remembered --------------------------------------------------------------------------------------------
 

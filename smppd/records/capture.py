@@ -93,15 +93,23 @@ class _Forms:
         self._failed: dict[str, int] = {}
 
     def of(
-        self, numbers: NumbersPart, account: str, key: PeriodKey | None, indexes: tuple[bytes | None, bytes | None]
+        self,
+        numbers: NumbersPart,
+        account: str,
+        key: PeriodKey | None,
+        indexes: tuple[bytes | None, bytes | None],
+        likely: tuple[bytes, ...],
     ) -> tuple[bytes, bytes]:
+        """Of source and destination. key: of the record's numbers; without it they are taken as they came. likely: forms that are
+        tried first. Raises ValueError for what are no addresses."""
         octets = numbers.addresses
         end = octets.index(0, 2)
         source = (octets[2:end], octets[0])
         destination = (octets[end + 3 : octets.index(0, end + 3)], octets[end + 1])
+        known = {} if key is None else {blind(key, form): form for form in likely}
         return (
-            self._one(*source, account, key, indexes[0]),
-            self._one(*destination, account, key, indexes[1]),
+            known.get(indexes[0] or b"") or self._one(*source, account, key, indexes[0]),
+            known.get(indexes[1] or b"") or self._one(*destination, account, key, indexes[1]),
         )
 
     def _one(self, digits: bytes, ton: int, account: str, key: PeriodKey | None, index: bytes | None) -> bytes:
@@ -155,7 +163,6 @@ class Capture:
 
     def step(self, hold: Hold, upto: int) -> bool:
         """A little for one hold: False when all rows up to `upto` have been looked at, or the hold has ended meanwhile."""
-        self._holds.make_key(hold)
         key = self._holds.parts.key(hold.number)
         if key is None:
             return False
@@ -274,7 +281,7 @@ class Capture:
                 source = destination = _NOWHERE
                 if opened.numbers is not None:
                     indexes = (head.source_index, head.destination_index)
-                    forms = self._forms.of(opened.numbers, head.account, numbers_key, indexes)
+                    forms = self._forms.of(opened.numbers, head.account, numbers_key, indexes, hold.forms)
                     source, destination = key.blind(forms[0]), key.blind(forms[1])
             except (SealError, ValueError):
                 self.damaged.add(head.record_id)
@@ -318,7 +325,7 @@ class Capture:
                     # Those that were wanted are in the form that the other hold knew them by.
                     numbers_key = self._keys.existing(head.account, Part.NUMBERS, head.numbers_period)
                     indexes = (head.source_index, head.destination_index)
-                    forms = self._forms.of(opened.numbers, head.account, numbers_key, indexes)
+                    forms = self._forms.of(opened.numbers, head.account, numbers_key, indexes, hold.forms)
                     source = key.blind(wanted.get(row.source, forms[0]))
                     destination = key.blind(wanted.get(row.destination, forms[1]))
             except (SealError, ValueError):

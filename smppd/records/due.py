@@ -69,14 +69,20 @@ class Due:
             self._listed = self._measured.all()
         return self._listed
 
-    def plan(self, now: float) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
-        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
+    def plan(
+        self,
+        now: float,
+        ready: Callable[[list[DueKey], list[Extent]], list[DueKey]] = lambda due, _listed: due,
+    ) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
+        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing. ready(due keys, extents of the whole
+        log): those that need not wait for anything else."""
         known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
         for account, retain in self._retains().items():
             entry = retains.setdefault(account, {"swept": 0.0})
             entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
-        due, unknown, times, future = [], set(), [], 0
+        due: list[DueKey] = []
+        unknown, future = set(), 0
         listed = self._listed = self._measured.all()
         behind = [one for one in listed if one.lead > 0 and self._id_time(one.high) <= now]
         for scope in self._rows.scopes():
@@ -91,7 +97,8 @@ class Due:
             over = period.end + retains[account][part.value]
             if over <= now and over + _later(period, behind) <= now and not self._held(account, part, period):
                 due.append(DueKey(account, part, period))
-                times.append((float(period.start), float(period.end)))
+        due = ready(due, listed)
+        times = [(float(key.period.start), float(key.period.end)) for key in due]
         for entry in retains.values():
             over = now - entry["billing"]
             over -= over % (_HOUR if entry["billing"] <= 2 * _DAY else _DAY)

@@ -187,6 +187,9 @@ class Holds:
         """Sees to it that a hold that protects has its key: in a restored backup that was copied while it was added it may lack.
         Then it begins anew."""
         if self.rows.wrapped(hold_scope(hold.number)) is None:
+            now = self.get(hold.number)
+            if now is None or not now.lives:
+                return  # it has ended meanwhile
             self.rows.forget(hold.number)
             while some := self.rows.page(hold.number, 0, 1000):
                 self.rows.remove(hold.number, [row.record for row in some])

@@ -101,8 +101,7 @@ class Keeper:
         """Those of the due keys of which no hold has anything to gather any more. For the others `gather` is to be called. listed:
         the extents of the whole log."""
         living = self._holds.active()
-        self._capture = None
-        self._wanting = []
+        self._capture, self._wanting = None, []
         if not living or not due:
             return list(due)
         self._capture = Capture(self._holds, self._records)

@@ -111,7 +111,7 @@ class Purger:
         self._dropped = dropped
         self._keeper = keeper
         self._again = False
-        self._turn = False
+        self._turn = True
         self.rested = False
         """Whether the last step took its rests itself (`pacing`)."""
         self._next = self._looked = float("-inf")
@@ -197,12 +197,13 @@ class Purger:
         keeper, known, soon = self._keeper, None, False
         if keeper is not None:
             self.done.ended += keeper.expire(now)
-        plan, retains = self._due.plan(now)
+            plan, retains = self._due.plan(now, keeper.ready)
+        else:
+            plan, retains = self._due.plan(now)
         self.done.unknown, self.done.future = plan.unknown, plan.future
         self.rows.remember({SPANS: plan.spans, RETAIN: retains})
         due = plan.due
         if keeper is not None:
-            due = keeper.ready(due, self._due.extents())
             known = keeper.known(self.rows.scopes(), now)
             if known is None:
                 due, soon = [], True

@@ -11,7 +11,16 @@ from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import load_kek
-from smppd.vault.keys import KeyRing, load_install
+from smppd.vault.keys import InstallSecrets, KeyRing, load_install
+
+
+def load_secrets(settings: Settings) -> InstallSecrets:
+    """The installation's secrets. Raises VaultError and StoreError."""
+    rows = existing_store(settings.store.directory)
+    try:
+        return load_install(load_kek(settings.keys), rows)
+    finally:
+        rows.close()
 
 
 def open_holds(settings: Settings) -> Holds:

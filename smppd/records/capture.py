@@ -1,8 +1,9 @@
 """Gathers what holds keep: for each record that a hold covers, the keys of its parts, before its period key and secrets die.
 
-A hold comes along the log in the order of its rows, in small steps, and remembers how far it is together with what it has kept. So
-a kill costs one step, and doing it twice changes nothing. It is done when a hold is added, and by the purge before it destroys a
-period key, for the records that came later. Records whose period died, and that another hold still keeps, are taken from that one.
+A hold comes along the log in the order of its rows, in small steps, and remembers how far it is together with what it has
+kept. So a kill costs one step, and doing it twice changes nothing. It is done when a hold is added, and by the purge before it
+destroys a period key, for the records that came later. Records whose period died, and that another hold still keeps, are taken
+from that one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from smppd.vault.keys import Part, Period, PeriodKey, VaultError, hold_scope, pe
 from smppd.vault.numbers import blind
 from smppd.vault.seal import (
     INDEX_BYTES,
+    NO_KEYS,
     SECRETS_BYTES,
     NumbersPart,
     PartKeys,
@@ -73,20 +75,13 @@ class _PeriodKeys:
         return key
 
 
-class _NoKeys:
-    """`seal.PeriodKeys` that are all gone."""
-
-    def existing(self, account: str, part: Part, period: Period) -> PeriodKey | None:
-        return None
-
-
 def _same(parts: PartKeys, _record: int) -> PartKeys:
     return parts
 
 
 class _Forms:
-    """The normal forms in which a record's numbers were indexed. They depend on the region that the account had then, which is not
-    kept: it is found by comparing with the record's own blind index."""
+    """The normal forms in which a record's numbers were indexed. They depend on the region that the account had then, which is
+    not kept: it is found by comparing with the record's own blind index."""
 
     def __init__(self) -> None:
         self._regions: dict[str, str | None] = {}
@@ -100,8 +95,8 @@ class _Forms:
         indexes: tuple[bytes | None, bytes | None],
         likely: tuple[bytes, ...],
     ) -> tuple[bytes, bytes]:
-        """Of source and destination. key: of the record's numbers; without it they are taken as they came. likely: forms that are
-        tried first. Raises ValueError for what are no addresses."""
+        """Of source and destination. key: of the record's numbers; without it they are taken as they came. likely: forms that
+        are tried first. Raises ValueError for what are no addresses."""
         octets = numbers.addresses
         end = octets.index(0, 2)
         source = (octets[2:end], octets[0])
@@ -132,8 +127,8 @@ class _Forms:
 
 
 class Capture:
-    """One pass over the log for some holds. For one thread. Methods raise StoreError, and VaultError where a document or key was
-    altered."""
+    """One pass over the log for some holds. For one thread. Methods raise StoreError, and VaultError where a document or key
+    was altered."""
 
     def __init__(self, holds: Holds, records: Records) -> None:
         self._holds = holds
@@ -215,7 +210,8 @@ class Capture:
         return known[1]
 
     def _may(self, hold: Hold, block: bytes, upto: int) -> bool:
-        """Whether a row may have a record that the hold covers, without opening any: of a number only where its index occurs."""
+        """Whether a row may have a record that the hold covers, without opening any: of a number only where its index
+        occurs."""
         breathe()
         if hold.account and hold.account.encode() not in block:
             return False
@@ -319,7 +315,7 @@ class Capture:
                 if not hold.covers(head.account, head.accepted_ms, hold.forms):
                     continue
                 parts = theirs.open(row.record, row.source, row.destination, row.sealed)
-                opened = open_record(found[1], _NoKeys(), bytes(SECRETS_BYTES), partial(_same, parts))
+                opened = open_record(found[1], NO_KEYS, bytes(SECRETS_BYTES), partial(_same, parts))
                 source = destination = _NOWHERE
                 if opened.numbers is not None:
                     # Those that were wanted are in the form that the other hold knew them by.

@@ -74,8 +74,8 @@ class Due:
         now: float,
         ready: Callable[[list[DueKey], list[Extent]], list[DueKey]] = lambda due, _listed: due,
     ) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
-        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing. ready(due keys, extents of the whole
-        log): those that need not wait for anything else."""
+        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing. ready(due keys, extents of
+        the whole log): those that need not wait for anything else."""
         known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
         for account, retain in self._retains().items():

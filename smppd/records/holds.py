@@ -1,11 +1,11 @@
 """Holds: which records the law forbids to destroy, on whose word, and until when. Each is a sealed document of kind `hold`.
 
-A hold protects from the moment it is there. It begins *pending*, for 72 hours, and becomes *active* when a second person agrees.
-It ends by release or by its time. What it keeps of records is `records.capture`'s to gather, and `records.keeping`'s to let
-go; here it is said what a hold covers.
+A hold protects from the moment it is there. It begins *pending*, for 72 hours, and becomes *active* when a second person
+agrees. It ends by release or by its time. What it keeps of records is `records.capture`'s to gather, and `records.keeping`'s
+to let go; here it is said what a hold covers.
 
-The key of a hold is stored before its document and destroyed after the document says that it has ended. So a purge that knows all
-holds' keys (`PurgeRows.destroy_keys`) knows all holds.
+The key of a hold is stored before its document and destroyed after the document says that it has ended. So a purge that knows
+all holds' keys (`PurgeRows.destroy_keys`) knows all holds.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Hold(NamedTuple):
 
 
 class Holds:
-    """All holds of a store. For one thread. Methods raise StoreError, and VaultError for a document that was altered: then nobody
-    knows what is held."""
+    """All holds of a store. For one thread. Methods raise StoreError, and VaultError for a document that was altered: then
+    nobody knows what is held."""
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class Holds:
         sealer: DocumentSealer,
         released: Callable[[int], object] = lambda _number: None,
     ) -> None:
-        """ring: whose KEK wraps the holds' keys. released(number): called when a hold has ended and nothing of it is left; again
-        after a kill."""
+        """ring: whose KEK wraps the holds' keys. released(number): called when a hold has ended and nothing of it is left;
+        again after a kill."""
         self._documents = documents
         self.rows = held_rows
         self.ring = ring
@@ -170,11 +170,13 @@ class Holds:
 
     def activate(self, number: int, second: str) -> Hold:
         """A pending hold becomes active. HoldError where it is none. second: who agreed."""
-        return self._change(number, (HoldState.PENDING,), lambda one: one._replace(state=HoldState.ACTIVE, second=second))
+        return self._change(
+            number, (HoldState.PENDING,), lambda one: one._replace(state=HoldState.ACTIVE, second=second)
+        )
 
     def end(self, number: int, state: HoldState, now: float) -> Hold:
-        """A hold that protects ends, as released or expired: what it kept cannot be opened with its key when this returns, and it is
-        forgotten which number it was about. HoldError where it has ended already."""
+        """A hold that protects ends, as released or expired: what it kept cannot be opened with its key when this returns, and
+        it is forgotten which number it was about. HoldError where it has ended already."""
         ended = self._change(
             number,
             (HoldState.PENDING, HoldState.ACTIVE),
@@ -184,8 +186,8 @@ class Holds:
         return ended
 
     def make_key(self, hold: Hold) -> None:
-        """Sees to it that a hold that protects has its key: in a restored backup that was copied while it was added it may lack.
-        Then it begins anew."""
+        """Sees to it that a hold that protects has its key: in a restored backup that was copied while it was added it may
+        lack. Then it begins anew."""
         if self.rows.wrapped(hold_scope(hold.number)) is None:
             now = self.get(hold.number)
             if now is None or not now.lives:

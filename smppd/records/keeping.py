@@ -34,8 +34,8 @@ class Wanting(NamedTuple):
 
 
 class Keeper:
-    """The holds of a store as its purge sees them. For one thread. Methods raise StoreError, and VaultError where a hold cannot be
-    read: then nobody knows what is held, and nothing may be destroyed."""
+    """The holds of a store as its purge sees them. For one thread. Methods raise StoreError, and VaultError where a hold
+    cannot be read: then nobody knows what is held, and nothing may be destroyed."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class Keeper:
         return len(over)
 
     def known(self, scopes: Iterable[bytes], now: float) -> frozenset[bytes] | None:
-        """The scopes of all holds' keys, for `PurgeRows.destroy_keys`; None while there is one of which there is no document yet: a
-        hold is being added. One that stays so was not added; its key goes."""
+        """The scopes of all holds' keys, for `PurgeRows.destroy_keys`; None while there is one of which there is no document
+        yet: a hold is being added. One that stays so was not added; its key goes."""
         living = self._holds.scopes()
         found = set()
         for scope in scopes:
@@ -98,8 +98,8 @@ class Keeper:
         return hold is not None and not hold.lives
 
     def ready(self, due: Sequence[DueKey], listed: Sequence[Extent]) -> list[DueKey]:
-        """Those of the due keys of which no hold has anything to gather any more. For the others `gather` is to be called. listed:
-        the extents of the whole log."""
+        """Those of the due keys of which no hold has anything to gather any more. For the others `gather` is to be called.
+        listed: the extents of the whole log."""
         living = self._holds.active()
         self._capture, self._wanting = None, []
         if not living or not due:
@@ -181,8 +181,8 @@ class Keeper:
 
 
 def _spans(records: Sequence[int]) -> list[list[int]]:
-    """The stretches of rows in which these records stand, ids rising: a row is begun before its records' ids are drawn, so a sweep
-    from the first id on finds it (`PurgeRows.stretch`)."""
+    """The stretches of rows in which these records stand, ids rising: a row is begun before its records' ids are drawn, so a
+    sweep from the first id on finds it (`PurgeRows.stretch`)."""
     spans: list[list[int]] = []
     for record in records:
         if spans and record - spans[-1][1] <= _JOINED:

@@ -275,8 +275,8 @@ class Purger:
         self._unclean = self._unclean or bool(changed)
 
     def _held(self, rows: Sequence[LogRow], alive: Callable[[RecordHeader, Part], bool]) -> set[int]:
-        """The ids of records in these rows that a hold keeps. Asked after all their keys: what has none any more and is not kept
-        then, no hold can gather."""
+        """The ids of records in these rows that a hold keeps. Asked after all their keys: what has none any more and is not
+        kept then, no hold can gather."""
         if self._keeper is None:
             return set()
         heads = [read_header(packed) for row in rows for packed in iter_records(row.records)]

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 
 class Mark(IntEnum):
-    """How far a hold has come. ROWS: all rows of the log up to this one were looked through (8 octets). OTHERS: what other holds
-    keep was, up to this (hold, record), 8 octets each."""
+    """How far a hold has come. ROWS: all rows of the log up to this one were looked through (8 octets). OTHERS: what other
+    holds keep was, up to this (hold, record), 8 octets each."""
 
     ROWS = 0
     OTHERS = -1

@@ -202,8 +202,8 @@ class PurgeRows(Log, Protocol):
         """Whether a key is there."""
 
     def destroy_keys(self, scopes: Sequence[bytes], holds: Collection[bytes] | None = None) -> bool:
-        """Deletes keys: all or none. holds: the scopes of all holds' keys as the caller knows them; False, and nothing was deleted,
-        where there are others by now."""
+        """Deletes keys: all or none. holds: the scopes of all holds' keys as the caller knows them; False, and nothing was
+        deleted, where there are others by now."""
 
     def remembered(self, name: str, default: Any) -> Any:
         """What `remember` was told under a name."""

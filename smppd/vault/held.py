@@ -1,8 +1,8 @@
 """A hold's key: seals the part keys of the records that it keeps, and finds these records by number.
 
 The hold has one random key, wrapped by the KEK (scope `hold/<number>`). Two keys are derived from it. One seals what opens a
-record; it is bound to record, hold and blind indexes, so no row can be put into another's place. The other makes blind indexes of
-the numbers, because those in the record are under a period key that dies on time.
+record; it is bound to record, hold and blind indexes, so no row can be put into another's place. The other makes blind indexes
+of the numbers, because those in the record are under a period key that dies on time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from smppd.vault.keys import KEY_BYTES
+from smppd.vault.kek import KEY_BYTES
 from smppd.vault.seal import INDEX_BYTES, PartKeys, SealError
 
 _VERSION: Final = b"\1"
@@ -40,9 +40,7 @@ class HoldKey:
     def __init__(self, number: int, key: bytes) -> None:
         self.number = number
         self._aead = AESGCMSIV(_derived(key, b"smppd held parts v1"))
-        self._index = blake2b(
-            key=_derived(key, b"smppd held index v1"), digest_size=INDEX_BYTES, person=b"smppd-held"
-        )
+        self._index = blake2b(key=_derived(key, b"smppd held index v1"), digest_size=INDEX_BYTES, person=b"smppd-held")
 
     def __repr__(self) -> str:
         return f"<HoldKey {self.number} ***>"

@@ -392,8 +392,21 @@ class PeriodKeys(Protocol):
         """The key, or None when it has been destroyed."""
 
 
+class _NoKeys:
+    """`PeriodKeys` that are all gone."""
+
+    def existing(self, account: str, part: Part, period: Period) -> PeriodKey | None:
+        """None."""
+        return None
+
+
+NO_KEYS: Final = _NoKeys()
+"""For who opens a record by the keys of its parts alone."""
+
+
 class PartKeys(NamedTuple):
-    """The keys of a record's two parts, 32 octets each, made of period key and record secret; None where there is none (any more)."""
+    """The keys of a record's two parts, 32 octets each, made of period key and record secret; None where there is none (any
+    more)."""
 
     numbers: bytes | None = None
     body: bytes | None = None
@@ -422,8 +435,8 @@ class OpenRecord(NamedTuple):
 
 
 def part_keys(packed: bytes, keys: PeriodKeys, secrets: bytes) -> PartKeys:
-    """What opens this record without its period keys and secrets, for whoever has to keep it longer than these live. The body has
-    none unless it is sealed. secrets: as for `open_record`. Raises SealError if the record is malformed."""
+    """What opens this record without its period keys and secrets, for whoever has to keep it longer than these live. The body
+    has none unless it is sealed. secrets: as for `open_record`. Raises SealError if the record is malformed."""
     if len(secrets) != SECRETS_BYTES:
         raise SealError("record secrets of a wrong length")
     header = read_header(packed)
@@ -441,8 +454,8 @@ def open_record(
 ) -> OpenRecord:
     """Verify and open one record.
 
-    secrets: the record's SECRETS_BYTES; a half that is all zero counts as destroyed (erasure overwrites it so). held(record_id):
-    asked where a period key or a secret is gone: the keys of parts that a hold keeps.
+    secrets: the record's SECRETS_BYTES; a half that is all zero counts as destroyed (erasure overwrites it so).
+    held(record_id): asked where a period key or a secret is gone: the keys of parts that a hold keeps.
     Raises SealError if the record was altered, or was moved between accounts, periods, subjects or parts.
     """
     verify_digest(packed)

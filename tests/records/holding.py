@@ -42,7 +42,7 @@ def purger(log: Builder, trail: AuditTrail | None = None, **retains: Retain) -> 
 
 
 def purge(log: Builder, **retains: Retain) -> Purged:
-    with purger(log, **retains) as one:
+    with purger(log, None, **retains) as one:
         return one.run(log.now)
 
 

@@ -54,9 +54,7 @@ class SqliteHeldRows:
         """See `store.holds.HeldRows`."""
         if not self._there:
             return b""
-        row = self._keys.one(
-            "SELECT CAST(sealed AS BLOB) FROM held WHERE record = ? AND hold = ?", (int(which), hold)
-        )
+        row = self._keys.one("SELECT CAST(sealed AS BLOB) FROM held WHERE record = ? AND hold = ?", (int(which), hold))
         return b"" if row is None else bytes(row[0])
 
     def add(self, scope: bytes, hold: int, rows: Sequence[HeldRow], which: Mark, mark: bytes) -> bool:
@@ -102,7 +100,9 @@ class SqliteHeldRows:
 
     def count(self, hold: int) -> int:
         """See `store.holds.HeldRows`."""
-        row = self._keys.one("SELECT count(*) FROM held WHERE hold = ? AND record > 0", (hold,)) if self._there else None
+        row = (
+            self._keys.one("SELECT count(*) FROM held WHERE hold = ? AND record > 0", (hold,)) if self._there else None
+        )
         return 0 if row is None else int(row[0])
 
     def holds(self) -> list[int]:

@@ -283,7 +283,9 @@ class SqlitePurge(_SqliteLog):
         """See `store.log.PurgeRows`."""
         with self.secrets.writing():
             if holds is not None:
-                there = self.secrets.all("SELECT scope FROM keys WHERE scope >= x'686f6c642f' AND scope < x'686f6c6430'")
+                there = self.secrets.all(
+                    "SELECT scope FROM keys WHERE scope >= x'686f6c642f' AND scope < x'686f6c6430'"
+                )
                 if {bytes(row[0]) for row in there} != set(holds):
                     self.secrets.roll_back()
                     return False

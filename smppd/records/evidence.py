@@ -376,17 +376,17 @@ HOW TO VERIFY IT (nothing of smppd is needed)
      u32 length | u8 gone | u16 N | u32 B | head, 30 octets, of which octet 5 (from 0) is A, the length of the account |
      account, A octets | numbers section, N octets | body section, B octets | digest, 32 octets
    (big endian). digest = BLAKE2b-256(head | account | leaf of numbers | leaf of body), person "smppd-record", where
-   leaf = BLAKE2b-256(section), person "smppd-leaf"; where bit 1 of `gone` is set, the body section is its leaf itself. It must be
-   the digest at the end.
+   leaf = BLAKE2b-256(section), person "smppd-leaf"; where bit 1 of `gone` is set, the body section is its leaf itself. It must
+   be the digest at the end.
 4. What it says: the numbers section is blind indexes 32 | nonce 12 | AES-256-GCM, the body section is nonce 12 | AES-256-GCM;
    the keys are `proof.numbers_key` and `proof.body_key`. Associated data: "N" or "B", then head, account and the 32 octets of
    blind indexes. In the plaintext: u32 length, then the content, then zeros. Numbers: u8 length of the customer's IP address,
    the address, then source and destination as in the PDU. Body: the rest of the PDU. Together they are `proof.pdu` (SMPP 3.4).
    Where an account kept only a keyed hash of texts, the body section is that hash; where it kept nothing, there is none.
-5. Its row: in chain/, the line whose `row` is `proof.row` has that digest at place `proof.place` of `digests`. Where `events` is
-   true the last digest is that of the row's events: BLAKE2b-256, person "smppd events".
+5. Its row: in chain/, the line whose `row` is `proof.row` has that digest at place `proof.place` of `digests`. Where `events`
+   is true the last digest is that of the row's events: BLAKE2b-256, person "smppd events".
 6. The checkpoints: `signed` in seals.jsonl is base64 of 149 octets and their Ed25519 signature, 64 octets, by the same key. In
-   them, from octet 45 on: the link of the chain after the row of the checkpoint, 32 octets. It is the `link` of that row in chain/.
+   them, from octet 45 on: the link of the chain after the row of the checkpoint, 32 octets. It is the `link` of that row.
 7. The links between rows are keyed BLAKE2b, under a key that only the installation has, so that nobody else can make or forge a
    chain. The installation verified every link in here when it made the bundle; manifest.json, which it signed, says what did
    not fit (`faults`) and how many rows were behind the last checkpoint then. An expert whom the operator lets look can verify

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from smppd.store.api import StoreError
+from smppd.store.documents import FOREVER
 from smppd.store.holds import HeldRow, Mark
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.log_rows import SqliteRecords
@@ -70,6 +71,46 @@ class MemoryHeld:
     def forget(self, hold: int) -> None:
         for which in Mark:
             self.marks.pop((hold, which), None)
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryDocuments:
+    """`store.documents.Documents` in a dict."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.last: dict[str, int] = {}
+
+    def get(self, kind: str, name: str) -> bytes | None:
+        found = self.kept.get((kind, name))
+        return None if found is None else found[0]
+
+    def all(self, kind: str) -> list[tuple[str, bytes]]:
+        return [(name, sealed) for (one, name), (sealed, _) in sorted(self.kept.items()) if one == kind]
+
+    def add(self, kind: str, name: str, sealed: bytes, until: int = FOREVER) -> bool:
+        return self.kept.setdefault((kind, name), (sealed, until))[0] is sealed
+
+    def replace(self, kind: str, name: str, before: bytes, after: bytes, until: int = FOREVER) -> bool:
+        if self.get(kind, name) != before:
+            return False
+        self.kept[kind, name] = (after, until)
+        return True
+
+    def remove(self, kind: str, name: str) -> bool:
+        return self.kept.pop((kind, name), None) is not None
+
+    def expire(self, now: float) -> int:
+        gone = [one for one, (_, until) in self.kept.items() if until <= now]
+        for one in gone:
+            del self.kept[one]
+        return len(gone)
+
+    def number(self, kind: str) -> int:
+        self.last[kind] = self.last.get(kind, 0) + 1
+        return self.last[kind]
 
     def close(self) -> None:
         pass

@@ -13,6 +13,7 @@ from smppd.store.sqlite.database import Database
 _COLUMNS: Final = (
     "record, hold, CAST(source AS BLOB), CAST(destination AS BLOB), CAST(sealed AS BLOB)"  # who edits may change types
 )
+_ADD: Final = "INSERT INTO held VALUES (?, ?, ?, ?, ?) ON CONFLICT (record, hold) DO NOTHING"
 _ASKED: Final = 400  # values in one statement
 
 
@@ -63,7 +64,7 @@ class SqliteHeldRows:
             if self._keys.one("SELECT 1 FROM keys WHERE scope = ?", (scope,)) is None:
                 self._keys.roll_back()
                 return False
-            self._keys.run_each("INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?, ?)", rows)
+            self._keys.run_each(_ADD, rows)
             self._keys.run("INSERT OR REPLACE INTO held VALUES (?, ?, x'', x'', ?)", (int(which), hold, mark))
         return True
 

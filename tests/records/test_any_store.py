@@ -134,6 +134,7 @@ def test_a_hold_keeps_the_same(log: Builder) -> None:
     held = Holds(documents, memory.held, KeyRing(log.kek, memory.keys), DocumentSealer(log.install))
     hold = Hold(held.number(), (SUBJECT,), "", 0, float("inf"), "Court", "1", log.now + 99 * DAY, "bob", log.now)
     held.add(hold)
+    hold = held.activate(hold.number, "carol")
     gather(Capture(held, memory), hold)
     log.now += 30 * DAY
     purger = Purger(memory, lambda: {"acme": LIFE}, id_time, chain_keys=log.keys, keeper=Keeper(held, memory))

@@ -22,7 +22,9 @@ SCOPE = b"hold/000003"
 def rows(tmp_path: Path) -> Iterator[SqliteHeldRows]:
     KeyStore(tmp_path).close()
     one = SqliteHeldRows.at(tmp_path)
-    assert one.put_key(SCOPE, b"wrapped") == b"wrapped" == one.put_key(SCOPE, b"another") == one.wrapped(SCOPE)
+    assert (
+        one.put_key(SCOPE, b"a wrapped key") == b"a wrapped key" == one.put_key(SCOPE, b"another") == one.wrapped(SCOPE)
+    )
     yield one
     one.close()
 
@@ -62,7 +64,7 @@ def test_what_is_removed_is_overwritten(rows: SqliteHeldRows, tmp_path: Path) ->
     assert rows.mark(3, Mark.ROWS) == b"" and rows.count(3) == 1
     rows.destroy_key(SCOPE)
     left = files(tmp_path)
-    assert b"sealed 49" in left and b"sealed 48" not in left and b"wrapped" not in left
+    assert b"sealed 49" in left and b"sealed 48" not in left and b"a wrapped key" not in left
 
 
 def test_all_or_nothing(rows: SqliteHeldRows) -> None:

@@ -103,7 +103,7 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
 ]
 TABLES = {
     "data.db": ("log", "purged", "meta", "seals", "checkpoints", "extents", "number_index", "event_index", "damaged"),
-    "keys.db": ("keys", "secrets", "state"),
+    "keys.db": ("keys", "secrets", "state", "held"),
 }
 
 

@@ -35,7 +35,7 @@ VALUE_CHARACTERS = 4096
 ITEMS = 64
 """An entry holds at most so many values."""
 
-FREE_TEXT = frozenset({"note", "reason", "asked", "comment"})
+FREE_TEXT = frozenset({"note", "reason", "asked", "comment", "authority", "reference"})
 """Facts that people write: no run of digits that may be a phone number stays in them (`mask.mask_digits`)."""
 _LOGIN_UID = Path("/proc/self/loginuid")
 _NOBODY = (1 << 32) - 1  # what the kernel says where nobody logged in

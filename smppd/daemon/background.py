@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +15,16 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Retain
 from smppd.ids import id_time
 from smppd.metrics import Metrics
+from smppd.records.holds import Holds
 from smppd.records.indexer import IndexerThread
+from smppd.records.keeping import Keeper
 from smppd.records.retention import Purger, PurgeThread
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
+from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.store.sqlite.held_rows import SqliteHeldRows
+from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
+from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import InstallSecrets, KeyRing
 
 log = logging.getLogger("smppd.background")
@@ -50,7 +56,25 @@ class Background:
         def purger() -> Purger:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
-            return Purger(SqlitePurge(directory), retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
+            with ExitStack() as undo:
+                documents = SqliteDocuments(directory)
+                undo.callback(documents.close)
+                rows = SqliteHeldRows.at(directory)
+                undo.callback(rows.close)
+                records = SqliteRecords(directory)
+                undo.callback(records.close)
+                keeper = Keeper(Holds(documents, rows, ring, DocumentSealer(install)), records, trail=trail)
+                made = Purger(
+                    SqlitePurge(directory),
+                    retains,
+                    id_time,
+                    trail=trail,
+                    chain_keys=keys,
+                    dropped=ring.drop,
+                    keeper=keeper,
+                )
+                undo.pop_all()
+            return made
 
         self._threads: list[threading.Thread] = [
             IndexerThread(

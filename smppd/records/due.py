@@ -70,15 +70,21 @@ class Due:
             self._listed = self._measured.all()
         return self._listed
 
-    def plan(self, now: float) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
-        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing."""
+    def plan(
+        self,
+        now: float,
+        ready: Callable[[list[DueKey], list[Extent]], list[DueKey]] = lambda due, _listed: due,
+    ) -> tuple[PurgePlan, dict[str, dict[str, float]]]:
+        """What is due at `now` (epoch seconds), and the retentions to remember. Changes nothing. ready(due keys, extents of
+        the whole log): those that need not wait for anything else."""
         known: dict[str, dict[str, float]] = self._rows.remembered(RETAIN, {})
         retains = {name: dict(entry) for name, entry in known.items()}
         for account, retain in self._retains().items():
             entry = retains.setdefault(account, {"swept": 0.0})
             entry.update(body=retain.body, numbers=retain.numbers, billing=retain.billing)
             _limit(entry, retain, now)
-        due, unknown, times, future = [], set(), [], 0
+        due: list[DueKey] = []
+        unknown, future = set(), 0
         listed = self._listed = self._measured.all()
         behind = [one for one in listed if one.lead > 0 and self._id_time(one.high) <= now]
         for scope in self._rows.scopes():
@@ -93,7 +99,8 @@ class Due:
             over = period.end + kept_for(retains[account], part, period)
             if over <= now and over + _later(period, behind) <= now and not self._held(account, part, period):
                 due.append(DueKey(account, part, period))
-                times.append((float(period.start), float(period.end)))
+        due = ready(due, listed)
+        times = [(float(key.period.start), float(key.period.end)) for key in due]
         for entry in retains.values():
             over = now - entry["billing"]
             over -= over % (_HOUR if entry["billing"] <= 2 * _DAY else _DAY)
@@ -101,13 +108,13 @@ class Due:
                 times.append((entry["swept"], over))
                 entry["swept"] = over
         spans = self._spans(listed, times)
-        return PurgePlan(due, _merge(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
+        return PurgePlan(due, merged(self._rows.remembered(SPANS, []) + spans), sorted(unknown), future), retains
 
     def _spans(self, listed: list[Extent], times: list[tuple[float, float]]) -> list[list[int]]:
         """The rows with records of these times, by the records' time or by their ids. There is no gap between two extents,
         since secrets whose row was never written lie there."""
         rows = []
-        wanted = _merge([[start, end] for start, end in times])
+        wanted = merged([[start, end] for start, end in times])
         for at, one in enumerate(listed):
             if not one.low:
                 continue
@@ -151,12 +158,12 @@ def _later(period: Period, behind: list[Extent]) -> float:
     return max((one.lead for one in behind if one.touches(period.start, period.end)), default=0) / 1000
 
 
-def _merge(spans: list[list[_N]]) -> list[list[_N]]:
+def merged(spans: list[list[_N]]) -> list[list[_N]]:
     """The spans in order and without overlaps."""
-    merged: list[list[_N]] = []
+    found: list[list[_N]] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
+        if found and start <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], end)
         else:
-            merged.append([start, end])
-    return merged
+            found.append([start, end])
+    return found

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from smppd.message import FINAL_STATES, Event, State, events_of
+from smppd.records.held import HeldParts
 from smppd.records.segments import find_record, record_bucket
 from smppd.records.vouch import Voucher
 from smppd.store.log import LogRow, Records, read_purged
@@ -42,17 +43,57 @@ class _Row(NamedTuple):
     """record id -> (place in the row as it was written, packed record)"""
 
 
-class LogReader:
+class RecordRows:
+    """Records by their ids, packed as they stand in the log. For one thread."""
+
+    def __init__(self, records: Records, voucher: Voucher | None = None) -> None:
+        """voucher: says whether a row stands in the chain as it was written."""
+        self.records = records
+        self._voucher = voucher
+        self._rows: OrderedDict[int, _Row] = OrderedDict()
+
+    def packed(self, record_id: int) -> tuple[int, bytes, bytes] | None:
+        """The row that a record stands in, itself, packed, and its SECRETS_BYTES, zeros where they are gone. None when there is
+        none (any more). Raises SealError."""
+        for seq in self.records.near(record_id):
+            row = self._row(seq)  # altered ones are told, also if it is this record that they lack now
+            standing = row.places.get(record_id)
+            if standing is not None:
+                place, packed = standing
+                secrets = self.records.secrets(row.stored)[place * SECRETS_BYTES :][:SECRETS_BYTES]
+                return seq, packed, secrets.ljust(SECRETS_BYTES, b"\0")
+        return None
+
+    def _row(self, seq: int) -> _Row:
+        row = self._rows.get(seq)
+        if row is not None:
+            return row
+        stored = self.records.row(seq)
+        if stored is None:  # deleted by a purge meanwhile
+            return _Row(_NO_ROW, {})
+        if self._voucher is not None:
+            self._voucher.check(stored)
+        gone = read_purged(stored.digests)
+        places = (place for place in range(stored.written) if place not in gone)
+        records = zip(places, iter_times(stored.records), iter_records(stored.records), strict=False)
+        standing = {record_id: (place, packed) for place, (record_id, _at), packed in records}
+        row = self._rows[seq] = _Row(stored, standing)
+        while len(self._rows) > _ROWS_KEPT:
+            self._rows.popitem(last=False)
+        return row
+
+
+class LogReader(RecordRows):
     """Reads one store. For one thread."""
 
     def __init__(self, records: Records, kek: Kek, chain_keys: ChainKeys | None = None) -> None:
         """records: the log, which is closed with this. chain_keys: with them no record is given whose row does not stand in the
         chain as it was written."""
-        self.records = records
-        self._voucher = None if chain_keys is None else Voucher(records, chain_keys)
+        super().__init__(records, None if chain_keys is None else Voucher(records, chain_keys))
         self.ring = KeyRing(kek, records.keys)
         """The keys that are left."""
-        self._rows: OrderedDict[int, _Row] = OrderedDict()
+        self.held = HeldParts(records.held, self.ring)
+        """What holds keep of records."""
         self._tail = _Tail()
         self.damaged: list[int] = []
         """Ids of records that a search found and could not open, and of log rows it could not read: they were altered."""
@@ -71,38 +112,16 @@ class LogReader:
 
     def record(self, record_id: int) -> Found | None:
         """The record with this id; None when there is none (any more). Raises SealError when it was altered."""
-        for seq in self.records.near(record_id):
-            row = self._row(seq)  # altered ones are told, also if it is this record that they lack now
-            held = row.places.get(record_id)
-            if held is None:
-                continue
-            place, packed = held
-            secrets = self.records.secrets(row.stored)[place * SECRETS_BYTES :][:SECRETS_BYTES]
-            return Found(seq, open_record(packed, self.ring, secrets.ljust(SECRETS_BYTES, b"\0")))
-        return None
+        found = self.packed(record_id)
+        if found is None:
+            return None
+        seq, packed, secrets = found
+        return Found(seq, open_record(packed, self.ring, secrets, self.held.parts))
 
     def vouch(self, seq: int) -> None:
         """Raises SealError where a log row does not stand in the chain as it was written; without `chain_keys` nobody knows."""
         if self._voucher is not None:
             self._row(seq)
-
-    def _row(self, seq: int) -> _Row:
-        row = self._rows.get(seq)
-        if row is not None:
-            return row
-        stored = self.records.row(seq)
-        if stored is None:  # deleted by a purge meanwhile
-            return _Row(_NO_ROW, {})
-        if self._voucher is not None:
-            self._voucher.check(stored)
-        gone = read_purged(stored.digests)
-        places = (place for place in range(stored.written) if place not in gone)
-        records = zip(places, iter_times(stored.records), iter_records(stored.records), strict=False)
-        held = {record_id: (place, packed) for place, (record_id, _at), packed in records}
-        row = self._rows[seq] = _Row(stored, held)
-        while len(self._rows) > _ROWS_KEPT:
-            self._rows.popitem(last=False)
-        return row
 
     def events(self, record_id: int, limit: int = 1000) -> list[Event]:
         """What happened to a message, oldest first, at most `limit` events. In the rows that are not indexed yet it stops

@@ -7,6 +7,9 @@ digests stay, so that the chain verifies. Rows at the front of the log in which 
 are deleted; the link that the rest hangs on stays as the anchor. It goes on the audit trail first, so that a front cut off
 by somebody else shows.
 
+What a hold covers (`records.holds`) is left: a key waits until every hold has gathered what it opens (`records.keeping`), which
+holds no other key up, and a row that a hold keeps is not touched.
+
 What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
 at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
 """
@@ -23,6 +26,7 @@ from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
+from smppd.records.keeping import Keeper
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
 from smppd.vault.chain import ChainKeys
@@ -56,7 +60,7 @@ _DAEMON: Final = Actor("smppd", "")
 @dataclass(slots=True)
 class Purged:
     """Counts of what a purge destroyed. complete: False when what was deleted can still be found in what the back end keeps
-    beside its rows, because somebody is reading."""
+    beside its rows, because somebody is reading. ended: holds whose time is over."""
 
     keys: int = 0
     secrets: int = 0
@@ -67,6 +71,7 @@ class Purged:
     complete: bool = True
     unknown: list[str] = field(default_factory=list)
     future: int = 0
+    ended: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.secrets or self.parts or self.records or self.rows or self.damaged)
@@ -90,11 +95,13 @@ class Purger:
         actor: Actor = _DAEMON,
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
+        keeper: Keeper | None = None,
     ) -> None:
         """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
-        takes it out of memory. held: a key to keep in spite of its age (legal hold)."""
+        takes it out of memory. held: a key to keep in spite of its age. keeper: the store's holds, closed with this; None only
+        where there can be none."""
         self.rows = rows
         self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
@@ -102,6 +109,11 @@ class Purger:
         self._chain_keys = chain_keys
         self._actor = actor
         self._dropped = dropped
+        self._keeper = keeper
+        self._again = False
+        self._turn = True
+        self.rested = False
+        """Whether the last step took its rests itself (`pacing`)."""
         self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
         self._unclean = True  # whoever swept last may have been killed before it could wipe
@@ -118,6 +130,8 @@ class Purger:
     def close(self) -> None:
         """Closes the log."""
         self.rows.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
     def plan(self, now: float) -> PurgePlan:
         """What is due at `now` (epoch seconds). Changes nothing."""
@@ -131,15 +145,30 @@ class Purger:
 
         Raises StoreError and VaultError; nothing is half done then, and the next call goes on.
         """
+        self.rested = False
         if now >= self._next or now < self._looked:  # or the clock was set back
             self.done = Purged()
-            self._begin(now)
-            self._next, self._looked = now + EVERY, now
+            soon = self._begin(now)
+            self._next, self._looked = now + (_FAILED if soon else EVERY), now
             self._finished = False
+            return True
+        if self._again:
+            self._again = False
+            if self._begin(now):
+                self._next = min(self._next, now + _FAILED)
             return True
         if self._finished and not self._unclean:
             return False
+        keeper = self._keeper
+        if keeper is not None and keeper.let_go(self.rows):
+            self._unclean = True
+            return True
         spans: list[list[int]] = self.rows.remembered(SPANS, [])
+        if keeper is not None and keeper.wanting and (self._turn or not spans):
+            self._turn, self.rested = False, True
+            self._again = not keeper.gather()  # then the keys that waited may go
+            return True
+        self._turn = True
         if spans:
             self._sweep(spans, now)
             return True
@@ -162,26 +191,40 @@ class Purger:
                 progress(self.done)
         return self.done
 
-    def _begin(self, now: float) -> None:
-        plan, retains = self._due.plan(now)
+    def _begin(self, now: float) -> bool:
+        """Looks for what is due and destroys the keys that no hold needs any more. True where keys stay although they could go,
+        because a hold is being added just now: look again soon."""
+        keeper, known, soon = self._keeper, None, False
+        if keeper is not None:
+            self.done.ended += keeper.expire(now)
+            plan, retains = self._due.plan(now, keeper.ready)
+        else:
+            plan, retains = self._due.plan(now)
         self.done.unknown, self.done.future = plan.unknown, plan.future
         self.rows.remember({SPANS: plan.spans, RETAIN: retains})
-        self.done.damaged = self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
+        due = plan.due
+        if keeper is not None:
+            known = keeper.known(self.rows.scopes(), now)
+            if known is None:
+                due, soon = [], True
+        self.done.damaged += self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
-        if plan.due:
-            self.rows.destroy_keys([period_scope(*key) for key in plan.due])
+        if due and not self.rows.destroy_keys([period_scope(*key) for key in due], known):
+            due, soon = [], True  # a hold was added, or ended, just now
+        if due:
             self._unclean = True
-            self.done.keys = len(plan.due)
-            for key in plan.due:
+            self.done.keys += len(due)
+            for key in due:
                 self._dropped(*key)
             self._wipe()
-            self._audit({"keys": len(plan.due)})
+            self._audit({"keys": len(due)})
         left = set(self.rows.scopes())
-        for scope in self._seen - left - {period_scope(*key) for key in plan.due}:
+        for scope in self._seen - left - {period_scope(*key) for key in due}:
             parsed = read_scope(scope)
             if parsed is not None:  # another process destroyed it
                 self._dropped(*parsed)
         self._seen = left
+        return soon
 
     def _sweep(self, spans: list[list[int]], now: float) -> None:
         """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
@@ -195,6 +238,7 @@ class Purger:
         if not self._sweep_secrets(rows, first, last, None if bounds is None else bounds[1], alive):
             return
         known = {name: entry["billing"] for name, entry in self.rows.remembered(RETAIN, {}).items()}
+        held = self._held(rows, alive)
         changed, parts, records = [], 0, 0
         for row in rows:
             gone = read_purged(row.digests)
@@ -202,6 +246,9 @@ class Purger:
             free = [place for place in range(row.written) if place not in gone]
             for place, packed in zip(free, iter_records(row.records), strict=False):
                 head = read_header(packed)
+                if head.record_id in held:
+                    kept.append(packed)
+                    continue
                 numbers, body = alive(head, Part.NUMBERS), alive(head, Part.BODY)
                 if not numbers and not body:
                     if self._due.kept_since(head, now) + known.get(head.account, float("inf")) <= now:
@@ -227,6 +274,18 @@ class Purger:
         self.done.records += records
         self._unclean = self._unclean or bool(changed)
 
+    def _held(self, rows: Sequence[LogRow], alive: Callable[[RecordHeader, Part], bool]) -> set[int]:
+        """The ids of records in these rows that a hold keeps. Asked after all their keys: what has none any more and is not
+        kept then, no hold can gather."""
+        if self._keeper is None:
+            return set()
+        heads = [read_header(packed) for row in rows for packed in iter_records(row.records)]
+        for head in heads:
+            alive(head, Part.NUMBERS)
+            alive(head, Part.BODY)
+        ids = [head.record_id for head in heads]
+        return self._keeper.kept(min(ids), max(ids)) if ids else set()
+
     def _sweep_secrets(
         self,
         rows: Sequence[LogRow],
@@ -236,11 +295,11 @@ class Purger:
         alive: Callable[[RecordHeader, Part], bool],
     ) -> bool:
         """Zeroes secrets of what has no key any more, deletes those of records that are no more. False: nothing, look again."""
-        held = {row.secrets or row.seq: row for row in rows}
+        named = {row.secrets or row.seq: row for row in rows}
         zeroed = 0
         changed: list[tuple[int, bytes, bytes]] = []
         for seq, old in self.rows.kept_secrets(rows, start, last):
-            row = held.get(seq)
+            row = named.get(seq)
             new = bytearray(old)
             if row is None:
                 if newest is None or seq >= newest:
@@ -361,7 +420,7 @@ class PurgeThread(threading.Thread):
                 if purger is None:
                     purger = self._make()
                 more = purger.step(self._clock())
-                pause = max(_REST, _DUTY * (monotonic() - began)) if more else _IDLE
+                pause = _IDLE if not more else _REST if purger.rested else max(_REST, _DUTY * (monotonic() - began))
             except (StoreError, VaultError) as error:
                 self._failed(f"{type(error).__name__}: {error}")
                 pause = _FAILED

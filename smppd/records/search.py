@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
 from typing import Final
 
 from smppd.records.lookup import Found, LogReader
 from smppd.records.segments import find_number, number_bucket
 from smppd.store.log import LAST_ID, Extent, Records
-from smppd.vault.keys import KeyRing, Part, Period, read_scope
+from smppd.vault.keys import Part, Period, read_scope
 from smppd.vault.numbers import blind
-from smppd.vault.seal import SealError, iter_indexes, iter_times
+from smppd.vault.seal import PeriodKeys, SealError, iter_indexes, iter_times
 
 _WINDOW: Final = 400
 """Extents that are looked through at a time at most: as many as a merged segment of the index holds (`indexer.FAN`), so that
@@ -28,11 +29,11 @@ _VOUCHED: Final = 2000
 indexes, which `log verify` goes through."""
 
 
-class _Blinds:
+class Blinds:
     """The blind indexes of some numbers in all periods that are searched, computed as they are needed."""
 
     def __init__(
-        self, ring: KeyRing, forms: tuple[bytes, ...], periods: list[tuple[str, Period]], since: float, until: float
+        self, ring: PeriodKeys, forms: tuple[bytes, ...], periods: list[tuple[str, Period]], since: float, until: float
     ) -> None:
         self._ring = ring
         self._forms = forms
@@ -82,26 +83,48 @@ def by_number(
     what is found in one stretch. What cannot be read is in `reader.damaged`. Raises StoreError.
     """
     wanted = tuple(dict.fromkeys(forms))
+    only = None if accounts is None else frozenset(accounts)
     records = reader.records
-    bounds = records.bounds()
-    periods = _periods(records, None if accounts is None else frozenset(accounts))
-    if bounds is None or not periods or not wanted:
+    if records.bounds() is None or not wanted:
         return
-    lowest, highest = bounds
-    blinds = _Blinds(reader.ring, wanted, periods, since, until)
-    indexed = records.indexed()
-    windows = _windows(records, indexed, lowest, since, until)
-    for done in range(len(windows) + 1):
-        ids = _indexed(records, blinds, windows[-done]) if done else _tail(reader, blinds, indexed, highest)
-        for record_id in ids:
-            found = _checked(reader, record_id, since, until)
+    # Records whose periods died are found by what their holds know of them.
+    held = reader.held.find(wanted)
+    kept = frozenset(held)
+    before = 0
+    # Both are newest first: ids rise with the rows.
+    for record_id in merge(_living(reader, wanted, only, since, until, progress), held, reverse=True):
+        if record_id != before:
+            before = record_id
+            found = _checked(reader, record_id, since, until, only if record_id in kept else None)
             if found is not None:
                 yield found
+
+
+def _living(
+    reader: LogReader,
+    forms: tuple[bytes, ...],
+    accounts: frozenset[str] | None,
+    since: float,
+    until: float,
+    progress: Callable[[float], object] | None,
+) -> Iterator[int]:
+    """The ids of records with one of the numbers whose period lives, newest first."""
+    records = reader.records
+    bounds = records.bounds()
+    living = periods(records, accounts)
+    if bounds is None or not living:
+        return
+    lowest, highest = bounds
+    blinds = Blinds(reader.ring, forms, living, since, until)
+    upto = records.indexed()
+    listed = windows(records, upto, lowest, since, until)
+    for done in range(len(listed) + 1):
+        yield from indexed(records, blinds, listed[-done]) if done else _tail(reader, blinds, upto, highest)
         if progress is not None:
-            progress((done + 1) / (len(windows) + 1))
+            progress((done + 1) / (len(listed) + 1))
 
 
-def _periods(records: Records, accounts: frozenset[str] | None) -> list[tuple[str, Period]]:
+def periods(records: Records, accounts: frozenset[str] | None) -> list[tuple[str, Period]]:
     """Accounts and live periods of which numbers can be searched."""
     listed = []
     for scope, _ in records.keys.scan(b"period/"):
@@ -111,28 +134,28 @@ def _periods(records: Records, accounts: frozenset[str] | None) -> list[tuple[st
     return listed
 
 
-def _windows(records: Records, indexed: int, lowest: int, since: float, until: float) -> list[Extent]:
+def windows(records: Records, upto: int, lowest: int, since: float, until: float) -> list[Extent]:
     """What of the indexed rows may hold records of this time, oldest first, some extents joined to one each."""
-    listed = records.extents(indexed)
-    begun = listed[0].first if listed else indexed + 1
-    windows: list[Extent] = []
-    if lowest < begun and lowest <= indexed:
+    listed = records.extents(upto)
+    begun = listed[0].first if listed else upto + 1
+    found: list[Extent] = []
+    if lowest < begun and lowest <= upto:
         # Indexed by an earlier version, and not measured yet: anything may be in there.
         low = next((one.low for one in listed if one.low), LAST_ID)
-        windows.append(Extent(lowest, begun - 1, 1, low - 1 if listed else LAST_ID, 0, LAST_ID, 0))
+        found.append(Extent(lowest, begun - 1, 1, low - 1 if listed else LAST_ID, 0, LAST_ID, 0))
     ends = records.number_ends()
     some: list[Extent] = []
     for one in listed:
         if not one.touches(since, until):
             continue
         if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[-1].last)):
-            windows.append(_joined(some))
+            found.append(_joined(some))
             some = []
         some.append(one)
-    return [*windows, _joined(some)] if some else windows
+    return [*found, _joined(some)] if some else found
 
 
-def _indexed(records: Records, blinds: _Blinds, window: Extent) -> list[int]:
+def indexed(records: Records, blinds: Blinds, window: Extent) -> list[int]:
     """Ids in a window whose record has one of the numbers, newest first."""
     buckets: dict[int, list[bytes]] = {}
     for value in blinds.within(window.earliest, window.latest):
@@ -145,7 +168,7 @@ def _indexed(records: Records, blinds: _Blinds, window: Extent) -> list[int]:
     return sorted((one for one in found if window.low <= one <= window.high), reverse=True)
 
 
-def _tail(reader: LogReader, blinds: _Blinds, indexed: int, highest: int) -> list[int]:
+def _tail(reader: LogReader, blinds: Blinds, indexed: int, highest: int) -> list[int]:
     """The same of the rows that are not indexed yet."""
     found: set[int] = set()
     for place, (seq, records) in enumerate(_packed(reader.records, indexed, highest)):
@@ -161,7 +184,9 @@ def _tail(reader: LogReader, blinds: _Blinds, indexed: int, highest: int) -> lis
     return sorted(found, reverse=True)
 
 
-def _checked(reader: LogReader, record_id: int, since: float, until: float) -> Found | None:
+def _checked(
+    reader: LogReader, record_id: int, since: float, until: float, accounts: frozenset[str] | None
+) -> Found | None:
     try:
         found = reader.record(record_id)
     except SealError:
@@ -169,7 +194,10 @@ def _checked(reader: LogReader, record_id: int, since: float, until: float) -> F
         return None
     if found is None or found.record.header.numbers_gone:  # purged or erased since it was indexed
         return None
-    return found if since <= found.record.header.accepted_ms / 1000 < until else None
+    header = found.record.header
+    if accounts is not None and header.account not in accounts:
+        return None
+    return found if since <= header.accepted_ms / 1000 < until else None
 
 
 def _packed(records: Records, after: int, until: int) -> Iterator[tuple[int, bytes]]:

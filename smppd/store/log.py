@@ -12,9 +12,10 @@ segments of the indexes are octets to it. Every method raises StoreError, and St
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from smppd.store.holds import HeldRows
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import DIGEST_BYTES, SealError
 
@@ -114,6 +115,10 @@ class Records(Log, Protocol):
     def keys(self) -> KeyRows:
         """The wrapped keys that open it."""
 
+    @property
+    def held(self) -> HeldRows:
+        """What holds keep of it, to be read only."""
+
     def near(self, record_id: int) -> list[int]:
         """The ids of the rows that may hold a record: the one begun before its id was drawn, and the next."""
 
@@ -201,8 +206,9 @@ class PurgeRows(Log, Protocol):
     def has_key(self, scope: bytes) -> bool:
         """Whether a key is there."""
 
-    def destroy_keys(self, scopes: Sequence[bytes]) -> None:
-        """Deletes keys: all or none."""
+    def destroy_keys(self, scopes: Sequence[bytes], holds: Collection[bytes] | None = None) -> bool:
+        """Deletes keys: all or none. holds: the scopes of all holds' keys as the caller knows them; False, and nothing was
+        deleted, where there are others by now."""
 
     def remembered(self, name: str, default: Any) -> Any:
         """What `remember` was told under a name."""

@@ -135,6 +135,23 @@ def seal_hash(signed: bytes) -> bytes:
     return blake2b(signed, digest_size=DIGEST_BYTES, person=b"smppd-seal").digest()
 
 
+def read_seal(public: Ed25519PublicKey, signed: bytes) -> Seal:
+    """The seal in `signed`; SealError if it is malformed or this key did not sign it."""
+    if len(signed) != _SEAL.size + _SIGNATURE:
+        raise SealError("a checkpoint has a wrong length")
+    packed = signed[: _SEAL.size]
+    context, number, kind, *values = _SEAL.unpack(packed)
+    try:
+        public.verify(signed[_SEAL.size :], packed)
+        if context != _SEAL_CONTEXT:
+            raise SealError("a checkpoint has an unknown format")
+        return Seal(number, SealKind(kind), *values)
+    except InvalidSignature:
+        raise SealError("a checkpoint's signature does not verify") from None
+    except ValueError:
+        raise SealError("a checkpoint is of an unknown kind") from None
+
+
 class ChainKeys:
     """The keys of the log's chain: one makes its links and the MACs over states of other files, the other signs. Both are
     secrets of the installation, so they live longer than the keys of all periods, and what was purged still verifies by its
@@ -190,19 +207,7 @@ class ChainKeys:
 
     def read(self, signed: bytes) -> Seal:
         """The seal in `signed`; SealError if it is malformed or this installation did not sign it."""
-        if len(signed) != _SEAL.size + _SIGNATURE:
-            raise SealError("a checkpoint has a wrong length")
-        packed = signed[: _SEAL.size]
-        context, number, kind, *values = _SEAL.unpack(packed)
-        try:
-            self.public.verify(signed[_SEAL.size :], packed)
-            if context != _SEAL_CONTEXT:
-                raise SealError("a checkpoint has an unknown format")
-            return Seal(number, SealKind(kind), *values)
-        except InvalidSignature:
-            raise SealError("a checkpoint's signature does not verify") from None
-        except ValueError:
-            raise SealError("a checkpoint is of an unknown kind") from None
+        return read_seal(self.public, signed)
 
     def pack_log(self, state: LogState) -> bytes:
         """`LogState` under its MAC."""

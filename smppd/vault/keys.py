@@ -36,6 +36,7 @@ __all__ = [
     "VaultError",
     "create_install",
     "create_kek",
+    "hold_scope",
     "load_install",
     "load_kek",
     "period_from_code",
@@ -297,6 +298,11 @@ def read_scope(scope: bytes) -> tuple[str, Part, Period] | None:
         return None
 
 
+def hold_scope(number: int) -> bytes:
+    """`hold/000001`."""
+    return b"hold/%06d" % number
+
+
 def segment_scope(number: int) -> bytes:
     """`segment/000123`."""
     return b"segment/%06d" % number
@@ -329,6 +335,16 @@ class KeyRing:
     def kek_version(self) -> int:
         """The version of the key-encryption key that new keys are wrapped under."""
         return self._kek.current
+
+    def wrap(self, scope: bytes, key: bytes, created: int) -> bytes:
+        """A key of another kind (a hold's), wrapped for its place. created: epoch seconds."""
+        with self._lock:
+            return self._kek.wrap(scope, key, created)
+
+    def unwrap(self, scope: bytes, blob: bytes) -> bytes:
+        """The inverse of `wrap`. Raises VaultError."""
+        with self._lock:
+            return self._kek.unwrap(scope, blob)
 
     def use(self, kek: Kek, stored: Mapping[bytes, bytes] | None = None) -> None:
         """Wrap and unwrap with this KEK from now on (after a rotation and reload). stored: the wrapped keys as the file has

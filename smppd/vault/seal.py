@@ -15,7 +15,7 @@ So the digest of a record whose sections were erased still verifies, and so does
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from hashlib import blake2b
 from hmac import compare_digest
@@ -419,6 +419,29 @@ class PeriodKeys(Protocol):
         """The key, or None when it has been destroyed."""
 
 
+class _NoKeys:
+    """`PeriodKeys` that are all gone."""
+
+    def existing(self, account: str, part: Part, period: Period) -> PeriodKey | None:
+        """None."""
+        return None
+
+
+NO_KEYS: Final = _NoKeys()
+"""For who opens a record by the keys of its parts alone."""
+
+
+class PartKeys(NamedTuple):
+    """The keys of a record's two parts, 32 octets each, made of period key and record secret; None where there is none (any
+    more)."""
+
+    numbers: bytes | None = None
+    body: bytes | None = None
+
+    def __repr__(self) -> str:
+        return "<PartKeys ***>"
+
+
 class OpenRecord(NamedTuple):
     """An opened record. numbers and body are None when they cannot be read any more (erased, or a key or secret was
     destroyed) or were never kept; content_hash is set with Content.HASH only."""
@@ -438,25 +461,49 @@ class OpenRecord(NamedTuple):
         return join_pdu(self.numbers.addresses, self.body)
 
 
-def open_record(packed: bytes, keys: PeriodKeys, secrets: bytes) -> OpenRecord:
+def part_keys(packed: bytes, keys: PeriodKeys, secrets: bytes) -> PartKeys:
+    """What opens this record without its period keys and secrets, for whoever has to keep it longer than these live. The body
+    has none unless it is sealed. secrets: as for `open_record`. Raises SealError if the record is malformed."""
+    if len(secrets) != SECRETS_BYTES:
+        raise SealError("record secrets of a wrong length")
+    header = read_header(packed)
+    numbers: bytes | None = None
+    body: bytes | None = None
+    if not header.numbers_gone:
+        numbers = _part_key(keys.existing(header.account, Part.NUMBERS, header.numbers_period), secrets[:32])
+        if header.body_period is not None and not header.body_gone and header.content is Content.ENCRYPT:
+            body = _part_key(keys.existing(header.account, Part.BODY, header.body_period), secrets[32:])
+    return PartKeys(numbers, body)
+
+
+def open_record(
+    packed: bytes, keys: PeriodKeys, secrets: bytes, held: Callable[[int], PartKeys] | None = None
+) -> OpenRecord:
     """Verify and open one record.
 
     secrets: the record's SECRETS_BYTES; a half that is all zero counts as destroyed (erasure overwrites it so).
+    held(record_id): asked where a period key or a secret is gone: the keys of parts that a hold keeps.
     Raises SealError if the record was altered, or was moved between accounts, periods, subjects or parts.
     """
-    if len(secrets) != SECRETS_BYTES:
-        raise SealError("record secrets of a wrong length")
     verify_digest(packed)
     header = read_header(packed)
     at = _layout(packed)
     numbers: NumbersPart | None = None
     body: bytes | None = None
     content_hash: bytes | None = None
+    opening = part_keys(packed, keys, secrets)
+    if held is not None and not at.gone & _GONE_NUMBERS:
+        sealed_body = header.content is Content.ENCRYPT and not at.gone & _GONE_BODY
+        if opening.numbers is None or (sealed_body and opening.body is None):
+            kept = held(header.record_id)
+            opening = PartKeys(
+                kept.numbers if opening.numbers is None else opening.numbers,
+                kept.body if opening.body is None else opening.body,
+            )
     if not at.gone & _GONE_NUMBERS:
         bound = packed[at.head : at.numbers + 2 * INDEX_BYTES]
-        key = keys.existing(header.account, Part.NUMBERS, header.numbers_period)
         sealed = packed[at.numbers + 2 * INDEX_BYTES : at.body]
-        plain = _open_part(sealed, key, secrets[:32], _NUMBERS_LABEL + bound)
+        plain = _open_part(sealed, opening.numbers, _NUMBERS_LABEL + bound)
         if plain is not None:
             if not plain or len(plain) < 1 + plain[0]:
                 raise SealError("a record's numbers part is malformed")
@@ -466,18 +513,23 @@ def open_record(packed: bytes, keys: PeriodKeys, secrets: bytes) -> OpenRecord:
             if header.content is Content.HASH:
                 content_hash = section
             else:
-                key = keys.existing(header.account, Part.BODY, header.body_period)
-                body = _open_part(section, key, secrets[32:], _BODY_LABEL + bound)
+                body = _open_part(section, opening.body, _BODY_LABEL + bound)
     return OpenRecord(header, numbers, body, content_hash)
 
 
-def _open_part(sealed: bytes, key: PeriodKey | None, secret: bytes, bound: bytes) -> bytes | None:
+def _part_key(key: PeriodKey | None, secret: bytes) -> bytes | None:
     if key is None or secret == _DESTROYED:
         return None
     state = key.derive.copy()
     state.update(secret)
+    return state.digest()
+
+
+def _open_part(sealed: bytes, key: bytes | None, bound: bytes) -> bytes | None:
+    if key is None:
+        return None
     try:
-        plain = AESGCM(state.digest()).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
+        plain = AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
     except InvalidTag:
         raise SealError("a sealed part does not open: it was altered or moved, or this is not its secret") from None
     (size,) = _LEN.unpack_from(plain)

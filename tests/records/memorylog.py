@@ -4,13 +4,116 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from smppd.store.api import StoreError
+from smppd.store.documents import FOREVER
+from smppd.store.holds import HeldRow, Mark
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.log_rows import SqliteRecords
 from tests.vault.rows import MemoryRows
+
+
+class MemoryHeld:
+    """`store.holds.HeldRows` over the keys of a log."""
+
+    def __init__(self, keys: MemoryRows) -> None:
+        self._keys = keys
+        self.rows: dict[tuple[int, int], HeldRow] = {}
+        self.marks: dict[tuple[int, Mark], bytes] = {}
+
+    def wrapped(self, scope: bytes) -> bytes | None:
+        return self._keys.rows.get(scope)
+
+    def put_key(self, scope: bytes, wrapped: bytes) -> bytes:
+        return self._keys.put_new(scope, wrapped)
+
+    def destroy_key(self, scope: bytes) -> None:
+        self._keys.delete(scope)
+
+    def mark(self, hold: int, which: Mark) -> bytes:
+        return self.marks.get((hold, which), b"")
+
+    def add(self, scope: bytes, hold: int, rows: Sequence[HeldRow], which: Mark, mark: bytes) -> bool:
+        if scope not in self._keys.rows:
+            return False
+        for row in rows:
+            self.rows.setdefault((row.record, row.hold), row)
+        self.marks[hold, which] = mark
+        return True
+
+    def within(self, low: int, high: int) -> set[int]:
+        return {record for record, _ in self.rows if low <= record <= high}
+
+    def of(self, record: int) -> list[HeldRow]:
+        return [row for row in self.rows.values() if row.record == record]
+
+    def find(self, hold: int, blinds: Sequence[bytes]) -> list[int]:
+        wanted = set(blinds)
+        mine = [row for row in self.rows.values() if row.hold == hold]
+        return sorted(row.record for row in mine if {row.source, row.destination} & wanted)
+
+    def page(self, hold: int, after: int, limit: int) -> list[HeldRow]:
+        mine = sorted(row for row in self.rows.values() if row.hold == hold and row.record > after)
+        return mine[:limit]
+
+    def count(self, hold: int) -> int:
+        return len(self.page(hold, 0, LAST_ID))
+
+    def holds(self) -> list[int]:
+        return sorted({hold for _, hold in self.rows} | {hold for hold, _ in self.marks})
+
+    def remove(self, hold: int, records: Sequence[int]) -> None:
+        for record in records:
+            self.rows.pop((record, hold), None)
+
+    def forget(self, hold: int) -> None:
+        for which in Mark:
+            self.marks.pop((hold, which), None)
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryDocuments:
+    """`store.documents.Documents` in a dict."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.last: dict[str, int] = {}
+
+    def get(self, kind: str, name: str) -> bytes | None:
+        found = self.kept.get((kind, name))
+        return None if found is None else found[0]
+
+    def all(self, kind: str) -> list[tuple[str, bytes]]:
+        return [(name, sealed) for (one, name), (sealed, _) in sorted(self.kept.items()) if one == kind]
+
+    def add(self, kind: str, name: str, sealed: bytes, until: int = FOREVER) -> bool:
+        return self.kept.setdefault((kind, name), (sealed, until))[0] is sealed
+
+    def replace(self, kind: str, name: str, before: bytes, after: bytes, until: int = FOREVER) -> bool:
+        if self.get(kind, name) != before:
+            return False
+        self.kept[kind, name] = (after, until)
+        return True
+
+    def remove(self, kind: str, name: str) -> bool:
+        return self.kept.pop((kind, name), None) is not None
+
+    def expire(self, now: float) -> int:
+        gone = [one for one, (_, until) in self.kept.items() if until <= now]
+        for one in gone:
+            del self.kept[one]
+        return len(gone)
+
+    def number(self, kind: str) -> int:
+        self.last[kind] = self.last.get(kind, 0) + 1
+        return self.last[kind]
+
+    def close(self) -> None:
+        pass
 
 
 class MemoryLog:
@@ -18,6 +121,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.keys = MemoryRows()
+        self.held = MemoryHeld(self.keys)
         self.log: dict[int, LogRow] = {}
         self.kept: dict[int, bytes] = {}
         """Secrets, by the id of their row."""
@@ -160,9 +264,12 @@ class MemoryLog:
     def has_key(self, scope: bytes) -> bool:
         return scope in self.keys.rows
 
-    def destroy_keys(self, scopes: Sequence[bytes]) -> None:
+    def destroy_keys(self, scopes: Sequence[bytes], holds: Collection[bytes] | None = None) -> bool:
+        if holds is not None and set(holds) != {one for one in self.keys.rows if one.startswith(b"hold/")}:
+            return False
         for scope in scopes:
             self.keys.delete(scope)
+        return True
 
     def remembered(self, name: str, default: Any) -> Any:
         return json.loads(self.memory[name]) if name in self.memory else default

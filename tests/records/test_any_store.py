@@ -10,14 +10,19 @@ import pytest
 from smppd.config import Retain
 from smppd.ids import id_time
 from smppd.message import State
+from smppd.records.capture import Capture, gather
+from smppd.records.holds import Hold, Holds, HoldState
 from smppd.records.indexer import Indexer
+from smppd.records.keeping import Keeper
 from smppd.records.lookup import LogReader
 from smppd.records.retention import Purger
 from smppd.records.search import accounts, by_number
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.log import IndexRows, PurgeRows
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
-from tests.records.memorylog import MemoryLog
+from smppd.vault.documents import DocumentSealer
+from smppd.vault.keys import KeyRing
+from tests.records.memorylog import MemoryDocuments, MemoryLog
 from tests.store.builder import DAY, Builder
 
 SUBJECT = b"447700900999"
@@ -120,3 +125,26 @@ def test_a_purge_leaves_the_same(log: Builder) -> None:
         assert verified(reader, log) == verified(other, log) and verified(reader, log).ok
         found = [[one.record.header.record_id for one in by_number(one, [SUBJECT])] for one in (reader, other)]
         assert found[0] == found[1] and 0 < len(found[0]) < len(mine)
+
+
+def test_a_hold_keeps_the_same(log: Builder) -> None:
+    mine = days(log, 3)
+    memory, documents = copied(log), MemoryDocuments()
+    index(memory)
+    held = Holds(documents, memory.held, KeyRing(log.kek, memory.keys), DocumentSealer(log.install))
+    hold = Hold(held.number(), (SUBJECT,), "", 0, float("inf"), "Court", "1", log.now + 99 * DAY, "bob", log.now)
+    held.add(hold)
+    hold = held.activate(hold.number, "carol")
+    gather(Capture(held, memory), hold)
+    log.now += 30 * DAY
+    purger = Purger(memory, lambda: {"acme": LIFE}, id_time, chain_keys=log.keys, keeper=Keeper(held, memory))
+    purger.run(log.now)
+    assert b"hold/000001" in memory.scopes() and not any(b"period" in one for one in memory.scopes())
+    reader = LogReader(memory, log.kek)
+    found = list(by_number(reader, [SUBJECT]))
+    assert [one.record.header.record_id for one in found] == mine[::-1]
+    assert all(one.record.pdu() is not None for one in found) and verified(reader, log).ok
+    held.end(hold.number, HoldState.RELEASED, log.now)
+    purger.run(log.now)
+    assert not memory.held.rows and not memory.held.marks and not list(by_number(reader, [SUBJECT]))
+    assert verified(LogReader(memory, log.kek), log).ok

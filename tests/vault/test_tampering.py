@@ -128,8 +128,8 @@ def mixtures(ours: bytes, theirs: bytes) -> Iterator[tuple[str, bytes]]:
     for choice in range(0, 32, 2):
         chosen = [pieces[choice >> place & 1][place] for place in range(1, 5)]
         total = LENGTHS + sum(map(len, chosen)) + 32
-        head, indexes, numbers, body = chosen
-        lengths = struct.pack("!IBHI", total, 0, len(indexes) + len(numbers), len(body))
+        _front, indexes, number_part, body_part = chosen
+        lengths = struct.pack("!IBHI", total, 0, len(indexes) + len(number_part), len(body_part))
         if chosen in ([*pieces[0][1:]], [*pieces[1][1:]]):
             continue
         yield f"{choice >> 1:04b}", reseal_digest(lengths + b"".join(chosen) + bytes(32))

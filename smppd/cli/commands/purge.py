@@ -11,20 +11,23 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import Progress
 
 from smppd.audit.trail import AuditTrail, current_actor
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.holding import open_holds
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.records.due import PurgePlan
+from smppd.records.keeping import Keeper
 from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
-from smppd.store.sqlite.log_rows import SqlitePurge
+from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, VaultError
 
@@ -45,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
         kek, trail, keys = _open(settings)
-        try:
+        with ExitStack() as undo:
+            undo.callback(trail.close)
+            holds = open_holds(settings)
+            undo.callback(holds.close)
+            records = SqliteRecords(settings.store.directory)
+            undo.callback(records.close)
             purger = Purger(
                 SqlitePurge(settings.store.directory),
                 lambda: retains,
@@ -53,10 +61,9 @@ def run(args: argparse.Namespace) -> int:
                 trail=trail,
                 chain_keys=keys,
                 actor=current_actor(),
+                keeper=Keeper(holds, records, trail=trail, actor=current_actor()),
             )
-        except BaseException:
-            trail.close()
-            raise
+            undo.pop_all()
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(f"nothing can be purged: {error}", 2) from None
     try:
@@ -123,6 +130,8 @@ def _purge(purger: Purger, untidy: str, args: argparse.Namespace) -> int:
         )
         if done.damaged:
             print(f"Removed {done.damaged} damaged items that were set aside.")
+        if done.ended:
+            print(f"The time of {done.ended} holds was over; what only they kept is swept too.")
         _unknown(done.unknown)
         _future(done.future)
     if untidy:

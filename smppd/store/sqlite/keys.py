@@ -135,22 +135,22 @@ class ReadOnlyKeys:
     """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
 
     def __init__(self, directory: Path) -> None:
-        self._db = Database(directory / "keys.db", "keys", read_only=True)
+        self.database = Database(directory / "keys.db", "keys", read_only=True)
 
     def get(self, scope: bytes) -> bytes | None:
         """The wrapped key of a scope."""
-        row = self._db.one("SELECT wrapped FROM keys WHERE scope = ?", (scope,))
+        row = self.database.one("SELECT wrapped FROM keys WHERE scope = ?", (scope,))
         return None if row is None else bytes(row[0])
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with `prefix`, in order."""
         query = "SELECT scope, wrapped FROM keys WHERE scope >= ? AND scope < ? ORDER BY scope"
-        for scope, wrapped in self._db.all(query, (prefix, prefix + b"\xff")):
+        for scope, wrapped in self.database.all(query, (prefix, prefix + b"\xff")):
             yield bytes(scope), bytes(wrapped)
 
     def secrets(self, seq: int) -> bytes:
         """The record secrets of one log row; empty when they are gone."""
-        row = self._db.one("SELECT data FROM secrets WHERE seq = ?", (seq,))
+        row = self.database.one("SELECT data FROM secrets WHERE seq = ?", (seq,))
         return b"" if row is None else bytes(row[0])
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
@@ -167,4 +167,4 @@ class ReadOnlyKeys:
 
     def close(self) -> None:
         """Closes the file."""
-        self._db.close()
+        self.database.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from smppd.store.api import StoreError, StoreFull
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
+from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.slots import IS_SLOT
 
@@ -94,6 +95,7 @@ class SqliteRecords(_SqliteLog):
         with ExitStack() as undo:
             self.keys = ReadOnlyKeys(directory)
             undo.callback(self.keys.close)
+            self.held = SqliteHeldRows(self.keys.database)
             super().__init__(Database(directory / "data.db", "data", read_only=True))
             undo.pop_all()
         self._events: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
@@ -315,11 +317,19 @@ class SqlitePurge(_SqliteLog):
         """See `store.log.PurgeRows`."""
         return self.secrets.one("SELECT 1 FROM keys WHERE scope = ?", (scope,)) is not None
 
-    def destroy_keys(self, scopes: Sequence[bytes]) -> None:
+    def destroy_keys(self, scopes: Sequence[bytes], holds: Collection[bytes] | None = None) -> bool:
         """See `store.log.PurgeRows`."""
         self._stained = True
         with self.secrets.writing():
+            if holds is not None:
+                there = self.secrets.all(
+                    "SELECT scope FROM keys WHERE scope >= x'686f6c642f' AND scope < x'686f6c6430'"
+                )
+                if {bytes(row[0]) for row in there} != set(holds):
+                    self.secrets.roll_back()
+                    return False
             self.secrets.run_each("DELETE FROM keys WHERE scope = ?", [(scope,) for scope in scopes])
+        return True
 
     # -- what is remembered --------------------------------------------------------------------------------------------
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from smppd.store.api import StoreBusy, StoreError
+from smppd.store.holds import Mark
 from smppd.store.log import Extent, LogRow, Segment
 from smppd.store.sqlite import copies
 from smppd.store.sqlite.damaged import DamagedItems
+from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.seals import witness
@@ -28,6 +30,7 @@ PIECES: dict[str, Callable[[Path], Any]] = {
     "records": SqliteRecords,
     "index": SqliteIndex,
     "purge": SqlitePurge,
+    "held": SqliteHeldRows.at,
     "states": SqliteStates,
     "keys": KeyStore,
     "read only keys": ReadOnlyKeys,
@@ -66,6 +69,20 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
     ("purge", lambda one: one.shorten([(ROW, b"", b"", None)], {})),
     ("purge", lambda one: one.front(9)),
     ("purge", lambda one: one.trim((1, b""), 1, 1, 9)),
+    ("purge", lambda one: one.destroy_keys([b"x"], [])),
+    ("held", lambda one: one.wrapped(b"x")),
+    ("held", lambda one: one.put_key(b"x", b"x")),
+    ("held", lambda one: one.destroy_key(b"x")),
+    ("held", lambda one: one.mark(1, Mark.ROWS)),
+    ("held", lambda one: one.add(b"x", 1, [], Mark.ROWS, b"")),
+    ("held", lambda one: one.within(0, 9)),
+    ("held", lambda one: one.of(7)),
+    ("held", lambda one: one.find(1, [b"x"])),
+    ("held", lambda one: one.page(1, 0, 9)),
+    ("held", lambda one: one.count(1)),
+    ("held", lambda one: one.holds()),
+    ("held", lambda one: one.remove(1, [7])),
+    ("held", lambda one: one.forget(1)),
     ("states", lambda one: one.known()),
     ("states", lambda one: one.audit_head()),
     ("states", lambda one: one.newest_seal()),
@@ -86,7 +103,7 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
 ]
 TABLES = {
     "data.db": ("log", "purged", "meta", "seals", "checkpoints", "extents", "number_index", "event_index", "damaged"),
-    "keys.db": ("keys", "secrets", "state"),
+    "keys.db": ("keys", "secrets", "state", "held"),
 }
 
 

@@ -6,3 +6,6 @@ CREATE TABLE IF NOT EXISTS held (
     PRIMARY KEY (record, hold)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS held_hold ON held (hold, record);
+-- By number, in what a hold keeps: an account's may be millions.
+CREATE INDEX IF NOT EXISTS held_source ON held (hold, source);
+CREATE INDEX IF NOT EXISTS held_destination ON held (hold, destination);

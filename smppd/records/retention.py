@@ -22,6 +22,7 @@ from typing import Final, Self
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
+from smppd.records import looks
 from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
@@ -168,6 +169,11 @@ class Purger:
         self.rows.remember({SPANS: plan.spans, RETAIN: retains})
         self.done.damaged = self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
+        over = looks.due(self.rows.scopes(), now)
+        if over:
+            self.rows.destroy_keys(over)
+            self._unclean = True
+            self._audit({"looks": " ".join(scope.decode("ascii") for scope in over)})
         if plan.due:
             self.rows.destroy_keys([period_scope(*key) for key in plan.due])
             self._unclean = True

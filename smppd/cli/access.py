@@ -24,8 +24,8 @@ from smppd.operators.roles import Authority
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import UDHI, BodyError, Sm
-from smppd.records.lookup import Found, LogReader
 from smppd.records.looks import LookKey, Shown, facts_of, key_of
+from smppd.records.lookup import Found, LogReader
 from smppd.store.api import StoreError
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
@@ -64,7 +64,8 @@ class Access:
     """The opened log and the trail on which looks at it are recorded."""
 
     def __init__(self, settings: Settings, authority: Authority | None = None) -> None:
-        """authority: on whose word (`cli.authority.authorise`); None: nobody logged in. Raises CommandError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
+        """authority: on whose word (`cli.authority.authorise`); None: nobody logged in. Raises CommandError with
+        status 2 when the store, its keys or its audit trail are missing or do not fit."""
         directory = settings.store.directory
         self.settings = settings
         self.authority = Authority(current_actor()) if authority is None else authority

@@ -91,9 +91,9 @@ def log_in(office: Office, claim: Claim, actor: Actor) -> Operator:
     """The operator who says this. Waits and raises CommandError where it does not fit; both are on the audit trail."""
     began = time.monotonic()
     outcome = check(office.desk, claim, time.time(), claimed_address())
-    if outcome.count:
+    if outcome.refusals:
         # The name is hashed: somebody may have typed his passphrase there.
-        facts: dict[str, str | int] = {"name": outcome.name, "count": outcome.count}
+        facts: dict[str, str | int] = {"name": outcome.name, "count": outcome.refusals}
         if outcome.failure is not None:
             facts["reason"] = outcome.failure.value
         office.record(AuditEvent.LOGIN_REFUSED, actor.who, facts, "refused", actor)

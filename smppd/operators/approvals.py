@@ -1,7 +1,7 @@
 """Two people: one asks for an act, another one agrees, and for an hour the first may do exactly that.
 
-A request is a sealed document. It says what is to be done, for the one who has to agree; it is gone when it is over. It is found
-again by a keyed hash of the act and of who wants to do it, so it serves nobody else and nothing else.
+A request is a sealed document. It says what is to be done, for the one who has to agree; it is gone when it is over. It is
+found again by a keyed hash of the act and of who wants to do it, so it serves nobody else and nothing else.
 """
 
 from __future__ import annotations

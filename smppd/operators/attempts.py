@@ -1,7 +1,7 @@
 """How often somebody may try to log in: by name, and all names together.
 
-A try is counted before it is looked at, with a compare and swap, and taken back when it was right. So processes that try side by
-side find each other's tries, and killing one gains nothing.
+A try is counted before it is looked at, with a compare and swap, and taken back when it was right. So processes that try side
+by side find each other's tries, and killing one gains nothing.
 """
 
 from __future__ import annotations
@@ -101,9 +101,8 @@ class Attempts:
             tries, paper = self._read(_ALL, now)
             if paper is None or not tries.failures:
                 return
-            failures = tries.failures - 1
-            until = tries.until if failures >= FREE_ALL else 0.0
-            if self._write(_ALL, paper, tries._replace(failures=failures, until=until)):
+            # It was looked at, so the wait before it was over; and while all have to wait, one at a time is looked at.
+            if self._write(_ALL, paper, tries._replace(failures=tries.failures - 1, until=0.0)):
                 return
 
     def _read(self, of: str, now: float) -> tuple[Tries, Paper | None]:

@@ -1,8 +1,8 @@
 """Whether somebody is who he says: passphrase and one-time code, from an allowed network, not too often.
 
 `check` knows no terminal and no socket; the commands and whatever serves a browser ask the same function. All failures are one
-answer: each costs one Argon2 hash, whether the name is known or not, and whoever answers waits until REFUSAL_FLOOR is over. What
-it was is told to the audit trail alone.
+answer: each costs one Argon2 hash, whether the name is known or not, and whoever answers waits until REFUSAL_FLOOR is over.
+What it was is told to the audit trail alone.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ class Claim(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Of a login. operator: who it is, None where it was refused. name: the keyed hash of the name. count: how many refusals are
-    to be put on the audit trail now, this one included; 0 for none (they are gathered). recovery: a recovery code was used; so
-    many are left in `operator`."""
+    """Of a login. operator: who it is, None where it was refused. name: the keyed hash of the name. refusals: how many are to
+    be put on the audit trail now, this one included; 0 for none (they are gathered). recovery: a recovery code was used up."""
 
     operator: Operator | None
     name: str
-    count: int = 0
+    refusals: int = 0
     failure: Failure | None = None
     recovery: bool = False
 

@@ -28,8 +28,8 @@ class PeopleError(Exception):
 
 class Operator(NamedTuple):
     """One operator. phc: the passphrase's Argon2id hash. secret: of the one-time codes. recovery: keyed hashes of the recovery
-    codes that were not used. networks: empty for any. accounts: those of an account owner. step: the newest step of which a code
-    was accepted. by: the operator who set it up or changed it last, empty for one without a login. created, changed: epoch
+    codes that were not used. networks: empty for any. accounts: those of an account owner. step: the newest step of which a
+    code was accepted. by: the operator who set it up or changed it last, empty for one without a login. created, changed: epoch
     seconds."""
 
     name: str

@@ -1,6 +1,7 @@
 """Sessions: somebody logged in a moment ago, at this place, and need not do so again for each command.
 
-A session is known by a random token, of which the store has a keyed hash. It ends by itself, and with any change of its operator.
+A session is known by a random token, of which the store has a keyed hash. It ends by itself, and with any change of its
+operator.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _GROUP: Final = 4
 
 
 def _totp(secret: bytes) -> TOTP:
-    return TOTP(secret, _DIGITS, SHA1(), STEP)  # noqa: S303  authenticator apps know no other hash
+    return TOTP(secret, _DIGITS, SHA1(), STEP)
 
 
 def code_at(secret: bytes, step: int) -> str:

@@ -1,8 +1,8 @@
 """Who looked at whom: the hashes by which the audit trail names people, and the search for one person's among them.
 
-The trail outlives every message, so no hash in it may be one that works for ever. Those of a month are under a key of that month
-(scope `looks/2026-11` in keys.db), which the purge destroys 13 months after its end: from then on nobody can tell, with all keys
-in hand, whose hash it was.
+The trail outlives every message, so no hash in it may be one that works for ever. Those of a month are under a key of that
+month (scope `looks/2026-11` in keys.db), which the purge destroys 13 months after its end: from then on nobody can tell, with
+all keys in hand, whose hash it was.
 """
 
 from __future__ import annotations

@@ -169,6 +169,7 @@ class Purger:
         self.rows.remember({SPANS: plan.spans, RETAIN: retains})
         self.done.damaged = self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
+        self._unclean = bool(self.rows.remove_ended(now)) or self._unclean
         over = looks.due(self.rows.scopes(), now)
         if over:
             self.rows.destroy_keys(over)

@@ -17,7 +17,7 @@ from smppd.cli.desk import Office, has_people, open_office, told
 from smppd.events import AuditEvent
 from smppd.operators.approvals import ASKED, DENIED, GRANTED, WINDOW, Approvals, Request, may_agree
 from smppd.operators.roles import Authority, may
-from smppd.vault.mask import mask_number, mask_text
+from smppd.vault.mask import mask_digits, mask_number, mask_text
 
 _NUMBERS = frozenset({"number", "numbers", "subject"})
 """Facts that are phone numbers."""
@@ -28,8 +28,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "approvals",
         help="agree to what another person asked for, or deny it",
-        description="What one person asked for and another has to agree to. Who agrees must be allowed to do the same, and cannot"
-        " be the one who asked. What was granted may be done for an hour; what nobody answers ends after three days.",
+        description="What one person asked for and another has to agree to. Who agrees must be allowed to do the same, and"
+        " cannot be the one who asked. What was granted may be done for an hour; what nobody answers ends after three days.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="what you asked for, and what waits for you")
@@ -78,7 +78,7 @@ def _answer(office: Office, authority: Authority, args: argparse.Namespace, gran
     if not authority.operator:
         facts["login"] = "none"
     if refused:
-        facts["note"] = refused
+        facts["why"] = refused
         office.record(AuditEvent.APPROVAL, authority.who, facts, "refused", authority.actor)
         raise CommandError(refused)
     office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
@@ -154,7 +154,7 @@ def _facts(one: Request) -> dict[str, Any]:
         "what": {name: _shown(name, value) for name, value in one.what.items()},
         "asker": one.asker,
         "reason": one.reason,
-        "note": printable(mask_text(one.note)),
+        "note": printable(mask_digits(one.note)),
         "asked": _iso(one.asked),
         "by": one.by,
         "until": _iso(one.until),

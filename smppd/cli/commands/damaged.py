@@ -24,8 +24,8 @@ from smppd.message import Address
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
-from smppd.relay.ledger.journal import HEAD
 from smppd.records.looks import Shown
+from smppd.relay.ledger.journal import HEAD
 from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import DamagedItems, Item, account_of
@@ -35,6 +35,8 @@ from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number
 
 _UNREADABLE: Final = (BodyError, ValueError, IndexError, struct.error)
+_OF_ACCOUNTS: Final = frozenset({"message", "mail", "cold message", "cold mail"})
+"""Kinds of which the owner is an account. So it is of a frame with an id, which is mail."""
 _SHOWN: Final = ("number", "kind", "of", "id", "place", "reason", "set_aside", "kept_until", "octets")
 
 
@@ -90,6 +92,15 @@ def _facts(item: Item) -> dict[str, Any]:
     }
 
 
+def _sees(authority: Authority, item: Item) -> bool:
+    """Whether somebody may see an item. An account owner: only what is surely his account's, since an upstream may have the
+    same name."""
+    if authority.accounts is None:
+        return True
+    of_account = item.kind in _OF_ACCOUNTS or (item.kind == "frame" and item.id != 0)
+    return of_account and authority.sees(account_of(item))
+
+
 def _iso(seconds: int) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -99,7 +110,7 @@ def _iso(seconds: int) -> str:
 
 def _list(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     with DamagedItems(settings.store.directory, read_only=True) as damaged:
-        rows = [_facts(item) for item in damaged.items() if authority.sees(account_of(item))]
+        rows = [_facts(item) for item in damaged.items() if _sees(authority, item)]
     if args.json:
         print(json.dumps({"items": rows}, indent=2))
         return 0
@@ -120,7 +131,7 @@ def _show(settings: Settings, authority: Authority, args: argparse.Namespace) ->
     with Access(settings, authority) as access, DamagedItems(directory, read_only=True) as damaged:
         item = next((item for item in damaged.items() if item.number == args.number), None)
         what: dict[str, str | int] = {"damaged": args.number}
-        if item is not None and not authority.sees(account_of(item)):
+        if item is not None and not _sees(authority, item):
             item = None  # looks exactly like one that is not there
             what["other_account"] = 1
         if item is not None and args.reveal and args.reason == "law":

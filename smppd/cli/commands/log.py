@@ -180,7 +180,8 @@ def _second_for_search(access: Access, args: argparse.Namespace, forms: SearchFo
         "limit": args.limit,
         "reason": args.reason,
     }
-    return approver(access.authority, args, access.settings, "reveal", what)
+    said = {name: value for name, value in what.items() if value != ""}
+    return approver(access.authority, args, access.settings, "reveal", said)
 
 
 def _as_typed(moment: int | None) -> str:

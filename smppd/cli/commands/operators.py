@@ -162,7 +162,7 @@ def _credentials(args: argparse.Namespace) -> tuple[Credentials, int]:
         if secret_from_terminal("Once more: ") != passphrase:
             raise CommandError("the two passphrases differ")
     made = new_credentials(args.name, passphrase, os.urandom)
-    uri = totp.provisioning_uri(made.secret, args.name, f"smppd {platform.node()}".strip())
+    uri = totp.provisioning_uri(made.secret, args.name, f"smppd@{platform.node()}")
     letters = base64.b32encode(made.secret).decode("ascii")
     print(f"For the authenticator app, as a URI:\n{uri}\n")
     print(f"... or typed:\n{' '.join(letters[at : at + 4] for at in range(0, len(letters), 4))}\n")

@@ -79,20 +79,21 @@ class Staff:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(path / "run"))
         second = CONFIG.split("\n  - system_id", 1)[1].split("\nupstreams", 1)[0].replace("acme", "other")
         (path / "smppd.yaml").write_text(CONFIG.replace("\nupstreams", "\n  - system_id" + second + "\nupstreams"))
-        assert self.run("keys", "init")[0] == 0
         self.output: list[str] = []
         """All that was printed, but what new operators are shown once."""
+        self.files = 0
+        assert self.run("keys", "init")[0] == 0
 
     def run(self, *words: str, stdin: str = "") -> tuple[int, str, str]:
         """(status, standard output, standard error) of a command."""
-        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogateescape"))))
         try:
             status = main([*words, "--config", str(self.path / "smppd.yaml")])
         except SystemExit as error:
             status = int(str(error.code))
         shown = self.capsys.readouterr()
         if "otpauth" not in shown.out:
-            self.__dict__.setdefault("output", []).append(shown.out + shown.err)
+            self.output.append(shown.out + shown.err)
         return status, shown.out, shown.err
 
     def builder(self) -> Builder:
@@ -113,7 +114,9 @@ class Staff:
         if code is None:
             self.clock.now += totp.STEP
             code = person.code(self.clock.now)
-        file = self.path / "credentials"
+        self.files += 1
+        file = self.path / "credentials" / str(self.files)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         file.write_text(f"{person.passphrase if passphrase is None else passphrase}\n{code}\n")
         file.chmod(0o600)
         return ("--operator", person.name, "--credentials", str(file))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.cli.commands.log import _forms, _regions
+from smppd.cli.commands.log import forms_of, regions_for
 from smppd.config.references import references
 from smppd.numbering import normalise, normalise_prefix, regions_of
 from smppd.policy.pipeline import compile_policies, pipeline_for
@@ -206,7 +206,7 @@ def test_the_log_is_searched_by_the_regions_of_the_configuration(region: str | N
 
 
 def looked_for(configured: Any, args: Namespace) -> SearchForms:
-    return _forms(_regions(configured, args), args)
+    return forms_of(regions_for(configured, args), args)
 
 
 @settings(deadline=None, max_examples=300)

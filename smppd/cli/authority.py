@@ -28,6 +28,7 @@ from smppd.operators.sessions import current
 
 ANOTHER_PERSON: Final = 3
 """Exit status: it was asked for, and another person has to agree."""
+NOBODY_YET: Final = "there are no operators yet: `smppd operators add`"
 NEEDED: Final = "log in: --operator NAME, or `smppd login`"
 
 
@@ -46,7 +47,7 @@ def authorise(act: Act, args: argparse.Namespace, settings: Settings) -> Authori
         peopled = has_people(settings)
     if not peopled:
         if wanted(args) is not None:
-            raise CommandError("there are no operators yet: `smppd operators add`", 2)
+            raise CommandError(NOBODY_YET, 2)
         return Authority(actor, act=act)
     with open_office(settings) as office:
         authority = identify(act, args, office, actor)
@@ -62,6 +63,8 @@ def identify(act: Act | None, args: argparse.Namespace, office: Office, actor: A
     otherwise."""
     name = wanted(args)
     if name is not None:
+        if not office.people.any():
+            raise CommandError(NOBODY_YET, 2)
         operator = log_in(office, claim_of(name, getattr(args, "credentials", None)), actor)
         return _authority(operator, actor, act)
     if getattr(args, "credentials", None) is not None:

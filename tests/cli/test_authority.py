@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from smppd.cli import authority
 from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError
-from smppd.operators.login import REFUSED
+from smppd.operators.login import REFUSAL_FLOOR, REFUSED
 from smppd.operators.roles import MAY, Act, Role
 from tests.cli.staff import PASSPHRASE, Person, Staff
 from tests.store.builder import Builder, files
@@ -108,7 +107,7 @@ def test_every_failed_login_is_the_same_answer(staff: Staff, record: str, monkey
     staff.clock.now -= 1
     answers.add(staff.run(*REVEAL, *right))  # too often
     assert answers == {(1, "", f"smppd: {REFUSED}\n")}
-    assert staff.clock.slept == 8 * authority.REFUSAL_FLOOR, "after the same time"
+    assert staff.clock.slept == 8 * REFUSAL_FLOOR, "after the same time"
 
 
 def test_the_trail_knows_why_and_not_who(staff: Staff, record: str) -> None:

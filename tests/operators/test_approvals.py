@@ -58,7 +58,7 @@ def test_it_is_of_no_other_person_and_no_other_act(
 
 
 def test_the_order_of_facts_does_not_matter(approvals: Approvals, request_: Request) -> None:
-    assert approvals.find("anna", "reveal", dict(reversed(WHAT.items())), NOW) == request_
+    assert approvals.find("anna", "reveal", dict(reversed(list(WHAT.items()))), NOW) == request_
 
 
 def test_the_window_ends_by_itself(approvals: Approvals, request_: Request, desk: Desk) -> None:

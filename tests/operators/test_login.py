@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smppd import passwords
 from smppd.operators import attempts, login, totp
 from smppd.operators.attempts import FIRST_DELAY, FREE, FREE_ALL, LONGEST_DELAY, Attempts
 from smppd.operators.desk import Desk
@@ -61,7 +62,7 @@ def test_every_login_costs_one_hash(desk: Desk, add: Add, monkeypatch: pytest.Mo
     anna, _ = add("anna")
     add("ben", disabled=True)
     spent: list[str] = []
-    verify, derive = login.password_matches, login.hashed
+    verify, derive = passwords.password_matches, passwords.hashed
     monkeypatch.setattr(login, "password_matches", lambda *a: spent.append("verify") or verify(*a))  # type: ignore[func-returns-value]
     monkeypatch.setattr(login, "hashed", lambda *a: spent.append("derive") or derive(*a))  # type: ignore[func-returns-value]
     for name, passphrase in (("anna", PASSPHRASE), ("anna", "x"), ("ben", PASSPHRASE), ("nobody", "x"), ("", "")):
@@ -170,7 +171,7 @@ def test_all_names_together_have_to_wait_too(desk: Desk, add: Add) -> None:
 def test_processes_side_by_side_get_no_more_tries(new_desk: Callable[[], Desk], add: Add) -> None:
     add("anna")
     desks = [new_desk() for _ in range(4)]
-    begin, taken = threading.Barrier(4), []
+    begin, taken = threading.Barrier(4), list[bool]()
 
     def guess(desk: Desk) -> None:
         tries = Attempts(desk)

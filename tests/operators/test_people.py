@@ -184,7 +184,7 @@ def test_two_managers_who_disable_each_other_leave_one(desk: Desk, new_desk: Cal
 def test_what_others_change_meanwhile_is_kept(desk: Desk, new_desk: Callable[[], Desk], add: Add) -> None:
     add("anna", Role.OPERATOR)
     add("ben", Role.SUPPORT)
-    other, once = People(new_desk()), []
+    other, once = People(new_desk()), list[Operator]()
 
     def how(one: Operator) -> Operator:
         if not once:

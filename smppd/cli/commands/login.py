@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from smppd.audit.trail import current_actor
-from smppd.cli.authority import log_in, token_file
+from smppd.cli.authority import NOBODY_YET, log_in, token_file
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.credentials import add_credentials, claim_of, place
 from smppd.cli.desk import has_people, open_office, told
@@ -46,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     with told():
         if not has_people(settings):
-            raise CommandError("there are no operators yet: `smppd operators add`", 2)
+            raise CommandError(NOBODY_YET, 2)
     with open_office(settings) as office:
+        if not office.people.any():
+            raise CommandError(NOBODY_YET, 2)
         operator = log_in(office, claim_of(args.operator, args.credentials), current_actor())
         tokens = token_file(office)
         before = tokens.read()

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -28,12 +29,13 @@ LAW = ("log", "search", SUBJECT, "--reason", "law", "--note", "order 12/26", "--
 NOBODY = 65534
 # All that a command may import is imported before the user changes: the interpreter itself may be where only root can read.
 AS_NOBODY = f"""
-import encodings.ascii, encodings.idna, encodings.latin_1, encodings.utf_16_be, encodings.utf_8_sig, importlib, os, pkgutil, sys, getpass, json, phonenumbers
+import encodings.ascii, encodings.idna, encodings.latin_1, encodings.utf_16_be, encodings.utf_8_sig
+import _strptime, importlib, os, pkgutil, sys, getpass, json, phonenumbers, smppd.numbering
 import smppd.cli.commands, smppd.cli.main
 for one in pkgutil.iter_modules(smppd.cli.commands.__path__):
     if one.name not in ("demo", "simulate", "run", "send"):
         importlib.import_module("smppd.cli.commands." + one.name)
-importlib.import_module("rich.progress"); importlib.import_module("rich.table")
+importlib.import_module("rich.progress"); importlib.import_module("rich.table"); phonenumbers.PhoneMetadata.load_all()
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 sys.exit(smppd.cli.main.main(sys.argv[1:]))
 """
@@ -82,9 +84,6 @@ class House:
 
     def give_to_nobody(self) -> None:
         """The daemon's user owns the installation, as a package makes it."""
-        os.chmod(self.path, 0o755)
-        for folder in (self.path, self.path.parent, self.path.parent.parent):
-            os.chmod(folder, os.stat(folder).st_mode | 0o055)
         for path in [self.path, *self.path.rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
 
@@ -138,14 +137,17 @@ class Terminal:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    one = House(tmp_path)
-    log = Builder(tmp_path / "var", load_kek(FileSource(tmp_path / "keys/kek")))
-    log.now = time.time() - 60
-    log.record(b"your code is 4711", destination=SUBJECT[1:].encode())
-    log.commit()
-    log.close()
-    yield one
+def house() -> Iterator[House]:
+    # Not in pytest's own folder, which nobody but its user may enter.
+    with tempfile.TemporaryDirectory(prefix="smppd-people-") as name:
+        path = Path(name)
+        one = House(path)
+        log = Builder(path / "var", load_kek(FileSource(path / "keys/kek")))
+        log.now = time.time() - 60
+        log.record(b"your code is 4711", destination=SUBJECT[1:].encode())
+        log.commit()
+        log.close()
+        yield one
 
 
 def test_an_operator_is_added_at_a_terminal_and_nothing_typed_is_shown(house: House) -> None:

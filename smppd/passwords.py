@@ -19,6 +19,7 @@ PASSES: Final = 2
 LANES: Final = 1
 LONGEST: Final = 64
 GENERATED: Final = 20
+LONGEST_PASSPHRASE: Final = 256
 # Without the characters that are mistaken for each other when a password is read out: 0 O o, 1 I l.
 ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz23456789"
 
@@ -67,13 +68,30 @@ def weakness(password: str, system_id: str = "") -> str | None:
         return "fewer than 8 characters; take 12, or 8 of three kinds (lower, upper, digit, other)"
     if len(password) < 12 and kinds < 3:
         return "under 12 characters it needs three kinds: lower case, upper case, digits, others"
+    return _guessable(password, system_id, "the system_id")
+
+
+def passphrase_weakness(passphrase: str, name: str) -> str | None:
+    """The same for the passphrase of a person, who types it into smppd and nothing else: characters of any script, no SMPP
+    client's limits, 12 characters at least. name: of the operator."""
+    if not passphrase.isprintable():
+        return "it has characters that do not print"
+    if len(passphrase) > LONGEST_PASSPHRASE:
+        return f"more than {LONGEST_PASSPHRASE} characters"
+    if len(passphrase) < 12:
+        return "fewer than 12 characters; take a few words that do not belong together"
+    return _guessable(passphrase, name, "the name")
+
+
+def _guessable(password: str, own: str, called: str) -> str | None:
+    """Whether it is among what is tried first. own: a name that it must not be, and what that is called."""
     if len(set(password)) < 5:
         return "it repeats very few characters"
     if _runs(password):
         return "it is little more than a sequence such as 123456 or abcdef"
-    plain, name = password.casefold(), system_id.casefold()
+    plain, name = password.casefold(), own.casefold()
     if name and (plain == name or (len(name) >= 4 and name in plain and len(plain) - len(name) < 8)):
-        return "it is the system_id, or little more"
+        return f"it is {called}, or little more"
     # What is left of a common word when decoration and letters written as digits are undone.
     stems = {"".join(filter(str.isalpha, text)) for text in (plain, plain.translate(_LEET))}
     stems |= {plain.strip("0123456789!@#$%&*?._-+ ").translate(_LEET)}

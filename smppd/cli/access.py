@@ -6,23 +6,28 @@ Whatever shows protected content goes through `Access.record`: when the entry ca
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from smppd.audit.trail import Actor, current_actor
+from smppd.audit.trail import current_actor
 from smppd.cli.commands import CommandError
 from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
 from smppd.config import Settings
+from smppd.events import AuditEvent
 from smppd.message import Address
+from smppd.numbering import normalise
 from smppd.operators.roles import Authority
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import UDHI, BodyError, Sm
-from smppd.records.lookup import LogReader
+from smppd.records.looks import LookKey, Shown, facts_of, key_of
+from smppd.records.lookup import Found, LogReader
 from smppd.store.api import StoreError
+from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
@@ -38,7 +43,8 @@ _ALPHABETS: Final = {
 }
 BINARY: Final = "binary, in hexadecimal"
 """Remark on a text that is none."""
-_IDS: Final = 200  # 16 characters and a blank each: inside what one value of an audit entry may hold
+_WHOLE: Final = (AuditEvent.REVEAL, AuditEvent.EXPORT, AuditEvent.EVIDENCE)
+"""Looks at whole records: their entries name the parties, hashed."""
 _MISSING: Final = 2
 _NO_ADDRESSES: Final = bytes(6)
 
@@ -58,11 +64,13 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
 class Access:
     """The opened log and the trail on which looks at it are recorded."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises CommandError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
+    def __init__(self, settings: Settings, authority: Authority | None = None) -> None:
+        """authority: on whose word (`cli.authority.authorise`); None: nobody logged in. Raises CommandError with
+        status 2 when the store, its keys or its audit trail are missing or do not fit."""
         directory = settings.store.directory
         self.settings = settings
-        self._subject_key = b""
+        self.authority = Authority(current_actor()) if authority is None else authority
+        self._look_key: LookKey | None = None
         try:
             kek, install = unlock(settings)
             if not (directory / AUDIT_FILE).exists():
@@ -76,7 +84,8 @@ class Access:
                 raise
         except (VaultError, StoreError, OSError) as error:
             raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
-        self._subject_key = install.audit
+        self._kek = kek
+        self._audit_key = install.audit
         self.directory = directory
         self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
 
@@ -91,32 +100,57 @@ class Access:
         """What the parts of the store say of each other; the caller closes it."""
         return SqliteStates(self.directory)
 
+    @property
+    def look_key(self) -> LookKey:
+        """The key under which this month's looks name people; made durable before its first hash is written."""
+        if self._look_key is None:
+            with guarded():
+                rows = KeyStore(self.directory)
+                try:
+                    self._look_key = key_of(self._kek, rows, time.time())
+                finally:
+                    rows.close()
+        return self._look_key
+
     def subject(self, form: bytes) -> str:
-        """A number as the audit trail names it: the same each time, and not to be guessed without the audit key."""
-        return blake2b(form, key=self._subject_key, digest_size=16, person=b"smppd-subject").hexdigest()
+        """A number as the audit trail names it: the same all month, and not to be guessed without that month's key."""
+        return self.look_key.hash(form)
+
+    def older_subject(self, form: bytes) -> str:
+        """The same as versions before 0.3 named it, under a key that does not die."""
+        return blake2b(form, key=self._audit_key, digest_size=16, person=b"smppd-subject").hexdigest()
+
+    def shown(self, found: Found) -> Shown:
+        """A record as `record` takes it when it is shown whole."""
+        header, numbers = found.record.header, found.record.numbers
+        if numbers is None:
+            return Shown(header.record_id)
+        region = region_of(self.settings, header.account)
+        parties = tuple(dict.fromkeys(form_of(one, region) for one in addresses_of(numbers)))
+        return Shown(header.record_id, parties)
 
     def record(
         self,
         event: str,
         args: argparse.Namespace,
         what: Mapping[str, str | int],
-        ids: Iterable[int],
+        ids: Iterable[int | Shown],
         result: str,
-        authority: Authority | None = None,
     ) -> None:
         """Puts a look on the audit trail: who, from where, why (`args.reason`, `args.note`), what, which records. On
-        stable storage when it returns; CommandError if it cannot be written: then show nothing. authority: on whose word it is
-        done, where that needs a login."""
-        actor = current_actor() if authority is None else Actor(authority.who, authority.actor.source)
-        facts: dict[str, str | int] = {"reason": args.reason, "note": args.note, **what}
-        listed = [f"{record_id:016x}" for record_id in ids]
-        facts["records"] = len(listed)
-        for number, at in enumerate(range(0, len(listed), _IDS)):
-            if len(facts) >= 60:  # an entry holds 64 values: the rest goes on the next one
-                self._append(event, actor.who, facts, result, actor.source)
-                facts = {"reason": args.reason, "note": args.note, **what, "continued": 1}
-            facts[f"ids{number or ''}"] = " ".join(listed[at : at + _IDS])
-        self._append(event, actor.who, facts, result, actor.source)
+        stable storage when it returns; CommandError if it cannot be written: then show nothing.
+
+        ids: of the records; of those that are shown whole (reveals, exports) `Shown`, so that their parties can be told later
+        who looked at them."""
+        who, source = self.authority.who, self.authority.actor.source
+        listed = [one if isinstance(one, Shown) else Shown(one) for one in ids]
+        why: dict[str, str | int] = {"reason": args.reason, "note": args.note, **what, **self.authority.facts}
+        whole = event in _WHOLE
+        key = self.look_key if whole or "number" in what else None
+        more: dict[str, str | int] = {"records": len(listed)}
+        for portion in facts_of(listed, key, whole):
+            self._append(event, who, why | more | portion, result, source)
+            more = {"continued": 1}
 
     def _append(self, event: str, who: str, facts: Mapping[str, str | int], result: str, source: str) -> None:
         try:
@@ -151,6 +185,17 @@ def addresses_of(numbers: NumbersPart) -> tuple[Address, Address]:
         Address(octets[0], octets[1], octets[2:end]),
         Address(octets[end + 1], octets[end + 2], octets[end + 3 : octets.index(0, end + 3)]),
     )
+
+
+def region_of(settings: Settings, account: str) -> str | None:
+    """The country of an account's national numbers."""
+    mine = next((one.region for one in settings.accounts if one.system_id == account), None)
+    return mine or settings.region
+
+
+def form_of(address: Address, region: str | None) -> bytes:
+    """The normal form of an address, under which it is found."""
+    return normalise(address.digits, address.ton, address.npi, region)
 
 
 def text_of(record: OpenRecord, default: Alphabet) -> TextShown:

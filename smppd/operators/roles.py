@@ -55,12 +55,22 @@ def may(roles: Iterable[Role], act: Act) -> bool:
 
 class Authority(NamedTuple):
     """On whose word something is done. actor: who runs the command, as the kernel knows it, and from where. operator: the name
-    that was logged in with, empty without a login. accounts: those he may see, None for all."""
+    that was logged in with, empty without a login. accounts: those he may see, None for all. act: what he was allowed to do."""
 
     actor: Actor
     operator: str = ""
     roles: frozenset[Role] = frozenset()
     accounts: frozenset[str] | None = None
+    act: Act | None = None
+
+    def sees(self, account: str) -> bool:
+        """Whether he may see what is an account's."""
+        return self.accounts is None or account in self.accounts
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """For the entry on the audit trail: that an act which needs a login was done without one."""
+        return {} if self.operator or self.act in (None, Act.SEARCH) else {"login": "none"}
 
     @property
     def who(self) -> str:

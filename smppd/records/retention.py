@@ -25,6 +25,7 @@ from typing import Final, Self
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
+from smppd.records import looks
 from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
 from smppd.records.keeping import Keeper
 from smppd.store.api import StoreError
@@ -209,6 +210,12 @@ class Purger:
                 due, soon = [], True
         self.done.damaged += self.rows.remove_overdue(now, lambda account: _shortest(retains.get(account)))
         self._unclean = self._unclean or bool(self.done.damaged)
+        self._unclean = bool(self.rows.remove_ended(now)) or self._unclean
+        over = looks.due(self.rows.scopes(), now)
+        if over:
+            self.rows.destroy_keys(over)
+            self._unclean = True
+            self._audit({"looks": " ".join(scope.decode("ascii") for scope in over)})
         if due and not self.rows.destroy_keys([period_scope(*key) for key in due], known):
             due, soon = [], True  # a hold was added, or ended, just now
         if due:

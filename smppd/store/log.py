@@ -220,6 +220,9 @@ class PurgeRows(Log, Protocol):
         """Removes damaged items that are past their time at ``now`` (epoch seconds); how many. kept(account): seconds for which
         something of it may be kept, None where nobody says."""
 
+    def remove_ended(self, now: float) -> int:
+        """Removes documents (`store.documents`) that have ended by ``now`` (epoch seconds); how many."""
+
     def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
         """The first ``limit`` rows of a stretch, from the last one begun before ``first`` on: its records may be younger."""
 

@@ -280,6 +280,9 @@ class MemoryLog:
     def remove_overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
         return 0
 
+    def remove_ended(self, now: float) -> int:
+        return 0
+
     def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
         start = max((seq for seq in self.log if seq <= first), default=first)
         return [self.log[seq] for seq in self._ids() if start <= seq <= last][:limit]

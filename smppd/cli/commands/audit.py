@@ -69,16 +69,28 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
 
 
-def moment(text: str) -> int:
+class Moment(int):
+    """Epoch milliseconds, and how somebody typed them."""
+
+    typed: str = ""
+
+
+def moment(text: str) -> Moment:
     """Epoch milliseconds of an ISO 8601 date or time (UTC unless it says otherwise) or of an age such as `24h`."""
     age = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
     if age:
-        return int((time.time() - int(age[1]) * _UNITS[age[2]]) * 1000)
+        return _moment(time.time() - int(age[1]) * _UNITS[age[2]], text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError("not an ISO date or time, nor an age like 24h") from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    return _moment((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), text)
+
+
+def _moment(seconds: float, typed: str) -> Moment:
+    made = Moment(seconds * 1000)
+    made.typed = typed
+    return made
 
 
 def add_notes(parser: argparse.ArgumentParser) -> None:

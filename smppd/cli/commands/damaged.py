@@ -14,14 +14,17 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from smppd.audit.trail import current_actor
-from smppd.cli.access import Access, add_reason, printable
+from smppd.cli.access import Access, add_reason, form_of, printable, region_of
+from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.unlocking import source_kek, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
+from smppd.message import Address
+from smppd.operators.roles import Act, Authority
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
+from smppd.records.looks import Shown
 from smppd.relay.ledger.journal import HEAD
 from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked
 from smppd.store.api import StoreError
@@ -32,6 +35,8 @@ from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number
 
 _UNREADABLE: Final = (BodyError, ValueError, IndexError, struct.error)
+_OF_ACCOUNTS: Final = frozenset({"message", "mail", "cold message", "cold mail"})
+"""Kinds of which the owner is an account. So it is of a frame with an id, which is mail."""
 _SHOWN: Final = ("number", "kind", "of", "id", "place", "reason", "set_aside", "kept_until", "octets")
 
 
@@ -53,6 +58,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     gone.add_argument("--all", action="store_true", help="all items")
     gone.add_argument("--yes", action="store_true", help="do not ask")
     for action in (listed, show, gone):
+        add_login(action)
         add_json(action)
         add_config(action)
     parser.set_defaults(run=run)
@@ -61,8 +67,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run `damaged ACTION`; 0, 1 when an item named is not there or nothing was removed, 2 without a store."""
     settings = load_settings(args)
+    if args.action == "show" and args.reveal and not args.note.strip():
+        raise CommandError("--reveal needs --note: the reason in words", 2)
+    reveal = args.action == "show" and args.reveal
+    act = Act.PURGE if args.action == "remove" else Act.REVEAL if reveal else Act.SEARCH
+    authority = authorise(act, args, settings)
     try:
-        return {"list": _list, "show": _show, "remove": _remove}[args.action](settings, args)
+        return {"list": _list, "show": _show, "remove": _remove}[args.action](settings, authority, args)
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(f"the damaged items cannot be reached: {error}", 2) from None
 
@@ -81,6 +92,15 @@ def _facts(item: Item) -> dict[str, Any]:
     }
 
 
+def _sees(authority: Authority, item: Item) -> bool:
+    """Whether somebody may see an item. An account owner: only what is surely his account's, since an upstream may have the
+    same name."""
+    if authority.accounts is None:
+        return True
+    of_account = item.kind in _OF_ACCOUNTS or (item.kind == "frame" and item.id != 0)
+    return of_account and authority.sees(account_of(item))
+
+
 def _iso(seconds: int) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -88,9 +108,9 @@ def _iso(seconds: int) -> str:
         return str(seconds)
 
 
-def _list(settings: Settings, args: argparse.Namespace) -> int:
+def _list(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     with DamagedItems(settings.store.directory, read_only=True) as damaged:
-        rows = [_facts(item) for item in damaged.items()]
+        rows = [_facts(item) for item in damaged.items() if _sees(authority, item)]
     if args.json:
         print(json.dumps({"items": rows}, indent=2))
         return 0
@@ -106,22 +126,31 @@ def _list(settings: Settings, args: argparse.Namespace) -> int:
 # -- show ------------------------------------------------------------------------------------------------------------
 
 
-def _show(settings: Settings, args: argparse.Namespace) -> int:
-    if args.reveal and not args.note.strip():
-        raise CommandError("--reveal needs --note: the reason in words", 2)
+def _show(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     directory = settings.store.directory
-    with Access(settings) as access, DamagedItems(directory, read_only=True) as damaged:
+    with Access(settings, authority) as access, DamagedItems(directory, read_only=True) as damaged:
         item = next((item for item in damaged.items() if item.number == args.number), None)
-        result = "not found" if item is None else "revealed" if args.reveal else "masked"
         what: dict[str, str | int] = {"damaged": args.number}
-        access.record("reveal" if args.reveal else "show", args, what, [item.id] if item and item.id else [], result)
+        if item is not None and not _sees(authority, item):
+            item = None  # looks exactly like one that is not there
+            what["other_account"] = 1
+        if item is not None and args.reveal and args.reason == "law":
+            asked: dict[str, str | int] = {"damaged": args.number, "reason": args.reason}
+            what["second"] = approver(authority, args, settings, "reveal", asked)
+        data = None
+        if item is not None:
+            rows = ReadOnlyKeys(directory)
+            try:
+                data = damaged.content(item, KeyRing(source_kek(settings), rows))
+            finally:
+                rows.close()
+        result = "not found" if item is None else "revealed" if args.reveal else "masked"
+        event = AuditEvent.REVEAL if args.reveal else AuditEvent.SHOW
+        parties = () if item is None or data is None else _parties(settings, item, data)
+        ids = [Shown(item.id & (1 << 64) - 1, parties)] if item is not None and (item.id or parties) else []
+        access.record(event, args, what, ids, result)
         if item is None:
             raise CommandError(f"there is no item {args.number} (any more)")
-        rows = ReadOnlyKeys(directory)
-        try:
-            data = damaged.content(item, KeyRing(source_kek(settings), rows))
-        finally:
-            rows.close()
     alphabets = {one.system_id: one.default_alphabet for one in settings.accounts}
     shown = _facts(item) | _content(item, data, args.reveal, alphabets.get(account_of(item), "gsm"))
     if args.json:
@@ -145,6 +174,20 @@ def _content(item: Item, data: bytes | None, reveal: bool, alphabet: str) -> dic
     if reveal:
         shown["hexadecimal"] = data.hex()
     return shown
+
+
+def _parties(settings: Settings, item: Item, data: bytes) -> tuple[bytes, ...]:
+    """The numbers of both parties in normal form, as far as there is a PDU that can be read."""
+    try:
+        sm = Sm(frame_of(item.kind, data))
+        both = [
+            Address(sm.source_ton, sm.source_npi, bytes(sm.source_digits)),
+            Address(sm.destination_ton, sm.destination_npi, bytes(sm.destination_digits)),
+        ]
+    except _UNREADABLE:
+        return ()
+    region = region_of(settings, account_of(item))
+    return tuple(dict.fromkeys(form_of(one, region) for one in both))
 
 
 def frame_of(kind: str, data: bytes) -> bytes:
@@ -181,7 +224,7 @@ def _pdu(frame: bytes, reveal: bool, alphabet: str) -> dict[str, Any]:
 # -- remove ----------------------------------------------------------------------------------------------------------
 
 
-def _remove(settings: Settings, args: argparse.Namespace) -> int:
+def _remove(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     if bool(args.numbers) == args.all:
         raise CommandError("name the items' numbers, or --all", 2)
     directory = settings.store.directory
@@ -197,9 +240,9 @@ def _remove(settings: Settings, args: argparse.Namespace) -> int:
         if not args.yes and not _sure(len(wanted)):
             raise CommandError("nothing was removed")
         with witnessed_trail(directory, install) as trail:
-            actor = current_actor()
             what: dict[str, str | int] = {"count": len(wanted), "items": " ".join(map(str, wanted))}
-            trail.append(AuditEvent.DAMAGED, actor.who, {"action": "remove", **what}, "removed", source=actor.source)
+            facts = {"action": "remove", **what, **authority.facts}
+            trail.append(AuditEvent.DAMAGED, authority.who, facts, "removed", source=authority.actor.source)
         count = damaged.remove(wanted)
     return _removed(count, args)
 

@@ -24,7 +24,8 @@ from smppd import __version__
 from smppd.cli.access import Access, addresses_of, guarded, printable
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.holding import load_secrets, open_holds
+from smppd.cli.holding import open_holds
+from smppd.cli.unlocking import unlock
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.message import FINAL_STATES, State
@@ -33,6 +34,7 @@ from smppd.operators.roles import Act, Authority
 from smppd.records.capture import Capture, gather
 from smppd.records.evidence import write
 from smppd.records.holds import LONGEST, PENDING, Hold, Holds, HoldState
+from smppd.records.looks import MONTH, Shown
 from smppd.records.lookup import Found
 from smppd.records.opening import open_bundle
 from smppd.records.search import accounts
@@ -44,6 +46,7 @@ from smppd.vault.numbers import search_forms
 from smppd.vault.seal import SealError
 
 _WORDS: Final = 200
+_PAGE: Final = 200
 _KEY_FILE: Final = 65536
 
 
@@ -124,7 +127,7 @@ def _number(text: str) -> int:
 def _add(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
     now = time.time()
     hold = _asked_for(settings, args, authority, now)
-    with Access(settings) as access, _holds(settings) as holds:
+    with Access(settings, authority) as access, _holds(settings) as holds:
         if hold.account and hold.account not in _accounts(access):
             raise CommandError(f"there is no account {printable(hold.account)}, and nothing of one in the log", 2)
         pending = holds.asked(hold)
@@ -136,7 +139,7 @@ def _add(settings: Settings, args: argparse.Namespace, authority: Authority) -> 
             hold = pending
         refused: CommandError | None = None
         try:
-            second = approver(authority, args, settings, "hold", _facts(access, hold))
+            second = approver(authority, args, settings, "hold", _asked(access, hold))
             _tell(access, authority, {"action": "added", "hold": hold.number, "second": second}, "active")
             hold = holds.activate(hold.number, second)
         except CommandError as error:
@@ -205,7 +208,7 @@ def _accounts(access: Access) -> set[str]:
 
 
 def _release(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
-    with Access(settings) as access, _holds(settings) as holds:
+    with Access(settings, authority) as access, _holds(settings) as holds:
         hold = _one(holds, args.id, authority)
         if not hold.lives:
             raise CommandError(f"hold {hold.number} is {hold.state} already")
@@ -251,7 +254,18 @@ def _facts(access: Access, hold: Hold) -> dict[str, str | int]:
     return facts
 
 
+def _asked(access: Access, hold: Hold) -> dict[str, str | int]:
+    """The same for the person who has to agree: with the number itself, which is sealed in the request."""
+    facts = _facts(access, hold)
+    if hold.forms:
+        facts["number"] = " ".join(form.decode("utf-8", "replace") for form in hold.forms)
+    return facts
+
+
 def _tell(access: Access, authority: Authority, facts: dict[str, str | int], result: str) -> None:
+    if "number" in facts:
+        facts = facts | {MONTH: access.look_key.month}
+    facts = facts | authority.facts
     try:
         access.trail.append(AuditEvent.HOLD, authority.who, facts, result, source=authority.actor.source)
     except VaultError as error:
@@ -341,20 +355,17 @@ def _bundle(settings: Settings, args: argparse.Namespace, authority: Authority) 
     if args.out.exists():
         raise CommandError(f"{args.out}: there is a file already", 2)
     made_for = fingerprint(to)
-    with Access(settings) as access, _holds(settings) as holds:
+    with Access(settings, authority) as access, _holds(settings) as holds:
         hold = _one(holds, args.id, authority)
         if not hold.lives:
             raise CommandError(f"hold {hold.number} is {hold.state}: nothing is kept of it")
         count = _gathered(access, holds, hold)
         if not count:
             raise CommandError(f"hold {hold.number} keeps no records")
-        install = load_secrets(settings)
-        facts: dict[str, str | int] = {"hold": hold.number, "authority": hold.authority, "reference": hold.reference}
-        facts |= {"records": count, "key": made_for}
-        try:
-            access.trail.append(AuditEvent.EVIDENCE, authority.who, facts, "sealed", source=authority.actor.source)
-        except VaultError as error:
-            raise CommandError(f"nothing is written, because it cannot be recorded: {error}") from None
+        install = unlock(settings).install
+        facts: dict[str, str | int] = {"hold": hold.number, "authority": hold.authority, "key": made_for}
+        args.reason, args.note = "law", hold.reference
+        access.record(AuditEvent.EVIDENCE, args, facts, _shown(access, hold), "sealed")
         fresh = args.out.with_name(args.out.name + ".new")
         try:
             fresh.unlink(missing_ok=True)  # of one that was killed
@@ -387,6 +398,16 @@ def _bundle(settings: Settings, args: argparse.Namespace, authority: Authority) 
         say(f"{len(made.faults)} things do not fit, the bundle says which: {made.faults[0]}. Run `smppd log verify`.")
         return 1
     return 0
+
+
+def _shown(access: Access, hold: Hold) -> Iterator[Shown]:
+    """What a bundle shows of whom."""
+    after = 0
+    while page := access.reader.records.held.page(hold.number, after, _PAGE):
+        for row in page:
+            found = access.reader.record(row.record)
+            yield Shown(row.record) if found is None else access.shown(found)
+        after = page[-1].record
 
 
 def _describe(access: Access, found: Found) -> dict[str, Any]:

@@ -18,22 +18,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smppd.cli.access import Access, add_reason, addresses_of, guarded, printable
+from smppd.cli.access import Access, add_reason, addresses_of, form_of, guarded, printable, region_of
+from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.audit import add_notes, moment, noted
+from smppd.cli.commands.audit import Moment, add_notes, moment, noted
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
 from smppd.cli.progress import progress as progress_bar
-from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.ids import id_time, parse_shown
 from smppd.message import FINAL_STATES, Address, Event, State
-from smppd.numbering import SEPARATORS, SHORT_DIGITS, normalise
+from smppd.numbering import SEPARATORS, SHORT_DIGITS
+from smppd.operators.roles import Act
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.vault.mask import mask_number
 from smppd.vault.numbers import SearchForms
+from smppd.vault.seal import SealError
 
 _COLUMNS: Final = (
     "time", "id", "account", "direction", "from", "to", "state", "error", "upstream", "upstream_id", "parts", "data_coding",
@@ -46,6 +48,8 @@ _RECEIPT: Final = {
     State.RECEIPT_EXPIRED: "never taken by the customer",
 }
 _UNREADABLE: Final = "(gone)"
+ALONE: Final = 100
+"""So many records may one person reveal at a time; for more, and for the reason `law`, two have to agree."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,6 +81,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_notes(verify)
     for action in (search, show):
         add_reason(action)
+        add_login(action)
     for action in (search, show, verify):
         add_json(action)
         add_config(action)
@@ -90,7 +95,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--reveal needs --note: the reason in words", 2)
     if args.action == "search" and args.until is not None and args.since >= args.until:
         raise CommandError("--since is not before --until", 2)
-    with Access(settings) as access, guarded():
+    authority = None
+    if args.action == "show":
+        args.ids = _ids(args.id)
+    if args.action != "verify":
+        authority = authorise(Act.REVEAL if args.reveal else Act.SEARCH, args, settings)
+    with Access(settings, authority) as access, guarded():
         return {"search": _search, "show": _show, "verify": _verify}[args.action](access, args)
 
 
@@ -110,31 +120,40 @@ def _search(access: Access, args: argparse.Namespace) -> int:
         raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
     args.note = without_number(args.note, forms)
     until = float("inf") if args.until is None else args.until / 1000
-    reader = access.reader
+    second = _second_for_search(access, args, forms) if args.reveal and args.reason == "law" else None
+    reader, authority = access.reader, access.authority
+    accounts = args.account if args.account is None else [one for one in args.account if authority.sees(one)]
+    if accounts is None and authority.accounts is not None:
+        accounts = sorted(authority.accounts)
     with progress_bar("Searching") as progress:
-        every = by_number(reader, forms.exact + forms.ambiguous, args.account, args.since / 1000, until, progress)
+        every = by_number(reader, forms.exact + forms.ambiguous, accounts, args.since / 1000, until, progress)
         found = list(islice(every, args.limit + 1))
     more = len(found) > args.limit
     del found[args.limit :]
+    damaged = reader.damaged if authority.accounts is None else []  # nobody can tell whose these are
+    if args.reveal and second is None and len(found) > ALONE:
+        second = _second_for_search(access, args, forms)
     what: dict[str, str | int] = {"number": " ".join(access.subject(form) for form in forms.exact)}
+    if second:
+        what["second"] = second
     if args.account:
         what["accounts"] = " ".join(args.account)
     if args.since:
         what["since"] = _iso(args.since)
     if args.until is not None:
         what["until"] = _iso(args.until)
-    ids = [one.record.header.record_id for one in found]
+    ids = [access.shown(one) for one in found]
     result = f"{len(found)} found{', more there' if more else ''}{', revealed' if args.reveal else ', masked'}"
     access.record(AuditEvent.REVEAL if args.reveal else AuditEvent.SEARCH, args, what, ids, result)
     rows = [_as_dict(access, one, args.reveal, forms) for one in found]
     if args.json:
-        print(json.dumps({"records": rows, "more": more, "damaged": [f"{i:016x}" for i in reader.damaged]}, indent=2))
+        print(json.dumps({"records": rows, "more": more, "damaged": [f"{i:016x}" for i in damaged]}, indent=2))
     elif rows:
         _table(rows, _REVEALED if args.reveal else _COLUMNS)
     if more:
         say(f"Only the newest {args.limit} are shown; --limit shows more.")
-    if reader.damaged:
-        say(f"{len(reader.damaged)} records were altered and cannot be opened: run `smppd log verify`.")
+    if damaged:
+        say(f"{len(damaged)} records were altered and cannot be opened: run `smppd log verify`.")
     if any(row["match"] == "national digits" for row in rows):
         say("Some were found by national digits, which may be another subscriber's number in another country.")
     if not rows:
@@ -147,19 +166,46 @@ def _search(access: Access, args: argparse.Namespace) -> int:
     return 0
 
 
+def _second_for_search(access: Access, args: argparse.Namespace, forms: SearchForms) -> str:
+    """Who else agreed to reveal what this search finds. The times count as they were typed, so `--since 7d` is the same act an
+    hour later."""
+    what: dict[str, str | int] = {
+        "number": " ".join(form.decode("utf-8", "replace") for form in forms.exact),
+        "accounts": " ".join(sorted(args.account or ())),
+        "since": _as_typed(args.since),
+        "until": _as_typed(args.until),
+        "region": args.region or "",
+        "limit": args.limit,
+        "reason": args.reason,
+    }
+    said = {name: value for name, value in what.items() if value != ""}
+    return approver(access.authority, args, access.settings, "reveal", said)
+
+
+def _as_typed(moment: int | None) -> str:
+    return moment.typed if isinstance(moment, Moment) else ""
+
+
 # -- show ------------------------------------------------------------------------------------------------------------
 
 
 def _show(access: Access, args: argparse.Namespace) -> int:
-    found = None
-    for identity in _ids(args.id):
-        found = found or access.reader.record(identity)
-    asked = args.id if found is None else f"{found.record.header.record_id:016x}"
-    ids = [] if found is None else [found.record.header.record_id]
+    found, hidden = None, False
+    for identity in args.ids:
+        found = found or _record_of(access, identity)
+    if found is not None and not access.authority.sees(found.record.header.account):
+        found, hidden = None, True  # looks exactly like one that is not there
+    what: dict[str, str | int] = {"asked": printable(args.id)[:64]}
+    if found is not None:
+        what["asked"] = f"{found.record.header.record_id:016x}"
+        if args.reveal and args.reason == "law":
+            asked: dict[str, str | int] = {"record": what["asked"], "reason": args.reason}
+            what["second"] = approver(access.authority, args, access.settings, "reveal", asked)
+    if hidden:
+        what["other_account"] = 1
+    ids = [] if found is None else [access.shown(found)]
     result = "not found" if found is None else "revealed" if args.reveal else "masked"
-    access.record(
-        AuditEvent.REVEAL if args.reveal else AuditEvent.SHOW, args, {"asked": printable(asked)[:64]}, ids, result
-    )
+    access.record(AuditEvent.REVEAL if args.reveal else AuditEvent.SHOW, args, what, ids, result)
     if found is None:
         raise CommandError(f"there is no record {printable(args.id)} in the log (any more)")
     row = _as_dict(access, found, args.reveal, None)
@@ -175,6 +221,15 @@ def _show(access: Access, args: argparse.Namespace) -> int:
         facts.append("possible duplicate" if event["possible_duplicate"] else "")
         console.print(Text(f"  {event['time']}  {event['state']:<16}  {'  '.join(fact for fact in facts if fact)}"))
     return 0
+
+
+def _record_of(access: Access, identity: int) -> Found | None:
+    try:
+        return access.reader.record(identity)
+    except SealError:
+        if access.authority.accounts is not None:
+            return None  # nobody can tell whose it is
+        raise
 
 
 def _ids(text: str) -> list[int]:
@@ -286,8 +341,8 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
     if record.numbers is not None:
         source, destination = addresses_of(record.numbers)
         row["from"], row["to"] = _number(source, reveal), _number(destination, reveal)
-        region = _region_of(access.settings, header.account)
-        if forms is not None and not {_form(source, region), _form(destination, region)} & set(forms.exact):
+        region = region_of(access.settings, header.account)
+        if forms is not None and not {form_of(source, region), form_of(destination, region)} & set(forms.exact):
             match = "national digits"
     row["match"] = match
     if reveal:
@@ -323,15 +378,6 @@ def _state_name(state: int) -> str:
         return State(state).name
     except ValueError:
         return f"state {state}"
-
-
-def _region_of(settings: Settings, account: str) -> str | None:
-    mine = next((one.region for one in settings.accounts if one.system_id == account), None)
-    return mine or settings.region
-
-
-def _form(address: Address, region: str | None) -> bytes:
-    return normalise(address.digits, address.ton, address.npi, region)
 
 
 def _number(address: Address, reveal: bool) -> str:

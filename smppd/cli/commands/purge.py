@@ -16,13 +16,15 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.progress import Progress
 
-from smppd.audit.trail import AuditTrail, current_actor
+from smppd.audit.trail import Actor, AuditTrail, current_actor
+from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.holding import open_holds
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
+from smppd.operators.roles import Act
 from smppd.records.due import PurgePlan
 from smppd.records.keeping import Keeper
 from smppd.records.retention import Purged, Purger
@@ -35,7 +37,8 @@ from smppd.vault.kek import Kek, VaultError
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser("purge", help="destroy what is past its retention")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be destroyed")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be destroyed; needs no login")
+    add_login(parser)
     add_json(parser)
     add_config(parser)
     parser.set_defaults(run=run)
@@ -45,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `purge`; 0 when all that was due is destroyed, 1 when old bytes are still in a write-ahead log or
     the spool, 2 without a store."""
     settings = load_settings(args)
+    actor = current_actor()
+    if not args.dry_run:
+        authority = authorise(Act.PURGE, args, settings)
+        actor = Actor(authority.who, authority.actor.source)
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
         kek, trail, keys = _open(settings)
@@ -60,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
                 id_time,
                 trail=trail,
                 chain_keys=keys,
-                actor=current_actor(),
-                keeper=Keeper(holds, records, trail=trail, actor=current_actor()),
+                actor=actor,
+                keeper=Keeper(holds, records, trail=trail, actor=actor),
             )
             undo.pop_all()
     except (VaultError, StoreError, OSError) as error:

@@ -9,8 +9,9 @@ import argparse
 from typing import Final
 
 from smppd.cli.commands.subject_export import register_export, run_export
+from smppd.cli.commands.subject_looks import add_looks, run_looks
 
-_ACTIONS: Final = {"export": run_export}
+_ACTIONS: Final = {"export": run_export, "looks": run_looks}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,6 +19,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser("subject", help="export or erase everything about one phone number")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     register_export(actions)
+    add_looks(actions)
     parser.set_defaults(run=run)
 
 

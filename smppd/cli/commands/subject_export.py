@@ -36,6 +36,7 @@ from smppd.policy.content import part_of
 from smppd.protocol.text import decode
 from smppd.protocol.wire import BodyError, Sm
 from smppd.records.export import Exported, Exporter, Reading, Subject, iso
+from smppd.records.looks import Shown
 from smppd.records.search import accounts as known_accounts
 from smppd.records.underway import Thing, Unread, find
 from smppd.store.sqlite.underway import SqliteUnderway
@@ -96,7 +97,7 @@ def run_export(args: argparse.Namespace) -> int:
     accounts = _accounts(args, authority)
     with ExitStack() as opened:
         file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None
-        access = opened.enter_context(Access(settings))
+        access = opened.enter_context(Access(settings, authority))
         opened.enter_context(guarded())
         export = _Export(access, args, authority, accounts, sys.stdout if file is None else file.text)
         export.run()
@@ -191,7 +192,8 @@ class _Export:
             what["accounts"] = " ".join(self._accounts)
         if self._args.out is not None:
             what["form"] = self._args.out.suffix.lower()
-        self._access.record(AuditEvent.EXPORT, self._args, what, ids, result, self._authority)
+        shown = [Shown(identity, self._subject.own) for identity in ids]
+        self._access.record(AuditEvent.EXPORT, self._args, what, shown, result)
 
     def _known(self) -> list[str]:
         every = {

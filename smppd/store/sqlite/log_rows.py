@@ -356,6 +356,11 @@ class SqlitePurge(_SqliteLog):
     def _overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
         return overdue(self.data.connection, now, kept)
 
+    def remove_ended(self, now: float) -> int:
+        """See `store.log.PurgeRows`."""
+        with self.data.writing():
+            return self.data.run("DELETE FROM documents WHERE until <= ?", (int(now),))
+
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:

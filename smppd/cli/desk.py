@@ -1,0 +1,78 @@
+"""Opens what the commands about people work on: operators, sessions and approvals of a store, and its audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.cli.commands import CommandError
+from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
+from smppd.config import Settings
+from smppd.operators.desk import Desk
+from smppd.operators.people import People
+from smppd.store.api import StoreError
+from smppd.store.sqlite.database import Database
+from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.vault.kek import VaultError
+from smppd.vault.seal import SealError
+
+_DOCUMENTS_SINCE: Final = 4
+"""The schema version that brought documents."""
+
+
+class Office:
+    """The desk, the people and the trail of a store."""
+
+    def __init__(self, desk: Desk, trail: AuditTrail) -> None:
+        self.desk = desk
+        self.people = People(desk)
+        self._trail = trail
+
+    def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
+        """Puts an entry on the trail. CommandError when it cannot be written: then nothing may be done."""
+        try:
+            self._trail.append(event, who, what, result, source=actor.source)
+        except VaultError as error:
+            raise CommandError(f"nothing was done, because it cannot be recorded: {error}") from None
+
+
+def has_people(settings: Settings) -> bool:
+    """Whether the store may have operators: not where there is none, or one of a version before there were any. StoreError."""
+    path = settings.store.directory / "data.db"
+    if not path.exists():
+        return False
+    with closing(Database(path, "data", read_only=True)) as data:
+        return data.version() >= _DOCUMENTS_SINCE
+
+
+@contextmanager
+def open_office(settings: Settings) -> Iterator[Office]:
+    """The office of a store. CommandError, status 2, where there is no store or its keys do not fit."""
+    with ExitStack() as stack:
+        with told():
+            office = _opened(settings.store.directory, settings, stack)
+        try:
+            yield office
+        except (VaultError, StoreError, SealError) as error:
+            raise CommandError(f"the operators of this store cannot be reached: {error}", 2) from None
+
+
+def _opened(directory: Path, settings: Settings, stack: ExitStack) -> Office:
+    install = unlock(settings).install
+    desk = Desk(SqliteDocuments(directory), install)
+    stack.callback(desk.close)
+    if not (directory / AUDIT_FILE).exists():
+        raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be done")
+    return Office(desk, stack.enter_context(witnessed_trail(directory, install)))
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns what the store and the vault raise into a sentence."""
+    try:
+        yield
+    except (VaultError, StoreError, SealError, OSError) as error:
+        raise CommandError(f"who you are cannot be checked: {error}", 2) from None

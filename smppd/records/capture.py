@@ -58,18 +58,19 @@ class _PeriodKeys:
 
     def __init__(self, holds: Holds) -> None:
         self._holds = holds
-        self._known: OrderedDict[bytes, PeriodKey | None] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Part, int], PeriodKey | None] = OrderedDict()
 
     def existing(self, account: str, part: Part, period: Period) -> PeriodKey | None:
+        place = (account, part, period.code)
+        if place in self._known:
+            self._known.move_to_end(place)
+            return self._known[place]
         scope = period_scope(account, part, period)
-        if scope in self._known:
-            self._known.move_to_end(scope)
-            return self._known[scope]
         wrapped = self._holds.rows.wrapped(scope)
         key = None
         if wrapped is not None:
             key = PeriodKey(account, part, period, self._holds.ring.unwrap(scope, wrapped))
-        self._known[scope] = key
+        self._known[place] = key
         while len(self._known) > _KEYS:
             self._known.popitem(last=False)
         return key
@@ -273,7 +274,7 @@ class Capture:
             if parts.numbers is None and parts.body is None:
                 continue
             try:
-                opened = open_record(packed, self._keys, secrets)
+                opened = open_record(packed, NO_KEYS, secrets, partial(_same, parts))
                 source = destination = _NOWHERE
                 if opened.numbers is not None:
                     indexes = (head.source_index, head.destination_index)

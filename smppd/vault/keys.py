@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, Protocol, runtime_checkable
 from urllib.parse import quote, unquote
@@ -200,6 +201,7 @@ def period_of(when: int, retain: float) -> Period:
     return _month(when)
 
 
+@lru_cache(4096)
 def period_from_code(code: int) -> Period:
     """The inverse of `Period.code`. Raises VaultError for a code that no period has."""
     kind, start = code & 3, (code >> 2) * _HOUR

@@ -464,9 +464,12 @@ class OpenRecord(NamedTuple):
 def part_keys(packed: bytes, keys: PeriodKeys, secrets: bytes) -> PartKeys:
     """What opens this record without its period keys and secrets, for whoever has to keep it longer than these live. The body
     has none unless it is sealed. secrets: as for `open_record`. Raises SealError if the record is malformed."""
+    return _part_keys(read_header(packed), keys, secrets)
+
+
+def _part_keys(header: RecordHeader, keys: PeriodKeys, secrets: bytes) -> PartKeys:
     if len(secrets) != SECRETS_BYTES:
         raise SealError("record secrets of a wrong length")
-    header = read_header(packed)
     numbers: bytes | None = None
     body: bytes | None = None
     if not header.numbers_gone:
@@ -491,7 +494,7 @@ def open_record(
     numbers: NumbersPart | None = None
     body: bytes | None = None
     content_hash: bytes | None = None
-    opening = part_keys(packed, keys, secrets)
+    opening = _part_keys(header, keys, secrets)
     if held is not None and not at.gone & _GONE_NUMBERS:
         sealed_body = header.content is Content.ENCRYPT and not at.gone & _GONE_BODY
         if opening.numbers is None or (sealed_body and opening.body is None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from smppd.config import ConfigError, Settings
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
+from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
@@ -38,6 +40,7 @@ class ReloadTargets(NamedTuple):
     metrics: Metrics
     audit: Audit
     notifier: Notifier
+    shipper: Shipper
 
 
 class Reload:
@@ -76,7 +79,13 @@ class Reload:
         if changes.refusals:
             raise _Refused(changes.refusals)
         return _Fresh(
-            new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), load_kek(new.keys)
+            new,
+            changes.changes,
+            pipelines(new),
+            Routing.of(new),
+            contexts(new.upstreams),
+            load_kek(new.keys),
+            tls_context(new.shipping),
         )
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
@@ -112,6 +121,7 @@ class Reload:
         targets.customers.reload(new.limits)
         targets.keys_ahead.use(new.accounts)
         targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
+        targets.shipper.use(new.shipping, fresh.shipping)
         targets.relay.flush()
         for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
@@ -137,6 +147,7 @@ class _Fresh(NamedTuple):
     routing: Routing
     tls: Contexts
     kek: Kek
+    shipping: ssl.SSLContext | None
 
 
 class _Refused(Exception):

@@ -25,6 +25,8 @@ ZERO: Final = bytes(DIGEST_BYTES)
 MARKS: Final = 40
 """So many earlier places are remembered of a target, nearer ones more closely: where the trail was put back to an older
 copy, it is sent again from the newest that still stands."""
+TARGETS: Final = ("file", "syslog")
+"""Names of the targets that there may be."""
 _SPACING: Final = 100
 _VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -283,8 +283,10 @@ class Daemon:
     def health(self) -> Health:
         """For /healthz and /readyz."""
         ends = {"draining": self._drain is not None, "over": self._over}
-        said = {"clock": self.clock.check, "shipping": self._shipper.check()}
-        return state.health(self.settings, self.relay, self.store, self.door.listeners, said, **ends)
+        clock, shipping = self.clock.check, self._shipper.check()
+        return state.health(
+            self.settings, self.relay, self.store, self.door.listeners, clock=clock, shipping=shipping, **ends
+        )
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from smppd import __version__, native
@@ -30,12 +30,13 @@ def health(
     relay: Relay,
     store: SqliteStore,
     listeners: Sequence[Listener],
-    said: Mapping[str, str],
     *,
     draining: bool,
     over: bool,
+    clock: str = "ok",
+    shipping: str = "ok",
 ) -> Health:
-    """The checks and what follows from them. said: checks that others make, by name."""
+    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does."""
     condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
@@ -46,7 +47,8 @@ def health(
         "draining": "failed: stopping" if draining else "ok",
         "upstreams": "ok" if up >= enabled else missing,
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
-        **said,
+        "clock": clock,
+        "shipping": shipping,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
     }
     return assess(checks, alive=store.alive and not over)

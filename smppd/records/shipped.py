@@ -33,8 +33,9 @@ _PAGE: Final = 500
 
 
 class ShippedLine(NamedTuple):
-    """A line that was found. place: `FILE, line N`."""
+    """A line that was found. place: `FILE, line N`; file: which of the files, from 0."""
 
+    file: int
     place: str
     facts: dict[str, Any]
 
@@ -82,7 +83,7 @@ def read_shipped(names: Sequence[str], kind: str, faults: list[str]) -> Iterator
     """The lines of a kind (`audit`, `seal`) in files, `-` for standard input, `.gz` opened too; files in the order of their
     first lines. Lines of others are passed over, and what a syslog server puts before ours. faults gets what cannot be read of
     ours. OSError."""
-    for name in sorted(names, key=_begins) if len(names) > 1 else names:
+    for at, name in enumerate(sorted(names, key=_begins) if len(names) > 1 else names):
         with _opened(name) as file:
             for number, text in enumerate(file, 1):
                 place = f"{name}, line {number}"
@@ -91,7 +92,7 @@ def read_shipped(names: Sequence[str], kind: str, faults: list[str]) -> Iterator
                     if _BEGIN in text:
                         faults.append(f"{place} is not whole, or was altered")
                 elif facts.get("kind") == kind:
-                    yield ShippedLine(place, facts)
+                    yield ShippedLine(at, place, facts)
                 elif facts.get("kind") not in ("audit", "seal"):
                     faults.append(f"{place} is of no kind that smppd ships")
 
@@ -215,6 +216,15 @@ class _Seen(NamedTuple):
     hash: bytes
     mac: bytes
     at_ms: int
+    file: int
+
+
+class _Orphan(NamedTuple):
+    """A line whose predecessor was not seen before it."""
+
+    place: str
+    file: int
+    row: TrailRow
 
 
 def check_audit(
@@ -224,12 +234,12 @@ def check_audit(
     plain hashes still are. Raises VaultError."""
     faults, restores = _Faults(), _Restores(trail)
     seen: dict[int, list[_Seen]] = {}
-    orphans: dict[int, str] = {}
+    orphans: list[_Orphan] = []
     targets: dict[str, int] = {}
     installation = None if keys is None else fingerprint(keys.public)
     start = 1 if expected.first is None else expected.first
     count = 0
-    for place, facts in lines:
+    for file, place, facts in lines:
         try:
             row = _row(facts)
         except (ValueError, KeyError):
@@ -243,21 +253,26 @@ def check_audit(
         if installation is not None and facts.get("installation") != installation:
             faults.add(f"{place}: entry {row.id} is of another installation")
             continue
-        before = seen.get(row.id - 1) or _on_trail(trail, row.id - 1)
-        if row.id - 1 not in seen and row.id not in seen and row.id > start:
-            orphans[row.id - 1] = place
-        if before and not any(_follows(row, one, key) for one in before):
+        before = seen.get(row.id - 1)
+        if before is None:
+            orphans.append(_Orphan(place, file, row))
+        elif not any(_follows(row, one, key) for one in before):
             faults.add(f"{place}: entry {row.id} was altered, or does not follow the one before")
             continue
         listed = seen.setdefault(row.id, [])
         if all(one.hash != row.hash for one in listed):
-            listed.append(_Seen(row.hash, row.mac, row.at_ms))
+            listed.append(_Seen(row.hash, row.mac, row.at_ms, file))
     if not seen:
         faults.add("there is no shipped entry of the audit trail")
         return ShippedVerdict(count, 0, 0, faults.all(), [])
-    for number, place in orphans.items():
-        if number in seen:
-            faults.add(f"{place}: entry {number + 1} stands before entry {number}: the order was changed")
+    for orphan in orphans:
+        number = orphan.row.id
+        before = seen.get(number - 1)
+        if before is not None and number > start and any(one.file == orphan.file for one in before):
+            faults.add(f"{orphan.place}: entry {number} stands before entry {number - 1}: the order was changed")
+        before = before or _on_trail(trail, number - 1)
+        if before and not any(_follows(orphan.row, one, key) for one in before):
+            faults.add(f"{orphan.place}: entry {number} was altered, or does not follow the one before")
     first, last = min(seen), max(seen)
     _front("entry", first, start, faults)
     missing, owed = _walk_trail(seen, first, last, trail, restores, expected, targets, faults)
@@ -352,9 +367,9 @@ def _follows(row: TrailRow, before: _Seen, key: bytes | None) -> bool:
 
 def _on_trail(trail: AuditTrail, number: int) -> list[_Seen]:
     if not number:
-        return [_Seen(ZERO, ZERO, 0)]
+        return [_Seen(ZERO, ZERO, 0, -1)]
     rows = trail.rows_after(number - 1, 1)
-    return [_Seen(rows[0].hash, rows[0].mac, rows[0].at_ms)] if rows and rows[0].id == number else []
+    return [_Seen(rows[0].hash, rows[0].mac, rows[0].at_ms, -1)] if rows and rows[0].id == number else []
 
 
 # -- the seals -------------------------------------------------------------------------------------------------------
@@ -366,13 +381,13 @@ def check_seals(
     """Compares shipped seals with the log and with the trail that they name. Raises StoreError and VaultError."""
     faults, restores = _Faults(), _Restores(trail)
     seen: dict[int, dict[bytes, Seal]] = {}
-    hashes: set[bytes] = set()
-    orphans: dict[bytes, tuple[str, int]] = {}
+    files: dict[bytes, int] = {}  # the file in which a seal of this hash stands first
+    orphans: dict[bytes, tuple[str, int, int]] = {}
     targets: dict[str, int] = {}
     installation = fingerprint(keys.public)
     start = 1 if expected.first is None else expected.first
     count = 0
-    for place, facts in lines:
+    for file, place, facts in lines:
         try:
             number, signed = _number(facts["number"]), bytes.fromhex(_text(facts["signed"]))
             at_ms, digest = milliseconds(_text(facts["at"])), _digest(facts["hash"])
@@ -395,17 +410,17 @@ def check_seals(
         if (seal.number, seal.time_ms, seal_hash(signed)) != (number, at_ms, digest):
             faults.add(f"{place}: checkpoint {number} was altered")
             continue
-        if seal.previous != ZERO and seal.previous not in hashes and number > start and digest not in hashes:
-            orphans[seal.previous] = (place, number)
-        hashes.add(digest)
+        if seal.previous != ZERO and seal.previous not in files and number > start and digest not in files:
+            orphans[seal.previous] = (place, file, number)
+        files.setdefault(digest, file)
         seen.setdefault(number, {})[digest] = seal
     if not seen:
         faults.add("there is no shipped checkpoint of the log")
         return ShippedVerdict(count, 0, 0, faults.all(), [])
-    for previous, (place, number) in orphans.items():
-        if previous in hashes:
+    for previous, (place, file, number) in orphans.items():
+        if files.get(previous) == file:
             faults.add(f"{place}: checkpoint {number} stands before the one that it follows: the order was changed")
-        elif number != min(seen):
+        elif previous not in files and number != min(seen):
             faults.add(f"{place}: the checkpoint that {number} follows is not among what was shipped")
     first, last = min(seen), max(seen)
     _front("checkpoint", first, start, faults)
@@ -452,6 +467,7 @@ def _walk_seals(
             for target, place in places.items():
                 if place is not None and number <= place.sure.seal and _made(keys, signed) < expected.until_ms:
                     owed[target] = number
+    found = max((one for one, digest in kept.items() if digest in seen.get(one, {})), default=0)
     different = set()
     for one, forms in sorted(seen.items()):
         for digest, seal in forms.items():
@@ -473,7 +489,8 @@ def _walk_seals(
         faults.add(
             f"the log ends with checkpoint {end}, and {max(cut)} was shipped: it was cut off or put back to an older copy"
         )
-    for begin, until in _ranges(one for one in missing if one not in different):
+    # What a restore took away may have had higher numbers than what was shipped since.
+    for begin, until in _ranges(one for one in missing if one <= found and one not in different):
         faults.add(f"{_named('checkpoint', 'checkpoints', begin, until)} in the log and not among what was shipped")
     return owed
 

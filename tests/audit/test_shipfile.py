@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from smppd.audit import shipfile
 from smppd.audit.shipfile import FileTarget
 from smppd.audit.shipping import ShippingError
 from tests.audit.test_syslog import line
@@ -68,7 +67,7 @@ def test_a_kill_within_a_rotation_loses_nothing(tmp_path: Path, monkeypatch: pyt
         real(one, other)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shipfile.os, "replace", replace)
+        patched.setattr(os, "replace", replace)
         if renames < 4:
             try:
                 send(target, 5)
@@ -108,7 +107,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_told(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shipfile.os, "write", write)
+        patched.setattr(os, "write", write)
         with pytest.raises(ShippingError, match=r"shipped\.jsonl: No space left on device"):
             send(target, 2, 3)
     assert numbers(file) == [1]

@@ -42,7 +42,9 @@ def test_a_line_has_all_that_its_hash_is_made_of(tmp_path: Path) -> None:
         again = TrailRow(
             facts["id"],
             milliseconds(facts["at"]),
-            *(facts[name] for name in ("event", "who", "source")),
+            facts["event"],
+            facts["who"],
+            facts["source"],
             stored_what(facts["what"]),
             facts["result"],
             bytes.fromhex(facts["hash"]),

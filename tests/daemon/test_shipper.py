@@ -19,7 +19,7 @@ from smppd.metrics import Metrics
 from smppd.vault.chain import seal_hash
 from smppd.vault.keys import InstallSecrets
 from tests.store.builder import Builder
-from tests.store.builder import kek as make_kek
+from tests.vault.rows import kek as make_kek
 
 KEY = b"k" * 32
 NOON = 1_795_953_600.0

@@ -47,7 +47,10 @@ BATCH_OCTETS: Final = 1 << 20
 UNSURE: Final = 64
 """A link that is cut may take along what its other end had not read: so many of the last lines are sent again over the next,"""
 UNSURE_SECONDS: Final = 10.0
-"""and all that were sent within this time."""
+"""and all that were sent within this time,"""
+UNSURE_OCTETS: Final = 8 << 20
+"""but no more octets, about: the kernel of the other end holds 6 MiB for a program that does not read (tcp_rmem of Linux). So a
+link that is cut again and again gets on all the same."""
 PAUSE: Final = (1.0, 60.0)
 """The first and the longest pause before a target that failed is tried again."""
 FLUSH: Final = 2.0
@@ -74,10 +77,11 @@ class Target(Protocol):
 
 
 class _Batch(NamedTuple):
-    """A batch that may be lost with its link. at: monotonic seconds; before: the place before it."""
+    """A batch that may be lost with its link. at: monotonic seconds; octets: about; before: the place before it."""
 
     at: float
     lines: int
+    octets: int
     before: Mark
 
 
@@ -188,7 +192,7 @@ class Pump:
         lines: list[Line] = []
         octets = 0
         for line in found.lines:
-            octets += 600 + (len(line.row.what) if line.row is not None else 0)
+            octets += _octets(line)
             if lines and octets > BATCH_OCTETS:
                 break
             lines.append(line._replace(again=True) if self._again.covers(_one(line)) else line)
@@ -238,7 +242,7 @@ class Pump:
         assert self._place is not None
         sure = self._at
         if self._target.lossy:
-            self._recent.append(_Batch(self._now(), len(lines), before))
+            self._recent.append(_Batch(self._now(), len(lines), sum(map(_octets, lines)), before))
             sure = self._sure()
         self._oldest_ms = None
         self._move(_further(self._at, self._again), sure)
@@ -246,9 +250,14 @@ class Pump:
     def _sure(self) -> Mark:
         """Up to where a link that is cut now takes nothing along."""
         recent, now = self._recent, self._now()
-        lines = sum(batch.lines for batch in recent)
-        while recent and lines - recent[0].lines >= UNSURE and recent[0].at < now - UNSURE_SECONDS:
-            lines -= recent.popleft().lines
+        lines, octets = sum(batch.lines for batch in recent), sum(batch.octets for batch in recent)
+        while recent:
+            first = recent[0]
+            old = first.at < now - UNSURE_SECONDS or octets - first.octets >= UNSURE_OCTETS
+            if not old or lines - first.lines < UNSURE:
+                break
+            recent.popleft()
+            lines, octets = lines - first.lines, octets - first.octets
         return recent[0].before if recent else self._at
 
     def _settle(self) -> None:
@@ -301,6 +310,10 @@ class Pump:
             seconds = round(self._now() - self._failed_since, 1)
             log.info("the trail is shipped again", extra={"fields": {"target": self.name, "after": seconds}})
         self._failed_since, self.reason = None, ""
+
+
+def _octets(line: Line) -> int:
+    return 600 + (len(line.row.what) if line.row is not None else 0)
 
 
 def _one(line: Line) -> Mark:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import hmac
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from smppd.vault.seal import DIGEST_BYTES, SealError
 FAULTS: Final = 20
 """So many are told one by one."""
 _BEGIN: Final = '{"kind":"'
+_HALF: Final = re.compile(r'\{"kind":"(audit|seal)","(?:id|number)":([0-9]{1,18}),')
 _SLACK_MS: Final = 600_000  # between the copy of the trail in a backup and the time that the backup names
 _PAGE: Final = 500
 
@@ -41,14 +43,18 @@ class ShippedLine(NamedTuple):
 
 
 class ShippedVerdict(NamedTuple):
-    """What was found. lines: how many, doubles included; first, last: the lowest and the highest number; faults: sentences, the
-    first twenty one by one; remarks: what is no fault and worth saying."""
+    """What was found. lines: how many, doubles included; numbers: which entries or checkpoints; faults: sentences, the first
+    twenty one by one; remarks: what is no fault and worth saying."""
 
     lines: int
-    first: int
-    last: int
+    numbers: Set[int]
     faults: list[str]
     remarks: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        first, last = min(self.numbers, default=0), max(self.numbers, default=0)
+        return {"lines": self.lines, "first": first, "last": last, "faults": self.faults, "remarks": self.remarks}
 
 
 class Expected(NamedTuple):
@@ -79,22 +85,44 @@ class _Faults:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_shipped(names: Sequence[str], kind: str, faults: list[str]) -> Iterator[ShippedLine]:
+class Half(NamedTuple):
+    """What cannot be read of a line of ours. number: the entry or checkpoint that it was, 0 where that is not in it."""
+
+    place: str
+    kind: str
+    number: int
+
+
+def read_shipped(names: Sequence[str], kind: str, halves: list[Half]) -> Iterator[ShippedLine]:
     """The lines of a kind (`audit`, `seal`) in files, `-` for standard input, `.gz` opened too; files in the order of their
-    first lines. Lines of others are passed over, and what a syslog server puts before ours. faults gets what cannot be read of
-    ours. OSError."""
+    first lines. Lines of others are passed over, and what a syslog server puts before ours. halves gets what cannot be read of
+    ours: a syslog server that was killed leaves half of a line, and goes on behind it. OSError."""
     for at, name in enumerate(sorted(names, key=_begins) if len(names) > 1 else names):
         with _opened(name) as file:
             for number, text in enumerate(file, 1):
                 place = f"{name}, line {number}"
-                facts = _facts(text)
-                if facts is None:
-                    if _BEGIN in text:
-                        faults.append(f"{place} is not whole, or was altered")
-                elif facts.get("kind") == kind:
-                    yield ShippedLine(at, place, facts)
-                elif facts.get("kind") not in ("audit", "seal"):
-                    faults.append(f"{place} is of no kind that smppd ships")
+                begin = text.find(_BEGIN)
+                while begin >= 0:
+                    facts, end = _facts(text, begin)
+                    if facts is None:
+                        half = _HALF.match(text, begin)
+                        halves.append(Half(place, half[1] if half else "", int(half[2]) if half else 0))
+                    elif facts.get("kind") == kind:
+                        yield ShippedLine(at, place, facts)
+                    elif facts.get("kind") not in ("audit", "seal"):
+                        halves.append(Half(place, kind, 0))
+                    begin = text.find(_BEGIN, end)
+
+
+def half_faults(halves: Iterable[Half], kind: str, seen: Container[int]) -> tuple[list[str], list[str]]:
+    """(faults, remarks): half of a line is no fault where the same stands whole somewhere."""
+    faults: list[str] = []
+    remarks: list[str] = []
+    for half in halves:
+        if half.kind in (kind, ""):
+            whole = half.number in seen
+            (remarks if whole else faults).append(f"{half.place} is not whole" + ("" if whole else ", or was altered"))
+    return faults[:FAULTS], remarks[:FAULTS]
 
 
 @contextmanager
@@ -115,21 +143,20 @@ def _begins(name: str) -> tuple[str, str]:
         return "~", name
     with _opened(name) as file:
         for text in file:
-            facts = _facts(text)
+            begin = text.find(_BEGIN)
+            facts = _facts(text, begin)[0] if begin >= 0 else None
             if facts is not None and isinstance(facts.get("at"), str):
                 return facts["at"], name
     return "", name
 
 
-def _facts(text: str) -> dict[str, Any] | None:
-    begin = text.find(_BEGIN)
-    if begin < 0:
-        return None
+def _facts(text: str, begin: int) -> tuple[dict[str, Any] | None, int]:
+    """The JSON object that begins there, and where it ends."""
     try:
-        facts, _end = json.JSONDecoder().raw_decode(text, begin)
+        facts, end = json.JSONDecoder().raw_decode(text, begin)
     except (ValueError, RecursionError):
-        return None
-    return facts if isinstance(facts, dict) else None
+        return None, begin + 1
+    return (facts, end) if isinstance(facts, dict) else (None, begin + 1)
 
 
 def _digest(value: object) -> bytes:
@@ -264,7 +291,7 @@ def check_audit(
             listed.append(_Seen(row.hash, row.mac, row.at_ms, file))
     if not seen:
         faults.add("there is no shipped entry of the audit trail")
-        return ShippedVerdict(count, 0, 0, faults.all(), [])
+        return ShippedVerdict(count, set(), faults.all(), [])
     for orphan in orphans:
         number = orphan.row.id
         before = seen.get(number - 1)
@@ -288,7 +315,7 @@ def check_audit(
                 f"what was shipped to {target} ends with entry {newest}, and it had taken entry {owed[target]} by then: its"
                 " end is missing"
             )
-    return ShippedVerdict(count, first, last, faults.all(), remarks)
+    return ShippedVerdict(count, seen.keys(), faults.all(), remarks)
 
 
 def _walk_trail(
@@ -416,13 +443,13 @@ def check_seals(
         seen.setdefault(number, {})[digest] = seal
     if not seen:
         faults.add("there is no shipped checkpoint of the log")
-        return ShippedVerdict(count, 0, 0, faults.all(), [])
+        return ShippedVerdict(count, set(), faults.all(), [])
     for previous, (place, file, number) in orphans.items():
         if files.get(previous) == file:
             faults.add(f"{place}: checkpoint {number} stands before the one that it follows: the order was changed")
         elif previous not in files and number != min(seen):
             faults.add(f"{place}: the checkpoint that {number} follows is not among what was shipped")
-    first, last = min(seen), max(seen)
+    first = min(seen)
     _front("checkpoint", first, start, faults)
     owed = _walk_seals(seen, states, keys, trail, restores, expected, targets, faults)
     remarks = restores.remark("checkpoints")
@@ -437,7 +464,7 @@ def check_seals(
                 f"what was shipped to {target} ends with checkpoint {newest}, and it had taken checkpoint {owed[target]} by"
                 " then: its end is missing"
             )
-    return ShippedVerdict(count, first, last, faults.all(), remarks)
+    return ShippedVerdict(count, seen.keys(), faults.all(), remarks)
 
 
 def _walk_seals(

@@ -220,6 +220,18 @@ def test_half_a_line_is_found(house: ShippingHouse) -> None:
     assert any(fault.endswith("line 4 is not whole, or was altered") for fault in faults)
 
 
+def test_half_a_line_that_a_killed_server_left_is_told_if_the_whole_stands_elsewhere(house: ShippingHouse) -> None:
+    """rsyslog goes on behind it, on the same line; what it lost is sent again."""
+    text = house.file.read_text().splitlines()
+    text[3] = text[3][:50] + text[4]
+    text[4] = text[3 + 1]
+    whole = house.file.read_text()
+    house.file.write_text("\n".join(text[:5]) + "\n" + whole)
+    faults, remarks = house.compare("audit")
+    assert not faults
+    assert any(remark.endswith("line 4 is not whole") for remark in remarks)
+
+
 # -- the store's side --------------------------------------------------------------------------------------------------
 
 TRAIL = {

@@ -265,6 +265,23 @@ def test_only_the_last_ones_and_the_last_seconds(link: World) -> None:
     assert len(again) >= 200, "all of the last ten seconds"
 
 
+def test_a_link_that_is_cut_again_and_again_gets_on(link: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short it stands each time: what its other end cannot have held is not sent again."""
+    monkeypatch.setattr(shipper, "UNSURE_OCTETS", 200 * 600)
+    link.writes(2000)
+    for _ in range(20):
+        link.pump.step()
+        link.target.took.clear()
+    for _ in range(40):
+        link.target.refuses = True
+        link.pump.step()
+        link.target.refuses = False
+        link.now += 2
+        for _ in range(6):
+            link.pump.step()
+    assert "2000" in link.target.taken().split()
+
+
 def test_a_seal_that_was_sent_is_flagged_and_a_new_entry_is_not(link: World) -> None:
     link.writes()
     link.seals(1)

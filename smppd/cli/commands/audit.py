@@ -20,7 +20,7 @@ from smppd.cli.commands.keys import AUDIT_FILE, existing_store, store_directory
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
-from smppd.records.shipped import FAULTS, Expected, ShippedLine, ShippedVerdict, check_audit, read_shipped
+from smppd.records.shipped import Expected, Half, ShippedLine, ShippedVerdict, check_audit, half_faults, read_shipped
 from smppd.store.api import StoreError
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
@@ -141,18 +141,21 @@ def compared(
     args: argparse.Namespace, kind: str, check: Callable[[Iterator[ShippedLine]], ShippedVerdict]
 ) -> ShippedVerdict:
     """Reads the files of `--shipped` and compares them. CommandError with status 2 when one cannot be read."""
-    unreadable: list[str] = []
+    halves: list[Half] = []
     try:
-        verdict = check(read_shipped(args.shipped, kind, unreadable))
+        verdict = check(read_shipped(args.shipped, kind, halves))
     except (OSError, EOFError, zlib.error) as error:
         where = getattr(error, "filename", None) or " ".join(args.shipped)
         raise CommandError(f"{where}: {getattr(error, 'strerror', None) or error}", 2) from None
-    return verdict._replace(faults=[*unreadable[:FAULTS], *verdict.faults])
+    faults, remarks = half_faults(halves, kind, verdict.numbers)
+    return verdict._replace(faults=[*faults, *verdict.faults], remarks=[*remarks, *verdict.remarks])
 
 
 def say_shipped(verdict: ShippedVerdict, what: str) -> None:
     """Prints what was found in the files of `--shipped`, where all of it is sound."""
-    print(f"What was shipped agrees with it: {what} {verdict.first} to {verdict.last} in {verdict.lines} lines.")
+    print(
+        f"What was shipped agrees with it: {what} {min(verdict.numbers)} to {max(verdict.numbers)} in {verdict.lines} lines."
+    )
     for remark in verdict.remarks:
         print(f"Note: {remark}.")
 
@@ -259,7 +262,7 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
     ok, reason = not faults, faults[0] if faults else verdict.reason
     if args.json:
         facts = verdict._asdict() | {"ok": ok, "reason": reason, "faults": faults, "head": f"{number}:{digest.hex()}"}
-        said = {} if shipped is None else {"shipped": shipped._asdict()}
+        said = {} if shipped is None else {"shipped": shipped.as_json()}
         print(json.dumps(facts | {"note": note, "compared": len(against)} | said))
         return 0 if ok else 1
     if ok:

@@ -261,7 +261,7 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         note = note_of(states, trail, time.time()).line()
     first = None if verdict.first is None else _iso(id_time(verdict.first) * 1000)
     if args.json:
-        said = {} if shipped is None else {"shipped": shipped._asdict()}
+        said = {} if shipped is None else {"shipped": shipped.as_json()}
         print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)} | said))
     elif verdict.ok:
         print(f"The log is sound: {verdict.reason}; {verdict.checkpoints} signed checkpoints found in it.")

@@ -119,6 +119,13 @@ class Metrics:
         self.audit_delays = counter(
             "audit_delays", "Times that the audit trail could not be written, so that its entries wait"
         )
+        self.shipped = counter("shipping_entries", "Entries of the trail and checkpoints that a target took", "target")
+        self.shipping_backlog = gauge("shipping_backlog", "Entries and checkpoints that a target has not yet", "target")
+        self.shipping_oldest = gauge("shipping_oldest_seconds", "Age of the oldest of them", "target")
+        self.shipping_failures = counter("shipping_failures", "Times that a target took nothing", "target")
+        self.no_login = counter(
+            "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
+        )
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
@@ -129,6 +136,11 @@ class Metrics:
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"
         )
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
+
+    def forget_target(self, name: str) -> None:
+        """Takes away how far a target is that is not configured any more; counters stay."""
+        for gauge in (self.shipping_backlog, self.shipping_oldest):
+            gauge.remove(name)
 
     def forget_upstream(self, name: str) -> None:
         """Takes away what only says how an upstream is now; counters stay. For one that is disabled or not configured."""

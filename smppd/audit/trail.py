@@ -72,6 +72,28 @@ class TrailEntry(NamedTuple):
         return json.dumps(values, ensure_ascii=False, sort_keys=False, separators=(",", ":"))
 
 
+class TrailRow(NamedTuple):
+    """An entry as it is stored. what: the JSON text that its hash is made of; mac: under the audit key."""
+
+    id: int
+    at_ms: int
+    event: str
+    who: str
+    source: str
+    what: str
+    result: str
+    hash: bytes
+    mac: bytes
+
+    def hash_after(self, previous: bytes) -> bytes:
+        """The hash that this entry has if the entry before it has the hash `previous` (32 zero bytes for the first)."""
+        return _hash(previous, self.id, self.at_ms, [self.event, self.who, self.source, self.what, self.result])
+
+    def mac_after(self, key: bytes, previous: bytes) -> bytes:
+        """The MAC that this entry has if the one before it has the MAC `previous`. key: the audit key."""
+        return _mac(key, b"entry", previous, self.hash)
+
+
 class TrailVerdict(NamedTuple):
     """What `verify` found. entries: how many were good; first_bad: the id where the trail stops being trustworthy, or
     None; reason: one sentence; keyed: whether the MACs were checked too."""
@@ -232,6 +254,14 @@ class AuditTrail:
             except sqlite3.Error as error:
                 raise VaultError(f"{self._path}: the audit trail cannot be read: {error}") from None
         return None if row is None else row[0]
+
+    def rows_after(self, number: int, limit: int) -> list[TrailRow]:
+        """The first `limit` entries behind the entry `number`, as they are stored. VaultError."""
+        query = (
+            "SELECT id, at_ms, event, who, source, what, result, CAST(hash AS BLOB), CAST(mac AS BLOB) FROM entries"
+            " WHERE id > ? ORDER BY id LIMIT ?"
+        )
+        return [TrailRow(*row) for row in self._rows(query, [number, limit])]
 
     def events(self) -> list[str]:
         """The names of all events on the trail."""

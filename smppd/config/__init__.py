@@ -24,6 +24,7 @@ from smppd.config.reload import Changes, changes
 from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
+from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 
 __all__ = [
     "Account",
@@ -62,7 +63,11 @@ __all__ = [
     "SecretError",
     "SecretRef",
     "Settings",
+    "ShippedFile",
+    "Shipping",
     "Store",
+    "SyslogServer",
+    "SyslogTls",
     "Upstream",
     "UpstreamTls",
     "Weighted",

@@ -94,6 +94,10 @@ _ORDER: Final = (
     ("Limits", "limits"),
     ("DelayGrowth", "limits.id_delay"),
     ("Log", "log"),
+    ("Shipping", "shipping"),
+    ("ShippedFile", "shipping.file"),
+    ("SyslogServer", "shipping.syslog"),
+    ("SyslogTls", "shipping.syslog.tls"),
 )
 
 

@@ -33,6 +33,7 @@ from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstr
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
 from smppd.config.secrets import KeyRef
+from smppd.config.shipping import Shipping
 
 
 class Store(Model):
@@ -210,6 +211,9 @@ class Settings(Model):
     http: Http | None = Field(default_factory=Http, description="Metrics and health; null: none.")
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
+    shipping: Shipping = Field(
+        default_factory=Shipping, description="Where the audit trail and the log's checkpoints go as they are made."
+    )
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
     region: Region | None = Field(
         default=None, description="Country whose national numbers are meant where no country code stands."
@@ -222,7 +226,7 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log")
+            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

@@ -58,6 +58,8 @@ class Audit:
         self._trail = trail
         self._metrics = metrics
         self._wall = wall
+        self.written: Callable[[], object] = lambda: None
+        """Called in the thread when an entry is on the disk."""
         self._changed = threading.Condition()
         self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._dropped: dict[str, int] = {}
@@ -159,6 +161,7 @@ class Audit:
                 self._metrics.errors.labels("audit").inc()
                 log.exception("the audit trail could not be written")
             return False
+        self.written()
         return True
 
     def drain(self, patience: float = CLOSING) -> bool:

@@ -32,6 +32,7 @@ from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.reload import Reload, ReloadTargets
+from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
@@ -175,6 +176,11 @@ class Daemon:
             on_request(self.store),
         )
         undo.callback(self._background.stop)
+        shipping = tls_context(settings.shipping)
+        self._shipper = Shipper(settings.store.directory, install, self.metrics)
+        undo.callback(self._shipper.stop)
+        self._shipper.use(settings.shipping, shipping)
+        self.audit.written = self._shipper.wake
         self._start_edge(settings, random)
         return waiting
 
@@ -243,6 +249,7 @@ class Daemon:
             self.metrics,
             self.audit,
             self.notifier,
+            self._shipper,
         )
         self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)
@@ -303,7 +310,10 @@ class Daemon:
     def health(self) -> Health:
         """For /healthz and /readyz."""
         ends = {"draining": self._drain is not None, "over": self._over}
-        return state.health(self.settings, self.relay, self.store, self.door.listeners, clock=self.clock.check, **ends)
+        clock, shipping = self.clock.check, self._shipper.check()
+        return state.health(
+            self.settings, self.relay, self.store, self.door.listeners, clock=clock, shipping=shipping, **ends
+        )
 
     def status(self) -> dict[str, object]:
         """For `smppd status`."""
@@ -370,7 +380,9 @@ class Daemon:
         self.customers.flush_bind_notes()
         self._background.stop()
         self._history.stop()
-        self._integrity.close_store(status, None if status else LivingEntries(readable))
+        with self._shipper.pausing():
+            self._integrity.close_store(status, None if status else LivingEntries(readable))
+        self._shipper.stop()
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)

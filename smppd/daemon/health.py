@@ -34,8 +34,9 @@ def health(
     draining: bool,
     over: bool,
     clock: str = "ok",
+    shipping: str = "ok",
 ) -> Health:
-    """The checks and what follows from them. clock: what `ClockWatch` says."""
+    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does."""
     condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
@@ -47,6 +48,7 @@ def health(
         "upstreams": "ok" if up >= enabled else missing,
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
         "clock": clock,
+        "shipping": shipping,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
     }
     return assess(checks, alive=store.alive and not over)

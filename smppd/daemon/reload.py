@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from smppd.config import ConfigError, Settings
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
+from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
@@ -41,6 +43,7 @@ class ReloadTargets(NamedTuple):
     metrics: Metrics
     audit: Audit
     notifier: Notifier
+    shipper: Shipper
 
 
 class Reload:
@@ -80,7 +83,16 @@ class Reload:
             raise _Refused(changes.refusals)
         kek = load_kek(new.keys)
         wrapped = opened_by(kek, new.store.directory)
-        return _Fresh(new, changes.changes, pipelines(new), Routing.of(new), contexts(new.upstreams), kek, wrapped)
+        return _Fresh(
+            new,
+            changes.changes,
+            pipelines(new),
+            Routing.of(new),
+            contexts(new.upstreams),
+            kek,
+            wrapped,
+            tls_context(new.shipping),
+        )
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
         self._reading = False
@@ -115,6 +127,7 @@ class Reload:
         targets.customers.reload(new.limits)
         targets.keys_ahead.use(new.accounts)
         targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
+        targets.shipper.use(new.shipping, fresh.shipping)
         targets.relay.flush()
         for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
@@ -152,6 +165,7 @@ class _Fresh(NamedTuple):
     tls: Contexts
     kek: Kek
     wrapped: dict[bytes, bytes]
+    shipping: ssl.SSLContext | None
 
 
 class _Refused(Exception):

@@ -277,6 +277,9 @@ class States(Protocol):
     def seal(self, number: int) -> bytes | None:
         """A seal, signed."""
 
+    def seals_after(self, number: int, limit: int) -> list[tuple[int, bytes]]:
+        """(number, signed) of the first ``limit`` seals above a number, rising; none where there is no log yet."""
+
     def trimmed(self) -> bool:
         """Whether a purge has deleted the oldest rows."""
 

@@ -7,21 +7,26 @@ import json
 import re
 import sys
 import time
+import zlib
 from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from smppd.audit.shipping import TARGETS, Cursor, Place, ShippingError, cursor_path
 from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.cli.unlocking import AUDIT_FILE, store_directory, unlock
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
+from smppd.records.shipped import Expected, Half, ShippedLine, ShippedVerdict, check_audit, half_faults, read_shipped
 from smppd.store.api import StoreError
 from smppd.store.sqlite.states import SqliteStates
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError
 
+_COPIED_MS = 600_000  # a copy of a collector's file is so old, unless --as-of says otherwise
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -52,6 +57,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--expect", type=_expectation, metavar="ID:HASH", help="an entry that must be there (checkpoint)"
     )
     add_notes(verify)
+    add_shipped(verify, "entry")
     for action in (show, verify):
         add_json(action)
         add_config(action)
@@ -103,6 +109,66 @@ def add_notes(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="such lines, noted earlier (`-`: standard input): what they name must still be there",
     )
+
+
+def add_shipped(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--shipped`, `--from` and `--as-of`. what: what has numbers here."""
+    parser.add_argument(
+        "--shipped",
+        nargs="+",
+        metavar="FILE",
+        help="what was shipped off this host (`shipping:`), as the file has it or a syslog server wrote it; .gz too, `-`:"
+        " standard input: compare both sides",
+    )
+    parser.add_argument(
+        "--from",
+        dest="shipped_from",
+        type=_positive,
+        metavar="N",
+        help=f"the {what} that these files begin with, if older ones were given up (default: the first of all)",
+    )
+    parser.add_argument(
+        "--as-of",
+        type=moment,
+        metavar="T",
+        help="when the files were copied; what was shipped before must be in them (default: ten minutes ago)",
+    )
+
+
+def expected(args: argparse.Namespace, directory: Path) -> Expected:
+    """What the files of `--shipped` must have."""
+
+    def place(target: str) -> Place | None:
+        try:
+            return Cursor(cursor_path(directory, target)).load() if target in TARGETS else None
+        except ShippingError as error:
+            raise CommandError(str(error)) from None
+
+    until = args.as_of if args.as_of is not None else int(time.time() * 1000) - _COPIED_MS
+    return Expected(args.shipped_from, until, place)
+
+
+def compared(
+    args: argparse.Namespace, kind: str, check: Callable[[Iterator[ShippedLine]], ShippedVerdict]
+) -> ShippedVerdict:
+    """Reads the files of `--shipped` and compares them. CommandError with status 2 when one cannot be read."""
+    halves: list[Half] = []
+    try:
+        verdict = check(read_shipped(args.shipped, kind, halves))
+    except (OSError, EOFError, zlib.error) as error:
+        where = getattr(error, "filename", None) or " ".join(args.shipped)
+        raise CommandError(f"{where}: {getattr(error, 'strerror', None) or error}", 2) from None
+    faults, remarks = half_faults(halves, kind, verdict.numbers)
+    return verdict._replace(faults=[*faults, *verdict.faults], remarks=[*remarks, *verdict.remarks])
+
+
+def say_shipped(verdict: ShippedVerdict, what: str) -> None:
+    """Prints what was found in the files of `--shipped`, where all of it is sound."""
+    print(
+        f"What was shipped agrees with it: {what} {min(verdict.numbers)} to {max(verdict.numbers)} in {verdict.lines} lines."
+    )
+    for remark in verdict.remarks:
+        print(f"Note: {remark}.")
 
 
 def noted(args: argparse.Namespace) -> list[Note]:
@@ -182,8 +248,19 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
         SqliteStates(directory) as states,
     ):
         faults = note_faults(states, trail, against)
-        if install is not None:
-            faults += cross_faults(states, ChainKeys(install.audit, install.checkpoint), trail)
+        keys = None if install is None else ChainKeys(install.audit, install.checkpoint)
+        if keys is not None:
+            faults += cross_faults(states, keys, trail)
+        shipped = None
+        if args.shipped:
+            shipped = compared(
+                args,
+                "audit",
+                lambda lines: check_audit(
+                    lines, trail, keys, None if install is None else install.audit, expected(args, directory)
+                ),
+            )
+            faults += shipped.faults
         verdict = trail.verify(args.expect)
         number, digest = trail.head()
         note = note_of(states, trail, time.time()).line()
@@ -192,7 +269,8 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
     ok, reason = not faults, faults[0] if faults else verdict.reason
     if args.json:
         facts = verdict._asdict() | {"ok": ok, "reason": reason, "faults": faults, "head": f"{number}:{digest.hex()}"}
-        print(json.dumps(facts | {"note": note, "compared": len(against)}))
+        said = {} if shipped is None else {"shipped": shipped.as_json()}
+        print(json.dumps(facts | {"note": note, "compared": len(against)} | said))
         return 0 if ok else 1
     if ok:
         plain = "" if verdict.keyed else " (plain chain only, nothing held against the rest of the store)"
@@ -200,6 +278,8 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
         print(f"Head {number}:{digest.hex()}")
         if against:
             print(f"What was noted is there ({len(against)} notes).")
+        if shipped is not None:
+            say_shipped(shipped, "entries")
     else:
         print(f"The audit trail is NOT sound: {reason} ({verdict.entries} good entries).", file=sys.stderr)
         for fault in faults[1:]:

@@ -21,7 +21,16 @@ from rich.text import Text
 from smppd.cli.access import Access, add_reason, addresses_of, form_of, guarded, printable, region_of
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.commands.audit import Moment, add_notes, moment, noted
+from smppd.cli.commands.audit import (
+    Moment,
+    add_notes,
+    add_shipped,
+    compared,
+    expected,
+    moment,
+    noted,
+    say_shipped,
+)
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
 from smppd.cli.progress import progress as progress_bar
 from smppd.events import AuditEvent
@@ -32,6 +41,7 @@ from smppd.operators.roles import Act
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
+from smppd.records.shipped import check_seals
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.vault.mask import mask_number
 from smppd.vault.numbers import SearchForms
@@ -79,6 +89,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     verify = actions.add_parser("verify", help="recompute the digest chain; status 1 if the log was tampered with")
     add_notes(verify)
+    add_shipped(verify, "checkpoint")
     for action in (search, show):
         add_reason(action)
         add_login(action)
@@ -261,6 +272,14 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
     with access.states() as states:
         faults = cross_faults(states, keys, trail)
         faults += note_faults(states, trail, against)
+        shipped = None
+        if args.shipped:
+            shipped = compared(
+                args,
+                "seal",
+                lambda lines: check_seals(lines, states, keys, trail, expected(args, access.directory)),
+            )
+            faults += shipped.faults
     with progress_bar("Verifying") as progress:
         verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys)
     audit = trail.verify()
@@ -270,7 +289,8 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         note = note_of(states, trail, time.time()).line()
     first = None if verdict.first is None else _iso(id_time(verdict.first) * 1000)
     if args.json:
-        print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)}))
+        said = {} if shipped is None else {"shipped": shipped.as_json()}
+        print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)} | said))
     elif verdict.ok:
         print(f"The log is sound: {verdict.reason}; {verdict.checkpoints} signed checkpoints found in it.")
         if first:
@@ -278,6 +298,8 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         print(_end(verdict))
         if against:
             print(f"What was noted is in it ({len(against)} notes).")
+        if shipped is not None:
+            say_shipped(shipped, "checkpoints")
     else:
         say(f"The log is NOT sound: {verdict.reason} ({verdict.rows} good rows).")
         for fault in verdict.faults[1:]:

@@ -86,6 +86,12 @@ class SqliteStates:
         signed: bytes | None = self._of_seals("SELECT CAST(signed AS BLOB) FROM seals WHERE number = ?", number)
         return signed
 
+    def seals_after(self, number: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.States`."""
+        log = self._log() if self.sealed() else None
+        query = "SELECT number, CAST(signed AS BLOB) FROM seals WHERE number > ? ORDER BY number LIMIT ?"
+        return [] if log is None else log.all(query, (number, limit))
+
     def trimmed(self) -> bool:
         """See `store.log.States`."""
         return self._of_seals("SELECT 1 FROM meta WHERE name = ?", ANCHOR_ROW) is not None

@@ -122,7 +122,7 @@ def _windows(records: Records, indexed: int, lowest: int, since: float, until: f
     for one in listed:
         if not one.touches(since, until):
             continue
-        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[-1].last)):
+        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[0].first)):
             windows.append(_joined(some))
             some = []
         some.append(one)

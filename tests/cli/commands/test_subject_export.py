@@ -370,8 +370,8 @@ def _ucs2(log: Builder, text: bytes) -> int:
     numbers, rest = (log.ring.period("acme", part, when, 30 * DAY) for part in (Part.NUMBERS, Part.BODY))
     log.store.batch.records.append(
         seal_record(
-            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, numbers, rest, normalise(b"Acme"), normalise(ME),
-            pack_numbers(addresses), body, secrets, os.urandom(24),
+            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, numbers, rest, normalise(b"Acme"),
+            normalise(ME), pack_numbers(addresses), body, secrets, os.urandom(24),
         )
     )  # fmt: skip
     log.store.batch.secrets.append(secrets)

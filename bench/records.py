@@ -234,7 +234,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
         "Written by `make bench-records`. The log is made by the relay's own recorder, the store's own writer and the real",
         f"indexer: {ACCOUNTS} accounts, {DAYS} days, {NUMBERS:,} numbers, three events a message. Each figure is a whole",
         "command in a process of its own, start included (first line); cold: the store's files were dropped from the page",
-        "cache before. One number has",
+        "cache before. Memory below that of the benchmark's own process (first line) is not told apart from it. One number has",
         f"{COMMON_RECORDS:,} records, another {RARE_RECORDS}, a third none. A search shows the newest 50.",
         "",
     ]

@@ -234,7 +234,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
         "Written by `make bench-records`. The log is made by the relay's own recorder, the store's own writer and the real",
         f"indexer: {ACCOUNTS} accounts, {DAYS} days, {NUMBERS:,} numbers, three events a message. Each figure is a whole",
         "command in a process of its own, start included (first line); cold: the store's files were dropped from the page",
-        "cache before. One number has",
+        "cache before. Memory below that of the benchmark's own process (first line) is not told apart from it. One number has",
         f"{COMMON_RECORDS:,} records, another {RARE_RECORDS}, a third none. A search shows the newest 50.",
         "",
     ]
@@ -242,6 +242,8 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
         gib = run["octets"] / (1 << 30)
         label = f", {run['label']}" if run["label"] else ""
         lines += [f"## {run['records']:,} records{label}", ""]
+        if run.get("remark"):
+            lines += [run["remark"], ""]
         if run["fill_seconds"]:
             rate = run["records"] / (run["fill_seconds"] + run["index_seconds"])
             lines += [
@@ -250,10 +252,8 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
                 "",
             ]
         lines += ["| what | s | of it processor | most memory, MiB |", "|---|--:|--:|--:|"]
-        lines += [
-            f"| {name} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} |"
-            for name, (seconds, cpu, mib) in run["figures"].items()
-        ]
+        for name, (seconds, cpu, mib) in run["figures"].items():
+            lines += [f"| {name} | {seconds:.2f} | {'' if cpu is None else f'{cpu:.2f}'} | {mib:.0f} |"]
         lines += [""]
     return "\n".join(lines)
 
@@ -263,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.records", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--records", type=int, default=1_000_000, metavar="N")
     parser.add_argument("--label", default="", metavar="TEXT", help="what is measured, where that is not the usual")
+    parser.add_argument("--remark", default="", metavar="TEXT", help="a sentence about how it was measured")
     parser.add_argument("--directory", type=Path, default=config.ROOT / "var" / "records-bench", metavar="D")
     parser.add_argument("--reuse", action="store_true", help="measure the store that is there; do not purge it")
     parser.add_argument("--keep", action="store_true", help="leave the store there")
@@ -287,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if not (args.keep or args.reuse):
             shutil.rmtree(args.directory, ignore_errors=True)
-    keep({"records": args.records, "label": args.label, "at": int(time.time()), "figures": figures} | told)
+    run = {"records": args.records, "label": args.label, "remark": args.remark, "at": int(time.time())}
+    keep(run | {"figures": figures} | told)
     return 0
 
 

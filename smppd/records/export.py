@@ -171,8 +171,13 @@ def state_name(state: int) -> str:
 
 
 def iso(at_ms: float) -> str:
-    """Epoch milliseconds as people of all languages read them: `2026-11-30T05:00:00.000Z`."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Epoch milliseconds as people of all languages read them: `2026-11-30T05:00:00.000Z`. What is no time, after an edit of
+    the file, is given as the number that it is."""
+    try:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return str(at_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _state(events: list[Event]) -> str:

@@ -148,7 +148,7 @@ def windows(records: Records, upto: int, lowest: int, since: float, until: float
     for one in listed:
         if not one.touches(since, until):
             continue
-        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[-1].last)):
+        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[0].first)):
             found.append(_joined(some))
             some = []
         some.append(one)

@@ -17,6 +17,8 @@ _SEGMENT = struct.Struct("!4sI")  # magic, entries
 _BLIND_MAGIC = b"SIX1"
 _RECORD_MAGIC = b"SRX1"
 _U64 = struct.Struct("!Q")
+_FEW: Final = 8  # entries of a key that are looked at first; of a sender of many messages there are thousands
+_MANY: Final = 1024
 
 
 def number_bucket(blind: bytes) -> int:
@@ -35,7 +37,7 @@ def build_segment(entries: Iterable[tuple[bytes, int]]) -> bytes:
     return _build(_BLIND_MAGIC, INDEX_BYTES, (key + pack(record_id) for key, record_id in entries))
 
 
-def find_number(segment: bytes | memoryview, blind_index: bytes) -> list[int]:
+def find_number(segment: bytes, blind_index: bytes) -> list[int]:
     """The record ids of this blind index in a segment of `build_segment`, rising. Bisection: log2(n) comparisons."""
     if len(blind_index) != INDEX_BYTES:
         raise SealError("a blind index has a wrong length")
@@ -48,7 +50,7 @@ def build_record_segment(entries: Iterable[tuple[int, int]]) -> bytes:
     return _build(_RECORD_MAGIC, 8, (pack(record_id) + pack(block) for record_id, block in entries))
 
 
-def find_record(segment: bytes | memoryview, record_id: int) -> list[int]:
+def find_record(segment: bytes, record_id: int) -> list[int]:
     """The block sequence numbers of this record in a segment of `build_record_segment`, rising."""
     return _find(segment, _RECORD_MAGIC, _U64.pack(record_id))
 
@@ -65,24 +67,29 @@ def _build(magic: bytes, key_bytes: int, rows: Iterable[bytes]) -> bytes:
         raise SealError("an index entry's number does not fit 64 bits") from None
 
 
-def _find(segment: bytes | memoryview, magic: bytes, key: bytes) -> list[int]:
+def _find(segment: bytes, magic: bytes, key: bytes) -> list[int]:
     size = len(key) + 8
     if len(segment) < _SEGMENT.size:
         raise SealError("an index segment is cut short")
-    found, count = _SEGMENT.unpack_from(segment)
+    found, count = _SEGMENT.unpack(segment[: _SEGMENT.size])
     if found != magic or len(segment) != _SEGMENT.size + count * size:
         raise SealError("an index segment is malformed")
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
         at = _SEGMENT.size + middle * size
-        if bytes(segment[at : at + len(key)]) < key:
+        if segment[at : at + len(key)] < key:
             low = middle + 1
         else:
             high = middle
-    values = []
+    values: list[int] = []
     at = _SEGMENT.size + low * size
-    while at < len(segment) and segment[at : at + len(key)] == key:
-        values.append(_U64.unpack_from(segment, at + len(key))[0])
-        at += size
+    some = _FEW
+    while some_of := segment[at : at + some * size]:
+        for place in range(0, len(some_of), size):
+            if not some_of.startswith(key, place):
+                return values
+            values.append(_U64.unpack_from(some_of, place + len(key))[0])
+        at += len(some_of)
+        some = _MANY
     return values

@@ -16,7 +16,7 @@ entry = st.tuples(st.integers(0, 5).map(lambda n: some(str(n), 16)), st.integers
 @settings(deadline=None, max_examples=100)
 @given(st.lists(entry, max_size=40))
 def test_segment_finds_all_and_only_its_entries(entries: list[tuple[bytes, int]]) -> None:
-    segment = memoryview(build_segment(iter(entries)))
+    segment = build_segment(iter(entries))
     for key in {key for key, _ in entries} | {bytes(16), b"\xff" * 16}:
         assert find_number(segment, key) == sorted({value for other, value in entries if other == key})
 

@@ -30,7 +30,6 @@ from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.message import Address
-from smppd.numbering import SEPARATORS
 from smppd.operators.roles import Act, Authority
 from smppd.policy.content import part_of
 from smppd.protocol.text import decode
@@ -136,8 +135,8 @@ class _Export:
         self._accounts = accounts
         regions = regions_of_search(settings, args)
         forms = forms_of_search(regions, args)
-        if not any(form.strip(SEPARATORS + b"+") for form in forms.exact):
-            raise CommandError("give a phone number", 2)
+        if not any(form.isdigit() for form in forms.exact):
+            raise CommandError("give a phone number: a sender's name is no person's", 2)
         self._typed = args.number
         args.note = without_number(args.note, forms)
         self._subject = Subject(forms, args.also_national)

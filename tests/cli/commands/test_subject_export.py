@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sqlite3
 import stat
 import time
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ from smppd.cli.access import BINARY
 from smppd.cli.commands import CommandError, subject_export
 from smppd.cli.export_forms import JsonForm
 from smppd.config import Settings
-from smppd.message import State
+from smppd.message import State, pack_event
 from smppd.operators.roles import Act, Authority
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import Content
@@ -205,6 +206,43 @@ def test_wrong_calls_are_sentences(
     assert (status, out) == (2, "") and said in err
 
 
+@pytest.mark.parametrize("typed", ["AcmeBank", "", " - ", "+"])
+def test_what_is_no_phone_number_is_no_person(run: Run, log: Builder, typed: str) -> None:
+    log.record(source=b"AcmeBank")
+    log.commit()
+    status, out, err = run("subject", "export", typed, *WHY)
+    assert (status, out) == (2, "") and "give a phone number" in err
+
+
+def test_an_event_of_no_possible_time_stops_nothing(run: Run, log: Builder) -> None:
+    one = log.record(destination=ME)
+    log.commit()
+    log.store.batch.events.append(pack_event(one, (1 << 64) - 1, State.SUBMITTED))
+    log.commit()
+    (record,) = exported(run)["records"]
+    assert record["events"][0]["time"] == str((1 << 64) - 1)
+
+
+def test_an_altered_record_is_told_and_the_others_are_given(run: Run, log: Builder, tmp_path: Path) -> None:
+    altered = log.record(b"altered", destination=ME)
+    log.commit()
+    whole = log.record(b"whole", destination=ME)
+    log.commit()
+    packed = log.packed[altered]
+    db = sqlite3.connect(tmp_path / "var" / "data.db")
+    with db:
+        db.execute(
+            "UPDATE log SET records = ? WHERE records = ?",
+            (packed[:-40] + bytes((packed[-40] ^ 1,)) + packed[-39:], packed),
+        )
+    db.close()
+    status, out, err = run("subject", "export", SUBJECT, *WHY, "--json")
+    told = json.loads(out)
+    assert status == 0 and [one["id"] for one in told["records"]] == hexadecimal(whole)
+    assert told["summary"]["records_not_readable"] == hexadecimal(altered) and "cannot be opened" in err
+    assert not told["summary"]["complete"]
+
+
 def test_an_account_that_somebody_may_not_see_is_refused(
     run: Run, log: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,9 +408,8 @@ def _ucs2(log: Builder, text: bytes) -> int:
     numbers, rest = (log.ring.period("acme", part, when, 30 * DAY) for part in (Part.NUMBERS, Part.BODY))
     log.store.batch.records.append(
         seal_record(
-            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, numbers, rest,
-            normalise(b"Acme"), normalise(ME),
-            pack_numbers(addresses), body, secrets, os.urandom(24),
+            identity, int(log.now * 1000), Direction.MT, Content.ENCRYPT, 1, 8, numbers, rest, normalise(b"Acme"),
+            normalise(ME), pack_numbers(addresses), body, secrets, os.urandom(24),
         )
     )  # fmt: skip
     log.store.batch.secrets.append(secrets)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.e2e.children import ROOT
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
@@ -130,8 +133,8 @@ REGISTRY: Final[list[Line]] = [
     Line(("damaged", "list")),
     Line(("bans", "list")),
     Line(("purge", "--dry-run")),
-    Line(("purge",)),
-    Line(("purge", "--json")),
+    Line(("purge",), status=(0, 1)),  # 1: somebody reads the store
+    Line(("purge", "--json"), status=(0, 1)),
     Line(("backup", "{out}/data", "--keys-to", "{out}/keys")),
     Line(("backup", "{out}/nowhere"), status=(2,)),
     Line(("restore", "--from", "{out}"), status=(1, 2)),
@@ -140,7 +143,7 @@ REGISTRY: Final[list[Line]] = [
         may=("body", "number"),
         status=(0, 1, 2),
     ),
-    Line(("passwd", "--stdin"), stdin=f"{PASSPHRASE}\n", status=(0, 1, 2)),
+    Line(("passwd", "--stdin"), stdin=f"{PASSPHRASE}\n"),
     Line(("nonsense",), status=(2,)),
     # And what is typed wrongly: a usage line that repeats an argument may repeat no secret of somebody else's.
     Line(("log", "search", "--reason", "curiosity", "+" + NUMBER), status=(2,)),
@@ -264,12 +267,21 @@ def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway)
     assert search.returncode == 0 and "***" in search.stdout
 
 
+def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[str]:
+    words = [word.replace("{out}", str(out)) for word in line.words]
+    if words[0] != "passwd":
+        return used.command(*words, stdin=line.stdin)
+    # Needs no configuration.
+    command = [sys.executable, "-m", "smppd", *words]
+    return subprocess.run(command, input=line.stdin, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+
+
 def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Path) -> None:
     revealed: set[str] = set()
     for number, line in enumerate(REGISTRY):
         out = tmp_path / str(number)
         out.mkdir()
-        done = used.command(*(word.replace("{out}", str(out)) for word in line.words), stdin=line.stdin)
+        done = _told(used, line, out)
         assert done.returncode in line.status, (line.words, done.stderr)
         assert "Traceback" not in done.stderr, line.words
         told = (done.stdout + done.stderr).encode() + b"".join(

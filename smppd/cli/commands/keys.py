@@ -111,8 +111,6 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
                 )
         finally:
             rows.close()
-    # Over an existing store it is a key action like others; before there is one nobody can log in.
-    authority = authorise(Act.KEYS, args, settings) if there else None
     if file is not None and not file.exists():
         create_kek(file)
         done.append(f"created the key-encryption key {file} (back it up apart from the store)")
@@ -123,6 +121,8 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
             _right(kek, rows)
         finally:
             rows.close()
+    # Over an existing store it is a key action like others; before there is one nobody can log in.
+    authority = authorise(Act.KEYS, args, settings) if there else Authority(current_actor())
     rows = KeyStore(directory)
     try:
         made = create_install(kek, rows)
@@ -132,7 +132,7 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
         with open_trail(directory, kek, rows) as trail:
             if done:
                 facts: dict[str, str | int] = {"kek_version": kek.current, "created": ", ".join(made) or "none"}
-                _record(trail, authority or Authority(current_actor()), "init", facts, "done")
+                _record(trail, authority, "init", facts, "done")
     finally:
         rows.close()
     for sentence in done:

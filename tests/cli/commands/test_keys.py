@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
+from smppd.audit.trail import Actor
+from smppd.cli import shredding
+from smppd.cli.commands import CommandError
+from smppd.cli.commands import keys as keys_command
 from smppd.cli.main import main
+from smppd.operators.roles import Act, Authority
 from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import load_kek
@@ -206,3 +211,34 @@ def test_a_new_installation_has_a_sound_trail_and_a_note(run: Run) -> None:
     status, out, _ = run("audit", "verify", "--note")
     assert status == 0 and out.splitlines()[-1].startswith("smppd-note ")
     assert run("audit", "show", "--heads")[1].split()[2:] == out.splitlines()[-1].split()[2:]
+
+
+def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("keys", "init")
+    asked: list[Act] = []
+
+    def bea(act: Act, args: Any, _settings: Any) -> Authority:
+        asked.append(act)
+        return Authority(Actor("root", "here"), args.operator)
+
+    def nobody(act: Act, _args: Any, _settings: Any) -> Authority:
+        raise CommandError("not allowed")
+
+    out = str(tmp_path / "out")
+    acts = (("rotate",), ("rotate", "--retire"), ("init",), ("shred", "--out", out, "--yes"))
+    for module in (keys_command, shredding):
+        monkeypatch.setattr(module, "authorise", nobody)
+    before = {path: path.read_bytes() for path in (tmp_path / "keys" / "kek", tmp_path / "var" / "audit.db")}
+    for words in acts:
+        status, _, err = run("keys", *words, "--operator", "eve")
+        assert status == 1 and "not allowed" in err
+    assert {path: path.read_bytes() for path in before} == before and not (tmp_path / "out").exists()
+    assert run("keys", "list")[0] == 0, "needs no login"
+    for module in (keys_command, shredding):
+        monkeypatch.setattr(module, "authorise", bea)
+    for words in acts:
+        assert run("keys", *words, "--operator", "bea")[0] == 0
+    assert asked == [Act.KEYS] * 4
+    trail = [json.loads(line) for line in (tmp_path / "out" / shredding.TRAIL).read_text().splitlines()]
+    assert [one["who"] for one in trail][1:] == ["bea (root)"] * 3
+    assert json.loads((tmp_path / "out" / "shred-begun.json").read_text())["by"] == "bea (root)"

@@ -37,6 +37,8 @@ from tests.torture.smsc import Step
 NAME: Final = "privacy"
 DAYS: Final = 24
 """Days of `past`; each purge takes one."""
+OVERDUE: Final = 3
+"""Days before those, which are over from the beginning."""
 A_DAY: Final = 60
 HELD: Final = "+447700900910"
 RELEASED: Final = "+447700900911"
@@ -217,7 +219,7 @@ def prefill(daemon: Daemon, now: float) -> dict[int, int]:
     noon = now - now % DAY + DAY / 2
     ages: dict[int, int] = {}
     try:
-        for days in range(DAYS, 0, -1):
+        for days in range(DAYS + OVERDUE, 0, -1):
             builder.now = noon - days * DAY
             for number in range(A_DAY):
                 builder.now += 1

@@ -32,6 +32,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import hold as command
 from smppd.cli.main import main
+from smppd.config import Retain
 from smppd.message import State
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import join_pdu
@@ -450,3 +451,52 @@ def test_what_is_changed_in_an_opened_one_is_found(run: Run, bundle: Path, pair:
         check(out)
     with pytest.raises(InvalidTag):
         AESGCM(bytes(32)).decrypt(bytes(12), bytes(20), b"")
+
+
+def test_the_running_daemon_keeps_what_is_held(run: Run, log: Builder, tmp_path: Path) -> None:
+    """Its purge thread, on the store of a daemon that runs: what is due goes, what is held opens, an ended hold is swept."""
+    from smppd.daemon.background import Background
+    from smppd.metrics import Metrics
+    from smppd.records.retention import EVERY
+
+    log.now = time.time() - 5 * DAY
+    mine = log.record(TEXT.encode(), destination=SUBJECT[1:].encode(), body=DAY, numbers=30 * DAY)
+    other = log.record(b"a neighbour's", destination=OTHER[1:].encode(), body=DAY, numbers=30 * DAY)
+    log.commit()
+    log.now = time.time()
+    log.record(destination=OTHER[1:].encode())
+    log.commit()
+    assert run("hold", "add", "--number", SUBJECT, *WHY)[0] == 0
+
+    def purged(until: Callable[[], bool]) -> None:
+        retain = {"acme": Retain(body=DAY, numbers=30 * DAY, billing=60 * DAY)}
+        metrics = Metrics()
+        background = Background(
+            tmp_path / "var", log.ring, log.install, lambda: retain, metrics, lambda call: call(), lambda: False,
+            lambda _token: None,
+        )  # fmt: skip
+        try:
+            end = time.monotonic() + 60
+            while not until():
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        finally:
+            background.stop()
+        assert not metrics.chores_failed.labels("purge")._value.get()
+
+    def texts() -> list[bool]:
+        with log.reader() as reader:
+            found = [reader.record(one) for one in (mine, other)]
+        return [one is not None and one.record.body is not None for one in found]
+
+    def stripped(identity: int) -> bool:
+        with log.reader() as reader:
+            found = reader.record(identity)
+        return found is not None and found.record.header.body_gone
+
+    assert texts() == [True, True] and EVERY == 3600
+    purged(lambda: stripped(other))
+    assert texts() == [True, False] and not stripped(mine)
+    assert run("hold", "release", "1")[0] == 0
+    purged(lambda: stripped(mine))
+    assert texts() == [False, False] and run("log", "verify")[0] == 0

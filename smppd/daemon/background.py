@@ -57,15 +57,17 @@ class Background:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
             with ExitStack() as undo:
+                log_rows = SqlitePurge(directory)
+                undo.callback(log_rows.close)
                 documents = SqliteDocuments(directory)
                 undo.callback(documents.close)
-                rows = SqliteHeldRows.at(directory)
-                undo.callback(rows.close)
+                held = SqliteHeldRows.at(directory)
+                undo.callback(held.close)
                 records = SqliteRecords(directory)
                 undo.callback(records.close)
-                keeper = Keeper(Holds(documents, rows, ring, DocumentSealer(install)), records, trail=trail)
+                keeper = Keeper(Holds(documents, held, ring, DocumentSealer(install)), records, trail=trail)
                 made = Purger(
-                    SqlitePurge(directory),
+                    log_rows,
                     retains,
                     id_time,
                     trail=trail,

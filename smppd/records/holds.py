@@ -165,8 +165,8 @@ class Holds:
             raise HoldError(f"there is a hold {hold.number} already")
 
     def asked(self, hold: Hold) -> Hold | None:
-        """The pending hold for which the same was asked."""
-        return next((one for one in self.active() if one.state is HoldState.PENDING and one.same(hold)), None)
+        """The hold that protects already for which the same was asked."""
+        return next((one for one in self.active() if one.same(hold)), None)
 
     def activate(self, number: int, second: str) -> Hold:
         """A pending hold becomes active. HoldError where it is none. second: who agreed."""

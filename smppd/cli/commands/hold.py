@@ -130,15 +130,17 @@ def _add(settings: Settings, args: argparse.Namespace, authority: Authority) -> 
     with Access(settings, authority) as access, _holds(settings) as holds:
         if hold.account and hold.account not in _accounts(access):
             raise CommandError(f"there is no account {printable(hold.account)}, and nothing of one in the log", 2)
-        pending = holds.asked(hold)
-        if pending is None:
+        known = holds.asked(hold)
+        if known is None:
             hold = hold._replace(number=holds.number())
             _tell(access, authority, {"action": "asked", **_facts(access, hold)}, "pending")
             holds.add(hold)
         else:
-            hold = pending
+            hold = known  # asked for before: it goes on
         refused: CommandError | None = None
         try:
+            if hold.state is HoldState.ACTIVE:
+                return _active(hold, _gathered(access, holds, hold))
             second = approver(authority, args, settings, "hold", _asked(access, hold))
             _tell(access, authority, {"action": "added", "hold": hold.number, "second": second}, "active")
             hold = holds.activate(hold.number, second)
@@ -149,6 +151,10 @@ def _add(settings: Settings, args: argparse.Namespace, authority: Authority) -> 
             ends = _iso(min(hold.ends, hold.added + PENDING))
             say(f"Hold {hold.number} is pending: it keeps {count} records, and what comes, until {ends} at the latest.")
             raise refused
+    return _active(hold, count)
+
+
+def _active(hold: Hold, count: int) -> int:
     print(f"Hold {hold.number} is active until {_iso(hold.expires)}: it keeps {count} records, and what comes.")
     return 0
 

@@ -57,12 +57,14 @@ def run(args: argparse.Namespace) -> int:
         kek, trail, keys = _open(settings)
         with ExitStack() as undo:
             undo.callback(trail.close)
+            rows = SqlitePurge(settings.store.directory)
+            undo.callback(rows.close)
             holds = open_holds(settings)
             undo.callback(holds.close)
             records = SqliteRecords(settings.store.directory)
             undo.callback(records.close)
             purger = Purger(
-                SqlitePurge(settings.store.directory),
+                rows,
                 lambda: retains,
                 id_time,
                 trail=trail,

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -32,6 +33,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import hold as command
 from smppd.cli.main import main
+from smppd.config import Retain
 from smppd.message import State
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import join_pdu
@@ -252,6 +254,35 @@ def test_nothing_is_done_that_is_not_recorded(
     assert only["state"] == "active" and not (tmp_path / "bundle").exists()
 
 
+def test_it_can_be_killed_while_it_gathers_and_asked_for_again(run: Run, log: Builder, tmp_path: Path) -> None:
+    for row in range(200):
+        log.now += 1
+        for n in range(15):
+            log.record(destination=b"4477009%05d" % (row * 15 + n), body=DAY, numbers=30 * DAY)
+        log.commit()
+    words = ("hold", "add", "--account", "acme", *WHY)
+    kept = 0
+    for delay in (0.0, 0.05, 0.3):
+        going = subprocess.Popen(
+            [sys.executable, "-m", "smppd", *words, "--config", str(tmp_path / "smppd.yaml")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        end, before = time.monotonic() + 60, kept
+        while going.poll() is None and kept == before and time.monotonic() < end:
+            rows = sqlite3.connect(f"file:{tmp_path / 'var/keys.db'}?mode=ro", uri=True)
+            kept = rows.execute("SELECT count(*) FROM held WHERE record > 0").fetchone()[0]
+            rows.close()
+        time.sleep(delay)
+        going.kill()
+        going.wait(30)
+        assert kept > before or going.returncode == 0
+    status, out, _ = run(*words)
+    assert status == 0 and out.startswith("Hold 1 is active") and "keeps 3000 records" in out
+    (only,) = json.loads(run("hold", "list", "--json")[1])["holds"]
+    assert only["state"] == "active" and run("audit", "verify")[0] == 0
+
+
 # -- the bundle --------------------------------------------------------------------------------------------------------
 
 
@@ -450,3 +481,52 @@ def test_what_is_changed_in_an_opened_one_is_found(run: Run, bundle: Path, pair:
         check(out)
     with pytest.raises(InvalidTag):
         AESGCM(bytes(32)).decrypt(bytes(12), bytes(20), b"")
+
+
+def test_the_running_daemon_keeps_what_is_held(run: Run, log: Builder, tmp_path: Path) -> None:
+    """Its purge thread, on the store of a daemon that runs: what is due goes, what is held opens, an ended hold is swept."""
+    from smppd.daemon.background import Background
+    from smppd.metrics import Metrics
+    from smppd.records.retention import EVERY
+
+    log.now = time.time() - 5 * DAY
+    mine = log.record(TEXT.encode(), destination=SUBJECT[1:].encode(), body=DAY, numbers=30 * DAY)
+    other = log.record(b"a neighbour's", destination=OTHER[1:].encode(), body=DAY, numbers=30 * DAY)
+    log.commit()
+    log.now = time.time()
+    log.record(destination=OTHER[1:].encode())
+    log.commit()
+    assert run("hold", "add", "--number", SUBJECT, *WHY)[0] == 0
+
+    def purged(until: Callable[[], bool]) -> None:
+        retain = {"acme": Retain(body=DAY, numbers=30 * DAY, billing=60 * DAY)}
+        metrics = Metrics()
+        background = Background(
+            tmp_path / "var", log.ring, log.install, lambda: retain, metrics, lambda call: call(), lambda: False,
+            lambda _token: None,
+        )  # fmt: skip
+        try:
+            end = time.monotonic() + 60
+            while not until():
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        finally:
+            background.stop()
+        assert not metrics.chores_failed.labels("purge")._value.get()
+
+    def texts() -> list[bool]:
+        with log.reader() as reader:
+            found = [reader.record(one) for one in (mine, other)]
+        return [one is not None and one.record.body is not None for one in found]
+
+    def stripped(identity: int) -> bool:
+        with log.reader() as reader:
+            found = reader.record(identity)
+        return found is not None and found.record.header.body_gone
+
+    assert texts() == [True, True] and EVERY == 3600
+    purged(lambda: stripped(other))
+    assert texts() == [True, False] and not stripped(mine)
+    assert run("hold", "release", "1")[0] == 0
+    purged(lambda: stripped(mine))
+    assert texts() == [False, False] and run("log", "verify")[0] == 0

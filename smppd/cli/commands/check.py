@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from smppd.cli.commands import add_config, add_json, load_settings, say
-from smppd.config import ConfigError, Fault, Settings, Shipping, fault_at
+from smppd.config import ConfigError, Fault, Settings, fault_at
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import connect, keys_lost
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -94,10 +94,11 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
                 yield from _pair(f"upstreams[{index}].tls", upstream.tls.certificate, upstream.tls.key, now)
             if isinstance(upstream.tls.ca, Path):
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
-    yield from _shipping(settings.shipping, now)
+    yield from _shipping(settings, now)
 
 
-def _shipping(shipping: Shipping, now: dt.datetime) -> Iterator[tuple[str, str]]:
+def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    shipping = settings.shipping
     tls = shipping.syslog.tls if shipping.syslog is not None else None
     if tls is not None:
         if tls.certificate is not None and tls.key is not None:

@@ -20,7 +20,9 @@ _LEAST = 64 * 1024
 class ShippedFile(Model):
     """A file that gets one JSON object a line."""
 
-    path: AnyPath = Field(description="The file; its directory must exist. Mode 0640 where smppd makes it.")
+    path: AnyPath = Field(
+        description="The file; its directory must exist. Mode 0640 less the umask where smppd makes it."
+    )
     rotate: Size = size("64MiB", "Size at which it becomes `PATH.1`, and a new one begins; 0: never.")
     keep: Int = Field(default=10, ge=1, le=10_000, description="So many old files are kept, the oldest is deleted.")
 

@@ -99,6 +99,21 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
                 yield from _pair(f"upstreams[{index}].tls", upstream.tls.certificate, upstream.tls.key, now)
             if isinstance(upstream.tls.ca, Path):
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
+    yield from _shipping(settings, now)
+
+
+def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    shipping = settings.shipping
+    tls = shipping.syslog.tls if shipping.syslog is not None else None
+    if tls is not None:
+        if tls.certificate is not None and tls.key is not None:
+            yield from _pair("shipping.syslog.tls", tls.certificate, tls.key, now)
+        if isinstance(tls.ca, Path):
+            yield from _chain("shipping.syslog.tls.ca", tls.ca, now)
+    if shipping.file is not None:
+        directory = shipping.file.path.parent
+        if not directory.is_dir():
+            yield "shipping.file.path", f"{directory} is not a directory"
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -221,6 +236,12 @@ def advice(settings: Settings) -> Iterator[str]:
         for item in items:
             if item.tls is None and item.plaintext == "allowed":
                 yield f"{section} {item.address} goes without TLS: passwords and messages cross the network readable"
+    syslog = settings.shipping.syslog
+    if syslog is not None and syslog.tls is None and syslog.plaintext == "allowed":
+        yield f"shipping.syslog {syslog.address} goes without TLS: the audit trail crosses the network readable"
+    file = settings.shipping.file
+    if file is not None and file.path.is_relative_to(settings.store.directory):
+        yield f"the shipped file {file.path} lies in the store's directory: whoever can change that can change both"
     for account in settings.accounts:
         if account.networks == "any":
             yield f"account {account.system_id} may connect from anywhere: only its password protects it"
@@ -241,6 +262,9 @@ def _ending(settings: Settings, now: dt.datetime) -> Iterator[str]:
     certificates += [
         one.tls.certificate for one in settings.upstreams if one.tls is not None and one.tls.certificate is not None
     ]
+    syslog = settings.shipping.syslog
+    if syslog is not None and syslog.tls is not None and syslog.tls.certificate is not None:
+        certificates.append(syslog.tls.certificate)
     for path in dict.fromkeys(certificates):
         ends = x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
         if ends < now + SOON:

@@ -182,6 +182,13 @@ def test_the_role_is_said_after_a_good_login_only(staff: Staff, record: str) -> 
     assert staff.by(dora, "purge")[0] == 1 and staff.by(dora, *SEARCH)[0] == 1
 
 
+def test_a_ban_is_lifted_by_who_runs_the_daemon(staff: Staff, log: Builder) -> None:
+    cleo, emil = staff.add("cleo", "support"), staff.add("emil", "operator")
+    status, _, err = staff.by(cleo, "bans", "lift", "192.0.2.7")
+    assert status == 1 and "no role of his allows it (runtime)" in err
+    assert staff.by(emil, "bans", "lift", "192.0.2.7")[0] == 2, "no daemon answers"
+
+
 def test_reason_and_note_are_asked_for_before_anything(staff: Staff, record: str) -> None:
     cleo = staff.add("cleo", "support")
     assert staff.run(*REVEAL[:3], "--reveal", "--note", "x", *staff.credentials(cleo))[0] == 2

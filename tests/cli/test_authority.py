@@ -12,6 +12,7 @@ import pytest
 
 from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError
+from smppd.operators.approvals import Approvals
 from smppd.operators.login import REFUSAL_FLOOR, REFUSED
 from smppd.operators.roles import MAY, Act, Role
 from tests.cli.staff import PASSPHRASE, Person, Staff
@@ -318,6 +319,16 @@ def test_a_denied_request_is_told_once_and_may_be_asked_again(
     assert [one["what"]["action"] for one in staff.trail("approval")] == [
         "asked", "denied", "asked", "granted", "denied",
     ]  # fmt: skip
+
+
+def test_of_two_answers_at_once_the_trail_knows_which_counts(
+    staff: Staff, record: str, people: dict[str, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staff.by(people["anna"], *LAW)
+    monkeypatch.setattr(Approvals, "answer", lambda *_: None)  # the other one was quicker
+    status, _, err = staff.by(people["ben"], "approvals", "grant", "1")
+    assert status == 1 and "somebody else answered" in err
+    assert [one["result"] for one in staff.trail("approval")] == ["done", "done", "refused"]
 
 
 def test_more_than_a_hundred_records_need_two(staff: Staff, log: Builder, people: dict[str, Person]) -> None:

@@ -42,7 +42,7 @@ def record(log: Builder) -> str:
 
 
 def test_without_operators_nobody_logs_in_and_it_is_said(
-    staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch
+    staff: Staff, record: str, log: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     assert TEXT in staff.run(*REVEAL)[1] and TEXT in staff.run(*LAW)[1]
@@ -54,6 +54,7 @@ def test_without_operators_nobody_logs_in_and_it_is_said(
         2,
         "smppd: there are no operators yet: `smppd operators add`\n",
     )
+    log.close()  # it has the spool open, as a daemon would
     assert staff.run("purge")[0] == 0
 
 

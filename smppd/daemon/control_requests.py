@@ -25,7 +25,11 @@ def control_requests(door: Door, audit: Audit, ring: KeyRing) -> dict[str, Reque
         except ValueError:
             raise ControlError("this is no address; `smppd bans list` shows those that are banned") from None
         if lifted:
-            audit(AuditEvent.BAN_LIFTED, {"peer": str(address), "by": _user(uid), "count": str(lifted)})
+            facts = {"peer": str(address), "by": _user(uid), "count": str(lifted)}
+            operator = request.get("operator")
+            # As the command says, which has looked at the login; whoever runs it is what the kernel says.
+            named = {"operator": operator[:32]} if isinstance(operator, str) and operator else {"login": "none"}
+            audit(AuditEvent.BAN_LIFTED, facts | named)
         return {"lifted": lifted}
 
     def keys_kek(_request: dict[str, Any], _uid: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ import pytest
 
 from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError
+from smppd.operators.approvals import Approvals
 from smppd.operators.login import REFUSAL_FLOOR, REFUSED
 from smppd.operators.roles import MAY, Act, Role
 from tests.cli.staff import PASSPHRASE, Person, Staff
@@ -41,7 +42,7 @@ def record(log: Builder) -> str:
 
 
 def test_without_operators_nobody_logs_in_and_it_is_said(
-    staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch
+    staff: Staff, record: str, log: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     assert TEXT in staff.run(*REVEAL)[1] and TEXT in staff.run(*LAW)[1]
@@ -53,6 +54,7 @@ def test_without_operators_nobody_logs_in_and_it_is_said(
         2,
         "smppd: there are no operators yet: `smppd operators add`\n",
     )
+    log.close()  # it has the spool open, as a daemon would
     assert staff.run("purge")[0] == 0
 
 
@@ -180,6 +182,13 @@ def test_the_role_is_said_after_a_good_login_only(staff: Staff, record: str) -> 
     status, out, err = staff.by(dora, *REVEAL)
     assert (status, out) == (1, "") and "no role of his allows it (reveal)" in err
     assert staff.by(dora, "purge")[0] == 1 and staff.by(dora, *SEARCH)[0] == 1
+
+
+def test_a_ban_is_lifted_by_who_runs_the_daemon(staff: Staff, log: Builder) -> None:
+    cleo, emil = staff.add("cleo", "support"), staff.add("emil", "operator")
+    status, _, err = staff.by(cleo, "bans", "lift", "192.0.2.7")
+    assert status == 1 and "no role of his allows it (runtime)" in err
+    assert staff.by(emil, "bans", "lift", "192.0.2.7")[0] == 2, "no daemon answers"
 
 
 def test_reason_and_note_are_asked_for_before_anything(staff: Staff, record: str) -> None:
@@ -311,6 +320,16 @@ def test_a_denied_request_is_told_once_and_may_be_asked_again(
     assert [one["what"]["action"] for one in staff.trail("approval")] == [
         "asked", "denied", "asked", "granted", "denied",
     ]  # fmt: skip
+
+
+def test_of_two_answers_at_once_the_trail_knows_which_counts(
+    staff: Staff, record: str, people: dict[str, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staff.by(people["anna"], *LAW)
+    monkeypatch.setattr(Approvals, "answer", lambda *_: None)  # the other one was quicker
+    status, _, err = staff.by(people["ben"], "approvals", "grant", "1")
+    assert status == 1 and "somebody else answered" in err
+    assert [one["result"] for one in staff.trail("approval")] == ["done", "done", "refused"]
 
 
 def test_more_than_a_hundred_records_need_two(staff: Staff, log: Builder, people: dict[str, Person]) -> None:

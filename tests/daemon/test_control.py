@@ -225,8 +225,11 @@ def test_lifting_a_ban_is_on_the_trail_with_who_did_it() -> None:
     assert isinstance(listing, Listing) and b"".join(listing.pieces()) == b'{"bans": []}\n'
     assert made["bans lift"]({"address": "192.0.2.1"}, 0) == {"lifted": 2}
     assert made["bans lift"]({"address": "192.0.2.1"}, 4_000_000_000) == {"lifted": 2}
-    assert trail[0] == ("ban lifted", {"peer": "192.0.2.1", "by": "root (0)", "count": "2"})
+    assert trail[0] == ("ban lifted", {"peer": "192.0.2.1", "by": "root (0)", "count": "2", "login": "none"})
     assert trail[1][1]["by"] == "4000000000"
+    for named in ("emil", "", 7, None):
+        made["bans lift"]({"address": "192.0.2.1", "operator": named}, 0)
+    assert [what.get("operator", what.get("login")) for _event, what in trail[2:]] == ["emil", "none", "none", "none"]
     for address in (None, 5, "", "nonsense"):
         with pytest.raises(ControlError, match="no address"):
             made["bans lift"]({"address": address}, 0)

@@ -46,6 +46,7 @@ class House:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.terminals: list[Terminal] = []
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("SSH_CONNECTION", "SUDO_UID")},
             "PASSWORD": "not-used",
@@ -64,7 +65,7 @@ class House:
 
     def run(self, *words: str, stdin: str = "", nobody: bool = False) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._command(words, nobody), input=stdin, env=self.environment, text=True, capture_output=True, timeout=60,
+            self._command(words, nobody), input=stdin, env=self.environment, text=True, capture_output=True, timeout=180,
             check=False, cwd="/",
         )  # fmt: skip
 
@@ -75,7 +76,15 @@ class House:
         )
 
     def at_terminal(self, *words: str) -> Terminal:
-        return Terminal(self._command(words, False), self.environment)
+        self.terminals.append(Terminal(self._command(words, False), self.environment))
+        return self.terminals[-1]
+
+    def close(self) -> None:
+        """Ends what a test that failed has left."""
+        for one in self.terminals:
+            if one.process.poll() is None:
+                one.process.kill()
+                one.process.wait(60)
 
     def add(self, name: str, role: str) -> Person:
         made = self.run("operators", "add", name, "--role", role, "--stdin", stdin=PASSPHRASE + "\n")
@@ -108,7 +117,7 @@ class Terminal:
         os.close(slave)
         self.screen = ""
 
-    def until(self, text: str, seconds: float = 60) -> str:
+    def until(self, text: str, seconds: float = 180) -> str:
         """Waits for a text, which must not have been there yet; the screen until then."""
         end, begun = time.monotonic() + seconds, len(self.screen)
         while text not in self.screen[begun:]:
@@ -131,7 +140,7 @@ class Terminal:
                 self.screen += octets.decode().replace("\r\n", "\n")
         except OSError:
             pass
-        status = self.process.wait(60)
+        status = self.process.wait(180)
         os.close(self.master)
         return status
 
@@ -148,6 +157,7 @@ def house() -> Iterator[House]:
         log.commit()
         log.close()
         yield one
+        one.close()
 
 
 def test_an_operator_is_added_at_a_terminal_and_nothing_typed_is_shown(house: House) -> None:
@@ -196,7 +206,7 @@ def test_who_is_stopped_at_the_code_has_added_nobody(house: House, how: signal.S
 def test_processes_side_by_side_guess_five_times_in_all(house: House) -> None:
     house.add("anna", "operator")
     guesses = [house.begin("operators", "list", "--operator", "anna", "--credentials", "-") for _ in range(8)]
-    answers = [one.communicate(b"a wrong passphrase\n000000\n", timeout=120) for one in guesses]
+    answers = [one.communicate(b"a wrong passphrase\n000000\n", timeout=300) for one in guesses]
     assert {one.returncode for one in guesses} == {1} and len(set(answers)) == 1, answers
     reasons = [entry["what"]["reason"] for entry in house.trail("login refused")]
     assert reasons.count("passphrase") == 5 and set(reasons) <= {"passphrase", "too often"}

@@ -1,7 +1,7 @@
 """The commands of `smppd`, one module each, and what they share.
 
 A module NAME.py has `register(subparsers)`, which adds its parser, and `run(args) -> int`, which gives the exit status:
-0 done, 1 failed (and a sentence on standard error said why), 2 called wrongly.
+0 done, 1 failed (and a sentence on standard error said why), 2 called wrongly, 3 asked for: another person has to agree.
 """
 
 from __future__ import annotations

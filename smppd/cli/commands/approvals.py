@@ -84,6 +84,8 @@ def _answer(office: Office, authority: Authority, args: argparse.Namespace, gran
     office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
     after = approvals.answer(request, paper, granted, by, now)
     if after is None:
+        facts["why"] = "somebody else answered just now"
+        office.record(AuditEvent.APPROVAL, authority.who, facts, "refused", authority.actor)
         raise CommandError(f"somebody else answered request {request.number} just now: look again")
     if granted:
         say(

@@ -6,10 +6,12 @@ import argparse
 import json
 from typing import Any
 
+from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.config import Settings
 from smppd.config.units import format_duration
 from smppd.daemon.control import ControlError, ask
+from smppd.operators.roles import Act
 
 
 def register(subparsers: Any) -> None:
@@ -25,6 +27,7 @@ def register(subparsers: Any) -> None:
         "lift", description="End all bans and delays of an address; the audit trail says who did."
     )
     lifting.add_argument("address", metavar="ADDRESS", help="as `smppd bans list` shows it; of IPv6 the whole /64")
+    add_login(lifting)
     for one in (listing, lifting):
         add_config(one)
     add_json(listing)
@@ -34,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints a table (or JSON), or lifts. CommandError, status 2, when no daemon answers."""
     settings = load_settings(args)
     if args.action == "lift":
-        answer = _ask(settings, {"do": "bans lift", "address": args.address})
+        authority = authorise(Act.RUNTIME, args, settings)
+        request = {"do": "bans lift", "address": args.address, "operator": authority.operator}
+        answer = _ask(settings, request)
         lifted = int(answer["lifted"])
         say(
             f"{lifted} ban{'s' * (lifted != 1)} of {args.address} lifted" if lifted else f"{args.address} is not banned"

@@ -131,7 +131,11 @@ def _add(office: Office, settings: Settings, authority: Authority, args: argpars
     credentials, step = _credentials(args)
     operator = _with(office, operator, credentials)._replace(step=step)
     _record(office, authority, "add", operator)
-    people.add(operator)
+    try:
+        people.add(operator)
+    except PeopleError as error:  # somebody else added one of this name just now
+        _refused(office, authority, args, error)
+        raise
     say(f"{operator.name} is an operator now.")
     if not people.managed():
         say("Nobody but root can manage operators: none has the role for it.")
@@ -233,9 +237,13 @@ def _change(
     try:
         office.people.change(args.name, how, time.time(), authority.operator, unchecked=_is_root(authority))
     except PeopleError as error:
-        facts = {"action": args.action, "name": args.name, "reason": str(error), **authority.facts}
-        office.record(AuditEvent.OPERATOR, authority.who, facts, "refused", authority.actor)
+        _refused(office, authority, args, error)
         raise
+
+
+def _refused(office: Office, authority: Authority, args: argparse.Namespace, error: PeopleError) -> None:
+    facts = {"action": args.action, "name": args.name, "reason": str(error), **authority.facts}
+    office.record(AuditEvent.OPERATOR, authority.who, facts, "refused", authority.actor)
 
 
 def _is_root(authority: Authority) -> bool:

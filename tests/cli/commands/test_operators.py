@@ -12,6 +12,7 @@ import pytest
 
 from smppd.cli.commands import CommandError
 from smppd.cli.credentials import claim_of, claimed_address, place
+from smppd.operators.people import People
 from tests.cli.staff import PASSPHRASE, Person, Staff
 
 OTHER = "granite otter plaid noun"
@@ -80,6 +81,14 @@ def test_the_first_one_has_to_manage_unless_root_adds_him(staff: Staff, monkeypa
 def test_root_may_leave_nobody_and_it_is_said(staff: Staff) -> None:
     status, _, err = staff.run("operators", "add", "anna", "--role", "support", "--stdin", stdin=PASSPHRASE + "\n")
     assert status == 0 and "Nobody but root can manage operators" in err
+
+
+def test_of_two_who_add_one_name_at_once_one_is_refused(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+    staff.add("anna", "operator")
+    monkeypatch.setattr(People, "get", lambda *_: None)  # the other one is added after this look
+    status, _, err = staff.run("operators", "add", "anna", "--role", "support", "--stdin", stdin=OTHER + "\n")
+    assert status == 1 and "already" in err
+    assert [one["result"] for one in staff.trail("operator")] == ["done", "done", "refused"]
 
 
 def test_the_last_manager_cannot_lock_everybody_out(staff: Staff) -> None:

@@ -14,8 +14,11 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Retain
 from smppd.ids import id_time
 from smppd.metrics import Metrics
+from smppd.records.erasure import Eraser
+from smppd.records.erasure_journal import NAME, ErasureJournal
 from smppd.records.indexer import IndexerThread
 from smppd.records.retention import Purger, PurgeThread
+from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
@@ -50,7 +53,17 @@ class Background:
         def purger() -> Purger:
             trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
-            return Purger(SqlitePurge(directory), retains, id_time, trail=trail, chain_keys=keys, dropped=ring.drop)
+            journal = ErasureJournal(directory / NAME, install.checkpoint)
+            eraser = Eraser(SqliteErasures(directory), directory, install, ring, trail=trail, journal=journal)
+            return Purger(
+                SqlitePurge(directory),
+                retains,
+                id_time,
+                trail=trail,
+                chain_keys=keys,
+                dropped=ring.drop,
+                erasing=eraser,
+            )
 
         self._threads: list[threading.Thread] = [
             IndexerThread(

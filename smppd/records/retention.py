@@ -23,6 +23,7 @@ from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
+from smppd.records.erasure import Eraser
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
 from smppd.vault.chain import ChainKeys
@@ -90,11 +91,13 @@ class Purger:
         actor: Actor = _DAEMON,
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
+        erasing: Eraser | None = None,
     ) -> None:
         """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
-        takes it out of memory. held: a key to keep in spite of its age (legal hold)."""
+        takes it out of memory. held: a key to keep in spite of its age (legal hold). erasing: finishes erasures that were begun,
+        or had to wait; closed with this."""
         self.rows = rows
         self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
@@ -102,6 +105,7 @@ class Purger:
         self._chain_keys = chain_keys
         self._actor = actor
         self._dropped = dropped
+        self._erasing = erasing
         self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
         self._unclean = True  # whoever swept last may have been killed before it could wipe
@@ -118,6 +122,8 @@ class Purger:
     def close(self) -> None:
         """Closes the log."""
         self.rows.close()
+        if self._erasing is not None:
+            self._erasing.close()
 
     def plan(self, now: float) -> PurgePlan:
         """What is due at `now` (epoch seconds). Changes nothing."""
@@ -126,11 +132,13 @@ class Purger:
     # -- doing it ------------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> bool:
-        """Does a little: looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a few rows. False
-        when there is nothing to do before the next look.
+        """Does a little: erases some records, or looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a
+        few rows. False when there is nothing to do before the next look.
 
         Raises StoreError and VaultError; nothing is half done then, and the next call goes on.
         """
+        if self._erasing is not None and self._erasing.step(now):
+            return True
         if now >= self._next or now < self._looked:  # or the clock was set back
             self.done = Purged()
             self._begin(now)

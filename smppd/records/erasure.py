@@ -1,11 +1,11 @@
 """Erases records by their ids: journal first, then their secrets, then what these opened, then their blind indexes.
 
 What is to be erased is put down in the store and in the signed journal (`records.erasure_journal`), and on the audit trail,
-before anything is destroyed. From then on whoever comes next finishes it: the command, the daemon's purge, any purge by hand. Each
-step covers a few rows and is compared with what was read, so several may be at it, and a kill at any moment loses nothing.
+before anything is destroyed. From then on whoever comes next finishes it: the command, the daemon's purge, any purge by hand.
+Each step covers a few rows and is compared with what was read, so several may be at it, and a kill at any moment loses nothing.
 
-The digests of erased records stay, so the chain verifies. A record that a hold keeps, or a floor, is left as it is and erased when
-that is over. Its body needs its numbers to be opened, so where the body has to be kept the numbers are too.
+The digests of erased records stay, so the chain verifies. A record that a hold keeps, or a floor, is left as it is and erased
+when that is over. Its body needs its numbers to be opened, so where the body has to be kept the numbers are too.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class NothingHeld:
 
 
 class Progress(NamedTuple):
-    """What an eraser has done so far. records: stripped of something; secrets: overwritten, by parts; pieces: segments of the index
-    that were rewritten. complete: nothing of what was erased can be found in what lies beside the rows."""
+    """What an eraser has done so far. records: stripped of something; secrets: overwritten, by parts; pieces: segments of the
+    index that were rewritten. complete: nothing of what was erased can be found in what lies beside the rows."""
 
     records: int = 0
     secrets: int = 0
@@ -113,11 +113,14 @@ class Eraser:
         holds: HoldsRecords | None = None,
         floor: Callable[[str, Part, float], float] = lambda _account, _part, _accepted: 0.0,
         region: Callable[[str], str | None] = lambda _account: None,
+        closed: Callable[[], object] = lambda: None,
     ) -> None:
         """rows: the log, closed with this. directory: the store's, for certificates. ring: opens what a hold may be about.
         holds: None where nothing is ever held. floor(account, part, accepted): epoch seconds before which a part of a record
-        must be kept, 0 for none. region(account): of its national numbers."""
+        must be kept, 0 for none. region(account): of its national numbers.
+        closed: called when this is."""
         self.rows = rows
+        self._closed = closed
         self.journal = journal
         self._directory = directory
         self._install = install
@@ -141,12 +144,13 @@ class Eraser:
     def close(self) -> None:
         """Closes the log."""
         self.rows.close()
+        self._closed()
 
     # -- putting it down -----------------------------------------------------------------------------------------------
 
     def begin(self, now: float, actor: Actor, facts: Mapping[str, Any]) -> int:
-        """Puts a request down; its number. facts: reason, note, what it is limited to; nothing of a person. actor: on whose word,
-        and from where."""
+        """Puts a request down; its number. facts: reason, note, what it is limited to; nothing of a person. actor: on whose
+        word, and from where."""
         given = {STATE: LISTING, "at": utc(now), "who": actor.who, "source": actor.source}
         return self.rows.begin_erasure({**given, **facts})
 
@@ -235,7 +239,8 @@ class Eraser:
             self._over = max(self._over, min(number for number, _ in waiting) - 1)
 
     def _destroy(self, due: Sequence[Erased], now: float) -> None:
-        """Secrets first, then rows. Nothing of it is changed where something is not as it was read: the next step looks again."""
+        """Secrets first, then rows. Nothing of it is changed where something is not as it was read: the next step looks
+        again."""
         rows = self.rows.holding([one.record for one in due])
         places = _places(rows, {one.record for one in due})
         secrets = dict(self.rows.kept_secrets(rows, 1, 0)) if rows else {}

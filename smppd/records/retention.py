@@ -96,8 +96,8 @@ class Purger:
         """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
-        takes it out of memory. held: a key to keep in spite of its age (legal hold). erasing: finishes erasures that were begun,
-        or had to wait; closed with this."""
+        takes it out of memory. held: a key to keep in spite of its age (legal hold). erasing: finishes erasures that were
+        begun, or had to wait; closed with this."""
         self.rows = rows
         self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
@@ -132,8 +132,8 @@ class Purger:
     # -- doing it ------------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> bool:
-        """Does a little: erases some records, or looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a
-        few rows. False when there is nothing to do before the next look.
+        """Does a little: erases some records, or looks for what is due (every EVERY seconds) and destroys those keys, or
+        sweeps a few rows. False when there is nothing to do before the next look.
 
         Raises StoreError and VaultError; nothing is half done then, and the next call goes on.
         """

@@ -16,7 +16,8 @@ from smppd.store.log import LogRow, PurgeRows
 NUMBERS: Final = 1
 BODY: Final = 2
 INDEX: Final = 4
-"""Bits of `Erased.parts`: what is still to be erased of a record. INDEX: its blind indexes may stand in the index of numbers."""
+"""Bits of `Erased.parts`: what is still to be erased of a record. INDEX: its blind indexes may stand in the index of
+numbers."""
 ALL: Final = NUMBERS | BODY | INDEX
 
 

@@ -1,5 +1,5 @@
-"""Erasing: nothing of a person is left in any file with all keys in hand, the rest is as it was, the chain verifies, a kill costs
-nothing, what a hold or a floor keeps is erased when that is over."""
+"""Erasing: nothing of a person is left in any file with all keys in hand, the rest is as it was, the chain verifies, a kill
+costs nothing, what a hold or a floor keeps is erased when that is over."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from smppd.ids import id_time, parse_shown
 from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import REGIONS, SEPARATORS, SHORT_DIGITS, normalise, regions_of
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
+from smppd.records.erasure_journal import NAME, ErasedIds
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
 from smppd.records.verify import LogVerdict, verify_log
@@ -243,7 +244,8 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         faults = cross_faults(states, keys, trail)
         faults += note_faults(states, trail, against)
     with _progress("Verifying") as progress:
-        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys)
+        erased = ErasedIds(access.directory / NAME, keys.public)
+        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys, erased)
     audit = trail.verify()
     faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
     verdict = verdict.with_faults(faults)

@@ -132,10 +132,10 @@ def believed(upstream: UpstreamState, named: bytes, sm: Sm, message: Message) ->
     if form is IdForm.RAW:
         if named in upstream.reused:
             return (YES if addresses_agree(sm, own) else NO), form
-        silent = not sm.source_digits and not sm.destination_digits
+        silent = message.erased or (not sm.source_digits and not sm.destination_digits)
         return (YES if silent or reaches_destination(sm, own) else PERHAPS), form
     if upstream.matcher.sure(form):
-        return (YES if reaches_destination(sm, own) else NO), form
+        return (YES if message.erased or reaches_destination(sm, own) else NO), form
     return (YES if addresses_agree(sm, own) else NO), form
 
 

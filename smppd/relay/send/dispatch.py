@@ -269,6 +269,7 @@ class Dispatch:
                 elif (
                     status in RETRY
                     and message.account.settings.acknowledge == "stored"
+                    and not message.erased  # there is nothing left to send again
                     and status not in (upstream.settings.final_statuses or ())
                 ):
                     back.append(message)

@@ -110,7 +110,8 @@ class Message(Filed):
     ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
     attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``reported``: what its carrier has reported,
     where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
-    ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
+    ``stored``: whether the batch that accepted it is durable. ``erased``: its text and the number of a person are gone, and
+    only its receipt is waited for. ``upstream``: the carrier it goes to or went to.
     """
 
     __slots__ = (
@@ -119,6 +120,7 @@ class Message(Filed):
         "answer_at",
         "customer",
         "duplicate",
+        "erased",
         "fanout",
         "remembered",
         "lane",
@@ -173,6 +175,7 @@ class Message(Filed):
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
+        self.erased = False
         self.reported = 0
         self.destination_hash = 0
         self.upstream: UpstreamState | None = None

@@ -11,7 +11,7 @@ looked through, then all rows, then once more what is in memory. What comes late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 from smppd.message import State
@@ -30,6 +30,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.state.living import Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
+from smppd.relay.state.queues import Queue
 from smppd.store.api import ColdRow, Kind, Store
 
 BUDGET: Final = 0.004
@@ -43,6 +44,7 @@ ACTS: Final = 200
 _NOBODY: Final = b"\0\0\0"
 """An address field with nothing in it (SMPP 3.4 section 4.4.1: TON, NPI, address)."""
 _KEPT_TLVS: Final = (int(Tag.RECEIPTED_MESSAGE_ID), int(Tag.MESSAGE_STATE), int(Tag.NETWORK_ERROR_CODE))
+_SOME: Final = 1000  # things of a queue that are picked out in one step
 _GO, _WAIT, _COMMIT = 0, 1, 2
 _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
 _BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
@@ -151,7 +153,7 @@ class Erasing:
         self._rows: list[ColdRow] = []
         self._after: tuple[str, bytes, int] | None = None
         self._changed = 0
-        self._stopping = False
+        self._seen: set[int] = set()
         self.longest = 0.0
         """Seconds of the longest turn so far, for tests."""
 
@@ -167,6 +169,7 @@ class Erasing:
             return
         self._wanted, self._acts, self._then = self._waiting.pop(0)
         self._found = Found()
+        self._seen = set()
         self._steps = self._all()
         # What was taken before is durable then, and in its place.
         self._when_durable()
@@ -225,16 +228,24 @@ class Erasing:
         yield from self._each(things)
         for account in list(self._context.accounts.values()):
             for lane in list(account.lanes.values()):
-                yield from self._each([m for m in map(lane.hot.get, lane.hot.ids()) if m is not None and not m.home])
-            yield from self._each([m for m in account.pinned_parts if not m.home])
+                yield from self._of_queue(lane.hot)
+            yield from self._of_queue(account.pinned_parts)
             box = account.mailbox
-            mails = [m for m in map(box.hot.get, box.hot.ids()) if m is not None and not m.home]
-            mails += [m for m in box.later.values() if not m.home]
-            for peer in account.sessions:
-                mails += [e.token for e in peer.session.outstanding.values() if isinstance(e.token, Mail)]
-            yield from self._each(mails)
+            yield from self._of_queue(box.hot)
+            yield from self._each([m for m in box.later.values() if not m.home])
+            for peer in list(account.sessions):
+                sent = [e.token for e in peer.session.outstanding.values()]
+                yield from self._each([one for one in sent if isinstance(one, Mail)])
 
-    def _each(self, things: list[Living] | list[Message] | list[Mail]) -> Iterator[int]:
+    def _of_queue(self, queue: Queue[Message] | Queue[Mail]) -> Iterator[int]:
+        """What was read back from rows, and so does not live in the spool."""
+        ids = queue.ids()
+        for at in range(0, len(ids), _SOME):
+            yield _GO
+            things = map(queue.get, ids[at : at + _SOME])
+            yield from self._each([one for one in things if one is not None and not one.home])
+
+    def _each(self, things: Sequence[Living]) -> Iterator[int]:
         for thing in things:
             try:
                 self._visit(thing)
@@ -253,6 +264,8 @@ class Erasing:
             self._parking.set_aside(thing, error, SWEEP)
 
     def _visit(self, thing: Living) -> None:
+        if thing.id in self._seen:
+            return  # found before, and left as it was
         if isinstance(thing, Message):
             if thing.stored and not thing.erased and thing.refusal is None and self._means_message(thing):
                 self._message(thing)
@@ -284,6 +297,7 @@ class Erasing:
             return  # over, or becoming a row
         self._found.records.add(message.id)
         if not self._acts:
+            self._seen.add(message.id)
             return
         self._changed += 1
         if phase in _ENDS:
@@ -345,7 +359,10 @@ class Erasing:
     def _note(self, mail: Mail) -> None:
         if mail.about:
             self._found.records.add(mail.about)
-        self._changed += self._acts
+        if self._acts:
+            self._changed += 1
+        else:
+            self._seen.add(mail.id)
 
     def _bare(self, sm: Sm, mail: Mail) -> bytes:
         """A receipt without the numbers that are to go and without what it says of the text."""
@@ -379,6 +396,8 @@ class Erasing:
             if self._acts:
                 self._changed += 1
                 self._parking.remove(parked)
+            else:
+                self._seen.add(parked.id)
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -417,6 +436,7 @@ class Erasing:
         self._found.messages += 1
         self._found.records.add(row.id)
         if not self._acts:
+            self._seen.add(row.id)  # it may be in memory by the time that is looked through again
             return
         message = self._dispatch.lanes.take_expired_row(row)
         if message is not None:
@@ -427,11 +447,13 @@ class Erasing:
     def _waiting_row(self, row: ColdRow) -> None:
         context = self._context
         message = restored_waiting(context, row)
-        if message.erased or not self._means_message(message):
+        if message.erased or row.id in self._seen or not self._means_message(message):
             return
         self._found.waiting += 1
         self._found.records.add(row.id)
-        if self._acts:
+        if not self._acts:
+            self._seen.add(row.id)
+        else:
             self._changed += 1
             self._blank(message)
             new = ColdRow(row.kind, row.owner, row.key, row.id, row.expires, write_message(message))
@@ -440,7 +462,7 @@ class Erasing:
     def _mail_row(self, row: ColdRow) -> None:
         context = self._context
         account = context.account(row.owner)
-        if row.id in account.mailbox.read:
+        if row.id in account.mailbox.read or row.id in self._seen:
             return  # in memory
         mail = restored_mail(account, row.id, row.data)
         mail.cold = (row.kind, row.owner, row.key)

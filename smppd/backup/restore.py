@@ -44,8 +44,9 @@ from smppd.store.sqlite.files import LOCK_FILE, Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import witness
+from smppd.store.sqlite.states import SqliteStates
 from smppd.store.sqlite.store import SqliteStore
-from smppd.vault.chain import ChainKeys, LogState
+from smppd.vault.chain import ChainKeys, LogState, seal_hash
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
 from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
@@ -169,7 +170,9 @@ def restore(
                 install = _open_keys(staging, kek)[0]
                 replayed = replay_erasures(staging, kek, install, checked.erased, now, actor)
                 ids = frozenset(record for line in checked.erased for record in line.ids)
-                underway = replay(staging, ids) if ids else {}
+                underway: Mapping[str, int] = {}
+                if ids:
+                    underway, checked = _replay_underway(staging, install, checked, lambda: replay(staging, ids))
                 (staging / LOCK_FILE).unlink(missing_ok=True)
                 manifest = checked.manifest
                 away = now - parse_time(manifest.taken)
@@ -187,6 +190,30 @@ def restore(
         finally:
             lock.release()
     return Restored(checked, aside, expired, replayed, known_until(checked.erased, bool(old), now), underway)
+
+
+def _replay_underway(
+    staging: Path, install: InstallSecrets, checked: Checked, replay: Callable[[], Mapping[str, int]]
+) -> tuple[Mapping[str, int], Checked]:
+    """Has the relay erase in a restored copy. It writes into the log, so the files have to know each other before it begins,
+    and the newest seal is another one after it."""
+    keys = ChainKeys(install.audit, install.checkpoint)
+    _acquaint(staging, keys, checked)
+    with AuditTrail(staging / AUDIT, install.audit) as trail:
+        head = trail.head()
+    witness(staging, keys, *head)
+    found = replay()
+    with SqliteStates(staging) as states:
+        newest = states.newest_seal()
+    if newest is not None:
+        checked = checked._replace(seal=(newest[0], seal_hash(newest[1])))
+    return found, checked
+
+
+def _acquaint(directory: Path, keys: ChainKeys, checked: Checked) -> None:
+    if checked.seal is not None:
+        number, digest = checked.seal
+        copies.acquaint(directory / KEYS, keys.pack_log(LogState(number, number, False, digest, digest)))
 
 
 def existing(directory: Path) -> list[Path]:
@@ -392,9 +419,7 @@ def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: 
         head = trail.head()
     # The files are told of each other: they were copied one after another, so none knew where the others would end.
     keys = ChainKeys(install.audit, install.checkpoint)
-    if checked.seal is not None:
-        number, digest = checked.seal
-        copies.acquaint(directory / KEYS, keys.pack_log(LogState(number, number, False, digest, digest)))
+    _acquaint(directory, keys, checked)
     witness(directory, keys, *head)
 
 

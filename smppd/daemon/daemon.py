@@ -23,6 +23,7 @@ from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
+from smppd.daemon.erasing import erase_requests
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -220,7 +221,10 @@ class Daemon:
         self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)
         self._control = ControlServer(
-            self.reactor, settings.store.directory, control_requests(self.door, self.audit, self.ring), self.metrics
+            self.reactor,
+            settings.store.directory,
+            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            self.metrics,
         )
         self._control.start()
         if settings.http is not None:

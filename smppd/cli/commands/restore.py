@@ -12,6 +12,7 @@ from smppd.backup.manifest import read_manifest
 from smppd.backup.restore import Restored, restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
+from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
 from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError, load_kek
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
                 block=way.block,
                 progress=progress,
                 erasures=args.erasures,
+                replay=lambda place, ids: erase_underway_of(settings, place, load_kek(settings.keys), ids).counts,
             )
     except (VaultError, StoreError, OSError, ValueError) as error:
         raise CommandError(f"nothing was restored: {error}") from None

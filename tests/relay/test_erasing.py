@@ -308,3 +308,28 @@ def test_the_frame_that_is_left_can_be_read() -> None:
     (message,) = world.upstream().ids.values()
     sm = Sm(message.frame)
     assert (sm.destination_digits, sm.short_message, sm.source_digits) == (b"", b"", FROM[2:-1])
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_an_id_made_of_the_number_is_neither_in_the_log_nor_a_key_and_still_finds_its_message(cold: bool) -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT, TEXT)
+    world.commits()
+    first, second = acme.ids()
+    names = [b"SAR-447700900123-%d-2-1" % number for number in range(2)]
+    a.answers(*names)
+    world.commits()
+    if cold:
+        world.spills()
+        assert world.upstream().cold_waiting == 2
+        assert all(TO not in key for _, _, key, _ in world.store.cold)
+    a.reports(*reversed(names))
+    world.passes(2)
+    assert acme.receipts() == [(second, "DELIVRD"), (first, "DELIVRD")]
+    told = [event.upstream_id for event in world.store.events if event.upstream_id]
+    assert told == [b"SAR-***-0-2-1", b"SAR-***-1-2-1", b"SAR-***-1-2-1", b"SAR-***-0-2-1"]
+    world.passes(2)
+    world.check()
+    assert not world.store.cold

@@ -381,7 +381,7 @@ class Receipts:
             _OURS[state] if state is not None else State.UNKNOWN,
             error=code,
             duplicate=message.duplicate,
-            detail=upstream.detail + message.upstream_id,
+            detail=upstream.detail + message.named_in_log(message.upstream_id),
         )
         if frame:
             self._mailroom.post_mail(message.account, frame, message.id)
@@ -512,7 +512,7 @@ class Receipts:
         state = State.ACCEPTED if message.reported & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
             context.log_counts.count(log_counts.SILENT, upstream.name)
-        detail = upstream.detail + message.upstream_id
+        detail = upstream.detail + message.named_in_log(message.upstream_id)
         context.append_event(message.id, state, duplicate=message.duplicate, detail=detail)
         # registered_delivery 2 asks for receipts of failure only.
         if message.wants_success:

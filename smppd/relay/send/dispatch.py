@@ -309,7 +309,7 @@ class Dispatch:
         """The carrier has accepted a message under this id."""
         context = self._context
         message.upstream_id = upstream_id
-        detail = upstream.detail + upstream_id
+        detail = upstream.detail + message.named_in_log(upstream_id)
         if message.wants_any and upstream_id:
             before = upstream.ids.get(upstream_id)
             upstream.matcher.answered(upstream_id)

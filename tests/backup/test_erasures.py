@@ -22,7 +22,6 @@ from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.log_rows import SqliteRecords
 from tests.backup.backups import ACTOR, House
 from tests.store.builder import files
-from tests.vault.rows import kek
 
 PERSON = b"447700900123"
 OTHER = b"447700900456"
@@ -176,7 +175,7 @@ def test_a_foreign_journal_is_refused(house: House, tmp_path: Path) -> None:
             put_back(house, tmp_path / "elsewhere", erasures=(tmp_path / "other/store" / NAME,))
     finally:
         other.close()
-    assert kek
+
 
 
 def test_the_newest_journal_is_put_beside_every_backup_that_can_be_reached(house: House, tmp_path: Path) -> None:

@@ -200,8 +200,10 @@ class Eraser:
     def step(self, now: float) -> bool:
         """Does a little; False when nothing is left to do now. Raises StoreError and VaultError; nothing is half done then, and
         the next call goes on."""
-        waiting = [(number, facts) for number, facts in self.rows.erasures(self._over) if facts.get(STATE) != DONE]
-        self._skip_done(waiting)
+        asked = self.rows.erasures(self._over)
+        waiting = [(number, facts) for number, facts in asked if facts.get(STATE) != DONE]
+        if asked:
+            self._over = waiting[0][0] - 1 if waiting else asked[-1][0]
         self.rows.wake(self._holds.active())
         listing = [number for number, facts in waiting if facts.get(STATE) == LISTING]
         due = self.rows.due(NUMBERS | BODY, now, listing, _RECORDS)
@@ -233,10 +235,6 @@ class Eraser:
             if progress is not None:
                 progress(self.progress)
         return self.progress
-
-    def _skip_done(self, waiting: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
-        if waiting:
-            self._over = max(self._over, min(number for number, _ in waiting) - 1)
 
     def _destroy(self, due: Sequence[Erased], now: float) -> None:
         """Secrets first, then rows. Nothing of it is changed where something is not as it was read: the next step looks

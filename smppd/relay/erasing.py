@@ -329,10 +329,13 @@ class Erasing:
         if not self._wanted.takes(account.name, (mail.about, mail.id)):
             return False
         sm = Sm(mail.frame)
-        wanted, region = self._wanted, account.region
+        wanted, regions = self._wanted, {account.region}
+        if not sm.esm_class & (RECEIPT | INTERMEDIATE):
+            # A text has its numbers as its carrier writes them, and which one brought it is not known any more.
+            regions.update(upstream.region for upstream in self._context.upstreams.values())
         return wanted.parts(
-            wanted.hides(sm.source_digits, sm.source_ton, region),
-            wanted.hides(sm.destination_digits, sm.destination_ton, region),
+            any(wanted.hides(sm.source_digits, sm.source_ton, one) for one in regions),
+            any(wanted.hides(sm.destination_digits, sm.destination_ton, one) for one in regions),
         )
 
     def _mail(self, mail: Mail) -> None:

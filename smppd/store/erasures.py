@@ -76,6 +76,10 @@ class ErasureRows(PurgeRows, Protocol):
     def holds_of(self, erasure: int) -> dict[int, int]:
         """hold -> how many records of a request it keeps."""
 
+    def waiting(self, records: Collection[int]) -> dict[int, int]:
+        """hold -> how many of these records are not erased yet, whichever request named them; 0 for those that no hold
+        keeps."""
+
     def left(self, erasure: int) -> tuple[int, int, int]:
         """(not erased, of these kept by a hold, of these to be kept longer) of a request's records; what is left to do in the
         index alone is none of these."""

@@ -177,7 +177,6 @@ def test_a_foreign_journal_is_refused(house: House, tmp_path: Path) -> None:
         other.close()
 
 
-
 def test_the_newest_journal_is_put_beside_every_backup_that_can_be_reached(house: House, tmp_path: Path) -> None:
     mine = fill(house)
     for name in ("1", "2"):

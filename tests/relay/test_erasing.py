@@ -333,3 +333,12 @@ def test_an_id_made_of_the_number_is_neither_in_the_log_nor_a_key_and_still_find
     world.passes(2)
     world.check()
     assert not world.store.cold
+
+
+def test_a_text_with_the_national_number_of_its_carriers_country_is_deleted() -> None:
+    world = World(settings(acme=OWNED, a={"region": "GB"}))
+    a = world.carrier()
+    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(2, 1, b"07700900123"), FROM, TEXT, Fields()))
+    world.commits()
+    assert erase(world).texts == 1
+    assert len(world.account().mailbox) == 0 and b"7700900123" not in stored(world)

@@ -232,12 +232,13 @@ class _Erasure:
         counts = {**acted.counts, "damaged": removed}
         eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts})
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
-        left, held, _later = self._known.left(number)
+        holds = self._known.waiting(listed)  # some of them an earlier request may have named
+        left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)
         path = eraser.certify(number, time.time())
         reached, missed = spread(self._known, self._settings.store.directory)
         self._told(number, left, len(listed), counts)
         return self._answer(
-            number, len(listed), left, held, counts, acted.complete and done.complete, path, reached, missed
+            number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
         )
 
     def _told(self, number: int, queued: int, records: int, counts: dict[str, int]) -> None:
@@ -260,13 +261,14 @@ class _Erasure:
         records: int,
         queued: int,
         held: int,
+        holds: dict[int, int],
         counts: dict[str, int],
         complete: bool,
         path: Path,
         reached: list[str],
         missed: list[str],
     ) -> int:
-        holds = self._known.holds_of(number)
+        holds = {hold: count for hold, count in holds.items() if hold}
         until = utc(self._eraser.copies_end(time.time()))
         if self._args.json:
             facts = {

@@ -89,6 +89,20 @@ class SqliteErasures(SqlitePurge):
         )
         return {int(hold): int(count) for hold, count in rows}
 
+    def waiting(self, records: Collection[int]) -> dict[int, int]:
+        """See `store.erasures.ErasureRows`."""
+        found: dict[int, int] = {}
+        ids = sorted(records)
+        for at in range(0, len(ids), _SOME):
+            some = ids[at : at + _SOME]
+            rows = self.data.all(
+                f"SELECT hold, count(*) FROM erased WHERE record IN ({_marks(some)}) AND parts & ? > 0 GROUP BY hold",
+                (*some, NUMBERS | BODY),
+            )
+            for hold, count in rows:
+                found[hold] = found.get(hold, 0) + count
+        return found
+
     def due(self, parts: int, now: float, but: Collection[int], limit: int) -> list[Erased]:
         """See `store.erasures.ErasureRows`."""
         others = f" AND erasure NOT IN ({_marks(but)})" if but else ""

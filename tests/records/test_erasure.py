@@ -22,6 +22,7 @@ from smppd.records.segments import build_segment, find_number, without
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreBusy
 from smppd.store.sqlite.erasure_rows import SqliteErasures
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.vault.keys import KeyRing, Part
 from smppd.vault.numbers import blind
@@ -419,3 +420,26 @@ def test_erasing_twice_finds_nothing_new(log: Builder) -> None:
         assert one.rows.left(first)[0] == one.rows.left(second)[0] == 0
         assert len(one.journal.lines()) == 1
         assert NOON and len(mine) == 8
+
+
+def test_what_an_earlier_version_left_in_free_pages_is_written_over(log: Builder) -> None:
+    fill(log)
+    needle = b"a blind index that was merged away"
+    old = connect(log.directory / "data.db", "data")
+    old.execute("PRAGMA secure_delete = OFF")
+    old.execute("CREATE TABLE old (data BLOB)")
+    for _ in range(200):
+        old.execute("INSERT INTO old VALUES (?)", (needle * 500,))
+    old.execute("DROP TABLE old")
+    old.close()
+    log.close()  # what was freed is in the file itself
+    assert needle in files(log.directory)
+    with eraser(log) as one:
+        ask(one, log, found(log))
+        assert one.run(log.now).complete
+        assert not one.rows.overwrite_free()
+    assert needle not in files(log.directory)
+    db = connect(log.directory / "data.db", "data", read_only=True)
+    assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scratch'").fetchone() == (0,)
+    db.close()
+    assert verdict(log).ok

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.events import AuditEvent
 from smppd.numbering import normalise
-from smppd.records.erasure_journal import ErasureJournal, Line
+from smppd.records.erasure_journal import ErasureJournal, Line, give_to_owner
 from smppd.records.segments import number_bucket, without
 from smppd.store.erasures import BODY, INDEX, NUMBERS, Erased, ErasureRows, Stripped
 from smppd.store.log import LogRow, read_purged
@@ -381,7 +381,11 @@ class Eraser:
             "backups_unreadable_by": utc(self.copies_end(now)),
         }
         made = certificate.certify(said, self._install.checkpoint)
-        return certificate.write(self._directory / CERTIFICATES, f"erasure-{number}", made)
+        place = self._directory / CERTIFICATES
+        path = certificate.write(place, f"erasure-{number}", made)
+        for one in (place, path, path.with_suffix(".sig"), place / certificate.PUBLIC_KEY):
+            give_to_owner(one)
+        return path
 
     def copies_end(self, now: float) -> float:
         """Epoch seconds by which the last copy of the keys has to be deleted that can open what a backup has."""

@@ -221,6 +221,7 @@ class ErasureJournal:
         """While it lasts nobody else appends. Gives False at once where somebody else does, unless ``wait``."""
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            give_to_owner(self.path)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
@@ -249,6 +250,15 @@ class ErasureJournal:
         return made
 
 
+def give_to_owner(path: Path) -> None:
+    """What root makes in a store's directory belongs to whom the directory belongs to: the daemon runs as another user, and
+    has to finish what a command has begun."""
+    if os.geteuid() == 0:
+        owner, mine = path.parent.stat(), path.stat()
+        if (mine.st_uid, mine.st_gid) != (owner.st_uid, owner.st_gid):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def write_lines(path: Path, before: Sequence[Line], made: Sequence[Line]) -> None:
     """Puts lines behind those that are in a file, and removes what was left there unfinished."""
     end = sum(len(line.text()) for line in before)
@@ -261,6 +271,7 @@ def write_lines(path: Path, before: Sequence[Line], made: Sequence[Line]) -> Non
         file.flush()
         os.fsync(handle)
     if new:
+        give_to_owner(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)

@@ -4,6 +4,7 @@ costs nothing, what a hold or a floor keeps is erased when that is over."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -443,3 +444,14 @@ def test_what_an_earlier_version_left_in_free_pages_is_written_over(log: Builder
     assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scratch'").fetchone() == (0,)
     db.close()
     assert verdict(log).ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_makes_belongs_to_the_owner_of_the_store(log: Builder) -> None:
+    fill(log)
+    os.chown(log.directory, 4242, 4243)
+    with eraser(log) as one:
+        ask(one, log, found(log))
+        one.run(log.now)
+    made = [log.directory / NAME, log.directory / CERTIFICATES, *(log.directory / CERTIFICATES).iterdir()]
+    assert len(made) == 5 and {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(4242, 4243)}

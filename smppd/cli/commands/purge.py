@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smppd.audit.trail import AuditTrail, current_actor
+from smppd.backup.erasures import open_eraser
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.keys import existing_store, witnessed_trail
 from smppd.config import Settings
@@ -26,8 +27,8 @@ from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import Kek, VaultError, load_kek
+from smppd.vault.keys import InstallSecrets, load_install
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     retains = {account.system_id: account.retain for account in settings.accounts}
     try:
-        trail, keys = _trail(settings)
+        kek = load_kek(settings.keys)
+        trail, keys, install = _trail(settings, kek)
         try:
+            eraser, _ = open_eraser(settings.store.directory, kek, install, trail)
             purger = Purger(
                 SqlitePurge(settings.store.directory),
                 lambda: retains,
@@ -54,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
                 trail=trail,
                 chain_keys=keys,
                 actor=current_actor(),
+                erasing=eraser,
             )
         except BaseException:
             trail.close()
@@ -64,17 +68,18 @@ def run(args: argparse.Namespace) -> int:
         with trail, purger:
             if args.dry_run:
                 return _tell(purger.plan(time.time()), args)
-            untidy = tidy(settings.store.directory, load_kek(settings.keys))
+            untidy = tidy(settings.store.directory, kek)
             return _purge(purger, untidy, args)
     except (VaultError, StoreError) as error:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None
 
 
-def _trail(settings: Settings) -> tuple[AuditTrail, ChainKeys]:
+def _trail(settings: Settings, kek: Kek) -> tuple[AuditTrail, ChainKeys, InstallSecrets]:
     rows = existing_store(settings.store.directory)
     try:
-        install = load_install(load_kek(settings.keys), rows)
-        return witnessed_trail(settings.store.directory, install), ChainKeys(install.audit, install.checkpoint)
+        install = load_install(kek, rows)
+        keys = ChainKeys(install.audit, install.checkpoint)
+        return witnessed_trail(settings.store.directory, install), keys, install
     finally:
         rows.close()
 

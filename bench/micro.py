@@ -85,6 +85,9 @@ class MemoryStore:
     def page(self, kind: int, owner: str, after: int, limit: int, then: Callable[[list[Any]], None]) -> None:
         then([])
 
+    def walk(self, kind: int, after: Any, limit: int, then: Callable[[list[Any], Any], None]) -> None:
+        then([], None)
+
     def find(self, kind: int, owner: str, keys: list[bytes], then: Callable[[list[Any]], None]) -> None:
         then([])
 

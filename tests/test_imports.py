@@ -283,7 +283,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"restore", "record", "short_ids", "alphabets"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
-    frozenset({"operations", "recovery", "spill", "withdrawal", "gauges", "log_changes"}),
+    frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "log_changes"}),
     frozenset({"relay"}),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
+from smppd.backup.erasures import Replayed, gather, known_until, replay_erasures
 from smppd.backup.manifest import (
     AUDIT,
     DATA,
@@ -34,17 +35,19 @@ from smppd.backup.manifest import (
 from smppd.backup.take import free_room
 from smppd.events import AuditEvent
 from smppd.records.consistency import anchor_faults, checkpoint_facts
+from smppd.records.erasure_journal import NAME, Line
 from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, read_purged
 from smppd.store.sqlite import copies
-from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.files import LOCK_FILE, Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import witness
+from smppd.store.sqlite.states import SqliteStates
 from smppd.store.sqlite.store import SqliteStore
-from smppd.vault.chain import ChainKeys, LogState
+from smppd.vault.chain import ChainKeys, LogState, seal_hash
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
 from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
@@ -63,7 +66,8 @@ class Checked(NamedTuple):
 
     first, last: epoch seconds of the log's oldest and newest id, None when it is empty. unreadable: records that have a key
     and no secrets: none, unless secrets were destroyed while the backup was taken. highest: no id in it is above. cold:
-    how many cold rows of each kind (`store.api.Kind`). seal: number and hash of the log's newest seal.
+    how many cold rows of each kind (`store.api.Kind`). seal: number and hash of the log's newest seal. erased: lines
+    of all erasure journals that are known.
     """
 
     manifest: Manifest
@@ -78,22 +82,20 @@ class Checked(NamedTuple):
     highest: int
     cold: dict[int, int]
     seal: tuple[int, bytes] | None = None
+    erased: Sequence[Line] = ()
 
 
 class Restored(NamedTuple):
     """checked: what is in the store now. aside: where the old store is, None if there was none. expired: the copy of the
-    keys should have been deleted by now. erasures: how many were done again."""
+    keys should have been deleted by now. erasures: what was erased again. known_until: ISO 8601, up to when erasures are known;
+    empty where no journal was found. underway: what `replay` gave."""
 
     checked: Checked
     aside: Path | None
     expired: bool
-    erasures: int
-
-
-def replay_erasures(_directory: Path) -> int:
-    """Erases again, in a restored copy that is not in use yet, what was erased since the backup was taken; returns how many
-    subjects. THE PLACE FOR THE ERASURE JOURNAL: there is no erasure yet, so there is nothing to replay."""
-    return 0
+    erasures: Replayed
+    known_until: str
+    underway: Mapping[str, int]
 
 
 def verify(
@@ -105,18 +107,21 @@ def verify(
     *,
     block: Callable[[bytes], object] = lambda _block: None,
     progress: Progress = lambda _what, _done: None,
+    journals: Sequence[Path] = (),
+    erasures: Sequence[Path] = (),
 ) -> Checked:
     """Restores the backup in `source` into the empty `directory` and checks everything: sizes and digests, the manifest's
     signature, every key under the KEK, the digest chain, the checkpoints, the audit trail, that the records have their
     secrets, that what is on its way opens. BackupError says what is wrong.
 
-    id_time: `ids.id_time`. block: given the entries of each spool block.
+    id_time: `ids.id_time`. block: given the entries of each spool block. journals: erasure journals that may be there, beside
+    the backup's own; erasures: files that must be (`erasures.read_erasures`).
     """
     with _explained(source):
         manifest = read_manifest(source)
         keys_file = key_copy(keys_source, manifest.id)
         _unpack(source, keys_file, manifest, directory, progress)
-        return _check(directory, source, kek, id_time, block, progress)
+        return _check(directory, source, kek, id_time, block, progress, (source / NAME, *journals), erasures)
 
 
 def restore(
@@ -131,10 +136,14 @@ def restore(
     force: bool = False,
     block: Callable[[bytes], object] = lambda _block: None,
     progress: Progress = lambda _what, _done: None,
+    erasures: Sequence[Path] = (),
+    replay: Callable[[Path, Collection[int]], Mapping[str, int]] = lambda _directory, _ids: {},
 ) -> Restored:
     """Makes `directory` the store that the backup shows. Arguments as for `verify`; keys_source: the directory with its
     keys, or the one above. now: epoch seconds. force: a store that is there is moved into a directory beside the files,
-    instead of BackupError. The restore is on the restored audit trail. StoreError while a daemon uses the store.
+    instead of BackupError. The restore is on the restored audit trail. StoreError while a daemon uses the store. What was
+    erased since the backup was taken is erased again first, as far as a journal says so. erasures: as for `verify`.
+    replay(directory, ids): takes what is on its way and belongs to these records out of the copy, and counts it.
     """
     with _explained(directory):
         lock = Lock(directory)
@@ -146,8 +155,26 @@ def restore(
             shutil.rmtree(staging, ignore_errors=True)  # of a restore that was killed
             staging.mkdir(mode=0o700)
             try:
-                checked = verify(source, keys_source, staging, kek, id_time, block=block, progress=progress)
-                erasures = replay_erasures(staging)
+                replaced = (directory / NAME,) if old else ()
+                checked = verify(
+                    source,
+                    keys_source,
+                    staging,
+                    kek,
+                    id_time,
+                    block=block,
+                    progress=progress,
+                    journals=replaced,
+                    erasures=erasures,
+                )
+                progress("Erasing again what was erased", 0.0)
+                install = _open_keys(staging, kek)[0]
+                replayed = replay_erasures(staging, kek, install, checked.erased, now, actor)
+                ids = frozenset(record for line in checked.erased for record in line.ids)
+                underway: Mapping[str, int] = {}
+                if ids:
+                    underway, checked = _replay_underway(staging, install, checked, lambda: replay(staging, ids))
+                (staging / LOCK_FILE).unlink(missing_ok=True)
                 manifest = checked.manifest
                 away = now - parse_time(manifest.taken)
                 # Short ids that may have been given out since are not given out again.
@@ -163,7 +190,31 @@ def restore(
                 shutil.rmtree(staging, ignore_errors=True)
         finally:
             lock.release()
-    return Restored(checked, aside, expired, erasures)
+    return Restored(checked, aside, expired, replayed, known_until(checked.erased, bool(old), now), underway)
+
+
+def _replay_underway(
+    staging: Path, install: InstallSecrets, checked: Checked, replay: Callable[[], Mapping[str, int]]
+) -> tuple[Mapping[str, int], Checked]:
+    """Has the relay erase in a restored copy. It writes into the log, so the files have to know each other before it begins,
+    and the newest seal is another one after it."""
+    keys = ChainKeys(install.audit, install.checkpoint)
+    _acquaint(staging, keys, checked)
+    with AuditTrail(staging / AUDIT, install.audit) as trail:
+        head = trail.head()
+    witness(staging, keys, *head)
+    found = replay()
+    with SqliteStates(staging) as states:
+        newest = states.newest_seal()
+    if newest is not None:
+        checked = checked._replace(seal=(newest[0], seal_hash(newest[1])))
+    return found, checked
+
+
+def _acquaint(directory: Path, keys: ChainKeys, checked: Checked) -> None:
+    if checked.seal is not None:
+        number, digest = checked.seal
+        copies.acquaint(directory / KEYS, keys.pack_log(LogState(number, number, False, digest, digest)))
 
 
 def existing(directory: Path) -> list[Path]:
@@ -223,6 +274,8 @@ def _check(
     id_time: Callable[[int], float],
     block: Callable[[bytes], object],
     progress: Progress,
+    journals: Sequence[Path],
+    erasures: Sequence[Path],
 ) -> Checked:
     for name in _ORDER:
         if not copies.intact(directory / name):
@@ -231,14 +284,16 @@ def _check(
     install, scopes = _open_keys(directory, kek)
     manifest = verify_manifest(source, install.checkpoint.public_key())
     keys = ChainKeys(install.audit, install.checkpoint)
+    lines = gather(directory, install, journals, erasures)
+    erased = frozenset(record for line in lines for record in line.ids)
     with LogReader(SqliteRecords(directory), kek) as reader:
         verdict = verify_log(
-            reader.records, id_time, keys.public, lambda done: progress("Verifying the log", done), keys
+            reader.records, id_time, keys.public, lambda done: progress("Verifying the log", done), keys, erased
         )
         if not verdict.ok:
             raise BackupError(f"the log of the backup is not sound: {verdict.reason}")
         entries = _check_trail(directory, install, manifest, verdict)
-        unreadable = _check_secrets(reader, scopes, manifest, progress)
+        unreadable = _check_secrets(reader, scopes, erased, manifest, progress)
     store = SqliteStore(
         directory, notify=lambda _call: None, later=lambda _seconds, _call: None, soon=lambda _call: None
     )
@@ -269,6 +324,7 @@ def _check(
         highest=highest,
         cold=cold,
         seal=verdict.seal,
+        erased=lines,
     )
 
 
@@ -296,13 +352,15 @@ def _check_trail(directory: Path, install: InstallSecrets, manifest: Manifest, l
         return verdict.entries
 
 
-def _check_secrets(reader: LogReader, scopes: frozenset[bytes], manifest: Manifest, progress: Progress) -> int:
-    """Counts records of which a part has its key and no secret; opens one record of each page."""
+def _check_secrets(
+    reader: LogReader, scopes: frozenset[bytes], erased: Collection[int], manifest: Manifest, progress: Progress
+) -> int:
+    """Counts records of which a part has its key and no secret, and that were not erased; opens one record of each page."""
     lacking, after, done, link = 0, 0, 0, b""
     while page := reader.records.rows(after, _PAGE):
         probe = 0
         for row in page:
-            lacking += _lacking(row, reader.records.secrets(row), scopes)
+            lacking += _lacking(row, reader.records.secrets(row), scopes, erased)
             if row.records:
                 probe = read_header(row.records).record_id
         if probe:
@@ -314,11 +372,13 @@ def _check_secrets(reader: LogReader, scopes: frozenset[bytes], manifest: Manife
     return lacking
 
 
-def _lacking(row: LogRow, secrets: bytes, scopes: frozenset[bytes]) -> int:
+def _lacking(row: LogRow, secrets: bytes, scopes: frozenset[bytes], erased: Collection[int]) -> int:
     gone = read_purged(row.digests)
     lacking = 0
     for place, packed in zip((p for p in range(row.written) if p not in gone), iter_records(row.records), strict=False):
         head = read_header(packed)
+        if head.record_id in erased:
+            continue
         at = place * SECRETS_BYTES
         parts = (
             (Part.NUMBERS, head.numbers_gone, head.numbers_period, at),
@@ -361,9 +421,7 @@ def _record(directory: Path, kek: Kek, checked: Checked, actor: Actor, expired: 
         head = trail.head()
     # The files are told of each other: they were copied one after another, so none knew where the others would end.
     keys = ChainKeys(install.audit, install.checkpoint)
-    if checked.seal is not None:
-        number, digest = checked.seal
-        copies.acquaint(directory / KEYS, keys.pack_log(LogState(number, number, False, digest, digest)))
+    _acquaint(directory, keys, checked)
     witness(directory, keys, *head)
 
 
@@ -384,8 +442,11 @@ def _move_aside(directory: Path, old: list[Path], now: float) -> Path:
 def _put(staging: Path, directory: Path) -> None:
     if os.geteuid() == 0:  # restored by root, used by the daemon's user
         owner = directory.stat()
-        for path in (*(staging / name for name in _ORDER), directory / "lock"):
-            os.chown(path, owner.st_uid, owner.st_gid)
+        for path in (*(staging / name for name in (*_ORDER, NAME)), directory / "lock"):
+            if path.exists():
+                os.chown(path, owner.st_uid, owner.st_gid)
+    if (staging / NAME).exists():  # it has all that the one before had, too
+        os.replace(staging / NAME, directory / NAME)
     for name in _ORDER:
         if name == KEYS:
             sync_directory(directory)

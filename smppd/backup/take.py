@@ -19,6 +19,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from smppd.backup.erasures import copy_journal
 from smppd.backup.manifest import (
     AUDIT,
     DATA,
@@ -36,6 +37,7 @@ from smppd.backup.manifest import (
     write_key_manifest,
     write_manifest,
 )
+from smppd.records.erasure_journal import NAME
 from smppd.store.api import StoreError, StoreFull
 from smppd.store.sqlite import copies
 from smppd.vault.kek import VaultError, blob_info
@@ -70,7 +72,7 @@ def take(
     _not_inside(store.resolve(), target, keys_target)
     with ExitStack() as undo:
         for directory in dict.fromkeys((target, keys_target)):
-            undo.enter_context(_fresh(directory, (DATA, AUDIT, KEYS, MANIFEST, KEY_MANIFEST)))
+            undo.enter_context(_fresh(directory, (DATA, AUDIT, KEYS, MANIFEST, KEY_MANIFEST, NAME)))
         with _explained(target):
             spool = _spool_keys(store, target, reserve, progress)
             _snapshot(store / AUDIT, target / AUDIT, reserve, progress)
@@ -83,6 +85,8 @@ def take(
         with _explained(keys_target):
             write_key_manifest(keys_target, manifest)
         with _explained(target):
+            # After all else: it has to know what was erased from the copies while they were made.
+            copy_journal(store, target)
             write_manifest(target, manifest, sign)
     return manifest
 

@@ -221,6 +221,11 @@ class Settings(Model):
     node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
+    def region_of(self, account: str) -> str | None:
+        """The country of an account's national numbers; None where nobody says."""
+        mine = next((one.region for one in self.accounts if one.system_id == account), None)
+        return mine or self.region
+
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, value: Any) -> Any:

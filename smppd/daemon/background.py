@@ -15,17 +15,20 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Retain
 from smppd.ids import id_time
 from smppd.metrics import Metrics
+from smppd.records.erasure import Eraser
+from smppd.records.erasure_journal import NAME, ErasureJournal
 from smppd.records.holds import Holds
 from smppd.records.indexer import IndexerThread
 from smppd.records.keeping import Keeper
 from smppd.records.retention import Purger, PurgeThread
 from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.documents import DocumentSealer
-from smppd.vault.keys import InstallSecrets, KeyRing
+from smppd.vault.keys import InstallSecrets, KeyRing, Part
 
 log = logging.getLogger("smppd.background")
 _QUIET: Final = 60.0
@@ -46,7 +49,11 @@ class Background:
         notify: Callable[[Callable[[], None]], object],
         busy: Callable[[], bool],
         tidy: Callable[[int], None],
+        *,
+        floor: Callable[[str, Part, float], float] = lambda _account, _part, _accepted: 0.0,
+        region: Callable[[str], str | None] = lambda _account: None,
     ) -> None:
+        """floor, region: see `records.erasure.Eraser`; asked in the purge's thread."""
         self._metrics = metrics
         self._stop = threading.Event()
         self._quiet: dict[str, float] = {}  # until when the log says nothing more of a thread
@@ -65,7 +72,21 @@ class Background:
                 undo.callback(held.close)
                 records = SqliteRecords(directory)
                 undo.callback(records.close)
-                keeper = Keeper(Holds(documents, held, ring, DocumentSealer(install)), records, trail=trail)
+                holds = Holds(documents, held, ring, DocumentSealer(install))
+                erased = SqliteErasures(directory)
+                undo.callback(erased.close)
+                journal = ErasureJournal(directory / NAME, install.checkpoint)
+                eraser = Eraser(
+                    erased,
+                    directory,
+                    install,
+                    ring,
+                    trail=trail,
+                    journal=journal,
+                    holds=holds,
+                    floor=floor,
+                    region=region,
+                )
                 made = Purger(
                     log_rows,
                     retains,
@@ -73,7 +94,8 @@ class Background:
                     trail=trail,
                     chain_keys=keys,
                     dropped=ring.drop,
-                    keeper=keeper,
+                    keeper=Keeper(holds, records, trail=trail),
+                    erasing=eraser,
                 )
                 undo.pop_all()
             return made

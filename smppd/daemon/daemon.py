@@ -18,7 +18,7 @@ from twisted.internet.task import LoopingCall
 
 from smppd import __version__, native
 from smppd.config import Settings
-from smppd.config.retention import unfounded
+from smppd.config.retention import floor, unfounded
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
@@ -27,6 +27,7 @@ from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
+from smppd.daemon.erasing import erase_requests
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -174,6 +175,8 @@ class Daemon:
             self.reactor.callFromThread,
             lambda: self.store.busy,
             on_request(self.store),
+            floor=lambda account, part, accepted: floor(self.settings, account, part.value, accepted),
+            region=lambda account: self.settings.region_of(account),
         )
         undo.callback(self._background.stop)
         shipping = tls_context(settings.shipping)
@@ -254,7 +257,10 @@ class Daemon:
         self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)
         self._control = ControlServer(
-            self.reactor, settings.store.directory, control_requests(self.door, self.audit, self.ring), self.metrics
+            self.reactor,
+            settings.store.directory,
+            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            self.metrics,
         )
         self._control.start()
         if settings.http is not None:

@@ -10,7 +10,7 @@ all holds' keys (`PurgeRows.destroy_keys`) knows all holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -133,17 +133,21 @@ class Holds:
         """Those that protect: pending and active ones."""
         return [one for one in self.all() if one.lives]
 
+    def in_force(self) -> list[int]:
+        """The numbers of those that protect."""
+        return [one.number for one in self.active()]
+
     def get(self, number: int) -> Hold | None:
         """One hold, None where there is none (any more)."""
         sealed = self._documents.get(KIND, str(number))
         return None if sealed is None else self._read(str(number), sealed)
 
-    def holding(self, record_id: int, account: str, accepted_ms: int, forms: tuple[bytes, ...]) -> int:
+    def holding(self, record_id: int, account: str, accepted_ms: int, forms: Collection[bytes]) -> int:
         """The number of a hold that covers such a record, 0 for none. forms: normal forms of both its numbers. A record whose
         numbers cannot be read any more is known by its id, if a hold keeps it."""
         living = self.active()
         for one in living:
-            if one.covers(account, accepted_ms, forms):
+            if one.covers(account, accepted_ms, tuple(forms)):
                 return one.number
         kept = {row.hold for row in self.rows.of(record_id)} if living else set()
         return next((one.number for one in living if one.number in kept), 0)

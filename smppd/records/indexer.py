@@ -136,7 +136,20 @@ class Indexer:
                 breathe()
         self._measure.add(seq, records)
 
+    def _without_erased(self) -> None:
+        """Takes out what was erased since the rows were read: it must not come back with the index."""
+        low, high = 0, -1
+        for numbers in self._numbers:
+            breathe()
+            if numbers:
+                first, last = min(map(_SECOND, numbers)), max(map(_SECOND, numbers))
+                low, high = (first, last) if high < 0 else (min(low, first), max(high, last))
+        gone = self._rows.erased(low, high)
+        if gone:
+            self._numbers = [[entry for entry in numbers if entry[1] not in gone] for numbers in self._numbers]
+
     def _write(self) -> None:
+        self._without_erased()
         span = (self._first, self._at)
         segments = [
             Segment(

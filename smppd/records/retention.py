@@ -27,6 +27,7 @@ from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.records import looks
 from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
+from smppd.records.erasure import Eraser
 from smppd.records.keeping import Keeper
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
@@ -97,12 +98,13 @@ class Purger:
         dropped: Callable[[str, Part, Period], object] = lambda _account, _part, _period: None,
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
         keeper: Keeper | None = None,
+        erasing: Eraser | None = None,
     ) -> None:
         """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
         takes it out of memory. held: a key to keep in spite of its age. keeper: the store's holds, closed with this; None only
-        where there can be none."""
+        where there can be none. erasing: finishes erasures that were begun, or had to wait; closed with this."""
         self.rows = rows
         self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
@@ -115,6 +117,7 @@ class Purger:
         self._turn = True
         self.rested = False
         """Whether the last step took its rests itself (`pacing`)."""
+        self._erasing = erasing
         self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
         self._unclean = True  # whoever swept last may have been killed before it could wipe
@@ -133,6 +136,8 @@ class Purger:
         self.rows.close()
         if self._keeper is not None:
             self._keeper.close()
+        if self._erasing is not None:
+            self._erasing.close()
 
     def plan(self, now: float) -> PurgePlan:
         """What is due at `now` (epoch seconds). Changes nothing."""
@@ -141,12 +146,14 @@ class Purger:
     # -- doing it ------------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> bool:
-        """Does a little: looks for what is due (every EVERY seconds) and destroys those keys, or sweeps a few rows. False
-        when there is nothing to do before the next look.
+        """Does a little: erases some records, or looks for what is due (every EVERY seconds) and destroys those keys, or
+        sweeps a few rows. False when there is nothing to do before the next look.
 
         Raises StoreError and VaultError; nothing is half done then, and the next call goes on.
         """
         self.rested = False
+        if self._erasing is not None and self._erasing.step(now):
+            return True
         if now >= self._next or now < self._looked:  # or the clock was set back
             self.done = Purged()
             soon = self._begin(now)

@@ -6,9 +6,10 @@ A segment is a head and entries in rising order, so that it is searched by bisec
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
+from smppd.pacing import breathe
 from smppd.vault.seal import INDEX_BYTES, SealError
 
 BUCKETS: Final = 64
@@ -19,6 +20,8 @@ _RECORD_MAGIC = b"SRX1"
 _U64 = struct.Struct("!Q")
 _FEW: Final = 8  # entries of a key that are looked at first; of a sender of many messages there are thousands
 _MANY: Final = 1024
+_ENTRY = struct.Struct(f"!{INDEX_BYTES}xQ")
+_BREATH: Final = 1000
 
 
 def number_bucket(blind: bytes) -> int:
@@ -42,6 +45,30 @@ def find_number(segment: bytes, blind_index: bytes) -> list[int]:
     if len(blind_index) != INDEX_BYTES:
         raise SealError("a blind index has a wrong length")
     return _find(segment, _BLIND_MAGIC, blind_index)
+
+
+def without(segment: bytes, records: Collection[int]) -> bytes:
+    """A segment of `build_segment` without the entries of some records; the same object where it has none of them."""
+    if len(segment) < _SEGMENT.size:
+        raise SealError("an index segment is cut short")
+    magic, count = _SEGMENT.unpack_from(segment)
+    size = INDEX_BYTES + 8
+    if magic != _BLIND_MAGIC or len(segment) != _SEGMENT.size + count * size:
+        raise SealError("an index segment is malformed")
+    kept = []
+    begin = _SEGMENT.size
+    for number, (record,) in enumerate(_ENTRY.iter_unpack(segment[_SEGMENT.size :])):
+        if not number % _BREATH:
+            breathe()
+        if record in records:
+            at = _SEGMENT.size + number * size
+            kept.append(segment[begin:at])
+            begin = at + size
+    if begin == _SEGMENT.size and not kept:
+        return segment
+    kept.append(segment[begin:])
+    joined = b"".join(kept)
+    return _SEGMENT.pack(magic, len(joined) // size) + joined
 
 
 def build_record_segment(entries: Iterable[tuple[int, int]]) -> bytes:

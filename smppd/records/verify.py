@@ -5,7 +5,7 @@ seals. It goes on after a fault, so that one fault hides no other. The other fil
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -85,8 +85,9 @@ def row_digests(count: int, block: bytes, events: bytes, digests: bytes) -> Iter
 class _Walk:
     """One verification: what was found so far."""
 
-    def __init__(self, records: Records, keys: ChainKeys | None) -> None:
+    def __init__(self, records: Records, keys: ChainKeys | None, erased: Container[int]) -> None:
         self._records = records
+        self._erased = erased
         self.keys = keys
         self._dead: set[bytes] = set()
         self.faults: list[str] = []
@@ -161,16 +162,19 @@ class _Walk:
         return bytes(stored) if len(stored) == DIGEST_BYTES else GENESIS
 
     def _stripped(self, seq: int, block: bytes) -> None:
-        """A part is taken out of a record only after its period's key was destroyed."""
+        """A part is taken out of a record only after its period's key was destroyed, or when it was erased."""
         for packed in iter_records(block):
             if packed[_GONE]:
                 head = read_header(packed)
+                if head.record_id in self._erased:
+                    continue
                 for part, gone, period in (
                     (Part.NUMBERS, head.numbers_gone, head.numbers_period),
                     (Part.BODY, head.body_gone, head.body_period),
                 ):
                     if gone and period is not None and self._has(period_scope(head.account, part, period)):
-                        self.fault(f"log row {seq:016x}: a record was stripped of its {part.value} by no purge", seq)
+                        what = f"a record was stripped of its {part.value} by no purge and no erasure"
+                        self.fault(f"log row {seq:016x}: {what}", seq)
                         return
 
     def _has(self, scope: bytes) -> bool:
@@ -186,13 +190,14 @@ def verify_log(
     public: Ed25519PublicKey | None = None,
     progress: Callable[[float], object] | None = None,
     keys: ChainKeys | None = None,
+    erased: Container[int] = frozenset(),
 ) -> LogVerdict:
     """See the module. id_time: `ids.id_time`. public: the key of the checkpoints of before there were seals; without it they
     are not looked at. progress: told from 0.0 to 1.0. keys: without them only a log of before there were seals can be
-    verified. Raises StoreError."""
+    verified. erased: ids of the records that the erasure journal names (`erasure_journal`). Raises StoreError."""
     for _ in range(_TRIES):
         anchor = records.anchor()
-        verdict = _verify_once(records, id_time, public, progress, keys)
+        verdict = _verify_once(records, id_time, public, progress, keys, erased)
         if verdict.ok or records.anchor() == anchor:
             break  # otherwise a purge has deleted the oldest rows while they were read
     return verdict
@@ -204,8 +209,9 @@ def _verify_once(
     public: Ed25519PublicKey | None,
     progress: Callable[[float], object] | None,
     keys: ChainKeys | None,
+    erased: Container[int],
 ) -> LogVerdict:
-    walk = _Walk(records, keys)
+    walk = _Walk(records, keys, erased)
     anchor, anchor_row, lowest, highest, signed, newest = records.outline()
     link = GENESIS if anchor is None else anchor
     waiting: dict[bytes, int] = {}

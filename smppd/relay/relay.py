@@ -5,7 +5,7 @@ end. No code outside this room uses the parts behind `Relay`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
+from smppd.relay.erasing import Erasing, Found, OfRecords, Person
 from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
@@ -139,6 +140,7 @@ class Relay:
         self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, routing.owners)
         self.operations = Operations(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
+        self.erasing = Erasing(context, store, self.dispatch, self.mailroom, self.receipts.parking)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -390,6 +392,24 @@ class Relay:
     def row_damaged(self, kind: Kind, owner: str, identity: int) -> None:
         """The store found a cold row that does not open, and has set it aside: it is counted no more."""
         self.context.guard.call_guarded(ROWS, lambda: self.withdrawal.row_damaged(kind, owner, identity))
+
+    # -- erasure -------------------------------------------------------------------------------------------------------
+
+    def erase_person(
+        self,
+        forms: Collection[bytes],
+        accounts: Collection[str] | None,
+        then: Callable[[Found], None],
+        *,
+        acts: bool,
+    ) -> None:
+        """Takes a person out of all that is on its way, or only looks where that is not to be done (``acts``). ``forms``: of
+        the number (`vault.numbers`). ``accounts``: None for all. ``then(found)`` on the reactor thread at the end."""
+        self.erasing.erase(Person(forms, accounts), then, acts=acts)
+
+    def erase_records(self, records: Collection[int], then: Callable[[Found], None]) -> None:
+        """The same of what belongs to some records: in a restored store, where only their ids are known."""
+        self.erasing.erase(OfRecords(records), then, acts=True)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

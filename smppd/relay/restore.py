@@ -26,6 +26,7 @@ def restored_message(
     message.tries = int(stored.duplicate)
     message.on_unknown = stored.on_unknown
     message.reported = stored.reported
+    message.erased = stored.erased
     message.destination_hash = hash(sm.destination_digits)
     message.part = part_of(sm)
     message.stored = True

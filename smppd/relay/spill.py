@@ -13,6 +13,7 @@ from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import SPILL
 from smppd.relay.ledger.payload import write_message
 from smppd.relay.receipts.parking import Parking
+from smppd.relay.state.addresses import bucket_key, may_name_number, names_number
 from smppd.relay.state.living import Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
@@ -127,6 +128,9 @@ class Spill:
         wall = int(self._context.wall())
         expires = min(max(message.expires + _AFTER_VALIDITY, wall + _AFTER_SUBMIT), 0xFFFFFFFF)
         key = canonical(message.upstream_id)
+        digits = message.destination_digits
+        if names_number(key, digits) if digits else may_name_number(key):
+            key = bucket_key(key)
         row = ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, write_message(message))
         self._ledger.shelve(message, row)
         self._context.phases.move(message, Phase.SHELVED)

@@ -80,6 +80,11 @@ class ColdRow(NamedTuple):
         return f"ColdRow({Kind(self.kind).name}, {self.owner!r}, id={self.id})"
 
 
+Place = tuple[str, bytes, int]
+"""Where a row stands among those of its kind: owner, key, id."""
+Walked = Callable[[list[ColdRow], Place | None], None]
+
+
 class Damaged(NamedTuple):
     """Something that could not be handled and is set aside, so that it stops nothing else (`store.sqlite.damaged`).
 
@@ -261,6 +266,10 @@ class Spool(Protocol):
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""
+
+    def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
+        """Up to ``limit`` cold rows of one kind behind a place, whoever owns them and whatever their key is, in an order of the
+        store's own; ``then(rows, following)``: the place to go on from, None at the end. To begin with it is ("", b"", 0)."""
 
     def counts(self) -> dict[tuple[int, str], int]:
         """How many cold rows there are of each (kind, owner) that has some. Start-up only. A hint: where nodes share the rows,

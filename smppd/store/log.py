@@ -182,9 +182,12 @@ class IndexRows(Log, Protocol):
     def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
         """(id, records) of the last ``limit`` rows below ``seq``, rising."""
 
+    def erased(self, low: int, high: int) -> frozenset[int]:
+        """Ids from ``low`` to ``high`` of records whose numbers were erased: they are to be in no index."""
+
     def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
         """Adds what was made of the rows ``first`` to ``last``, all or nothing. StoreError where somebody else has indexed them
-        meanwhile."""
+        meanwhile; StoreBusy where more is erased than the last call of ``erased`` gave."""
 
     def cover(self, extents: Sequence[Extent]) -> None:
         """Adds extents of rows that are indexed."""

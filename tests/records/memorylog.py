@@ -226,6 +226,9 @@ class MemoryLog:
     def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
         return [(one, self.log[one].records) for one in self._ids() if one < seq][-limit:]
 
+    def erased(self, low: int, high: int) -> frozenset[int]:
+        return frozenset()
+
     def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
         if self.upto >= first:
             raise StoreError("indexed by somebody else")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from smppd.message import Event, read_events
-from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind, Sink, Tenant
+from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind, Place, Sink, Tenant, Walked
 from smppd.store.committer import STORED, Committer, End, Ending
 from smppd.store.sqlite.segments import Segments
 
@@ -194,6 +194,20 @@ class MemoryStore:
             )[:limit],
             then,
         )
+
+    def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
+        def rows() -> list[ColdRow]:
+            of_kind = (row for row in self.cold.values() if row.kind == kind)
+            return sorted(
+                (row for row in of_kind if (row.owner, row.key, row.id) > after),
+                key=lambda row: (row.owner, row.key, row.id),
+            )[:limit]
+
+        def found(some: list[ColdRow]) -> None:
+            last = some[-1] if len(some) == limit else None
+            then(some, None if last is None else (last.owner, last.key, last.id))
+
+        self._query(rows, found)
 
     def _query(self, rows: Callable[[], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
         def job() -> None:

@@ -21,6 +21,7 @@ from rich.progress import Progress as Bar
 
 from smppd import __version__
 from smppd.audit.trail import AuditTrail, current_actor
+from smppd.backup.erasures import copy_journal, remember_backup
 from smppd.backup.manifest import KEY_MANIFEST, BackupError, Manifest, Progress, parse_time, prune_keys, read_manifest
 from smppd.backup.restore import Checked, verify
 from smppd.backup.take import KEYS_LAST, take
@@ -33,6 +34,7 @@ from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.relay.ledger.journal import Entry, read
 from smppd.store.api import Kind, StoreError
+from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.vault.kek import VaultError
 
 SAME: Final = "same"
@@ -142,6 +144,13 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
                 with suppress(VaultError):  # the first error is the one to tell
                     _record(trail, what, "failed" if isinstance(error, Exception) else "interrupted")
                 raise
+            known = SqliteErasures(store)
+            try:
+                remember_backup(known, manifest, target, keys_target)
+                # An erasure may have come between the copy of the journal and this line, which it did not know.
+                copy_journal(store, target)
+            finally:
+                known.close()
             _record(trail, what | {"backup": manifest.id, "keys_expire": manifest.keys_expire}, "done")
     except _FAILURES as error:
         raise CommandError(f"no backup was taken: {error}") from None

@@ -39,6 +39,7 @@ from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import SEPARATORS, SHORT_DIGITS
 from smppd.operators.roles import Act
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
+from smppd.records.erasure_journal import NAME, ErasedIds
 from smppd.records.lookup import Found
 from smppd.records.search import by_number
 from smppd.records.shipped import check_seals
@@ -281,7 +282,8 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
             )
             faults += shipped.faults
     with progress_bar("Verifying") as progress:
-        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys)
+        erased = ErasedIds(access.directory / NAME, keys.public)
+        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys, erased)
     audit = trail.verify()
     faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
     verdict = verdict.with_faults(faults)

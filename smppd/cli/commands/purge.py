@@ -16,12 +16,12 @@ from contextlib import ExitStack
 from rich.console import Console
 from rich.progress import Progress
 
-from smppd.audit.trail import Actor, AuditTrail, current_actor
+from smppd.audit.trail import Actor, current_actor
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.erasing import eraser_of
 from smppd.cli.holding import open_holds
 from smppd.cli.unlocking import unlock, witnessed_trail
-from smppd.config import Settings
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.operators.roles import Act
@@ -31,7 +31,7 @@ from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.vault.chain import ChainKeys
-from smppd.vault.kek import Kek, VaultError
+from smppd.vault.kek import VaultError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
         actor = Actor(authority.who, authority.actor.source)
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
-        kek, trail, keys = _open(settings)
+        kek, install = unlock(settings)
+        keys = ChainKeys(install.audit, install.checkpoint)
         with ExitStack() as undo:
+            trail = witnessed_trail(settings.store.directory, install)
             undo.callback(trail.close)
             rows = SqlitePurge(settings.store.directory)
             undo.callback(rows.close)
@@ -63,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
             undo.callback(holds.close)
             records = SqliteRecords(settings.store.directory)
             undo.callback(records.close)
+            eraser = eraser_of(settings, kek, install, trail, holds)[0]
+            undo.callback(eraser.close)
             purger = Purger(
                 rows,
                 lambda: retains,
@@ -71,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
                 chain_keys=keys,
                 actor=actor,
                 keeper=Keeper(holds, records, trail=trail, actor=actor),
+                erasing=eraser,
             )
             undo.pop_all()
     except (VaultError, StoreError, OSError) as error:
@@ -83,11 +88,6 @@ def run(args: argparse.Namespace) -> int:
             return _purge(purger, untidy, args)
     except (VaultError, StoreError) as error:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None
-
-
-def _open(settings: Settings) -> tuple[Kek, AuditTrail, ChainKeys]:
-    kek, install = unlock(settings)
-    return kek, witnessed_trail(settings.store.directory, install), ChainKeys(install.audit, install.checkpoint)
 
 
 def _tell(plan: PurgePlan, args: argparse.Namespace) -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from smppd.audit.trail import current_actor
 from smppd.backup.manifest import read_manifest
-from smppd.backup.restore import restore
+from smppd.backup.restore import Restored, restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
 from smppd.cli.unlocking import source_kek
+from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
 from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError
@@ -24,6 +25,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--from", dest="source", metavar="DIRECTORY", type=Path, required=True, help="the backup")
     parser.add_argument(
         "--keys-from", metavar="D", type=Path, help="where the copy of its keys is, or the directory above"
+    )
+    parser.add_argument(
+        "--erasures",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="what was erased since the backup: an erasure journal, or the audit trail as JSON lines; may be repeated",
     )
     parser.add_argument("--force", action="store_true", help="move the store that is there aside")
     add_json(parser)
@@ -51,15 +60,19 @@ def run(args: argparse.Namespace) -> int:
                 force=args.force,
                 block=way.block,
                 progress=progress,
+                erasures=args.erasures,
+                replay=lambda place, ids: erase_underway_of(settings, place, source_kek(settings), ids).counts,
             )
     except (VaultError, StoreError, OSError, ValueError) as error:
         raise CommandError(f"nothing was restored: {error}") from None
     found = contents(done.checked, way)
     if args.json:
         aside = None if done.aside is None else str(done.aside)
-        print(json.dumps({"store": str(directory), "aside": aside, "erasures": done.erasures, **found}))
+        erasures = done.erasures._asdict() | {"known_until": done.known_until, "on_its_way": dict(done.underway)}
+        print(json.dumps({"store": str(directory), "aside": aside, "erasures": erasures, **found}))
     else:
         print(f"Restored {directory} as it was at {found['taken']}: {sentence(found)}")
+        print(_erased(done))
     if done.checked.unreadable:
         say(
             f"{done.checked.unreadable} records have lost their secrets though their keys are there: they cannot be read."
@@ -74,3 +87,17 @@ def run(args: argparse.Namespace) -> int:
         )
     expired(done.checked.manifest, time.time())
     return 0
+
+
+def _erased(done: Restored) -> str:
+    """What is known of erasures, and what was done about it."""
+    if not done.known_until:
+        return (
+            "No erasure journal was found, beside the backup or in the store: if persons were erased since the backup was"
+            " taken, they are back. Restore again with --erasures FILE, from a copy of the journal or of the audit trail."
+        )
+    again = done.erasures
+    return (
+        f"Erasures are known up to {done.known_until}: {again.erasures} were looked at again, {again.records} records erased"
+        " again. Later ones need a newer copy of the journal or of the audit trail (--erasures FILE)."
+    )

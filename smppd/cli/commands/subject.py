@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from smppd.cli.commands.subject_erase import register_erase, run_erase
 from smppd.cli.commands.subject_export import register_export, run_export
 from smppd.cli.commands.subject_looks import add_looks, run_looks
 
-_ACTIONS: Final = {"export": run_export, "looks": run_looks}
+_ACTIONS: Final = {"export": run_export, "erase": run_erase, "looks": run_looks}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,6 +20,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser("subject", help="export or erase everything about one phone number")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     register_export(actions)
+    register_erase(actions)
     add_looks(actions)
     parser.set_defaults(run=run)
 

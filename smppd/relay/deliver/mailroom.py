@@ -86,7 +86,6 @@ class Mailroom:
             submitted=int(id_time(message.id)),
             done=now,
             err=b"%03d" % min(error, 999),
-            dlvrd=0,
         )
         source = message.reply_to if message.reply_to is not None else sm.source_field
         tlvs = tlv(Tag.RECEIPTED_MESSAGE_ID, message.shown + b"\0") + tlv(
@@ -276,6 +275,16 @@ class Mailroom:
         context.ledger.close(mail)
         if mail.about:
             context.append_event(mail.about, state, error=error)
+
+    def remove_mail(self, mail: Mail) -> None:
+        """Takes a mail out of the mailbox wherever it stands, in memory or as a row: its customer does not get it."""
+        box = mail.account.mailbox
+        in_memory = box.take_out(mail)
+        in_memory = box.end_delivery(mail) or in_memory or mail.id in box.read
+        if not in_memory and not mail.home:
+            box.backlog.take()
+        mail.left = 0
+        self._end(mail, State.RECEIPT_EXPIRED)
 
     def _again(self, account: Account, mails: list[Mail], now: float, *, wait: bool) -> None:
         """Mail that was not acknowledged is sent again, in order. ``wait``: after a pause, since the customer was silent or

@@ -14,7 +14,7 @@ from typing import Final
 from smppd.protocol.receipt import MessageState, Receipt, parse
 from smppd.protocol.receipt_ids import IdForm, canonical, kept, readings
 from smppd.protocol.wire import UDHI, Sm, Tag
-from smppd.relay.state.addresses import addresses_agree, reaches_destination
+from smppd.relay.state.addresses import addresses_agree, bucket_key, may_name_number, reaches_destination
 from smppd.relay.state.model import Message, UpstreamState
 
 RECEIPT: Final = 0x04
@@ -132,10 +132,10 @@ def believed(upstream: UpstreamState, named: bytes, sm: Sm, message: Message) ->
     if form is IdForm.RAW:
         if named in upstream.reused:
             return (YES if addresses_agree(sm, own) else NO), form
-        silent = not sm.source_digits and not sm.destination_digits
+        silent = message.erased or (not sm.source_digits and not sm.destination_digits)
         return (YES if silent or reaches_destination(sm, own) else PERHAPS), form
     if upstream.matcher.sure(form):
-        return (YES if reaches_destination(sm, own) else NO), form
+        return (YES if message.erased or reaches_destination(sm, own) else NO), form
     return (YES if addresses_agree(sm, own) else NO), form
 
 
@@ -201,7 +201,7 @@ def row_keys(upstream: UpstreamState, reading: Reading) -> list[bytes]:
             found[canonical(key)] = None
         if upstream.matcher.alike:
             found.update(dict.fromkeys(readings(named)))
-    return list(found)
+    return list(found) + [bucket_key(key) for key in found if may_name_number(key)]
 
 
 def best_match(

@@ -100,6 +100,10 @@ class Parking:
         context.ledger.close(parked)
         context.store.kick()
 
+    def remove(self, parked: Parked) -> None:
+        """A parked receipt is not to be kept any longer."""
+        self._unpark(parked)
+
     def _give_up(self, parked: Parked, why: log_counts.LogLine) -> None:
         self._unpark(parked)
         self._context.metrics.receipts.labels(parked.upstream.name, "unmatched").inc()

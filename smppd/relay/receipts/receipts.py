@@ -152,7 +152,7 @@ class Receipts:
         if (
             message is not None
             and upstream.matcher.settled is IdForm.RAW
-            and message.reversed.startswith(sm.source_digits, 2)
+            and (message.erased or message.reversed.startswith(sm.source_digits, 2))
             and ids[0] not in upstream.reused
         ):
             upstream.matcher.learn(IdForm.RAW)
@@ -179,7 +179,7 @@ class Receipts:
         if fingerprint_of(sm) in upstream.seen:
             return self._repeated(upstream, ticket, sm, reading, lambda: self._again(upstream, ticket))
         message = find_message(upstream, reading, sm, sure=True)
-        if message is not None and addresses_swapped(sm, Sm(message.frame)):
+        if message is not None and (message.erased or addresses_swapped(sm, Sm(message.frame))):
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
             return 1
@@ -243,7 +243,9 @@ class Receipts:
             try:
                 but = upstream.seen.get(fingerprint_of(sm), 0)
                 message = self.parking.message_of_rows(upstream, reading, sm, rows, but)
-                if message is not None and (not only_swapped or addresses_swapped(sm, Sm(message.frame))):
+                if message is not None and (
+                    not only_swapped or message.erased or addresses_swapped(sm, Sm(message.frame))
+                ):
                     self._settle(upstream, message, sm, reading)
                     upstream.matched.inc()
                     self._context.store.batch.acks.append(ticket)
@@ -362,7 +364,7 @@ class Receipts:
         else:
             wanted = message.wants_intermediate
         frame = b""
-        if wanted:
+        if wanted and not message.erased:  # else one of our own is passed on, which says nothing of a number or a text
             try:
                 frame = rewritten_receipt(message, sm, reading)
             except Exception as error:  # noqa: BLE001  the item's edge
@@ -379,7 +381,7 @@ class Receipts:
             _OURS[state] if state is not None else State.UNKNOWN,
             error=code,
             duplicate=message.duplicate,
-            detail=upstream.detail + message.upstream_id,
+            detail=upstream.detail + message.named_in_log(message.upstream_id),
         )
         if frame:
             self._mailroom.post_mail(message.account, frame, message.id)
@@ -510,7 +512,7 @@ class Receipts:
         state = State.ACCEPTED if message.reported & HEARD_ACCEPTED else State.UNKNOWN
         if state is State.UNKNOWN:
             context.log_counts.count(log_counts.SILENT, upstream.name)
-        detail = upstream.detail + message.upstream_id
+        detail = upstream.detail + message.named_in_log(message.upstream_id)
         context.append_event(message.id, state, duplicate=message.duplicate, detail=detail)
         # registered_delivery 2 asks for receipts of failure only.
         if message.wants_success:

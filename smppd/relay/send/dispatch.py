@@ -269,6 +269,7 @@ class Dispatch:
                 elif (
                     status in RETRY
                     and message.account.settings.acknowledge == "stored"
+                    and not message.erased  # there is nothing left to send again
                     and status not in (upstream.settings.final_statuses or ())
                 ):
                     back.append(message)
@@ -308,7 +309,7 @@ class Dispatch:
         """The carrier has accepted a message under this id."""
         context = self._context
         message.upstream_id = upstream_id
-        detail = upstream.detail + upstream_id
+        detail = upstream.detail + message.named_in_log(upstream_id)
         if message.wants_any and upstream_id:
             before = upstream.ids.get(upstream_id)
             upstream.matcher.answered(upstream_id)

@@ -7,7 +7,9 @@ nine digits are compared, or all digits of the shorter number if it has at least
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterator, ValuesView
+from hashlib import blake2b
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -18,6 +20,7 @@ M = TypeVar("M", bound=Filed)
 
 _TAIL: Final = 9
 _LEAST: Final = 7
+_LONG: Final = re.compile(rb"\d{7,}")
 # So many messages under one pair of addresses are looked at: further ones could not be told apart.
 _MANY: Final = 64
 
@@ -67,6 +70,34 @@ def address_pairs(sm: Sm) -> tuple[bytes, bytes]:
     """The two keys under which ``ByAddress`` may know a message that agrees with a receipt."""
     one, other = address_tail(sm.source_digits), address_tail(sm.destination_digits)
     return other + b"\0" + one, one + b"\0" + other
+
+
+def names_number(name: bytes, digits: bytes) -> bool:
+    """Whether the digits of a number stand in a carrier's id: some carriers make their ids of them. ``digits``: of the number,
+    at least seven."""
+    tail = digits[-_TAIL:]
+    return len(tail) >= _LEAST and tail in name and tail.isdigit()
+
+
+def without_number(name: bytes, digits: bytes) -> bytes:
+    """A carrier's id as the log may have it, which is in the clear: with ``***`` for the number it is made of. Where the number
+    is not known any more (``digits`` are empty), each run of digits that may be one goes."""
+    if digits:
+        if not names_number(name, digits):
+            return name
+        return re.sub(rb"\d*" + digits[-_TAIL:] + rb"\d*", b"***", name)
+    return _LONG.sub(b"***", name)
+
+
+def bucket_key(key: bytes) -> bytes:
+    """The key under which a row is found whose own key names a number, since keys of rows are in the clear. It is so short that
+    many numbers share it; what is found is compared whole. No id begins with NUL."""
+    return b"\0" + blake2b(key, digest_size=3, person=b"smppd row key").digest()
+
+
+def may_name_number(name: bytes) -> bool:
+    """Whether an id has a run of digits that may be a number."""
+    return _LONG.search(name) is not None
 
 
 class ByAddress(Generic[M]):

@@ -19,7 +19,7 @@ from smppd.metrics import Metrics
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm, known_status, status_name
-from smppd.relay.state.addresses import ByAddress
+from smppd.relay.state.addresses import ByAddress, without_number
 from smppd.relay.state.awaited import Awaited
 from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
@@ -52,6 +52,7 @@ _ON_SUCCESS: Final = 3
 _INTERMEDIATE: Final = 0x10
 
 _OWN_STATUSES: Final = 64
+_TAIL: Final = 9  # digits by which a number is known
 # Octets that a parked receipt costs beside its own, as measured: its places in the ledger and in three indexes, under each
 # key.
 _PARKED_WEIGHT: Final = 2200
@@ -110,7 +111,8 @@ class Message(Filed):
     ``answer_at``: not answered before (throttling). ``wire``: its sequence number on the carrier's link, in the latest
     attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``reported``: what its carrier has reported,
     where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
-    ``stored``: whether the batch that accepted it is durable. ``upstream``: the carrier it goes to or went to.
+    ``stored``: whether the batch that accepted it is durable. ``erased``: its text and the number of a person are gone, and
+    only its receipt is waited for. ``upstream``: the carrier it goes to or went to.
     """
 
     __slots__ = (
@@ -119,6 +121,7 @@ class Message(Filed):
         "answer_at",
         "customer",
         "duplicate",
+        "erased",
         "fanout",
         "remembered",
         "lane",
@@ -173,6 +176,7 @@ class Message(Filed):
         self.refusal: Refusal | None = None
         self.fanout: Fanout | None = None
         self.stored = False
+        self.erased = False
         self.reported = 0
         self.destination_hash = 0
         self.upstream: UpstreamState | None = None
@@ -208,6 +212,19 @@ class Message(Filed):
     def awaits_receipt(self) -> bool:
         """Whether its carrier has it, and its receipt is waited for."""
         return bool(WITH_CARRIER >> self._phase & 1)
+
+    @property
+    def destination_digits(self) -> bytes:
+        """The digits that its receipts come from; empty where they were erased."""
+        fields = self.reversed
+        return fields[2 : fields.find(0, 2)]
+
+    def named_in_log(self, upstream_id: bytes) -> bytes:
+        """What its carrier calls it, as the log may have it: without its number."""
+        digits = self.destination_digits
+        if digits and digits[-_TAIL:] not in upstream_id:
+            return upstream_id
+        return without_number(upstream_id, digits)
 
     @property
     def accepted_at(self) -> float:

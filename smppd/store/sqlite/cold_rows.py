@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from smppd.store.api import ColdRow, Kind
+from smppd.store.api import ColdRow, Kind, Place
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.files import writing
 from smppd.vault.keys import KeyRing
@@ -113,6 +113,15 @@ class ColdRows:
     def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
         return self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)[0]
+
+    def walk(self, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
+        """See ``api.Spool``."""
+        where = "(owner, key, id) > (?, ?, ?) ORDER BY owner, key, id LIMIT ?"
+        rows, damaged = self._read(where, kind, *after, limit)
+        if len(rows) + len(damaged) < limit:
+            return rows, None
+        places = [(row.owner, row.key, row.id) for row in rows] + [columns[1:4] for columns in damaged]
+        return rows, max(places)
 
     def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
         rows: list[ColdRow] = []

@@ -271,6 +271,8 @@ class DamagedItems:
         if not path.exists():
             raise StoreError(f"{path}: there is no store here yet")
         self._database = Database(path, "data", read_only=read_only)
+        if not read_only:  # the key of an item is that of others too: what is removed must not stay in a free page
+            self._database.run("PRAGMA secure_delete = ON")
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from smppd.store.api import StoreError, StoreFull
+from smppd.store.api import StoreBusy, StoreError, StoreFull
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
@@ -27,6 +27,8 @@ ANCHOR_ROW: Final = "anchor row"
 """Name in `meta` of the last row that was deleted with them."""
 INDEXED: Final = "indexed"
 """Name in `meta` of the last log row that the indexes cover."""
+INDEX_CHANGES: Final = "index changes"
+"""Name in `meta` of how often an erasure has changed a segment of the numbers' index in its place."""
 
 _TABLES: Final = {"number": "number_index", "event": "event_index"}
 _EXTENT: Final = "first, last, low, high, earliest, latest, lead"
@@ -211,6 +213,9 @@ class SqliteIndex(_SqliteLog):
         self.data.run("PRAGMA synchronous = NORMAL")
         # Merged segments leave no blind values of numbers in free pages, which a purge or an erasure would not find there.
         self.data.run("PRAGMA secure_delete = ON")
+        self._changes = 0
+        self._known = 0
+        self._span = (0, -1)
 
     def unindexed(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.IndexRows`."""
@@ -234,6 +239,8 @@ class SqliteIndex(_SqliteLog):
         with self.data.writing():
             if self.indexed() >= first:
                 raise StoreError("the indexes are being built by another process")
+            if self._erased_in(*self._span) != self._known:
+                raise StoreBusy("records were erased while their index was being built")
             for name, table in _TABLES.items():
                 rows = [one for one in segments if one.table == name]
                 if rows:
@@ -265,6 +272,7 @@ class SqliteIndex(_SqliteLog):
         )
         if full is None:
             return []
+        self._changes = self._changed()
         rows = self.data.all(
             f"SELECT rowid, first, last, bucket, low, data FROM {name} WHERE bucket = ? AND level = 0"
             " ORDER BY last LIMIT ?",
@@ -277,13 +285,33 @@ class SqliteIndex(_SqliteLog):
         name = _TABLES[merged.table]
         marks = ",".join("?" * len(handles))
         with self.data.writing():
-            if self.data.run(f"DELETE FROM {name} WHERE rowid IN ({marks})", handles) != len(handles):
+            same = self._changed() == self._changes
+            if not same or self.data.run(f"DELETE FROM {name} WHERE rowid IN ({marks})", handles) != len(handles):
                 self.data.roll_back()
                 return False
             self.data.run(
                 f"INSERT INTO {name} (first, last, bucket, level, low, data) VALUES (?, ?, ?, 1, ?, ?)", merged[1:]
             )
         return True
+
+    def erased(self, low: int, high: int) -> frozenset[int]:
+        """See `store.log.IndexRows`."""
+        self._span = (low, high)
+        rows = self.data.all(
+            "SELECT record FROM erased WHERE record >= ? AND record <= ? AND parts & 1 = 0", self._span
+        )
+        self._known = len(rows)
+        return frozenset(row[0] for row in rows)
+
+    def _erased_in(self, low: int, high: int) -> int:
+        row = self.data.one(
+            "SELECT count(*) FROM erased WHERE record >= ? AND record <= ? AND parts & 1 = 0", (low, high)
+        )
+        return 0 if row is None else int(row[0])
+
+    def _changed(self) -> int:
+        row = self.data.one("SELECT value FROM meta WHERE name = ?", (INDEX_CHANGES,))
+        return 0 if row is None else int(row[0])
 
 
 class SqlitePurge(_SqliteLog):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Availability, Batch, ColdRow, Kind, Sink, StoreError, Tenant
+from smppd.store.api import Availability, Batch, ColdRow, Kind, Place, Sink, StoreError, Tenant, Walked
 from smppd.store.committer import Committer, End, Ending
 from smppd.store.sqlite import slots
 from smppd.store.sqlite.chain_writer import ChainWriter
@@ -157,7 +157,7 @@ class SqliteStore(Committer):
         if batch.damaged and not tidier.aside:
             # Of their own: they are kept for days, and nothing else is to be opened with their key.
             tidier.aside = self._ring.new_segment()
-        if batch.drop:
+        if batch.drop or batch.moves:  # a row may have taken the place of another
             tidier.stained = True
         keys, gone = self.keys.take()
         seq = batch.seq or self._new_id()
@@ -210,6 +210,15 @@ class SqliteStore(Committer):
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         """See ``api.Spool``."""
         self._look(lambda rows: rows.expired(kind, now, limit), then)
+
+    def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
+        """See ``api.Spool``."""
+
+        def job() -> None:
+            rows, following = self._cold.walk(kind, after, limit)
+            self._notify(lambda: then(rows, following))
+
+        self._writer.give(job)
 
     def _look(self, look: Callable[[ColdRows], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
         def job() -> None:

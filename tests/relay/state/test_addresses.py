@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from smppd.protocol.wire import Command, Fields, Sm, address_field, build_sm
-from smppd.relay.state.addresses import ByAddress, address_tail, near
+from smppd.relay.state.addresses import ByAddress, address_tail, bucket_key, near, without_number
 from smppd.relay.state.model import Message
 from tests.relay.fakes import World
 
@@ -82,3 +82,26 @@ def test_they_are_found_by_addresses_and_by_deadline() -> None:
     for _ in range(300):
         held[messages[0].id] = messages[0]
     assert len(held._deadlines) < 200, "what is out of date does not pile up"
+
+
+@pytest.mark.parametrize(
+    ("name", "digits", "shown"),
+    [
+        (b"SAR-447700900123-1eedf843-2-1", b"447700900123", b"SAR-***-1eedf843-2-1"),
+        (b"SAR-07700900123-1", b"+447700900123", b"SAR-***-1"),
+        (b"00447700900123", b"447700900123", b"***"),
+        (b"SAR-447700900124-1", b"447700900123", b"SAR-447700900124-1"),
+        (b"0123456789", b"12345", b"0123456789"),
+        (b"1eedf843", b"447700900123", b"1eedf843"),
+        (b"sender-x", b"sender-name", b"sender-x"),
+        (b"SAR-447700900123-1", b"", b"SAR-***-1"),
+        (b"abc-123456-1", b"", b"abc-123456-1"),
+    ],
+)
+def test_a_number_in_a_carriers_id_is_not_written_into_the_log(name: bytes, digits: bytes, shown: bytes) -> None:
+    assert without_number(name, digits) == shown
+
+
+def test_rows_of_such_ids_are_found_by_a_key_that_names_nobody() -> None:
+    key = bucket_key(b"SAR-447700900123-1")
+    assert key == bucket_key(b"SAR-447700900123-1") and len(key) == 4 and key[:1] == b"\0"

@@ -125,3 +125,26 @@ def test_any_number_of_rows_is_written_replaced_and_dropped(table: Table, count:
     table.rows.put([other], table.segment)
     table.rows.drop([(Kind.QUEUE, "acme", b"", number) for number in range(1, count + 1)])
     assert table.page() == [] and table.rows.find(Kind.WAITING, "sim", [b"key"]) == [other]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_a_walk_meets_every_row_of_its_kind_once_whatever_its_owner_and_key(table: Table, limit: int) -> None:
+    kept = [
+        ColdRow(Kind.WAITING, owner, key, n, NEVER, b"x")
+        for owner in ("a", "b")
+        for key in (b"", b"k", b"\0z")
+        for n in (1, 2)
+    ]
+    table.rows.put(kept, table.segment)
+    table.put(7)  # of another kind
+    table.rows.put([ColdRow(Kind.WAITING, "a", b"k", 3, NEVER, b"damaged")], table.segment)
+    table.damage(3)
+    met: list[tuple[str, bytes, int]] = []
+    after: tuple[str, bytes, int] | None = ("", b"", 0)
+    for _ in range(100):
+        assert after is not None
+        rows, after = table.rows.walk(Kind.WAITING, after, limit)
+        met += [(row.owner, row.key, row.id) for row in rows]
+        if after is None:
+            break
+    assert after is None and met == sorted((row.owner, row.key, row.id) for row in kept)

@@ -1,0 +1,348 @@
+"""`smppd subject erase NUMBER`: erases all records of a phone number, and takes it out of what is on its way.
+
+The number is searched, never kept: the journal, the audit trail and the certificate name records by their ids. Running it
+again is always right: it goes on where it was killed, and erases what has come since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.backup.erasures import spread
+from smppd.cli.access import REASONS, Access
+from smppd.cli.authority import add_login, authorise
+from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.erasing import eraser_of
+from smppd.cli.holding import open_holds
+from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
+from smppd.cli.unlocking import unlock, witnessed_trail
+from smppd.config import Settings
+from smppd.daemon.control import ControlError
+from smppd.daemon.erasing import Underway, erase_underway
+from smppd.events import AuditEvent
+from smppd.numbering import SEPARATORS
+from smppd.operators.roles import Act, Authority
+from smppd.records.erasure import DONE, STATE, Eraser, utc
+from smppd.records.holds import Holds
+from smppd.records.search import by_number
+from smppd.store.api import StoreError
+from smppd.store.sqlite.damaged import DamagedItems, account_of
+from smppd.store.sqlite.erasure_rows import SqliteErasures
+from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.vault.kek import Kek, VaultError
+from smppd.vault.keys import InstallSecrets, KeyRing
+from smppd.vault.mask import mask_digits, mask_number
+
+_AGAIN: Final = "run the command again: it goes on from there"
+_LOOKS: Final = 3  # for what has come while the first records were erased
+_ENOUGH: Final = 7  # digits by which a number is known in what cannot be read in parts
+
+
+def register_erase(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `erase` to `smppd subject`."""
+    parser = actions.add_parser("erase", help="destroy all records of a phone number, and what is on its way")
+    parser.add_argument(
+        "number", metavar="NUMBER", nargs="?", help="+44 7700 900123, a short code, or an alphanumeric sender"
+    )
+    parser.add_argument("--account", action="append", metavar="A", help="only this account; may be repeated")
+    parser.add_argument("--region", metavar="CC", help="country of a national number, for example GB")
+    parser.add_argument(
+        "--also-national",
+        action="store_true",
+        help="also what has its national digits only, which in another country are somebody else's number",
+    )
+    parser.add_argument("--reason", choices=REASONS, help="why; goes on the audit trail")
+    parser.add_argument(
+        "--note",
+        default="",
+        metavar="TEXT",
+        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+    )
+    parser.add_argument("--resume", action="store_true", help="only finish erasures that were begun")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_login(parser)
+    add_json(parser)
+    add_config(parser)
+
+
+def run_erase(args: argparse.Namespace) -> int:
+    """Run `subject erase`; 0 when all is erased, 1 when some of it is queued or has to be done again, 2 when called wrongly."""
+    settings = load_settings(args)
+    authority = authorise(Act.ERASE, args, settings)
+    if not args.resume:
+        if args.number is None or args.reason is None or not args.note.strip():
+            raise CommandError("give NUMBER, --reason and --note; or --resume alone", 2)
+    elif args.number is not None:
+        raise CommandError("--resume takes no number: it finishes what was begun", 2)
+    try:
+        kek, install = unlock(settings)
+        with (
+            witnessed_trail(settings.store.directory, install) as trail,
+            closing(open_holds(settings)) as holds,
+        ):
+            eraser, known = eraser_of(settings, kek, install, trail, holds)
+            with eraser:
+                if args.resume:
+                    return _resume(eraser, known, args)
+                return _Erasure(settings, args, authority, kek, install, trail, eraser, known, holds).run()
+    except (VaultError, StoreError, ControlError, OSError) as error:
+        raise CommandError(f"not all is erased: {error}; {_AGAIN}") from None
+
+
+def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> int:
+    before = [number for number, facts in known.erasures() if facts.get(STATE) != DONE]
+    with bar(args) as tell:
+        done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
+    left = [number for number in before if known.left(number)[0]]
+    if args.json:
+        print(json.dumps({"finished": sorted(set(before) - set(left)), "queued": left, "complete": done.complete}))
+    else:
+        print(f"Finished {len(before) - len(left)} erasures; {len(left)} wait for a hold or a retention to end.")
+    return 0 if done.complete and not left else 1
+
+
+@contextmanager
+def bar(args: argparse.Namespace) -> Iterator[Any]:
+    """Says on standard error what is being done, where a person is there to see it."""
+    if args.json or not sys.stderr.isatty():
+        yield lambda _what: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("Erasing", total=None)
+        yield lambda what: shown.update(task, description=what)
+
+
+class _Erasure:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        args: argparse.Namespace,
+        authority: Authority,
+        kek: Kek,
+        install: InstallSecrets,
+        trail: AuditTrail,
+        eraser: Eraser,
+        known: SqliteErasures,
+        holds: Holds,
+    ) -> None:
+        self._settings = settings
+        self._args = args
+        self._authority = authority
+        self._kek = kek
+        self._install = install
+        self._trail = trail
+        self._eraser = eraser
+        self._known = known
+        self._holds = holds
+        forms = forms_of_search(regions_of_search(settings, args), args)
+        if not any(form.strip(SEPARATORS + b"+") for form in forms.exact):
+            raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
+        self._all = forms
+        self._forms = forms.exact + (forms.ambiguous if args.also_national else ())
+        self._accounts: frozenset[str] | None = frozenset(args.account) if args.account else None
+        if authority.accounts is not None:
+            asked = authority.accounts if self._accounts is None else self._accounts
+            if not asked <= authority.accounts:
+                raise CommandError("these are not all your accounts", 2)
+            self._accounts = asked
+
+    def run(self) -> int:
+        """See the module."""
+        args = self._args
+        with bar(args) as tell:
+            tell("Searching the log")
+            found = self._search()
+            tell("Looking at what is on its way")
+            way = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=False)
+        damaged = self._damaged()
+        on_its_way = sum(way.counts.values())
+        if not found and not on_its_way and not damaged:
+            raise CommandError(
+                f"there is nothing of {mask_number(args.number)} in the log or on its way: nothing was erased"
+            )
+        if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged)):
+            raise CommandError("nothing was erased")
+        journal = self._eraser.journal
+        with bar(args) as tell, journal.alone(wait=True):
+            return self._erase(found, way, tell)
+
+    def _search(self) -> dict[int, str]:
+        """record id -> account of all that was sent from or to the number."""
+        with Access(self._settings, self._authority) as access:
+            every = by_number(access.reader, self._forms, self._accounts)
+            return {one.record.header.record_id: one.record.header.account for one in every}
+
+    def _confirmed(self, records: int, on_its_way: int) -> bool:
+        if not sys.stdin.isatty():
+            raise CommandError("nobody is there to be asked: --yes says that it is meant", 2)
+        print(
+            f"{records} records of {mask_number(self._args.number)} and {on_its_way} things on their way will be destroyed."
+            " This cannot be undone."
+        )
+        try:
+            return input("Erase them? Type yes: ").strip().lower() == "yes"
+        except EOFError:
+            return False
+
+    def _erase(self, found: dict[int, str], way: Underway, tell: Any) -> int:
+        args, eraser = self._args, self._eraser
+        now = time.time()
+        note = mask_digits(without_number(args.note, self._all))
+        facts: dict[str, Any] = {"reason": args.reason, "note": note}
+        if self._accounts is not None:
+            facts["only"] = sorted(self._accounts)
+        actor = Actor(self._authority.who, self._authority.actor.source)
+        number = eraser.begin(now, actor, facts)
+        tell("Writing the journal")
+        listed = dict.fromkeys(way.records, "") | found
+        eraser.list_records(number, listed)
+        eraser.declare(number)
+        tell("Erasing what is on its way")
+        kept = self._kept_by()
+        if kept:
+            acted, removed = way._replace(counts={}), 0
+            say(f"What is on its way is left as it is, because hold {kept} is about this number.")
+        else:
+            acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True)
+            removed = self._remove_damaged()
+        for _ in range(_LOOKS):
+            # What came since, and what was no record yet when the log was searched.
+            more = (dict.fromkeys(acted.records, "") | self._search()).items() - listed.items()
+            new = {record: account for record, account in more if record not in listed}
+            if not new:
+                break
+            listed |= new
+            eraser.list_records(number, new)
+            eraser.declare(number)
+        accounts = Counter(account for account in listed.values() if account)
+        counts = {**acted.counts, "damaged": removed}
+        eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts})
+        done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
+        holds = self._known.waiting(listed)  # some of them an earlier request may have named
+        left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)
+        path = eraser.certify(number, time.time())
+        reached, missed = spread(self._known, self._settings.store.directory)
+        self._told(number, left, len(listed), counts)
+        return self._answer(
+            number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
+        )
+
+    def _kept_by(self) -> int:
+        """The number of a hold that is about this very number now, 0 for none: then what is on its way is evidence too."""
+        for hold in self._holds.active():
+            fits = self._accounts is None or not hold.account or hold.account in self._accounts
+            if fits and not frozenset(hold.forms).isdisjoint(self._forms) and hold.until > time.time():
+                return hold.number
+        return 0
+
+    def _told(self, number: int, queued: int, records: int, counts: dict[str, int]) -> None:
+        """The end of it on the audit trail; the records stand in the entries before."""
+        what: dict[str, str | int] = {
+            "reason": self._args.reason,
+            "erasure": number,
+            "records": records,
+            "queued": queued,
+            **self._authority.facts,
+            **{f"on_its_way_{name}": count for name, count in counts.items()},
+        }
+        source = self._authority.actor.source
+        self._trail.append(
+            AuditEvent.ERASURE, self._authority.who, what, "queued" if queued else "erased", source=source
+        )
+
+    def _answer(
+        self,
+        number: int,
+        records: int,
+        queued: int,
+        held: int,
+        holds: dict[int, int],
+        counts: dict[str, int],
+        complete: bool,
+        path: Path,
+        reached: list[str],
+        missed: list[str],
+    ) -> int:
+        holds = {hold: count for hold, count in holds.items() if hold}
+        until = utc(self._eraser.copies_end(time.time()))
+        if self._args.json:
+            facts = {
+                "erasure": number,
+                "records": records,
+                "erased": records - queued,
+                "queued": queued,
+                "queued_by_hold": {str(hold): count for hold, count in sorted(holds.items())},
+                "on_its_way": counts,
+                "complete": complete,
+                "certificate": str(path),
+                "backups_unreadable_by": until,
+                "journal_beside": reached,
+                "journal_missing": missed,
+            }
+            print(json.dumps(facts))
+        else:
+            print(
+                f"Erased {records - queued} records, and {sum(counts.values())} things on their way (erasure {number})."
+            )
+            print(f"The certificate is {path}.")
+            print(f"Copies of keys in backups can open it until {until} at most.")
+        if queued:
+            say(self._queued(queued, held, holds))
+        if missed:
+            say(
+                f"These backups could not be given the journal; bring {self._eraser.journal.path} to them, or to a restore of"
+                f" them: {', '.join(missed)}."
+            )
+        if not complete:
+            say(f"Old bytes may still be in a write-ahead log or in the spool: {_AGAIN}.")
+        return 0 if complete and not queued else 1
+
+    def _queued(self, queued: int, held: int, holds: dict[int, int]) -> str:
+        named = ", ".join(f"hold {hold} keeps {count}" for hold, count in sorted(holds.items()))
+        later = queued - held
+        floors = f"{later} have to be kept longer by their account's retention" if later else ""
+        why = "; ".join(one for one in (named, floors) if one)
+        return (
+            f"{queued} records are not erased yet: {why}. They are queued, and a purge erases them when that is over."
+        )
+
+    # -- damaged items -------------------------------------------------------------------------------------------------
+
+    def _damaged(self) -> list[int]:
+        """Numbers of the damaged items in which the number stands."""
+        directory = self._settings.store.directory
+        if not (directory / "data.db").exists():
+            return []
+        needles = [form for form in self._forms if form.isdigit() and len(form) >= _ENOUGH]
+        exact = [form + b"\0" for form in self._forms if form not in needles]
+        numbers = []
+        with closing(ReadOnlyKeys(directory)) as keys, DamagedItems(directory, read_only=True) as damaged:
+            ring = KeyRing(self._kek, keys)
+            for item in damaged.items():
+                if self._accounts is not None and account_of(item) not in self._accounts:
+                    continue
+                content = damaged.content(item, ring)
+                if content is not None and any(one in content for one in needles + exact):
+                    numbers.append(item.number)
+        return numbers
+
+    def _remove_damaged(self) -> int:
+        numbers = self._damaged()
+        if not numbers:
+            return 0
+        with DamagedItems(self._settings.store.directory, read_only=False) as damaged:
+            return damaged.remove(numbers)

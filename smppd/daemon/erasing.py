@@ -1,0 +1,207 @@
+"""Takes a person out of what is on its way, for commands: the running daemon is asked over its control socket; where none
+runs, the relay is started without any connection, does the same, and ends.
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import time
+from collections.abc import Callable, Collection
+from itertools import count
+from pathlib import Path
+from random import Random
+from threading import Event
+from typing import Any, Final, NamedTuple
+
+from smppd.audit.trail import AuditTrail
+from smppd.config import Settings
+from smppd.daemon.control import ControlError, Listing, RequestHandler, ask
+from smppd.ids import Ids
+from smppd.metrics import Metrics
+from smppd.policy.pipeline import pipelines
+from smppd.records.consistency import named_seals
+from smppd.relay.erasing import Found
+from smppd.relay.ledger.journal import LivingEntries
+from smppd.relay.recovery import readable
+from smppd.relay.relay import Relay
+from smppd.store.api import StoreError
+from smppd.store.sqlite.files import Lock
+from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek
+from smppd.vault.keys import KeyRing, load_install
+
+PATIENCE: Final = 600.0
+"""Seconds that a command waits for the daemon."""
+FORMS: Final = 64
+_TICK: Final = 0.05
+_KEPT: Final = 4
+
+
+class Underway(NamedTuple):
+    """What was found on its way. counts: by kind (`relay.erasing.Found`); records: ids that it belongs to; complete: nothing
+    of it can be opened any more."""
+
+    counts: dict[str, int]
+    records: frozenset[int]
+    complete: bool
+
+
+# -- the daemon's side -------------------------------------------------------------------------------------------------
+
+
+def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
+    """The requests with which a command has the daemon erase: `erase` begins and gives a number, `erase state` says how far it
+    is, `erase records` lists the records that were concerned. The newest few are remembered."""
+    jobs: dict[int, Found | None] = {}
+    numbers = count(1)
+
+    def begin(request: dict[str, Any], _uid: int) -> dict[str, object]:
+        forms, accounts = request.get("forms"), request.get("accounts")
+        good = isinstance(forms, list) and 0 < len(forms) <= FORMS
+        if not good or not (
+            accounts is None or (isinstance(accounts, list) and all(isinstance(a, str) for a in accounts))
+        ):
+            raise ControlError("this is no request to erase")
+        try:
+            octets = [bytes.fromhex(form) for form in forms or ()]
+        except (TypeError, ValueError):
+            raise ControlError("this is no request to erase") from None
+        number = next(numbers)
+        jobs[number] = None
+        for old in sorted(jobs)[:-_KEPT]:
+            if jobs[old] is not None:
+                del jobs[old]
+
+        def over(found: Found) -> None:
+            jobs[number] = found
+
+        relay.erase_person(octets, accounts, over, acts=request.get("acts") is True)
+        return {"job": number}
+
+    def found_of(request: dict[str, Any]) -> Found | None:
+        number = request.get("job")
+        if not isinstance(number, int) or number not in jobs:
+            raise ControlError("the daemon does not know this erasure: it was started again; run the command again")
+        return jobs[number]
+
+    def state(request: dict[str, Any], _uid: int) -> dict[str, object]:
+        found = found_of(request)
+        if found is None:
+            return {"over": False}
+        return {"over": True, "complete": found.complete, "counts": found.counts()}
+
+    def records(request: dict[str, Any], _uid: int) -> Listing:
+        found = found_of(request)
+        return Listing("records", (f"{one:016x}" for one in (found.records if found is not None else ())))
+
+    return {"erase": begin, "erase state": state, "erase records": records}
+
+
+# -- the command's side ------------------------------------------------------------------------------------------------
+
+
+def erase_underway(
+    settings: Settings, kek: Kek, forms: Collection[bytes], accounts: Collection[str] | None, *, acts: bool
+) -> Underway:
+    """Takes a person out of what is on its way, or only looks (`acts`). Raises ControlError, StoreError and VaultError: then
+    it is to be run again."""
+    directory = settings.store.directory
+    if not (directory / "data.db").exists():
+        return Underway({}, frozenset(), True)
+    try:
+        Lock(directory).release()
+    except StoreError:
+        return _ask(directory, forms, accounts, acts)
+
+    def act(relay: Relay, over: Callable[[Found], None]) -> None:
+        relay.erase_person(forms, accounts, over, acts=acts)
+
+    return offline(settings, directory, kek, act)
+
+
+def erase_underway_of(settings: Settings, directory: Path, kek: Kek, records: Collection[int]) -> Underway:
+    """The same of what belongs to some records, in a store that no daemon uses."""
+    return offline(settings, directory, kek, lambda relay, over: relay.erase_records(records, over))
+
+
+def _ask(directory: Path, forms: Collection[bytes], accounts: Collection[str] | None, acts: bool) -> Underway:
+    request = {
+        "do": "erase",
+        "forms": [form.hex() for form in forms],
+        "accounts": None if accounts is None else sorted(accounts),
+        "acts": acts,
+    }
+    job = {"job": ask(directory, request)["job"]}
+    deadline, wait = time.monotonic() + PATIENCE, Event()
+    while not (told := ask(directory, {"do": "erase state", **job}))["over"]:
+        if time.monotonic() > deadline:
+            raise ControlError(
+                f"the daemon did not erase what is on its way within {PATIENCE:.0f} s: run the command again"
+            )
+        wait.wait(_TICK)
+    records = ask(directory, {"do": "erase records", **job})["records"]
+    return Underway(told["counts"], frozenset(int(one, 16) for one in records), told["complete"])
+
+
+def offline(
+    settings: Settings, directory: Path, kek: Kek, act: Callable[[Relay, Callable[[Found], None]], None]
+) -> Underway:
+    """Starts the relay on a store without any connection, has it erase, and ends it as the daemon ends. Raises StoreError and
+    VaultError."""
+    calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    timers: list[tuple[float, int, Callable[[], None]]] = []
+    order = count()
+
+    def later(seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(timers, (time.monotonic() + seconds, next(order), call))
+
+    store = SqliteStore(directory, notify=calls.put, later=later, soon=calls.put)
+    try:
+        install = load_install(kek, store.keys)
+        ring = KeyRing(kek, store.keys)
+        store.use(ring)
+        store.chain_keys = ChainKeys(install.audit, install.checkpoint)
+        if (directory / AUDIT_FILE).exists():
+            with AuditTrail(directory / AUDIT_FILE, install.audit) as trail:
+                store.named = max((number for number, _digest in named_seals(trail)), default=0)
+        broken: list[str] = []
+        relay = Relay(
+            settings,
+            store,
+            ring,
+            Metrics(),
+            pipelines=pipelines(settings),
+            ids=Ids(time.time, settings.node, store.highest_id()),
+            wall=time.time,
+            now=time.monotonic,
+            later=later,
+            random=Random(1),  # jitter of pauses, of which there is none
+            broken=broken.append,
+        )
+        store.lifetime = relay.lifetime
+        relay.begin()
+        found: list[Found] = []
+        act(relay, found.append)
+        deadline = time.monotonic() + PATIENCE
+        while not found and not broken and time.monotonic() < deadline:
+            while timers and timers[0][0] <= time.monotonic():
+                heapq.heappop(timers)[2]()
+            store.tick(time.monotonic())
+            if store.takes:
+                store.kick()
+            try:
+                calls.get(timeout=_TICK)()
+                while True:
+                    calls.get_nowait()()
+            except queue.Empty:
+                pass
+        if broken or not found:
+            why = broken[0] if broken else "it takes too long"
+            raise StoreError(f"{directory}: what is on its way could not be erased: {why}")
+        done = found[0]
+    finally:
+        store.close(LivingEntries(readable))
+    return Underway(done.counts(), frozenset(done.records), done.complete)

@@ -1,0 +1,474 @@
+"""Takes a person out of what is on its way: messages, receipts, texts from handsets, in memory, in the spool and as rows.
+
+A message that no carrier has is ended, as cancel_sm does. One that a carrier has, or may have, stays, so that its receipt still
+reaches the customer; its frame is exchanged for one without a text and without the person's number. So are receipts in a
+mailbox. A text from or to the person that waits in a mailbox is deleted, and so are parked receipts. At the end the spool is
+tidied: what was written before cannot be opened any more.
+
+It works in small steps between the messages. Things move while it lasts, from memory to rows and back. So what is in memory is
+looked through, then all rows, then once more what is in memory. What comes later is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
+
+from smppd.message import State
+from smppd.numbering import normalise
+from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT
+from smppd.protocol.wire import BodyError, Command, Fields, Sm, Tag, build_sm, tlv
+from smppd.relay.context import Context
+from smppd.relay.deliver.mailroom import Mailroom
+from smppd.relay.guard import SWEEP
+from smppd.relay.ledger.ledger import mail_row
+from smppd.relay.ledger.payload import write_message
+from smppd.relay.receipts.matching import INTERMEDIATE, RECEIPT, read_receipt
+from smppd.relay.receipts.parking import Parking
+from smppd.relay.restore import restored_mail, restored_row, restored_waiting
+from smppd.relay.send.dispatch import Dispatch
+from smppd.relay.state.living import Living
+from smppd.relay.state.model import Mail, Message, Parked
+from smppd.relay.state.phase import Phase
+from smppd.relay.state.queues import Queue
+from smppd.store.api import ColdRow, Kind, Store
+
+BUDGET: Final = 0.004
+"""Seconds of one turn of the reactor that it takes at most, and one thing more."""
+PAUSE: Final = 0.002
+ROWS: Final = 100
+"""Rows that are read at a time."""
+ACTS: Final = 200
+"""Things that are changed in one batch at most."""
+
+_NOBODY: Final = b"\0\0\0"
+"""An address field with nothing in it (SMPP 3.4 section 4.4.1: TON, NPI, address)."""
+_KEPT_TLVS: Final = (int(Tag.RECEIPTED_MESSAGE_ID), int(Tag.MESSAGE_STATE), int(Tag.NETWORK_ERROR_CODE))
+_SOME: Final = 1000  # things of a queue that are picked out in one step
+_GO, _WAIT, _COMMIT = 0, 1, 2
+_ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
+_BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
+
+
+class Wanted(Protocol):
+    """Who or what is to be erased."""
+
+    def hides(self, digits: bytes, ton: int, region: str | None) -> bool:
+        """Whether an address is to go."""
+
+    def takes(self, account: str, records: Collection[int]) -> bool:
+        """Whether a thing of this account, which belongs to these records, may be meant at all."""
+
+    def parts(self, one: bool, other: bool) -> bool:
+        """Whether a thing is meant of which one or the other address is hidden."""
+
+
+class Person:
+    """A person, by the forms of a number. accounts: None for all."""
+
+    def __init__(self, forms: Collection[bytes], accounts: Collection[str] | None = None) -> None:
+        self._forms = frozenset(forms)
+        self._accounts = None if accounts is None else frozenset(accounts)
+
+    def __repr__(self) -> str:
+        return f"<Person of {len(self._forms)} forms ***>"
+
+    def hides(self, digits: bytes, ton: int, region: str | None) -> bool:
+        """See ``Wanted``."""
+        return normalise(digits, ton, 0, region) in self._forms
+
+    def takes(self, account: str, records: Collection[int]) -> bool:
+        """See ``Wanted``."""
+        return self._accounts is None or account in self._accounts
+
+    def parts(self, one: bool, other: bool) -> bool:
+        """See ``Wanted``."""
+        return one or other
+
+
+class OfRecords:
+    """What belongs to some records: after a restore only their ids are known. Both addresses go."""
+
+    def __init__(self, records: Collection[int]) -> None:
+        self._records = frozenset(records)
+
+    def hides(self, digits: bytes, ton: int, region: str | None) -> bool:
+        """See ``Wanted``."""
+        return True
+
+    def takes(self, account: str, records: Collection[int]) -> bool:
+        """See ``Wanted``."""
+        return not self._records.isdisjoint(records)
+
+    def parts(self, one: bool, other: bool) -> bool:
+        """See ``Wanted``."""
+        return True
+
+
+class Found:
+    """What was found. messages: ended here; waiting: with a carrier, without text and number now; receipts, texts: in
+    mailboxes, rewritten and deleted; parked: receipts without a message. records: the ids that these belong to. complete:
+    nothing of it can be opened any more; False where there was no space for that."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.waiting = 0
+        self.receipts = 0
+        self.texts = 0
+        self.parked = 0
+        self.records: set[int] = set()
+        self.complete = False
+
+    def __repr__(self) -> str:
+        return f"<Found {self.counts()}>"
+
+    def counts(self) -> dict[str, int]:
+        """The numbers, by name."""
+        return {
+            "messages": self.messages,
+            "waiting": self.waiting,
+            "receipts": self.receipts,
+            "texts": self.texts,
+            "parked": self.parked,
+        }
+
+
+class Erasing:
+    """See the module. One erasure at a time; the next begins when the one before is over."""
+
+    def __init__(
+        self, context: Context, store: Store, dispatch: Dispatch, mailroom: Mailroom, parking: Parking
+    ) -> None:
+        self._context = context
+        self._store = store
+        self._dispatch = dispatch
+        self._mailroom = mailroom
+        self._parking = parking
+        self._waiting: list[tuple[Wanted, bool, Callable[[Found], None]]] = []
+        self._steps: Iterator[int] | None = None
+        self._wanted: Wanted = Person(())
+        self._acts = False
+        self._found = Found()
+        self._then: Callable[[Found], None] = lambda _found: None
+        self._rows: list[ColdRow] = []
+        self._after: tuple[str, bytes, int] | None = None
+        self._changed = 0
+        self._seen: set[int] = set()
+        self.longest = 0.0
+        """Seconds of the longest turn so far, for tests."""
+
+    def erase(self, wanted: Wanted, then: Callable[[Found], None], *, acts: bool) -> None:
+        """Looks for what is meant and, where ``acts``, takes it out; then(found) at the end."""
+        self._waiting.append((wanted, acts, then))
+        if self._steps is None:
+            self._next()
+
+    def _next(self) -> None:
+        if not self._waiting:
+            self._steps = None
+            return
+        self._wanted, self._acts, self._then = self._waiting.pop(0)
+        self._found = Found()
+        self._seen = set()
+        self._steps = self._all()
+        # What was taken before is durable then, and in its place.
+        self._when_durable()
+
+    def _when_durable(self) -> None:
+        self._store.batch.then.append(self._go)
+        self._store.kick()
+
+    def _go(self) -> None:
+        context = self._context
+        began = context.now()
+        steps = self._steps
+        while steps is not None:
+            what = next(steps, None)
+            if what is None:
+                self._over()
+                break
+            if what == _WAIT:
+                break
+            if what == _COMMIT:
+                self._changed = 0
+                self._when_durable()
+                break
+            if context.now() - began >= BUDGET:
+                context.later(PAUSE, self._go)
+                break
+        self.longest = max(self.longest, context.now() - began)
+        context.flush()
+
+    def _over(self) -> None:
+        then, found = self._then, self._found
+
+        def tidied(complete: bool) -> None:
+            found.complete = complete
+            self._next()
+            then(found)
+
+        if self._acts:
+            self._store.tidy(tidied)
+            self._store.kick()
+        else:
+            tidied(True)
+
+    def _all(self) -> Iterator[int]:
+        yield from self._memory()
+        for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
+            yield from self._cold(kind)
+        yield from self._memory()
+        yield _COMMIT
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def _memory(self) -> Iterator[int]:
+        things: list[Living] = self._context.ledger.living()
+        yield _GO
+        yield from self._each(things)
+        for account in list(self._context.accounts.values()):
+            for lane in list(account.lanes.values()):
+                yield from self._of_queue(lane.hot)
+            yield from self._of_queue(account.pinned_parts)
+            box = account.mailbox
+            yield from self._of_queue(box.hot)
+            yield from self._each([m for m in box.later.values() if not m.home])
+            for peer in list(account.sessions):
+                sent = [e.token for e in peer.session.outstanding.values()]
+                yield from self._each([one for one in sent if isinstance(one, Mail)])
+
+    def _of_queue(self, queue: Queue[Message] | Queue[Mail]) -> Iterator[int]:
+        """What was read back from rows, and so does not live in the spool."""
+        ids = queue.ids()
+        for at in range(0, len(ids), _SOME):
+            yield _GO
+            things = map(queue.get, ids[at : at + _SOME])
+            yield from self._each([one for one in things if one is not None and not one.home])
+
+    def _each(self, things: Sequence[Living]) -> Iterator[int]:
+        for thing in things:
+            try:
+                self._visit(thing)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._damaged(thing, error)
+            yield _COMMIT if self._changed >= ACTS else _GO
+
+    def _damaged(self, thing: Living, error: Exception) -> None:
+        """What cannot be looked at is handled as anywhere else. Whoever erases looks at the damaged items too."""
+        guard = self._context.guard
+        if isinstance(thing, Message):
+            guard.set_message_aside(SWEEP, error, thing)
+        elif isinstance(thing, Mail):
+            guard.set_mail_aside(SWEEP, error, thing)
+        elif isinstance(thing, Parked):
+            self._parking.set_aside(thing, error, SWEEP)
+
+    def _visit(self, thing: Living) -> None:
+        if thing.id in self._seen:
+            return  # found before, and left as it was
+        if isinstance(thing, Message):
+            if thing.stored and not thing.erased and thing.refusal is None and self._means_message(thing):
+                self._message(thing)
+        elif isinstance(thing, Mail):
+            if thing.stored and not thing.done and self._means_mail(thing):
+                self._mail(thing)
+        elif isinstance(thing, Parked) and not thing.done:
+            self._parked(thing)
+
+    def _means_message(self, message: Message) -> bool:
+        account = message.account
+        if not self._wanted.takes(account.name, (message.id,)):
+            return False
+        sm = Sm(message.frame)
+        region, wanted = account.region, self._wanted
+        source = wanted.hides(sm.source_digits, sm.source_ton, region)
+        reply = message.reply_to
+        if reply is not None:
+            source = source or wanted.hides(reply[2:-1], reply[0], region)
+        return wanted.parts(source, wanted.hides(sm.destination_digits, sm.destination_ton, region))
+
+    def _message(self, message: Message) -> None:
+        phase = message.phase
+        if phase in _ENDS:
+            self._found.messages += 1
+        elif phase in _BLANKS:
+            self._found.waiting += 1
+        else:
+            return  # over, or becoming a row
+        self._found.records.add(message.id)
+        if not self._acts:
+            self._seen.add(message.id)
+            return
+        self._changed += 1
+        if phase in _ENDS:
+            self._blank(message)  # its receipt has neither number nor text
+            self._dispatch.end_guarded(message, State.DELETED)
+        else:
+            self._blank(message)
+            self._context.ledger.rewrite(message)
+
+    def _blank(self, message: Message) -> None:
+        """Exchanges the frame of a message for one without a text, and without the numbers that are to go."""
+        sm = Sm(message.frame)
+        region, wanted, reply = message.account.region, self._wanted, message.reply_to
+        source = _NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
+        destination = (
+            _NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
+        )
+        if reply is not None and wanted.hides(reply[2:-1], reply[0], region):
+            reply = _NOBODY
+        fields = Fields(registered=message.registered)
+        message.frame = build_sm(Command.SUBMIT_SM, 0, source, destination, b"", fields)
+        message.reply_to = reply
+        message.reversed = destination + (reply if reply is not None else source)
+        message.erased = True
+        message.on_unknown = "hold"  # there is nothing left to send again
+
+    def _means_mail(self, mail: Mail) -> bool:
+        account = mail.account
+        if not self._wanted.takes(account.name, (mail.about, mail.id)):
+            return False
+        sm = Sm(mail.frame)
+        wanted, regions = self._wanted, {account.region}
+        if not sm.esm_class & (RECEIPT | INTERMEDIATE):
+            # A text has its numbers as its carrier writes them, and which one brought it is not known any more.
+            regions.update(upstream.region for upstream in self._context.upstreams.values())
+        return wanted.parts(
+            any(wanted.hides(sm.source_digits, sm.source_ton, one) for one in regions),
+            any(wanted.hides(sm.destination_digits, sm.destination_ton, one) for one in regions),
+        )
+
+    def _mail(self, mail: Mail) -> None:
+        sm = Sm(mail.frame)
+        if not sm.esm_class & (RECEIPT | INTERMEDIATE):
+            self._note(mail)
+            self._found.texts += 1
+            if self._acts:
+                self._mailroom.remove_mail(mail)
+            return
+        frame = self._bare(sm, mail)
+        if frame == mail.frame:
+            return  # it was rewritten already
+        self._note(mail)
+        self._found.receipts += 1
+        if self._acts:
+            mail.frame = frame
+            mail.piece = mail.left = 0
+            if mail.home:
+                self._context.ledger.rewrite(mail)
+            else:
+                self._context.ledger.rewrite_row(mail, mail_row(mail))
+
+    def _note(self, mail: Mail) -> None:
+        if mail.about:
+            self._found.records.add(mail.about)
+        if self._acts:
+            self._changed += 1
+        else:
+            self._seen.add(mail.id)
+
+    def _bare(self, sm: Sm, mail: Mail) -> bytes:
+        """A receipt without the numbers that are to go and without what it says of the text."""
+        wanted, region = self._wanted, mail.account.region
+        source = _NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
+        destination = (
+            _NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
+        )
+        text, tlvs = b"", b""
+        try:
+            told = read_receipt(sm).receipt
+            tlvs = b"".join(tlv(tag, value) for tag, value in sm.tlvs if tag in _KEPT_TLVS)
+        except BodyError:
+            told = None
+        if told is not None:
+            said = (told.id, told.sub, told.dlvrd, told.submit_date, told.done_date, told.stat, told.err)
+            text = b"id:%b sub:%b dlvrd:%b submit date:%b done date:%b stat:%b err:%b text:" % said
+        fields = Fields(esm_class=sm.esm_class & (RECEIPT | INTERMEDIATE))
+        return build_sm(Command.DELIVER_SM, 0, source, destination, text[:SHORT_MESSAGE_LIMIT], fields, tlvs)
+
+    def _parked(self, parked: Parked) -> None:
+        upstream = parked.upstream
+        sm = Sm(parked.frame)
+        wanted, region = self._wanted, upstream.region
+        if not isinstance(wanted, Person):
+            return  # it belongs to no record yet
+        if wanted.hides(sm.source_digits, sm.source_ton, region) or wanted.hides(
+            sm.destination_digits, sm.destination_ton, region
+        ):
+            self._found.parked += 1
+            if self._acts:
+                self._changed += 1
+                self._parking.remove(parked)
+            else:
+                self._seen.add(parked.id)
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def _cold(self, kind: Kind) -> Iterator[int]:
+        context = self._context
+        self._after = ("", b"", 0)
+        while self._after is not None:
+            self._store.walk(kind, self._after, ROWS, self._arrived)
+            yield _WAIT
+            rows, self._rows = self._rows, []
+            for row in context.ledger.alive(rows):
+                try:
+                    self._row(kind, row)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
+                yield _COMMIT if self._changed >= ACTS else _GO
+
+    def _arrived(self, rows: list[ColdRow], following: tuple[str, bytes, int] | None) -> None:
+        self._rows, self._after = rows, following
+        self._go()
+
+    def _row(self, kind: Kind, row: ColdRow) -> None:
+        if kind == Kind.QUEUE:
+            self._queued_row(row)
+        elif kind == Kind.WAITING:
+            self._waiting_row(row)
+        else:
+            self._mail_row(row)
+
+    def _queued_row(self, row: ColdRow) -> None:
+        name, _, route = row.owner.partition("\n")
+        context = self._context
+        lane = context.lane(context.account(name), route)
+        if row.id <= lane.upto or not self._means_message(restored_row(context, row, lane)):
+            return  # in memory, and ends there; or somebody else's
+        self._found.messages += 1
+        self._found.records.add(row.id)
+        if not self._acts:
+            self._seen.add(row.id)  # it may be in memory by the time that is looked through again
+            return
+        message = self._dispatch.lanes.take_expired_row(row)
+        if message is not None:
+            self._changed += 1
+            self._blank(message)
+            self._dispatch.end_guarded(message, State.DELETED)
+
+    def _waiting_row(self, row: ColdRow) -> None:
+        context = self._context
+        message = restored_waiting(context, row)
+        if message.erased or row.id in self._seen or not self._means_message(message):
+            return
+        self._found.waiting += 1
+        self._found.records.add(row.id)
+        if not self._acts:
+            self._seen.add(row.id)
+        else:
+            self._changed += 1
+            self._blank(message)
+            new = ColdRow(row.kind, row.owner, row.key, row.id, row.expires, write_message(message))
+            context.ledger.rewrite_row(message, new)
+
+    def _mail_row(self, row: ColdRow) -> None:
+        context = self._context
+        account = context.account(row.owner)
+        if row.id in account.mailbox.read or row.id in self._seen:
+            return  # in memory
+        mail = restored_mail(account, row.id, row.data)
+        mail.cold = (row.kind, row.owner, row.key)
+        mail.stored = True
+        if self._means_mail(mail):
+            self._mail(mail)

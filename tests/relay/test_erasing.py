@@ -1,0 +1,344 @@
+"""A person is taken out of what is on its way, in each state a message can be in, and nothing else is touched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from smppd.message import State
+from smppd.protocol.receipt import MessageState
+from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
+from smppd.relay.erasing import Found
+from smppd.relay.state.phase import Phase
+from tests.relay.fakes import FROM, TO, World, receipt, settings
+
+OTHER = b"447700900456"
+OWNED = {"numbers": ["447700900001"]}
+TEXT = b"a secret text"
+
+
+def erase(world: World, *, acts: bool = True, accounts: list[str] | None = None, seconds: float = 5.0) -> Found:
+    done: list[Found] = []
+    world.relay.erase_person([TO], accounts, done.append, acts=acts)
+    world.passes(seconds, step=0.1)
+    assert len(done) == 1
+    world.check()
+    return done[0]
+
+
+def stored(world: World) -> bytes:
+    """All that the store has of what is on its way."""
+    rows = [row.data for row in world.store.cold.values()]
+    return b"".join([*(block for _, block in world.store.blocks), *rows, *(item.data for item in world.store.aside)])
+
+
+def clean(world: World) -> None:
+    assert TO not in stored(world) and TEXT not in stored(world)
+
+
+def test_a_message_that_waits_is_deleted_with_a_receipt_that_says_nothing() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(TEXT)
+    acme.submits(b"for another", to=OTHER)
+    world.commits()
+    mine, _ = acme.ids()
+    found = erase(world)
+    assert found.messages == 1 and found.records == {int(mine, 16)} and found.complete
+    (sm,) = acme.takes()
+    assert sm.source_digits == b"" and sm.destination_digits == FROM[2:-1]
+    assert mine in sm.short_message and b"stat:DELETED" in sm.short_message and TEXT[:5] not in sm.raw
+    assert world.states(mine)[-2:] == [State.DELETED, State.RECEIPT_DONE] or State.DELETED in world.states(mine)
+    clean(world)
+    a = world.carrier()
+    world.commits()
+    assert [sm.destination_digits for sm in a.sent] == [OTHER]
+    world.restarts()
+    world.check()
+
+
+def test_looking_changes_nothing() -> None:
+    world = World()
+    acme = world.customer()
+    acme.submits(TEXT, TEXT)
+    world.commits()
+    found = erase(world, acts=False)
+    assert found.messages == 2 and len(found.records) == 2
+    assert world.account().queued == 2 and TO in stored(world)
+
+
+def test_only_the_accounts_that_are_meant() -> None:
+    zeta = {"system_id": "zeta", "password_hash": settings().accounts[0].password_hash, "networks": "any"}
+    world = World(settings(more=[zeta]))
+    world.customer().submits(TEXT)
+    world.customer("zeta").submits(TEXT)
+    world.commits()
+    assert erase(world, accounts=["zeta"]).messages == 1
+    assert world.account().queued == 1 and world.account("zeta").queued == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_message_that_waits_for_its_receipt_gets_it_without_number_and_text(restarted: bool, cold: bool) -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT)
+    world.commits()
+    (mine,) = acme.ids()
+    a.answers(b"up-1")
+    world.commits()
+    if cold:
+        world.spills()
+        assert world.upstream().cold_waiting == 1
+    found = erase(world)
+    assert found.waiting == 1 and found.records == {int(mine, 16)}
+    clean(world)
+    if restarted:
+        world.restarts()
+        a, acme = world.carrier(), world.customer()
+    a.reports(b"up-1")
+    world.passes(2)
+    (sm,) = acme.takes()
+    assert TO not in sm.raw and sm.source_digits == b"" and sm.destination_digits == FROM[2:-1]
+    assert mine in sm.short_message and b"stat:DELIVRD" in sm.short_message and b"dlvrd:001" in sm.short_message
+    world.passes(2)
+    world.check()
+    assert world.relay.context.ledger.count() == 0 and not world.store.cold
+
+
+def test_a_message_in_flight_finishes_and_then_waits_without_its_text() -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT)
+    world.commits()
+    (mine,) = acme.ids()
+    assert a.waiting
+    found = erase(world, seconds=2)
+    assert found.waiting == 1
+    clean(world)
+    a.answers(b"up-1")
+    world.commits()
+    a.reports(b"up-1", state=MessageState.UNDELIVERABLE)
+    world.passes(1)
+    (sm,) = acme.takes()
+    assert TO not in sm.raw and mine in sm.short_message and b"stat:UNDELIV" in sm.short_message
+
+
+def test_a_message_in_flight_that_the_carrier_would_have_later_is_not_sent_empty() -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT)
+    world.commits()
+    acme.ids()
+    erase(world, seconds=2)
+    a.answers(status=Status.RTHROTTLED)
+    world.passes(30)
+    assert len(a.sent) == 1
+    assert [stat for _, stat in acme.receipts()] == ["REJECTD"]
+
+
+def test_an_unknown_message_is_never_sent_again() -> None:
+    world = World(settings(acme={"on_unknown": "resend", "unknown_after": "5s"}))
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT)
+    world.commits()
+    (mine,) = acme.ids()
+    a.cut()
+    world.commits()
+    (message,) = world.upstream().unknown.values()
+    assert message.phase is Phase.UNKNOWN
+    assert erase(world, seconds=2).waiting == 1
+    clean(world)
+    b = world.carrier()
+    world.passes(20)
+    assert b.sent == [] and acme.receipts() == [(mine, "UNKNOWN")]
+
+
+def test_parts_that_are_held_and_rows_of_a_lane_are_deleted() -> None:
+    world = World(settings(hot=3))
+    acme = world.customer()
+    for _ in range(4):
+        acme.submits(TEXT, b"x", b"y")
+        acme.submits(b"for another", to=OTHER)
+        world.commits()
+    lane = next(iter(world.account().lanes.values()))
+    assert lane.cold > 3
+    found = erase(world)
+    assert found.messages == 12 and len(found.records) == 12
+    clean(world)
+    assert world.account().queued == 4
+    world.restarts()
+    world.check()
+    a = world.carrier()
+    world.passes(3)
+    assert len(a.sent) == 4
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_what_lies_in_a_mailbox(cold: bool) -> None:
+    world = World(settings(acme=OWNED))
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT)
+    world.commits()
+    (mine,) = acme.ids()
+    a.answers(b"up-1")
+    world.commits()
+    acme.leaves()
+    a.reports(b"up-1")
+    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), FROM, TEXT, Fields()))
+    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, OTHER), FROM, b"from another", Fields()))
+    world.commits()
+    if cold:
+        world.spills()
+        world.restarts()
+        world.passes(1)
+    box = world.account().mailbox
+    assert len(box) == 3
+    found = erase(world)
+    assert (found.receipts, found.texts) == (1, 1)
+    clean(world)
+    assert len(box) == 2
+    world.passes(3)
+    acme = world.customer()
+    world.passes(3)
+    first, second = acme.takes()
+    told, text = (first, second) if mine in first.short_message else (second, first)
+    assert b"stat:DELIVRD" in told.short_message and told.source_digits == b"" and TO not in told.raw
+    assert text.short_message == b"from another"
+    world.passes(2)
+    world.check()
+    assert len(box) == 0 and not world.store.cold
+
+
+def test_mail_that_a_customer_has_not_answered_yet() -> None:
+    world = World(settings(acme=OWNED))
+    a = world.carrier()
+    acme = world.customer()
+    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, TO), FROM, TEXT, Fields()))
+    world.commits()
+    assert world.account().mailbox.sent == 1
+    assert erase(world).texts == 1
+    clean(world)
+    acme.takes()
+    world.passes(1)
+    world.check()
+    assert len(world.account().mailbox) == 0
+
+
+def test_parked_receipts_are_deleted() -> None:
+    world = World()
+    a = world.carrier()
+    a.reports(b"nobody-knows")
+    a.delivers(receipt(b"nor-this", to=OTHER))
+    world.commits()
+    assert len(world.upstream().parked) == 2
+    assert erase(world).parked == 1
+    clean(world)
+    assert len(world.upstream().parked) == 1
+
+
+def test_after_a_restore_only_the_records_are_known() -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT, b"stays")
+    world.commits()
+    mine, other = acme.ids()
+    a.answers(b"up-1", b"up-2")
+    world.commits()
+    done: list[Found] = []
+    world.relay.erase_records([int(mine, 16)], done.append)
+    world.passes(3, step=0.1)
+    assert done[0].waiting == 1
+    assert TEXT not in stored(world) and b"stays" in stored(world)
+    a.reports(b"up-1", b"up-2")
+    world.passes(2)
+    assert [stat for _, stat in acme.receipts()] == ["DELIVRD", "DELIVRD"]
+    assert other != mine
+
+
+def test_no_turn_is_long_with_a_hundred_thousand_things() -> None:
+    world = World(settings(hot=1_000_000))
+    acme = world.customer()
+    for _ in range(100):
+        acme.submits(*[TEXT] * 100)
+        acme.submits(*[b"for another"] * 900, to=OTHER)
+        world.commits()
+        acme.answered()
+        acme.session.unanswered = 0
+    assert world.account().queued == 100_000
+    turns: list[float] = []
+    erasing = world.relay.erasing
+    world.relay.context.now = time.perf_counter
+    plain = erasing._go
+
+    def timed() -> None:
+        began = time.perf_counter()
+        plain()
+        turns.append(time.perf_counter() - began)
+
+    erasing._go = timed  # type: ignore[method-assign]
+    done: list[Found] = []
+    world.relay.erase_person([TO], None, done.append, acts=True)
+    for _ in range(40):
+        if done:
+            break
+        world.passes(5, step=0.05)
+    assert done and done[0].messages == 10_000
+    assert world.account().queued == 90_000
+    turns.sort()
+    print(f"turns: {len(turns)}, median {turns[len(turns) // 2] * 1e3:.1f} ms, longest {turns[-1] * 1e3:.1f} ms")
+    assert turns[-1] < 0.1, "a slow machine; alone on two cores it is below 20 ms"
+
+
+def test_the_frame_that_is_left_can_be_read() -> None:
+    world = World()
+    a = world.carrier()
+    world.customer().submits(TEXT)
+    world.commits()
+    a.answers(b"up-1")
+    world.commits()
+    erase(world)
+    (message,) = world.upstream().ids.values()
+    sm = Sm(message.frame)
+    assert (sm.destination_digits, sm.short_message, sm.source_digits) == (b"", b"", FROM[2:-1])
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_an_id_made_of_the_number_is_neither_in_the_log_nor_a_key_and_still_finds_its_message(cold: bool) -> None:
+    world = World()
+    a = world.carrier()
+    acme = world.customer()
+    acme.submits(TEXT, TEXT)
+    world.commits()
+    first, second = acme.ids()
+    names = [b"SAR-447700900123-%d-2-1" % number for number in range(2)]
+    a.answers(*names)
+    world.commits()
+    if cold:
+        world.spills()
+        assert world.upstream().cold_waiting == 2
+        assert all(TO not in key for _, _, key, _ in world.store.cold)
+    a.reports(*reversed(names))
+    world.passes(2)
+    assert acme.receipts() == [(second, "DELIVRD"), (first, "DELIVRD")]
+    told = [event.upstream_id for event in world.store.events if event.upstream_id]
+    assert told == [b"SAR-***-0-2-1", b"SAR-***-1-2-1", b"SAR-***-1-2-1", b"SAR-***-0-2-1"]
+    world.passes(2)
+    world.check()
+    assert not world.store.cold
+
+
+def test_a_text_with_the_national_number_of_its_carriers_country_is_deleted() -> None:
+    world = World(settings(acme=OWNED, a={"region": "GB"}))
+    a = world.carrier()
+    a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(2, 1, b"07700900123"), FROM, TEXT, Fields()))
+    world.commits()
+    assert erase(world).texts == 1
+    assert len(world.account().mailbox) == 0 and b"7700900123" not in stored(world)

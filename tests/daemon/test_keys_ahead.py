@@ -16,9 +16,11 @@ class Ring:
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Part, int]] = []
+        self.retained: dict[tuple[str, Part], float] = {}
 
-    def prepare(self, name: str, part: Part, when: int, _retain: float) -> None:
+    def prepare(self, name: str, part: Part, when: int, retain: float) -> None:
         self.made.append((name, part, when - WALL))
+        self.retained[name, part] = retain
 
 
 class World:
@@ -71,3 +73,15 @@ def test_a_reload_brings_new_accounts() -> None:
     world.names()
     world.keys.use([account("acme"), account("new")])
     assert world.turns() == [2]
+
+
+def test_they_are_of_the_periods_in_which_things_are_kept_really() -> None:
+    world = World(account("acme"), account("founded", basis="contract"))
+    world.keys.prepare()
+    day = 86400.0
+    assert world.ring.retained == {
+        ("acme", Part.BODY): day,
+        ("acme", Part.NUMBERS): 30 * day,
+        ("founded", Part.BODY): 30 * day,
+        ("founded", Part.NUMBERS): 30 * day,
+    }

@@ -25,6 +25,7 @@ USED = [
     "customers.reload",
     "keys.use",
     "upstreams.use",
+    "shipper.use",
     "relay.flush",
     "notifier.ready",
 ]
@@ -56,7 +57,13 @@ class World:
         monkeypatch.setattr(module, "opened_by", lambda _kek, _directory: {})
         names = ("relay", "ring", "keys", "door", "customers", "upstreams")
         make: Any = ReloadTargets
-        parts = make(*(Part(self, name) for name in names), self.metrics, self._audit, Part(self, "notifier"))
+        parts = make(
+            *(Part(self, name) for name in names),
+            self.metrics,
+            self._audit,
+            Part(self, "notifier"),
+            Part(self, "shipper"),
+        )
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)
 

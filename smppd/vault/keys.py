@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -77,14 +77,6 @@ class KeyRows(Protocol):
 
     def delete(self, scope: bytes) -> None:
         """Delete the row if there is one; durable, and overwritten (`secure_delete`), when it returns."""
-
-
-@runtime_checkable
-class MirroredRows(Protocol):
-    """Rows that are kept in memory while others work on the file."""
-
-    def renew(self, rewrap: Callable[[bytes, bytes], bytes], stored: Mapping[bytes, bytes]) -> None:
-        """The keys were wrapped anew. rewrap(scope, wrapped): for those that are not stored yet. stored: what the file has."""
 
 
 # --- Secrets of the installation -------------------------------------------------------------------------------------
@@ -354,8 +346,10 @@ class KeyRing:
         version is dropped, nor what waits to be stored."""
         with self._lock:
             self._kek = kek
-            if isinstance(self._rows, MirroredRows):
-                self._rows.renew(lambda scope, blob: _renewed(kek, scope, blob), stored or {})
+            # Rows kept in memory, while others work on the file (`store.sqlite.keys.PendingKeys`).
+            renew = getattr(self._rows, "renew", None)
+            if renew is not None:
+                renew(lambda scope, blob: _renewed(kek, scope, blob), stored or {})
 
     def period(self, account: str, part: Part, when: int, retain: float) -> PeriodKey:
         """The key for data of `when` (epoch seconds) kept `retain` seconds; created, durably, when it is the first."""

@@ -119,7 +119,8 @@ class PendingKeys:
             return new, gone
 
     def renew(self, rewrap: Callable[[bytes, bytes], bytes], stored: Mapping[bytes, bytes]) -> None:
-        """See `vault.keys.MirroredRows`. What is being stored at this moment stays as it is: it is in the file right after."""
+        """The keys were wrapped anew. rewrap(scope, wrapped): for those that are not stored yet. stored: what the file has.
+        What is being stored at this moment stays as it is: it is in the file right after."""
         with self._lock:
             self._new = [(scope, rewrap(scope, wrapped)) for scope, wrapped in self._new]
             self._rows |= {scope: wrapped for scope, wrapped in stored.items() if scope in self._rows} | dict(self._new)

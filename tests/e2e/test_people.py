@@ -116,11 +116,12 @@ class Terminal:
         )
         os.close(slave)
         self.screen = ""
+        self.seen = 0
 
     def until(self, text: str, seconds: float = 180) -> str:
-        """Waits for a text, which must not have been there yet; the screen until then."""
-        end, begun = time.monotonic() + seconds, len(self.screen)
-        while text not in self.screen[begun:]:
+        """Waits for a text behind the one waited for before; the screen until then."""
+        end = time.monotonic() + seconds
+        while text not in self.screen[self.seen :]:
             ready, _, _ = select.select([self.master], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{text!r} did not come: {self.screen}"
             try:
@@ -129,6 +130,7 @@ class Terminal:
                 octets = b""
             assert octets, f"{text!r} did not come: {self.screen}"
             self.screen += octets.decode().replace("\r\n", "\n")
+        self.seen = self.screen.index(text, self.seen) + len(text)
         return self.screen
 
     def type(self, line: str) -> None:

@@ -39,6 +39,7 @@ ROOMS: Final = ("policy", "relay")  # with what is split off or added later
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
+        "relay.erasing",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",

@@ -332,7 +332,7 @@ class Erasing:
         wanted, regions = self._wanted, {account.region}
         if not sm.esm_class & (RECEIPT | INTERMEDIATE):
             # A text has its numbers as its carrier writes them, and which one brought it is not known any more.
-            regions.update(upstream.region for upstream in self._context.upstreams.values())
+            regions |= {upstream.region for upstream in self._context.upstreams.values()}
         return wanted.parts(
             any(wanted.hides(sm.source_digits, sm.source_ton, one) for one in regions),
             any(wanted.hides(sm.destination_digits, sm.destination_ton, one) for one in regions),
@@ -406,10 +406,11 @@ class Erasing:
 
     def _cold(self, kind: Kind) -> Iterator[int]:
         context = self._context
-        self._after = ("", b"", 0)
-        while self._after is not None:
-            self._store.walk(kind, self._after, ROWS, self._arrived)
+        after: tuple[str, bytes, int] | None = ("", b"", 0)
+        while after is not None:
+            self._store.walk(kind, after, ROWS, self._arrived)
             yield _WAIT
+            after = self._after
             rows, self._rows = self._rows, []
             for row in context.ledger.alive(rows):
                 try:

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest, sync_directory
 from smppd.events import AuditEvent
-from smppd.records.erasure import BACKUPS, DONE, STATE, Eraser, HoldsRecords, utc
+from smppd.records.erasure import BACKUPS, DONE, STATE, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
     NAME,
     ErasureJournal,
@@ -38,7 +38,7 @@ from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
-from smppd.vault.keys import InstallSecrets, KeyRing, Part
+from smppd.vault.keys import InstallSecrets, KeyRing
 
 _KNOWN: Final = 1000
 """Backups that are remembered."""
@@ -196,7 +196,7 @@ def open_eraser(
     trail: AuditTrail,
     *,
     holds: HoldsRecords | None = None,
-    floor: Callable[[str, Part, float], float] = lambda _account, _part, _accepted: 0.0,
+    floor: Floor = no_floor,
     region: Callable[[str], str | None] = lambda _account: None,
 ) -> tuple[Eraser, SqliteErasures]:
     """An eraser on a store's directory, and its rows, closed with it. holds, floor, region: see `Eraser`."""
@@ -225,6 +225,8 @@ def replay_erasures(
     lines: Sequence[Line],
     now: float,
     actor: Actor,
+    *,
+    floor: Floor = no_floor,
 ) -> Replayed:
     """Erases again, in a restored copy that is not in use yet, what lines of journals name. The copy's own journal and its
     audit trail have them then. What a hold keeps that the copy knows of stays, and is queued. Raises StoreError and VaultError:
@@ -233,7 +235,7 @@ def replay_erasures(
         return Replayed()
     _own(lines, directory / NAME, install)
     with AuditTrail(directory / AUDIT, install.audit) as trail, closing(_holds_of(directory, kek, install)) as holds:
-        eraser, rows = open_eraser(directory, kek, install, trail, holds=holds)
+        eraser, rows = open_eraser(directory, kek, install, trail, holds=holds, floor=floor)
         with eraser:
             told = {entry.what.get("signature") for entry in trail.entries(events=(AuditEvent.ERASURE,))}
             numbers: dict[int, str] = {}

@@ -35,6 +35,7 @@ from smppd.backup.manifest import (
 from smppd.backup.take import free_room
 from smppd.events import AuditEvent
 from smppd.records.consistency import anchor_faults, checkpoint_facts
+from smppd.records.erasure import Floor, no_floor
 from smppd.records.erasure_journal import NAME, Line
 from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, verify_log
@@ -138,12 +139,14 @@ def restore(
     progress: Progress = lambda _what, _done: None,
     erasures: Sequence[Path] = (),
     replay: Callable[[Path, Collection[int]], Mapping[str, int]] = lambda _directory, _ids: {},
+    floor: Floor = no_floor,
 ) -> Restored:
     """Makes `directory` the store that the backup shows. Arguments as for `verify`; keys_source: the directory with its
     keys, or the one above. now: epoch seconds. force: a store that is there is moved into a directory beside the files,
     instead of BackupError. The restore is on the restored audit trail. StoreError while a daemon uses the store. What was
     erased since the backup was taken is erased again first, as far as a journal says so. erasures: as for `verify`.
-    replay(directory, ids): takes what is on its way and belongs to these records out of the copy, and counts it.
+    replay(directory, ids): takes what is on its way and belongs to these records out of the copy, and counts it. floor: what
+    must be kept in spite of an erasure (`records.erasure`).
     """
     with _explained(directory):
         lock = Lock(directory)
@@ -169,7 +172,7 @@ def restore(
                 )
                 progress("Erasing again what was erased", 0.0)
                 install = _open_keys(staging, kek)[0]
-                replayed = replay_erasures(staging, kek, install, checked.erased, now, actor)
+                replayed = replay_erasures(staging, kek, install, checked.erased, now, actor, floor=floor)
                 ids = frozenset(record for line in checked.erased for record in line.ids)
                 underway: Mapping[str, int] = {}
                 if ids:

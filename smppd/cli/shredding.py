@@ -33,6 +33,8 @@ from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, 
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act
+from smppd.records.erasure_journal import NAME as JOURNAL
+from smppd.records.holds import HoldState
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -51,6 +53,7 @@ HOLD: Final = "hold"
 """Kind of the documents that are holds."""
 
 _DATA: Final = ("data.db", AUDIT_FILE)
+_BESIDE: Final = (JOURNAL, "shipping-*.json")  # who was erased, and how far the trail was shipped
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")
 _ASIDE: Final = "before-restore-"
 _STAGING: Final = ".restore"
@@ -108,7 +111,7 @@ def _begin(settings: Settings, args: argparse.Namespace, directory: Path, out: P
     own_kek = settings.keys.path
     last = Ed25519PrivateKey.generate()
     with witnessed_trail(directory, install) as trail:
-        entry = {"action": "shred", **what, "second": second or "none", "out": str(out)}
+        entry = {"action": "shred", **what, "second": second or "none", "out": str(out), **authority.facts}
         trail.append(AuditEvent.KEY, authority.who, entry, "begun", source=authority.actor.source)
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         digest, entries = _copy_trail(trail, out / TRAIL)
@@ -162,7 +165,7 @@ def _holds(directory: Path, install: InstallSecrets) -> list[str]:
             value = sealer.open(HOLD, name, sealed)
         except VaultError:
             value = {}  # altered: for what it says nobody can vouch, so it holds
-        if not (isinstance(value, dict) and (value.get("released") or value.get("ended"))):
+        if not (isinstance(value, dict) and value.get("state") in (HoldState.RELEASED, HoldState.EXPIRED)):
             names.append(name)
     return names
 
@@ -299,6 +302,7 @@ def _doomed(directory: Path, *, keep_data: bool) -> list[Path]:
     places = [directory, *sorted(directory.glob(_ASIDE + "*")), directory / _STAGING]
     keys = [place / (KEYS_FILE + ending) for place in places for ending in _ENDINGS]
     data = [place / (name + ending) for name in _DATA for place in places for ending in _ENDINGS]
+    data += [path for place in places for name in _BESIDE for path in sorted(place.glob(name))]
     return [path for path in keys + ([] if keep_data else data) if path.is_file() and not path.is_symlink()]
 
 

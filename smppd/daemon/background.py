@@ -15,7 +15,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Retain
 from smppd.ids import id_time
 from smppd.metrics import Metrics
-from smppd.records.erasure import Eraser
+from smppd.records.erasure import Eraser, Floor, no_floor
 from smppd.records.erasure_journal import NAME, ErasureJournal
 from smppd.records.holds import Holds
 from smppd.records.indexer import IndexerThread
@@ -28,7 +28,7 @@ from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.documents import DocumentSealer
-from smppd.vault.keys import InstallSecrets, KeyRing, Part
+from smppd.vault.keys import InstallSecrets, KeyRing
 
 log = logging.getLogger("smppd.background")
 _QUIET: Final = 60.0
@@ -50,7 +50,7 @@ class Background:
         busy: Callable[[], bool],
         tidy: Callable[[int], None],
         *,
-        floor: Callable[[str, Part, float], float] = lambda _account, _part, _accepted: 0.0,
+        floor: Floor = no_floor,
         region: Callable[[str], str | None] = lambda _account: None,
     ) -> None:
         """floor, region: see `records.erasure.Eraser`; asked in the purge's thread."""

@@ -54,6 +54,15 @@ _ZERO: Final = bytes(_HALF)
 _TRIES: Final = 40
 
 
+Floor = Callable[[str, Part, float], float]
+"""floor(account, part, accepted): epoch seconds before which a part of a record must be kept; 0 for none."""
+
+
+def no_floor(_account: str, _part: Part, _accepted: float) -> float:
+    """Where nothing must be kept."""
+    return 0.0
+
+
 class HoldsRecords(Protocol):
     """What holds records back from being erased."""
 
@@ -111,13 +120,12 @@ class Eraser:
         trail: AuditTrail,
         journal: ErasureJournal,
         holds: HoldsRecords | None = None,
-        floor: Callable[[str, Part, float], float] = lambda _account, _part, _accepted: 0.0,
+        floor: Floor = no_floor,
         region: Callable[[str], str | None] = lambda _account: None,
         closed: Callable[[], object] = lambda: None,
     ) -> None:
         """rows: the log, closed with this. directory: the store's, for certificates. ring: opens what a hold may be about.
-        holds: None where nothing is ever held. floor(account, part, accepted): epoch seconds before which a part of a record
-        must be kept, 0 for none. region(account): of its national numbers.
+        holds: None where nothing is ever held. floor: see `Floor`. region(account): of its national numbers.
         closed: called when this is."""
         self.rows = rows
         self._closed = closed

@@ -13,6 +13,7 @@ from smppd.backup.restore import Restored, restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
 from smppd.cli.unlocking import source_kek
+from smppd.config.retention import floor
 from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
 from smppd.store.api import StoreError
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
                 progress=progress,
                 erasures=args.erasures,
                 replay=lambda place, ids: erase_underway_of(settings, place, source_kek(settings), ids).counts,
+                floor=lambda account, part, accepted: floor(settings, account, part.value, accepted),
             )
     except (VaultError, StoreError, OSError, ValueError) as error:
         raise CommandError(f"nothing was restored: {error}") from None

@@ -170,7 +170,7 @@ def hold(house: House, value: Mapping[str, object]) -> None:
 def test_held_records_are_not_destroyed_by_one_person(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold(house, {"released": "2026-11-22"})
+    hold(house, {"state": "released"})
     hold(house, {"account": "acme"})
     for more in ((), ("--despite-holds",)):
         status, _, err = house.run("keys", "shred", "--out", str(tmp_path / "out"), "--yes", *more)

@@ -199,8 +199,7 @@ class Work:
         if listed is None or listed.returncode:
             return
         told = json.loads(listed.stdout)
-        holds = told["holds"] if isinstance(told, dict) else told
-        numbers = sorted(int(str(one.get("number", one.get("id", 0)))) for one in holds)
+        numbers = sorted(int(one["hold"]) for one in told["holds"])
         if len(numbers) > 1:
             self._call("hold", "release", str(numbers[-1]))
             self.done.holds.clear()

@@ -222,8 +222,6 @@ class Eraser:
         if due:
             self._index(due)
             return True
-        if self._unclean and self.rows.overwrite_free():
-            return True
         if self._unclean:
             self._unclean = not self.rows.wipe()
             self.progress = self.progress._replace(complete=not self._unclean)

@@ -112,8 +112,5 @@ class ErasureRows(PurgeRows, Protocol):
     def replace_piece(self, piece: Piece, data: bytes) -> bool:
         """Puts other octets into the place of a segment. False where it is not that any more, since it was merged."""
 
-    def overwrite_free(self) -> bool:
-        """Writes over some of what earlier versions left in free space; False when nothing of it is left."""
-
     def index_done(self, records: Sequence[Erased]) -> None:
         """Nothing of these records is in the index of numbers any more."""

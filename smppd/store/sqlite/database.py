@@ -6,6 +6,7 @@ The writer's thread works on bare connections instead, since what it does next d
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -18,6 +19,9 @@ from smppd.store.sqlite.files import connect
 Row = tuple[Any, ...]
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CHECKPOINT_MS: Final = 250
+_AHEAD: Final = 2
+_REST: Final = 0.01
+_DUTY: Final = 2.0
 
 
 def told(path: Path, error: sqlite3.Error) -> StoreError:
@@ -53,6 +57,9 @@ class Database:
     def __init__(self, path: Path, kind: str, *, read_only: bool = False) -> None:
         """path, kind, read_only: see `files.connect`."""
         self.path = path
+        self.gives_way = False
+        """Whether it rests after each write transaction, so that a daemon on the same store gets its turn: SQLite lets who
+        waits for the lock sleep, up to 100 ms at a time, and somebody who takes it again and again is always quicker."""
         self.connection = connect(path, kind, read_only=read_only)
         """For what there is no method for; its errors are SQLite's."""
 
@@ -94,6 +101,7 @@ class Database:
     def writing(self) -> Iterator[None]:
         """A write transaction: all or, when anything is raised, nothing. `roll_back` inside ends it too."""
         self.run("BEGIN IMMEDIATE")
+        began = time.perf_counter()
         try:
             yield
             if self.connection.in_transaction:
@@ -101,6 +109,8 @@ class Database:
         except BaseException:
             self.roll_back()
             raise
+        if self.gives_way:
+            time.sleep(max(_REST, _DUTY * (time.perf_counter() - began)))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -119,6 +129,9 @@ class Database:
 
     def truncate(self, milliseconds: int = _CHECKPOINT_MS) -> bool:
         """Empties the write-ahead log, so that no old page is left in it. False where somebody was reading all the time."""
+        # First what can be copied without standing in the writer's way, so that it waits for little.
+        for _ in range(_AHEAD):
+            self.all("PRAGMA wal_checkpoint(PASSIVE)")
         self.run(f"PRAGMA busy_timeout = {milliseconds}")
         try:
             row = self.one("PRAGMA wal_checkpoint(TRUNCATE)")

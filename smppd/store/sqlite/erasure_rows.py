@@ -15,10 +15,6 @@ from smppd.store.sqlite.log_rows import INDEX_CHANGES, SqlitePurge
 
 _SOME: Final = 500
 """Records in one transaction: a few milliseconds, in which the daemon's writer waits."""
-_FREE: Final = "free pages overwritten"
-"""Name in `meta` of how far the free pages that earlier versions left are written over."""
-_TAKING, _LETTING_GO, _DONE = "taking", "letting go", "done"
-_PAGES: Final = 64
 _ERASED: Final = "record, erasure, parts, after, hold"
 
 
@@ -202,26 +198,6 @@ class SqliteErasures(SqlitePurge):
                     (INDEX_CHANGES,),
                 )
         return same == 1
-
-    def overwrite_free(self) -> bool:
-        """See `store.erasures.ErasureRows`. Earlier versions left what they deleted in free pages, blind indexes among it.
-        Once, all free pages are taken for zeros, some at a time, and let go again."""
-        row = self.data.one("SELECT value FROM meta WHERE name = ?", (_FREE,))
-        state = _TAKING if row is None else row[0]
-        if state == _DONE:
-            return False
-        with self.data.writing():
-            self.data.run("CREATE TABLE IF NOT EXISTS scratch (zeros BLOB NOT NULL)")
-            if state == _TAKING:
-                free, size = (self.data.one(f"PRAGMA {name}") or (0,) for name in ("freelist_count", "page_size"))
-                if free[0]:
-                    self.data.run("INSERT INTO scratch VALUES (zeroblob(?))", (min(free[0], _PAGES) * size[0],))
-                else:
-                    self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FREE, _LETTING_GO))
-            elif not self.data.run("DELETE FROM scratch WHERE rowid = (SELECT min(rowid) FROM scratch)"):
-                self.data.run("DROP TABLE scratch")
-                self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FREE, _DONE))
-        return True
 
     def index_done(self, records: Sequence[Erased]) -> None:
         """Nothing of these records is in the index of numbers any more."""

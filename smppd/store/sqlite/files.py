@@ -118,6 +118,21 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def in_use(directory: Path) -> bool:
+    """Whether a daemon uses the store in a directory."""
+    try:
+        handle = os.open(directory / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return False  # none was ever started here, or it is somebody else's and nothing can be written in any case
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class Lock:
     """An advisory lock on the store's directory: one daemon a store. Released when the process ends, however it ends."""
 

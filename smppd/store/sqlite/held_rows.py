@@ -9,6 +9,7 @@ from typing import Final
 from smppd.store.api import StoreError
 from smppd.store.holds import HeldRow, Mark
 from smppd.store.sqlite.database import Database
+from smppd.store.sqlite.files import in_use
 
 _COLUMNS: Final = (
     "record, hold, CAST(source AS BLOB), CAST(destination AS BLOB), CAST(sealed AS BLOB)"  # who edits may change types
@@ -31,7 +32,9 @@ class SqliteHeldRows:
         path = directory / "keys.db"
         if not path.exists():
             raise StoreError(f"{path}: there is no store here yet")
-        return cls(Database(path, "keys"))
+        keys = Database(path, "keys")
+        keys.gives_way = in_use(directory)
+        return cls(keys)
 
     def wrapped(self, scope: bytes) -> bytes | None:
         """See `store.holds.HeldRows`."""

@@ -17,6 +17,7 @@ from smppd.store.api import StoreBusy, StoreError, StoreFull
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
+from smppd.store.sqlite.files import in_use
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.slots import IS_SLOT
@@ -40,6 +41,19 @@ _PAUSE: Final = 0.01
 _SCRUB_PAGES: Final = 64
 _SCRUB: Final = "scrubbed"
 """A table that is there only while free pages are overwritten: it takes them all, filled with zeros, and gives them back."""
+
+
+def whole_pages(pages: int, size: int) -> int:
+    """The length of a blob, the only column of its row, that fills so many overflow pages of `size` octets to their end: the
+    rest of a page that is not filled keeps what stood there. Of the record so much stays in the leaf that this comes out, if
+    it can (sqlite.org/fileformat2.html, 1.6)."""
+    least = (size - 12) * 32 // 255 - 23
+    record = least + pages * (size - 4)
+    for header in (3, 4, 5, 6):  # its own length, and the type of a blob as a varint
+        blob = record - header
+        if 1 + (2 * blob + 12).bit_length() // 7 + bool((2 * blob + 12).bit_length() % 7) == header:
+            return blob
+    raise AssertionError("a record of this size has a header of 3 to 6 octets")
 
 
 class _SqliteLog:
@@ -328,6 +342,7 @@ class SqlitePurge(_SqliteLog):
             # What a purge takes out is overwritten in the page it stood in and in every page that it frees.
             self.data.run("PRAGMA secure_delete = ON")
             self._stained = True
+            self.secrets.gives_way = self.data.gives_way = in_use(directory)
             undo.pop_all()
 
     def close(self) -> None:
@@ -492,10 +507,9 @@ class SqlitePurge(_SqliteLog):
         has no time; their keys are destroyed, and whoever kept an older copy of the keys would open them. In short
         transactions, so that the writer waits for none of them."""
         data = self.data
-        data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
         try:
             self._give_back(wait)  # of a call that was killed
-            size = int((data.one("PRAGMA page_size") or (8192,))[0]) - 4  # the next page's number stands in each
+            size = int((data.one("PRAGMA page_size") or (8192,))[0])
             left = int((data.one("PRAGMA freelist_count") or (0,))[0])
             if left:
                 data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
@@ -504,7 +518,7 @@ class SqlitePurge(_SqliteLog):
                 with data.writing():
                     free = int((data.one("PRAGMA freelist_count") or (0,))[0])
                     if free:
-                        zeros = min(free, _SCRUB_PAGES) * size
+                        zeros = whole_pages(min(free, _SCRUB_PAGES), size)
                         data.run(f"INSERT INTO {_SCRUB} VALUES (zeroblob(?))", (zeros,))
                 if not free:
                     break
@@ -516,6 +530,10 @@ class SqlitePurge(_SqliteLog):
     def _give_back(self, wait: threading.Event) -> None:
         if self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is None:
             return
-        while self.data.run(f"DELETE FROM {_SCRUB} WHERE rowid IN (SELECT rowid FROM {_SCRUB} LIMIT 4)"):
+        self.data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
+        left = 1
+        while left:
+            with self.data.writing():
+                left = self.data.run(f"DELETE FROM {_SCRUB} WHERE rowid IN (SELECT rowid FROM {_SCRUB} LIMIT 4)")
             wait.wait(_PAUSE / 10)
         self.data.run(f"DROP TABLE {_SCRUB}")

@@ -137,11 +137,25 @@ def test_what_waits_for_a_hold_is_told(house: House) -> None:
     data.execute(
         "INSERT INTO erased VALUES (1, 4, 3, 1800000000, 0), (2, 4, 0, 0, 0), (3, 5, 1, 0, 7), (4, 5, 2, 0, 7)"
     )
-    data.execute("INSERT INTO documents VALUES ('hold', '7', 9007199254740991, x'00')")
     data.commit()
     data.close()
+    why = ("--authority", "District Court", "--reference", f"Order 12 of +{NUMBERS[1]}", "--expires", "2030-01-01")
+    for account in ("acme", "beta"):
+        assert house.run("hold", "add", "--number", "+" + NUMBERS[0], "--account", account, *why)[0] == 0
+    assert house.run("hold", "release", "2")[0] == 0
     made = house.report("retention")
-    assert made["holds"] == [{"hold": "7"}]
+    assert made["holds"] == [
+        {
+            "hold": 1,
+            "state": "active",
+            "account": "acme",
+            "of_a_number": True,
+            "authority": "District Court",
+            "reference": "Order 12 of ***",
+            "ends": "2030-01-01T00:00:00Z",
+            "records": 1,
+        }
+    ], "what has ended protects nothing"
     assert made["erasures_that_wait"] == [
         {"erasure": 4, "records": 1, "kept_by_hold": None, "not_before": "2027-01-15T08:00:00Z"},
         {"erasure": 5, "records": 2, "kept_by_hold": 7, "not_before": None},

@@ -23,19 +23,19 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.commands.audit import moment
 from smppd.cli.commands.keys import existing_store, witnessed_trail
+from smppd.cli.holding import open_holds
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.operators.roles import Act, Authority
 from smppd.records.lookup import LogReader
 from smppd.reports.breach import breach
 from smppd.reports.controls import controls
-from smppd.reports.document import Report, as_json, as_markdown, at
+from smppd.reports.document import Report, as_json, as_markdown, at, free
 from smppd.reports.processing import processing
 from smppd.reports.processors import processors
 from smppd.reports.retention import retention
 from smppd.reports.source import Facts, Source
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.store.sqlite.waiting import waiting_erasures
 from smppd.vault.kek import Kek, VaultError, load_kek
@@ -140,18 +140,31 @@ def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | Non
         return retention(source, None)
     purge = SqlitePurge(directory)
     try:
-        return retention(source, purge, held(directory), _waiting(directory))
+        return retention(source, purge, held(source), _waiting(directory))
     finally:
         purge.close()
 
 
-def held(directory: Path) -> Iterator[Facts]:
-    """What may be said of each hold: its number."""
-    documents = SqliteDocuments(directory)
+def held(source: Source) -> list[Facts]:
+    """The holds that protect now, without the numbers that they are about. VaultError, StoreError."""
+    holds = open_holds(source.settings)
     try:
-        yield from ({"hold": name} for name, _ in documents.all("hold"))
+        return [
+            {
+                "hold": one.number,
+                "state": one.state.value,
+                "account": one.account or None,
+                "of_a_number": bool(one.forms),
+                "authority": free(one.authority),
+                "reference": free(one.reference),
+                "ends": at(one.ends),
+                "records": holds.rows.count(one.number),
+            }
+            for one in holds.active()
+            if source.seen(one.account)
+        ]
     finally:
-        documents.close()
+        holds.close()
 
 
 def _waiting(directory: Path) -> Iterable[Facts]:

@@ -165,6 +165,7 @@ def test_what_waits_for_a_hold_is_told(house: House) -> None:
 def test_controls_follow_the_configuration(house: House) -> None:
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert len(rows) == len(CONTROLS)
+    assert not any(rows[number]["in_force"] for number in ("A.5.3", "A.5.16", "A.5.18", "A.8.15"))
     assert not rows["A.5.15"]["in_force"] and not rows["A.5.34"]["in_force"] and not rows["A.5.20"]["in_force"]
     assert rows["A.8.24"]["in_force"] and rows["A.5.33"]["in_force"] and rows["A.8.20"]["in_force"]
     text = house.config.read_text().replace("networks: any", "networks: 192.0.2.0/24, basis: contract", 1)
@@ -172,11 +173,17 @@ def test_controls_follow_the_configuration(house: House) -> None:
     house.config.write_text(text.replace("networks: any", "networks: 192.0.2.0/24"))
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert rows["A.5.15"]["in_force"] and rows["A.5.34"]["in_force"]
+    text += f"shipping: {{file: {{path: {house.directory}/shipped}}}}\n"
+    data = connect(house.log.directory / "data.db", "data")
+    data.execute("INSERT INTO documents VALUES ('operator', 'anna', 9007199254740991, x'00')")
+    data.commit()
+    data.close()
     house.config.write_text(text.replace("{file: keys/kek}", "{file: var/kek}"))
     (house.directory / "var" / "kek").write_bytes((house.directory / "keys/kek").read_bytes())
     (house.directory / "var" / "kek").chmod(0o600)
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert not rows["A.8.24"]["in_force"]
+    assert all(rows[number]["in_force"] for number in ("A.5.3", "A.5.16", "A.5.18", "A.8.15"))
 
 
 REPORTS = {

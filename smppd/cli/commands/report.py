@@ -26,6 +26,7 @@ from smppd.cli.commands.keys import existing_store, witnessed_trail
 from smppd.cli.holding import open_holds
 from smppd.events import AuditEvent
 from smppd.ids import id_time
+from smppd.operators.people import KIND as OPERATOR
 from smppd.operators.roles import Act, Authority
 from smppd.records.lookup import LogReader
 from smppd.reports.breach import breach
@@ -36,6 +37,7 @@ from smppd.reports.processors import processors
 from smppd.reports.retention import retention
 from smppd.reports.source import Facts, Source
 from smppd.store.api import StoreError
+from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.store.sqlite.waiting import waiting_erasures
 from smppd.vault.kek import Kek, VaultError, load_kek
@@ -111,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
             if records is not None:
                 undo.callback(records.close)
             with _progress() as progress:
-                source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress)
+                people = records is not None and _people(directory)
+                source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress, people)
                 made = _make(args, source, records, kek, directory)
             text = as_json(made) if args.json else as_markdown(made)
             trail.append(
@@ -143,6 +146,14 @@ def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | Non
         return retention(source, purge, held(source), _waiting(directory))
     finally:
         purge.close()
+
+
+def _people(directory: Path) -> bool:
+    documents = SqliteDocuments(directory)
+    try:
+        return bool(documents.all(OPERATOR))
+    finally:
+        documents.close()
 
 
 def held(source: Source) -> list[Facts]:

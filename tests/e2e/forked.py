@@ -97,7 +97,7 @@ def _command(main: Any, request: dict[str, Any]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except Exception:  # noqa: BLE001 - told as the interpreter tells it
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         status = 1
     finally:

@@ -7,6 +7,7 @@ Imports under TYPE_CHECKING and inside functions count like any other.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -348,6 +349,16 @@ def test_every_exception_for_sqlite_is_one() -> None:
 def test_the_checker_sees_the_house() -> None:
     seen = {file.relative_to(ROOT).as_posix() for file in house()}
     assert {"smppd/__init__.py", "smppd/protocol/wire.py", "tests/test_imports.py", "tools/lock.py"} <= seen
+
+
+def test_the_table_is_the_one_in_the_documentation() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("| room | may import |", 1)[1]
+    told: dict[str, frozenset[str]] = {}
+    for row in page.split("\n\n", 1)[0].splitlines()[2:]:
+        rooms, imports = row.strip("| ").split(" | ")
+        for room in re.findall(r"`([\w.]+)`", rooms):
+            told[room] = frozenset(re.findall(r"`([\w.]+)`", imports))
+    assert {room: names for room, names in told.items() if room not in TOP} == TABLE
 
 
 @pytest.mark.parametrize("room", sorted(TABLE))

@@ -16,7 +16,8 @@ from smppd.reports.source import Source
 
 class Control(NamedTuple):
     """number: `A.8.13`; title: as in the standard; feature, command: what answers it here; configuration: the keys that say
-    how; tests: of the feature; probe: name of what is looked at in the configuration, empty where it is always in force."""
+    how; tests: of the feature; probe: name of what is looked at in the configuration or the store, empty where it is always in
+    force."""
 
     number: str
     title: str
@@ -32,25 +33,42 @@ def _tls(settings: Settings) -> bool:
     return listeners and all(one.tls is not None or is_loopback(one.host) for one in settings.upstreams)
 
 
-_PROBES: Final[dict[str, Callable[[Settings], bool]]] = {
-    "accounts": lambda settings: bool(settings.accounts),
-    "basis": lambda settings: all(one.basis is not None or one.content != "encrypt" for one in settings.accounts),
-    "contracts": lambda settings: all(
-        one.contract is not None and one.country is not None for one in settings.upstreams
+def _ships(settings: Settings) -> bool:
+    return settings.shipping.file is not None or settings.shipping.syslog is not None
+
+
+_PROBES: Final[dict[str, Callable[[Source], bool]]] = {
+    "accounts": lambda source: bool(source.settings.accounts),
+    "basis": lambda source: all(one.basis is not None or one.content != "encrypt" for one in source.settings.accounts),
+    "contracts": lambda source: all(
+        one.contract is not None and one.country is not None for one in source.settings.upstreams
     ),
-    "floors": lambda settings: (
-        settings.retention.at_least is not None or any(one.retain.at_least is not None for one in settings.accounts)
+    "floors": lambda source: (
+        source.settings.retention.at_least is not None
+        or any(one.retain.at_least is not None for one in source.settings.accounts)
     ),
-    "http": lambda settings: settings.http is not None,
-    "kek": lambda settings: (
-        settings.keys.path is None or not settings.keys.path.is_relative_to(settings.store.directory)
+    "http": lambda source: source.settings.http is not None,
+    "kek": lambda source: (
+        source.settings.keys.path is None
+        or not source.settings.keys.path.is_relative_to(source.settings.store.directory)
     ),
-    "networks": lambda settings: all(one.networks != "any" for one in settings.accounts),
-    "rules": lambda settings: any(one.policies for one in settings.accounts),
-    "tls": _tls,
+    "networks": lambda source: all(one.networks != "any" for one in source.settings.accounts),
+    "rules": lambda source: any(one.policies for one in source.settings.accounts),
+    "people": lambda source: source.people,
+    "shipping": lambda source: _ships(source.settings),
+    "tls": lambda source: _tls(source.settings),
 }
 
 CONTROLS: Final = (
+    Control(
+        "A.5.3",
+        "Segregation of duties",
+        "two people for reveals for the law or of many records, and for holds",
+        "smppd approvals",
+        "",
+        ("cli/test_authority.py::test_for_the_law_two_have_to_agree",),
+        "people",
+    ),
     Control(
         "A.5.9",
         "Inventory of information and other associated assets",
@@ -70,12 +88,33 @@ CONTROLS: Final = (
         "networks",
     ),
     Control(
+        "A.5.16",
+        "Identity management",
+        "operators, each under a name of his own",
+        "smppd operators",
+        "",
+        ("cli/commands/test_operators.py::test_a_reset_takes_the_old_ones_away",),
+        "people",
+    ),
+    Control(
         "A.5.17",
         "Authentication information",
-        "Argon2id hashes; secrets in private files, credentials or the environment",
-        "smppd passwd",
+        "Argon2id hashes; secrets in private files, credentials or the environment; operators' second factor",
+        "smppd passwd, smppd operators",
         "accounts[].password_hash",
-        ("test_passwords.py::test_the_hash_is_salted",),
+        (
+            "test_passwords.py::test_the_hash_is_salted",
+            "cli/commands/test_operators.py::test_a_reset_takes_the_old_ones_away",
+        ),
+    ),
+    Control(
+        "A.5.18",
+        "Access rights",
+        "operators' roles, accounts and networks; disable and reset",
+        "smppd operators",
+        "",
+        ("cli/commands/test_operators.py::test_a_reset_takes_the_old_ones_away",),
+        "people",
     ),
     Control(
         "A.5.20",
@@ -121,6 +160,14 @@ CONTROLS: Final = (
         "basis",
     ),
     Control(
+        "A.7.14",
+        "Secure disposal or re-use of equipment",
+        "all keys destroyed, with signed certificates",
+        "smppd keys shred",
+        "",
+        ("cli/commands/test_shred.py::test_nothing_is_left_and_the_certificates_say_so",),
+    ),
+    Control(
         "A.8.3",
         "Information access restriction",
         "masked by default; a look needs a reason and is on the audit trail first",
@@ -131,10 +178,13 @@ CONTROLS: Final = (
     Control(
         "A.8.5",
         "Secure authentication",
-        "binds: password, network, client certificate, suspension",
-        "smppd check",
+        "binds: password, network, client certificate, suspension; operators: passphrase and one-time code",
+        "smppd check, smppd login",
         "accounts[].password_hash, limits",
-        ("net/test_auth.py::test_every_refusal_has_the_same_code_and_time",),
+        (
+            "net/test_auth.py::test_every_refusal_has_the_same_code_and_time",
+            "cli/test_authority.py::test_every_failed_login_is_the_same_answer",
+        ),
         "accounts",
     ),
     Control(
@@ -157,12 +207,15 @@ CONTROLS: Final = (
     Control(
         "A.8.10",
         "Information deletion",
-        "purge: keys first, then rows, then free pages; the spool tidied",
-        "smppd purge, smppd report retention",
+        "purge: keys first, then rows, then free pages; the spool tidied; erasure of a person; disposal",
+        "smppd purge, smppd subject erase, smppd keys shred, smppd report retention",
         "accounts[].retain",
         (
             "records/test_retention.py::test_a_purge_can_be_killed_anywhere",
             "store/sqlite/test_tidy.py::test_what_is_over_opens_with_no_key",
+            "e2e/test_purge_proof.py::test_no_octet_of_what_was_purged_is_left",
+            "e2e/test_erasure.py::test_a_person_is_erased_everywhere",
+            "cli/commands/test_shred.py::test_nothing_is_left_and_the_certificates_say_so",
         ),
         "accounts",
     ),
@@ -193,10 +246,14 @@ CONTROLS: Final = (
     Control(
         "A.8.15",
         "Logging",
-        "audit trail, structured log",
-        "smppd audit show",
-        "log",
-        ("audit/test_trail.py::test_edits_deletions_and_reorders_show",),
+        "audit trail that leaves the host as it is made, structured log",
+        "smppd audit show, smppd audit verify --shipped",
+        "shipping, log",
+        (
+            "audit/test_trail.py::test_edits_deletions_and_reorders_show",
+            "e2e/test_shipping.py::test_kills_leave_no_gap",
+        ),
+        "shipping",
     ),
     Control(
         "A.8.16",
@@ -248,7 +305,10 @@ CONTROLS: Final = (
         "key hierarchy, rotation; the key-encryption key is not in the store",
         "smppd keys rotate",
         "keys",
-        ("cli/commands/test_keys.py::test_rotation_and_retirement",),
+        (
+            "cli/commands/test_keys.py::test_rotation_and_retirement",
+            "cli/test_kek_told.py::test_every_command_tells_and_writes_nothing",
+        ),
         "kek",
     ),
     Control(
@@ -267,9 +327,9 @@ _ABOUT: Final = (
 )
 
 
-def in_force(settings: Settings) -> list[tuple[Control, bool]]:
-    """Each control, and whether the configuration has it."""
-    return [(one, not one.probe or _PROBES[one.probe](settings)) for one in CONTROLS]
+def in_force(source: Source) -> list[tuple[Control, bool]]:
+    """Each control, and whether the installation has it."""
+    return [(one, not one.probe or _PROBES[one.probe](source)) for one in CONTROLS]
 
 
 def controls(source: Source) -> Report:
@@ -284,6 +344,6 @@ def controls(source: Source) -> Report:
             "in_force": force,
             "tests": list(one.tests),
         }
-        for one, force in in_force(source.settings)
+        for one, force in in_force(source)
     ]
     return report("ISO/IEC 27001 Annex A: controls", _ABOUT, source.now, {"controls": rows})

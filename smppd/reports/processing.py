@@ -65,7 +65,7 @@ def processing(source: Source) -> Report:
                 for account in source.configured()
             ],
             "security_measures": [
-                {"control": one.number, "measure": one.feature, "in_force": force} for one, force in in_force(settings)
+                {"control": one.number, "measure": one.feature, "in_force": force} for one, force in in_force(source)
             ],
             "rows_that_cannot_be_read": damaged,
         },

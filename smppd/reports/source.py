@@ -21,7 +21,8 @@ def nothing() -> Iterable[Facts]:
 
 class Source(NamedTuple):
     """settings: as configured now. now: epoch seconds. trail: opened. log: None before the daemon's first start. id_time:
-    `ids.id_time`. accounts: those that may be seen, None for all. progress: told while the log is read."""
+    `ids.id_time`. accounts: those that may be seen, None for all. progress: told while the log is read. people: whether there
+    are operators, so that commands ask for a login."""
 
     settings: Settings
     now: float
@@ -30,6 +31,7 @@ class Source(NamedTuple):
     id_time: Callable[[int], float]
     accounts: frozenset[str] | None = None
     progress: Progress = lambda _done: None
+    people: bool = False
 
     def seen(self, account: str) -> bool:
         """Whether an account may be seen."""

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 import yaml
 
 from smppd.passwords import hashed
+from tests.e2e import forked
 from tests.e2e.children import ROOT
 from tests.ports import free_port
 
@@ -135,12 +136,15 @@ class Gateway:
         """Writes ``config``, or this text, to the configuration file."""
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False) if text is None else text)
 
-    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs `smppd NAME --config F ...` and gives what it said."""
+    def command(self, *arguments: str, stdin: str = "", imported: bool = False) -> subprocess.CompletedProcess[str]:
+        """Runs `smppd NAME --config F ...` and gives what it said. imported: see `forked`, for many commands."""
         name, *rest = arguments
         place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged") else 0
+        words = [name, *rest[:place], "--config", str(self.config_file), *rest[place:]]
+        if imported:
+            return forked.run(words, stdin)
         return subprocess.run(
-            [sys.executable, "-m", "smppd", name, *rest[:place], "--config", str(self.config_file), *rest[place:]],
+            [sys.executable, "-m", "smppd", *words],
             input=stdin,
             capture_output=True,
             text=True,

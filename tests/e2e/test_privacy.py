@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import subprocess
-import sys
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.e2e.children import ROOT
+from tests.e2e import forked
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
@@ -270,10 +269,9 @@ def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway)
 def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[str]:
     words = [word.replace("{out}", str(out)) for word in line.words]
     if words[0] != "passwd":
-        return used.command(*words, stdin=line.stdin)
+        return used.command(*words, stdin=line.stdin, imported=True)
     # Needs no configuration.
-    command = [sys.executable, "-m", "smppd", *words]
-    return subprocess.run(command, input=line.stdin, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    return forked.run(words, line.stdin)
 
 
 def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Path) -> None:

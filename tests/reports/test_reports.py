@@ -137,11 +137,25 @@ def test_what_waits_for_a_hold_is_told(house: House) -> None:
     data.execute(
         "INSERT INTO erased VALUES (1, 4, 3, 1800000000, 0), (2, 4, 0, 0, 0), (3, 5, 1, 0, 7), (4, 5, 2, 0, 7)"
     )
-    data.execute("INSERT INTO documents VALUES ('hold', '7', 9007199254740991, x'00')")
     data.commit()
     data.close()
+    why = ("--authority", "District Court", "--reference", f"Order 12 of +{NUMBERS[1]}", "--expires", "2030-01-01")
+    for account in ("acme", "beta"):
+        assert house.run("hold", "add", "--number", "+" + NUMBERS[0], "--account", account, *why)[0] == 0
+    assert house.run("hold", "release", "2")[0] == 0
     made = house.report("retention")
-    assert made["holds"] == [{"hold": "7"}]
+    assert made["holds"] == [
+        {
+            "hold": 1,
+            "state": "active",
+            "account": "acme",
+            "of_a_number": True,
+            "authority": "District Court",
+            "reference": "Order 12 of ***",
+            "ends": "2030-01-01T00:00:00Z",
+            "records": 1,
+        }
+    ], "what has ended protects nothing"
     assert made["erasures_that_wait"] == [
         {"erasure": 4, "records": 1, "kept_by_hold": None, "not_before": "2027-01-15T08:00:00Z"},
         {"erasure": 5, "records": 2, "kept_by_hold": 7, "not_before": None},
@@ -151,6 +165,7 @@ def test_what_waits_for_a_hold_is_told(house: House) -> None:
 def test_controls_follow_the_configuration(house: House) -> None:
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert len(rows) == len(CONTROLS)
+    assert not any(rows[number]["in_force"] for number in ("A.5.3", "A.5.16", "A.5.18", "A.8.15"))
     assert not rows["A.5.15"]["in_force"] and not rows["A.5.34"]["in_force"] and not rows["A.5.20"]["in_force"]
     assert rows["A.8.24"]["in_force"] and rows["A.5.33"]["in_force"] and rows["A.8.20"]["in_force"]
     text = house.config.read_text().replace("networks: any", "networks: 192.0.2.0/24, basis: contract", 1)
@@ -158,11 +173,17 @@ def test_controls_follow_the_configuration(house: House) -> None:
     house.config.write_text(text.replace("networks: any", "networks: 192.0.2.0/24"))
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert rows["A.5.15"]["in_force"] and rows["A.5.34"]["in_force"]
+    text += f"shipping: {{file: {{path: {house.directory}/shipped}}}}\n"
+    data = connect(house.log.directory / "data.db", "data")
+    data.execute("INSERT INTO documents VALUES ('operator', 'anna', 9007199254740991, x'00')")
+    data.commit()
+    data.close()
     house.config.write_text(text.replace("{file: keys/kek}", "{file: var/kek}"))
     (house.directory / "var" / "kek").write_bytes((house.directory / "keys/kek").read_bytes())
     (house.directory / "var" / "kek").chmod(0o600)
     rows = {one["control"]: one for one in house.report("controls")["controls"]}
     assert not rows["A.8.24"]["in_force"]
+    assert all(rows[number]["in_force"] for number in ("A.5.3", "A.5.16", "A.5.18", "A.8.15"))
 
 
 REPORTS = {

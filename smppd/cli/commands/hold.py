@@ -314,7 +314,8 @@ def _list(settings: Settings, args: argparse.Namespace, authority: Authority) ->
         print(
             f"{one.number:>4}  {one.state:<8}  {said}  {' in '.join(scope)}  {one.authority}, {one.reference}".rstrip()
         )
-    say(f"{sum(one.lives for one in listed)} holds protect, {len(listed)} listed.")
+    protect = sum(one.lives for one in listed)
+    say(f"{protect} hold{' protects' if protect == 1 else 's protect'}, {len(listed)} listed.")
     return 0
 
 

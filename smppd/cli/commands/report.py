@@ -23,13 +23,15 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.commands.audit import moment
 from smppd.cli.commands.keys import existing_store, witnessed_trail
+from smppd.cli.holding import open_holds
 from smppd.events import AuditEvent
 from smppd.ids import id_time
+from smppd.operators.people import KIND as OPERATOR
 from smppd.operators.roles import Act, Authority
 from smppd.records.lookup import LogReader
 from smppd.reports.breach import breach
 from smppd.reports.controls import controls
-from smppd.reports.document import Report, as_json, as_markdown, at
+from smppd.reports.document import Report, as_json, as_markdown, at, free
 from smppd.reports.processing import processing
 from smppd.reports.processors import processors
 from smppd.reports.retention import retention
@@ -111,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
             if records is not None:
                 undo.callback(records.close)
             with _progress() as progress:
-                source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress)
+                people = records is not None and _people(directory)
+                source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress, people)
                 made = _make(args, source, records, kek, directory)
             text = as_json(made) if args.json else as_markdown(made)
             trail.append(
@@ -140,18 +143,39 @@ def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | Non
         return retention(source, None)
     purge = SqlitePurge(directory)
     try:
-        return retention(source, purge, held(directory), _waiting(directory))
+        return retention(source, purge, held(source), _waiting(directory))
     finally:
         purge.close()
 
 
-def held(directory: Path) -> Iterator[Facts]:
-    """What may be said of each hold: its number."""
+def _people(directory: Path) -> bool:
     documents = SqliteDocuments(directory)
     try:
-        yield from ({"hold": name} for name, _ in documents.all("hold"))
+        return bool(documents.all(OPERATOR))
     finally:
         documents.close()
+
+
+def held(source: Source) -> list[Facts]:
+    """The holds that protect now, without the numbers that they are about. VaultError, StoreError."""
+    holds = open_holds(source.settings)
+    try:
+        return [
+            {
+                "hold": one.number,
+                "state": one.state.value,
+                "account": one.account or None,
+                "of_a_number": bool(one.forms),
+                "authority": free(one.authority),
+                "reference": free(one.reference),
+                "ends": at(one.ends),
+                "records": holds.rows.count(one.number),
+            }
+            for one in holds.active()
+            if source.seen(one.account)
+        ]
+    finally:
+        holds.close()
 
 
 def _waiting(directory: Path) -> Iterable[Facts]:

@@ -19,6 +19,7 @@ from smppd.config import is_loopback, split_address
 from smppd.config.units import parse_duration, parse_rate
 
 _EVERY: Final = 1.0
+_PASSWORD_MAX: Final = 8
 _SMSC: Final = (
     ("binds", "binds"),
     ("submits", "submitted to it"),
@@ -133,7 +134,7 @@ def _smsc(args: argparse.Namespace) -> int:
     }
     config: dict[str, Any] = {
         "system_id": args.system_id,
-        "password": read_password(args.password_file).decode("latin-1"),
+        "password": _password(args.password_file),
         "port": port,
         "behaviour": behaviour,
     }
@@ -164,6 +165,16 @@ def _address(text: str) -> tuple[str, int]:
     if host != "127.0.0.1" and not (is_loopback(host) and host == "localhost"):
         raise CommandError("--address: a simulated SMSC listens on 127.0.0.1 only", 2)
     return host, port
+
+
+def _password(source: str | None) -> str:
+    """CommandError for one that the simulators' stack cannot bring: it keeps to the letter of SMPP."""
+    password = read_password(source)
+    if len(password) > _PASSWORD_MAX:
+        raise CommandError(
+            f"the simulators take passwords of at most {_PASSWORD_MAX} octets, SMPP's own limit: use a shorter one for this"
+        )
+    return password.decode("latin-1")
 
 
 def _share(args: argparse.Namespace, name: str) -> float:
@@ -201,7 +212,7 @@ def _customer(args: argparse.Namespace) -> int:
         "port": port,
         "pinned": None if certificate is None else str(certificate),
         "system_id": args.account,
-        "password": read_password(args.password_file).decode("latin-1"),
+        "password": _password(args.password_file),
         "binds": args.binds,
         "window": args.window,
     }

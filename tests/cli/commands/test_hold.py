@@ -116,7 +116,7 @@ def test_a_hold_from_its_beginning_to_its_end(run: Run, record: int, log: Builde
     assert "900123" not in json.dumps(trail(run)) and b"7700900123" not in files(tmp_path / "var")
     status, out, err = run("hold", "list")
     assert status == 0 and "active" in out and "+44770***0123" not in out and "44770***0123" in out
-    assert "District Court, Order 12/26" in out and "1 holds protect" in err
+    assert "District Court, Order 12/26" in out and "1 hold protects" in err
     shown = json.loads(run("hold", "show", "1", "--json")[1])
     assert (shown["state"], shown["records"], shown["numbers"]) == ("active", 1, ["44770***0123"])
     assert "records     1" in run("hold", "show", "1")[1]

@@ -80,8 +80,8 @@ class Wanted(Protocol):
         """Whether a thing is meant of which one or the other address is hidden."""
 
     def keeps(self, account: str | None, record: int, forms: Collection[bytes]) -> frozenset[int]:
-        """The holds that keep a thing of this account (None: nobody knows whose), of this record, from and to numbers in
-        these normal forms."""
+        """The holds that keep a thing of this account (None: nobody knows whose, so no hold on a whole account is about it),
+        of this record, from and to numbers in these normal forms."""
 
 
 class Person:
@@ -115,7 +115,7 @@ class Person:
         return frozenset(
             one.hold
             for one in self._held
-            if (account is None or one.account in ("", account))
+            if (one.account in ("", account) if account is not None else one.forms)
             and one.since <= at < one.until
             and (not one.forms or not one.forms.isdisjoint(forms))
         )

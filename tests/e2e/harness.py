@@ -138,7 +138,7 @@ class Gateway:
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `smppd NAME --config F ...` and gives what it said."""
         name, *rest = arguments
-        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged") else 0
+        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "report") else 0
         return subprocess.run(
             [sys.executable, "-m", "smppd", name, *rest[:place], "--config", str(self.config_file), *rest[place:]],
             input=stdin,

@@ -365,7 +365,9 @@ def test_what_a_hold_is_about_stays_and_nothing_else() -> None:
         name, many = left
         assert (found.kept, found.messages) == (many, 4 - many)
         assert found.holds == ({kept.hold} if many else set()) and len(found.records) == 4
-        assert [world.account(one).queued for one in ("acme", "zeta")] == [many * (one == name) for one in ("acme", "zeta")]
+        assert [world.account(one).queued for one in ("acme", "zeta")] == [
+            many * (one == name) for one in ("acme", "zeta")
+        ]
         # When the hold is over, what is left goes by the records' ids.
         world.relay.erase_records(found.records, done.append)
         world.passes(5.0, step=0.1)

@@ -23,6 +23,8 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.commands.audit import moment
 from smppd.cli.commands.keys import existing_store, witnessed_trail
+from smppd.cli.holding import open_holds
+from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.operators.roles import Act, Authority
@@ -35,7 +37,6 @@ from smppd.reports.processors import processors
 from smppd.reports.retention import retention
 from smppd.reports.source import Facts, Source
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.store.sqlite.waiting import waiting_erasures
 from smppd.vault.kek import Kek, VaultError, load_kek
@@ -140,18 +141,24 @@ def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | Non
         return retention(source, None)
     purge = SqlitePurge(directory)
     try:
-        return retention(source, purge, held(directory), _waiting(directory))
+        return retention(source, purge, _held(source.settings), _waiting(directory))
     finally:
         purge.close()
 
 
-def held(directory: Path) -> Iterator[Facts]:
-    """What may be said of each hold: its number."""
-    documents = SqliteDocuments(directory)
+def _held(settings: Settings) -> Iterator[Facts]:
+    """What may be said of each hold that protects: nothing of whom it is about."""
+    holds = open_holds(settings)
     try:
-        yield from ({"hold": name} for name, _ in documents.all("hold"))
+        for one in holds.active():
+            yield {
+                "hold": one.number,
+                "state": one.state.value,
+                "ends": at(one.ends),
+                "records": holds.rows.count(one.number),
+            }
     finally:
-        documents.close()
+        holds.close()
 
 
 def _waiting(directory: Path) -> Iterable[Facts]:

@@ -238,9 +238,10 @@ class _Erasure:
         path = eraser.certify(number, time.time())
         reached, missed = spread(self._known, self._settings.store.directory)
         self._told(number, left, len(listed), counts)
-        return self._answer(
+        status = self._answer(
             number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
         )
+        return 1 if kept else status
 
     def _held(self) -> list[Kept]:
         """What holds in force are about: of what is on its way that stays, as its records do."""

@@ -530,3 +530,15 @@ def test_the_running_daemon_keeps_what_is_held(run: Run, log: Builder, tmp_path:
     assert run("hold", "release", "1")[0] == 0
     purged(lambda: stripped(mine))
     assert texts() == [False, False] and run("log", "verify")[0] == 0
+
+
+def test_the_report_of_retention_has_the_holds_in_force_and_nobody_s_number(run: Run, log: Builder) -> None:
+    log.record(TEXT.encode(), destination=SUBJECT[1:].encode())
+    log.commit()
+    log.close()
+    assert run("hold", "add", "--number", SUBJECT, *WHY)[0] == 0
+    assert run("hold", "add", "--number", OTHER, *WHY)[0] == 0
+    assert run("hold", "release", "2")[0] == 0
+    status, out, _ = run("report", "retention", "--json")
+    assert status == 0 and SUBJECT[1:] not in out
+    assert [(one["hold"], one["state"], one["records"]) for one in json.loads(out)["holds"]] == [(1, "active", 1)]

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest, sync_directory
 from smppd.events import AuditEvent
-from smppd.records.erasure import BACKUPS, DONE, STATE, Eraser, Floor, HoldsRecords, no_floor, utc
+from smppd.records.erasure import BACKUPS, CLOSING, DONE, STATE, WAY_HELD, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
     NAME,
     ErasureJournal,
@@ -46,12 +46,14 @@ _KNOWN: Final = 1000
 
 class Replayed(NamedTuple):
     """erasures: requests that were done again; records: of them, in the restored copy. until: ISO 8601, up to when erasures are
-    known; empty where no journal was found. queued: records that a hold keeps in the copy."""
+    known; empty where no journal was found. queued: records that a hold or a floor keeps in the copy; held: ids of those that
+    a hold keeps: then what belongs to them on its way is kept too."""
 
     erasures: int = 0
     records: int = 0
     until: str = ""
     queued: int = 0
+    held: frozenset[int] = frozenset()
 
 
 # -- beside backups ----------------------------------------------------------------------------------------------------
@@ -198,8 +200,9 @@ def open_eraser(
     holds: HoldsRecords | None = None,
     floor: Floor = no_floor,
     region: Callable[[str], str | None] = lambda _account: None,
+    way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
 ) -> tuple[Eraser, SqliteErasures]:
-    """An eraser on a store's directory, and its rows, closed with it. holds, floor, region: see `Eraser`."""
+    """An eraser on a store's directory, and its rows, closed with it. holds, floor, region, way: see `Eraser`."""
     rows = SqliteErasures(directory)
     keys = ReadOnlyKeys(directory)
     journal = ErasureJournal(directory / NAME, install.checkpoint)
@@ -213,6 +216,7 @@ def open_eraser(
         holds=holds,
         floor=floor,
         region=region,
+        way=way,
         closed=keys.close,
     )
     return eraser, rows
@@ -251,9 +255,17 @@ def replay_erasures(
                 rows.list_records(line.erasure, line.ids)
             done = eraser.run(now)
             queued = sum(rows.left(number)[0] for number in numbers)
+            held: set[int] = set()
+            for number in numbers:
+                kept = rows.holds_of(number)
+                if kept:  # a purge goes on with the request when they are over, on its way too
+                    held |= {one.record for one in eraser.listed(number) if one.parts and one.hold}
+                    rows.note_erasure(
+                        number, {STATE: CLOSING, WAY_HELD: sorted(kept), "certified": rows.left(number)[0]}
+                    )
             if not done.complete:
                 raise BackupError(f"{directory}: what was erased again is still in a write-ahead log")
-    return Replayed(len(numbers), done.records, max(line.at for line in lines), queued)
+    return Replayed(len(numbers), done.records, max(line.at for line in lines), queued, frozenset(held))
 
 
 def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:

@@ -173,7 +173,7 @@ def restore(
                 progress("Erasing again what was erased", 0.0)
                 install = _open_keys(staging, kek)[0]
                 replayed = replay_erasures(staging, kek, install, checked.erased, now, actor, floor=floor)
-                ids = frozenset(record for line in checked.erased for record in line.ids)
+                ids = frozenset(record for line in checked.erased for record in line.ids) - replayed.held
                 underway: Mapping[str, int] = {}
                 if ids:
                     underway, checked = _replay_underway(staging, install, checked, lambda: replay(staging, ids))

@@ -6,6 +6,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.backup.erasures import open_eraser
 from smppd.config import Settings
 from smppd.config.retention import floor
+from smppd.daemon.erasing import finish_underway
 from smppd.records.erasure import Eraser
 from smppd.records.holds import Holds
 from smppd.store.sqlite.erasure_rows import SqliteErasures
@@ -25,4 +26,5 @@ def eraser_of(
         holds=holds,
         floor=lambda account, part, accepted: floor(settings, account, part.value, accepted),
         region=settings.region_of,
+        way=lambda _number, records: finish_underway(settings, kek, records),
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -52,8 +52,9 @@ class Background:
         *,
         floor: Floor = no_floor,
         region: Callable[[str], str | None] = lambda _account: None,
+        way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
     ) -> None:
-        """floor, region: see `records.erasure.Eraser`; asked in the purge's thread."""
+        """floor, region, way: see `records.erasure.Eraser`; asked in the purge's thread."""
         self._metrics = metrics
         self._stop = threading.Event()
         self._quiet: dict[str, float] = {}  # until when the log says nothing more of a thread
@@ -86,6 +87,7 @@ class Background:
                     holds=holds,
                     floor=floor,
                     region=region,
+                    way=way,
                 )
                 made = Purger(
                     log_rows,

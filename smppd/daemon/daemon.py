@@ -27,7 +27,7 @@ from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
-from smppd.daemon.erasing import erase_requests
+from smppd.daemon.erasing import Finisher, erase_requests
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -177,6 +177,7 @@ class Daemon:
             on_request(self.store),
             floor=lambda account, part, accepted: floor(self.settings, account, part.value, accepted),
             region=lambda account: self.settings.region_of(account),
+            way=Finisher(self.relay, self.reactor.callFromThread),
         )
         undo.callback(self._background.stop)
         shipping = tls_context(settings.shipping)

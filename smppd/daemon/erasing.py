@@ -7,8 +7,9 @@ from __future__ import annotations
 import heapq
 import queue
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
+from math import inf
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -21,7 +22,7 @@ from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
 from smppd.records.consistency import named_seals
-from smppd.relay.erasing import Found
+from smppd.relay.erasing import Found, Kept
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -36,17 +37,20 @@ from smppd.vault.keys import KeyRing, load_install
 PATIENCE: Final = 600.0
 """Seconds that a command waits for the daemon."""
 FORMS: Final = 64
+RECORDS: Final = 150
+"""Ids in one request."""
 _TICK: Final = 0.05
 _KEPT: Final = 4
 
 
 class Underway(NamedTuple):
     """What was found on its way. counts: by kind (`relay.erasing.Found`); records: ids that it belongs to; complete: nothing
-    of it can be opened any more."""
+    of it can be opened any more; holds: those that keep some of it as it is."""
 
     counts: dict[str, int]
     records: frozenset[int]
     complete: bool
+    holds: frozenset[int] = frozenset()
 
 
 # -- the daemon's side -------------------------------------------------------------------------------------------------
@@ -60,6 +64,8 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
 
     def begin(request: dict[str, Any], _uid: int) -> dict[str, object]:
         forms, accounts = request.get("forms"), request.get("accounts")
+        if "records" in request:
+            return {"job": begin_records(request["records"])}
         good = isinstance(forms, list) and 0 < len(forms) <= FORMS
         if not good or not (
             accounts is None or (isinstance(accounts, list) and all(isinstance(a, str) for a in accounts))
@@ -67,8 +73,25 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
             raise ControlError("this is no request to erase")
         try:
             octets = [bytes.fromhex(form) for form in forms or ()]
+            held = [_kept(one) for one in request.get("held", ())]
         except (TypeError, ValueError):
             raise ControlError("this is no request to erase") from None
+        number, over = job()
+        relay.erase_person(octets, accounts, over, acts=request.get("acts") is True, held=held)
+        return {"job": number}
+
+    def begin_records(records: object) -> int:
+        if not isinstance(records, list) or not 0 < len(records) <= RECORDS:
+            raise ControlError("this is no request to erase")
+        try:
+            ids = [int(one, 16) for one in records]
+        except (TypeError, ValueError):
+            raise ControlError("this is no request to erase") from None
+        number, over = job()
+        relay.erase_records(ids, over)
+        return number
+
+    def job() -> tuple[int, Callable[[Found], None]]:
         number = next(numbers)
         jobs[number] = None
         for old in sorted(jobs)[:-_KEPT]:
@@ -78,8 +101,7 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
         def over(found: Found) -> None:
             jobs[number] = found
 
-        relay.erase_person(octets, accounts, over, acts=request.get("acts") is True)
-        return {"job": number}
+        return number, over
 
     def found_of(request: dict[str, Any]) -> Found | None:
         number = request.get("job")
@@ -91,7 +113,7 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
         found = found_of(request)
         if found is None:
             return {"over": False}
-        return {"over": True, "complete": found.complete, "counts": found.counts()}
+        return {"over": True, "complete": found.complete, "counts": found.counts(), "holds": sorted(found.holds)}
 
     def records(request: dict[str, Any], _uid: int) -> Listing:
         found = found_of(request)
@@ -100,13 +122,36 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
     return {"erase": begin, "erase state": state, "erase records": records}
 
 
+def _kept(said: object) -> Kept:
+    """Out of a request. TypeError or ValueError where it is none."""
+    if not isinstance(said, list):
+        raise TypeError
+    forms, account, since, until, hold = said
+    if not isinstance(account, str) or not isinstance(hold, int):
+        raise TypeError
+    return Kept(
+        frozenset(bytes.fromhex(form) for form in forms),
+        account,
+        float(since),
+        inf if until is None else float(until),
+        hold,
+    )
+
+
 # -- the command's side ------------------------------------------------------------------------------------------------
 
 
 def erase_underway(
-    settings: Settings, kek: Kek, forms: Collection[bytes], accounts: Collection[str] | None, *, acts: bool
+    settings: Settings,
+    kek: Kek,
+    forms: Collection[bytes],
+    accounts: Collection[str] | None,
+    *,
+    acts: bool,
+    held: Sequence[Kept] = (),
 ) -> Underway:
-    """Takes a person out of what is on its way, or only looks (`acts`). Raises ControlError, StoreError and VaultError: then
+    """Takes a person out of what is on its way, or only looks (`acts`). held: what stays, because of holds.
+    Raises ControlError, StoreError and VaultError: then
     it is to be run again."""
     directory = settings.store.directory
     if not (directory / "data.db").exists():
@@ -114,10 +159,10 @@ def erase_underway(
     try:
         Lock(directory).release()
     except StoreError:
-        return _ask(directory, forms, accounts, acts)
+        return _ask(directory, forms, accounts, acts, held)
 
     def act(relay: Relay, over: Callable[[Found], None]) -> None:
-        relay.erase_person(forms, accounts, over, acts=acts)
+        relay.erase_person(forms, accounts, over, acts=acts, held=held)
 
     return offline(settings, directory, kek, act)
 
@@ -127,13 +172,70 @@ def erase_underway_of(settings: Settings, directory: Path, kek: Kek, records: Co
     return offline(settings, directory, kek, lambda relay, over: relay.erase_records(records, over))
 
 
-def _ask(directory: Path, forms: Collection[bytes], accounts: Collection[str] | None, acts: bool) -> Underway:
+def finish_underway(settings: Settings, kek: Kek, records: Sequence[int]) -> bool:
+    """Takes out of what is on its way what belongs to records that no hold keeps any longer; whether nothing of it can be
+    opened now. Raises as `erase_underway`."""
+    directory = settings.store.directory
+    try:
+        Lock(directory).release()
+    except StoreError:
+        some = [list(records[at : at + RECORDS]) for at in range(0, len(records), RECORDS)]
+        asked = (_asked(directory, {"do": "erase", "records": [f"{one:x}" for one in each]}) for each in some)
+        return all(one.complete for one in list(asked))  # each is asked for, whatever the one before said
+    return not records or erase_underway_of(settings, directory, kek, records).complete
+
+
+class Finisher:
+    """The same inside the daemon, for its purge: asked again until it says that it is done. `relay` is on the reactor's
+    thread, to which `call` hands a function."""
+
+    def __init__(self, relay: Relay, call: Callable[[Callable[[], None]], object]) -> None:
+        self._relay = relay
+        self._call = call
+        self._asked: dict[int, bool] = {}
+        """Number of an erasure -> whether it is done."""
+
+    def __call__(self, number: int, records: Sequence[int]) -> bool:
+        if self._asked.get(number):
+            del self._asked[number]
+            return True
+        if number not in self._asked:
+            self._asked[number] = False
+            self._call(lambda: self._relay.erase_records(records, lambda found: self._over(number, found)))
+        return False
+
+    def _over(self, number: int, found: Found) -> None:
+        if found.complete:
+            self._asked[number] = True
+        else:
+            self._asked.pop(number, None)  # there was no space: the purge asks again
+
+
+def _finite(at: float) -> float | None:
+    return None if at == inf else at
+
+
+def _ask(
+    directory: Path,
+    forms: Collection[bytes],
+    accounts: Collection[str] | None,
+    acts: bool,
+    held: Sequence[Kept],
+) -> Underway:
     request = {
         "do": "erase",
         "forms": [form.hex() for form in forms],
         "accounts": None if accounts is None else sorted(accounts),
         "acts": acts,
+        "held": [
+            (sorted(form.hex() for form in one.forms), one.account, one.since, _finite(one.until), one.hold)
+            for one in held
+        ],
     }
+    return _asked(directory, request)
+
+
+def _asked(directory: Path, request: dict[str, Any]) -> Underway:
     job = {"job": ask(directory, request)["job"]}
     deadline, wait = time.monotonic() + PATIENCE, Event()
     while not (told := ask(directory, {"do": "erase state", **job}))["over"]:
@@ -143,7 +245,9 @@ def _ask(directory: Path, forms: Collection[bytes], accounts: Collection[str] | 
             )
         wait.wait(_TICK)
     records = ask(directory, {"do": "erase records", **job})["records"]
-    return Underway(told["counts"], frozenset(int(one, 16) for one in records), told["complete"])
+    return Underway(
+        told["counts"], frozenset(int(one, 16) for one in records), told["complete"], frozenset(told["holds"])
+    )
 
 
 def offline(
@@ -204,4 +308,4 @@ def offline(
         done = found[0]
     finally:
         store.close(LivingEntries(readable))
-    return Underway(done.counts(), frozenset(done.records), done.complete)
+    return Underway(done.counts(), frozenset(done.records), done.complete, done.holds)

@@ -47,6 +47,9 @@ LISTING, OPEN, CLOSING, DONE = "listing", "open", "closing", "done"
 """Where a request stands: its records are being put down; they are in the journal and may be erased; no more will come; all are
 erased, or wait for a hold or a floor to end and then are."""
 
+WAY_HELD: Final = "way_held"
+"""Name in a request of the numbers of holds that keep some of what was on its way."""
+
 _RECORDS: Final = 64
 _PIECES: Final = 16
 _HALF: Final = SECRETS_BYTES // 2
@@ -122,11 +125,13 @@ class Eraser:
         holds: HoldsRecords | None = None,
         floor: Floor = no_floor,
         region: Callable[[str], str | None] = lambda _account: None,
+        way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
         closed: Callable[[], object] = lambda: None,
     ) -> None:
         """rows: the log, closed with this. directory: the store's, for certificates. ring: opens what a hold may be about.
         holds: None where nothing is ever held. floor: see `Floor`. region(account): of its national numbers.
-        closed: called when this is."""
+        way(number, records): takes out of what is on its way what belongs to records of a request, after the holds that kept
+        it are over; False where that lasts, then it is asked again. closed: called when this is."""
         self.rows = rows
         self._closed = closed
         self.journal = journal
@@ -137,6 +142,7 @@ class Eraser:
         self._holds: HoldsRecords = holds or NothingHeld()
         self._floor = floor
         self._region = region
+        self._way = way
         self._over = 0
         """Requests up to this number are done."""
         self._unclean = False
@@ -173,7 +179,7 @@ class Eraser:
         facts = self.rows.erasure(number) or {}
         lines = [line for line in self.journal.lines() if line.erasure == number]
         known = {record for line in lines for record in line.ids}
-        new = [one.record for one in self._listed(number) if one.record not in known]
+        new = [one.record for one in self.listed(number) if one.record not in known]
         lines += self.journal.append(number, new, facts["at"]) if new else []
         told = self._on_trail(number) if lines else frozenset()
         for line in lines:
@@ -189,7 +195,8 @@ class Eraser:
         """No more records will come. facts: what is to stand in the certificate beside what is known of the records."""
         self.rows.note_erasure(number, {**facts, STATE: CLOSING})
 
-    def _listed(self, number: int) -> Iterator[Erased]:
+    def listed(self, number: int) -> Iterator[Erased]:
+        """The records of a request."""
         after = 0
         while page := self.rows.listed(number, after, 1000):
             yield from page
@@ -351,13 +358,20 @@ class Eraser:
     def _finish(self, number: int, facts: Mapping[str, Any], now: float) -> bool:
         """Writes the certificate when all is erased, and before that once where something has to wait; whether it did."""
         queued, held, later = self.rows.left(number)
-        if queued and facts.get("certified") == queued:
+        holds = facts.get(WAY_HELD) or ()
+        waits = queued or not frozenset(holds).isdisjoint(self._holds.in_force())
+        if waits and facts.get("certified") == queued:
             return False
-        self.certify(number, now)
+        if not waits and holds and not self._way(number, [one.record for one in self.listed(number)]):
+            return False
         changes: dict[str, Any] = {"certified": queued}
-        if not queued:
+        if not waits and holds:
+            changes[WAY_HELD] = []
+            self.rows.note_erasure(number, {WAY_HELD: []})
+        self.certify(number, now)
+        if not waits:
             changes |= {STATE: DONE, "done": utc(now)}
-            if facts.get("certified"):
+            if "certified" in facts:
                 result = f"all of erasure {number} is erased now: what kept records is over"
                 what = {"erasure": number, "held": held, "later": later}
                 self._trail.append(AuditEvent.ERASURE, facts["who"], what, result, source=facts["source"])
@@ -368,7 +382,7 @@ class Eraser:
         """Writes the certificate of a request as it stands; its path. OSError becomes StoreError's business of the caller."""
         facts = self.rows.erasure(number) or {}
         queued, held, _later = self.rows.left(number)
-        listed = sum(1 for _ in self._listed(number))
+        listed = sum(1 for _ in self.listed(number))
         journal = facts.get("journal") or {}
         said: dict[str, object] = {
             "certificate": "erasure",
@@ -381,6 +395,7 @@ class Eraser:
             "queued_by_hold": {str(hold): count for hold, count in sorted(self.rows.holds_of(number).items())},
             "queued_by_retention": queued - held,
             "records_by_account": facts.get("accounts", {}),
+            "on_its_way_kept_by_hold": [str(hold) for hold in facts.get(WAY_HELD) or ()],
             "on_its_way": facts.get("way", "not known: the command was interrupted; it is to be run again"),
             "journal_line": journal.get("line", 0),
             "journal_line_sha256": journal.get("digest", ""),

@@ -7,13 +7,16 @@ tidied: what was written before cannot be opened any more.
 
 It works in small steps between the messages. Things move while it lasts, from memory to rows and back. So what is in memory is
 looked through, then all rows, then once more what is in memory. What comes later is not part of it.
+
+What a hold is about is left as it is, each thing for itself: by its account, when it was accepted, and both its numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from smppd.ids import id_time
 from smppd.message import State
 from smppd.numbering import normalise
 from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT
@@ -50,6 +53,20 @@ _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.R
 _BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
 
 
+class Kept(NamedTuple):
+    """What a hold is about. forms: of a number, none for every number; account: empty for every account; since, until: epoch
+    seconds of acceptance, `since <= t < until`. hold: its number."""
+
+    forms: frozenset[bytes]
+    account: str
+    since: float
+    until: float
+    hold: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Kept of {len(self.forms)} forms ***>"
+
+
 class Wanted(Protocol):
     """Who or what is to be erased."""
 
@@ -62,12 +79,19 @@ class Wanted(Protocol):
     def parts(self, one: bool, other: bool) -> bool:
         """Whether a thing is meant of which one or the other address is hidden."""
 
+    def keeps(self, account: str | None, record: int, forms: Collection[bytes]) -> frozenset[int]:
+        """The holds that keep a thing of this account (None: nobody knows whose, so no hold on a whole account is about it),
+        of this record, from and to numbers in these normal forms."""
+
 
 class Person:
-    """A person, by the forms of a number. accounts: None for all."""
+    """A person, by the forms of a number. accounts: None for all. held: what stays nevertheless."""
 
-    def __init__(self, forms: Collection[bytes], accounts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, forms: Collection[bytes], accounts: Collection[str] | None = None, held: Sequence[Kept] = ()
+    ) -> None:
         self._forms = frozenset(forms)
+        self._held = held
         self._accounts = None if accounts is None else frozenset(accounts)
 
     def __repr__(self) -> str:
@@ -84,6 +108,17 @@ class Person:
     def parts(self, one: bool, other: bool) -> bool:
         """See ``Wanted``."""
         return one or other
+
+    def keeps(self, account: str | None, record: int, forms: Collection[bytes]) -> frozenset[int]:
+        """See ``Wanted``."""
+        at = id_time(record)
+        return frozenset(
+            one.hold
+            for one in self._held
+            if (one.account in ("", account) if account is not None else one.forms)
+            and one.since <= at < one.until
+            and (not one.forms or not one.forms.isdisjoint(forms))
+        )
 
 
 class OfRecords:
@@ -104,11 +139,16 @@ class OfRecords:
         """See ``Wanted``."""
         return True
 
+    def keeps(self, account: str | None, record: int, forms: Collection[bytes]) -> frozenset[int]:
+        """See ``Wanted``. Whoever names records has looked at the holds."""
+        return frozenset()
+
 
 class Found:
     """What was found. messages: ended here; waiting: with a carrier, without text and number now; receipts, texts: in
-    mailboxes, rewritten and deleted; parked: receipts without a message. records: the ids that these belong to. complete:
-    nothing of it can be opened any more; False where there was no space for that."""
+    mailboxes, rewritten and deleted; parked: receipts without a message; kept: left as they are, because holds are about them.
+    records: the ids that all these belong to. complete: nothing of it can be opened any more; False where there was no space
+    for that."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -116,6 +156,8 @@ class Found:
         self.receipts = 0
         self.texts = 0
         self.parked = 0
+        self.kept = 0
+        self.holds: frozenset[int] = frozenset()
         self.records: set[int] = set()
         self.complete = False
 
@@ -130,7 +172,14 @@ class Found:
             "receipts": self.receipts,
             "texts": self.texts,
             "parked": self.parked,
+            "kept": self.kept,
         }
+
+
+def _forms(sm: Sm, regions: Collection[str | None]) -> set[bytes]:
+    """Both numbers of a frame in their normal forms, as each region writes them."""
+    both = ((sm.source_digits, sm.source_ton), (sm.destination_digits, sm.destination_ton))
+    return {normalise(digits, ton, 0, region) for digits, ton in both for region in regions}
 
 
 class Erasing:
@@ -285,7 +334,24 @@ class Erasing:
         reply = message.reply_to
         if reply is not None:
             source = source or wanted.hides(reply[2:-1], reply[0], region)
-        return wanted.parts(source, wanted.hides(sm.destination_digits, sm.destination_ton, region))
+        if not wanted.parts(source, wanted.hides(sm.destination_digits, sm.destination_ton, region)):
+            return False
+        forms = _forms(sm, (region,))
+        if reply is not None:
+            forms.add(normalise(reply[2:-1], reply[0], 0, region))
+        return not self._keeps(account.name, message.id, message.id, forms)
+
+    def _keeps(self, account: str | None, record: int, identity: int, forms: Collection[bytes]) -> bool:
+        """Whether a hold keeps a thing, which is counted then, once. identity: the thing's own id."""
+        holds = self._wanted.keeps(account, record, forms)
+        if not holds:
+            return False
+        if identity not in self._seen:
+            self._seen.add(identity)
+            self._found.kept += 1
+            self._found.holds |= holds
+            self._found.records.update((record,) if account is not None else ())
+        return True
 
     def _message(self, message: Message) -> None:
         phase = message.phase
@@ -333,10 +399,11 @@ class Erasing:
         if not sm.esm_class & (RECEIPT | INTERMEDIATE):
             # A text has its numbers as its carrier writes them, and which one brought it is not known any more.
             regions |= {upstream.region for upstream in self._context.upstreams.values()}
-        return wanted.parts(
+        meant = wanted.parts(
             any(wanted.hides(sm.source_digits, sm.source_ton, one) for one in regions),
             any(wanted.hides(sm.destination_digits, sm.destination_ton, one) for one in regions),
         )
+        return meant and not self._keeps(account.name, mail.about or mail.id, mail.id, _forms(sm, regions))
 
     def _mail(self, mail: Mail) -> None:
         sm = Sm(mail.frame)
@@ -395,6 +462,8 @@ class Erasing:
         if wanted.hides(sm.source_digits, sm.source_ton, region) or wanted.hides(
             sm.destination_digits, sm.destination_ton, region
         ):
+            if self._keeps(None, parked.id, parked.id, _forms(sm, (region,))):
+                return
             self._found.parked += 1
             if self._acts:
                 self._changed += 1

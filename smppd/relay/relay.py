@@ -5,7 +5,7 @@ end. No code outside this room uses the parts behind `Relay`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
-from smppd.relay.erasing import Erasing, Found, OfRecords, Person
+from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
 from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
@@ -402,10 +402,12 @@ class Relay:
         then: Callable[[Found], None],
         *,
         acts: bool,
+        held: Sequence[Kept] = (),
     ) -> None:
         """Takes a person out of all that is on its way, or only looks where that is not to be done (``acts``). ``forms``: of
-        the number (`vault.numbers`). ``accounts``: None for all. ``then(found)`` on the reactor thread at the end."""
-        self.erasing.erase(Person(forms, accounts), then, acts=acts)
+        the number (`vault.numbers`). ``accounts``: None for all. ``held``: what stays, because of holds. ``then(found)`` on the
+        reactor thread at the end."""
+        self.erasing.erase(Person(forms, accounts, held), then, acts=acts)
 
     def erase_records(self, records: Collection[int], then: Callable[[Found], None]) -> None:
         """The same of what belongs to some records: in a restored store, where only their ids are known."""

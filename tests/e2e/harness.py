@@ -139,7 +139,7 @@ class Gateway:
     def command(self, *arguments: str, stdin: str = "", imported: bool = False) -> subprocess.CompletedProcess[str]:
         """Runs `smppd NAME --config F ...` and gives what it said. imported: see `forked`, for many commands."""
         name, *rest = arguments
-        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged") else 0
+        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "report") else 0
         words = [name, *rest[:place], "--config", str(self.config_file), *rest[place:]]
         if imported:
             return forked.run(words, stdin)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.ids import id_time
-from smppd.records.erasure import CERTIFICATES, Eraser, HoldsRecords
+from smppd.records.erasure import CERTIFICATES, CLOSING, DONE, STATE, WAY_HELD, Eraser, HoldsRecords
 from smppd.records.erasure_journal import NAME, ErasedIds, ErasureJournal, missing_lines, of_trail, read_journal
 from smppd.records.indexer import Indexer
 from smppd.records.retention import Purger
@@ -305,6 +305,34 @@ def test_what_a_hold_keeps_is_erased_when_the_hold_is_over(log: Builder) -> None
     assert not [one for one in gone if one in everything]
     certified = json.loads((log.directory / CERTIFICATES / f"erasure-{number}.json").read_text())
     assert (certified["records_queued"], certified["records_erased"]) == (0, len(mine))
+
+
+@pytest.mark.parametrize("records", [0, 2])
+def test_what_a_hold_kept_on_its_way_goes_before_it_is_certified(log: Builder, records: int) -> None:
+    mine = fill(log)
+    holds = Holds(records=mine[:records])
+    asked: list[tuple[int, list[int]]] = []
+
+    def way(number: int, of: Sequence[int]) -> bool:
+        asked.append((number, list(of)))
+        return len(asked) > 1
+
+    place = log.directory / CERTIFICATES / "erasure-1.json"
+    with eraser(log, holds, way=way) as one:
+        number = ask(one, log, found(log))
+        one.finish_listing(number, {WAY_HELD: [7]})
+        one.run(log.now)
+        assert not asked and (one.rows.erasure(number) or {})[STATE] == CLOSING
+        assert json.loads(place.read_text())["on_its_way_kept_by_hold"] == ["7"]
+        holds.over = True
+        one.run(log.now)
+        assert asked == [(number, sorted(mine))] and (one.rows.erasure(number) or {})[STATE] == CLOSING
+        one.run(log.now)
+        assert len(asked) == 2 and (one.rows.erasure(number) or {})[STATE] == DONE
+        one.run(log.now)
+        assert len(asked) == 2
+    certified = json.loads(place.read_text())
+    assert certified["on_its_way_kept_by_hold"] == [] and certified["records_erased"] == len(mine)
 
 
 def test_a_hold_on_a_number_keeps_its_records(log: Builder) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from math import inf
 
 import pytest
 
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
-from smppd.relay.erasing import Found
+from smppd.relay.erasing import Found, Kept
 from smppd.relay.state.phase import Phase
 from tests.relay.fakes import FROM, TO, World, receipt, settings
 
@@ -342,3 +343,34 @@ def test_a_text_with_the_national_number_of_its_carriers_country_is_deleted() ->
     world.commits()
     assert erase(world).texts == 1
     assert len(world.account().mailbox) == 0 and b"7700900123" not in stored(world)
+
+
+def test_what_a_hold_is_about_stays_and_nothing_else() -> None:
+    zeta = {"system_id": "zeta", "password_hash": settings().accounts[0].password_hash, "networks": "any"}
+    for kept, left in (
+        (Kept(frozenset(), "acme", 0, inf, 1), ("acme", 2)),  # an account
+        (Kept(frozenset({TO}), "acme", 0, inf, 2), ("acme", 2)),  # the number, within an account
+        (Kept(frozenset({FROM[2:-1]}), "zeta", 0, inf, 3), ("zeta", 2)),  # the other number
+        (Kept(frozenset({TO}), "", 0, 1.0, 4), ("", 0)),  # another time
+        (Kept(frozenset({OTHER}), "", 0, inf, 5), ("", 0)),  # another person
+    ):
+        world = World(settings(more=[zeta]))
+        world.customer().submits(TEXT, TEXT)
+        world.customer("zeta").submits(TEXT, TEXT)
+        world.commits()
+        done: list[Found] = []
+        world.relay.erase_person([TO], None, done.append, acts=True, held=(kept,))
+        world.passes(5.0, step=0.1)
+        (found,) = done
+        name, many = left
+        assert (found.kept, found.messages) == (many, 4 - many)
+        assert found.holds == ({kept.hold} if many else set()) and len(found.records) == 4
+        assert [world.account(one).queued for one in ("acme", "zeta")] == [
+            many * (one == name) for one in ("acme", "zeta")
+        ]
+        # When the hold is over, what is left goes by the records' ids.
+        world.relay.erase_records(found.records, done.append)
+        world.passes(5.0, step=0.1)
+        assert done[-1].messages == many and world.account("acme").queued == world.account("zeta").queued == 0
+        clean(world)
+        world.check()

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         aside = None if done.aside is None else str(done.aside)
         erasures = done.erasures._asdict() | {"known_until": done.known_until, "on_its_way": dict(done.underway)}
+        del erasures["held"]
         print(json.dumps({"store": str(directory), "aside": aside, "erasures": erasures, **found}))
     else:
         print(f"Restored {directory} as it was at {found['taken']}: {sentence(found)}")

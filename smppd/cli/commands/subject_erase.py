@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -34,9 +34,10 @@ from smppd.daemon.erasing import Underway, erase_underway
 from smppd.events import AuditEvent
 from smppd.numbering import SEPARATORS
 from smppd.operators.roles import Act, Authority
-from smppd.records.erasure import DONE, STATE, Eraser, utc
+from smppd.records.erasure import DONE, STATE, WAY_HELD, Eraser, utc
 from smppd.records.holds import Holds
 from smppd.records.search import by_number
+from smppd.relay.erasing import Kept
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import DamagedItems, account_of
 from smppd.store.sqlite.erasure_rows import SqliteErasures
@@ -105,7 +106,7 @@ def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> 
     before = [number for number, facts in known.erasures() if facts.get(STATE) != DONE]
     with bar(args) as tell:
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
-    left = [number for number in before if known.left(number)[0]]
+    left = [number for number in before if (known.erasure(number) or {}).get(STATE) != DONE]
     if args.json:
         print(json.dumps({"finished": sorted(set(before) - set(left)), "queued": left, "complete": done.complete}))
     else:
@@ -169,7 +170,7 @@ class _Erasure:
             tell("Looking at what is on its way")
             way = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=False)
         damaged = self._damaged()
-        on_its_way = sum(way.counts.values())
+        on_its_way = sum(way.counts.values())  # nothing is held back in a look
         if not found and not on_its_way and not damaged:
             raise CommandError(
                 f"there is nothing of {mask_number(args.number)} in the log or on its way: nothing was erased"
@@ -212,13 +213,13 @@ class _Erasure:
         eraser.list_records(number, listed)
         eraser.declare(number)
         tell("Erasing what is on its way")
-        kept = self._kept_by()
+        about = self._held()
+        acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
+        removed, left_damaged = self._remove_damaged(about)
+        kept = acted.counts.pop("kept", 0) + left_damaged
+        way_held = {WAY_HELD: sorted(acted.holds)} if acted.holds else {}
         if kept:
-            acted, removed = way._replace(counts={}), 0
-            say(f"What is on its way is left as it is, because hold {kept} is about this number.")
-        else:
-            acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True)
-            removed = self._remove_damaged()
+            say(f"{kept} things on their way are left as they are, because a hold is about them.")
         for _ in range(_LOOKS):
             # What came since, and what was no record yet when the log was searched.
             more = (dict.fromkeys(acted.records, "") | self._search()).items() - listed.items()
@@ -230,24 +231,22 @@ class _Erasure:
             eraser.declare(number)
         accounts = Counter(account for account in listed.values() if account)
         counts = {**acted.counts, "damaged": removed}
-        eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts})
+        eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts, **way_held})
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
         holds = self._known.waiting(listed)  # some of them an earlier request may have named
         left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)
         path = eraser.certify(number, time.time())
         reached, missed = spread(self._known, self._settings.store.directory)
         self._told(number, left, len(listed), counts)
-        return self._answer(
+        status = self._answer(
             number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
         )
+        return 1 if kept else status
 
-    def _kept_by(self) -> int:
-        """The number of a hold that is about this very number now, 0 for none: then what is on its way is evidence too."""
-        for hold in self._holds.active():
-            fits = self._accounts is None or not hold.account or hold.account in self._accounts
-            if fits and not frozenset(hold.forms).isdisjoint(self._forms) and hold.until > time.time():
-                return hold.number
-        return 0
+    def _held(self) -> list[Kept]:
+        """What holds in force are about: of what is on its way that stays, as its records do."""
+        active = self._holds.active()
+        return [Kept(frozenset(one.forms), one.account, one.since, one.until, one.number) for one in active]
 
     def _told(self, number: int, queued: int, records: int, counts: dict[str, int]) -> None:
         """The end of it on the audit trail; the records stand in the entries before."""
@@ -322,8 +321,8 @@ class _Erasure:
 
     # -- damaged items -------------------------------------------------------------------------------------------------
 
-    def _damaged(self) -> list[int]:
-        """Numbers of the damaged items in which the number stands."""
+    def _damaged(self, held: Sequence[Kept] = ()) -> list[int]:
+        """Numbers of the damaged items in which the number stands, and that no hold may be about."""
         directory = self._settings.store.directory
         if not (directory / "data.db").exists():
             return []
@@ -336,13 +335,22 @@ class _Erasure:
                 if self._accounts is not None and account_of(item) not in self._accounts:
                     continue
                 content = damaged.content(item, ring)
-                if content is not None and any(one in content for one in needles + exact):
+                if content is None or not any(one in content for one in needles + exact):
+                    continue
+                if not any(
+                    one.account in ("", account_of(item))
+                    and (not one.forms or any(form in content for form in one.forms))
+                    for one in held
+                ):
                     numbers.append(item.number)
         return numbers
 
-    def _remove_damaged(self) -> int:
-        numbers = self._damaged()
+    def _remove_damaged(self, held: Sequence[Kept]) -> tuple[int, int]:
+        """How many damaged items were removed, and how many stay. Whose they are and when they came is not always known, and
+        the other number in them never: one that a hold may be about stays."""
+        numbers = self._damaged(held)
+        left = len(self._damaged()) - len(numbers) if held else 0
         if not numbers:
-            return 0
+            return 0, left
         with DamagedItems(self._settings.store.directory, read_only=False) as damaged:
-            return damaged.remove(numbers)
+            return damaged.remove(numbers), left

@@ -112,7 +112,9 @@ def test_a_hold_from_its_beginning_to_its_end(run: Run, record: int, log: Builde
     asked, added = trail(run)
     assert asked["what"]["action"] == "asked" and asked["result"] == "pending" and "no login" in asked["who"]
     assert asked["what"]["authority"] == "District Court" and len(asked["what"]["number"]) == 32
-    assert added["what"] == {"action": "added", "hold": 1, "second": ""} and added["result"] == "active"
+    assert (
+        added["what"] == {"action": "added", "hold": 1, "second": "", "login": "none"} and added["result"] == "active"
+    )
     assert "900123" not in json.dumps(trail(run)) and b"7700900123" not in files(tmp_path / "var")
     status, out, err = run("hold", "list")
     assert status == 0 and "active" in out and "+44770***0123" not in out and "44770***0123" in out
@@ -530,3 +532,15 @@ def test_the_running_daemon_keeps_what_is_held(run: Run, log: Builder, tmp_path:
     assert run("hold", "release", "1")[0] == 0
     purged(lambda: stripped(mine))
     assert texts() == [False, False] and run("log", "verify")[0] == 0
+
+
+def test_the_report_of_retention_has_the_holds_in_force_and_nobody_s_number(run: Run, log: Builder) -> None:
+    log.record(TEXT.encode(), destination=SUBJECT[1:].encode())
+    log.commit()
+    log.close()
+    assert run("hold", "add", "--number", SUBJECT, *WHY)[0] == 0
+    assert run("hold", "add", "--number", OTHER, *WHY)[0] == 0
+    assert run("hold", "release", "2")[0] == 0
+    status, out, _ = run("report", "retention", "--json")
+    assert status == 0 and SUBJECT[1:] not in out
+    assert [(one["hold"], one["state"], one["records"]) for one in json.loads(out)["holds"]] == [(1, "active", 1)]

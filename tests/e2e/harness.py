@@ -61,6 +61,11 @@ def account(system_id: str = "acme", **settings: Any) -> dict[str, Any]:
     }
 
 
+_WITH_ACTIONS = frozenset(
+    ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "operators", "approvals", "report")
+)
+
+
 class Gateway:
     """One smppd on disk and on free ports. ``config`` may be changed and written again before ``reload``."""
 
@@ -138,7 +143,7 @@ class Gateway:
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs `smppd NAME --config F ...` and gives what it said."""
         name, *rest = arguments
-        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged") else 0
+        place = 1 if name in _WITH_ACTIONS else 0
         return subprocess.run(
             [sys.executable, "-m", "smppd", name, *rest[:place], "--config", str(self.config_file), *rest[place:]],
             input=stdin,

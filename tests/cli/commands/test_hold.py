@@ -112,7 +112,9 @@ def test_a_hold_from_its_beginning_to_its_end(run: Run, record: int, log: Builde
     asked, added = trail(run)
     assert asked["what"]["action"] == "asked" and asked["result"] == "pending" and "no login" in asked["who"]
     assert asked["what"]["authority"] == "District Court" and len(asked["what"]["number"]) == 32
-    assert added["what"] == {"action": "added", "hold": 1, "second": "", "login": "none"} and added["result"] == "active"
+    assert (
+        added["what"] == {"action": "added", "hold": 1, "second": "", "login": "none"} and added["result"] == "active"
+    )
     assert "900123" not in json.dumps(trail(run)) and b"7700900123" not in files(tmp_path / "var")
     status, out, err = run("hold", "list")
     assert status == 0 and "active" in out and "+44770***0123" not in out and "44770***0123" in out

@@ -158,7 +158,7 @@ REGISTRY: Final[list[Line]] = [
     Line(("login", "--operator", "anna", "--credentials", "-"), stdin=f"{PASSPHRASE}\n000000\n", status=(1,)),
     Line(("login", "--operator", PASSPHRASE, "--credentials", "-"), stdin=f"{TOTP}\n{PASSPHRASE}\n", status=(1,)),
     Line(("login", "--operator", "anna", "--credentials", "-"), stdin=PASSPHRASE, status=(2,)),
-    Line(("logout",)),
+    Line(("logout",), status=(0, 1)),
     Line(("operators", "disable", "anna")),
     Line(("approvals", "list")),
     Line(("approvals", "list", "--json")),

@@ -314,14 +314,17 @@ _NEEDS_LOGIN: Final = frozenset(
         AuditEvent.KEY,
         AuditEvent.OPERATOR,
         AuditEvent.APPROVAL,
+        AuditEvent.BAN_LIFTED,
+        AuditEvent.DAMAGED,
     }
 )
 NO_LOGIN: Final = "(no login)"
 
 
 def without_login(row: TrailRow) -> bool:
-    """Whether an entry is of an act that needs a login, and was done without one. The daemon's own acts need none."""
-    if row.event not in _NEEDS_LOGIN or row.who == "smppd":
+    """Whether an entry is of an act that needs a login, and was done without one. The daemon's own acts need none, and say
+    nothing of it; what it did because a command asked says so."""
+    if row.event not in _NEEDS_LOGIN:
         return False
     if row.who.endswith(NO_LOGIN):
         return True

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS head (
     one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL, hash BLOB NOT NULL, mac BLOB NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS operators ON entries (id) WHERE event = 'operator';
 """
 _COLUMNS = "id, at_ms, event, who, source, what, result, hash, mac"
 
@@ -262,6 +263,22 @@ class AuditTrail:
             " WHERE id > ? ORDER BY id LIMIT ?"
         )
         return [TrailRow(*row) for row in self._rows(query, [number, limit])]
+
+    def newest_of_operator(self, name: str) -> dict[str, str | int] | None:
+        """The facts of the newest entry about an operator of this name (event `operator`) that says in what state it left him
+        (`state`); None where there is none. VaultError, also where the entry was altered."""
+        query = (
+            f"SELECT {_COLUMNS} FROM entries INDEXED BY operators WHERE event = 'operator'"
+            " AND what ->> '$.name' = ? AND what ->> '$.state' IS NOT NULL ORDER BY id DESC LIMIT 1"
+        )
+        for found in self._rows(query, [name]):
+            row = TrailRow(*found)
+            before = self.rows_after(row.id - 2, 1) if row.id > 1 else []
+            last, mac = (before[0].hash, before[0].mac) if before and before[0].id == row.id - 1 else (_ZERO, _ZERO)
+            if row.hash_after(last) != row.hash or self._key is None or row.mac_after(self._key, mac) != row.mac:
+                raise VaultError("the audit trail was altered: run `smppd audit verify`")
+            return _facts(row.what)
+        return None
 
     def events(self) -> list[str]:
         """The names of all events on the trail."""

@@ -73,11 +73,11 @@ def identify(act: Act | None, args: argparse.Namespace, office: Office, actor: A
     token = tokens.read()
     if token is not None:
         session = current(office.desk, token, place(), claimed_address(), time.time())
-        if session is not None:
+        if session is not None and office.vouched(session.operator):
             return _authority(session.operator, actor, act)
         tokens.remove()
         say("Your session has ended.")
-    if act is Act.SEARCH or os.geteuid() == 0 or not office.people.any():
+    if act is Act.SEARCH or os.geteuid() == 0 or not (office.people.any() or office.emptied()):
         return Authority(actor, act=act)
     what = {"act": "" if act is None else act.value, "reason": "no login"}
     office.record(AuditEvent.LOGIN_REFUSED, f"{actor.who} (no login)", what, "refused", actor)
@@ -93,7 +93,7 @@ def wanted(args: argparse.Namespace) -> str | None:
 def log_in(office: Office, claim: Claim, actor: Actor) -> Operator:
     """The operator who says this. Waits and raises CommandError where it does not fit; both are on the audit trail."""
     began = time.monotonic()
-    outcome = check(office.desk, claim, time.time(), claimed_address())
+    outcome = check(office.desk, claim, time.time(), claimed_address(), vouched=office.vouched)
     if outcome.refusals:
         # The name is hashed: somebody may have typed his passphrase there.
         facts: dict[str, str | int] = {"name": outcome.name, "count": outcome.refusals}

@@ -9,10 +9,11 @@ from typing import Final
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.cli.commands import CommandError
-from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
+from smppd.cli.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnessed_trail
 from smppd.config import Settings
+from smppd.events import AuditEvent
 from smppd.operators.desk import Desk
-from smppd.operators.people import People
+from smppd.operators.people import Operator, People
 from smppd.store.api import StoreError
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.documents import SqliteDocuments
@@ -31,6 +32,19 @@ class Office:
         self.people = People(desk)
         self._trail = trail
 
+    def vouched(self, operator: Operator) -> bool:
+        """Whether an operator is as the audit trail says that he was left. If not, somebody put an older document back, or a
+        change broke off between the trail and the store. VaultError."""
+        told = self._trail.newest_of_operator(operator.name)
+        return told is not None and told.get("state") == self.people.state(operator)
+
+    def emptied(self) -> bool:
+        """Whether there are no operators though the audit trail knows of some: nobody takes the last one away by a command.
+        VaultError."""
+        return not self.people.any() and any(
+            "state" in entry.what for entry in self._trail.entries(events=(AuditEvent.OPERATOR,))
+        )
+
     def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
         """Puts an entry on the trail. CommandError when it cannot be written: then nothing may be done."""
         try:
@@ -40,7 +54,9 @@ class Office:
 
 
 def has_people(settings: Settings) -> bool:
-    """Whether the store may have operators: not where there is none, or one of a version before there were any. StoreError."""
+    """Whether the store may have operators: not where there is none, or one of a version before there were any. StoreError, and
+    VaultError where the store is being shredded."""
+    refuse_shredded(settings.store.directory)
     path = settings.store.directory / "data.db"
     if not path.exists():
         return False

@@ -26,6 +26,12 @@ def store_directory(settings: Settings) -> Path:
     return settings.store.path
 
 
+def refuse_shredded(directory: Path) -> None:
+    """VaultError where `keys shred` has begun: no file of the store is what it was."""
+    if (directory / SHREDDING).exists():
+        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
+
+
 def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
     """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
     return witnessed_trail(directory, load_install(kek, rows))
@@ -68,8 +74,7 @@ def unlock(settings: Settings) -> Unlocked:
     """The KEK and the installation's secrets. Changes no file. VaultError where there are no keys yet, and where the KEK is
     lost, wrong or another installation's: it says which."""
     directory = store_directory(settings)
-    if (directory / SHREDDING).exists():
-        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
+    refuse_shredded(directory)
     if not (directory / KEYS_FILE).exists():
         raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
     kek = source_kek(settings)

@@ -163,6 +163,13 @@ class People:
         """Puts an operator into the place of what it was before; False where that has changed since."""
         return self._desk.replace(KIND, before, _write(operator))
 
+    def state(self, operator: Operator) -> str:
+        """The keyed hash of all that a change of an operator changes, for the audit trail: an older document that is put back
+        has another one. Logins change none of it."""
+        facts = _write(operator)
+        said = [str(facts[fact]) for fact in ("version", "phc", "secret", "roles", "networks", "accounts", "disabled")]
+        return self._desk.hash("state", operator.name, *said)
+
     def recovery_hashes(self, name: str, codes: Iterable[str]) -> tuple[str, ...]:
         """Keyed hashes of recovery codes, however they are typed."""
         return tuple(self._desk.hash("recovery", name, totp.plain(code)) for code in codes)
@@ -177,17 +184,25 @@ class People:
             raise PeopleError(f"there is an operator {operator.name} already: `operators reset` gives a new passphrase")
 
     def change(
-        self, name: str, how: Callable[[Operator], Operator], now: float, by: str, *, unchecked: bool = False
+        self,
+        name: str,
+        how: Callable[[Operator], Operator],
+        now: float,
+        by: str,
+        *,
+        unchecked: bool = False,
+        tell: Callable[[Operator], object] = lambda _after: None,
     ) -> Operator:
         """Changes one: its version rises, which ends its sessions. by: who does it (`Operator.by`). unchecked: also where
-        nobody would be left who may manage operators. PeopleError where there is none of this name, or nobody would be left.
-        """
+        nobody would be left who may manage operators. tell: called with what is about to be written, again where somebody else
+        changed it meanwhile. PeopleError where there is none of this name, or nobody would be left."""
         for _ in range(_TRIES):
             found = self.load(name)
             if found is None:
                 raise PeopleError(f"there is no operator {name[:64]!r}")
             before, paper = found
             after = how(before)._replace(version=before.version + 1, changed=int(now), by=by)
+            tell(after)
             if not self.store(after, paper):
                 continue
             if not unchecked and before.may(Act.OPERATORS) and not self.managed():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError
 from smppd.operators.approvals import Approvals
 from smppd.operators.login import REFUSAL_FLOOR, REFUSED
+from smppd.operators.people import People
 from smppd.operators.roles import MAY, Act, Role
 from tests.cli.staff import PASSPHRASE, Person, Staff
 from tests.store.builder import Builder, files
@@ -471,8 +474,6 @@ def test_nothing_secret_is_in_any_file_nor_printed(staff: Staff, record: str, pe
 
 
 def test_an_operator_that_was_altered_is_nobody(staff: Staff, record: str) -> None:
-    import sqlite3
-
     cleo = staff.add("cleo", "support")
     db = sqlite3.connect(staff.path / "var/data.db", isolation_level=None)
     db.execute(
@@ -481,6 +482,107 @@ def test_an_operator_that_was_altered_is_nobody(staff: Staff, record: str) -> No
     db.close()
     status, out, err = staff.by(cleo, *REVEAL)
     assert (status, out) == (2, "") and "altered" in err and "Traceback" not in err
+
+
+def rows_of_operators(staff: Staff) -> dict[str, bytes]:
+    db = sqlite3.connect(staff.path / "var/data.db")
+    rows = dict(db.execute("SELECT name, sealed FROM documents WHERE kind = 'operator'"))
+    db.close()
+    return rows
+
+
+def put_operator(staff: Staff, name: str, sealed: bytes | None) -> None:
+    """What somebody does who can write to the store's files: an older row put back, another's in its place, none at all."""
+    db = sqlite3.connect(staff.path / "var/data.db", isolation_level=None)
+    db.execute("DELETE FROM documents WHERE kind = 'operator' AND name = ?", (name,))
+    if sealed is not None:
+        db.execute(
+            "INSERT INTO documents (kind, name, until, sealed)"
+            " VALUES ('operator', ?, (SELECT max(until) FROM documents), ?)",
+            (name, sealed),
+        )
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "change", [("disable", "cleo"), ("role", "cleo", "--role", "auditor"), ("reset", "cleo", "--stdin")]
+)
+def test_an_older_row_of_an_operator_that_is_put_back_is_nobody(
+    staff: Staff, record: str, change: tuple[str, ...]
+) -> None:
+    cleo = staff.add("cleo", "support")
+    staff.add("anna", "operator")
+    before = rows_of_operators(staff)["cleo"]
+    assert staff.run("operators", *change, stdin=OTHER + "\n")[0] == 0
+    put_operator(staff, "cleo", before)
+    assert staff.by(cleo, *REVEAL) == (1, "", f"smppd: {REFUSED}\n")
+    assert staff.trail("login refused")[-1]["what"]["reason"] == "not as the audit trail left him"
+    status, _, err = staff.run("operators", "list")
+    assert status == 0 and err.count("not as the audit trail left him") == 1 and "cleo is not as" in err
+    assert [one["altered"] for one in json.loads(staff.run("operators", "list", "--json")[1])["operators"]] == [
+        False,
+        True,
+    ]
+    # Who manages operators says anew what he is.
+    assert "not as the audit trail left him" in staff.run("operators", "role", "cleo", "--role", "support")[2]
+    assert staff.by(cleo, *REVEAL)[0] == 0
+    assert staff.run("audit", "verify")[0] == 0
+
+
+def test_an_older_row_serves_no_session_either(staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleo, anna = staff.add("cleo", "support"), staff.add("anna", "operator")
+    before = rows_of_operators(staff)["cleo"]
+    assert staff.by(cleo, "login")[0] == 0 and TEXT in staff.run(*REVEAL)[1]
+    assert staff.by(anna, "operators", "disable", "cleo")[0] == 0
+    put_operator(staff, "cleo", before)
+    monkeypatch.setattr("smppd.cli.authority.os.geteuid", lambda: 65534)
+    monkeypatch.setattr("smppd.cli.credentials._directory", lambda _environ: staff.path / "run/smppd")
+    token = next((staff.path / "run/smppd").glob("*.session")).read_text().strip()
+    monkeypatch.setattr("smppd.cli.authority.TokenFile.read", lambda _self: token)
+    status, out, err = staff.run(*REVEAL)
+    assert (status, out) == (1, "") and "Your session has ended" in err and "this needs a login" in err
+
+
+def test_rows_of_two_operators_that_are_swapped_are_nobodys(staff: Staff, record: str) -> None:
+    cleo, dora = staff.add("cleo", "support"), staff.add("dora", "auditor")
+    rows = rows_of_operators(staff)
+    put_operator(staff, "cleo", rows["dora"])
+    put_operator(staff, "dora", rows["cleo"])
+    for one in (cleo, dora):
+        status, out, err = staff.by(one, *REVEAL)
+        assert (status, out) == (2, "") and "altered" in err
+
+
+def test_who_deletes_all_operators_opens_nothing(staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleo = staff.add("cleo", "support")
+    put_operator(staff, "cleo", None)
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    for words in (REVEAL, ("purge",), ("operators", "add", "mallory", "--role", "operator", "--stdin")):
+        status, out, err = staff.run(*words, stdin=PASSPHRASE + "\n")
+        assert (status, out) == (1, "") and "this needs a login" in err, words
+    assert staff.by(cleo, *REVEAL)[0] == 2
+    assert staff.run("subject", "erase", SUBJECT, "--reason", "law", "--note", "n", "--yes")[0] == 1
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    cleo = staff.add("cleo", "support")  # root goes on
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert staff.by(cleo, *REVEAL)[0] == 0
+
+
+def test_a_change_that_broke_off_lets_nobody_in_and_can_be_made_again(
+    staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleo = staff.add("cleo", "support")
+    with monkeypatch.context() as broken:
+
+        def killed(*_: object) -> bool:
+            raise KeyboardInterrupt
+
+        broken.setattr(People, "store", killed)
+        staff.run("operators", "disable", "cleo")
+    assert staff.by(cleo, *REVEAL)[0] == 1, "the trail says that he was disabled"
+    assert staff.run("operators", "disable", "cleo")[0] == 0
+    assert staff.run("operators", "enable", "cleo")[0] == 0
+    assert staff.by(cleo, *REVEAL)[0] == 0
 
 
 def test_without_keys_nothing_is_done(staff: Staff, record: str, log: Builder) -> None:

@@ -42,6 +42,7 @@ def picture(directory: Path) -> dict[str, str]:
 
 
 LOOK = ("--reason", "support")
+ORDER = ("--authority", "Court", "--reference", "12/26", "--expires", "2030-01-01")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "keys list": ("keys", "list"),
     "keys init": ("keys", "init"),
@@ -60,6 +61,27 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "damaged show": ("damaged", "show", "1", *LOOK),
     "damaged remove": ("damaged", "remove", "1", "--yes"),
     "check": ("check",),
+    "subject export": ("subject", "export", "+447700900123", *LOOK, "--note", "n", "--json"),
+    "subject erase": ("subject", "erase", "+447700900123", *LOOK, "--note", "n", "--yes"),
+    "subject erase resume": ("subject", "erase", "--resume"),
+    "subject looks": ("subject", "looks", "+447700900123"),
+    "hold add": ("hold", "add", "--account", "acme", *ORDER),
+    "hold list": ("hold", "list"),
+    "hold show": ("hold", "show", "1"),
+    "hold release": ("hold", "release", "1"),
+    "hold bundle": ("hold", "bundle", "1", "--to", "{tmp}/none.pub", "--out", "{tmp}/bundle"),
+    "operators add": ("operators", "add", "anna", "--role", "operator", "--stdin"),
+    "operators list": ("operators", "list"),
+    "operators role": ("operators", "role", "anna", "--role", "support"),
+    "operators reset": ("operators", "reset", "anna", "--stdin"),
+    "operators disable": ("operators", "disable", "anna"),
+    "login": ("login", "--operator", "anna", "--credentials", "-"),
+    "logout": ("logout",),
+    "approvals list": ("approvals", "list"),
+    "approvals grant": ("approvals", "grant", "1"),
+    "report processing": ("report", "processing"),
+    "report retention": ("report", "retention"),
+    "report breach": ("report", "breach", "--since", "2026-01-01", "--until", "2030-01-01"),
 }
 
 

@@ -382,6 +382,10 @@ def test_seals_that_a_purge_took_are_no_roll_back(world: World, caplog: pytest.L
         ("purge", "root (as smppd) (no login)", {}, True),
         ("search", "root (no login)", {}, False),
         ("bind accepted", "smppd", {"login": "none"}, False),
+        ("ban lifted", "smppd", {"login": "none"}, True),
+        ("ban lifted", "smppd", {"operator": "emil"}, False),
+        ("damaged", "root (no login)", {}, True),
+        ("purge", "smppd", {}, False),
     ],
 )
 def test_who_acts_without_a_login_is_counted(

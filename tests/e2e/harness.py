@@ -62,6 +62,11 @@ def account(system_id: str = "acme", **settings: Any) -> dict[str, Any]:
     }
 
 
+_WITH_ACTIONS = frozenset(
+    ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "operators", "approvals", "report")
+)
+
+
 class Gateway:
     """One smppd on disk and on free ports. ``config`` may be changed and written again before ``reload``."""
 
@@ -139,7 +144,7 @@ class Gateway:
     def command(self, *arguments: str, stdin: str = "", imported: bool = False) -> subprocess.CompletedProcess[str]:
         """Runs `smppd NAME --config F ...` and gives what it said. imported: see `forked`, for many commands."""
         name, *rest = arguments
-        place = 1 if name in ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "report") else 0
+        place = 1 if name in _WITH_ACTIONS else 0
         words = [name, *rest[:place], "--config", str(self.config_file), *rest[place:]]
         if imported:
             return forked.run(words, stdin)

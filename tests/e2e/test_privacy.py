@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import subprocess
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.e2e import forked
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
@@ -103,6 +106,8 @@ class Line(NamedTuple):
     status: tuple[int, ...] = (0,)
 
 
+_WHY: Final = ("--reason", "law", "--note", "the canary")
+_ORDER: Final = ("--authority", "District Court", "--reference", "Order 12/26", "--expires", "2030-01-01")
 REGISTRY: Final[list[Line]] = [
     Line(("status",)),
     Line(("status", "--json")),
@@ -143,6 +148,53 @@ REGISTRY: Final[list[Line]] = [
         status=(0, 1, 2),
     ),
     Line(("passwd", "--stdin"), stdin=f"{PASSPHRASE}\n"),
+    Line(("operators", "add", "anna", "--role", "privacy-officer", "--stdin"), stdin=f"{PASSPHRASE}\n"),
+    Line(("operators", "add", "ben", "--role", "operator", "--stdin"), stdin=f"{PASSPHRASE}\n"),
+    Line(("operators", "list")),
+    Line(("operators", "list", "--json")),
+    Line(("operators", "role", "anna", "--role", "support")),
+    Line(("operators", "reset", "anna", "--stdin"), stdin=f"{PASSPHRASE}\n"),
+    Line(("login", "--operator", "anna", "--credentials", "-"), stdin=f"{PASSPHRASE}\n000000\n", status=(1,)),
+    Line(("login", "--operator", PASSPHRASE, "--credentials", "-"), stdin=f"{TOTP}\n{PASSPHRASE}\n", status=(1,)),
+    Line(("login", "--operator", "anna", "--credentials", "-"), stdin=PASSPHRASE, status=(2,)),
+    Line(("logout",), status=(0, 1)),
+    Line(("operators", "disable", "anna")),
+    Line(("approvals", "list")),
+    Line(("approvals", "list", "--json")),
+    Line(("approvals", "grant", "1"), status=(1,)),
+    Line(("subject", "export", "+" + NUMBER, *_WHY, "--json"), may=("body", "number", "sender", "refused body")),
+    Line(
+        ("subject", "export", "+" + NUMBER, *_WHY, "--out", "{out}/all.html"),
+        may=("body", "number", "sender", "refused body"),
+    ),
+    # Whom somebody else wrote to: that one's number is a third person's.
+    Line(("subject", "export", "+447700900321", *_WHY, "--json"), may=("MO body",)),
+    Line(("subject", "export", "+447700900321", *_WHY, "--out", "{out}/all.html"), may=("MO body",)),
+    Line(("subject", "export", "+" + NUMBER, "--reason", "support"), status=(2,)),
+    Line(("subject", "looks", "+" + NUMBER)),
+    Line(("subject", "looks", "+" + NUMBER, "--json")),
+    Line(("hold", "add", "--number", "+" + PHONE, *_ORDER)),
+    Line(("hold", "list")),
+    Line(("hold", "show", "1", "--json")),
+    Line(("hold", "bundle", "1", "--to", "{all}/authority.pub", "--out", "{all}/bundle")),
+    Line(
+        ("hold", "open", "{all}/bundle", "--key", "{all}/authority.key", "--out", "{out}/opened"),
+        may=("MO body", "MO sender"),
+    ),
+    Line(("report", "processing")),
+    Line(("report", "processors", "--json")),
+    Line(("report", "retention")),
+    Line(("report", "breach", "--since", "2026-01-01", "--until", "2030-01-01", "--ids", "{out}/ids")),
+    Line(("report", "breach", "--since", "2026-01-01", "--until", "2030-01-01", "--json")),
+    Line(("report", "controls")),
+    Line(("damaged", "show", "1", *_WHY, "--reveal"), status=(1, 2)),
+    Line(("audit", "verify", "--shipped", "{store}/shipped.jsonl", "--json")),
+    Line(("log", "verify", "--shipped", "{store}/shipped.jsonl", "--json")),
+    Line(("subject", "erase", "+" + NUMBER, *_WHY, "--yes"), status=(0, 1)),
+    Line(("subject", "erase", "+" + PHONE, *_WHY, "--yes", "--json"), status=(0, 1)),  # held
+    Line(("subject", "erase", "--resume"), status=(0, 1)),
+    Line(("hold", "release", "1")),
+    Line(("audit", "show", "--json")),
     Line(("nonsense",), status=(2,)),
     # And what is typed wrongly: a usage line that repeats an argument may repeat no secret of somebody else's.
     Line(("log", "search", "--reason", "curiosity", "+" + NUMBER), status=(2,)),
@@ -177,7 +229,11 @@ def used(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway]) -
         for turn in range(1_000_000):
             yield Step(then=() if turn % 10 == 9 else (receipt,))
 
-    with RawSmsc(script()) as smsc, make_gateway([Upstream(smsc.port)], [customer], policies=policies) as gateway:
+    shipping = {"file": {"path": "shipped.jsonl"}}
+    with (
+        RawSmsc(script()) as smsc,
+        make_gateway([Upstream(smsc.port)], [customer], policies=policies, shipping=shipping) as gateway,
+    ):
         _use(gateway, smsc)
         yield gateway
 
@@ -267,7 +323,10 @@ def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway)
 
 
 def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[str]:
-    words = [word.replace("{out}", str(out)) for word in line.words]
+    places = {"{out}": out, "{all}": out.parent / "all", "{store}": used.directory}
+    words = list(line.words)
+    for mark, place in places.items():
+        words = [word.replace(mark, str(place)) for word in words]
     if words[0] != "passwd":
         return used.command(*words, stdin=line.stdin, imported=True)
     # Needs no configuration.
@@ -276,6 +335,8 @@ def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[s
 
 def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Path) -> None:
     revealed: set[str] = set()
+    drawn: set[bytes] = set()
+    _authority(tmp_path / "all")
     for number, line in enumerate(REGISTRY):
         out = tmp_path / str(number)
         out.mkdir()
@@ -286,12 +347,37 @@ def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Pa
             path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
         )
         names = {name for name, _form in found(told)}
+        assert not [one for one in drawn if one in told], (line.words, "what an operator was shown once")
+        drawn |= _drawn(done.stdout)
         assert names <= set(line.may), (line.words, names)
         revealed |= names if "--reveal" in line.words else set()
     assert "number" in revealed and ("body" in revealed or used.config["accounts"][0]["content"] != "encrypt"), (
         "what is revealed to whoever asks for it is found: the search works on what commands print"
     )
     assert not {path.name: what for path in _files(used) if (what := found(path.read_bytes()))}
+    assert not found((tmp_path / "all/bundle").read_bytes()), "a bundle is sealed"
+    assert len(drawn) == 3 * (2 + 8), "of two operators, and of a reset"
+    for path in _files(used):
+        content = path.read_bytes()
+        assert not [one for one in drawn if one in content], path
+    assert (used.directory / "shipped.jsonl").stat().st_size, "it was shipped"
+
+
+def _drawn(shown: str) -> set[bytes]:
+    """What a new operator is shown once: the secret of the codes, as it is typed and as it is, and the recovery codes."""
+    secrets = re.findall(r"^otpauth://\S*[?&]secret=([A-Z2-7]+)", shown, re.M)
+    codes = re.findall(r"^  ((?:[a-z2-9]{4}-){3}[a-z2-9]{4})$", shown, re.M)
+    return {form for one in secrets for form in (one.encode(), base64.b32decode(one))} | {one.encode() for one in codes}
+
+
+def _authority(directory: Path) -> None:
+    """The keys of an authority, in files."""
+    directory.mkdir()
+    key = X25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (directory / "authority.key").write_bytes(private)
+    (directory / "authority.pub").write_bytes(public)
 
 
 def test_nothing_is_in_the_clear_after_a_crash_or_an_orderly_end(used: Gateway) -> None:

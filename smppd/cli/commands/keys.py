@@ -21,6 +21,7 @@ from smppd.cli.unlocking import AUDIT_FILE as AUDIT_FILE
 from smppd.cli.unlocking import KEYS_FILE as KEYS_FILE
 from smppd.cli.unlocking import existing_store as existing_store
 from smppd.cli.unlocking import open_trail as open_trail
+from smppd.cli.unlocking import refuse_shredded as refuse_shredded
 from smppd.cli.unlocking import store_directory as store_directory
 from smppd.cli.unlocking import unlock as unlock
 from smppd.cli.unlocking import witnessed_trail as witnessed_trail
@@ -29,7 +30,7 @@ from smppd.daemon.control import ControlError, ask
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import LOCK_FILE, SHREDDING, Lock, keys_lost
+from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import (
     MARK_SCOPE,
@@ -96,8 +97,7 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
     file = settings.keys.path
     if lost := keys_lost(directory):
         raise VaultError(lost)
-    if (directory / SHREDDING).exists():
-        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
+    refuse_shredded(directory)
     there = (directory / KEYS_FILE).exists()
     rows: KeyStore | ReadOnlyKeys
     done = []

@@ -35,6 +35,10 @@ from smppd.operators.people import (
 from smppd.operators.roles import Act, Authority, Role
 
 _CODE_TRIES: Final = 3
+_ALTERED: Final = (
+    "somebody put an older entry back, or a change broke off. He cannot log in until `operators role`, `reset` or `disable`"
+    " says anew what he is."
+)
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -143,9 +147,8 @@ def _add(office: Office, settings: Settings, authority: Authority, args: argpars
 
 
 def _reset(office: Office, settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
-    operator = _existing(office, args.name)
+    _existing(office, args.name)
     credentials, step = _credentials(args)
-    _record(office, authority, "reset", operator)
     _change(office, authority, args, lambda one: _with(office, one, credentials)._replace(step=step))
     say(f"{args.name} has a new passphrase and a new second factor; open sessions have ended.")
     return 0
@@ -198,7 +201,6 @@ def _role_of(office: Office, settings: Settings, authority: Authority, args: arg
     accounts = kept if args.account is None else tuple(dict.fromkeys(args.account))
     networks = operator.networks if args.network is None else networks_of(args.network)
     check_roles(roles, accounts, [account.system_id for account in settings.accounts])
-    _record(office, authority, "role", operator._replace(roles=roles, accounts=accounts, networks=networks))
     _change(office, authority, args, lambda one: one._replace(roles=roles, accounts=accounts, networks=networks))
     say(f"{args.name} is {', '.join(sorted(roles))}; open sessions have ended.")
     return 0
@@ -208,7 +210,6 @@ def _disable(office: Office, settings: Settings, authority: Authority, args: arg
     operator = _existing(office, args.name)
     if operator.disabled:
         raise PeopleError(f"{args.name} is disabled already")
-    _record(office, authority, "disable", operator)
     _change(office, authority, args, lambda one: one._replace(disabled=True))
     say(f"{args.name} cannot log in any more; open sessions have ended.")
     return 0
@@ -218,7 +219,6 @@ def _enable(office: Office, settings: Settings, authority: Authority, args: argp
     operator = _existing(office, args.name)
     if not operator.disabled:
         raise PeopleError(f"{args.name} is not disabled")
-    _record(office, authority, "enable", operator)
     _change(office, authority, args, lambda one: one._replace(disabled=False))
     say(f"{args.name} can log in again, with the passphrase and second factor of before.")
     return 0
@@ -228,6 +228,8 @@ def _existing(office: Office, name: str) -> Operator:
     operator = office.people.get(name)
     if operator is None:
         raise PeopleError(f"there is no operator {name[:64]!r}")
+    if not office.vouched(operator):
+        say(f"{name} is not as the audit trail left him: {_ALTERED}")
     return operator
 
 
@@ -235,14 +237,24 @@ def _change(
     office: Office, authority: Authority, args: argparse.Namespace, how: Callable[[Operator], Operator]
 ) -> None:
     try:
-        office.people.change(args.name, how, time.time(), authority.operator, unchecked=_is_root(authority))
+        office.people.change(
+            args.name,
+            how,
+            time.time(),
+            authority.operator,
+            unchecked=_is_root(authority),
+            tell=lambda after: _record(office, authority, args.action, after),
+        )
     except PeopleError as error:
         _refused(office, authority, args, error)
         raise
 
 
 def _refused(office: Office, authority: Authority, args: argparse.Namespace, error: PeopleError) -> None:
-    facts = {"action": args.action, "name": args.name, "reason": str(error), **authority.facts}
+    facts: dict[str, str | int] = {"action": args.action, "name": args.name, "reason": str(error), **authority.facts}
+    there = office.people.get(args.name)
+    if there is not None:
+        facts["state"] = office.people.state(there)  # of whoever was quicker, or of what was taken back
     office.record(AuditEvent.OPERATOR, authority.who, facts, "refused", authority.actor)
 
 
@@ -252,6 +264,7 @@ def _is_root(authority: Authority) -> bool:
 
 def _record(office: Office, authority: Authority, action: str, operator: Operator) -> None:
     facts: dict[str, str | int] = {"action": action, "name": operator.name, "roles": " ".join(sorted(operator.roles))}
+    facts["state"] = office.people.state(operator)
     if operator.networks:
         facts["networks"] = " ".join(operator.networks)
     if operator.accounts:
@@ -263,7 +276,8 @@ def _record(office: Office, authority: Authority, action: str, operator: Operato
 
 
 def _list(office: Office, settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
-    rows = [_facts(one) for one in office.people.all()]
+    found = office.people.all()
+    rows = [_facts(one) | {"altered": not office.vouched(one)} for one in found]
     if args.json:
         print(json.dumps({"operators": rows}, indent=2))
         return 0
@@ -274,6 +288,9 @@ def _list(office: Office, settings: Settings, authority: Authority, args: argpar
             f"{row['name']}  {', '.join(row['roles'])}{of}  from {places}  {'disabled' if row['disabled'] else 'active'}"
             f"  {row['recovery_codes']} recovery codes  changed {row['changed']}"
         )
+    for one in found:
+        if not office.vouched(one):
+            say(f"{one.name} is not as the audit trail left him: {_ALTERED}")
     say(f"{len(rows)} operator{'s' * (len(rows) != 1)}.")
     return 0
 

@@ -219,7 +219,7 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
 
     def bea(act: Act, args: Any, _settings: Any) -> Authority:
         asked.append(act)
-        return Authority(Actor("root", "here"), args.operator)
+        return Authority(Actor("root", "here"), args.operator, act=act)
 
     def nobody(act: Act, _args: Any, _settings: Any) -> Authority:
         raise CommandError("not allowed")
@@ -236,6 +236,7 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
     assert run("keys", "list")[0] == 0, "needs no login"
     for module in (keys_command, shredding):
         monkeypatch.setattr(module, "authorise", bea)
+    monkeypatch.setattr(shredding, "approver", lambda *_: "ada")  # to a disposal two people agree
     for words in acts:
         assert run("keys", *words, "--operator", "bea")[0] == 0
     assert asked == [Act.KEYS] * 4

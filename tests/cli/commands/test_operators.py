@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +66,7 @@ def test_an_operator_is_added_listed_and_on_the_trail(staff: Staff) -> None:
     assert out.splitlines()[0].startswith("anna  auditor, operator  from 192.0.2.0/24  active  8 recovery codes")
     assert "olga  account-owner  accounts acme  from any" in out and olga.typed not in out
     entry = staff.trail("operator")[0]
+    assert re.fullmatch("[0-9a-f]{32}", entry["what"].pop("state"))
     assert entry["what"] == {
         "action": "add", "name": "anna", "roles": "auditor operator", "networks": "192.0.2.0/24", "login": "none",
     }  # fmt: skip

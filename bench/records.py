@@ -81,7 +81,8 @@ def prepare(directory: Path) -> Path:
     retain = {"body": "30d", "numbers": "30d", "billing": "60d"}
     hashed = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3bYkP0P3vKQm3mB7m3x0sX9r5o3cVbXw1bN2oO3y0f4"
     accounts = [
-        {"system_id": name, "password_hash": hashed, "networks": ["127.0.0.0/8"], "retain": retain} for name in names
+        {"system_id": name, "password_hash": hashed, "networks": ["127.0.0.0/8"], "retain": retain, "basis": "contract"}
+        for name in names
     ]
     (directory / "secret").write_text("not-used\n")
     (directory / "secret").chmod(0o600)

@@ -49,6 +49,7 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
+from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
@@ -390,9 +391,18 @@ class Daemon:
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
         self._shipper.stop()
+        if not status:
+            self._leave_whole()
         self.door.close()
         log.info("stopped", extra={"fields": {"status": status}})
         self._ended(status)
+
+    def _leave_whole(self) -> None:
+        """Whoever read data.db after the store was closed cannot take away the write-ahead log that reading makes."""
+        try:
+            settle(self._settings.store.directory / "data.db")
+        except (StoreError, OSError) as error:
+            log.warning("the store's log stays beside it", extra={"fields": {"reason": type(error).__name__}})
 
 
 def _remember(directory: Path, kek: Kek) -> None:

@@ -103,6 +103,11 @@ class InstallSecrets:
         return "<InstallSecrets ***>"
 
 
+def missing_secrets(rows: KeyRows) -> list[str]:
+    """The names of the installation's secrets that are not there."""
+    return [name for name in _INSTALL if rows.get(b"install/" + name.encode()) is None]
+
+
 def create_install(kek: Kek, rows: KeyRows) -> list[str]:
     """Create the installation's secrets that are missing; returns their names (empty: nothing to do)."""
     made = []

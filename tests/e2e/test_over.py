@@ -78,7 +78,13 @@ def test_nothing_opens_after_all_is_over(content: str, make_gateway: Callable[..
         store = gateway.directory / "store"
         segments = {key for scope, key in wrapped_keys(store).items() if scope.startswith(b"segment/")}
         gateway.finish()
-        assert sorted(one.name for one in store.iterdir()) == ["audit.db", "data.db", "keys.db", "lock"]
+        assert sorted(one.name for one in store.iterdir()) == [
+            "audit.db",
+            "data.db",
+            "keys.db",
+            "lock",
+            "shipping-acts.json",
+        ]
         assert not [key for key in segments if key in raw(store)]
         clock.set(60 * HOUR)
         purged = gateway.command("purge", "--json")

@@ -43,7 +43,7 @@ from smppd.vault.kek import (
     load_kek,
     retire_kek_versions,
 )
-from smppd.vault.keys import create_install, remember_kek, rewrap_all
+from smppd.vault.keys import create_install, missing_secrets, remember_kek, rewrap_all
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -115,14 +115,16 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
         create_kek(file)
         done.append(f"created the key-encryption key {file} (back it up apart from the store)")
     kek = load_kek(settings.keys)
+    whole = False
     if there:
         rows = ReadOnlyKeys(directory)
         try:
             _right(kek, rows)
+            whole = not missing_secrets(rows)
         finally:
             rows.close()
-    # Over an existing store it is a key action like others; before there is one nobody can log in.
-    authority = authorise(Act.KEYS, args, settings) if there else Authority(current_actor())
+    # Over an existing store it is a key action like others, where there is something to do; before, nobody can log in.
+    authority = authorise(Act.KEYS, args, settings) if there and not whole else Authority(current_actor())
     rows = KeyStore(directory)
     try:
         made = create_install(kek, rows)

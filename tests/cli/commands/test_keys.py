@@ -213,8 +213,20 @@ def test_a_new_installation_has_a_sound_trail_and_a_note(run: Run) -> None:
     assert run("audit", "show", "--heads")[1].split()[2:] == out.splitlines()[-1].split()[2:]
 
 
+def test_init_over_a_whole_store_does_nothing_and_needs_nobody(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any) -> Authority:
+        raise CommandError("not allowed")
+
+    run("keys", "init")
+    monkeypatch.setattr(keys_command, "authorise", nobody)
+    assert run("keys", "init")[:2] == (0, "Already initialised: nothing changed.\n")
+
+
 def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("keys", "init")
+    rows = KeyStore(tmp_path / "var")
+    rows.delete(b"install/suppression")  # so that `init` has something to do
+    rows.close()
     asked: list[Act] = []
 
     def bea(act: Act, args: Any, _settings: Any) -> Authority:
@@ -225,7 +237,7 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
         raise CommandError("not allowed")
 
     out = str(tmp_path / "out")
-    acts = (("rotate",), ("rotate", "--retire"), ("init",), ("shred", "--out", out, "--yes"))
+    acts = (("init",), ("rotate",), ("rotate", "--retire"), ("shred", "--out", out, "--yes"))
     for module in (keys_command, shredding):
         monkeypatch.setattr(module, "authorise", nobody)
     before = {path: path.read_bytes() for path in (tmp_path / "keys" / "kek", tmp_path / "var" / "audit.db")}

@@ -238,6 +238,7 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
     for module in (keys_command, shredding):
         monkeypatch.setattr(module, "authorise", nobody)
     before = {path: path.read_bytes() for path in (tmp_path / "keys" / "kek", tmp_path / "var" / "audit.db")}
+    assert run("keys", "list")[0] == 0, "needs no login"
     for words in acts[::-1]:
         if words == ("init",):
             rows = KeyStore(tmp_path / "var")
@@ -246,7 +247,6 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
         status, _, err = run("keys", *words, "--operator", "eve")
         assert status == 1 and "not allowed" in err
     assert {path: path.read_bytes() for path in before} == before and not (tmp_path / "out").exists()
-    assert run("keys", "list")[0] == 0, "needs no login"
     for module in (keys_command, shredding):
         monkeypatch.setattr(module, "authorise", bea)
     monkeypatch.setattr(shredding, "approver", lambda *_: "ada")  # to a disposal two people agree

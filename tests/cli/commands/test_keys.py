@@ -254,5 +254,5 @@ def test_key_actions_are_somebodys(run: Run, tmp_path: Path, monkeypatch: pytest
         assert run("keys", *words, "--operator", "bea")[0] == 0
     assert asked == [Act.KEYS] * 4
     trail = [json.loads(line) for line in (tmp_path / "out" / shredding.TRAIL).read_text().splitlines()]
-    assert [one["who"] for one in trail][1:] == ["bea (root)"] * 3
+    assert [one["who"] for one in trail][1:] == ["bea (root)"] * 4
     assert json.loads((tmp_path / "out" / "shred-begun.json").read_text())["by"] == "bea (root)"

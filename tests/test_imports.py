@@ -21,15 +21,16 @@ TABLE: dict[str, frozenset[str]] = {
     "pacing": frozenset(),
     "numbering": frozenset(),
     "passwords": frozenset(),
+    "durable": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
     "ids": frozenset(),
-    "vault": frozenset({"message", "config", "metrics", "numbering", "events"}),
-    "audit": frozenset({"message", "config", "events", "vault"}),
-    "store": frozenset({"pacing", "message", "vault", "config", "metrics", "events"}),
+    "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
+    "audit": frozenset({"durable", "message", "config", "events", "vault"}),
+    "store": frozenset({"durable", "pacing", "message", "vault", "config", "metrics", "events"}),
     # Of a store it knows what any back end gives.
     "records": frozenset(
         {
@@ -57,7 +58,9 @@ TABLE: dict[str, frozenset[str]] = {
     "reports": frozenset(
         {"ids", "message", "vault", "audit", "config", "events", "store", "records", "operators", "policy"}
     ),
-    "backup": frozenset({"pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}),
+    "backup": frozenset(
+        {"durable", "pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}
+    ),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "vault", "store.api"}
     ),

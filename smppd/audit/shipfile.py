@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from smppd.audit.shipping import Line, ShippingError, sync_directory
+from smppd.audit.shipping import Line, ShippingError
+from smppd.durable import sync_directory
 
 MODE: Final = 0o640
 """Its group may read it: a collector's, for example."""

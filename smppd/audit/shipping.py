@@ -8,7 +8,6 @@ holds what the trail and the seals hold, which is neither content nor numbers no
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.audit.trail import AuditTrail, TrailRow
+from smppd.durable import replace_file
 from smppd.events import AuditEvent
 from smppd.vault.chain import seal_hash
 from smppd.vault.seal import DIGEST_BYTES
@@ -262,15 +262,8 @@ class Cursor:
             "sure": _packed(place.sure),
             "marks": [_packed(mark) for mark in place.marks],
         }
-        fresh = self.path.with_name(self.path.name + ".new")
         try:
-            handle = os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                json.dump(values, file)
-                file.flush()
-                os.fsync(handle)
-            os.replace(fresh, self.path)
-            sync_directory(self.path.parent)
+            replace_file(self.path, json.dumps(values).encode("ascii"))
         except OSError as error:
             raise ShippingError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
@@ -278,15 +271,6 @@ class Cursor:
 def cursor_path(directory: Path, target: str) -> Path:
     """The file of a target's place, in the store's directory."""
     return directory / f"shipping-{target}.json"
-
-
-def sync_directory(path: Path) -> None:
-    """Makes renames in a directory durable. OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _packed(mark: Mark) -> list[int | str]:

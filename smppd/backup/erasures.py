@@ -10,14 +10,14 @@ shipped.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest, sync_directory
+from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest
+from smppd.durable import replace_file
 from smppd.events import AuditEvent
 from smppd.records.erasure import BACKUPS, CLOSING, DONE, STATE, WAY_HELD, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
@@ -66,15 +66,7 @@ def copy_journal(store: Path, target: Path) -> bool:
         data = (store / NAME).read_bytes()
     except FileNotFoundError:
         return False
-    fresh = target / f"{NAME}.new"
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    os.replace(fresh, target / NAME)
-    sync_directory(target)
+    replace_file(target / NAME, data)
     return True
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from smppd.durable import sync_directory
 from smppd.store.api import StoreError
 
 DATA: Final = "data.db"
@@ -166,15 +167,6 @@ def write(path: Path, facts: dict[str, Any]) -> None:
     sync_directory(path.parent)
     os.replace(part, path)
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes what was created or renamed in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_of(path: Path, progress: Progress) -> tuple[int, str]:

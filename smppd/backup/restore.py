@@ -29,10 +29,10 @@ from smppd.backup.manifest import (
     key_copy,
     parse_time,
     read_manifest,
-    sync_directory,
     verify_manifest,
 )
 from smppd.backup.take import free_room
+from smppd.durable import sync_directory
 from smppd.events import AuditEvent
 from smppd.records.consistency import anchor_faults, checkpoint_facts
 from smppd.records.erasure import Floor, no_floor

@@ -33,10 +33,10 @@ from smppd.backup.manifest import (
     Progress,
     format_time,
     sha256_of,
-    sync_directory,
     write_key_manifest,
     write_manifest,
 )
+from smppd.durable import sync_directory
 from smppd.records.erasure_journal import NAME
 from smppd.store.api import StoreError, StoreFull
 from smppd.store.sqlite import copies

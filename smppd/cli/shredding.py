@@ -31,6 +31,7 @@ from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError, say
 from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
 from smppd.config import Settings
+from smppd.durable import replace_file, sync_directory
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act
 from smppd.records.erasure_journal import NAME as JOURNAL
@@ -149,7 +150,7 @@ def _begin(settings: Settings, args: argparse.Namespace, directory: Path, out: P
         "holds": held,
         "key": last.private_bytes_raw().hex(),
     }
-    _put(marker, json.dumps(state).encode())
+    replace_file(marker, json.dumps(state).encode())
 
 
 def _holds(directory: Path, install: InstallSecrets) -> list[str]:
@@ -229,7 +230,7 @@ def _go_on(directory: Path, marker: Path) -> int:
     except (ValueError, KeyError, TypeError):
         if not _doomed(directory, keep_data=True):  # killed while it overwrote the marker, the last thing it does
             marker.unlink()
-            _sync(directory)
+            sync_directory(directory)
             print(
                 "An earlier call has destroyed the installation; its certificates are where it was told to write them."
             )
@@ -321,7 +322,7 @@ def _wipe(path: Path, wiped: Callable[[int], object]) -> None:
             wiped(some)
         os.fsync(handle)
     path.unlink()
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def _remove_empty(directory: Path) -> None:
@@ -340,27 +341,6 @@ def _bar(octets: int) -> Iterator[Callable[[int], object]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Overwriting", total=octets)
         yield lambda done: bar.advance(task, done)
-
-
-def _put(path: Path, data: bytes) -> None:
-    """A whole file or none."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    os.replace(fresh, path)
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

@@ -19,18 +19,19 @@ from smppd.cli.commands import CommandError
 class WholeFile:
     """As a context: `text` may be written to; `commit` gives it its name."""
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        """Raises CommandError (status 2) where the file is there and may not be replaced, or cannot be made."""
+    def __init__(self, path: Path, *, force: bool = False, status: int = 2) -> None:
+        """Raises CommandError (of this status) where the file is there and may not be replaced, or cannot be made."""
         self.path = path
         self._force = force
         self._named: Path | None = None
+        if path.is_dir():
+            raise CommandError(f"{path}: it is there already, and cannot be written: it is a directory", status)
         if os.path.lexists(path) and not (force and path.is_file()):
-            also = "" if path.is_dir() else "; --force replaces it"
-            raise CommandError(f"{path}: it is there already, and nothing was looked at{also}", 2)
+            raise CommandError(f"{path}: it is there already, and nothing was looked at; --force replaces it", status)
         try:
             descriptor = self._open()
         except OSError as error:
-            raise CommandError(f"{path}: it cannot be written: {error.strerror}", 2) from None
+            raise CommandError(f"{path}: it cannot be written: {error.strerror}", status) from None
         self.text: TextIO = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
 
     def _open(self) -> int:

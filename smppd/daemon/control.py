@@ -27,8 +27,8 @@ from smppd.metrics import Metrics
 NAME: Final = "control.sock"
 CONNECTIONS: Final = 8
 """Connections at one time; for one more the oldest is cut."""
-REQUEST_MAX: Final = 4096
-"""Octets of a request, its end included."""
+REQUEST_MAX: Final = 1 << 20
+"""Octets of a request, its end included. An erasure names all holds in force in one, some 150 octets each."""
 ANSWER_MAX: Final = 16 << 20
 WITHIN: Final = 5.0
 """Seconds that a connection lives at most, on either side."""

@@ -41,6 +41,8 @@ from smppd.vault.seal import (
 
 _ROWS: Final = 8
 """Log rows that are looked through in a step."""
+_PAGES: Final = 32
+"""So many times these, where nothing of it may have to be kept."""
 _MANY: Final = 256
 """Records that are kept in one transaction; of what others keep, looked through in a step."""
 _KEYS: Final = 256
@@ -186,9 +188,14 @@ class Capture:
             start, end = max(after, window.first - 1), min(window.last, covered)
         else:
             start, end = after, upto
-        page = self._records.packed(start, end, _ROWS)
-        last = page[-1][0] if len(page) == _ROWS else end
-        every = [seq for seq, block in page if self._may(hold, block, upto)]
+        every: list[int] = []
+        last = start
+        for _ in range(_PAGES):  # what has nothing of it needs no mark of its own
+            page = self._records.packed(last, end, _ROWS)
+            last = page[-1][0] if len(page) == _ROWS else end
+            every = [seq for seq, block in page if self._may(hold, block, upto)]
+            if every or last >= end:
+                break
         return self._keep(hold, self._kept(hold, key, self._standing(every)), after=last)
 
     def _listed(self, hold: Hold, covered: int) -> list[Extent]:

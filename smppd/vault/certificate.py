@@ -8,7 +8,6 @@ Anybody verifies one without smppd:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from smppd.durable import replace_file
 from smppd.vault.seal import SealError
 
 PUBLIC_KEY: Final = "installation.pem"
@@ -63,24 +63,8 @@ def write(directory: Path, name: str, certificate: Certificate, public: str = PU
     """Writes NAME.json, NAME.sig and the public key (under the name `public`) into a directory, which is made where it is
     missing; synced when it returns. Gives the path of NAME.json. OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _put(directory / public, certificate.public)
-    _put(directory / f"{name}.sig", certificate.signature)
+    replace_file(directory / public, certificate.public)
+    replace_file(directory / f"{name}.sig", certificate.signature)
     path = directory / f"{name}.json"
-    _put(path, certificate.text)
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    replace_file(path, certificate.text)
     return path
-
-
-def _put(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    os.replace(fresh, path)

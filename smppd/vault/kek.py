@@ -28,6 +28,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from smppd.config import private
+from smppd.durable import sync_directory
 
 KEY_BYTES = 32
 COMMAND_SECONDS = 10.0
@@ -383,7 +384,7 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -395,14 +396,6 @@ def _replace(path: Path, data: bytes) -> None:
         if os.geteuid() == 0:
             os.chown(fresh, owner.st_uid, owner.st_gid)
         os.replace(fresh, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise VaultError(f"{path}: the KEK file cannot be rewritten: {error.strerror}") from None
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ from smppd.daemon.integrity import Integrity
 from smppd.ids import id_time
 from smppd.metrics import Metrics
 from smppd.vault.kek import load_kek
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import DAY, Builder
 
 FILES = ("data.db", "keys.db", "audit.db")

@@ -16,7 +16,7 @@ import pytest
 from smppd.cli.main import main
 from smppd.operators import totp
 from smppd.vault.kek import load_kek
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import Builder
 
 MODULES = (

@@ -16,8 +16,8 @@ import pytest
 from smppd.cli.main import main
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import MARK_SCOPE, load_kek
-from tests.cli.commands.test_log import FileSource
 from tests.cli.house import House
+from tests.cli.installation import FileSource
 from tests.e2e.children import ROOT
 
 

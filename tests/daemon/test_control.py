@@ -128,6 +128,12 @@ def test_what_is_no_request_is_said_so(side: Side, data: bytes) -> None:
     assert side.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "control"}) is None
 
 
+def test_an_erasure_beside_a_thousand_holds_is_one_request(side: Side) -> None:
+    held = [(["34343737303039303030313233"], f"account-{number}", 1.7e9, None, number) for number in range(1000)]
+    assert side.run(lambda: ask(side.directory, {"do": "note", "held": held}))["noted"] == 1
+    assert len(side.asked[0][0]["held"]) == 1000
+
+
 def test_a_request_without_end_is_cut(side: Side) -> None:
     assert side.raw(b"x" * 10_000) == b""
     assert side.raw(b'{"do": "note"' + b" " * control.REQUEST_MAX + b"}\n") == b""

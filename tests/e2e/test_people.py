@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from smppd.vault.kek import load_kek
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import CONFIG, FileSource
 from tests.cli.staff import PASSPHRASE, Person
 from tests.store.builder import Builder, files
 

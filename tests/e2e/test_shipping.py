@@ -18,7 +18,7 @@ from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install
 from tests.audit.receiver import Receiver, parsed
-from tests.cli.commands.test_log import FileSource
+from tests.cli.installation import FileSource
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, wait_for
 from tests.e2e.probes import Probe
 from tests.e2e.rawsmsc import RawSmsc, Step

@@ -6,24 +6,20 @@ it is shown.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, TextIO
-
-from rich.console import Console
-from rich.progress import Progress
+from typing import Final
 
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.commands.audit import moment
-from smppd.cli.commands.keys import existing_store, witnessed_trail
 from smppd.cli.holding import open_holds
+from smppd.cli.progress import progress as progress_bar
+from smppd.cli.unlocking import unlock, witnessed_trail
+from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.operators.people import KIND as OPERATOR
@@ -40,8 +36,7 @@ from smppd.store.api import StoreError
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.store.sqlite.waiting import waiting_erasures
-from smppd.vault.kek import Kek, VaultError, load_kek
-from smppd.vault.keys import load_install
+from smppd.vault.kek import Kek, VaultError
 from smppd.vault.seal import SealError
 
 _HELP: Final = {
@@ -105,14 +100,12 @@ def run(args: argparse.Namespace) -> int:
     directory = settings.store.directory
     try:
         with ExitStack() as undo:
-            kek = load_kek(settings.keys)
-            rows = existing_store(directory)
-            undo.callback(rows.close)
-            trail = undo.enter_context(witnessed_trail(directory, load_install(kek, rows)))
+            kek, install = unlock(settings)
+            trail = undo.enter_context(witnessed_trail(directory, install))
             records = SqliteRecords(directory) if (directory / "data.db").exists() else None
             if records is not None:
                 undo.callback(records.close)
-            with _progress() as progress:
+            with progress_bar("Reading the log") as progress:
                 people = records is not None and _people(directory)
                 source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress, people)
                 made = _make(args, source, records, kek, directory)
@@ -125,8 +118,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         print(text, end="")
     else:
-        with _replacing(args.out) as file:
-            file.write(text)
+        with WholeFile(args.out, force=True, status=1) as file:
+            file.text.write(text)
+            file.commit()
     return 0
 
 
@@ -205,13 +199,13 @@ def _breach(args: argparse.Namespace, source: Source, records: SqliteRecords | N
     reader = None if records is None else LogReader(records, kek)
     whose: Callable[[int], str | None] = account_of if reader is not None else lambda _record: None
     with ExitStack() as undo:
-        file = undo.enter_context(_replacing(args.ids)) if args.ids is not None else None
+        file = undo.enter_context(WholeFile(args.ids, force=True, status=1)) if args.ids is not None else None
 
         def each(account: str, record_id: int) -> None:
             if file is not None:
-                file.write(f"{account} {record_id:016x}\n")
+                file.text.write(f"{account} {record_id:016x}\n")
 
-        return breach(
+        made = breach(
             source,
             args.since / 1000,
             args.until / 1000,
@@ -220,6 +214,9 @@ def _breach(args: argparse.Namespace, source: Source, records: SqliteRecords | N
             account_of=whose,
             each=each,
         )
+        if file is not None:
+            file.commit()
+        return made
 
 
 def _told(args: argparse.Namespace, authority: Authority) -> dict[str, str | int]:
@@ -236,38 +233,6 @@ def _told(args: argparse.Namespace, authority: Authority) -> dict[str, str | int
         if args.ids is not None:
             what["list"] = str(args.ids)
     return what
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A new file, mode 0600, that takes the place of `path` when all is written; otherwise nothing is left of it. Raises
-    CommandError."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], object]]:
-    """A bar for people, on standard error."""
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Reading the log", total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _days(text: str) -> int:

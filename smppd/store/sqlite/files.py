@@ -11,16 +11,20 @@ import logging
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
+from smppd.durable import sync_directory
 from smppd.store.api import StoreError
 
 log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 4
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
+_LOOKS = 5
+_LOOK_SECONDS = 0.02
 LOCK_FILE = "lock"
 """In the directory of the store; whoever holds it is its daemon."""
 SHREDDING = "shredding"
@@ -58,7 +62,7 @@ def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connec
             script = (resources.files("smppd.store.sqlite") / "schema" / f"{kind}-{step:04d}.sql").read_text()
             db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={step}; COMMIT;")
         if new:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         return db
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {error}") from error
@@ -110,14 +114,6 @@ def _close_to_others(path: Path) -> None:
             log.warning("store file was open to others", extra={"fields": {"file": str(one), "mode": f"{mode:04o}"}})
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def in_use(directory: Path) -> bool:
     """Whether a daemon uses the store in a directory."""
     try:
@@ -139,11 +135,16 @@ class Lock:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._file)
-            raise StoreError(f"{directory}: another smppd is using this store") from error
+        for left in range(_LOOKS, -1, -1):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if not left:
+                    os.close(self._file)
+                    raise StoreError(f"{directory}: another smppd is using this store") from error
+                # A command may hold it for a moment, to see whether a daemon runs (`in_use`).
+                time.sleep(_LOOK_SECONDS)
 
     def release(self) -> None:
         """Lets the store go."""

@@ -19,7 +19,7 @@ from smppd.cli.main import main
 from smppd.relay.ledger.journal import Entry, mark
 from smppd.store.api import ColdRow, Kind
 from smppd.vault.kek import load_kek
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import Builder, files
 
 NUMBER = b"447700900123"

@@ -32,33 +32,17 @@ from cryptography.hazmat.primitives.serialization import (
 from smppd.audit.trail import AuditTrail
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import hold as command
-from smppd.cli.main import main
 from smppd.config import Retain
 from smppd.message import State
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import join_pdu
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import FileSource, Run
 from tests.store.builder import DAY, Builder, files
 
 SUBJECT = "+447700900123"
 OTHER = "+447700900111"
 TEXT = "meet me at noon"
 WHY = ("--authority", "District Court", "--reference", "Order 12/26", "--expires", "2030-01-01")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("PASSWORD", "not-used")
-    (tmp_path / "smppd.yaml").write_text(CONFIG)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(tmp_path / "smppd.yaml")])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    assert call("keys", "init")[0] == 0
-    return call
 
 
 @pytest.fixture

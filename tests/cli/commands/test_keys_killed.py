@@ -12,8 +12,8 @@ import pytest
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.vault.kek import Kek, VaultError, blob_info, load_kek
 from smppd.vault.keys import KeyRing, Part
-from tests.cli.commands.test_log import FileSource
 from tests.cli.house import House
+from tests.cli.installation import FileSource
 from tests.cli.killed import killed_at, steps
 from tests.vault.rows import NOON
 

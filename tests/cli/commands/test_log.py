@@ -7,7 +7,7 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +16,18 @@ import pytest
 from smppd.audit.trail import AuditTrail
 from smppd.cli.access import printable, text_of
 from smppd.cli.commands import log as command
-from smppd.cli.main import main
 from smppd.message import Event, State
 from smppd.protocol.text import Alphabet
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import Content, join_pdu, split_pdu
+from tests.cli.installation import FileSource, Run
 from tests.store.builder import DAY, Builder, files
 from tests.vault.rows import submit_sm
 
-CONFIG = """
-listeners: [{address: "127.0.0.1:2775"}]
-accounts:
-  - system_id: acme
-    password_hash: "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3bYkP0P3vKQm3mB7m3x0sX9r5o3cVbXw1bN2oO3y0f4"
-    networks: any
-    retain: {body: 1d, numbers: 30d, billing: 60d}
-upstreams: [{name: carrier-a, address: "127.0.0.1:2776", system_id: gateway, password: {env: PASSWORD}}]
-routes: [{upstreams: [carrier-a]}]
-store: {path: var}
-keys: {file: keys/kek}
-"""
 SUBJECT = "+447700900123"
 TEXT = "your code is 4711"
 LOOK = ("--reason", "support")
 REVEAL = (*LOOK, "--note", "ticket 17", "--reveal")
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-class FileSource:
-    command = None
-    credential = None
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("PASSWORD", "not-used")
-    (tmp_path / "smppd.yaml").write_text(CONFIG)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(tmp_path / "smppd.yaml")])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    assert call("keys", "init")[0] == 0
-    return call
 
 
 @pytest.fixture

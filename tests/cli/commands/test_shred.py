@@ -20,8 +20,8 @@ from smppd.vault.certificate import fingerprint
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install
-from tests.cli.commands.test_log import FileSource
 from tests.cli.house import House
+from tests.cli.installation import FileSource
 from tests.cli.killed import killed_at, steps
 
 

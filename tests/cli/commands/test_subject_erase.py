@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +19,18 @@ from smppd.audit.trail import current_actor
 from smppd.backup.erasures import open_eraser
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import subject_erase as command
-from smppd.cli.main import main
 from smppd.operators.roles import Act, Authority
 from smppd.records.erasure import Eraser
 from smppd.records.erasure_journal import NAME
 from smppd.store.api import Damaged
 from smppd.vault.kek import load_kek
-from tests.cli.commands.test_log import CONFIG, FileSource
+from tests.cli.installation import FileSource, Run
 from tests.store.builder import DAY, Builder, files
 
 PERSON = "+447700900123"
 DIGITS = PERSON[1:].encode()
 OTHER = b"447700900456"
 WHY = ("--reason", "law", "--note", "request of 2026-11-29 by +447700900123")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("PASSWORD", "not-used")
-    (tmp_path / "smppd.yaml").write_text(CONFIG)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        status = main([*words, "--config", str(tmp_path / "smppd.yaml")])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    assert call("keys", "init")[0] == 0
-    return call
 
 
 @pytest.fixture

@@ -23,10 +23,11 @@ from smppd.message import State, pack_event
 from smppd.operators.roles import Act, Authority
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import Content
-from tests.cli.commands.test_log import Run, log, run, trail
+from tests.cli.commands.test_log import log, trail
+from tests.cli.installation import Run
 from tests.store.builder import DAY, Builder
 
-__all__ = ["log", "run"]
+__all__ = ["log"]
 
 SUBJECT = "+447700900123"
 ME = SUBJECT[1:].encode()

@@ -56,7 +56,8 @@ class Verdict:
 
     ``expire_after``: seconds after which it is not worth delivering any more. ``on_unknown``: ``resend`` or ``hold``, where
     the account's does not count. ``hide``: recorded without its text; ``may_hide``: so it would be if more of its text, which
-    is not known yet, said so.
+    is not known yet, said so. ``message_class``: what kind of message a rule says it is (`config.rules.CLASSES`), empty where
+    none does.
     """
 
     refusal: Refusal | None = None
@@ -70,6 +71,7 @@ class Verdict:
     on_unknown: str | None = None
     hide: bool = False
     may_hide: bool = False
+    message_class: str = ""
 
 
 class State(IntEnum):

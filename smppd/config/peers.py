@@ -42,6 +42,7 @@ from smppd.config.kinds import (
     rate,
     split_address,
 )
+from smppd.config.rules import MessageClass
 from smppd.config.secrets import PasswordHashes, SecretRef
 
 Alphabet = Literal["gsm", "gsm_packed", "latin1", "ascii"]
@@ -210,6 +211,11 @@ class Account(Model):
         default_factory=Retain, description="How long the record is kept: one duration, or {body, numbers, billing}."
     )
     policies: Names = Field(default=(), description="Policies its messages pass, in order.")
+    class_: MessageClass = Field(
+        default="transactional",
+        alias="class",
+        description="What kind its messages are, unless a rule's `class` says it.",
+    )
     binds: Annotated[tuple[BindMode, ...], MANY] = Field(
         default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
     )

@@ -217,8 +217,9 @@ class ReplaceSender(Model):
         return {"address": value} if isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
+MessageClass = Literal["transactional", "service", "promotional", "one_time_code", "government"]
 ActionKind = Literal[
-    "pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown", "content"
+    "pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown", "content", "class"
 ]
 _ACTIONS: Final = (
     "pass",
@@ -230,6 +231,7 @@ _ACTIONS: Final = (
     "expire_after",
     "on_unknown",
     "content",
+    "class",
 )
 
 
@@ -253,6 +255,11 @@ class Action(Model):
     content: Literal["hide"] | None = Field(
         default=None, description="Recorded without a trace of its text, as with the account's `content: hide`."
     )
+    class_: MessageClass | None = Field(
+        default=None,
+        alias="class",
+        description="What kind of message it is; the account's `class` then does not count.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -264,7 +271,7 @@ class Action(Model):
         if isinstance(value, str):
             raise ValueError("must be pass, refuse, or a mapping with one of " + ", ".join(_ACTIONS[1:]))
         if isinstance(value, dict):
-            known = value.keys() & {*_ACTIONS, "pass_"}
+            known = value.keys() & {*_ACTIONS, "pass_", "class_"}
             if len(known) > 1 or (not known and len(value) != 1):
                 raise ValueError("must be exactly one of " + ", ".join(_ACTIONS))
             if "refuse" in value and value["refuse"] is None:
@@ -295,6 +302,8 @@ class Action(Model):
             return "expire_after"
         if self.content is not None:
             return "content"
+        if self.class_ is not None:
+            return "class"
         return "on_unknown" if self.on_unknown is not None else "pass"
 
 

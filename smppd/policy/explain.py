@@ -123,6 +123,8 @@ def describe(do: Action) -> str:
         return f"on unknown {do.on_unknown}"
     if do.content is not None:
         return "record without its text"
+    if do.class_ is not None:
+        return f"class {do.class_.replace('_', ' ')}"
     return f"route {do.route}" if do.route is not None else "pass"
 
 
@@ -150,6 +152,8 @@ def sentence(verdict: Verdict | None) -> str:
         changes.append(f"expiring after {units.format_duration(verdict.expire_after)} at the latest")
     if verdict.on_unknown is not None:
         changes.append("sent again if unanswered" if verdict.on_unknown == "resend" else "held if unanswered")
+    if verdict.message_class:
+        changes.append(f"as {verdict.message_class.replace('_', ' ')}")
     return "passes " + (", ".join(changes) if changes else "unchanged") + _unseen(verdict)
 
 

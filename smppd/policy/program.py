@@ -66,6 +66,7 @@ class CompiledRule(NamedTuple):
     expire_after: float | None
     on_unknown: str | None
     hides: bool
+    message_class: str
     rule: Rule
 
 
@@ -164,6 +165,7 @@ class Program:
         expire_after: float | None = None
         on_unknown: str | None = None
         hide = may_hide = False
+        message_class = ""
         over = -1
         for i, line in enumerate(self.lines):
             if line.policy == over:
@@ -203,6 +205,7 @@ class Program:
                 expire_after = line.expire_after
             on_unknown = on_unknown or line.on_unknown
             hide = hide or line.hides
+            message_class = line.message_class or message_class
             if line.tag is not None:
                 tags |= {line.tag}
         if not hits and not may_hide:
@@ -217,6 +220,7 @@ class Program:
             on_unknown=on_unknown,
             hide=hide,
             may_hide=may_hide,
+            message_class=message_class,
         )
 
 
@@ -277,5 +281,6 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
         expire_after=do.expire_after,
         on_unknown=do.on_unknown,
         hides=do.content is not None,
+        message_class=do.class_ or "",
         rule=rule,
     )

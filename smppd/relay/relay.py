@@ -14,6 +14,7 @@ from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
+from smppd.policy.screens import Screen
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
 from smppd.relay.accept.answers import Answers
@@ -66,10 +67,11 @@ class Routing(NamedTuple):
 class Relay:
     """See the module. ``begin`` starts it; before that it only knows its configuration.
 
-    ``pipelines``: of each account by its name, None for one without policies. ``ids`` draws messages' ids. ``wall``: epoch
-    seconds; ``now``: monotonic ones; ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is
-    called when nothing may be acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without
-    it that it does not know them. All of it is called on the reactor thread."""
+    ``pipelines``: of each account by its name, None for one without policies. ``screens``: what is asked after the rules,
+    likewise (`policy.screens`). ``ids`` draws messages' ids. ``wall``: epoch seconds; ``now``: monotonic ones;
+    ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is called when nothing may be
+    acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without it that it does not know
+    them. All of it is called on the reactor thread."""
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Relay:
         metrics: Metrics,
         *,
         pipelines: Mapping[str, Pipeline | None],
+        screens: Mapping[str, tuple[Screen, ...]] | None = None,
         ids: Ids,
         wall: Callable[[], float],
         now: Callable[[], float],
@@ -150,12 +153,16 @@ class Relay:
         self._looked = now()
         self._swept = 0.0
         self._log_changes = LogChanges()
-        self.take_configuration(settings, routing, pipelines)
+        self.take_configuration(settings, routing, pipelines, screens)
 
     # -- configuration -------------------------------------------------------------------------------------------------
 
     def take_configuration(
-        self, settings: Settings, routing: Routing, pipelines: Mapping[str, Pipeline | None]
+        self,
+        settings: Settings,
+        routing: Routing,
+        pipelines: Mapping[str, Pipeline | None],
+        screens: Mapping[str, tuple[Screen, ...]] | None = None,
     ) -> None:
         """Takes all of a configuration: accounts and their policies, upstreams, routes, owners of numbers, limits, forms of id.
         ``routing`` and ``pipelines`` were made of the same settings; a reload makes them beside the reactor. No setting is
@@ -199,6 +206,7 @@ class Relay:
             if pipeline is not None and account.pipeline is not None:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
+            account.screens = screens.get(name, ()) if screens else ()
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:

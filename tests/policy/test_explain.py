@@ -97,6 +97,7 @@ def test_explanations_agree_with_decisions(messages: list[tuple[str, int, bool]]
         (Verdict(expire_after=300.0), "passes expiring after 5m at the latest"),
         (Verdict(expire_after=90.0, on_unknown="hold"), "passes expiring after 90s at the latest, held if unanswered"),
         (Verdict(on_unknown="resend"), "passes sent again if unanswered"),
+        (Verdict(message_class="one_time_code"), "passes as one time code"),
         (Verdict(hide=True), "passes unchanged, recorded without its text"),
         (
             Verdict(hold=True, hide=True),

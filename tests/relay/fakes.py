@@ -17,6 +17,7 @@ from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
+from smppd.policy.screens import Screen
 from smppd.protocol.receipt import MessageState, parse, write
 from smppd.protocol.session import Role, Session, Timers
 from smppd.protocol.wire import (
@@ -274,8 +275,16 @@ def receipt(
 class World:
     """See the module."""
 
-    def __init__(self, configuration: Settings | None = None, *, segments: int = 6, seconds: float = 120.0) -> None:
+    def __init__(
+        self,
+        configuration: Settings | None = None,
+        *,
+        segments: int = 6,
+        seconds: float = 120.0,
+        screens: dict[str, tuple[Screen, ...]] | None = None,
+    ) -> None:
         self.settings = configuration or settings()
+        self.screens = screens or {}
         self._segments = segments, seconds
         self.now = 1000.0
         self.wall = float(NOON)
@@ -299,6 +308,7 @@ class World:
             self.ring,
             self.metrics,
             pipelines=pipelines(self.settings),
+            screens=self.screens,
             ids=self.ids,
             wall=lambda: self.wall,
             now=lambda: self.now,
@@ -388,7 +398,7 @@ class World:
 
     def reloads(self, configuration: Settings) -> None:
         """The daemon takes another configuration."""
-        self.relay.take_configuration(configuration, Routing.of(configuration), pipelines(configuration))
+        self.relay.take_configuration(configuration, Routing.of(configuration), pipelines(configuration), self.screens)
 
     def spills(self) -> None:
         """Enough time for everything that lives in the journal to have been moved out of its segment."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from smppd.ids import shown as shown_form
 from smppd.message import Refusal, State, Verdict
 from smppd.policy.content import PartKey, part_of
+from smppd.policy.screens import Question
 from smppd.protocol import times
 from smppd.protocol.lenient import Fault, submitted
 from smppd.protocol.operations import count_destinations, read_multi
@@ -268,6 +269,15 @@ class SubmitDesk:
             for hit in verdict.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
         part = part_of(sm)
+        if refused is None and account.screens:
+            question = Question(account.name, account.region, sm, verdict, settings.class_, wall, now, expires)
+            for screen in account.screens:
+                refused = screen.look(question)
+                if refused is not None:
+                    self._not_taken(account, part, refused)
+                    break
+            for hit in question.hits:
+                self._hit(hit.policy, hit.rule, hit.shadow)
         hold = False
         route = ""
         if refused is None:

@@ -30,6 +30,7 @@ from smppd.store.api import Kind
 
 if TYPE_CHECKING:
     from smppd.policy.pipeline import Pipeline
+    from smppd.policy.screens import Screen
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -508,6 +509,7 @@ class Account:
         self.settings = settings
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
+        self.screens: tuple[Screen, ...] = ()
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.sessions: list[CustomerPeer] = []

@@ -1,0 +1,96 @@
+"""Screens: what is asked about a message after the rules, where the answer needs a list, a register, a clock or a count.
+
+The rules (`policy.pipeline`) are pure; a screen has state of its own, which others fill: the list of opted-out numbers, the
+consent register, what is known of an account's traffic, the time of day. Each account has its screens in a fixed order. A
+screen refuses the message, changes the `Question`, or says nothing. A screen never waits, reads no file and asks no other
+process; what it knows is in memory or mapped into it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from smppd.message import Hit, Refusal, Verdict
+from smppd.numbering import normalise
+from smppd.policy.countries import country_of
+from smppd.protocol.wire import Sm
+
+
+class Question:
+    """One message as the screens see it, and what they decided beside a refusal. What a screen asks is worked out once.
+
+    ``account``: its name. ``region``: the country of its national numbers. ``verdict``: what the rules said, None: nothing.
+    ``message_class``: what kind of message it is, by the rules or else by its account.
+    ``wall``: epoch seconds; ``now``: seconds of a steady clock. ``expires``: epoch seconds at which it ends.
+
+    Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``rejects``: its refusal is
+    told by a receipt, after ESME_ROK; ``hits``: what is counted and explained.
+    """
+
+    __slots__ = (
+        "_country",
+        "_destination",
+        "account",
+        "expires",
+        "hits",
+        "message_class",
+        "now",
+        "region",
+        "rejects",
+        "sm",
+        "until",
+        "verdict",
+        "wall",
+    )
+
+    def __init__(
+        self,
+        account: str,
+        region: str | None,
+        sm: Sm,
+        verdict: Verdict | None,
+        usual_class: str,
+        wall: float,
+        now: float,
+        expires: float,
+    ) -> None:
+        self.account = account
+        self.region = region
+        self.sm = sm
+        self.verdict = verdict
+        self.message_class = (verdict.message_class if verdict is not None else "") or usual_class
+        self.wall = wall
+        self.now = now
+        self.expires = expires
+        self.until = 0.0
+        self.rejects = False
+        self.hits: list[Hit] = []
+        self._destination: bytes | None = None
+        self._country: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Question {self.account}>"
+
+    @property
+    def destination(self) -> bytes:
+        """The destination in its normal form (`numbering.normalise`): digits with the country code, no plus."""
+        if self._destination is None:
+            self._destination = normalise(self.sm.destination_digits, self.sm.destination_ton, 0, self.region)
+        return self._destination
+
+    @property
+    def country(self) -> str:
+        """The destination's country, two letters (ISO 3166); empty where nobody knows."""
+        if self._country is None:
+            self._country = country_of(self.destination) or ""
+        return self._country
+
+
+class Screen(Protocol):
+    """One question to every message of an account. ``name``: in metrics, records and explanations."""
+
+    name: str
+
+    def look(self, question: Question) -> Refusal | None:
+        """The refusal of a message, or None. May change what of ``question`` screens decide. Never raises for what is in a
+        message."""

@@ -1,0 +1,78 @@
+"""What is asked about a message after the rules: a refusal is recorded and answered with the commit, as one of the rules is."""
+
+from __future__ import annotations
+
+from smppd.message import Hit, Refusal, State
+from smppd.policy.screens import Question
+from smppd.protocol.wire import Status
+from tests.relay.accept.test_desk import SPAM, part
+from tests.relay.fakes import World, settings
+
+NO = Refusal(Status.RINVDSTADR, "not today", "asked")
+
+
+class Asked:
+    """Refuses what has `no` in its body, counts what it is asked."""
+
+    name = "asked"
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    def look(self, question: Question) -> Refusal | None:
+        self.questions.append(question)
+        question.hits.append(Hit("asked", "seen", shadow=True))
+        return NO if b"no" in question.sm.body else None
+
+
+def test_a_screen_refuses_with_the_commit_and_leaves_a_record() -> None:
+    asked = Asked()
+    world = World(screens={"acme": (asked,)})
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"yes", b"no", b"yes")
+    assert acme.answered() == []
+    world.commits()
+    assert acme.statuses() == [0, Status.RINVDSTADR, 0]
+    assert a.texts() == [b"yes", b"yes"]
+    assert len(asked.questions) == 3
+    assert [event.state for event in world.store.events].count(State.REFUSED) == 1
+    assert world.total("messages_refused", account="acme", reason="asked") == 1
+    assert world.total("rule_hits", policy="asked", rule="seen", mode="shadow") == 3
+    world.check()
+
+
+def test_the_question_knows_the_number_and_the_kind() -> None:
+    asked = Asked()
+    policies = {"p": [{"name": "code", "when": {"text": "code"}, "do": {"class": "one_time_code"}}]}
+    world = World(
+        settings(policies=policies, acme={"policies": ["p"], "class": "promotional"}), screens={"acme": (asked,)}
+    )
+    world.customer().submits(b"code 1", b"news")
+    assert [one.message_class for one in asked.questions] == ["one_time_code", "promotional"]
+    one = asked.questions[0]
+    assert one.country == "GB" and one.destination.startswith(b"44") and one.account == "acme"
+    assert one.wall == world.wall and one.expires > one.wall
+    assert "44" not in repr(one)
+
+
+def test_what_the_rules_refuse_is_asked_nobody_else() -> None:
+    asked = Asked()
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}), screens={"acme": (asked,)})
+    acme = world.customer()
+    acme.submits(b"a prize")
+    world.commits()
+    assert acme.statuses() == [Status.RSUBMITFAIL] and asked.questions == []
+
+
+def test_a_part_that_a_screen_refuses_is_forgotten_by_the_rules() -> None:
+    """Sent again, it takes its place: the rules must not think that they have it."""
+    asked = Asked()
+    world = World(settings(policies=SPAM, acme={"policies": ["spam"]}), screens={"acme": (asked,)})
+    acme, a = world.customer(), world.carrier()
+    acme.sends(part(b"no pri", 1), part(b"ze today", 2))
+    world.commits()
+    assert acme.statuses() == [Status.RINVDSTADR, 0]
+    acme.sends(part(b"a pri", 1))
+    world.commits()
+    assert acme.statuses() == [Status.RSUBMITFAIL], "joined with the second part it says prize"
+    assert len(a.texts()) == 1

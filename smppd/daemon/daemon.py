@@ -33,6 +33,7 @@ from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.reload import Reload, ReloadTargets
+from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
@@ -143,6 +144,7 @@ class Daemon:
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
+        self.screens = Screens()
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -151,6 +153,7 @@ class Daemon:
             self.ring,
             self.metrics,
             pipelines=pipelines(settings),
+            screens=self.screens.of(settings),
             ids=ids,
             wall=time.time,
             now=time.monotonic,
@@ -255,6 +258,7 @@ class Daemon:
             self.audit,
             self.notifier,
             self._shipper,
+            self.screens,
         )
         self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)

@@ -13,6 +13,7 @@ from smppd.config import ConfigError, Settings
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
+from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.worker import Worker
@@ -23,6 +24,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, pipelines
+from smppd.policy.screens import Screen
 from smppd.relay.relay import Relay, Routing
 from smppd.store.api import StoreError
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -44,6 +46,7 @@ class ReloadTargets(NamedTuple):
     audit: Audit
     notifier: Notifier
     shipper: Shipper
+    screens: Screens
 
 
 class Reload:
@@ -92,6 +95,7 @@ class Reload:
             kek,
             wrapped,
             tls_context(new.shipping),
+            self._targets.screens.of(new),
         )
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
@@ -122,7 +126,7 @@ class Reload:
         targets = self._targets
         new = self.settings = fresh.settings
         targets.ring.use(fresh.kek, fresh.wrapped)
-        targets.relay.take_configuration(new, fresh.routing, fresh.pipelines)
+        targets.relay.take_configuration(new, fresh.routing, fresh.pipelines, fresh.screens)
         targets.door.use(new)
         targets.customers.reload(new.limits)
         targets.keys_ahead.use(new.accounts)
@@ -166,6 +170,7 @@ class _Fresh(NamedTuple):
     kek: Kek
     wrapped: dict[bytes, bytes]
     shipping: ssl.SSLContext | None
+    screens: dict[str, tuple[Screen, ...]]
 
 
 class _Refused(Exception):

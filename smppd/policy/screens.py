@@ -94,3 +94,6 @@ class Screen(Protocol):
     def look(self, question: Question) -> Refusal | None:
         """The refusal of a message, or None. May change what of ``question`` screens decide. Never raises for what is in a
         message."""
+
+    def explain(self, question: Question) -> str:
+        """What it would say, as a sentence for people, without a full stop. Changes nothing, counts nothing."""

@@ -13,6 +13,7 @@ from smppd import config
 from smppd.config import Settings
 from smppd.daemon import reload as module
 from smppd.daemon.reload import Reload, ReloadTargets
+from smppd.daemon.screens import Screens
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from tests.relay.fakes import settings
@@ -63,6 +64,7 @@ class World:
             self._audit,
             Part(self, "notifier"),
             Part(self, "shipper"),
+            Screens(),
         )
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)

@@ -24,6 +24,9 @@ class Asked:
         question.hits.append(Hit("asked", "seen", shadow=True))
         return NO if b"no" in question.sm.body else None
 
+    def explain(self, question: Question) -> str:
+        return "asked"
+
 
 def test_a_screen_refuses_with_the_commit_and_leaves_a_record() -> None:
     asked = Asked()

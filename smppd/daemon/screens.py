@@ -1,0 +1,17 @@
+"""Every account's screens (`policy.screens`), made of a configuration. What they know outlives a reload."""
+
+from __future__ import annotations
+
+from smppd.config import Settings
+from smppd.policy.screens import Screen
+
+
+class Screens:
+    """Makes the screens of each account, in the order in which they are asked.
+
+    Made once, before the relay; what the screens know is held here, so that a reload exchanges settings and forgets
+    nothing."""
+
+    def of(self, settings: Settings) -> dict[str, tuple[Screen, ...]]:
+        """The screens by account. Changes nothing that is in use: a reload may still be refused. Any thread."""
+        return {one.system_id: () for one in settings.accounts}

@@ -9,9 +9,10 @@ NODE_STAMP := $(VENV)/.stamp-node
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
-# Test files run side by side, one process a processor; a part of the tests runs in one, where -s and --pdb work.
-TEST_WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
-SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile
+# Test files run side by side, half as many processes again as there are processors, since many tests wait for a daemon or a
+# timer; a part of the tests runs in one, where -s and --pdb work.
+TEST_WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_golden.py \
 	tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
 BENCH_ARGS ?=
@@ -20,6 +21,9 @@ FUZZ_ARGS ?=
 STACKS_ARGS ?=
 
 export PYTHON
+# The tests start hundreds of processes, and each would compile the sources anew.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-micro bench-profile torture fuzz stacks coverage certs \

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from smppd.cli.main import main
 
+EVERY: Final = "SMPPD_EVERY_STEP" in os.environ
+"""Whether commands are killed at each of their steps, and not at some: SMPPD_EVERY_STEP=1, for an hour's run."""
 _CALLS: Final = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
 
 
@@ -29,6 +31,16 @@ def steps(words: list[str]) -> int | None:
         text = told.read()
     _, status = os.waitpid(child, 0)
     return int(text) if status == 0 else None
+
+
+def sampled(count: int | None, rounds: int, last: int = 4) -> list[int]:
+    """About so many steps, spread over all ``count`` of a command, and its last ones: there files get their names."""
+    assert count is not None and count > rounds
+    return (
+        list(range(1, count + 1))
+        if EVERY
+        else sorted({*range(1, count, count // rounds), *range(count - last + 1, count + 1)})
+    )
 
 
 def killed_at(words: list[str], step: int, how: signal.Signals = signal.SIGKILL) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.house import House
-from tests.cli.killed import killed_at, steps
+from tests.cli.killed import killed_at, sampled, steps
 
-ROUNDS = 14
+ROUNDS = 6
 
 
 @pytest.fixture
@@ -32,19 +32,13 @@ def at(house: House, path: Path) -> House:
     return there
 
 
-def sampled(count: int | None) -> list[int]:
-    """Steps to be interrupted at, spread over all, the last ones among them: there files get their names."""
-    assert count is not None and count > ROUNDS
-    return sorted({*range(1, count, max(1, count // ROUNDS)), *range(count - 6, count + 1)})
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_backup(house: House, tmp_path: Path, how: signal.Signals) -> None:
     def words(name: str) -> list[str]:
         places = [str(tmp_path / f"data-{name}"), "--keys-to", str(tmp_path / f"keys-{name}")]
         return ["backup", *places, "--config", str(house.path / "smppd.yaml")]
 
-    for step in sampled(steps(words("whole"))):
+    for step in sampled(steps(words("whole")), ROUNDS):
         target, keys = tmp_path / f"data-{step}", tmp_path / f"keys-{step}"
         if not killed_at(words(str(step)), step, how):
             continue  # it had ended: a step less this time
@@ -71,7 +65,7 @@ def test_a_restore(house: House, tmp_path: Path, how: signal.Signals) -> None:
     def words(there: House) -> list[str]:
         return ["restore", "--from", data, "--keys-from", keys, "--force", "--config", str(there.path / "smppd.yaml")]
 
-    for step in sampled(steps(words(at(house, tmp_path / "whole")))):
+    for step in sampled(steps(words(at(house, tmp_path / "whole"))), ROUNDS):
         there = at(house, tmp_path / str(step))
         if killed_at(words(there), step, how):
             status, _, err = there.run(*words(there)[:-2])
@@ -103,7 +97,7 @@ def test_a_purge(house: House, tmp_path: Path, how: signal.Signals) -> None:
     whole = at(house, tmp_path / "whole")
     count = steps(words(whole))
     ended(whole)
-    for step in sampled(count):
+    for step in sampled(count, ROUNDS):
         there = at(house, tmp_path / str(step))
         if killed_at(words(there), step, how):
             assert there.run("purge")[0] == 0, step

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import yaml
 
 from smppd.passwords import hashed
-from tests.e2e import forked
+from tests import forked
 from tests.e2e.children import ROOT
 from tests.ports import free_port
 
@@ -83,7 +83,7 @@ class Gateway:
         self.tls_port, self.plain_port, self.http_port = free_port(), free_port(), free_port()
         self.config_file = directory / "smppd.yaml"
         self.log_file = directory / "smppd.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forked.Forked | None = None
         self.damage = False
         """Whether items are expected to be set aside."""
         self.upstreams = upstreams
@@ -141,12 +141,12 @@ class Gateway:
         """Writes ``config``, or this text, to the configuration file."""
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False) if text is None else text)
 
-    def command(self, *arguments: str, stdin: str = "", imported: bool = False) -> subprocess.CompletedProcess[str]:
-        """Runs `smppd NAME --config F ...` and gives what it said. imported: see `forked`, for many commands."""
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs `smppd NAME --config F ...` and gives what it said. See `forked`."""
         name, *rest = arguments
         place = 1 if name in _WITH_ACTIONS else 0
         words = [name, *rest[:place], "--config", str(self.config_file), *rest[place:]]
-        if imported:
+        if "LD_PRELOAD" not in os.environ:
             return forked.run(words, stdin)
         return subprocess.run(
             [sys.executable, "-m", "smppd", *words],
@@ -161,15 +161,19 @@ class Gateway:
         """Makes the keys on the first start, runs the daemon, waits until it is ready and its links stand."""
         keys = self.command("keys", "init")
         assert keys.returncode == 0, keys.stderr
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "smppd", "run", "--config", str(self.config_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+        words = ["run", "--config", str(self.config_file)]
+        if "LD_PRELOAD" not in os.environ:
+            self.process = forked.Forked(words, (os.devnull, str(self.log_file), str(self.log_file)))
+        else:
+            with self.log_file.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "smppd", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
         deadline = time.monotonic() + START
         while not self.ready():
             status = self.process.poll()

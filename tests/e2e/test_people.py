@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from smppd.vault.kek import load_kek
+from tests import forked
 from tests.cli.installation import CONFIG, FileSource
 from tests.cli.staff import PASSPHRASE, Person
 from tests.store.builder import Builder, files
@@ -27,18 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SUBJECT = "+447700900123"
 LAW = ("log", "search", SUBJECT, "--reason", "law", "--note", "order 12/26", "--reveal")
 NOBODY = 65534
-# All that a command may import is imported before the user changes: the interpreter itself may be where only root can read.
-AS_NOBODY = f"""
-import encodings.ascii, encodings.idna, encodings.latin_1, encodings.utf_16_be, encodings.utf_8_sig
-import _strptime, importlib, os, pkgutil, sys, getpass, json, phonenumbers, smppd.numbering
-import smppd.cli.commands, smppd.cli.main
-for one in pkgutil.iter_modules(smppd.cli.commands.__path__):
-    if one.name not in ("demo", "simulate", "run", "send"):
-        importlib.import_module("smppd.cli.commands." + one.name)
-importlib.import_module("rich.progress"); importlib.import_module("rich.table"); phonenumbers.PhoneMetadata.load_all()
-os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-sys.exit(smppd.cli.main.main(sys.argv[1:]))
-"""
 
 
 class House:
@@ -59,24 +48,22 @@ class House:
         (path / "smppd.yaml").write_text(CONFIG)
         assert self.run("keys", "init").returncode == 0
 
-    def _command(self, words: tuple[str, ...], nobody: bool) -> list[str]:
-        start = ["-c", AS_NOBODY] if nobody else ["-m", "smppd"]
-        return [sys.executable, *start, *words, "--config", str(self.path / "smppd.yaml")]
+    def _words(self, words: tuple[str, ...]) -> list[str]:
+        return [*words, "--config", str(self.path / "smppd.yaml")]
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "smppd", *self._words(words)]
 
     def run(self, *words: str, stdin: str = "", nobody: bool = False) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(words, nobody), input=stdin, env=self.environment, text=True, capture_output=True, timeout=180,
-            check=False, cwd="/",
-        )  # fmt: skip
+        user = NOBODY if nobody else None
+        return forked.run(self._words(words), stdin, environment=self.environment, user=user)
 
     def begin(self, *words: str) -> subprocess.Popen[bytes]:
         pipes = subprocess.PIPE
-        return subprocess.Popen(
-            self._command(words, False), stdin=pipes, stdout=pipes, stderr=pipes, env=self.environment
-        )
+        return subprocess.Popen(self._command(words), stdin=pipes, stdout=pipes, stderr=pipes, env=self.environment)
 
     def at_terminal(self, *words: str) -> Terminal:
-        self.terminals.append(Terminal(self._command(words, False), self.environment))
+        self.terminals.append(Terminal(self._command(words), self.environment))
         return self.terminals[-1]
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from tests.e2e import forked
+from tests import forked
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
@@ -328,7 +328,7 @@ def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[s
     for mark, place in places.items():
         words = [word.replace(mark, str(place)) for word in words]
     if words[0] != "passwd":
-        return used.command(*words, stdin=line.stdin, imported=True)
+        return used.command(*words, stdin=line.stdin)
     # Needs no configuration.
     return forked.run(words, line.stdin)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -145,16 +146,19 @@ def _smsc(args: argparse.Namespace) -> int:
         tls = ", TLS" if args.certificate is not None else ""
         print(f"A simulated SMSC listens on {host}:{port}{tls} for {args.system_id}; Ctrl-C ends it.", flush=True)
         told: dict[str, Any] = {}
-        try:
-            while True:
-                stats = smsc.ask("stats")
-                if stats != told:
-                    told = stats
-                    print(", ".join(f"{stats[key]:,} {word}" for key, word in _SMSC), flush=True)
-                time.sleep(_EVERY)
-        except KeyboardInterrupt:
-            say("stopped")
-            return 0
+        # An exception in the middle of a question would leave its answer unread. The last counts are asked for after it.
+        over = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: over.set())
+        while True:
+            last = over.wait(_EVERY if told else 0)
+            stats = smsc.ask("stats")
+            if stats != told:
+                told = stats
+                print(", ".join(f"{stats[key]:,} {word}" for key, word in _SMSC), flush=True)
+            if last:
+                say("stopped")
+                return 0
 
 
 def _address(text: str) -> tuple[str, int]:

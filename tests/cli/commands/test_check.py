@@ -18,6 +18,7 @@ from smppd.config import load
 from smppd.policy import pipeline
 from smppd.store.sqlite.files import connect
 from smppd.vault.kek import create_kek
+from tests import forked
 from tests.config.helpers import BASE, HASH, write
 from tests.config.test_load import FIVE
 
@@ -272,13 +273,7 @@ def test_lost_keys_are_to_be_restored_and_never_made_anew(tmp_path: Path) -> Non
         ["log", "search", "+447700900123", "--reason", "support"],
         ["backup", str(tmp_path / "b"), "--keys-to", str(tmp_path / "k")],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "smppd", *command, "--config", path],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forked.run([*command, "--config", str(path)])
         err = done.stderr
         assert done.returncode in (1, 2)
         assert "keys.db is missing" in err and "smppd restore" in err and "keys init" not in err, command

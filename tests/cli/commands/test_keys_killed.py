@@ -14,7 +14,7 @@ from smppd.vault.kek import Kek, VaultError, blob_info, load_kek
 from smppd.vault.keys import KeyRing, Part
 from tests.cli.house import House
 from tests.cli.installation import FileSource
-from tests.cli.killed import killed_at, steps
+from tests.cli.killed import killed_at, sampled, steps
 from tests.vault.rows import NOON
 
 
@@ -64,7 +64,7 @@ def test_killed_at_each_step_it_goes_on(house: House, tmp_path: Path, action: st
     assert count is not None and count > 20
     _, _, keys = opened(house)
     waits = 0
-    for step in range(1, count + 1, 2 if how is signal.SIGKILL else 9):
+    for step in sampled(count, 16 if how is signal.SIGKILL else 5):
         there = at(house, tmp_path / f"{step}")
         assert killed_at(command(there), step, how), step
         kek, versions, left = opened(there)

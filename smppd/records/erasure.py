@@ -244,6 +244,10 @@ class Eraser:
                     return True
         return any(facts.get(STATE) == CLOSING and self._finish(number, facts, now) for number, facts in waiting)
 
+    def look_again(self) -> None:
+        """Records that wait for a floor are looked at again: the floor may have been lowered since. Raises StoreError."""
+        self.rows.wake_late()
+
     def run(self, now: float, progress: Callable[[Progress], object] | None = None) -> Progress:
         """Everything that can be done at `now`. progress: called after each step."""
         while self.step(now):

@@ -117,6 +117,10 @@ class Exporter:
             )
             self._blinds[name] = known
         own, exact = known
+        if not own:  # only a hold still opens it
+            held, subject = self._reader.held, self._subject
+            of_subject = held.sides(header.record_id, subject.own)
+            return *of_subject, any(held.sides(header.record_id, subject.forms.exact))
         both = (header.source_index, header.destination_index)
         return both[0] in own, both[1] in own, bool(exact & set(both))
 

@@ -42,6 +42,18 @@ class HeldParts:
                 numbers, body = numbers or kept.numbers, body or kept.body
         return PartKeys(numbers, body)
 
+    def sides(self, record: int, forms: Iterable[bytes]) -> tuple[bool, bool]:
+        """Whether a held record is from, and whether it is to, a number in one of these normal forms. For records whose
+        period's key is gone, which their own indexes no longer tell."""
+        wanted = tuple(forms)
+        source = destination = False
+        for row in self.rows.of(record):
+            key = self.key(row.hold)
+            if key is not None:
+                blinds = {key.blind(form) for form in wanted}
+                source, destination = source or row.source in blinds, destination or row.destination in blinds
+        return source, destination
+
     def find(self, forms: Iterable[bytes]) -> list[int]:
         """The ids of held records from or to a number in one of these normal forms, newest first."""
         wanted = tuple(forms)

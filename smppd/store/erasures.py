@@ -94,6 +94,9 @@ class ErasureRows(PurgeRows, Protocol):
     def wake(self, holds: Collection[int]) -> int:
         """Records that another hold than these kept are due now; how many."""
 
+    def wake_late(self) -> int:
+        """Records that wait for a time are due now; how many."""
+
     def erased(self, low: int, high: int) -> frozenset[int]:
         """Ids from ``low`` to ``high`` of the records whose numbers are erased."""
 

@@ -71,7 +71,8 @@ def register_erase(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="TEXT",
         help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
     )
-    parser.add_argument("--resume", action="store_true", help="only finish erasures that were begun")
+    finish = "only finish erasures that were begun, by the floors and holds of now"
+    parser.add_argument("--resume", action="store_true", help=finish)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     add_login(parser)
     add_json(parser)
@@ -104,6 +105,7 @@ def run_erase(args: argparse.Namespace) -> int:
 
 def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> int:
     before = [number for number, facts in known.erasures() if facts.get(STATE) != DONE]
+    eraser.look_again()
     with bar(args) as tell:
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
     left = [number for number in before if (known.erasure(number) or {}).get(STATE) != DONE]

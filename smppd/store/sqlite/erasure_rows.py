@@ -129,6 +129,11 @@ class SqliteErasures(SqlitePurge):
         with self.data.writing():
             return self.data.run(f"UPDATE erased SET hold = 0 WHERE parts > 0 AND hold > 0{others}", tuple(holds))
 
+    def wake_late(self) -> int:
+        """See `store.erasures.ErasureRows`."""
+        with self.data.writing():
+            return self.data.run("UPDATE erased SET after = 0 WHERE parts > 0 AND hold = 0 AND after > 0")
+
     def erased(self, low: int, high: int) -> frozenset[int]:
         """See `store.erasures.ErasureRows`."""
         rows = self.data.all(

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests import forked
+from tests.audit.receiver import Receiver
 from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
@@ -216,8 +217,17 @@ def test_the_search_sees_every_disguise(secret: str) -> None:
     assert not found(b"nothing of the sort")
 
 
+@pytest.fixture(scope="module")
+def collector(certificates: Path) -> Iterator[Receiver]:
+    """A syslog server to which the trail is shipped."""
+    with Receiver(certificates) as receiver:
+        yield receiver
+
+
 @pytest.fixture(scope="module", params=["encrypt", "hash", "hide"])
-def used(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
+def used(
+    request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway], collector: Receiver, certificates: Path
+) -> Iterator[Gateway]:
     """A daemon through which the secrets have gone: messages, receipts, MO, wrong binds, refusals, bad PDUs."""
     customer = account(content=request.param, numbers=["447700900321"], policies=["house"])
     policies = {"house": [{"name": "refused", "when": {"text": ["canary-refused"]}, "do": "refuse"}]}
@@ -229,7 +239,9 @@ def used(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway]) -
         for turn in range(1_000_000):
             yield Step(then=() if turn % 10 == 9 else (receipt,))
 
-    shipping = {"file": {"path": "shipped.jsonl"}}
+    tls = {"ca": str(certificates / "ca.pem"), "server_name": "localhost"}
+    syslog = {"address": f"127.0.0.1:{collector.port}", "tls": tls}
+    shipping = {"file": {"path": "shipped.jsonl"}, "syslog": syslog}
     with (
         RawSmsc(script()) as smsc,
         make_gateway([Upstream(smsc.port)], [customer], policies=policies, shipping=shipping) as gateway,
@@ -333,7 +345,7 @@ def _told(used: Gateway, line: Line, out: Path) -> subprocess.CompletedProcess[s
     return forked.run(words, line.stdin)
 
 
-def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Path) -> None:
+def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, collector: Receiver, tmp_path: Path) -> None:
     revealed: set[str] = set()
     drawn: set[bytes] = set()
     _authority(tmp_path / "all")
@@ -361,6 +373,51 @@ def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, tmp_path: Pa
         content = path.read_bytes()
         assert not [one for one in drawn if one in content], path
     assert (used.directory / "shipped.jsonl").stat().st_size, "it was shipped"
+    shipped = b"".join(collector.messages)
+    assert shipped and not found(shipped) and not [one for one in drawn if one in shipped]
+
+
+def test_what_fails_tells_no_more(used: Gateway, tmp_path: Path) -> None:
+    """Commands that find no space, no file, no right to read one, or no sense in it."""
+    nowhere = ("--reason", "law", "--note", "the canary", "--json", "--out", "/dev/full")
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_text(f"{PASSPHRASE}\n{TOTP}\n{BODY}\n")
+    closed = used.config_file.read_text()
+    hidden = used.directory / "secrets" / "upstream"
+    for words in (
+        ("subject", "export", "+" + NUMBER, *nowhere),
+        ("log", "search", "+" + NUMBER, "--reason", "support", "--credentials", str(rubbish), "--operator", "anna"),
+        (
+            "subject",
+            "erase",
+            "+" + NUMBER,
+            *_WHY,
+            "--yes",
+            "--operator",
+            "anna",
+            "--credentials",
+            str(tmp_path / "none"),
+        ),
+        ("hold", "open", str(rubbish), "--key", str(rubbish), "--out", str(tmp_path / "opened")),
+        ("hold", "bundle", "1", "--to", str(rubbish), "--out", str(tmp_path / "bundle")),
+        ("restore", "--from", str(rubbish)),
+        ("audit", "verify", "--shipped", str(rubbish)),
+    ):
+        done = used.command(*words)
+        assert done.returncode in (1, 2), (words, done.stderr)
+        assert not found((done.stdout + done.stderr).encode()) and "Traceback" not in done.stderr, words
+    for broken in (closed + f"\nrubbish: {BODY}\n", closed.replace("acme", BODY), closed + "\n- : ["):
+        used.write_config(broken)
+        done = used.command("check")
+        names = {name for name, _form in found((done.stdout + done.stderr).encode())}
+        assert done.returncode == 1 and names <= {"body"}, (
+            "what an operator typed is said back to him, and nothing else"
+        )
+    used.write_config(closed)
+    secret = hidden.read_text()
+    hidden.write_text(secret * 3)
+    assert not found((said := used.command("check")).stdout.encode() + said.stderr.encode())
+    hidden.write_text(secret)
 
 
 def _drawn(shown: str) -> set[bytes]:

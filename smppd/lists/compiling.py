@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 from smppd.lists.compiler import ListSpec
 
 _COMMAND: Final = (sys.executable, "-m", "smppd.lists.child")
+_ROOT: Final = Path(__file__).resolve().parents[2]
+"""Where the child finds this package, and nothing that lies where the daemon was started."""
 _PATIENCE: Final = 10.0
 
 
@@ -57,7 +59,7 @@ class Compilation:
             "lenient": lenient,
         }
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input = self._process.stdin

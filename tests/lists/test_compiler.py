@@ -157,9 +157,12 @@ class TestWhatFails:
             self.left(tmp_path)
         assert 2 <= stopped_at < 10
 
-    def test_a_file_that_changes_while_it_is_read(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("replaced", [True, False])
+    def test_a_file_that_changes_while_it_is_read(self, tmp_path: Path, replaced: bool) -> None:
         def change(_done: float) -> None:
-            (tmp_path / "source.txt").write_bytes(TWO + b"\n" + THREE + b"\n")
+            target = tmp_path / ("fresh" if replaced else "source.txt")
+            target.write_bytes(TWO + b"\n" + THREE + b"\n")
+            os.replace(target, tmp_path / "source.txt")
 
         with pytest.raises(Failed, match="the file changed while it was read"):
             self.compile(tmp_path, progress=change)

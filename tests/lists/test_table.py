@@ -75,6 +75,16 @@ class TestWhatIsNotBelieved:
             with pytest.raises(ListFault):
                 open_table(path, KEY)
 
+    @pytest.mark.parametrize("at", [8, 12, 16, 40, 100, 180, 300, HEADER - 1, HEADER, HEADER + 7, HEADER + 9, -9, -1])
+    def test_an_octet_of_each_part(self, tmp_path: Path, at: int) -> None:
+        made(tmp_path, [b"447700900%03d" % at for at in range(100)])
+        path = place_of(tmp_path / "lists", "dnd")
+        raw = bytearray(path.read_bytes())
+        raw[at] ^= 1
+        path.write_bytes(raw)
+        with pytest.raises(ListFault):
+            open_table(path, KEY)
+
     @given(st.binary(max_size=HEADER * 2))
     @settings(max_examples=20, deadline=None)
     def test_anything_else(self, raw: bytes) -> None:

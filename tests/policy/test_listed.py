@@ -69,16 +69,12 @@ def test_a_list_that_comes_and_changes_is_asked_as_it_is_then() -> None:
 def test_a_part_refused_for_an_absent_list_may_come_again() -> None:
     phishing = FakeList("phishing", b"evil.example", absent=True)
     pipe = pipeline({"when": {"domain_in": "phishing"}}, lists={"phishing": phishing})
-    first, second = parts("see evil.exa" + "m" * 0 + "mple/" + "x" * 160)
-    assert run(pipe, first) == [NOT_READY]
+    bad = parts("see http://evil.example/" + "x" * 160)
+    good = parts("see http://good.example/" + "x" * 160)
+    assert run(pipe, bad[0]) == [NOT_READY]
     phishing.absent = False
-    assert run(pipe, first, second) == ["refused r0", "refused r0"]
-    phishing.entries.clear()
-    other = [frame(sm.body, esm=0x40, to=b"447700900555") for sm in (first, second)]
-    phishing.absent = True
-    assert run(pipe, other[0]) == [NOT_READY]
-    phishing.absent = False
-    assert run(pipe, *other) == ["-", "-"], "the refusal is not remembered"
+    assert run(pipe, *good) == ["-", "-"], "neither the refusal nor the text of what was not taken is remembered"
+    assert run(pipe, *bad) == ["refused r0", "refused r0"]
 
 
 def test_national_numbers_are_asked_in_their_normal_form() -> None:

@@ -26,7 +26,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-micro bench-profile torture fuzz stacks coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-micro bench-profile torture fuzz stacks coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -82,6 +82,9 @@ bench-records: native ## search, export, verification and purge over a big log: 
 
 bench-limits: native ## fills what peers can pile up, asks for the longest turn: docs/limits.md; BENCH_ARGS="queue": this alone
 	@$(BIN)/python -m bench.limits $(BENCH_ARGS)
+
+bench-lists: native ## big lists: compiling 100 million numbers, look-ups, conditions, exchange; BENCH_ARGS="--entries N"
+	@$(BIN)/python -m bench.lists $(BENCH_ARGS)
 
 bench-micro: native ## cost of a message in the relay alone, compiled and interpreted; for A/B of small changes
 	@$(BIN)/python -m bench.micro $(BENCH_ARGS)

@@ -5,6 +5,7 @@ Counters are added to once per chunk or commit, through children bound when a se
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -135,12 +136,27 @@ class Metrics:
         self.certificates = gauge(
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"
         )
+        self.list_entries = gauge("list_entries", "Entries of a list as it is in force", "list")
+        self.list_compiled = gauge(
+            "list_compiled_timestamp_seconds", "When it was compiled, epoch seconds; 0 while it is absent", "list"
+        )
+        self.list_absent = gauge("list_absent", "1 while a list was never compiled, so that nobody can ask it", "list")
+        self.list_stale = gauge(
+            "list_stale", "1 while a list's file is another than the one it was compiled of, or is missing", "list"
+        )
+        self.list_compilations = counter("list_compilations", "Compilations of a list that ended", "list", "outcome")
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
 
     def forget_target(self, name: str) -> None:
         """Takes away how far a target is that is not configured any more; counters stay."""
         for gauge in (self.shipping_backlog, self.shipping_oldest):
             gauge.remove(name)
+
+    def forget_lists(self, names: Iterable[str]) -> None:
+        """Takes away how lists are that are not configured any more; counters stay."""
+        for name in names:
+            for gauge in (self.list_entries, self.list_compiled, self.list_absent, self.list_stale):
+                gauge.remove(name)
 
     def forget_upstream(self, name: str) -> None:
         """Takes away what only says how an upstream is now; counters stay. For one that is disabled or not configured."""

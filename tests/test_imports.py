@@ -27,6 +27,8 @@ TABLE: dict[str, frozenset[str]] = {
     "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
+    # Big lists by name. What rules ask of one is policy's; how it is compiled, kept and exchanged is here.
+    "lists": frozenset({"config", "policy", "numbering", "durable"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),
@@ -76,6 +78,7 @@ TABLE: dict[str, frozenset[str]] = {
             "metrics",
             "events",
             "policy",
+            "lists",
             "vault",
             "audit",
             "store",

@@ -47,8 +47,8 @@ LEFT_OUT: Final = frozenset(
 )
 SINGLE: Final = tuple(
     (
-        "ids message numbering protocol.allowance protocol.framing protocol.joiner protocol.receipt protocol.receipt_ids"
-        " protocol.receipt_states protocol.session protocol.timers protocol.wire vault.keys vault.seal"
+        "ids lists.named lists.table message numbering protocol.allowance protocol.framing protocol.joiner protocol.receipt"
+        " protocol.receipt_ids protocol.receipt_states protocol.session protocol.timers protocol.wire vault.keys vault.seal"
     ).split()
 )
 

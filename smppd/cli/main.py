@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "audit": "show and verify the audit trail",
     "report": "report on processing, carriers, retention, a breach or controls",
     "explain": "show what policy would do with a message",
+    "lists": "show, compile and ask the big lists of numbers, domains and senders",
     "send": "send a test message through a bind",
     "bans": "show and lift the bans of addresses that guessed passwords",
     "status": "show how the running daemon does",

@@ -54,7 +54,11 @@ HOLD: Final = "hold"
 """Kind of the documents that are holds."""
 
 _DATA: Final = ("data.db", AUDIT_FILE)
-_BESIDE: Final = (JOURNAL, "shipping-*.json")  # who was erased, and how far the trail was shipped
+_BESIDE: Final = (
+    JOURNAL,
+    "shipping-*.json",
+    "lists/*",
+)  # who was erased, how far the trail was shipped, compiled lists
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")
 _ASIDE: Final = "before-restore-"
 _STAGING: Final = ".restore"
@@ -243,7 +247,7 @@ def _go_on(directory: Path, marker: Path) -> int:
         trouble = "" if kek is None else _wipe_kek(Path(kek))
         for path in doomed:
             _wipe(path, wiped)
-    for aside in directory.glob(_ASIDE + "*"):
+    for aside in (*directory.glob(_ASIDE + "*"), directory / "lists"):
         _remove_empty(aside)
     _remove_empty(directory / _STAGING)
     left = sorted(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
+from smppd.config.lists import ListSource
 from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, faults_at, load, parse
 from smppd.config.peers import (
     Account,
@@ -25,6 +26,7 @@ from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender,
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
+from smppd.config.stamps import ReadFile, Stamp, stamp_of
 
 __all__ = [
     "Account",
@@ -48,11 +50,13 @@ __all__ = [
     "Keys",
     "Limits",
     "Listener",
+    "ListSource",
     "ListenerTls",
     "Log",
     "Model",
     "PasswordHash",
     "Policy",
+    "ReadFile",
     "ReceiptSettings",
     "Refuse",
     "ReplaceSender",
@@ -65,6 +69,7 @@ __all__ = [
     "Settings",
     "ShippedFile",
     "Shipping",
+    "Stamp",
     "Store",
     "SyslogServer",
     "SyslogTls",
@@ -78,4 +83,5 @@ __all__ = [
     "load",
     "parse",
     "split_address",
+    "stamp_of",
 ]

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
@@ -33,6 +33,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from smppd.config import private, units
+from smppd.config.stamps import ReadFile
 from smppd.numbering import REGIONS
 from smppd.pacing import breathe
 
@@ -62,9 +63,11 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where the values come from: `base` is the directory of the configuration file."""
+    """Where the values come from: `base` is the directory of the configuration file. `read` gets the files that are read
+    beside it."""
 
     base: Path
+    read: list[ReadFile] = field(default_factory=list)
 
 
 def context_of(info: ValidationInfo) -> Context | None:

@@ -102,7 +102,9 @@ def parse(content: bytes, path: Path) -> Settings:
         faults.add(Fault(file, entry.line, entry.column, "path", "unknown key"))
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate({**plain, "path": absolute}, context=Context(absolute.parent))
+        context = Context(absolute.parent)
+        settings = Settings.model_validate({**plain, "path": absolute}, context=context)
+        settings._read_files = tuple(dict.fromkeys(context.read))
     except ValidationError as error:
         faults.update(_validation_faults(file, tree, error))
     for loc, message in references(plain):

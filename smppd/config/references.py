@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from smppd.config.lists import ASKED_BY
 from smppd.numbering import normalise_prefix
 
 DEFAULT_HTTP = "127.0.0.1:9180"
@@ -45,7 +46,28 @@ def references(plain: Any) -> Iterator[Found]:
             yield from _rules(("policies", name, "rules"), policy.get("rules"), upstream_names)
         else:
             yield from _rules(("policies", name), policy, upstream_names)
+    lists = plain.get("lists")
+    lists = lists if isinstance(lists, dict) else {}
+    for name, policy in policies.items():
+        path: Loc = ("policies", name, "rules") if isinstance(policy, dict) else ("policies", name)
+        yield from _asked(path, policy.get("rules") if isinstance(policy, dict) else policy, lists)
     yield from _owners(plain)
+
+
+def _asked(loc: Loc, rules: Any, lists: dict[str, Any]) -> Iterator[Found]:
+    """The lists that conditions name: they exist, and are of the kind that is asked for."""
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        for part in ("when", "unless"):
+            condition = rule.get(part) if isinstance(rule, dict) else None
+            if not isinstance(condition, dict):
+                continue
+            for key, kind in ASKED_BY.items():
+                place = (*loc, index, part)
+                yield from _known(place, condition, key, lists.keys(), "list")
+                for at, name in enumerate(_list(condition.get(key))):
+                    other = _get(lists.get(str(name)), "kind")
+                    if other is not None and other != kind:
+                        yield (*place, key, at), f"{name} is a list of {other}, not of {kind}"
 
 
 def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Found]:

@@ -43,6 +43,9 @@ def changes(old: Settings, new: Settings) -> Changes:
     if old.routes != new.routes:
         found.append(f"routes changed ({len(old.routes)} before, {len(new.routes)} now)")
     found += _policies(old, new)
+    found += _by_name("list", old.lists, new.lists)
+    if old.watch_files != new.watch_files:
+        found.append(f"watch_files {_shown('s', old.watch_files)} -> {_shown('s', new.watch_files)}")
     for section in ("retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:

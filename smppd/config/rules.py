@@ -38,6 +38,7 @@ from smppd.config.kinds import (
     context_of,
     file_problem,
 )
+from smppd.config.stamps import ReadFile, stamp_of
 from smppd.config.statuses import STATUSES
 
 LIST_MAX: Final = 4 * 1024 * 1024
@@ -47,16 +48,20 @@ RSUBMITFAIL: Final = 0x45
 # -- conditions ----------------------------------------------------------------------------------------------------
 
 
-def read_list(path: Path) -> tuple[str, ...]:
-    """The entries of a UTF-8 list file: one a line, blank lines and `#` comments left out. ValueError with the path."""
+def read_list(path: Path, read: list[ReadFile] | None = None) -> tuple[str, ...]:
+    """The entries of a UTF-8 list file: one a line, blank lines and `#` comments left out. ``read`` gets the file and its
+    stamp. ValueError with the path."""
     problem = file_problem(path)
     if problem:
         raise ValueError(problem)
     try:
         with path.open("rb") as file:
+            stamp = stamp_of(file.fileno())
             content = file.read(LIST_MAX + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if read is not None and stamp is not None:
+        read.append(ReadFile(path, stamp))
     if len(content) > LIST_MAX:
         raise ValueError(f"{path} is longer than {LIST_MAX} octets")
     try:
@@ -75,7 +80,8 @@ def _list_or_file(value: Any, handler: Any, info: ValidationInfo) -> Any:
         if value.keys() != {"file"} or not isinstance(value["file"], (str, Path)) or not str(value["file"]):
             raise ValueError("must be a list, or {file: path}")
         context = context_of(info)
-        value = read_list((context.base if context else Path()) / value["file"])
+        path = (context.base if context else Path()) / value["file"]
+        value = read_list(path, context.read if context else None)
     return handler(value)
 
 
@@ -154,6 +160,11 @@ class Condition(Model):
     links: bool | None = Field(default=None, description="Whether the text has a URL or a bare domain.")
     domains: Domains = Field(
         default=(), description="A link's domain is one of these or below one; or {file: path}, one a line."
+    )
+    destination_in: Names = Field(default=(), description="The destination is on one of these `lists` of numbers.")
+    sender_in: Names = Field(default=(), description="The sender is on one of these `lists` of senders.")
+    domain_in: Names = Field(
+        default=(), description="A link's domain, or one above it, is on one of these `lists` of domains."
     )
     data_coding: Annotated[tuple[Byte, ...], MANY] = Field(default=(), description="data_coding values.")
     binary: bool | None = Field(default=None, description="Whether the body is binary, not text.")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from smppd.config.keeping import Retention
@@ -29,11 +29,13 @@ from smppd.config.kinds import (
     size,
     split_address,
 )
+from smppd.config.lists import ListSource
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
 from smppd.config.secrets import KeyRef
 from smppd.config.shipping import Shipping
+from smppd.config.stamps import ReadFile
 
 
 class Store(Model):
@@ -203,6 +205,12 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    lists: dict[Name, ListSource] = Field(
+        default_factory=dict, description="Big lists by name, which rules ask with `destination_in` and the like."
+    )
+    watch_files: PositiveDuration = duration(
+        "5s", "How often the files of `lists`, and those that rules read, are looked at for a change."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -221,6 +229,13 @@ class Settings(Model):
     node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
+    _read_files: tuple[ReadFile, ...] = PrivateAttr(default=())
+
+    @property
+    def read_files(self) -> tuple[ReadFile, ...]:
+        """The files of keywords and domains that this was made of beside the configuration file itself."""
+        return self._read_files
+
     def region_of(self, account: str) -> str | None:
         """The country of an account's national numbers; None where nobody says."""
         mine = next((one.region for one in self.accounts if one.system_id == account), None)
@@ -231,7 +246,17 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = (
+                "accounts",
+                "upstreams",
+                "routes",
+                "policies",
+                "lists",
+                "retention",
+                "limits",
+                "log",
+                "shipping",
+            )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

@@ -28,6 +28,7 @@ from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
 from smppd.daemon.erasing import Finisher, erase_requests
+from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -40,6 +41,7 @@ from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
 from smppd.daemon.worker import Worker
 from smppd.ids import Ids
+from smppd.lists.lists import Lists
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -144,6 +146,8 @@ class Daemon:
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
+        self.lists = Lists(settings.store.directory, install.lists)
+        self.lists.use(settings, self.lists.of(settings))
         self.screens = Screens()
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
@@ -152,7 +156,7 @@ class Daemon:
             self.store,
             self.ring,
             self.metrics,
-            pipelines=pipelines(settings),
+            pipelines=pipelines(settings, self.lists.by_name),
             screens=self.screens.of(settings),
             ids=ids,
             wall=time.time,
@@ -189,6 +193,9 @@ class Daemon:
         undo.callback(self._shipper.stop)
         self._shipper.use(settings.shipping, shipping)
         self.audit.written = self._shipper.wake
+        self._files = FileWatch(self.lists, settings, self.metrics, self.reactor.callFromThread, self.reload)
+        undo.callback(self._files.stop)
+        self._files.settle()
         self._start_edge(settings, random)
         return waiting
 
@@ -259,6 +266,8 @@ class Daemon:
             self.notifier,
             self._shipper,
             self.screens,
+            self.lists,
+            self._files,
         )
         self._reload = Reload(settings, targets, self._worker, self.count)
         self.door.open(settings, self.customers.handler)
@@ -390,6 +399,7 @@ class Daemon:
             self._http.stop()
         self._control.stop()
         self.customers.flush_bind_notes()
+        self._files.stop()
         self._background.stop()
         self._history.stop()
         with self._shipper.pausing():

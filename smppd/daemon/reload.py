@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from smppd import config
 from smppd.config import ConfigError, Settings
 from smppd.daemon.audit_log import Audit
+from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
 from smppd.daemon.screens import Screens
@@ -18,6 +19,8 @@ from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
+from smppd.lists.lists import Lists
+from smppd.lists.named import NamedList
 from smppd.metrics import Metrics
 from smppd.net.customers import Customers
 from smppd.net.door import Door
@@ -47,6 +50,8 @@ class ReloadTargets(NamedTuple):
     notifier: Notifier
     shipper: Shipper
     screens: Screens
+    lists: Lists
+    files: FileWatch
 
 
 class Reload:
@@ -86,16 +91,18 @@ class Reload:
             raise _Refused(changes.refusals)
         kek = load_kek(new.keys)
         wrapped = opened_by(kek, new.store.directory)
+        lists = self._targets.lists.of(new)
         return _Fresh(
             new,
             changes.changes,
-            pipelines(new),
+            pipelines(new, lists),
             Routing.of(new),
             contexts(new.upstreams),
             kek,
             wrapped,
             tls_context(new.shipping),
             self._targets.screens.of(new),
+            lists,
         )
 
     def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
@@ -126,12 +133,14 @@ class Reload:
         targets = self._targets
         new = self.settings = fresh.settings
         targets.ring.use(fresh.kek, fresh.wrapped)
+        targets.lists.use(new, fresh.lists)
         targets.relay.take_configuration(new, fresh.routing, fresh.pipelines, fresh.screens)
         targets.door.use(new)
         targets.customers.reload(new.limits)
         targets.keys_ahead.use(new.accounts)
         targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
         targets.shipper.use(new.shipping, fresh.shipping)
+        targets.files.use(new)
         targets.relay.flush()
         for change in fresh.changes:
             log.info("changed", extra={"fields": {"change": change}})
@@ -171,6 +180,7 @@ class _Fresh(NamedTuple):
     wrapped: dict[bytes, bytes]
     shipping: ssl.SSLContext | None
     screens: dict[str, tuple[Screen, ...]]
+    lists: Mapping[str, NamedList]
 
 
 class _Refused(Exception):

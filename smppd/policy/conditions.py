@@ -9,7 +9,7 @@ looked at only for conditions that are still alive.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from smppd.config import Condition
@@ -18,6 +18,7 @@ from smppd.policy import links
 from smppd.policy.countries import KEY_DIGITS, country_of
 from smppd.policy.keywords import KeywordIndex
 from smppd.policy.links import DomainIndex
+from smppd.policy.listed import Listed, ListIndex
 from smppd.policy.patterns import PatternFault, PatternSet
 from smppd.protocol.text import is_text
 from smppd.protocol.wire import Sm
@@ -34,12 +35,17 @@ HEAD_KINDS: Final = (
     "sender_pattern",
     "destination",
     "country",
+    "destination_in",
+    "sender_in",
     "data_coding",
     "binary",
     "size_over",
     "has_tlv",
 )
-TEXT_KINDS: Final = ("text", "keywords", "links", "domains", "longer_than")
+TEXT_KINDS: Final = ("text", "keywords", "links", "domains", "domain_in", "longer_than")
+
+
+_NO_LISTS: Final[Mapping[str, Listed]] = {}
 
 
 class ConditionFault(ValueError):
@@ -118,8 +124,8 @@ class _Thresholds:
 class Conditions:
     """Conditions 0 to n-1, where ``exceptions`` (a mask) are those of an ``unless``.
 
-    Their ``domains`` hold only when every link of the text leads to a listed domain, so that one welcome link does not
-    excuse another. ``texts`` is the mask of the conditions that need the text, ``fickle`` of those that more text can
+    Their ``domains`` and ``domain_in`` hold only when every link of the text leads to a listed domain, so that one welcome link
+    does not excuse another. ``texts`` is the mask of the conditions that need the text, ``fickle`` of those that more text can
     make false.
     """
 
@@ -139,6 +145,9 @@ class Conditions:
         "_free_patterns",
         "_keywords",
         "_linkless",
+        "_listed_destinations",
+        "_listed_domains",
+        "_listed_senders",
         "_uses_keywords",
         "_uses_links",
         "_uses_patterns",
@@ -161,8 +170,15 @@ class Conditions:
         "texts",
     )
 
-    def __init__(self, conditions: Sequence[Condition], exceptions: int = 0) -> None:
-        """Raises ``ConditionFault``; its path begins with the condition's number: ``3.text[0]``."""
+    def __init__(
+        self,
+        conditions: Sequence[Condition],
+        exceptions: int = 0,
+        lists: Mapping[str, Listed] = _NO_LISTS,
+        shadows: int = 0,
+    ) -> None:
+        """``lists``: big lists by name. ``shadows``: conditions of rules that only count. Raises ``ConditionFault``; its path
+        begins with the condition's number: ``3.text[0]``."""
         self.every = (1 << len(conditions)) - 1
         self._exceptions = exceptions
         # For each kind of test: the conditions that have it, and those that do not.
@@ -171,6 +187,7 @@ class Conditions:
         self._compile_sender(conditions)
         self._compile_destination(conditions)
         self._compile_rest_of_head(conditions)
+        self._compile_lists(conditions, lists, shadows)
         self._compile_text(conditions)
 
     # -- compiling -------------------------------------------------------------------------------------------------
@@ -233,6 +250,17 @@ class Conditions:
         self._coded = [coding & kind for coding, kind in self._codings]
         self._sizes = _Thresholds(sizes) if sizes else None
 
+    def _compile_lists(self, conditions: Sequence[Condition], lists: Mapping[str, Listed], shadows: int) -> None:
+        strict = self.every & ~shadows
+
+        def index_of(kind: str) -> ListIndex | None:
+            named = [(name, 1 << at) for at, condition in enumerate(conditions) for name in getattr(condition, kind)]
+            return ListIndex(named, lists, self._exceptions, strict) if named else None
+
+        self._listed_destinations = index_of("destination_in")
+        self._listed_senders = index_of("sender_in")
+        self._listed_domains = index_of("domain_in")
+
     def _compile_text(self, conditions: Sequence[Condition]) -> None:
         patterns: dict[str, int] = {}
         self._keywords = KeywordIndex()
@@ -266,15 +294,15 @@ class Conditions:
         # The same masks again, where the code that each message runs finds them fastest.
         self._uses_patterns, self._free_patterns = self._used["text"], self._free["text"]
         self._uses_keywords, self._free_keywords = self._used["keywords"], self._free["keywords"]
-        self._uses_links = self._used["links"] | self._used["domains"]
-        self._linkless = (self._free["links"] | self._no_link) & self._free["domains"]
-        self.fickle = self._no_link | (self._used["domains"] & self._exceptions)
+        self._uses_links = self._used["links"] | self._used["domains"] | self._used["domain_in"]
+        self._linkless = (self._free["links"] | self._no_link) & self._free["domains"] & self._free["domain_in"]
+        self.fickle = self._no_link | ((self._used["domains"] | self._used["domain_in"]) & self._exceptions)
 
     # -- the head --------------------------------------------------------------------------------------------------
 
     def head(self, sm: Sm, region: str | None = None) -> int:
         """The conditions whose tests of everything but the text hold. ``region``: the country of national numbers.
-        Raises ``wire.BodyError`` on broken TLVs."""
+        Raises ``wire.BodyError`` on broken TLVs, and `listed.ListAbsent`."""
         mask = self._coded[sm.data_coding]
         if self._senders_seen is not None:
             digits = sm.source_digits
@@ -300,6 +328,13 @@ class Conditions:
             mask &= self._free["size_over"] | self._sizes.of(len(sm.body))
         if self._tlvs:
             mask &= self._tags(sm)
+        # Big lists last, and only for conditions that are still alive: they are dear, and not remembered, since they change.
+        if self._listed_destinations is not None and mask & self._used["destination_in"]:
+            digits = normalise(sm.destination_digits, sm.destination_ton, 0, region)
+            mask &= self._free["destination_in"] | self._listed_destinations.of(digits, mask)
+        if self._listed_senders is not None and mask & self._used["sender_in"]:
+            listed = self._listed_senders.of_sender(sm.source_digits, sm.source_ton, region, mask)
+            mask &= self._free["sender_in"] | listed
         return mask
 
     def _sender(self, sm: Sm, seen: dict[bytes, int], region: str | None) -> int:
@@ -354,15 +389,15 @@ class Conditions:
         """The conditions of ``alive`` whose tests of the text hold.
 
         ``texts`` are the text of the message, or the runs known of it, which are searched one by one; none if it is
-        binary: then nothing is found in it.
+        binary: then nothing is found in it. Raises `listed.ListAbsent`.
         """
         if len(texts) == 1:
             return self._one_text(texts[0], alive)
         raws = [text.encode("utf-8", "replace") for text in texts]
         mask = alive & self._pattern_mask(raws) & self._keyword_mask(texts, raws) & self._length_mask(texts)
         if mask & self._uses_links:
-            has_link, domains = self._link_masks(texts)
-            mask &= has_link & domains
+            has_link, domains, listed = self._link_masks(texts, mask, self._listed_domains)
+            mask &= has_link & domains & listed
         return mask
 
     def _one_text(self, text: str, alive: int) -> int:
@@ -378,8 +413,8 @@ class Conditions:
             mask &= self._free_keywords | self._keywords.search(text, raw)
         if mask & self._uses_links:
             if links.suspicious(text):
-                has_link, domains = self._link_masks((text,))
-                mask &= has_link & domains
+                has_link, domains, listed = self._link_masks((text,), mask, self._listed_domains)
+                mask &= has_link & domains & listed
             else:
                 mask &= self._linkless
         if self._longer is not None:
@@ -403,23 +438,30 @@ class Conditions:
         free = self._free["longer_than"]
         return free | self._longer.of(max(map(len, texts), default=0)) if self._longer is not None else free
 
-    def _link_masks(self, texts: Sequence[str]) -> tuple[int, int]:
-        listed = 0
-        welcome = -1
+    def _link_masks(self, texts: Sequence[str], alive: int, lists: ListIndex | None) -> tuple[int, int, int]:
+        """The masks of ``links``, ``domains`` and ``domain_in``; of the last, which asks ``lists``, only what ``alive`` has is
+        right."""
+        asked = alive & self._used["domain_in"]
+        known = listed = 0
+        welcome = welcome_lists = -1
         tappable = False
         for text in texts:
             for name, link in links.find(text).hosts:
                 of = self._domains.of(name)
-                listed |= of
+                known |= of
+                on_list = lists.of_host(name, asked) if lists is not None and asked else 0
+                listed |= on_list
                 if link:
                     tappable = True
                     welcome &= of
+                    welcome_lists &= on_list
         if not tappable:
-            welcome = 0
-        domains = (listed & ~self._exceptions) | (welcome & self._exceptions)
+            welcome = welcome_lists = 0
+        exceptions = self._exceptions
         return (
             self._free["links"] | (self._any_link if tappable else self._no_link),
-            self._free["domains"] | domains,
+            self._free["domains"] | (known & ~exceptions) | (welcome & exceptions),
+            self._free["domain_in"] | (listed & ~exceptions) | (welcome_lists & exceptions),
         )
 
     # -- for people ------------------------------------------------------------------------------------------------
@@ -433,6 +475,13 @@ class Conditions:
         masks = self._sender_masks(sm, region)
         masks["destination"] = self._prefix_mask(digits) | (self._prefixes.of(came) if came != digits else 0)
         masks["country"] = self._country_mask(digits)
+        masks["destination_in"] = free["destination_in"]
+        if self._listed_destinations is not None:
+            masks["destination_in"] |= self._listed_destinations.leniently().of(digits, self.every)
+        masks["sender_in"] = free["sender_in"]
+        if self._listed_senders is not None:
+            lists = self._listed_senders.leniently()
+            masks["sender_in"] |= lists.of_sender(sm.source_digits, sm.source_ton, region, self.every)
         masks["data_coding"] = coding
         masks["binary"] = binary
         masks["size_over"] = free["size_over"] | (self._sizes.of(len(sm.body)) if self._sizes is not None else 0)
@@ -440,7 +489,8 @@ class Conditions:
         raws = [text.encode("utf-8", "replace") for text in texts]
         masks["text"] = self._pattern_mask(raws)
         masks["keywords"] = self._keyword_mask(texts, raws)
-        masks["links"], masks["domains"] = self._link_masks(texts)
+        domains = self._listed_domains.leniently() if self._listed_domains is not None else None
+        masks["links"], masks["domains"], masks["domain_in"] = self._link_masks(texts, self.every, domains)
         masks["longer_than"] = self._length_mask(texts)
         return masks
 

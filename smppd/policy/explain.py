@@ -9,7 +9,8 @@ from smppd.config import Action, units
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS
 from smppd.policy.content import TooLarge
-from smppd.policy.pipeline import NO_ROOM, Pipeline, Program, Standing, replacement
+from smppd.policy.listed import ListAbsent
+from smppd.policy.pipeline import NO_ROOM, Pipeline, Program, Standing, absent, replacement
 from smppd.protocol.joiner import JoinerFull
 from smppd.protocol.wire import BodyError, Sm, status_name
 
@@ -47,6 +48,8 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
         early = program.early(head)
         content = pipeline.read(sm, now)
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
+    except ListAbsent as asked:
+        return Explanation([], absent(asked, program.hides))
     except BodyError as error:
         return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides))
     except JoinerFull:
@@ -58,8 +61,11 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if isinstance(early, Standing) and content.refused:
         return Explanation([], verdict)
     conditions = program.conditions
-    _, texts, complete = pipeline.judge_part(program, head, content)
-    holds = conditions.body(texts, head)
+    try:
+        _, texts, complete = pipeline.judge_part(program, head, content)
+        holds = conditions.body(texts, head)
+    except ListAbsent:  # the text was not needed, and cannot be asked about
+        return Explanation([], verdict)
     maybe = 0
     if not complete:
         holds &= ~conditions.fickle

@@ -28,6 +28,7 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
+from smppd.policy.listed import ListAbsent, Listed
 from smppd.policy.program import CompiledPolicy as CompiledPolicy
 from smppd.policy.program import PolicyError as PolicyError
 from smppd.policy.program import Program as Program
@@ -44,6 +45,9 @@ HOLD: Final = Verdict(hold=True)
 HOLD_HIDDEN: Final = Verdict(hold=True, hide=True)
 _UNCHANGED: Final = Verdict()
 NO_ROOM: Final = Verdict(refusal=Refusal(int(Status.RMSGQFUL), "too many unfinished long messages", "long-message"))
+ABSENT: Final = "list-absent"
+"""What refuses a message that a list has to be asked about which is not there."""
+_NO_LISTS: Final[Mapping[str, Listed]] = {}
 NOT_REPLACED: Final = Verdict(
     refusal=Refusal(int(Status.RREPLACEFAIL), "the other parts of the message are not known any more", "long-message")
 )
@@ -53,16 +57,18 @@ class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
     memory for unfinished long messages (``budget``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists: Mapping[str, Listed] = _NO_LISTS) -> None:
+        """lists: see `listed`."""
         super().__init__()
         self.budget = Budget()
+        self._lists = lists
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
         """The program of these policies in this order. Raises KeyError for an unknown one."""
         program = self._programs.get(names)
         if program is None:
-            program = self._programs[names] = Program([self[name] for name in names])
+            program = self._programs[names] = Program([self[name] for name in names], self._lists)
         return program
 
 
@@ -109,7 +115,14 @@ class Pipeline:
             text = whole_text(sm, self.alphabet)
             if text is not None:
                 return program.late(head, (text,))
-            return self.judge(program, head, self.read(sm, now), now)
+            content = self.read(sm, now)
+            try:
+                return self.judge(program, head, content, now)
+            except ListAbsent:
+                self._joiner.undo()  # sent again when the list is there, it is a part like any other
+                raise
+        except ListAbsent as asked:
+            return absent(asked, program.hides)
         except BodyError as error:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides)
         except TooLarge as large:
@@ -195,6 +208,8 @@ class Pipeline:
                 verdict, _, _ = self.judge_part(program, head, content)
                 if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
                     verdict = NOT_REPLACED
+        except ListAbsent as asked:
+            verdict = absent(asked, False)
         except BodyError as error:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"))
         if verdict is not None and verdict.refusal is not None:
@@ -249,6 +264,11 @@ class Pipeline:
         self._joiner.expire(now)
 
 
+def absent(asked: ListAbsent, hide: bool) -> Verdict:
+    """The verdict on a message that a list would have to be asked about which is not there: an error of ours, which passes."""
+    return Verdict(refusal=Refusal(int(Status.RSYSERR), f"list {asked.name} is not ready", ABSENT), hide=hide)
+
+
 def _check(policy: Policy) -> CompiledPolicy:
     compiled = CompiledPolicy(policy.name, policy.hold_parts, policy.rules)
     for index, rule in enumerate(policy.rules):
@@ -271,9 +291,10 @@ def _check_sender(sender: ReplaceSender, place: str) -> None:
         raise PolicyError(path, "has more than 20 characters")
 
 
-def compile_policies(settings: Settings) -> Policies:
-    """All policies by name, each compiled once to find its faults. Raises ``PolicyError`` for the first."""
-    policies = Policies()
+def compile_policies(settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS) -> Policies:
+    """All policies by name, each compiled once to find its faults. ``lists``: big lists by name, see `listed`. Raises
+    ``PolicyError`` for the first."""
+    policies = Policies(lists)
     for name, policy in settings.policies.items():
         policies[name] = _check(policy)
     return policies
@@ -295,7 +316,8 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
 
 
-def pipelines(settings: Settings) -> dict[str, Pipeline | None]:
-    """The pipeline of each account by its system_id, None for one without policies. Raises ``PolicyError``."""
-    compiled = compile_policies(settings)
+def pipelines(settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS) -> dict[str, Pipeline | None]:
+    """The pipeline of each account by its system_id, None for one without policies. ``lists``: see `listed`. Raises
+    ``PolicyError``."""
+    compiled = compile_policies(settings, lists)
     return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}

@@ -8,19 +8,21 @@ Conditions see the message as the customer sent it, whatever earlier rules excha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
 from smppd.config import Condition, ReplaceSender, Rule
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
+from smppd.policy.listed import Listed
 from smppd.protocol.wire import Sm
 
 VERDICTS: Final = 4096
 """Combinations of satisfied conditions whose verdict is kept."""
 
 _ANY: Final = Condition.model_construct()
+_NO_LISTS: Final[Mapping[str, Listed]] = {}
 _NO_TAGS: Final[frozenset[str]] = frozenset()
 
 
@@ -76,16 +78,17 @@ class Program:
     Condition i is the ``when`` of rule i; condition count + i its ``unless``.
     """
 
-    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
-        """Raises ``PolicyError``."""
+    def __init__(self, policies: Sequence[CompiledPolicy], lists: Mapping[str, Listed] = _NO_LISTS) -> None:
+        """``lists``: big lists by name, see `listed`. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
         self._count = count
         self._exceptions = sum(1 << (count + i) for i, condition in enumerate(unless) if condition is not None)
         when = [line.rule.when or _ANY for line in self.lines]
+        shadows = sum((1 << i | 1 << (count + i)) for i, line in enumerate(self.lines) if line.hit.shadow)
         try:
-            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions)
+            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions, lists, shadows)
         except ConditionFault as fault:
             raise self._located(policies, fault) from None
         # Conditions of an absent `unless` are taken as never satisfied.
@@ -112,7 +115,7 @@ class Program:
     # -- deciding --------------------------------------------------------------------------------------------------
 
     def head(self, sm: Sm, region: str | None = None) -> int:
-        """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``."""
+        """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``, `listed.ListAbsent`."""
         return self.conditions.head(sm, region) & self._real
 
     def early(self, head: int) -> Verdict | Standing | None:
@@ -128,7 +131,7 @@ class Program:
         return verdict
 
     def late(self, head: int, texts: Sequence[str], complete: bool = True) -> Verdict | None:
-        """The verdict from the head and the text, or what is known of the text."""
+        """The verdict from the head and the text, or what is known of the text. Raises `listed.ListAbsent`."""
         holds = self.conditions.body(texts, head)
         maybe = 0
         if not complete:

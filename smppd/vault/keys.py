@@ -87,17 +87,19 @@ _INSTALL = ("audit", "checkpoint", "dedupe", "suppression")
 class InstallSecrets:
     """The long-lived secrets of one installation.
 
-    checkpoint: Ed25519 key that signs chain checkpoints; suppression: keys the opt-out list; dedupe: keys duplicate
+    lists: keys what is compiled of big lists (`smppd.lists`), derived from suppression, so that installations of every version
+    have it. checkpoint: Ed25519 key that signs chain checkpoints; suppression: keys the opt-out list; dedupe: keys duplicate
     detection; audit: keys the audit trail's MAC (32 bytes each).
     """
 
-    __slots__ = ("audit", "checkpoint", "dedupe", "suppression")
+    __slots__ = ("audit", "checkpoint", "dedupe", "lists", "suppression")
 
     def __init__(self, keys: dict[str, bytes]) -> None:
         self.audit = keys["audit"]
         self.checkpoint = Ed25519PrivateKey.from_private_bytes(keys["checkpoint"])
         self.dedupe = keys["dedupe"]
         self.suppression = keys["suppression"]
+        self.lists = _hkdf(self.suppression, b"smppd lists v1")
 
     def __repr__(self) -> str:
         return "<InstallSecrets ***>"

@@ -15,6 +15,7 @@ from smppd.daemon import reload as module
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.events import AuditEvent
+from smppd.lists.lists import Lists
 from smppd.metrics import Metrics
 from tests.relay.fakes import settings
 
@@ -27,6 +28,7 @@ USED = [
     "keys.use",
     "upstreams.use",
     "shipper.use",
+    "files.use",
     "relay.flush",
     "notifier.ready",
 ]
@@ -65,6 +67,8 @@ class World:
             Part(self, "notifier"),
             Part(self, "shipper"),
             Screens(),
+            Lists(Path(), b"k" * 32),
+            Part(self, "files"),
         )
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)

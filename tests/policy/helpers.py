@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smppd.config import Rule
 from smppd.message import Verdict
+from smppd.policy.listed import Listed
 from smppd.policy.pipeline import CompiledPolicy, Pipeline, Program
 from smppd.protocol import wire
 from smppd.protocol.longmessage import Carriage, split
@@ -78,9 +79,42 @@ def policy(name: str, rules: Sequence[dict[str, Any]], *, hold: bool = False) ->
     return CompiledPolicy(name, hold, tuple(made))
 
 
-def pipeline(*rules: dict[str, Any], hold: bool = False, alphabet: Alphabet = Alphabet.GSM) -> Pipeline:
+class FakeList:
+    """A big list by name as policy sees it, of entries in memory."""
+
+    def __init__(self, name: str, *entries: bytes, absent: bool = False, refuses: bool = True) -> None:
+        self.name, self.entries, self.absent, self.refuses = name, set(entries), absent, refuses
+
+    @property
+    def version(self) -> int:
+        return hash(frozenset(self.entries))
+
+    def has(self, form: bytes) -> bool:
+        assert not self.absent, "an absent list was asked"
+        return form in self.entries
+
+
+LISTS: dict[str, Listed] = {
+    one.name: one
+    for one in (
+        FakeList("dnd", b"447700900123"),
+        FakeList("brands", b"acme bank", b"60777", b"447700900001"),
+        FakeList("phishing", b"evil.example", b"xn--e1afmkfd.xn--p1ai"),
+        FakeList("good", b"good.example", b"fine.example"),
+        FakeList("nobody"),
+    )
+}
+
+
+def pipeline(
+    *rules: dict[str, Any],
+    hold: bool = False,
+    alphabet: Alphabet = Alphabet.GSM,
+    lists: Mapping[str, Listed] = LISTS,
+    region: str | None = None,
+) -> Pipeline:
     """The pipeline of one policy ``p`` with these rules."""
-    return Pipeline(Program([policy("p", rules, hold=hold)]), alphabet)
+    return Pipeline(Program([policy("p", rules, hold=hold)], lists), alphabet, region)
 
 
 def said(verdict: Verdict | None) -> str:

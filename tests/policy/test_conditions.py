@@ -13,7 +13,7 @@ from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS, ConditionFault, Cond
 from smppd.protocol import gsm, wire
 from smppd.protocol.text import Alphabet, encode
 from smppd.protocol.wire import Sm
-from tests.policy.helpers import frame, pipeline, run, text
+from tests.policy.helpers import FakeList, frame, pipeline, run, text
 
 HEAD: list[tuple[dict[str, Any], Sm, bool]] = [
     ({"sender": "ACME"}, frame(sender=b"acme"), True),
@@ -46,6 +46,15 @@ HEAD: list[tuple[dict[str, Any], Sm, bool]] = [
     ({"country": "CA"}, frame(to=b"14165550100"), True),
     ({"country": "US"}, frame(to=b"14165550100"), False),
     ({"country": "US"}, frame(to=b"0012125550100"), True),
+    ({"destination_in": "dnd"}, frame(), True),
+    ({"destination_in": ["nobody", "dnd"]}, frame(to=b"+447700900123"), True),
+    ({"destination_in": "dnd"}, frame(to=b"00447700900123"), True),
+    ({"destination_in": "dnd"}, frame(to=b"447700900124"), False),
+    ({"destination_in": "nobody"}, frame(), False),
+    ({"sender_in": "brands"}, frame(sender=b" ACME  Bank"), True),
+    ({"sender_in": "brands"}, frame(sender=b"ACME"), False),
+    ({"sender_in": "brands"}, frame(sender=b"+447700900001"), True),
+    ({"sender_in": "brands"}, frame(sender=b"60777", ton=3), True),
     ({"data_coding": [4, 8]}, frame(coding=8), True),
     ({"data_coding": [4, 8]}, frame(coding=0), False),
     ({"binary": True}, frame(coding=4), True),
@@ -97,6 +106,13 @@ TEXT: list[tuple[dict[str, Any], Sm, bool]] = [
     ({"domains": ["evil.com", "bad.org"]}, text("http://www.bad.org/x"), True),
     ({"domains": ["evil.com"]}, text("http://good.org/evil.com"), False),
     ({"domains": ["пример.рф"]}, text("Тут: ПРИМЕР.рф"), True),
+    ({"domain_in": "phishing"}, text("go to http://www.EVIL.example/x"), True),
+    ({"domain_in": ["nobody", "phishing"]}, text("Тут: ПРИМЕР.рф"), True),
+    ({"domain_in": "phishing"}, text("http://evil.example.org/evil.example"), False),
+    ({"domain_in": "phishing"}, text("http://notevil.example/"), False),
+    ({"domain_in": "phishing"}, text("http://" + "a." * 40 + "evil.example/"), True),
+    ({"domain_in": "phishing"}, text("no link"), False),
+    ({"domain_in": "phishing"}, frame(b"evil.example", coding=4), False),
     ({"longer_than": 4}, text("hello"), True),
     ({"longer_than": 5}, text("hello"), False),
     ({"longer_than": 200}, text("x" * 300), True),
@@ -137,6 +153,9 @@ def test_unless(condition: dict[str, Any], sm: Sm, expected: bool) -> None:
 )
 def test_a_welcome_link_does_not_excuse_another(words: str, refused: bool) -> None:
     pipe = pipeline({"when": {"links": True}, "unless": {"domains": ["good.org"]}})
+    assert run(pipe, text(words)) == ["refused r0" if refused else "-"]
+    listed = {"welcome": FakeList("welcome", b"good.org")}
+    pipe = pipeline({"when": {"links": True}, "unless": {"domain_in": "welcome"}}, lists=listed)
     assert run(pipe, text(words)) == ["refused r0" if refused else "-"]
 
 

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from smppd.cli.commands import add_config, add_json, load_settings, say
 from smppd.config import Account, ConfigError, Fault, Policy, Settings, faults_at, units
 from smppd.config.retention import unfounded
+from smppd.lists.compiler import place_of
+from smppd.lists.lists import DIRECTORY
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import connect, keys_lost
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -100,6 +102,9 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
             if isinstance(upstream.tls.ca, Path):
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
     yield from _shipping(settings, now)
+    for name, source in settings.lists.items():
+        if not source.file.is_file() and not place_of(settings.store.directory / DIRECTORY, name).exists():
+            yield f"lists.{name}.file", f"{source.file} does not exist, and nothing is compiled of it"
 
 
 def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
@@ -227,6 +232,7 @@ def advice(settings: Settings) -> Iterator[str]:
     for name in settings.policies:
         if name not in used:
             yield f"policy {name} is used by no account"
+    yield from _lists(settings)
     for upstream in settings.upstreams:
         if upstream.password.env is not None and not os.environ.get(upstream.password.env):
             state = "empty" if upstream.password.env in os.environ else "not set here"
@@ -254,6 +260,25 @@ def advice(settings: Settings) -> Iterator[str]:
             )
     if settings.accounts and not settings.routes:
         yield "there are no routes: every message will be refused"
+
+
+def _lists(settings: Settings) -> Iterator[str]:
+    """Big lists that nothing is compiled of, whose file is not there, or that no rule asks."""
+    asked = {
+        name
+        for policy in settings.policies.values()
+        for rule in policy.rules
+        for condition in (rule.when, rule.unless)
+        if condition is not None
+        for name in (*condition.destination_in, *condition.sender_in, *condition.domain_in)
+    }
+    for name, source in settings.lists.items():
+        if not place_of(settings.store.directory / DIRECTORY, name).exists():
+            yield f"list {name} is not compiled yet: the daemon does it, or `smppd lists compile {name}`"
+        elif not source.file.is_file():
+            yield f"list {name}: {source.file} does not exist; what was compiled of it is used"
+        if name not in asked:
+            yield f"list {name} is asked by no rule"
 
 
 def _ending(settings: Settings, now: dt.datetime) -> Iterator[str]:

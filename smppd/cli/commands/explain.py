@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from rich import box
@@ -12,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smppd.cli.commands import CommandError, add_config, add_json, load_settings
+from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.unlocking import unlock
 from smppd.config import ConfigError, Settings, fault_at
+from smppd.lists.lists import Lists
+from smppd.lists.named import NamedList
 from smppd.message import Verdict
 from smppd.policy.conditions import sender_kind
 from smppd.policy.explain import Explanation, explain, sentence
@@ -22,6 +26,7 @@ from smppd.protocol import wire
 from smppd.protocol.longmessage import split
 from smppd.protocol.text import Alphabet, TextError, encode
 from smppd.relay.accept.routing import Router
+from smppd.vault.kek import VaultError
 
 _TON: Final = {"alphanumeric": (5, 0), "short": (3, 0), "numeric": (1, 1)}
 _STYLES: Final = {Standing.MATCHED: "bold", Standing.UNDECIDED: "yellow"}
@@ -97,9 +102,25 @@ def _pipeline(settings: Settings, args: argparse.Namespace) -> Pipeline:
         near = difflib.get_close_matches(args.account, names, n=1)
         raise CommandError(f"there is no account {args.account!r}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
-        return pipeline_for(settings, args.account, compile_policies(settings))
+        return pipeline_for(settings, args.account, compile_policies(settings, lists_of(settings)))
     except PolicyError as error:
         raise ConfigError([fault_at(args.config, error.path, error.message)]) from None
+
+
+def lists_of(settings: Settings) -> Mapping[str, NamedList]:
+    """The big lists as they are compiled. Where the keys cannot be had none can be asked, and it is said why."""
+    if not settings.lists:
+        return {}
+    try:
+        lists = Lists(settings.store.directory, unlock(settings).install.lists).of(settings)
+    except VaultError as error:
+        say(f"lists cannot be asked: {error}")
+        lists = {name: NamedList(name, one.kind, one.when_absent == "refuse") for name, one in settings.lists.items()}
+    else:
+        absent = [name for name, one in lists.items() if one.absent]
+        if absent:
+            say(f"not compiled: {', '.join(absent)}")
+    return lists
 
 
 def _frames(args: argparse.Namespace, alphabet: Alphabet) -> list[wire.Sm]:

@@ -56,7 +56,7 @@ def test_a_list_changes_while_messages_flow(make_gateway: Callable[..., Gateway]
                 lambda: ask() == (0, REFUSED) and gateway.metric(refused[0], **refused[1]) == 1,
             )
             assert ask() == (0, REFUSED) and gateway.metric("smppd_list_stale", list="dnd") == 1
-            shown = gateway.command("lists", "show", imported=True)
+            shown = gateway.command("lists", "show")
             assert "dnd: 1 numbers, its file changed\n" in shown.stdout, shown.stderr
             _put(words, b"hello")
             wait_for("the reload for the keywords", lambda: ask() == (REFUSED, REFUSED))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
 from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, faults_at, load, parse
+from smppd.config.opt_out import AccountOptOut, Answers, Hearing, NumberHearing, OptOut, OwnWords
 from smppd.config.peers import (
     Account,
     Backoff,
@@ -28,8 +29,10 @@ from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 
 __all__ = [
     "Account",
+    "AccountOptOut",
     "Action",
     "Addressed",
+    "Answers",
     "Backoff",
     "Basis",
     "Ceiling",
@@ -41,6 +44,7 @@ __all__ = [
     "DelayGrowth",
     "Fault",
     "Floor",
+    "Hearing",
     "Http",
     "IPNetwork",
     "Kept",
@@ -51,6 +55,9 @@ __all__ = [
     "ListenerTls",
     "Log",
     "Model",
+    "NumberHearing",
+    "OptOut",
+    "OwnWords",
     "PasswordHash",
     "Policy",
     "ReceiptSettings",

@@ -29,6 +29,7 @@ from smppd.config.kinds import (
     size,
     split_address,
 )
+from smppd.config.opt_out import OptOut
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
@@ -203,6 +204,10 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    opt_out: OptOut = Field(
+        default_factory=OptOut,
+        description="The words by which handsets say STOP, START and HELP, and what is answered.",
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -231,7 +236,17 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = (
+                "accounts",
+                "upstreams",
+                "routes",
+                "policies",
+                "opt_out",
+                "retention",
+                "limits",
+                "log",
+                "shipping",
+            )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

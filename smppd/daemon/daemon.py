@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall
 from smppd import __version__, native
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
+from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
@@ -32,6 +33,7 @@ from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
+from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
@@ -144,7 +146,10 @@ class Daemon:
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
-        self.screens = Screens()
+        self._words = TrailOfWords(
+            settings.store.directory, kek, lambda: load_kek(self.settings.keys), self.audit, self._worker
+        )
+        self.screens = Screens(Register(Hashes(install.suppression)))
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -162,6 +167,8 @@ class Daemon:
             random=random,
             broken=self.broken,
             history=self._history.ask,
+            register=self.screens.register,
+            opted_out=self._words,
         )
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
@@ -265,7 +272,11 @@ class Daemon:
         self._control = ControlServer(
             self.reactor,
             settings.store.directory,
-            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            {
+                **control_requests(self.door, self.audit, self.ring),
+                **erase_requests(self.relay),
+                **opt_out_requests(self.relay),
+            },
             self.metrics,
         )
         self._control.start()
@@ -297,6 +308,7 @@ class Daemon:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
             self._do("clock", self.clock.look)
+            self._do("opt-outs", self._words.tick)
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from smppd.config import Settings
+from smppd.config import Account, Settings
+from smppd.consent.screen import OptOutScreen
+from smppd.consent.suppression import Register
 from smppd.policy.screens import Screen
 
 
@@ -10,8 +12,17 @@ class Screens:
     """Makes the screens of each account, in the order in which they are asked.
 
     Made once, before the relay; what the screens know is held here, so that a reload exchanges settings and forgets
-    nothing."""
+    nothing. ``register``: of opt-outs."""
+
+    def __init__(self, register: Register) -> None:
+        self.register = register
 
     def of(self, settings: Settings) -> dict[str, tuple[Screen, ...]]:
         """The screens by account. Changes nothing that is in use: a reload may still be refused. Any thread."""
-        return {one.system_id: () for one in settings.accounts}
+        return {one.system_id: self._of(one) for one in settings.accounts}
+
+    def _of(self, account: Account) -> tuple[Screen, ...]:
+        screens: list[Screen] = []
+        if account.opt_out.told != "off":
+            screens.append(OptOutScreen(self.register, account.opt_out.told))
+        return tuple(screens)

@@ -68,11 +68,9 @@ class Hashes:
         return state.digest()
 
     def label(self, account: str, sender: bytes) -> str:
-        """A sender as it may be stored and shown: a name as it is, a number as `#` and 16 hex digits."""
+        """A sender as it may be stored and shown: `#` and 16 hex digits of a keyed hash, `*` for any."""
         if sender == ANY:
             return ANY_LABEL
-        if not any(48 <= octet <= 57 for octet in sender):
-            return sender.decode("utf-8", "replace")
         state = self._senders.copy()
         state.update(account.encode() + b"\0" + sender)
         return "#" + state.digest().hex()

@@ -55,7 +55,7 @@ class _Waiting:
 
 class Audit:
     """Appends to the audit trail in a thread of its own. A failure is logged and counted. What the daemon did itself,
-    opt-outs, refused binds and accepted binds have a queue each, and are written in this order: entries of one queue cannot push
+    opt-outs, refused and accepted binds have a queue each, and are written in this order: entries of one queue cannot push
     out those of another."""
 
     def __init__(self, trail: AuditTrail, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:

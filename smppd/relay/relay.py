@@ -145,7 +145,7 @@ class Relay:
             self.dispatch,
             recorder,
             self.routes.route,
-            register or Register(Hashes(os.urandom(KEY_OCTETS))),
+            register if register is not None else Register(Hashes(os.urandom(KEY_OCTETS))),
             routing.words,
             opted_out,
         )

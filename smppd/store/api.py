@@ -110,8 +110,8 @@ class Damaged(NamedTuple):
 class OptOut(NamedTuple):
     """One entry of the register of opt-outs, or the end of one.
 
-    ``key``: 16 octets, a keyed hash of account, sender and number. ``sender``: a name, ``*`` for any sender of the account, or
-    ``#`` and a keyed hash where it is a number. ``at``: epoch seconds. ``source``: by what it came. ``stands``: False where it
+    ``key``: 16 octets, a keyed hash of account, sender and number. ``sender``: ``#`` and a keyed hash of it, or ``*`` for any
+    sender of the account. ``at``: epoch seconds. ``source``: by what it came. ``stands``: False where it
     is lifted.
     """
 

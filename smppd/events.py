@@ -38,7 +38,7 @@ class AuditEvent(StrEnum):
     HOLD = "hold"
     EVIDENCE = "evidence"
     REPORT = "report"
-    OPT_OUT = "opt-out"
+    OPT_OUT = "opt out"
     ENTRIES_DROPPED = "entries dropped"
 
 

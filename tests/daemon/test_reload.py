@@ -11,6 +11,7 @@ import pytest
 
 from smppd import config
 from smppd.config import Settings
+from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import reload as module
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
@@ -64,7 +65,7 @@ class World:
             self._audit,
             Part(self, "notifier"),
             Part(self, "shipper"),
-            Screens(),
+            Screens(Register(Hashes(bytes(32)))),
         )
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)

@@ -107,7 +107,7 @@ def _commands(gateway: Gateway, customer: Probe, smsc: RawSmsc) -> None:
 
 
 def _words(gateway: Gateway) -> list[str]:
-    done = gateway.command("audit", "show", "--event", "opt-out", "--json", imported=True)
+    done = gateway.command("audit", "show", "--event", "opt out", "--json", imported=True)
     entries = [json.loads(line)["what"] for line in done.stdout.splitlines()]
     assert all(len(one["number"]) == 32 for one in entries if one["action"] in ("stop", "start", "add", "check"))
     return [one["word"] for one in entries if "word" in one]

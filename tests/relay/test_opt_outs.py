@@ -9,6 +9,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, tlv
+from smppd.relay.receipts.opt_outs import DOUBTS
 from smppd.store.committer import Ending
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import FROM, TO, FakeLink, World
@@ -155,6 +156,16 @@ def test_what_only_looks_like_it_waits_for_a_person() -> None:
     quiet = world({"review": False})
     opts_out(quiet, quiet.carrier(), b"please stop texting me")
     assert quiet.store.doubted == {}
+
+
+def test_the_review_is_bounded() -> None:
+    here = world()
+    a = here.carrier()
+    here.relay.opt_outs.doubts = DOUBTS - 1
+    opts_out(here, a, b"please stop this")
+    opts_out(here, a, b"please stop this", sender=ANOTHER)
+    assert len(here.store.doubted) == 1
+    assert here.total("opt_out_words", account="acme", outcome="review full") == 1
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class _Desk:
         """A sender in its normal form; `ANY` for none."""
         return sender_of(typed, region_of(self.settings, account.system_id))
 
-    def record(self, action: str, facts: dict[str, str | int], result: str, number: bytes | None = None) -> None:
+    def note(self, action: str, facts: dict[str, str | int], result: str, number: bytes | None = None) -> None:
         """Puts an entry on the trail. VaultError: then nothing may be done."""
         who, source = self.authority.who, self.authority.actor.source
         named: dict[str, str | int] = (
@@ -189,9 +189,9 @@ def _add(desk: _Desk, args: argparse.Namespace) -> int:
     account = desk.account(args.account)
     number, sender = desk.number(args.number, account), desk.sender(args.sender, account)
     facts = {"account": account.system_id, "sender": desk.hashes.label(account.system_id, sender), "note": args.note}
-    desk.record("add", dict(facts), "asked", number)
+    desk.note("add", dict(facts), "asked", number)
     change_register(desk.directory, [_entry(desk, account, sender, number, "command")])
-    desk.record("add", dict(facts), "done", number)
+    desk.note("add", dict(facts), "done", number)
     say(f"Opted out of {_from(args.sender, account)}.")
     return 0
 
@@ -204,11 +204,11 @@ def _remove(desk: _Desk, args: argparse.Namespace) -> int:
     with desk.rows() as rows:
         keys = [desk.hashes.key(account.system_id, sender, number) for sender in senders]
         there = sum(1 for key in keys if rows.get(key) is not None)
-    desk.record("remove", dict(facts), "asked", number)
+    desk.note("remove", dict(facts), "asked", number)
     entries = [_entry(desk, account, sender, number, "command", stands=False) for sender in senders]
     for at in range(0, len(entries), CHANGES):
         change_register(desk.directory, entries[at : at + CHANGES])
-    desk.record("remove", facts | {"entries": there}, "done" if there else "not found", number)
+    desk.note("remove", facts | {"entries": there}, "done" if there else "not found", number)
     say(f"{there} entries lifted." if there else "Nothing was lifted: it had not opted out.")
     return 0 if there else 1
 
@@ -223,7 +223,7 @@ def _check(desk: _Desk, args: argparse.Namespace) -> int:
             for sender in senders
             if (one := rows.get(desk.hashes.key(account.system_id, sender, number))) is not None
         ]
-    desk.record("check", {"account": account.system_id}, "found" if found else "not found", number)
+    desk.note("check", {"account": account.system_id}, "found" if found else "not found", number)
     if args.json:
         entries = [{"sender": one.sender, "at": _iso(one.at), "source": one.source} for one in found]
         print(json.dumps({"opted_out": bool(found), "entries": entries}, indent=2))
@@ -290,12 +290,12 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
     facts: dict[str, str | int] = {"entries": len(read.entries), "bad": read.bad}
     if args.account:
         facts["account"] = args.account
-    desk.record("import", dict(facts), "asked")
+    desk.note("import", dict(facts), "asked")
     with progress("Importing") as bar:
         for at in range(0, len(read.entries), CHANGES):
             change_register(desk.directory, read.entries[at : at + CHANGES])
             bar(min(1.0, (at + CHANGES) / len(read.entries)))
-    desk.record("import", facts, "done")
+    desk.note("import", facts, "done")
     say(f"{len(read.entries)} entries imported, {read.bad} lines left out.")
     return 1 if read.bad else 0
 
@@ -372,14 +372,14 @@ def _export(desk: _Desk, args: argparse.Namespace) -> int:
     if args.account:
         desk.account(args.account)
     facts: dict[str, str | int] = {"account": args.account} if args.account else {}
-    desk.record("export", dict(facts), "asked")
+    desk.note("export", dict(facts), "asked")
     if args.output is None:
         number = _write(desk, args, sys.stdout)
     else:
         with WholeFile(args.output) as whole:
             number = _write(desk, args, whole.text)
             whole.commit()
-    desk.record("export", facts | {"entries": number}, "done")
+    desk.note("export", facts | {"entries": number}, "done")
     say(f"{number} entries. They name nobody: what is kept of a number is a keyed hash.")
     return 0
 
@@ -423,14 +423,14 @@ def _review(desk: _Desk, args: argparse.Namespace) -> int:
         "suppress": " ".join(f"{record:016x}" for record in refused),
         "dismiss": " ".join(f"{record:016x}" for record in none),
     }
-    desk.record("review", dict(facts), "asked")
+    desk.note("review", dict(facts), "asked")
     now = int(time.time())
     for record in refused:
         one = waiting[record]
         change_register(desk.directory, [OptOut(one.key, one.account, one.sender, now, "review")], [record])
     for at in range(0, len(none), CHANGES):
         change_register(desk.directory, [], none[at : at + CHANGES])
-    desk.record("review", facts, "done")
+    desk.note("review", facts, "done")
     say(f"{len(refused)} suppressed, {len(none)} dismissed.")
     return 0
 

@@ -82,7 +82,7 @@ def test_it_is_on_the_trail_without_the_number(staff: Staff) -> None:
     staff.run("optout", "add", NUMBER, *ACME, "--note", "letter")
     staff.run("optout", "remove", NUMBER, *ACME)
     staff.run("optout", "check", NUMBER, *ACME)
-    trail = staff.trail("opt-out")
+    trail = staff.trail("opt out")
     assert [(one["what"]["action"], one["result"]) for one in trail] == [
         ("add", "asked"),
         ("add", "done"),
@@ -114,7 +114,7 @@ def test_a_list_is_imported_whole(staff: Staff) -> None:
     assert imports(staff, text)[0] == 0, "once more changes nothing"
     found = entries(staff)
     assert len(found) == CHANGES + 7 and {one.source for one in found} == {"letter"} and found[0].at < 1_800_000_000
-    assert [one["result"] for one in staff.trail("opt-out")] == ["asked", "done"] * 2
+    assert [one["result"] for one in staff.trail("opt out")] == ["asked", "done"] * 2
 
 
 BAD = """number,account,at

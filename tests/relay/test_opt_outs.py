@@ -9,6 +9,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, tlv
+from smppd.relay.ledger.journal import Entry, read
 from smppd.relay.receipts.opt_outs import DOUBTS
 from smppd.store.committer import Ending
 from tests.relay.accept.test_desk import part
@@ -374,6 +375,8 @@ def test_what_waits_ends_with_its_receipt_when_its_carrier_is_back() -> None:
     assert a.texts() == [b"three"]
     assert acme.receipts() == [(names[0], "REJECTD"), (names[1], "REJECTD")]
     assert State.REJECTED in here.states(names[0])
+    kinds = [kind for _, block in here.store.blocks for kind, _, _ in read(block)]
+    assert kinds.count(Entry.RELEASED) == 1, "the others took no place of the carrier"
     assert here.total("messages_refused", account="acme", reason="opt-out") == 2
     here.check()
 
@@ -488,8 +491,8 @@ def test_held_parts_do_not_leave_when_their_last_comes() -> None:
 
 def test_a_reload_that_refuses_again_asks_what_waits() -> None:
     here = world("shadow")
-    _acme, receiver = waiting(here, b"waits")
-    opts_out(here, receiver)
+    opts_out(here, here.carrier(command=Command.BIND_RECEIVER))
+    waiting(here, b"waits")
     here.reloads(configuration(acme={"numbers": ["+447700900001"]}))
     a = here.carrier()
     here.commits()

@@ -532,6 +532,7 @@ def test_a_command_is_told_that_there_was_no_space(how: Ending) -> None:
     assert told == [False] and here.store.opted == {}
 
 
+@pytest.mark.interpreted("exchanges a method")
 def test_a_message_of_a_handset_is_still_passed_on_where_a_word_cannot_be_heard(monkeypatch: Any) -> None:
     here = world()
     acme, a = here.customer(), here.carrier()

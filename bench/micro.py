@@ -103,6 +103,12 @@ class MemoryStore:
     def highest_id(self) -> int:
         return 0
 
+    def opt_outs(self) -> Iterator[Any]:
+        return iter(())
+
+    def doubts(self) -> int:
+        return 0
+
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         return default
 

@@ -38,6 +38,7 @@ class AuditEvent(StrEnum):
     HOLD = "hold"
     EVIDENCE = "evidence"
     REPORT = "report"
+    OPT_OUT = "opt out"
     ENTRIES_DROPPED = "entries dropped"
 
 

@@ -102,6 +102,13 @@ class Metrics:
             "receipt_age", "From accepting a message to a receipt of it, one a chunk", "upstream", buckets=_SLOW
         )
         self.mo = counter("mo_messages", "Messages from handsets, by what became of them", "upstream", "outcome")
+        self.opt_out_words = counter(
+            "opt_out_words", "STOP, START, HELP and their like from handsets, by what was done", "account", "outcome"
+        )
+        self.opt_outs = gauge("opt_outs", "Entries of the register of opt-outs")
+        self.opt_out_review = gauge(
+            "opt_out_review", "Messages of handsets that look like a refusal and wait for a person"
+        )
         self.delivered = counter("receipts_delivered", "deliver_sm acknowledged by a customer", "account")
         self.redelivered = counter("receipts_redelivered", "deliver_sm sent again to a customer", "account")
         self.mail_expired = counter("receipts_expired", "deliver_sm a customer never took", "account")

@@ -31,6 +31,8 @@ TABLE: dict[str, frozenset[str]] = {
     "lists": frozenset({"config", "policy", "numbering", "durable"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
+    # What people want to be sent.
+    "consent": frozenset({"message", "protocol", "config", "numbering", "policy", "store.api"}),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),
     "store": frozenset({"durable", "pacing", "message", "vault", "config", "metrics", "events"}),
     # Of a store it knows what any back end gives.
@@ -64,7 +66,7 @@ TABLE: dict[str, frozenset[str]] = {
         {"durable", "pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}
     ),
     "relay": frozenset(
-        {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "vault", "store.api"}
+        {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
     "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events", "passwords"}),
     # The customers and carriers of `smppd demo` and `smppd simulate` know of smppd what anybody on the wire knows.
@@ -79,6 +81,7 @@ TABLE: dict[str, frozenset[str]] = {
             "events",
             "policy",
             "lists",
+            "consent",
             "vault",
             "audit",
             "store",

@@ -228,7 +228,7 @@ class TestTool:
     def test_every_module_of_the_message_path_is_compiled_however_deep_it_lies(self) -> None:
         path = {
             ".".join(file.relative_to(tool.PACKAGE).with_suffix("").parts)
-            for room in ("policy", "relay")
+            for room in ("consent", "policy", "relay")
             for file in (tool.PACKAGE / room).rglob("*.py")
             if file.stem != "__init__"
         }
@@ -276,7 +276,7 @@ class TestCompiledPass:
         interpreted = [
             name
             for name, module in sys.modules.items()
-            if name.startswith(("smppd.relay.", "smppd.policy.")) and not hasattr(module, "__path__")
+            if name.startswith(("smppd.consent.", "smppd.relay.", "smppd.policy.")) and not hasattr(module, "__path__")
             if name not in left_out and not str(module.__file__).endswith(native.SUFFIX)
         ]
         assert not interpreted

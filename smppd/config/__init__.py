@@ -9,6 +9,7 @@ from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
 from smppd.config.lists import ListSource
 from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, faults_at, load, parse
+from smppd.config.opt_out import AccountOptOut, Answers, Hearing, NumberHearing, OptOut, OwnWords
 from smppd.config.peers import (
     Account,
     Backoff,
@@ -30,8 +31,10 @@ from smppd.config.stamps import ReadFile, Stamp, stamp_of
 
 __all__ = [
     "Account",
+    "AccountOptOut",
     "Action",
     "Addressed",
+    "Answers",
     "Backoff",
     "Basis",
     "Ceiling",
@@ -43,6 +46,7 @@ __all__ = [
     "DelayGrowth",
     "Fault",
     "Floor",
+    "Hearing",
     "Http",
     "IPNetwork",
     "Kept",
@@ -54,6 +58,9 @@ __all__ = [
     "ListenerTls",
     "Log",
     "Model",
+    "NumberHearing",
+    "OptOut",
+    "OwnWords",
     "PasswordHash",
     "Policy",
     "ReadFile",

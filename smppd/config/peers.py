@@ -42,6 +42,7 @@ from smppd.config.kinds import (
     rate,
     split_address,
 )
+from smppd.config.opt_out import AccountOptOut
 from smppd.config.rules import MessageClass
 from smppd.config.secrets import PasswordHashes, SecretRef
 
@@ -237,6 +238,9 @@ class Account(Model):
     )
     keywords: Texts = Field(
         default=(), description="First words of MO messages to a number it shares with other accounts."
+    )
+    opt_out: AccountOptOut = Field(
+        default_factory=AccountOptOut, description="STOP, START and HELP of handsets, and messages to who opted out."
     )
     receipts: ReceiptSettings = Field(default_factory=ReceiptSettings, description="Receipts waiting for the customer.")
     queue: Int = Field(default=1_000_000, ge=1, description="Messages that may wait; then ESME_RMSGQFUL.")

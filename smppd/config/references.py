@@ -48,6 +48,10 @@ def references(plain: Any) -> Iterator[Found]:
             yield from _rules(("policies", name), policy, upstream_names)
     lists = plain.get("lists")
     lists = lists if isinstance(lists, dict) else {}
+    for loc, account in _each(plain, "accounts"):
+        opt_out = account.get("opt_out")
+        if isinstance(opt_out, dict):
+            yield from _of_kind((*loc, "opt_out"), opt_out, "lists", lists, "numbers")
     for name, policy in policies.items():
         path: Loc = ("policies", name, "rules") if isinstance(policy, dict) else ("policies", name)
         yield from _asked(path, policy.get("rules") if isinstance(policy, dict) else policy, lists)
@@ -62,12 +66,16 @@ def _asked(loc: Loc, rules: Any, lists: dict[str, Any]) -> Iterator[Found]:
             if not isinstance(condition, dict):
                 continue
             for key, kind in ASKED_BY.items():
-                place = (*loc, index, part)
-                yield from _known(place, condition, key, lists.keys(), "list")
-                for at, name in enumerate(_list(condition.get(key))):
-                    other = _get(lists.get(str(name)), "kind")
-                    if other is not None and other != kind:
-                        yield (*place, key, at), f"{name} is a list of {other}, not of {kind}"
+                yield from _of_kind((*loc, index, part), condition, key, lists, kind)
+
+
+def _of_kind(loc: Loc, where: dict[str, Any], key: str, lists: dict[str, Any], kind: str) -> Iterator[Found]:
+    """The lists named there exist, and are of this kind."""
+    yield from _known(loc, where, key, lists.keys(), "list")
+    for at, name in enumerate(_list(where.get(key))):
+        other = _get(lists.get(str(name)), "kind")
+        if other is not None and other != kind:
+            yield (*loc, key, at), f"{name} is a list of {other}, not of {kind}"
 
 
 def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Found]:

@@ -30,6 +30,7 @@ from smppd.config.kinds import (
     split_address,
 )
 from smppd.config.lists import ListSource
+from smppd.config.opt_out import OptOut
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
@@ -211,6 +212,10 @@ class Settings(Model):
     watch_files: PositiveDuration = duration(
         "5s", "How often the files of `lists`, and those that rules read, are looked at for a change."
     )
+    opt_out: OptOut = Field(
+        default_factory=OptOut,
+        description="The words by which handsets say STOP, START and HELP, and what is answered.",
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -252,6 +257,7 @@ class Settings(Model):
                 "routes",
                 "policies",
                 "lists",
+                "opt_out",
                 "retention",
                 "limits",
                 "log",

@@ -28,9 +28,13 @@ RETRY: Final = 1.0
 CLOSING: Final = 30.0
 """Seconds that the end of the daemon waits for the disk."""
 
-_OWN, _REFUSED, _ACCEPTED = 0, 1, 2
-_CLASSES: Final[dict[str, int]] = {AuditEvent.BIND_REFUSED: _REFUSED, AuditEvent.BIND_ACCEPTED: _ACCEPTED}
-_GATHERED: Final = frozenset(_CLASSES)
+_OWN, _OPT_OUTS, _REFUSED, _ACCEPTED = 0, 1, 2, 3
+_CLASSES: Final[dict[str, int]] = {
+    AuditEvent.OPT_OUT: _OPT_OUTS,  # after a campaign there may be thousands
+    AuditEvent.BIND_REFUSED: _REFUSED,
+    AuditEvent.BIND_ACCEPTED: _ACCEPTED,
+}
+_GATHERED: Final = frozenset({AuditEvent.BIND_REFUSED, AuditEvent.BIND_ACCEPTED})
 _OTHERS: Final = "others"
 
 _Key = tuple[str, str, tuple[tuple[str, str | int], ...]]
@@ -51,8 +55,8 @@ class _Waiting:
 
 class Audit:
     """Appends to the audit trail in a thread of its own. A failure is logged and counted. What the daemon did itself,
-    refused binds and accepted binds have a queue each, and are written in this order: entries of one queue cannot push out
-    those of another."""
+    opt-outs, refused and accepted binds have a queue each, and are written in this order: entries of one queue cannot push
+    out those of another."""
 
     def __init__(self, trail: AuditTrail, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
         self._trail = trail
@@ -61,7 +65,7 @@ class Audit:
         self.written: Callable[[], object] = lambda: None
         """Called in the thread when an entry is on the disk."""
         self._changed = threading.Condition()
-        self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        self._queues: tuple[OrderedDict[_Key, _Waiting], ...] = tuple(OrderedDict() for _ in range(4))
         self._dropped: dict[str, int] = {}
         self._serial = 0
         self._busy = self._closing = self._failing = False

@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall
 from smppd import __version__, native
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
+from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
@@ -33,6 +34,7 @@ from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
+from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
@@ -148,7 +150,10 @@ class Daemon:
         undo.callback(self._history.stop)
         self.lists = Lists(settings.store.directory, install.lists)
         self.lists.use(settings, self.lists.of(settings))
-        self.screens = Screens()
+        self._words = TrailOfWords(
+            settings.store.directory, kek, lambda: load_kek(self.settings.keys), self.audit, self._worker
+        )
+        self.screens = Screens(Register(Hashes(install.suppression)))
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -157,7 +162,7 @@ class Daemon:
             self.ring,
             self.metrics,
             pipelines=pipelines(settings, self.lists.by_name),
-            screens=self.screens.of(settings),
+            screens=self.screens.of(settings, self.lists.by_name),
             ids=ids,
             wall=time.time,
             now=time.monotonic,
@@ -166,6 +171,8 @@ class Daemon:
             random=random,
             broken=self.broken,
             history=self._history.ask,
+            register=self.screens.register,
+            opted_out=self._words,
         )
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
@@ -274,7 +281,11 @@ class Daemon:
         self._control = ControlServer(
             self.reactor,
             settings.store.directory,
-            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            {
+                **control_requests(self.door, self.audit, self.ring),
+                **erase_requests(self.relay),
+                **opt_out_requests(self.relay),
+            },
             self.metrics,
         )
         self._control.start()
@@ -306,6 +317,7 @@ class Daemon:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
             self._do("clock", self.clock.look)
+            self._do("opt-outs", self._words.tick)
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))

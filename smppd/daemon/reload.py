@@ -101,7 +101,7 @@ class Reload:
             kek,
             wrapped,
             tls_context(new.shipping),
-            self._targets.screens.of(new),
+            self._targets.screens.of(new, lists),
             lists,
         )
 

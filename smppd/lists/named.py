@@ -25,7 +25,7 @@ class NamedList:
     def __repr__(self) -> str:
         return f"<NamedList {self.name}: {self._table!r}>"
 
-    def __contains__(self, form: bytes) -> bool:
+    def __contains__(self, form: object, /) -> bool:
         """Whether an entry is on it, in its normal form: of a number `numbering.normalise`. While it is absent: False, or
         `ListAbsent` where it refuses."""
         table = self._table
@@ -33,7 +33,7 @@ class NamedList:
             if self.refuses:
                 raise ListAbsent(self.name)
             return False
-        return table.has(form)
+        return isinstance(form, bytes) and table.has(form)
 
     def __len__(self) -> int:
         return 0 if self._table is None else len(self._table)

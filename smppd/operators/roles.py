@@ -10,7 +10,8 @@ from smppd.audit.trail import Actor
 
 
 class Act(StrEnum):
-    """What somebody does with the data or the daemon. SEARCH: masked looks, which need no login; all others do."""
+    """What somebody does with the data or the daemon. SEARCH: masked looks, which need no login; all others do. OPT_OUT: spare
+    somebody messages; OPT_IN: have them sent again."""
 
     SEARCH = "search"
     REVEAL = "reveal"
@@ -24,6 +25,8 @@ class Act(StrEnum):
     AUDIT = "audit"
     REPORT = "report"
     BACKUP = "backup"
+    OPT_OUT = "opt-out"
+    OPT_IN = "opt-in"
 
 
 class Role(StrEnum):
@@ -37,13 +40,26 @@ class Role(StrEnum):
 
 
 MAY: Final[dict[Role, frozenset[Act]]] = {
-    Role.OPERATOR: frozenset({Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT}),
-    Role.SUPPORT: frozenset({Act.SEARCH, Act.REVEAL}),
+    Role.OPERATOR: frozenset(
+        {Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT, Act.OPT_OUT}
+    ),
+    Role.SUPPORT: frozenset({Act.SEARCH, Act.REVEAL, Act.OPT_OUT}),
     Role.PRIVACY_OFFICER: frozenset(
-        {Act.SEARCH, Act.REVEAL, Act.EXPORT, Act.ERASE, Act.HOLD, Act.PURGE, Act.AUDIT, Act.REPORT}
+        {
+            Act.SEARCH,
+            Act.REVEAL,
+            Act.EXPORT,
+            Act.ERASE,
+            Act.HOLD,
+            Act.PURGE,
+            Act.AUDIT,
+            Act.REPORT,
+            Act.OPT_OUT,
+            Act.OPT_IN,
+        }
     ),
     Role.AUDITOR: frozenset({Act.AUDIT, Act.REPORT}),
-    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL}),
+    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL, Act.OPT_OUT}),
 }
 """An account owner's acts are on his accounts alone. Nobody approves what he asked for himself."""
 

@@ -12,6 +12,8 @@ from typing import Final, Protocol
 from smppd.numbering import normalise
 from smppd.policy.links import canonical
 
+ABSENT: Final = "list-absent"
+"""What refuses a message that a list has to be asked about which is not there."""
 REMEMBERED: Final = 4096
 """Senders, and hosts of links, of which it is known on which lists they are. Destinations seldom come again."""
 MOST_LABELS: Final = 16

@@ -28,7 +28,7 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
-from smppd.policy.listed import ListAbsent, Listed
+from smppd.policy.listed import ABSENT, ListAbsent, Listed
 from smppd.policy.program import CompiledPolicy as CompiledPolicy
 from smppd.policy.program import PolicyError as PolicyError
 from smppd.policy.program import Program as Program
@@ -45,8 +45,6 @@ HOLD: Final = Verdict(hold=True)
 HOLD_HIDDEN: Final = Verdict(hold=True, hide=True)
 _UNCHANGED: Final = Verdict()
 NO_ROOM: Final = Verdict(refusal=Refusal(int(Status.RMSGQFUL), "too many unfinished long messages", "long-message"))
-ABSENT: Final = "list-absent"
-"""What refuses a message that a list has to be asked about which is not there."""
 _NO_LISTS: Final[Mapping[str, Listed]] = {}
 NOT_REPLACED: Final = Verdict(
     refusal=Refusal(int(Status.RREPLACEFAIL), "the other parts of the message are not known any more", "long-message")

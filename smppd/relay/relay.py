@@ -5,12 +5,16 @@ end. No code outside this room uses the parts behind `Relay`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
+from smppd.consent.screen import OptOutScreen
+from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
+from smppd.consent.words import WordTable
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
@@ -30,6 +34,7 @@ from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
 from smppd.relay.operations import History, Operations
 from smppd.relay.receipts.mo_owners import MoOwners
+from smppd.relay.receipts.opt_outs import Change, OptOuts
 from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.record import Recorder
 from smppd.relay.recovery import Recovery
@@ -41,7 +46,7 @@ from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
 from smppd.relay.state.model import Account, CustomerPeer, Message, Peer, UpstreamState
 from smppd.relay.withdrawal import Withdrawal
-from smppd.store.api import Batch, ColdRow, Kind, Store
+from smppd.store.api import Batch, ColdRow, Kind, OptOut, Store
 from smppd.vault.keys import KeyRing
 
 _EXPIRED = 500
@@ -53,15 +58,17 @@ Response = tuple[Any, int, int, bytes]
 
 
 class Routing(NamedTuple):
-    """Where messages go, out of one configuration: to carriers, and to the accounts that own a number."""
+    """Where messages go, out of one configuration: to carriers, and to the accounts that own a number; and by which words a
+    handset says that it wants no more."""
 
     router: Router
     owners: MoOwners
+    words: WordTable
 
     @classmethod
     def of(cls, settings: Settings) -> Routing:
-        """Takes some milliseconds for a thousand accounts, in any thread."""
-        return cls(Router(settings), MoOwners(settings))
+        """Takes some milliseconds for a thousand accounts, in any thread. Raises PolicyError."""
+        return cls(Router(settings), MoOwners(settings), WordTable(settings))
 
 
 class Relay:
@@ -71,7 +78,8 @@ class Relay:
     likewise (`policy.screens`). ``ids`` draws messages' ids. ``wall``: epoch seconds; ``now``: monotonic ones;
     ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is called when nothing may be
     acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without it that it does not know
-    them. All of it is called on the reactor thread."""
+    them. ``register``: of opt-outs, which ``begin`` fills; without one there are none. ``opted_out`` hears of changes by words.
+    All of it is called on the reactor thread."""
 
     def __init__(
         self,
@@ -89,6 +97,8 @@ class Relay:
         random: Random,
         broken: Callable[[str], None],
         history: History | None = None,
+        register: Register | None = None,
+        opted_out: Callable[[Change], object] = lambda _change: None,
     ) -> None:
         self.context = context = Context(
             store=store,
@@ -129,6 +139,16 @@ class Relay:
         self.dispatch = Dispatch(context, random, listeners)
         self.overdue = Overdue(context, self.dispatch)
         self.rerouting = Rerouting(context, self.dispatch.lanes, self.routes.route)
+        self._register = register
+        self.opt_outs = OptOuts(
+            context,
+            self.dispatch,
+            recorder,
+            self.routes.route,
+            register if register is not None else Register(Hashes(os.urandom(KEY_OCTETS))),
+            routing.words,
+            opted_out,
+        )
         self.held_parts = HeldParts(context, self.dispatch, self.routes)
         self.desk = SubmitDesk(
             context,
@@ -139,8 +159,9 @@ class Relay:
             self.customer_answers,
             duplicates,
             self.short_ids,
+            self.mailroom,
         )
-        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, routing.owners)
+        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, routing.owners, self.opt_outs)
         self.operations = Operations(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
         self.erasing = Erasing(context, store, self.dispatch, self.mailroom, self.receipts.parking)
@@ -201,12 +222,15 @@ class Relay:
         context.tlv_limit = settings.limits.tlvs
         context.parked_limit = settings.limits.parked
         self.receipts.owners = routing.owners
+        self.opt_outs.words = routing.words
         for name, pipeline in judged:
             account = context.accounts[name]
             if pipeline is not None and account.pipeline is not None:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
             account.screens = screens.get(name, ()) if screens else ()
+            account.opt_out = next((one for one in account.screens if isinstance(one, OptOutScreen)), None)
+        self.opt_outs.register.epoch += 1  # what waits is asked again, by the new settings
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:
@@ -235,6 +259,8 @@ class Relay:
         living = recovery.run(store.replay(), store.counts())
         self.desk.restore_remembered(context.ledger.living())
         self._ids.skip(context.ledger.highest())
+        if self._register is not None:
+            self.opt_outs.load(store.opt_outs(), store.doubts())
         store.open(self, self.spill, self._ids)
         self.ready = True
         self.desk.accepts = self._accepts
@@ -374,6 +400,8 @@ class Relay:
             guarded(COMMIT, lambda: self.dispatch.batch_committed(batch.accepted, complete))
         if batch.acks:
             guarded(COMMIT, lambda: self.receipts.batch_committed(batch.acks))
+        if batch.opt_outs or batch.doubts or batch.decided or batch.asked:
+            guarded(COMMIT, lambda: self.opt_outs.batch_committed(batch))
         if batch.mails:
             guarded(COMMIT, lambda: self.mailroom.batch_committed(batch.mails, now))
         for function in batch.then:
@@ -388,6 +416,7 @@ class Relay:
         guarded(COMMIT, lambda: self.dispatch.batch_refused(batch.accepted))
         guarded(COMMIT, lambda: self.desk.batch_refused(batch.accepted, now))
         guarded(COMMIT, lambda: self.receipts.batch_refused(batch.acks))
+        guarded(COMMIT, lambda: self.opt_outs.batch_refused(batch))
         guarded(COMMIT, lambda: self.mailroom.batch_refused(batch.mails))
         self.context.metrics.store_full.set(1)
         self.context.flush()
@@ -420,6 +449,15 @@ class Relay:
     def erase_records(self, records: Collection[int], then: Callable[[Found], None]) -> None:
         """The same of what belongs to some records: in a restored store, where only their ids are known."""
         self.erasing.erase(OfRecords(records), then, acts=True)
+
+    # -- opt-outs ------------------------------------------------------------------------------------------------------
+
+    def change_opt_outs(
+        self, changes: Sequence[OptOut], decided: Collection[int], then: Callable[[bool], None]
+    ) -> None:
+        """Changes the register of opt-outs for a command, and takes messages (ids of their records) out of the review.
+        ``then(stored)``: whether that is durable; False where there was no space, and nothing has changed."""
+        self.opt_outs.ask(changes, decided, then)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ def restored_message(
     message.on_unknown = stored.on_unknown
     message.reported = stored.reported
     message.erased = stored.erased
+    message.ours = stored.ours
     message.destination_hash = hash(sm.destination_digits)
     message.part = part_of(sm)
     message.stored = True

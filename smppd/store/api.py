@@ -107,6 +107,38 @@ class Damaged(NamedTuple):
         return f"<Damaged {self.kind} {self.id:016x} {self.place}>"
 
 
+class OptOut(NamedTuple):
+    """One entry of the register of opt-outs, or the end of one.
+
+    ``key``: 16 octets, a keyed hash of account, sender and number. ``sender``: ``#`` and a keyed hash of it, or ``*`` for any
+    sender of the account. ``at``: epoch seconds. ``source``: by what it came. ``stands``: False where it
+    is lifted.
+    """
+
+    key: bytes
+    account: str
+    sender: str
+    at: int
+    source: str
+    stands: bool = True
+
+    def __repr__(self) -> str:
+        return f"<OptOut {self.account} {'stands' if self.stands else 'lifted'}>"
+
+
+class Doubt(NamedTuple):
+    """A message of a handset that looks like a refusal. ``record``: its record's id; the rest: what would be suppressed."""
+
+    record: int
+    key: bytes
+    account: str
+    sender: str
+    at: int
+
+    def __repr__(self) -> str:
+        return f"<Doubt {self.record:016x}>"
+
+
 class Batch:
     """Everything that becomes durable in one commit, and whom to tell.
 
@@ -116,7 +148,9 @@ class Batch:
     the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
     ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
     entries (kept and tried again). ``segments``: spool segments that are no longer needed. ``meta``: numbers to remember,
-    ``damaged``: what is set aside; both kept and tried again. The rest is the relay's: handed back untouched.
+    ``damaged``: what is set aside; both kept and tried again. ``opt_outs``: changes of the register, in order; ``doubts`` and
+    ``decided``: what waits for a person, and the records of which that was decided. These three are dropped with a batch that
+    is refused: whoever asked for them is told (``asked``), and asks again. The rest is the relay's: handed back untouched.
     """
 
     __slots__ = (
@@ -124,14 +158,19 @@ class Batch:
         "accepts",
         "acks",
         "ahead",
+        "asked",
         "damaged",
+        "decided",
+        "doubts",
         "drawn",
         "drop",
         "events",
+        "heard",
         "mails",
         "marks",
         "meta",
         "moves",
+        "opt_outs",
         "put",
         "records",
         "released",
@@ -153,6 +192,11 @@ class Batch:
         self.segments: list[int] = []
         self.meta: list[tuple[str, int]] = []
         self.damaged: list[Damaged] = []
+        self.opt_outs: list[OptOut] = []
+        self.doubts: list[Doubt] = []
+        self.decided: list[int] = []
+        self.asked: list[Callable[[bool], None]] = []
+        self.heard: list[Any] = []
         self.seq = 0
         self.ahead = b""
         self.drawn = 0
@@ -187,6 +231,10 @@ class Batch:
             or self.acks
             or self.meta
             or self.damaged
+            or self.opt_outs
+            or self.doubts
+            or self.decided
+            or self.asked
         )
 
 
@@ -281,6 +329,12 @@ class Spool(Protocol):
 
     def highest_id(self) -> int:
         """The highest message id ever stored. Start-up only."""
+
+    def opt_outs(self) -> Iterator[OptOut]:
+        """The entries of the register, in order of their keys. Start-up only."""
+
+    def doubts(self) -> int:
+        """How many messages wait for a person. Start-up only."""
 
 
 class Store(Spool, Protocol):

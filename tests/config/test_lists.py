@@ -37,6 +37,11 @@ def test_what_is_given_and_what_is_usual(tmp_path: Path) -> None:
     [
         (rule("destination_in: dmd"), "14:40: policies.p[0].when.destination_in: no list is named dmd (did you mean dnd?)"),
         (
+            BASE.replace("system_id: acme,", "system_id: acme, opt_out: {lists: [dnd, phishing]},")
+            + "lists:\n  dnd: {file: a, kind: numbers}\n  phishing: {file: b, kind: domains}\n",
+            "3:46: accounts[0].opt_out.lists[1]: phishing is a list of domains, not of numbers",
+        ),
+        (
             rule("domain_in: [phishing, dnd]"),
             "14:46: policies.p[0].when.domain_in[1]: dnd is a list of numbers, not of domains",
         ),

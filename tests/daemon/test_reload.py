@@ -11,6 +11,7 @@ import pytest
 
 from smppd import config
 from smppd.config import Settings
+from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import reload as module
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
@@ -66,7 +67,7 @@ class World:
             self._audit,
             Part(self, "notifier"),
             Part(self, "shipper"),
-            Screens(),
+            Screens(Register(Hashes(bytes(32)))),
             Lists(Path(), b"k" * 32),
             Part(self, "files"),
         )

@@ -63,7 +63,20 @@ def account(system_id: str = "acme", **settings: Any) -> dict[str, Any]:
 
 
 _WITH_ACTIONS = frozenset(
-    ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "operators", "approvals", "report", "lists")
+    (
+        "keys",
+        "log",
+        "audit",
+        "subject",
+        "hold",
+        "bans",
+        "damaged",
+        "operators",
+        "optout",
+        "approvals",
+        "report",
+        "lists",
+    )
 )
 
 

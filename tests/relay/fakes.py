@@ -14,6 +14,8 @@ from random import Random
 from typing import Any
 
 from smppd.config import Settings
+from smppd.consent.suppression import Hashes, Register
+from smppd.daemon.screens import Screens
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
@@ -33,6 +35,7 @@ from smppd.protocol.wire import (
     refusal,
     tlv,
 )
+from smppd.relay.receipts.opt_outs import Change
 from smppd.relay.relay import Relay, Routing
 from smppd.relay.state.model import Account, Mail, Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
@@ -284,7 +287,7 @@ class World:
         screens: dict[str, tuple[Screen, ...]] | None = None,
     ) -> None:
         self.settings = configuration or settings()
-        self.screens = screens or {}
+        self.given = screens
         self._segments = segments, seconds
         self.now = 1000.0
         self.wall = float(NOON)
@@ -301,6 +304,9 @@ class World:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = count()
         self.metrics = Metrics()
+        self.register = Register(Hashes(b"suppression key of this world..."))
+        self.opted: list[Change] = []
+        self.screens = Screens(self.register).of(self.settings, {}) if self.given is None else self.given
         self.store.restart()
         self.relay = Relay(
             self.settings,
@@ -315,6 +321,8 @@ class World:
             later=self._later,
             random=Random(7),
             broken=self.broken.append,
+            register=self.register,
+            opted_out=self.opted.append,
         )
         self.living = self.relay.begin()
         self.store.segments.most, self.store.segments.seconds = self._segments
@@ -398,6 +406,8 @@ class World:
 
     def reloads(self, configuration: Settings) -> None:
         """The daemon takes another configuration."""
+        if self.given is None:
+            self.screens = Screens(self.register).of(configuration, {})
         self.relay.take_configuration(configuration, Routing.of(configuration), pipelines(configuration), self.screens)
 
     def spills(self) -> None:

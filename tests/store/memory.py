@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from smppd.message import Event, read_events
-from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind, Place, Sink, Tenant, Walked
+from smppd.store.api import Availability, Batch, ColdRow, Damaged, Doubt, Kind, OptOut, Place, Sink, Tenant, Walked
 from smppd.store.committer import STORED, Committer, End, Ending
 from smppd.store.sqlite.segments import Segments
 
@@ -51,6 +51,8 @@ class MemoryStore:
         self.records = 0
         self.numbers: dict[str, int] = {}
         self.aside: list[Damaged] = []
+        self.opted: dict[bytes, OptOut] = {}
+        self.doubted: dict[int, Doubt] = {}
         self.highest = 0
         self.restart()
 
@@ -124,6 +126,14 @@ class MemoryStore:
             self.cold.pop(key, None)
         self.numbers.update(batch.meta)
         self.aside.extend(batch.damaged)
+        for one in batch.opt_outs:
+            if one.stands:
+                self.opted[one.key] = one
+            else:
+                self.opted.pop(one.key, None)
+        self.doubted.update((one.record, one) for one in batch.doubts)
+        for record in batch.decided:
+            self.doubted.pop(record, None)
         self.blocks = [block for block in self.blocks if block[0] not in batch.segments]
         if batch.records or batch.events:
             self.highest = max(self.highest, batch.seq + (max(len(batch.records), len(batch.events)) << 16))
@@ -224,6 +234,12 @@ class MemoryStore:
 
     def highest_id(self) -> int:
         return self.highest
+
+    def opt_outs(self) -> Iterator[OptOut]:
+        return iter([self.opted[key] for key in sorted(self.opted)])
+
+    def doubts(self) -> int:
+        return len(self.doubted)
 
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:
         return self.numbers.get(name, default)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from smppd.message import State, pack_event
-from smppd.store.api import Availability, ColdRow, Damaged, Kind
+from smppd.store.api import Availability, ColdRow, Damaged, Doubt, Kind, OptOut
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import SECRETS_BYTES
@@ -619,3 +619,44 @@ TestStores: Any = Stores.TestCase
 TestStores.settings = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+# -- opt-outs ------------------------------------------------------------------------------------------------------------
+
+
+def opt_out(number: int, *, stands: bool = True) -> OptOut:
+    return OptOut(bytes([number]) * 16, "acme", "*", number, "word stop", stands)
+
+
+def kept(stand: Stand) -> list[int]:
+    return [one.at for one in stand.store.opt_outs()]
+
+
+def test_opt_outs_and_what_waits_for_a_person_come_and_go_with_their_batch(stand: Stand) -> None:
+    batch = stand.store.batch
+    batch.opt_outs += [opt_out(3), opt_out(1), opt_out(2), opt_out(2, stands=False)]
+    batch.doubts += [Doubt(7, bytes(16), "acme", "*", 1), Doubt(8, bytes(16), "acme", "*", 1)]
+    stand.commits()
+    stand.starts()
+    assert kept(stand) == [1, 3] and stand.store.doubts() == 2
+    stand.store.batch.opt_outs += [opt_out(1, stands=False), opt_out(2), opt_out(3)]
+    stand.store.batch.decided.append(7)
+    stand.dies(False)
+    assert kept(stand) == [1, 3] and stand.store.doubts() == 2
+    stand.store.batch.opt_outs += [opt_out(1, stands=False), opt_out(2)]
+    stand.store.batch.decided.append(7)
+    stand.dies(True)
+    assert kept(stand) == [2, 3] and stand.store.doubts() == 1
+
+
+def test_without_space_opt_outs_are_dropped_and_not_tried_again(stand: Stand) -> None:
+    stand.store.batch.marks.append(b"first;")
+    stand.commits()
+    stand.fills()
+    stand.store.batch.opt_outs.append(opt_out(1))
+    stand.store.batch.doubts.append(Doubt(7, bytes(16), "acme", "*", 1))
+    stand.refuses()
+    stand.frees()
+    stand.commits()
+    stand.starts()
+    assert kept(stand) == [] and stand.store.doubts() == 0

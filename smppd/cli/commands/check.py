@@ -122,10 +122,12 @@ def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
-    from smppd.policy.pipeline import PolicyError, compile_policies  # slow to import, and only needed here
+    from smppd.consent.words import WordTable  # slow to import, and only needed here
+    from smppd.policy.pipeline import PolicyError, compile_policies
 
     try:
         compile_policies(settings)
+        WordTable(settings)
     except PolicyError as error:
         yield error.path, error.message
 

@@ -72,10 +72,12 @@ def run(args: argparse.Namespace) -> int:
         aside = None if done.aside is None else str(done.aside)
         erasures = done.erasures._asdict() | {"known_until": done.known_until, "on_its_way": dict(done.underway)}
         del erasures["held"]
-        print(json.dumps({"store": str(directory), "aside": aside, "erasures": erasures, **found}))
+        more = {"erasures": erasures, "opt_outs_taken_over": done.opt_outs}
+        print(json.dumps({"store": str(directory), "aside": aside, **more, **found}))
     else:
         print(f"Restored {directory} as it was at {found['taken']}: {sentence(found)}")
         print(_erased(done))
+        print(_opted_out(done))
     if done.checked.unreadable:
         say(
             f"{done.checked.unreadable} records have lost their secrets though their keys are there: they cannot be read."
@@ -90,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
         )
     expired(done.checked.manifest, time.time())
     return 0
+
+
+def _opted_out(done: Restored) -> str:
+    """What became of opt-outs since the backup."""
+    if done.opt_outs is None:
+        return (
+            "Opt-outs since the backup was taken are not known: there was no store here that has them. Import the newest export"
+            " (`smppd optout import`), or numbers from elsewhere, before messages go out."
+        )
+    return f"{done.opt_outs} opt-outs since the backup were taken over from the store that was here."
 
 
 def _erased(done: Restored) -> str:

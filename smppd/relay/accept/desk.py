@@ -21,6 +21,7 @@ from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
+from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
@@ -43,6 +44,7 @@ NO_UPSTREAM: Final = Refusal(Status.RMSGQFUL, "no upstream is available", "upstr
 UNSAYABLE: Final = Refusal(Status.RSUBMITFAIL, "the carrier's alphabet lacks letters of the text", "alphabet")
 HELD_FULL: Final = Refusal(Status.RMSGQFUL, "too many parts wait for the rest of their messages", "held parts full")
 FAILED: Final = Refusal(Status.RSYSERR, "the message could not be handled", "error")
+TAKEN: Final = Refusal(int(Status.ROK), "its receipt says that it is refused", "rejected")
 ON_ITS_WAY: Final = Refusal(Status.RMSGQFUL, "the same message is on its way", "duplicate")
 
 
@@ -59,7 +61,9 @@ class SubmitDesk:
         answers: Answers,
         duplicates: Duplicates,
         short_ids: ShortIds,
+        mailroom: Mailroom,
     ) -> None:
+        self._mailroom = mailroom
         self._context = context
         self._dispatch = dispatch
         self._parts = parts
@@ -269,12 +273,15 @@ class SubmitDesk:
             for hit in verdict.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
         part = part_of(sm)
+        by_rules = refused is not None
+        rejects = False
         if refused is None and account.screens:
             question = Question(account.name, account.region, sm, verdict, settings.class_, wall, now, expires)
             for screen in account.screens:
                 refused = screen.look(question)
                 if refused is not None:
                     self._not_taken(account, part, refused)
+                    rejects = question.rejects
                     break
             for hit in question.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
@@ -299,7 +306,8 @@ class SubmitDesk:
         hide = verdict is not None and verdict.hide
         self._recorder.record(identity, account, sm, Direction.MT, customer.address, None, hide)
         if refused is not None:
-            context.append_event(identity, State.REFUSED, error=refused.status)
+            state = State.REJECTED if rejects else State.REFUSED
+            context.append_event(identity, state, error=refused.status)
             lane = None  # type: ignore[assignment]
         if fanout is not None and fanout.shown:
             name = fanout.shown
@@ -319,11 +327,16 @@ class SubmitDesk:
         batch = context.store.batch
         batch.accepted.append(message)
         self._accepting = message
-        if part is not None:
+        if part is not None and (refused is None or by_rules):
+            # A part that a screen refused is none of its message: it may come again, and the others wait for it until then.
             hold = self._whole(message, verdict, route)
+        if account.opt_out is not None:
+            message.asked = account.opt_out.register.epoch
         if refused is not None:
-            message.refusal = refused
+            message.refusal = TAKEN if rejects else refused
             self._refused(account, refused.rule or "policy", 1)
+            if rejects and message.wants_failure:
+                self._mailroom.post_receipt(message, State.REJECTED, refused.status, kept=False)
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
@@ -383,7 +396,7 @@ class SubmitDesk:
             try:
                 if len(thing.shown) != 16:
                     self._short_ids.remember(thing)
-                if thing.account.settings.deduplicate is not None:
+                if thing.account.settings.deduplicate is not None and not thing.ours:
                     age = max(0.0, wall - thing.accepted_at)
                     if age < thing.account.settings.deduplicate:
                         self.duplicates.remember(
@@ -440,6 +453,8 @@ class SubmitDesk:
         self.brake.batch_over()
         for message in messages:
             try:
+                if message.ours:
+                    continue  # nobody waits for an answer, and it is not the customer's
                 if message.remembered is not None:
                     message.remembered.stored = True
                 if message.account is not account:

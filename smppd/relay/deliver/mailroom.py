@@ -76,8 +76,9 @@ class Mailroom:
         batch.mails.append(mail)
         context.store.nudge()
 
-    def post_receipt(self, message: Message, state: State, error: int) -> None:
-        """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B)."""
+    def post_receipt(self, message: Message, state: State, error: int, *, kept: bool = True) -> None:
+        """Posts a receipt of our own making for a message whose fate was decided here (SMPP 3.4 appendix B). ``kept``: see
+        `post_mail`; False where the message itself is in the same batch, and is not kept either."""
         sm = Sm(message.frame)
         now = int(self._context.wall())
         text = write(
@@ -92,7 +93,7 @@ class Mailroom:
             Tag.MESSAGE_STATE, bytes((_STATES.get(state, MessageState.UNKNOWN),))
         )
         frame = build_sm(Command.DELIVER_SM, 0, sm.destination_field, source, text, _RECEIPT, tlvs)
-        self.post_mail(message.account, frame, message.id)
+        self.post_mail(message.account, frame, message.id, kept=kept)
 
     def batch_committed(self, mails: list[Mail], now: float) -> None:
         """Their batch is durable."""

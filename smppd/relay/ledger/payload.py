@@ -29,6 +29,7 @@ _MORE: Final = 128  # another octet of flags follows the lane's name
 _MORE_RESEND: Final = 1
 _MORE_HOLD: Final = 2
 _MORE_ERASED: Final = 32
+_MORE_OURS: Final = 64
 _HEADER: Final = 16
 _TOLD: Final = TOLD_UNKNOWN | TOLD_WORD | HEARD_ACCEPTED
 
@@ -49,9 +50,9 @@ def write_message(message: Message) -> bytes:
         | (_HELD if message.is_in(IS_HELD) else 0)
     )
     tail = b""
-    if message.on_unknown or message.reported or message.erased:
+    if message.on_unknown or message.reported or message.erased or message.ours:
         flags |= _MORE
-        more = message.reported | (_MORE_ERASED if message.erased else 0)
+        more = message.reported | (_MORE_ERASED if message.erased else 0) | (_MORE_OURS if message.ours else 0)
         if message.on_unknown:
             more |= _MORE_RESEND if message.on_unknown == "resend" else _MORE_HOLD
         tail = bytes((more,))
@@ -83,6 +84,7 @@ class StoredMessage:
         "id",
         "lane",
         "on_unknown",
+        "ours",
         "released",
         "reply_to",
         "shown",
@@ -110,6 +112,7 @@ class StoredMessage:
         more = take(1)[0] if flags & _MORE else 0
         self.reported = more & _TOLD
         self.erased = bool(more & _MORE_ERASED)
+        self.ours = bool(more & _MORE_OURS)
         self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & _SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _REPLY else None

@@ -52,6 +52,14 @@ class MoOwners:
             found = [one for one in found if not one[1]]
         return found[0][0] if found else None
 
+    def sharing(self, destination: bytes, sm: Sm, region: str | None = None) -> tuple[str, ...]:
+        """Every account that has this number, whatever their keywords are; see `owner_of`."""
+        digits = normalise(destination, sm.destination_ton, 0, region)
+        found = self._owners(digits)
+        if found is None and digits != destination:
+            found = self._owners(destination.lstrip(b"+"))
+        return tuple(name for name, _keywords in found or ())
+
     def _owners(self, digits: bytes) -> list[tuple[str, frozenset[str]]] | None:
         found = self._exact.get(digits)
         if found is not None:

@@ -34,6 +34,7 @@ from smppd.relay.receipts.matching import (
 )
 from smppd.relay.receipts.mending import mend_delivered
 from smppd.relay.receipts.mo_owners import MoOwners
+from smppd.relay.receipts.opt_outs import OptOuts
 from smppd.relay.receipts.parking import PARK, Parking
 from smppd.relay.receipts.rewrite import rewritten_receipt
 from smppd.relay.record import Recorder
@@ -83,8 +84,15 @@ class Receipts:
     """See the module. ``owners`` tells whose number a MO message goes to; a reload exchanges it."""
 
     def __init__(
-        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: MoOwners
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        mailroom: Mailroom,
+        recorder: Recorder,
+        owners: MoOwners,
+        opt_outs: OptOuts,
     ) -> None:
+        self._opt_outs = opt_outs
         self._context = context
         self._dispatch = dispatch
         self._mailroom = mailroom
@@ -445,6 +453,10 @@ class Receipts:
         context = self._context
         name = self.owners.owner_of(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
+        if account is None and self._stop_without_owner(upstream, sm):
+            context.metrics.mo.labels(upstream.name, "opt-out").inc()
+            context.store.batch.acks.append(ticket)
+            return
         if account is None:
             context.metrics.mo.labels(upstream.name, "no owner").inc()
             numbers = {"from": masked(sm.source_digits), "to": masked(sm.destination_digits)}
@@ -464,8 +476,30 @@ class Receipts:
         self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
         context.append_event(identity, State.ACCEPTED, detail=upstream.detail)
         self._mailroom.post_mail(account, frame, identity, kept=False)
+        self._opt_outs.hear(account, upstream, sm, identity)
+        self._others_stop(account, upstream, sm)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         context.store.batch.acks.append(ticket)
+
+    def _stop_without_owner(self, upstream: UpstreamState, sm: Sm) -> bool:
+        """STOP to a number that several accounts share, without a keyword that says which of them is meant, is said to all of
+        them. Whether it was that."""
+        stopped = False
+        for name in self.owners.sharing(sm.destination_digits, sm, upstream.region):
+            account = self._context.accounts.get(name)
+            if account is not None and self._opt_outs.means_stop(account, upstream, sm):
+                stopped = self._opt_outs.hear(account, upstream, sm, 0, answers=not stopped) or stopped
+        return stopped
+
+    def _others_stop(self, owner: Account, upstream: UpstreamState, sm: Sm) -> None:
+        """The same where one of them gets all that names no keyword. STOP behind somebody's keyword is said to him alone."""
+        names = self.owners.sharing(sm.destination_digits, sm, upstream.region)
+        if len(names) < 2:
+            return
+        for name in names:
+            account = self._context.accounts.get(name)
+            if account is not None and account is not owner and self._opt_outs.means_stop(account, upstream, sm):
+                self._opt_outs.hear(account, upstream, sm, 0, answers=False)
 
     def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes | None:
         """The frame of an MO message in its owner's alphabet. Letters that it lacks become question marks, since a person

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from smppd.consent.screen import OPTED_OUT
 from smppd.message import State
 from smppd.protocol.receipt_ids import kept
 from smppd.protocol.wire import Status, pdu_body, sequence_number
@@ -50,7 +51,7 @@ class Dispatch:
         self._ledger = context.ledger
         self._random = random
         self._tell = listeners
-        self.lanes = Lanes(context, self.send_ready)
+        self.lanes = Lanes(context, self.send_ready, self.end_opted_out)
         self.unanswered = Unanswered(context, self.lanes, self.end_message)
         self.draining = False
 
@@ -196,6 +197,10 @@ class Dispatch:
             if message.expires <= wall:
                 self.end_guarded(message, State.EXPIRED)
                 ready.skip()  # its account has had its turn
+                continue
+            if self.lanes.opted_out(message):
+                self.end_opted_out(message)
+                ready.skip()
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session
@@ -374,6 +379,19 @@ class Dispatch:
             self.end_message(message, state, error)
         except Exception as caught:  # noqa: BLE001  the item's edge
             self._context.guard.set_message_aside(SWEEP, caught, message)
+
+    def end_opted_out(self, message: Message) -> None:
+        """Ends a message whose recipient has opted out while it waited. A customer who waits for the carrier's answer is told;
+        any other gets the receipt he asked for. Where an earlier attempt may have reached a carrier, nobody knows its end."""
+        status = int(OPTED_OUT.status)
+        self._context.metrics.refused.labels(message.account.name, OPTED_OUT.rule).inc()
+        try:
+            if message.customer is not None:
+                self.refuse_waiting(message, status, self._context.now())
+            else:
+                self.end_message(message, State.UNKNOWN if message.duplicate else State.REJECTED, status)
+        except Exception as caught:  # noqa: BLE001  the item's edge
+            self._context.guard.set_message_aside(SEND, caught, message)
 
     def refuse_waiting(self, message: Message, status: int, now: float) -> None:
         """Ends a message that waits here and whose customer waits for the carrier's answer (``acknowledge: upstream``). The

@@ -33,12 +33,19 @@ PINS: Final = 10_000
 
 
 class Lanes:
-    """See the module. ``pump(upstream, now)`` sends what was released."""
+    """See the module. ``pump(upstream, now)`` sends what was released. ``end_opted_out(message)`` ends a message whose
+    recipient has opted out while it waited."""
 
-    def __init__(self, context: Context, pump: Callable[[UpstreamState, float], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        pump: Callable[[UpstreamState, float], None],
+        end_opted_out: Callable[[Message], None],
+    ) -> None:
         self._context = context
         self._phases = context.phases
         self._pump = pump
+        self._end_opted_out = end_opted_out
         self._pins: OrderedDict[tuple[str, PartKey], tuple[UpstreamState, float]] = OrderedDict()
         self._soon: set[UpstreamState] = set()
 
@@ -160,12 +167,18 @@ class Lanes:
             return
         batch = self._context.store.batch
         credit = upstream.credit - len(batch.released)
+        ended = 0
         while credit > 0:
             message = upstream.pinned_parts.first()
             if message is None or not message.stored or message.lane.waits_for_batches:
                 break
             try:
-                self._release(message, upstream)
+                if not self._release(message, upstream):
+                    ended += 1
+                    if ended == STEP:
+                        self._go_on(upstream)
+                        break
+                    continue
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_message_aside(SEND, error, message)
             credit -= 1
@@ -233,8 +246,12 @@ class Lanes:
                             self._go_on(upstream)
                             break
                         continue
-                self._release(message, target)
-                if target is upstream:
+                if not self._release(message, target):
+                    moved += 1
+                    if moved == STEP:
+                        self._go_on(upstream)
+                        break
+                elif target is upstream:
                     credit -= 1
             except Exception as error:  # noqa: BLE001  the item's edge
                 context.guard.set_message_aside(SEND, error, message)
@@ -242,11 +259,28 @@ class Lanes:
         if batch.released:
             context.store.kick()
 
-    def _release(self, message: Message, upstream: UpstreamState) -> None:
-        """Puts the release of a message to an upstream into the batch: it may be sent once that is durable."""
+    def opted_out(self, message: Message) -> bool:
+        """Whether the recipient of a message that has waited wants no such message any more. Where nobody has opted out since
+        it was last asked this costs two comparisons."""
+        screen = message.account.opt_out
+        if screen is None or message.ours or message.erased:
+            return False
+        epoch = screen.register.epoch
+        if message.asked == epoch and not screen.lists:
+            return False
+        message.asked = epoch
+        return screen.refuses_now(message.account.name, message.account.region, message.frame, message.reply_to)
+
+    def _release(self, message: Message, upstream: UpstreamState) -> bool:
+        """Puts the release of a message to an upstream into the batch: it may be sent once that is durable. False where its
+        recipient has opted out meanwhile: then it has ended."""
+        if self.opted_out(message):
+            self._end_opted_out(message)
+            return False
         self._phases.move(message, Phase.RELEASING, upstream)
         self._context.ledger.released(message)
         self._context.store.batch.released.append(message)
+        return True
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 

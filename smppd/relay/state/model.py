@@ -29,6 +29,7 @@ from smppd.relay.state.queues import AHEAD, AddressChains, PinnedParts, Queue, T
 from smppd.store.api import Kind
 
 if TYPE_CHECKING:
+    from smppd.consent.screen import OptOutScreen
     from smppd.policy.pipeline import Pipeline
     from smppd.policy.screens import Screen
 
@@ -113,13 +114,16 @@ class Message(Filed):
     attempt. ``on_unknown``: what a rule said, empty where the account's counts. ``reported``: what its carrier has reported,
     where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
     ``stored``: whether the batch that accepted it is durable. ``erased``: its text and the number of a person are gone, and
-    only its receipt is waited for. ``upstream``: the carrier it goes to or went to.
+    only its receipt is waited for. ``ours``: it is an answer of ours to a handset, and nobody's but its account's name is on
+    it. ``asked``: the ``Register.epoch`` at which it was last asked whether its recipient has opted out, 0 for never.
+    ``upstream``: the carrier it goes to or went to.
     """
 
     __slots__ = (
         "_phase",  # its number
         "account",
         "answer_at",
+        "asked",
         "customer",
         "duplicate",
         "erased",
@@ -127,6 +131,7 @@ class Message(Filed):
         "remembered",
         "lane",
         "on_unknown",
+        "ours",
         "read_at",
         "refusal",
         "registered",
@@ -178,6 +183,8 @@ class Message(Filed):
         self.fanout: Fanout | None = None
         self.stored = False
         self.erased = False
+        self.ours = False
+        self.asked = 0
         self.reported = 0
         self.destination_hash = 0
         self.upstream: UpstreamState | None = None
@@ -510,6 +517,7 @@ class Account:
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
         self.screens: tuple[Screen, ...] = ()
+        self.opt_out: OptOutScreen | None = None  # that of ``screens``, which is asked again when a message has waited
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.sessions: list[CustomerPeer] = []

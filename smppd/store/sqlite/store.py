@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 
-from smppd.store.api import Availability, Batch, ColdRow, Kind, Place, Sink, StoreError, Tenant, Walked
+from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, StoreError, Tenant, Walked
 from smppd.store.committer import Committer, End, Ending
-from smppd.store.sqlite import slots
+from smppd.store.sqlite import opt_outs, slots
 from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
@@ -267,6 +267,18 @@ class SqliteStore(Committer):
     def highest_id(self) -> int:
         """See ``api.Spool``."""
         return self._start_up.highest_id()
+
+    def opt_outs(self) -> Iterator[OptOut]:
+        """See ``api.Spool``."""
+        try:
+            yield from opt_outs.every(self._data)
+        except sqlite3.Error as error:
+            raise told(self._directory, error) from error
+
+    @spoken
+    def doubts(self) -> int:
+        """See ``api.Spool``."""
+        return opt_outs.doubts_waiting(self._data)
 
     @spoken
     def meta(self, name: str, default: int, damaged: int | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 
 from smppd.store.api import Batch, StoreError
 from smppd.store.committer import STORED, End, Ending
-from smppd.store.sqlite import slots
+from smppd.store.sqlite import opt_outs, slots
 from smppd.store.sqlite.chain_writer import ChainWriter, Link
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
@@ -211,7 +211,8 @@ class Writer:
             written += len(sealed)
         made = link.seal if link is not None else None
         cold = batch.put + batch.moves
-        if made is None and not (cold or batch.drop or batch.meta or batch.segments or batch.damaged):
+        seldom = batch.meta or batch.segments or batch.damaged or batch.opt_outs or batch.doubts or batch.decided
+        if made is None and not (cold or batch.drop or seldom):
             if log[0] is not None or spool[0] is not None:
                 db.execute(_PUT, log + spool)
         else:
@@ -231,6 +232,8 @@ class Writer:
                 written += self._aside.put(batch.damaged, work.aside)
             if batch.meta:
                 db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", batch.meta)
+            if batch.opt_outs or batch.doubts or batch.decided:
+                written += opt_outs.write(db, batch.opt_outs, batch.doubts, batch.decided)
             for segment in batch.segments:
                 db.execute("DELETE FROM spool WHERE seq >= ? AND seq < ?", (segment << 32, (segment + 1) << 32))
             db.execute("COMMIT")

@@ -79,3 +79,19 @@ def test_a_part_that_a_screen_refuses_is_forgotten_by_the_rules() -> None:
     world.commits()
     assert acme.statuses() == [Status.RSUBMITFAIL], "joined with the second part it says prize"
     assert len(a.texts()) == 1
+
+
+def test_a_held_message_waits_for_the_part_that_a_screen_refused() -> None:
+    asked = Asked()
+    policies = {"p": {"hold_parts": True, "rules": [{"name": "spam", "when": {"keywords": ["prize"]}, "do": "refuse"}]}}
+    world = World(settings(policies=policies, acme={"policies": ["p"]}), screens={"acme": (asked,)})
+    acme, a = world.customer(), world.carrier()
+    acme.sends(part(b"hel", 1))
+    world.commits()
+    acme.sends(part(b"no", 2))
+    world.commits()
+    assert acme.statuses() == [0, Status.RINVDSTADR] and a.texts() == []
+    acme.sends(part(b"lo", 2))
+    world.commits()
+    assert acme.statuses() == [0] and [sm.body[6:] for sm in a.sent] == [b"hel", b"lo"]
+    world.check()

@@ -72,6 +72,7 @@ _ORDER: Final = (
     ("Basis", "accounts[].basis"),
     ("Retain", "accounts[].retain"),
     ("Floor", "accounts[].retain.at_least, retention.at_least"),
+    ("OneTimeCodes", "accounts[].one_time_codes"),
     ("ReceiptSettings", "accounts[].receipts"),
     ("ClientCertificate", "accounts[].client_certificate"),
     ("Upstream", "upstreams[]"),
@@ -86,6 +87,8 @@ _ORDER: Final = (
     ("Action", "do"),
     ("Refuse", "do.refuse"),
     ("ReplaceSender", "do.replace_sender"),
+    ("QuietHours", "quiet_hours"),
+    ("Allowed", "quiet_hours.countries.CODE"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),
@@ -176,6 +179,8 @@ def _types(field: dict[str, Any]) -> Iterator[str]:
         yield f"{low} to {high}" if high is not None else f"number from {low}" if low is not None else "number"
     elif field.get("type") == "object":
         inner = field.get("patternProperties") or {}
+        if isinstance(field.get("additionalProperties"), dict):
+            inner = {"": field["additionalProperties"]}
         yield f"name: {_type(next(iter(inner.values())))}" if inner else "{file: path}"
     else:
         kind = str(field.get("type", ""))

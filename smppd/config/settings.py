@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
     Address,
@@ -203,6 +204,9 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    quiet_hours: QuietHours = Field(
+        default_factory=QuietHours, description="When messages of some classes may not leave, by the recipient's clock."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -231,7 +235,17 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = (
+                "accounts",
+                "upstreams",
+                "routes",
+                "policies",
+                "quiet_hours",
+                "retention",
+                "limits",
+                "log",
+                "shipping",
+            )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

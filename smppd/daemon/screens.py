@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from smppd.config import Settings
+from smppd.policy.hours.hours import Hours
+from smppd.policy.hours.screen import HoursScreen
 from smppd.policy.screens import Screen
 
 
@@ -14,4 +16,10 @@ class Screens:
 
     def of(self, settings: Settings) -> dict[str, tuple[Screen, ...]]:
         """The screens by account. Changes nothing that is in use: a reload may still be refused. Any thread."""
-        return {one.system_id: () for one in settings.accounts}
+        hours = Hours.of(settings)
+        made: dict[str, tuple[Screen, ...]] = {}
+        for one in settings.accounts:
+            # Without a class that is restricted anywhere the screen would say nothing, at a price.
+            asks = hours.ready and one.quiet_hours != "off"
+            made[one.system_id] = (HoursScreen(hours, one, settings.region_of(one.system_id)),) if asks else ()
+        return made

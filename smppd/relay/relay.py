@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
+from smppd.policy.hours.hours import Hours
 from smppd.policy.pipeline import Pipeline
 from smppd.policy.screens import Screen
 from smppd.protocol.session import Session
@@ -53,15 +54,16 @@ Response = tuple[Any, int, int, bytes]
 
 
 class Routing(NamedTuple):
-    """Where messages go, out of one configuration: to carriers, and to the accounts that own a number."""
+    """Where messages go, out of one configuration: to carriers, and to the accounts that own a number; and when they may."""
 
     router: Router
     owners: MoOwners
+    hours: Hours
 
     @classmethod
     def of(cls, settings: Settings) -> Routing:
         """Takes some milliseconds for a thousand accounts, in any thread."""
-        return cls(Router(settings), MoOwners(settings))
+        return cls(Router(settings), MoOwners(settings), Hours.of(settings))
 
 
 class Relay:
@@ -207,6 +209,7 @@ class Relay:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
             account.screens = screens.get(name, ()) if screens else ()
+        context.use_hours(routing.hours)
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:

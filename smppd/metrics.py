@@ -65,6 +65,9 @@ class Metrics:
         self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")
         self.hot_octets = gauge("spool_memory_bytes", "Memory that these take, with what was read back from rows")
         self.oldest = gauge("oldest_waiting_seconds", "Age of the oldest message waiting to be submitted", "account")
+        self.held_for_hours = gauge(
+            "messages_held_for_hours", "Messages waiting for the hour at which they may leave", "account"
+        )
         self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
         self.rejected = counter("messages_rejected", "Messages an upstream refused for good", "upstream", "status")
         self.retried = counter("messages_retried", "Messages an upstream asked to send again later", "upstream")

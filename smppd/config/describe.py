@@ -72,6 +72,7 @@ _ORDER: Final = (
     ("Basis", "accounts[].basis"),
     ("Retain", "accounts[].retain"),
     ("Floor", "accounts[].retain.at_least, retention.at_least"),
+    ("OneTimeCodes", "accounts[].one_time_codes"),
     ("ReceiptSettings", "accounts[].receipts"),
     ("ClientCertificate", "accounts[].client_certificate"),
     ("AccountOptOut", "accounts[].opt_out"),
@@ -92,6 +93,8 @@ _ORDER: Final = (
     ("NumberHearing", "opt_out.numbers[]"),
     ("OwnWords", "opt_out.words"),
     ("Answers", "opt_out.answers"),
+    ("QuietHours", "quiet_hours"),
+    ("Allowed", "quiet_hours.countries.CODE"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),
@@ -182,6 +185,8 @@ def _types(field: dict[str, Any]) -> Iterator[str]:
         yield f"{low} to {high}" if high is not None else f"number from {low}" if low is not None else "number"
     elif field.get("type") == "object":
         inner = field.get("patternProperties") or {}
+        if isinstance(field.get("additionalProperties"), dict):
+            inner = {"": field["additionalProperties"]}
         yield f"name: {_type(next(iter(inner.values())))}" if inner else "{file: path}"
     else:
         kind = str(field.get("type", ""))

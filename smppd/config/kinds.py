@@ -123,6 +123,24 @@ Size = Annotated[
 """Octets, from `64KiB`, `10kB`."""
 
 
+def _percent(value: Any, info: ValidationInfo) -> Any:
+    match = re.fullmatch(r"([0-9]{1,2})\s*%", value) if isinstance(value, str) else None
+    if match is not None:
+        return int(match[1])
+    if value == 0 or (context_of(info) is None and isinstance(value, int)):
+        return value
+    raise ValueError("must be a share such as 10%, below 100%")
+
+
+Percent = Annotated[
+    int,
+    BeforeValidator(_percent),
+    Field(ge=0, le=99),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": "^[0-9]{1,2} ?%$"}, {"type": "integer", "const": 0}]}),
+]
+"""A share in percent, from `10%`; zero allowed."""
+
+
 def duration(default: str, description: str) -> Any:
     """A field whose default is a duration, shown in the JSON Schema as an operator writes it."""
     return _with_unit(units.parse_duration(default), default, description)

@@ -30,6 +30,7 @@ from smppd.config.kinds import (
     Network,
     NetworksOrAny,
     NumberOrPrefix,
+    Percent,
     PositiveDuration,
     Prefixes,
     PrivateFile,
@@ -183,6 +184,14 @@ class ClientCertificate(Model):
         return value
 
 
+class OneTimeCodes(Model):
+    """One-time codes of an account: messages of that class. They overtake all others."""
+
+    expire_after: PositiveDuration | None = duration(
+        "5m", "They expire after this time at the latest: nobody wants a code that came late; null: as other messages."
+    )
+
+
 class Account(Model):
     """A customer: who it is, what it may do, what becomes of its messages."""
 
@@ -216,6 +225,14 @@ class Account(Model):
         default="transactional",
         alias="class",
         description="What kind its messages are, unless a rule's `class` says it.",
+    )
+    quiet_hours: Literal["hold", "refuse", "shadow", "off"] = Field(
+        default="hold",
+        description="What is done with a message whose class may not leave now (`quiet_hours` of all): held until its hour,"
+        " refused, only counted, or nothing. With `acknowledge: upstream`, `hold` refuses.",
+    )
+    one_time_codes: OneTimeCodes = Field(
+        default_factory=OneTimeCodes, description="What goes for messages of the class `one_time_code`."
     )
     binds: Annotated[tuple[BindMode, ...], MANY] = Field(
         default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
@@ -369,6 +386,12 @@ class Upstream(Addressed):
         default=None,
         validate_default=True,
         description="Messages at once above the rate. Default: a tenth of a second's worth.",
+    )
+    reserve_for_codes: Percent = Field(
+        default=0,
+        description="Share of its windows that only one-time codes may take, so that they need not wait for an answer to"
+        " other messages: `10%`.",
+        json_schema_extra={"default": "0%"},
     )
     enquire_link: PositiveDuration = duration("30s", "Silence after which we ask whether the link stands.")
     response: PositiveDuration = duration("30s", "How long it may take to answer a request.")

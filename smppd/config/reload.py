@@ -46,7 +46,7 @@ def changes(old: Settings, new: Settings) -> Changes:
     found += _by_name("list", old.lists, new.lists)
     if old.watch_files != new.watch_files:
         found.append(f"watch_files {_shown('s', old.watch_files)} -> {_shown('s', new.watch_files)}")
-    for section in ("opt_out", "retention", "limits", "log", "shipping"):
+    for section in ("opt_out", "quiet_hours", "retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:
         found.append(f"drain {_shown('drain', old.drain)} -> {_shown('drain', new.drain)}")

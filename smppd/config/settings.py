@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
     Address,
@@ -216,6 +217,9 @@ class Settings(Model):
         default_factory=OptOut,
         description="The words by which handsets say STOP, START and HELP, and what is answered.",
     )
+    quiet_hours: QuietHours = Field(
+        default_factory=QuietHours, description="When messages of some classes may not leave, by the recipient's clock."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -258,6 +262,7 @@ class Settings(Model):
                 "policies",
                 "lists",
                 "opt_out",
+                "quiet_hours",
                 "retention",
                 "limits",
                 "log",

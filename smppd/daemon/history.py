@@ -64,7 +64,7 @@ class History:
         told: Event | None = None
         for event in self._reader.events(identity):
             # What happened to its receipt is not what happened to the message.
-            if event.state in FINAL_STATES or event.state in (State.REFUSED, State.SUBMITTED):
+            if event.state in FINAL_STATES or event.state in (State.REFUSED, State.SUBMITTED, State.SCHEDULED):
                 told = event
         if told is None:
             return State.STORED, 0.0, 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from smppd.config import Account, Settings
+from smppd.config import Settings
 from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import Register
 from smppd.lists.named import NamedList
+from smppd.policy.hours.hours import Hours
+from smppd.policy.hours.screen import HoursScreen
 from smppd.policy.screens import Screen
 
 
@@ -23,11 +25,15 @@ class Screens:
     def of(self, settings: Settings, lists: Mapping[str, NamedList]) -> dict[str, tuple[Screen, ...]]:
         """The screens by account. ``lists``: those of the configuration, by name. Changes nothing that is in use: a reload may
         still be refused. Any thread."""
-        return {one.system_id: self._of(one, lists) for one in settings.accounts}
-
-    def _of(self, account: Account, lists: Mapping[str, NamedList]) -> tuple[Screen, ...]:
-        screens: list[Screen] = []
-        opt_out = account.opt_out
-        if opt_out.told != "off":
-            screens.append(OptOutScreen(self.register, opt_out.told, [lists[name] for name in opt_out.lists]))
-        return tuple(screens)
+        hours = Hours.of(settings)
+        made: dict[str, tuple[Screen, ...]] = {}
+        for one in settings.accounts:
+            screens: list[Screen] = []
+            opt_out = one.opt_out
+            if opt_out.told != "off":
+                screens.append(OptOutScreen(self.register, opt_out.told, [lists[name] for name in opt_out.lists]))
+            # Without a class that is restricted anywhere the screen would say nothing, at a price.
+            if hours.ready and one.quiet_hours != "off":
+                screens.append(HoursScreen(hours, one, settings.region_of(one.system_id)))
+            made[one.system_id] = tuple(screens)
+        return made

@@ -23,8 +23,9 @@ class Question:
     ``message_class``: what kind of message it is, by the rules or else by its account.
     ``wall``: epoch seconds; ``now``: seconds of a steady clock. ``expires``: epoch seconds at which it ends.
 
-    Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``rejects``: its refusal is
-    told by a receipt, after ESME_ROK; ``hits``: what is counted and explained.
+    Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``gate``: the key of the hours
+    in which it may leave (`policy.hours`), empty for any, and it waits by that; ``rejects``: its refusal is told by a receipt,
+    after ESME_ROK; ``hits``: what is counted and explained.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Question:
         "_destination",
         "account",
         "expires",
+        "gate",
         "hits",
         "message_class",
         "now",
@@ -63,6 +65,7 @@ class Question:
         self.now = now
         self.expires = expires
         self.until = 0.0
+        self.gate = ""
         self.rejects = False
         self.hits: list[Hit] = []
         self._destination: bytes | None = None

@@ -11,9 +11,12 @@ from smppd.config import Account as AccountSettings
 from smppd.config import Upstream as UpstreamSettings
 from smppd.message import State, pack_event
 from smppd.metrics import Metrics
+from smppd.policy.hours.hours import Hours
+from smppd.policy.hours.windows import Gate
 from smppd.relay.guard import COMMIT, ROWS, TIMER, Guard
 from smppd.relay.ledger.ledger import Ledger
 from smppd.relay.log_counts import LogCounts, Notices
+from smppd.relay.state.marks import read_route
 from smppd.relay.state.model import Account, Lane, Message, Peer, UpstreamState
 from smppd.relay.state.phases import Phases
 from smppd.store.api import ColdRow, Spool
@@ -33,8 +36,9 @@ class Context:
     ``log_counts``: what the log says with the next sweep. ``notices``: what the log says at once, and then once a minute.
     ``hot_limit`` (things) and ``hot_octets``: as much is held in memory, and more waits on disk. ``mail_octets``: the same
     for mail; it is more, since most mail goes out soon. ``tlv_limit``: TLVs of one PDU. ``parked_limit``: octets of receipts
-    that may wait for their message, for each upstream. ``restored_upto``: 0, or, after a restore, the highest id that may
-    have been sent since the backup was taken (`store.sqlite.copies.RESTORED`).
+    that may wait for their message, for each upstream. ``hours``: when messages may leave; None: at any time.
+    ``restored_upto``: 0, or, after a restore, the highest id that may have been sent since the backup was taken
+    (`store.sqlite.copies.RESTORED`).
     """
 
     store: Spool
@@ -56,6 +60,7 @@ class Context:
     log_counts: LogCounts = field(default_factory=LogCounts)
     notices: Notices = field(default_factory=Notices)
     restored_upto: int = 0
+    hours: Hours | None = None
     guard: Guard = field(init=False)
     ledger: Ledger = field(init=False)
     phases: Phases = field(init=False)
@@ -74,6 +79,12 @@ class Context:
         """Whether memory holds as much as it should, in number or in octets: what comes now waits on disk."""
         ledger = self.ledger
         return ledger.octets >= self.hot_octets or ledger.count() >= self.hot_limit
+
+    @property
+    def half_full(self) -> bool:
+        """Whether memory holds half of what it should."""
+        ledger = self.ledger
+        return 2 * ledger.octets >= self.hot_octets or 2 * ledger.count() >= self.hot_limit
 
     def account(self, name: str) -> Account:
         """The account. Where it left the configuration while messages or mail of it were waiting, a closed stand-in."""
@@ -95,12 +106,26 @@ class Context:
         return upstream
 
     def lane(self, account: Account, route: str) -> Lane:
-        """The lane of an account for a route (names joined by commas)."""
+        """The lane of an account for a route: names joined by commas, and marks (`relay.state.marks`)."""
         lane = account.lanes.get(route)
         if lane is None:
-            lane = Lane(account, route, tuple(self.upstream(name) for name in route.split(",") if name))
+            lane = Lane(account, route, tuple([self.upstream(name) for name in read_route(route).names]))
+            lane.gate = self._gate_of(lane)
             account.lanes[route] = lane
         return lane
+
+    def use_hours(self, hours: Hours) -> None:
+        """Takes other hours, for what waits by the ones before too."""
+        self.hours = hours
+        for account in self.accounts.values():
+            for lane in account.lanes.values():
+                if lane.gate_key:
+                    lane.gate = self._gate_of(lane)
+
+    def _gate_of(self, lane: Lane) -> Gate | None:
+        if not lane.gate_key or self.hours is None or lane.account.settings.quiet_hours in ("off", "shadow"):
+            return None
+        return self.hours.named(lane.gate_key)
 
     def append_event(
         self, identity: int, state: State, *, duplicate: bool = False, error: int = 0, detail: bytes = b""

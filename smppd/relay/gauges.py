@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from smppd.ids import id_time
 from smppd.metrics import total
 from smppd.relay.context import Context
-from smppd.relay.state.model import Account, UpstreamState
+from smppd.relay.state.model import Account, Message, UpstreamState
 from smppd.store.api import Store
 
 PEERS: Final = 8
@@ -76,26 +76,36 @@ class Gauges:
     def __init__(self, context: Context, store: Store) -> None:
         self._context = context
         self._store = store
-        self._released: dict[Account, int] = {}  # the oldest message of each that an upstream is about to be sent
+        # Since when the oldest message of each waits that an upstream is about to be sent, in epoch seconds.
+        self._released: dict[Account, float] = {}
         self._told_forms: dict[tuple[str, str], int] = {}
 
     def note_oldest_released(self) -> None:
         """Notes the oldest of each account's messages that were released and not sent."""
-        released: dict[Account, int] = {}
+        released: dict[Account, float] = {}
+        wall = self._context.wall()
         for upstream in self._context.upstreams.values():
-            for message in upstream.ready.heads():
+            for message in [*upstream.codes.heads(), *upstream.ready.heads()]:
+                since = _waits_since(message, wall)
                 oldest = released.get(message.account)
-                if oldest is None or message.id < oldest:
-                    released[message.account] = message.id
+                if oldest is None or since < oldest:
+                    released[message.account] = since
         self._released = released
 
     def oldest(self, account: Account) -> float:
-        """Age in seconds of the account's oldest message that waits to be submitted; released ones as of the last look."""
+        """For how many seconds the account's oldest message has waited to be submitted; released ones as of the last look. One
+        that has to wait for its hour waits from then on."""
+        wall = self._context.wall()
         first = [lane.hot.first() for lane in account.lanes.values()] + [account.pinned_parts.first()]
-        ids = [message.id for message in first if message is not None]
+        since = [_waits_since(message, wall) for message in first if message is not None]
         if account in self._released:
-            ids.append(self._released[account])
-        return max(0.0, self._context.wall() - id_time(min(ids))) if ids else 0.0
+            since.append(self._released[account])
+        return max(0.0, wall - min(since)) if since else 0.0
+
+    def held_for_hours(self, account: Account) -> int:
+        """How many of an account's messages wait for their hour."""
+        wall = self._context.wall()
+        return sum([len(lane) for lane in account.lanes.values() if lane.gate is not None and lane.is_shut(wall)])
 
     def readiness(self, ready: bool) -> Readiness:
         """See ``Readiness``. An upstream that takes messages and brings no receipts does not count."""
@@ -132,11 +142,12 @@ class Gauges:
         context = self._context
         metrics = context.metrics
         for account in context.accounts.values():
-            queued, mailbox, sessions, oldest = account.gauges
+            queued, mailbox, sessions, oldest, held = account.gauges
             queued.set(account.queued)
             mailbox.set(len(account.mailbox))
             sessions.set(len(account.sessions))
             oldest.set(self.oldest(account))
+            held.set(self.held_for_hours(account))
         for upstream in context.upstreams.values():
             if upstream.gone and not upstream.links:
                 # Nobody expects it to be up: a series with 0 links would raise an alert.
@@ -156,6 +167,13 @@ class Gauges:
         metrics.hot_octets.set(context.ledger.octets)
 
 
+def _waits_since(message: Message, wall: float) -> float:
+    """The epoch second since which nothing but a carrier is waited for."""
+    since = id_time(message.id)
+    gate = message.lane.gate
+    return since if gate is None else max(since, gate.open_since(wall))
+
+
 def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
     return UpstreamPicture(
         one.name,
@@ -163,7 +181,7 @@ def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
         not one.gone,
         len(one.links),
         sum(len(link.session.outstanding) for link in one.links),
-        len(one.ready),
+        len(one.ready) + len(one.codes),
         len(one.unknown),
         len(one.ids) + one.cold_waiting,
         one.paused_until > now,

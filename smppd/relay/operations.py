@@ -19,6 +19,7 @@ from smppd.protocol.operations import (
     read_replace,
 )
 from smppd.protocol.wire import BodyError, Command, Sm, Status, Tag, pdu, read_tlvs, refusal, sequence_number, splice
+from smppd.relay.accept.marks import marks_again
 from smppd.relay.accept.verdicts import shorten_validity
 from smppd.relay.context import Context
 from smppd.relay.guard import OPERATION
@@ -26,6 +27,7 @@ from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
+from smppd.relay.state.marks import read_route
 from smppd.relay.state.model import TOLD_UNKNOWN, TOLD_WORD, Account, CustomerPeer, Message
 from smppd.relay.state.phase import Phase, customer_state
 from smppd.relay.state.queues import addresses_key
@@ -118,6 +120,8 @@ class Operations:
                 self._context.answer(customer, refusal(Command.QUERY_SM, Status.RINVSRCADR, query.sequence), 0)
                 return
             state = State.UNKNOWN if message.reported & (TOLD_UNKNOWN | TOLD_WORD) else customer_state(message.phase)
+            if message.phase is Phase.QUEUED and message.lane.is_shut(self._context.wall()):
+                state = State(_told(State.SCHEDULED, customer.version))
             self._context.answer(customer, query_response(query.sequence, query.message_id, b"", state, 0), 0)
             return
         if identity is None or self.history is None:
@@ -241,7 +245,9 @@ class Operations:
             )
             if verdict is not None and verdict.refusal is not None:
                 return verdict.refusal.status
-        if not sayable(sm, account.alphabet, message.lane):
+        gate = read_route(marks_again(self._context, message, _as_sent(sm, message), verdict, self._context.now())).gate
+        if not sayable(sm, account.alphabet, message.lane) or (gate and gate != message.lane.gate_key):
+            # The carrier's alphabet lacks letters of it, or with this text it might not leave when it does.
             if account.pipeline is not None and message.part is not None:
                 account.pipeline.undo_last()
             return Status.RREPLACEFAIL

@@ -17,6 +17,7 @@ from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
 from smppd.consent.words import WordTable
 from smppd.ids import Ids
 from smppd.metrics import Metrics
+from smppd.policy.hours.hours import Hours
 from smppd.policy.pipeline import Pipeline
 from smppd.policy.screens import Screen
 from smppd.protocol.session import Session
@@ -59,16 +60,17 @@ Response = tuple[Any, int, int, bytes]
 
 class Routing(NamedTuple):
     """Where messages go, out of one configuration: to carriers, and to the accounts that own a number; and by which words a
-    handset says that it wants no more."""
+    handset says that it wants no more; and when they may."""
 
     router: Router
     owners: MoOwners
     words: WordTable
+    hours: Hours
 
     @classmethod
     def of(cls, settings: Settings) -> Routing:
         """Takes some milliseconds for a thousand accounts, in any thread. Raises PolicyError."""
-        return cls(Router(settings), MoOwners(settings), WordTable(settings))
+        return cls(Router(settings), MoOwners(settings), WordTable(settings), Hours.of(settings))
 
 
 class Relay:
@@ -231,6 +233,7 @@ class Relay:
             account.screens = screens.get(name, ()) if screens else ()
             account.opt_out = next((one for one in account.screens if isinstance(one, OptOutScreen)), None)
         self.opt_outs.register.epoch += 1  # what waits is asked again, by the new settings
+        context.use_hours(routing.hours)
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:

@@ -4,6 +4,7 @@ after its batch is durable."""
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any, Final
 
 from smppd.ids import shown as shown_form
@@ -28,6 +29,7 @@ from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
 from smppd.relay.state.living import Living
+from smppd.relay.state.marks import marks_of
 from smppd.relay.state.model import Account, CustomerPeer, Fanout, Message, Remembered
 from smppd.relay.state.phase import Phase
 from smppd.vault.seal import Direction
@@ -275,6 +277,7 @@ class SubmitDesk:
         part = part_of(sm)
         by_rules = refused is not None
         rejects = False
+        question: Question | None = None
         if refused is None and account.screens:
             question = Question(account.name, account.region, sm, verdict, settings.class_, wall, now, expires)
             for screen in account.screens:
@@ -285,12 +288,21 @@ class SubmitDesk:
                     break
             for hit in question.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
-        hold = False
+        hold = waits = False
         route = ""
+        code = account.sends_codes
+        if verdict is not None and verdict.message_class:
+            code = verdict.message_class == "one_time_code"
         if refused is None:
             route = self._routes.route(account.name, sm, verdict)
             if not route:
                 return self._not_taken(account, part, NO_ROUTE)
+            if code:
+                verdict = _of_a_code(verdict, settings.one_time_codes.expire_after)
+            gate = "" if question is None else question.gate
+            if code or gate:
+                route += marks_of(code, gate)
+                waits = question is not None and question.until > wall
             lane = account.lanes.get(route) or context.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.has_open_upstream(lane, now):
                 return self._not_taken(account, part, NO_UPSTREAM)
@@ -309,6 +321,8 @@ class SubmitDesk:
             state = State.REJECTED if rejects else State.REFUSED
             context.append_event(identity, state, error=refused.status)
             lane = None  # type: ignore[assignment]
+        elif waits:
+            context.append_event(identity, State.SCHEDULED)
         if fanout is not None and fanout.shown:
             name = fanout.shown
         else:
@@ -493,3 +507,12 @@ class SubmitDesk:
                 self._answers.answer_message(message, FULL.status, now, FULL)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(COMMIT, error, owner=message.account.name, identity=message.id)
+
+
+def _of_a_code(verdict: Verdict | None, expire_after: float | None) -> Verdict | None:
+    """The verdict on a one-time code, which expires after so many seconds at the latest."""
+    if expire_after is None or (
+        verdict is not None and verdict.expire_after is not None and verdict.expire_after <= expire_after
+    ):
+        return verdict
+    return replace(verdict or Verdict(), expire_after=expire_after)

@@ -16,6 +16,7 @@ from smppd.message import State, Verdict
 from smppd.policy.pipeline import Pipeline
 from smppd.protocol.wire import Sm, Status
 from smppd.relay import log_counts
+from smppd.relay.accept.marks import marks_again
 from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
@@ -155,6 +156,8 @@ class HeldParts:
         if verdict is None or not verdict.hold:
             first = messages[0]
             group.route = self._routes.route(first.account.name, Sm(first.frame), verdict)
+            if group.route:
+                group.route += marks_again(self._context, first, Sm(first.frame), verdict, now)
             self._settle(group, verdict, now)
 
     def sweep(self, now: float) -> None:

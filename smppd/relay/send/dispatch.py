@@ -27,6 +27,9 @@ from smppd.relay.state.phase import IS_IN_LANE, IS_RELEASING, IS_ROW, IS_SENT, P
 # With these statuses a carrier says "later": it did not take the message now.
 RETRY: Final = frozenset((Status.RTHROTTLED, Status.RMSGQFUL, Status.RX_T_APPN, Status.RSYSERR))
 
+CODES_IN_ROW: Final = 9
+"""After so many one-time codes in a row a message of another kind goes, if one waits: codes take nine tenths at most."""
+
 
 class Listeners(NamedTuple):
     """The functions that `Dispatch` calls when it knows what became of a message. ``answer_customer(message, status, now)``
@@ -73,7 +76,7 @@ class Dispatch:
             self._ledger.open(message, kept=False)
             return
         upstream = lane.active
-        if upstream is None or not upstream.links or upstream is not lane.upstreams[0]:
+        if upstream is None or not upstream.links or upstream is not lane.upstreams[0] or lane.gate is not None:
             upstream = self.lanes.choose_upstream(lane, now)
         hot = lane.hot
         if (
@@ -81,8 +84,8 @@ class Dispatch:
             and not len(hot)
             and not lane.cold
             and upstream.paused_until <= now
-            and not upstream.lanes
-            and upstream.credit > 0
+            and not (upstream.code_lanes if lane.code else upstream.lanes)
+            and (upstream.code_credit if lane.code else upstream.credit) > 0
             and (message.part is None or self.lanes.pinned(message, now) in (None, upstream))
         ):
             self._phases.move(message, Phase.RELEASING, upstream)
@@ -90,6 +93,8 @@ class Dispatch:
             # A message behind a row has to be a row too: after a restart all rows stand behind what is in the spool.
             youngest = hot.last()
             full = lane.cold or (youngest is not None and not youngest.home) or self._context.crowded
+            if not full and upstream is None and lane.gate is not None:
+                full = self._context.half_full  # what waits for its hour leaves room for the others
             if full and message.account.settings.acknowledge == "stored":
                 self._ledger.open_row(message, message_row(message), kept=False)
                 self._phases.move(message, Phase.ROW)
@@ -181,10 +186,10 @@ class Dispatch:
             return
         if len(upstream.pinned_parts):
             self.lanes.release_pinned(upstream, now)
-        if upstream.lanes:
+        if upstream.lanes or upstream.code_lanes:
             self.lanes.release_waiting(upstream, now)
-        ready = upstream.ready
-        if not len(ready):
+        ready, codes = upstream.ready, upstream.codes
+        if not len(ready) and not len(codes):
             return
         links = upstream.links
         number = len(links)
@@ -192,11 +197,22 @@ class Dispatch:
         wall = self._context.wall()
         dirty = self._context.dirty
         skipped = 0
-        while len(ready):
-            message = ready.first()
+        stuck = codes_stuck = False  # no link has room for any more of them
+        while True:
+            # Codes go first; of so many in a row one place is left to the others.
+            if len(codes) and not codes_stuck and (stuck or not len(ready) or upstream.codes_in_row < CODES_IN_ROW):
+                turns = codes
+            elif len(ready) and not stuck:
+                turns = ready
+            else:
+                break
+            message = turns.first()
             if message.expires <= wall:
                 self.end_guarded(message, State.EXPIRED)
-                ready.skip()  # its account has had its turn
+                turns.skip()  # its account has had its turn
+                continue
+            if message.lane.gate is not None and message.lane.is_shut(wall):
+                self.lanes.recall([message], now)  # its hour ended since it was released, as for the others of its lane
                 continue
             if self.lanes.opted_out(message):
                 self.end_opted_out(message)
@@ -204,12 +220,17 @@ class Dispatch:
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session
-            if session.room <= 0 or not session.can_send:
+            if session.room <= (0 if turns is codes else upstream.kept_places) or not session.can_send:
                 # The links that the messages of the next accounts go by may have room.
                 skipped += 1
-                if number == 1 or skipped >= min(ready.accounts(), 2 * number):
-                    break
-                ready.skip()
+                if number == 1 or skipped >= min(turns.accounts(), 2 * number):
+                    if turns is codes:
+                        codes_stuck = True
+                    else:
+                        stuck = True
+                    skipped = 0
+                    continue
+                turns.skip()
                 continue
             if upstream.failures:
                 # The carrier said "later". One message tries whether it takes more; the others wait behind it, in order.
@@ -226,12 +247,13 @@ class Dispatch:
                         self.end_message(message, State.REJECTED, Status.RSUBMITFAIL, upstream)
                     else:
                         self._refused(upstream, message, Status.RINVMSGLEN, now)
-                    ready.skip()
+                    turns.skip()
                     continue
                 if message.part is not None:
                     self.lanes.pin(message, upstream, now)
                 self._phases.move(message, Phase.SENT)
-                ready.skip()
+                turns.skip()
+                upstream.codes_in_row = upstream.codes_in_row + 1 if turns is codes else 0
                 message.sent_at = now
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.set_message_aside(SEND, error, message)
@@ -348,7 +370,7 @@ class Dispatch:
         upstream.failures += 1
         upstream.paused_until = now + seconds * (0.75 + 0.5 * self._random.random())
         # What was released and not sent yet goes back too. Lanes keep it behind what was refused, so the order stays.
-        self.lanes.recall(list(upstream.ready), now)
+        self.lanes.recall(upstream.released(), now)
         self._wake(upstream, now, upstream.paused_until - now)
 
     def end_message(
@@ -439,8 +461,9 @@ class Dispatch:
         if upstream.links:
             self.send_ready(upstream, now)
             return
-        lanes = {m.lane: None for m in upstream.ready} | dict.fromkeys(upstream.lanes)
-        self.lanes.recall(list(upstream.ready), now)
+        released = upstream.released()
+        lanes = {m.lane: None for m in released} | dict.fromkeys([*upstream.code_lanes, *upstream.lanes])
+        self.lanes.recall(released, now)
         for lane in lanes:
             try:
                 self.lanes.choose_upstream(lane, now)
@@ -448,6 +471,7 @@ class Dispatch:
             except Exception as error:  # noqa: BLE001  the edge of a lane
                 self._context.guard.caught(LINK, error, owner=lane.name)
         upstream.lanes.clear()
+        upstream.code_lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
             self.send_ready(other, now)
 
@@ -461,10 +485,10 @@ class Dispatch:
                 self.unanswered.sweep(upstream, now)
                 if upstream.is_probing:
                     # The probe may never be answered: where another upstream is open, the messages behind it go there.
-                    for lane in dict.fromkeys(m.lane for m in upstream.ready):
+                    for lane in dict.fromkeys([m.lane for m in upstream.released()]):
                         self.lanes.choose_upstream(lane, now)
                 # Released messages may wait long for a slow link. There are not many more than ``AHEAD`` to look at.
-                for message in [m for m in upstream.ready if m.expires <= wall]:
+                for message in [m for m in upstream.released() if m.expires <= wall]:
                     self.end_guarded(message, State.EXPIRED)
                 if len(upstream.pinned_parts):
                     self.lanes.return_unpinned(upstream, now)

@@ -57,19 +57,20 @@ class Lanes:
 
     def choose_upstream(self, lane: Lane, now: float) -> UpstreamState | None:
         """Chooses the upstream that serves the lane now: the first one that is up and takes messages. Where none does, the
-        first one that is up, though it pauses or its probe has no answer yet."""
+        first one that is up, though it pauses or its probe has no answer yet. None serves a lane whose hour it is not."""
         best: UpstreamState | None = None
-        for upstream in lane.upstreams:
-            if upstream.links and not upstream.gone:
-                if upstream.paused_until <= now and not upstream.is_probing:
-                    best = upstream
-                    break
-                best = best or upstream
+        if lane.gate is None or not lane.is_shut(self._context.wall()):
+            for upstream in lane.upstreams:
+                if upstream.links and not upstream.gone:
+                    if upstream.paused_until <= now and not upstream.is_probing:
+                        best = upstream
+                        break
+                    best = best or upstream
         old = lane.active
         if best is not old:
             lane.active = best
             if old is not None:
-                old.lanes.pop(lane, None)
+                old.lanes_like(lane).pop(lane, None)
                 # What was released to the old one and not sent goes to the new one too, or it would be overtaken.
                 self.recall(self._released(old, lane, now), now)
         return best
@@ -77,15 +78,14 @@ class Lanes:
     def _released(self, upstream: UpstreamState, lane: Lane, now: float) -> list[Message]:
         """The messages of a lane that are released to an upstream and not sent. Parts that have to go to that upstream are
         left out."""
-        return [
-            m for m in upstream.ready.of(lane.account.name) if m.lane is lane and self.pinned(m, now) is not upstream
-        ]
+        here = upstream.turns_for(lane).of(lane.account.name)
+        return [m for m in here if m.lane is lane and self.pinned(m, now) is not upstream]
 
     def activate(self, lane: Lane) -> None:
         """Puts the lane among those that its upstream serves, if anything waits in it."""
         upstream = lane.active
-        if upstream is not None and (len(lane.hot) or lane.cold) and lane not in upstream.lanes:
-            upstream.lanes[lane] = None
+        if upstream is not None and (len(lane.hot) or lane.cold):
+            upstream.lanes_like(lane)[lane] = None
 
     def serve_lane(self, lane: Lane, now: float) -> None:
         """Chooses the upstream of a lane that got something, and lets it send."""
@@ -208,11 +208,17 @@ class Lanes:
     # -- releasing -----------------------------------------------------------------------------------------------------
 
     def release_waiting(self, upstream: UpstreamState, now: float) -> None:
-        """Releases waiting messages of the lanes in turn, as many as the upstream's credit and one batch allow."""
+        """Releases waiting messages of the lanes in turn, as many as the upstream's credit and one batch allow; one-time
+        codes first."""
+        if upstream.code_lanes:
+            self._release_some(upstream, upstream.code_lanes, upstream.code_credit, now)
+        if upstream.lanes:
+            self._release_some(upstream, upstream.lanes, upstream.credit, now)
+
+    def _release_some(self, upstream: UpstreamState, lanes: OrderedDict[Lane, None], credit: int, now: float) -> None:
         context = self._context
         batch = context.store.batch
-        lanes = upstream.lanes
-        credit = min(upstream.credit, AHEAD - len(batch.released))
+        credit = min(credit, AHEAD - len(batch.released))
         idle = moved = 0
         while lanes and credit > 0 and idle < len(lanes):
             lane = next(iter(lanes))
@@ -285,8 +291,9 @@ class Lanes:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def read_oldest(self, lane: Lane) -> None:
-        """Reads the oldest row of a lane that has nothing in memory, so that the age of its oldest message is known."""
-        if lane.cold and not len(lane.hot):
+        """Reads the oldest row of a lane that has nothing in memory, so that the age of its oldest message is known. Of
+        messages that wait for their hour nobody asks it."""
+        if lane.cold and not len(lane.hot) and not lane.is_shut(self._context.wall()):
             self._page(lane, 1)
 
     def _page(self, lane: Lane, limit: int = PAGE) -> None:

@@ -58,7 +58,7 @@ class Overdue:
         for account in list(self._context.accounts.values()):
             for lane in list(account.lanes.values()):
                 try:
-                    if len(lane):
+                    if len(lane) or (lane.gate is not None and lane.active is not None):
                         if lanes.choose_upstream(lane, now) is None and lane.awaiting_word:
                             self.refuse_without_way(lane, now)
                         lanes.activate(lane)

@@ -234,7 +234,8 @@ class Rerouting:
                 if sm is not None:
                     # All parts go to one lane: that of the last part, since policy knows most of the text then.
                     route = self._route(account.name, sm, verdict if message.part is None else whole[message.part])
-                    target = self._context.lane(account, route) if route else None
+                    # A code stays one, and its hours are the number's, whichever way it goes.
+                    target = self._context.lane(account, route + message.lane.marks) if route else None
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(REROUTE, error, owner=account.name, identity=message.id)
             targets.append(target if target is not None and not target.gone else None)

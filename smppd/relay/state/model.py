@@ -24,12 +24,14 @@ from smppd.relay.state.awaited import Awaited
 from smppd.relay.state.backlog import Backlog
 from smppd.relay.state.bucket import Bucket
 from smppd.relay.state.living import Filed, Living
+from smppd.relay.state.marks import read_route
 from smppd.relay.state.phase import FOLLOWS, NAMES, WITH_CARRIER, Phase
 from smppd.relay.state.queues import AHEAD, AddressChains, PinnedParts, Queue, Turns
 from smppd.store.api import Kind
 
 if TYPE_CHECKING:
     from smppd.consent.screen import OptOutScreen
+    from smppd.policy.hours.windows import Gate
     from smppd.policy.pipeline import Pipeline
     from smppd.policy.screens import Screen
 
@@ -277,7 +279,11 @@ class Lane:
     ``backlog`` counts the rows on disk, which are all younger. ``name`` is the owner of the rows. ``leaving``: how many
     messages are released in batches that are not durable yet. ``waits_for_batches``: others were put back meanwhile; they
     must not be released again before those batches are durable, since only then it is known which of the messages in them
-    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word."""
+    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word.
+
+    ``code``: its messages are one-time codes, which overtake others. ``gate``: the hours in which its messages may leave, None
+    for any; ``gate_key`` is their name. While they may not, the lane has no upstream. ``marks``: what ``route`` says of both.
+    """
 
     __slots__ = (
         "_leaving",
@@ -286,7 +292,11 @@ class Lane:
         "active",
         "awaiting_word",
         "backlog",
+        "code",
+        "gate",
+        "gate_key",
         "hot",
+        "marks",
         "name",
         "name_bytes",
         "route",
@@ -305,6 +315,11 @@ class Lane:
         self._leaving = 0
         self._waits = False
         self.active: UpstreamState | None = None
+        marked = read_route(route)
+        self.marks = marked.marks
+        self.code = marked.code
+        self.gate_key = marked.gate
+        self.gate: Gate | None = None
 
     def __repr__(self) -> str:
         return f"<Lane {self.account.name} {self.route} {len(self.hot)}+{self.cold}>"
@@ -321,6 +336,11 @@ class Lane:
     def upto(self) -> int:
         """Rows up to this id have been read."""
         return self.backlog.upto
+
+    def is_shut(self, wall: float) -> bool:
+        """Whether its messages may not leave now, in epoch seconds, since it is not their hour."""
+        gate = self.gate
+        return gate is not None and gate.opens(wall) > 0.0
 
     @property
     def waits_for_batches(self) -> bool:
@@ -508,7 +528,8 @@ class Mailbox:
 
 class Account:
     """A customer's account at run time; ``settings`` may be exchanged by a reload. ``addressed``: its waiting messages by their
-    addresses; ``pinned_parts``: those that stand aside for one carrier (see ``UpstreamState``)."""
+    addresses; ``pinned_parts``: those that stand aside for one carrier (see ``UpstreamState``). ``sends_codes``: its messages
+    are one-time codes, unless a rule says another class."""
 
     def __init__(self, settings: AccountSettings, metrics: Metrics, now: float) -> None:
         self.name = settings.system_id
@@ -521,6 +542,7 @@ class Account:
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.sessions: list[CustomerPeer] = []
+        self.sends_codes = settings.class_ == "one_time_code"
         self.mailbox = Mailbox(self)
         self.lanes: dict[str, Lane] = {}
         self.addressed: AddressChains[Message] = AddressChains()
@@ -536,6 +558,7 @@ class Account:
             metrics.mailbox.labels(self.name),
             metrics.sessions.labels(self.name),
             metrics.oldest.labels(self.name),
+            metrics.held_for_hours.labels(self.name),
         )
 
     def __repr__(self) -> str:
@@ -554,6 +577,7 @@ class Account:
     def use(self, settings: AccountSettings, now: float) -> None:
         """Exchanges the settings after a reload; sessions stay."""
         self.settings = settings
+        self.sends_codes = settings.class_ == "one_time_code"
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or 1, now)
 
@@ -585,8 +609,10 @@ class UpstreamState(Awaited["Message"]):
     """A carrier at run time. The messages that wait for its receipts are `Awaited`'s.
 
     ``links``: sessions to send on, ``receivers``: those that bring receipts; a transceiver is both. ``ready``: messages that
-    may be sent. ``reserved``: those, the ones whose release is in a batch, and the ones sent and unanswered. ``capacity``:
-    submits that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
+    may be sent; ``codes``: one-time codes that may, which go before them, ``codes_in_row`` of them without another message
+    so far. ``lanes``, ``code_lanes``: what waits for it, likewise. ``kept_places``: of a link's window, for codes alone.
+    ``reserved``: what may be sent, what is released in a batch, and what was sent and is unanswered. ``capacity``: submits
+    that the windows of its links hold. ``retried``: messages that were unknown here and are being sent again.
     ``pinned_parts``: parts of long messages that wait for this carrier alone. ``probe``: the one message that asks whether the
     carrier takes more after it said "later" or nothing at all. ``heard_at``: when it last answered a submit. ``plain``: its
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
@@ -605,12 +631,17 @@ class UpstreamState(Awaited["Message"]):
         self.region = settings.region
         self.detail = self.name.encode() + b"\0"
         self.plain = settings.interface_version == "3.3"
+        self.kept_places = _kept_places(settings)
         self.links: list[Peer] = []
         self.receivers: list[Peer] = []
         self.capacity = 0
         self.lanes: OrderedDict[Lane, None] = OrderedDict()
+        self.code_lanes: OrderedDict[Lane, None] = OrderedDict()
         self.ready: Turns[Message] = Turns()
+        self.codes: Turns[Message] = Turns()
+        self.codes_in_row = 0
         self._reserved = 0
+        self._codes_reserved = 0
         self.unknown: ByAddress[Message] = ByAddress()
         self.retried: ByAddress[Message] = ByAddress()
         self.pinned_parts: PinnedParts[Message] = PinnedParts()
@@ -650,6 +681,7 @@ class UpstreamState(Awaited["Message"]):
         self.settings = settings
         self.gone = not settings.enabled
         self.plain = settings.interface_version == "3.3"
+        self.kept_places = _kept_places(settings)
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
 
@@ -658,9 +690,23 @@ class UpstreamState(Awaited["Message"]):
         """How many messages take a place of its windows, or will."""
         return self._reserved
 
-    def reserve(self, number: int) -> None:
-        """So many places more are taken. Called by `relay.state.phases` alone."""
+    def reserve(self, number: int, code: bool) -> None:
+        """So many places more are taken, by a one-time code or by another message. Called by `relay.state.phases` alone."""
         self._reserved += number
+        if code:
+            self._codes_reserved += number
+
+    def turns_for(self, lane: Lane) -> Turns[Message]:
+        """Where the messages of a lane stand that may be sent."""
+        return self.codes if lane.code else self.ready
+
+    def lanes_like(self, lane: Lane) -> OrderedDict[Lane, None]:
+        """Where a lane stands in which something waits for this upstream."""
+        return self.code_lanes if lane.code else self.lanes
+
+    def released(self) -> list[Message]:
+        """All that may be sent."""
+        return [*self.codes, *self.ready]
 
     # -- receipts without a message ------------------------------------------------------------------------------------
 
@@ -726,7 +772,12 @@ class UpstreamState(Awaited["Message"]):
     def credit(self) -> int:
         """How many more messages may be released to it. Twice what its windows hold, so that sending never waits for a
         commit; not more than ``AHEAD`` that are not sent, since each has to be taken back when the carrier is gone."""
-        return min(2 * self.capacity - self._reserved, AHEAD - len(self.ready))
+        return min(2 * self.capacity - self._reserved + self._codes_reserved, AHEAD - len(self.ready))
+
+    @property
+    def code_credit(self) -> int:
+        """The same for one-time codes, of which other messages take nothing."""
+        return min(2 * self.capacity - self._codes_reserved, AHEAD - len(self.codes))
 
     def link_for(self, way: int, now: float) -> Peer:
         """The link for the messages to one destination, so that they keep their order. Where the window of that link is full
@@ -747,3 +798,8 @@ class UpstreamState(Awaited["Message"]):
         elif link in self.links:
             self.links.remove(link)
         self.capacity = sum(one.session.outstanding_limit for one in self.links)
+
+
+def _kept_places(settings: UpstreamSettings) -> int:
+    """Places of a link's window that only one-time codes may take; one is left for the others."""
+    return min(settings.window - 1, -(-settings.window * settings.reserve_for_codes // 100))

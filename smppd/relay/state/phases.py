@@ -48,7 +48,7 @@ class Phases:
         elif upstream is not None:
             message.upstream = upstream
         if RESERVING >> number & 1 and message.upstream is not None:
-            message.upstream.reserve(1)
+            message.upstream.reserve(1, message.lane.code)
         if FILED >> number & 1:
             self.file(message)
         elif FILED >> was & 1:
@@ -78,6 +78,7 @@ class Phases:
             message.account.pinned_parts.remove(message)
             for upstream in upstreams:
                 upstream.ready.remove(message.account.name, message)
+                upstream.codes.remove(message.account.name, message)
                 upstream.pinned_parts.remove(message.account.name, message)
                 upstream.unknown.pop(message.id, None)
                 upstream.retried.pop(message.id, None)
@@ -100,7 +101,7 @@ class Phases:
     def _recount(self, message: Message, was: int, to: int) -> None:
         """Takes a message out of the numbers of its account and its carrier, or puts it into the account's."""
         if RESERVING >> was & 1 and message.upstream is not None:
-            message.upstream.reserve(-1)
+            message.upstream.reserve(-1, message.lane.code)
         if WAITING >> was & 1:
             if not WAITING >> to & 1:
                 message.account.count_queued(-1)
@@ -126,7 +127,7 @@ class Phases:
         elif upstream is None:
             return
         elif was == _READY:
-            upstream.ready.remove(message.account.name, message)
+            upstream.turns_for(message.lane).remove(message.account.name, message)
         elif was == _SUBMITTED:
             if to != _SHELVED:  # else it is found here until its row is durable (`relay.spill`)
                 upstream.forget(message)
@@ -158,7 +159,7 @@ class Phases:
         elif upstream is None:
             return
         elif to == _READY:
-            upstream.ready.append(message.account.name, message)
+            upstream.turns_for(message.lane).append(message.account.name, message)
         elif to == _SUBMITTED:
             if message.remembered is not None:
                 message.remembered.taken = True

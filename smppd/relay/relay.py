@@ -14,7 +14,7 @@ from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
-from smppd.policy.screens import Screen
+from smppd.policy.screens import Screen, ear_of, gate_of
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
 from smppd.relay.accept.answers import Answers
@@ -207,6 +207,8 @@ class Relay:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
             account.screens = screens.get(name, ()) if screens else ()
+            account.gate = gate_of(account.screens)
+            account.ear = ear_of(account.screens)
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:

@@ -227,6 +227,9 @@ class SubmitDesk:
         context = self._context
         account = customer.account
         settings = account.settings
+        gate = account.gate
+        if gate is not None and gate.closed is not None:
+            return gate.closed
         if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlv_limit:
             return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlv_limit} TLVs", "bad PDU")
         if settings.strict_fields and len(sm.short_message) > 254:
@@ -324,6 +327,8 @@ class SubmitDesk:
         if refused is not None:
             message.refusal = refused
             self._refused(account, refused.rule or "policy", 1)
+            if gate is not None:
+                gate.refused(refused.rule, identity, wall)
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
@@ -401,6 +406,8 @@ class SubmitDesk:
         and the refusal that is to be answered at once."""
         account = customer.account
         number = count_destinations(raw)
+        if account.gate is not None and account.gate.closed is not None:
+            return 0, account.gate.closed
         if not self.accepts or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:

@@ -30,7 +30,7 @@ from smppd.store.api import Kind
 
 if TYPE_CHECKING:
     from smppd.policy.pipeline import Pipeline
-    from smppd.policy.screens import Screen
+    from smppd.policy.screens import Ear, Gate, Screen
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -510,6 +510,8 @@ class Account:
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
         self.screens: tuple[Screen, ...] = ()
+        self.gate: Gate | None = None
+        self.ear: Ear | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.sessions: list[CustomerPeer] = []

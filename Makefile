@@ -22,7 +22,7 @@ STACKS_ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-micro bench-profile torture fuzz stacks coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-traffic bench-micro bench-profile torture fuzz stacks coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -72,6 +72,9 @@ bench: native ## cost of a message, against the reference relay
 
 bench-growth: native ## what grows and what it costs; BENCH_ARGS="sessions rules": these curves only
 	@$(BIN)/python -m bench.growth $(BENCH_ARGS)
+
+bench-traffic: native ## what is found of artificial traffic, false alarms, memory: docs/traffic.md
+	@$(BIN)/python -m bench.traffic --write $(BENCH_ARGS)
 
 bench-records: native ## search, export, verification and purge over a big log: docs/records-benchmark.md; BENCH_ARGS="--records N"
 	@$(BIN)/python -m bench.records $(BENCH_ARGS)

@@ -38,6 +38,8 @@ class AuditEvent(StrEnum):
     HOLD = "hold"
     EVIDENCE = "evidence"
     REPORT = "report"
+    SUSPENSION = "suspension"
+    TRAFFIC = "traffic"
     ENTRIES_DROPPED = "entries dropped"
 
 

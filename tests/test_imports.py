@@ -27,6 +27,8 @@ TABLE: dict[str, frozenset[str]] = {
     "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
+    # What is unusual in an account's traffic: screens, as `policy` has them, with a memory of their own.
+    "traffic": frozenset({"message", "protocol", "config", "numbering", "policy"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),
@@ -83,6 +85,7 @@ TABLE: dict[str, frozenset[str]] = {
             "operators",
             "relay",
             "net",
+            "traffic",
             "native",
         }
     ),

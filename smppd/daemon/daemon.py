@@ -38,6 +38,7 @@ from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
+from smppd.daemon.traffic import TrafficMemory
 from smppd.daemon.worker import Worker
 from smppd.ids import Ids
 from smppd.metrics import Metrics
@@ -51,6 +52,7 @@ from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
 from smppd.store.sqlite.copies import settle
+from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
@@ -144,7 +146,19 @@ class Daemon:
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
-        self.screens = Screens()
+        self.traffic = TrafficMemory(
+            lambda: SqliteDocuments(settings.store.directory),
+            install,
+            self.metrics,
+            self.audit,
+            self._worker,
+            time.time,
+            time.monotonic,
+        )
+        self.traffic.load()
+        self.screens = Screens(self.traffic)
+        screens = self.screens.of(settings)
+        self.screens.use(screens)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -153,7 +167,7 @@ class Daemon:
             self.ring,
             self.metrics,
             pipelines=pipelines(settings),
-            screens=self.screens.of(settings),
+            screens=screens,
             ids=ids,
             wall=time.time,
             now=time.monotonic,
@@ -265,7 +279,11 @@ class Daemon:
         self._control = ControlServer(
             self.reactor,
             settings.store.directory,
-            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            {
+                **control_requests(self.door, self.audit, self.ring),
+                **erase_requests(self.relay),
+                **self.traffic.requests(),
+            },
             self.metrics,
         )
         self._control.start()
@@ -285,6 +303,7 @@ class Daemon:
     def _gauges(self) -> None:
         self.relay.set_gauges()
         self.door.gauges()
+        self.traffic.set_gauges()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -293,6 +312,7 @@ class Daemon:
         self._do("relay", lambda: self.relay.tick(now))
         self._do("garbage", garbage.look)
         self._do("customers", lambda: self.customers.tick(now))
+        self._do("traffic", lambda: self.traffic.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
@@ -392,6 +412,8 @@ class Daemon:
         self.customers.flush_bind_notes()
         self._background.stop()
         self._history.stop()
+        if not status:
+            self.traffic.stop()
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
         self._shipper.stop()

@@ -126,6 +126,7 @@ class Reload:
         targets = self._targets
         new = self.settings = fresh.settings
         targets.ring.use(fresh.kek, fresh.wrapped)
+        targets.screens.use(fresh.screens)
         targets.relay.take_configuration(new, fresh.routing, fresh.pipelines, fresh.screens)
         targets.door.use(new)
         targets.customers.reload(new.limits)

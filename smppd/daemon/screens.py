@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from smppd.config import Settings
+from smppd.daemon.traffic import TrafficMemory
 from smppd.policy.screens import Screen
 
 
@@ -12,6 +15,15 @@ class Screens:
     Made once, before the relay; what the screens know is held here, so that a reload exchanges settings and forgets
     nothing."""
 
+    def __init__(self, traffic: TrafficMemory) -> None:
+        self.traffic = traffic
+
     def of(self, settings: Settings) -> dict[str, tuple[Screen, ...]]:
         """The screens by account. Changes nothing that is in use: a reload may still be refused. Any thread."""
-        return {one.system_id: () for one in settings.accounts}
+        traffic = self.traffic.screens(settings)
+        # In this order: suspension, (opt-out, consent,) traffic(, hours).
+        return {one.system_id: traffic[one.system_id] for one in settings.accounts}
+
+    def use(self, screens: Mapping[str, tuple[Screen, ...]]) -> None:
+        """These are in force from now on. Reactor thread."""
+        self.traffic.use(screens.values())

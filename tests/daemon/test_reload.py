@@ -13,9 +13,9 @@ from smppd import config
 from smppd.config import Settings
 from smppd.daemon import reload as module
 from smppd.daemon.reload import Reload, ReloadTargets
-from smppd.daemon.screens import Screens
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
+from smppd.policy.screens import Screen
 from tests.relay.fakes import settings
 
 Then = Callable[[Any, Exception | None], None]
@@ -43,6 +43,16 @@ class Part:
         return lambda *_given, **_more: self._world.hears(f"{self._name}.{verb}")
 
 
+class NoScreens:
+    """No account has screens."""
+
+    def of(self, _settings: Settings) -> dict[str, tuple[Screen, ...]]:
+        return {}
+
+    def use(self, _screens: dict[str, tuple[Screen, ...]]) -> None:
+        pass
+
+
 class World:
     """A reload whose reading the test lets happen. ``heard``: what the parts were told, in order."""
 
@@ -64,7 +74,7 @@ class World:
             self._audit,
             Part(self, "notifier"),
             Part(self, "shipper"),
-            Screens(),
+            NoScreens(),
         )
         aside: Any = self
         self.reload = Reload(self.file, parts, aside, self.hears)

@@ -124,7 +124,7 @@ class TrafficMemory:
         log.error("what was stored cannot be read", extra={"fields": {"account": name, "kind": kind}})
 
     def account(self, name: str) -> AccountTraffic:
-        """What is known of an account."""
+        """What is known of an account. Any thread: whoever goes through all of them takes a copy of the list."""
         found = self._accounts.get(name)
         if found is None:
             shift = int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") % _HOUR
@@ -223,7 +223,7 @@ class TrafficMemory:
             minute = now - self._told >= EVERY
             if minute:
                 self._told = now
-            for account in self._accounts.values():
+            for account in list(self._accounts.values()):
                 self._tell(account, minute)
         if not self._busy and now >= self._retry:
             kept = self._to_write(now)
@@ -257,7 +257,7 @@ class TrafficMemory:
         """For a scrape."""
         counts: dict[tuple[str, str, str], int] = dict.fromkeys(self._shown, 0)
         now = self._now()
-        for name, account in self._accounts.items():
+        for name, account in list(self._accounts.items()):
             for one in account.standing(now):
                 key = (name, one.signal, one.action)
                 counts[key] = counts.get(key, 0) + 1
@@ -275,12 +275,12 @@ class TrafficMemory:
         kept: Kept = {}
         if self._unwritten:
             kept[suspension.KIND] = {name: one.as_dict() for name, one in self._unwritten.items()}
-        due = {name: one.caps.to_write() for name, one in self._accounts.items() if one.caps.due}
+        due = {name: one.caps.to_write() for name, one in list(self._accounts.items()) if one.caps.due}
         if due:
             kept[CAPS] = due
         if kept:
             return kept
-        for name, account in self._accounts.items():
+        for name, account in list(self._accounts.items()):
             if account.changed and now - self._saved.get(name, 0.0) >= EVERY:
                 kept.setdefault(TRAFFIC, {})[name] = account.snapshot(now, self._wall())
                 self._saved[name] = now

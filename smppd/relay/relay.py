@@ -14,7 +14,7 @@ from smppd.config import Settings
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import Pipeline
-from smppd.policy.screens import Screen, ear_of, gate_of
+from smppd.policy.screens import Gate, Screen, ear_of, gate_of
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
 from smppd.relay.accept.answers import Answers
@@ -206,9 +206,11 @@ class Relay:
             if pipeline is not None and account.pipeline is not None:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
-            account.screens = screens.get(name, ()) if screens else ()
-            account.gate = gate_of(account.screens)
-            account.ear = ear_of(account.screens)
+            asked = screens.get(name, ()) if screens else ()
+            account.gate = gate_of(asked)
+            account.ear = ear_of(asked)
+            # The gate is asked before the rules: an account that has no other screen costs no question.
+            account.screens = tuple([one for one in asked if not isinstance(one, Gate)])
         self.short_ids.use(settings)
 
     def account(self, name: str) -> Account | None:

@@ -516,7 +516,8 @@ class AccountTraffic:
             self._numbers, signal, action, kind, what, country, wall, now + lasts, limits.rate, now, why
         )
         self._decisions[key] = decision
-        self._fresh.append(decision)
+        if len(self._fresh) < DECISIONS:
+            self._fresh.append(decision)
         self.changed = True
         return decision
 

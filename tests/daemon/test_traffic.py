@@ -160,6 +160,7 @@ def test_every_way_to_submit_is_closed() -> None:
     acme.sends(pdu(Command.SUBMIT_MULTI, 0, 0, multi), pdu(Command.DATA_SM, 0, 0, data))
     house.world.commits()
     assert [status for _, status, _ in acme.answered()] == [Status.RSUBMITFAIL] * 2
+    assert house.world.total("messages_refused", account="acme", reason="suspended") == 3, "the submit_multi as a whole"
 
 
 def test_a_waiting_message_is_not_given_another_text() -> None:
@@ -332,6 +333,21 @@ def test_caps_go_on_after_a_kill_and_a_restart() -> None:
     acme.submits(b"hello")
     house.world.commits()
     assert acme.statuses() == [0]
+
+
+def test_caps_that_a_full_disk_did_not_take_are_written_when_it_does() -> None:
+    house = House(traffic={"caps": {"GB": "1/d"}})
+    acme = house.world.customer()
+    house.disk.full = True
+    acme.submits(b"hello")
+    house.writes(2.0)
+    house.disk.full = False
+    house.writes(2.0)
+    house.begins()
+    acme = house.world.customer()
+    acme.submits(b"hello")
+    house.world.commits()
+    assert acme.statuses() == [Status.RSUBMITFAIL]
 
 
 def test_a_reload_forgets_nothing() -> None:

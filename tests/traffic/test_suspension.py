@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from smppd.config.traffic import SuspendAfter
-from smppd.protocol.wire import Status
+from smppd.policy.screens import Question
+from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
 from smppd.traffic.suspension import SUSPENDED, Suspension, Suspensions, SuspensionScreen
+from tests.relay.fakes import FROM, TO
+
+SM = Sm(build_sm(Command.SUBMIT_SM, 0, FROM, address_field(1, 1, TO), b"hello", Fields(), b""))
+QUESTION = Question("acme", None, SM, None, "transactional", 0.0, 0.0, 60.0)
 
 
 class Desk:
@@ -85,7 +90,7 @@ def test_it_says_why_and_which_records() -> None:
         (1, 2, 3),
     )
     assert Suspension.of_dict(made.as_dict()) == made
-    assert desk.screen.explain(None) == "refused: suspended by smppd (3 refusals within 5 s)"  # type: ignore[arg-type]
+    assert desk.screen.explain(QUESTION) == "refused: suspended by smppd (3 refusals within 5 s)"
     assert SUSPENDED.status == Status.RSUBMITFAIL
     desk.refuses(16, 17, 18)
     assert len(desk.made) == 1
@@ -110,14 +115,14 @@ def test_a_reload_keeps_hits_and_suspensions() -> None:
     desk.refuses(1, 2)
     refused = desk.all.screen("acme", None)  # of a reload that is refused: never used
     desk.reloads(3, 60.0, ("spam",))
-    assert desk.screen.explain(None) == "not suspended; 2 of 3 refusals"  # type: ignore[arg-type]
+    assert desk.screen.explain(QUESTION) == "not suspended; 2 of 3 refusals"
     assert desk.refuses(3) is True and refused.closed is None
     assert desk.reloads(100, 60.0, ("spam",)).closed == SUSPENDED
     screen = desk.all.screen("acme", None)
     desk.all.use([screen])
     assert screen.closed == SUSPENDED, "without `suspend_after` too, until it is lifted"
     desk.all.lift("acme")
-    assert screen.explain(None) == "not suspended"  # type: ignore[arg-type]
+    assert screen.explain(QUESTION) == "not suspended"
 
 
 def test_what_the_store_says_counts_but_for_what_is_not_written_yet() -> None:

@@ -232,6 +232,7 @@ def test_a_command_lifts_it_and_the_daemon_is_told() -> None:
 
 def test_a_command_suspends_by_hand_accounts_without_the_setting_too() -> None:
     house = House()
+    assert house.world.account().screens == (), "no question is asked of it"
     acme = house.world.customer()
     made = Suspension("acme", 1.0, "anna", "a complaint")
     house.disk.add(KIND, "acme", DocumentSealer(house.install).seal(KIND, "acme", made.as_dict()))

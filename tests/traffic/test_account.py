@@ -352,6 +352,7 @@ def test_more_decisions_than_fit_end_the_one_that_would_end_next() -> None:
     standing = shop.traffic.standing(shop.now)
     assert len(standing) == DECISIONS
     assert standing[-1].number == DECISIONS + 20
+    assert len(shop.traffic.take_fresh()) == DECISIONS and shop.traffic.take_fresh() == []
 
 
 def test_two_accounts_know_nothing_of_each_other() -> None:

@@ -26,7 +26,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-micro bench-profile torture fuzz stacks coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -76,6 +76,9 @@ bench: native ## cost of a message, against the reference relay
 
 bench-growth: native ## what grows and what it costs; BENCH_ARGS="sessions rules": these curves only
 	@$(BIN)/python -m bench.growth $(BENCH_ARGS)
+
+bench-traffic: native ## what is found of artificial traffic, false alarms, memory: docs/traffic.md
+	@$(BIN)/python -m bench.traffic --write $(BENCH_ARGS)
 
 bench-records: native ## search, export, verification and purge over a big log: docs/records-benchmark.md; BENCH_ARGS="--records N"
 	@$(BIN)/python -m bench.records $(BENCH_ARGS)

@@ -39,6 +39,8 @@ class AuditEvent(StrEnum):
     EVIDENCE = "evidence"
     REPORT = "report"
     OPT_OUT = "opt out"
+    SUSPENSION = "suspension"
+    TRAFFIC = "traffic"
     ENTRIES_DROPPED = "entries dropped"
 
 

@@ -60,6 +60,18 @@ class Metrics:
             "text_refused", "Texts refused since the link's alphabet lacks their letters", "account", "direction"
         )
         self.rule_hits = counter("rule_hits", "Messages matched by a rule", "policy", "rule", "mode")
+        self.traffic_hits = counter(
+            "traffic_hits",
+            "Messages that something unusual in their account's traffic met",
+            "account",
+            "signal",
+            "action",
+        )
+        self.traffic_decisions = gauge(
+            "traffic_decisions", "Decisions about unusual traffic that stand", "account", "signal", "action"
+        )
+        self.suspensions = counter("suspensions", "Times that refusals ended an account's right to submit", "account")
+        self.suspended = gauge("suspended", "1 for an account whose right to submit is suspended", "account")
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")
         self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")

@@ -29,6 +29,8 @@ TABLE: dict[str, frozenset[str]] = {
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
     # Big lists by name. What rules ask of one is policy's; how it is compiled, kept and exchanged is here.
     "lists": frozenset({"config", "policy", "numbering", "durable"}),
+    # What is unusual in an account's traffic: screens, as `policy` has them, with a memory of their own.
+    "traffic": frozenset({"message", "protocol", "config", "numbering", "policy"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
     # What people want to be sent.
@@ -89,6 +91,7 @@ TABLE: dict[str, frozenset[str]] = {
             "operators",
             "relay",
             "net",
+            "traffic",
             "native",
         }
     ),

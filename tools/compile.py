@@ -35,7 +35,7 @@ PACKAGE: Final = ROOT / "smppd"
 WORK: Final = ROOT / "build" / "native"
 
 # What gains 2 % or more of a message's cost by `make bench-micro`, alone or with what it calls (docs/adr/0006).
-ROOMS: Final = ("consent", "policy", "relay")  # with what is split off or added later
+ROOMS: Final = ("consent", "policy", "relay", "traffic")  # with what is split off or added later
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",

@@ -44,6 +44,8 @@ COMMANDS: Final = {
     "lists": "show, compile and ask the big lists of numbers, domains and senders",
     "send": "send a test message through a bind",
     "bans": "show and lift the bans of addresses that guessed passwords",
+    "traffic": "show and release what stands against unusual traffic",
+    "suspensions": "show, begin and end suspensions of accounts",
     "status": "show how the running daemon does",
     "schema": "print the JSON Schema of the configuration",
 }

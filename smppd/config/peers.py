@@ -46,6 +46,7 @@ from smppd.config.kinds import (
 from smppd.config.opt_out import AccountOptOut
 from smppd.config.rules import MessageClass
 from smppd.config.secrets import PasswordHashes, SecretRef
+from smppd.config.traffic import SuspendAfter, Traffic
 
 Alphabet = Literal["gsm", "gsm_packed", "latin1", "ascii"]
 Version = Annotated[
@@ -275,6 +276,13 @@ class Account(Model):
         default=False, description="Fields to the letter of SMPP 3.4, and no octet behind short_message."
     )
     suspended: bool = Field(default=False, description="Refuses its binds; what is stored is kept and delivered.")
+    traffic: Traffic | None = Field(
+        default=None, description="Looks for what is unusual in its traffic; `{}`: all of it, alerts only. Default: no."
+    )
+    suspend_after: SuspendAfter | None = Field(
+        default=None,
+        description="Refusals after which it may submit no more, until an operator lifts it. Default: none.",
+    )
 
     @cached_property
     def kept(self) -> Kept:

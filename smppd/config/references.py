@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from smppd.config.lists import ASKED_BY
+from smppd.config.traffic import SCREENS
 from smppd.numbering import normalise_prefix
 
 DEFAULT_HTTP = "127.0.0.1:9180"
@@ -38,6 +39,7 @@ def references(plain: Any) -> Iterator[Found]:
     policies = policies if isinstance(policies, dict) else {}
     for loc, account in _each(plain, "accounts"):
         yield from _known(loc, account, "policies", policies.keys(), "policy")
+        yield from _suspending(loc, account, policies)
     for loc, route in _each(plain, "routes"):
         yield from _known(loc, route, "upstreams", upstream_names, "upstream")
         yield from _known(loc, route, "accounts", account_names, "account")
@@ -87,6 +89,20 @@ def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Fo
         action = rule.get("do") if isinstance(rule, dict) else None
         if isinstance(action, dict):
             yield from _known((*loc, index, "do"), action, "route", upstreams, "upstream")
+
+
+def _suspending(loc: Loc, account: dict[str, Any], policies: dict[Any, Any]) -> Iterator[Found]:
+    """A name that refuses nothing would never suspend anybody."""
+    section = account.get("suspend_after")
+    if not isinstance(section, dict):
+        return
+    known: set[str | None] = {*SCREENS}
+    for name, policy in policies.items():
+        rules = policy.get("rules") if isinstance(policy, dict) else policy
+        known |= {str(name), *(f"{name}/{_get(rule, 'name')}" for rule in _list(rules))}
+    for index, name in enumerate(_list(section.get("rules"))):
+        if isinstance(name, str) and name not in known and name.partition("/")[0] not in SCREENS:
+            yield (*loc, "suspend_after", "rules", index), f"no policy or rule is named {name}{suggestion(name, known)}"
 
 
 def _owners(plain: dict[str, Any]) -> Iterator[Found]:

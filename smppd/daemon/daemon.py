@@ -41,6 +41,7 @@ from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
+from smppd.daemon.traffic import TrafficMemory
 from smppd.daemon.worker import Worker
 from smppd.ids import Ids
 from smppd.lists.lists import Lists
@@ -55,6 +56,7 @@ from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
 from smppd.store.sqlite.copies import settle
+from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
@@ -153,7 +155,19 @@ class Daemon:
         self._words = TrailOfWords(
             settings.store.directory, kek, lambda: load_kek(self.settings.keys), self.audit, self._worker
         )
-        self.screens = Screens(Register(Hashes(install.suppression)))
+        self.traffic = TrafficMemory(
+            lambda: SqliteDocuments(settings.store.directory),
+            install,
+            self.metrics,
+            self.audit,
+            self._worker,
+            time.time,
+            time.monotonic,
+        )
+        self.traffic.load()
+        self.screens = Screens(Register(Hashes(install.suppression)), self.traffic)
+        screens = self.screens.of(settings, self.lists.by_name)
+        self.screens.use(screens)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -162,7 +176,7 @@ class Daemon:
             self.ring,
             self.metrics,
             pipelines=pipelines(settings, self.lists.by_name),
-            screens=self.screens.of(settings, self.lists.by_name),
+            screens=screens,
             ids=ids,
             wall=time.time,
             now=time.monotonic,
@@ -285,6 +299,7 @@ class Daemon:
                 **control_requests(self.door, self.audit, self.ring),
                 **erase_requests(self.relay),
                 **opt_out_requests(self.relay),
+                **self.traffic.requests(),
             },
             self.metrics,
         )
@@ -305,6 +320,7 @@ class Daemon:
     def _gauges(self) -> None:
         self.relay.set_gauges()
         self.door.gauges()
+        self.traffic.set_gauges()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -313,6 +329,7 @@ class Daemon:
         self._do("relay", lambda: self.relay.tick(now))
         self._do("garbage", garbage.look)
         self._do("customers", lambda: self.customers.tick(now))
+        self._do("traffic", lambda: self.traffic.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
@@ -414,6 +431,8 @@ class Daemon:
         self._files.stop()
         self._background.stop()
         self._history.stop()
+        if not status:
+            self.traffic.stop()
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
         self._shipper.stop()

@@ -134,6 +134,7 @@ class Reload:
         new = self.settings = fresh.settings
         targets.ring.use(fresh.kek, fresh.wrapped)
         targets.lists.use(new, fresh.lists)
+        targets.screens.use(fresh.screens)
         targets.relay.take_configuration(new, fresh.routing, fresh.pipelines, fresh.screens)
         targets.door.use(new)
         targets.customers.reload(new.limits)

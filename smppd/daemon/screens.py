@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from smppd.config import Settings
 from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import Register
+from smppd.daemon.traffic import TrafficMemory
 from smppd.lists.named import NamedList
 from smppd.policy.hours.hours import Hours
 from smppd.policy.hours.screen import HoursScreen
@@ -17,23 +18,33 @@ class Screens:
     """Makes the screens of each account, in the order in which they are asked.
 
     Made once, before the relay; what the screens know is held here, so that a reload exchanges settings and forgets
-    nothing. ``register``: of opt-outs."""
+    nothing. ``register``: of opt-outs. ``traffic``: what is known of accounts' traffic; None where nobody looks for that."""
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: Register, traffic: TrafficMemory | None = None) -> None:
         self.register = register
+        self.traffic = traffic
 
     def of(self, settings: Settings, lists: Mapping[str, NamedList]) -> dict[str, tuple[Screen, ...]]:
         """The screens by account. ``lists``: those of the configuration, by name. Changes nothing that is in use: a reload may
         still be refused. Any thread."""
         hours = Hours.of(settings)
+        traffic = {} if self.traffic is None else self.traffic.screens(settings)
         made: dict[str, tuple[Screen, ...]] = {}
         for one in settings.accounts:
             screens: list[Screen] = []
             opt_out = one.opt_out
             if opt_out.told != "off":
                 screens.append(OptOutScreen(self.register, opt_out.told, [lists[name] for name in opt_out.lists]))
+            # Behind it: what nobody was sent is no traffic. The door of a suspended account, which is among these, is asked
+            # before all screens (`policy.screens.Admission`).
+            screens.extend(traffic.get(one.system_id, ()))
             # Without a class that is restricted anywhere the screen would say nothing, at a price.
             if hours.ready and one.quiet_hours != "off":
                 screens.append(HoursScreen(hours, one, settings.region_of(one.system_id)))
             made[one.system_id] = tuple(screens)
         return made
+
+    def use(self, screens: Mapping[str, tuple[Screen, ...]]) -> None:
+        """These are in force from now on. Reactor thread."""
+        if self.traffic is not None:
+            self.traffic.use(screens.values())

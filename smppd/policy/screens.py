@@ -8,6 +8,7 @@ process; what it knows is in memory or mapped into it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from smppd.message import Hit, Refusal, Verdict
@@ -100,3 +101,36 @@ class Screen(Protocol):
 
     def explain(self, question: Question) -> str:
         """What it would say, as a sentence for people, without a full stop. Changes nothing, counts nothing."""
+
+
+class Admission:
+    """A screen that is asked before the rules too: whether the account may submit at all. It hears what is refused of it."""
+
+    def __init__(self) -> None:
+        self.closed: Refusal | None = None
+
+    def refused(self, rule: str, record: int, wall: float) -> None:
+        """A message was refused. ``rule``: by what (`Refusal.rule`); ``record``: its id in the log; ``wall``: epoch seconds."""
+
+
+class Ear:
+    """A screen that hears how messages ended, by their carriers' receipts."""
+
+    def ended(self, digits: bytes, ton: int, delivered: bool, seconds: float, now: float) -> None:
+        """A message to ``digits`` ended. ``seconds``: since it was accepted; ``now``: a steady clock."""
+
+
+def admission_of(screens: Iterable[Screen]) -> Admission | None:
+    """The one that admits the account's messages, among its screens."""
+    for screen in screens:
+        if isinstance(screen, Admission):
+            return screen
+    return None
+
+
+def ear_of(screens: Iterable[Screen]) -> Ear | None:
+    """The ear among an account's screens."""
+    for screen in screens:
+        if isinstance(screen, Ear):
+            return screen
+    return None

@@ -217,6 +217,8 @@ class Operations:
 
     def _replace(self, customer: CustomerPeer, replace: Replace) -> int:
         account = customer.account
+        if account.admission is not None and account.admission.closed is not None:
+            return Status.RREPLACEFAIL  # another text is as good as another message
         message = self._living(account, self._short_ids.id_behind(account, replace.message_id))
         if message is None:
             return Status.RINVMSGID

@@ -19,7 +19,7 @@ from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.hours.hours import Hours
 from smppd.policy.pipeline import Pipeline
-from smppd.policy.screens import Screen
+from smppd.policy.screens import Admission, Screen, admission_of, ear_of
 from smppd.protocol.session import Session
 from smppd.protocol.wire import command_name, status_name
 from smppd.relay.accept.answers import Answers
@@ -230,8 +230,12 @@ class Relay:
             if pipeline is not None and account.pipeline is not None:
                 pipeline.take_over_parts(account.pipeline)
             account.pipeline = pipeline
-            account.screens = screens.get(name, ()) if screens else ()
-            account.opt_out = next((one for one in account.screens if isinstance(one, OptOutScreen)), None)
+            asked = screens.get(name, ()) if screens else ()
+            account.opt_out = next((one for one in asked if isinstance(one, OptOutScreen)), None)
+            account.admission = admission_of(asked)
+            account.ear = ear_of(asked)
+            # Admission is asked before the rules: an account that has no other screen costs no question.
+            account.screens = tuple([one for one in asked if not isinstance(one, Admission)])
         self.opt_outs.register.epoch += 1  # what waits is asked again, by the new settings
         context.use_hours(routing.hours)
         self.short_ids.use(settings)

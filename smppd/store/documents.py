@@ -6,6 +6,7 @@ processes work on them at once, so whoever changes one says what it was before. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 FOREVER: Final = (1 << 53) - 1
@@ -26,6 +27,10 @@ class Documents(Protocol):
 
     def replace(self, kind: str, name: str, before: bytes, after: bytes, until: int = FOREVER) -> bool:
         """Puts one into the place of what it was before, durable when this returns; False where it is not that any more."""
+
+    def put(self, kind: str, documents: Mapping[str, bytes], until: int = FOREVER) -> None:
+        """Adds or exchanges some of a kind that nobody else writes, whatever they were before; all of them or none,
+        durable when this returns."""
 
     def remove(self, kind: str, name: str) -> bool:
         """Deletes one and overwrites it; False where there is none."""

@@ -77,6 +77,7 @@ _WITH_ACTIONS = frozenset(
         "report",
         "lists",
     )
+    + ("suspensions", "traffic")
 )
 
 

@@ -99,6 +99,9 @@ class MemoryDocuments:
         self.kept[kind, name] = (after, until)
         return True
 
+    def put(self, kind: str, documents: Mapping[str, bytes], until: int = FOREVER) -> None:
+        self.kept.update({(kind, name): (sealed, until) for name, sealed in documents.items()})
+
     def remove(self, kind: str, name: str) -> bool:
         return self.kept.pop((kind, name), None) is not None
 

@@ -406,8 +406,7 @@ class World:
 
     def reloads(self, configuration: Settings) -> None:
         """The daemon takes another configuration."""
-        if self.given is None:
-            self.screens = Screens(self.register).of(configuration, {})
+        self.screens = Screens(self.register).of(configuration, {}) if self.given is None else self.given
         self.relay.take_configuration(configuration, Routing.of(configuration), pipelines(configuration), self.screens)
 
     def spills(self) -> None:

@@ -233,6 +233,9 @@ class SubmitDesk:
         context = self._context
         account = customer.account
         settings = account.settings
+        admission = account.admission
+        if admission is not None and admission.closed is not None:
+            return admission.closed
         if sm.at_tlvs != len(sm.raw) and len(sm.tlvs) > context.tlv_limit:
             return Refusal(Status.RINVOPTPARSTREAM, f"more than {context.tlv_limit} TLVs", "bad PDU")
         if settings.strict_fields and len(sm.short_message) > 254:
@@ -351,6 +354,8 @@ class SubmitDesk:
             self._refused(account, refused.rule or "policy", 1)
             if rejects and message.wants_failure:
                 self._mailroom.post_receipt(message, State.REJECTED, refused.status, kept=False)
+            if admission is not None:
+                admission.refused(refused.rule, identity, wall)
             self._accepting = None
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
@@ -428,6 +433,8 @@ class SubmitDesk:
         and the refusal that is to be answered at once."""
         account = customer.account
         number = count_destinations(raw)
+        if account.admission is not None and account.admission.closed is not None:
+            return 0, account.admission.closed
         if not self.accepts or not self._context.store.takes:
             return 0, FULL
         if account.queued + number > account.settings.queue:

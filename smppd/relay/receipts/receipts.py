@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from smppd.ids import id_time
 from smppd.message import State, masked
+from smppd.policy.screens import Ear
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
 from smppd.protocol.wire import BodyError, Sm, Status, id_response, pdu_body, refusal, request_command, sequence_number
@@ -404,10 +405,24 @@ class Receipts:
         if final:
             context.phases.move(message, Phase.DONE)
             context.ledger.close(message)
+            ear = message.account.ear
+            if ear is not None:
+                self._hear(ear, message, state is MessageState.DELIVERED)
         elif unknown:
             self._tell(message, TOLD_UNKNOWN)
         elif word or (last and state is MessageState.ACCEPTED):
             self._tell(message, TOLD_WORD if wanted else HEARD_ACCEPTED if state is MessageState.ACCEPTED else 0)
+
+    def _hear(self, ear: Ear, message: Message, delivered: bool) -> None:
+        """Tells a screen how a message ended. An error there is none of the receipt's."""
+        context = self._context
+        try:
+            digits = message.destination_digits
+            if digits and not message.erased:
+                seconds = max(0.0, context.wall() - message.accepted_at)
+                ear.ended(digits, message.reversed[0], delivered, seconds, context.now())
+        except Exception as error:  # noqa: BLE001  the item's edge
+            context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
 
     def _own_word(self, upstream: UpstreamState, receipt: Receipt | None) -> None:
         """Counts a stat that nobody knows, or a missing one, by its kind; the log names each kind once. The word itself is

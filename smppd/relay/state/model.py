@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from smppd.consent.screen import OptOutScreen
     from smppd.policy.hours.windows import Gate
     from smppd.policy.pipeline import Pipeline
-    from smppd.policy.screens import Screen
+    from smppd.policy.screens import Admission, Ear, Screen
 
 ALPHABETS: Final = {
     "gsm": Alphabet.GSM,
@@ -539,6 +539,8 @@ class Account:
         self.pipeline: Pipeline | None = None
         self.screens: tuple[Screen, ...] = ()
         self.opt_out: OptOutScreen | None = None  # that of ``screens``, which is asked again when a message has waited
+        self.admission: Admission | None = None
+        self.ear: Ear | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
         self.sessions: list[CustomerPeer] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from smppd.store.api import StoreError
@@ -43,6 +44,14 @@ class SqliteDocuments:
         statement = "UPDATE documents SET sealed = ?, until = ? WHERE kind = ? AND name = ? AND sealed = ?"
         with self._data.writing():
             return self._data.run(statement, (after, until, kind, name, before)) == 1
+
+    def put(self, kind: str, documents: Mapping[str, bytes], until: int = FOREVER) -> None:
+        """See `store.documents.Documents`."""
+        with self._data.writing():
+            self._data.run_each(
+                "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
+                ((kind, name, until, sealed) for name, sealed in documents.items()),
+            )
 
     def remove(self, kind: str, name: str) -> bool:
         """See `store.documents.Documents`."""

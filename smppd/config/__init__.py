@@ -21,12 +21,13 @@ from smppd.config.peers import (
     Weighted,
 )
 from smppd.config.reload import Changes, changes
-from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
+from smppd.config.rules import FAMILIES, Action, Condition, Policy, ProtectedBrand, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 
 __all__ = [
+    "FAMILIES",
     "Account",
     "Action",
     "Addressed",
@@ -53,6 +54,7 @@ __all__ = [
     "Model",
     "PasswordHash",
     "Policy",
+    "ProtectedBrand",
     "ReceiptSettings",
     "Refuse",
     "ReplaceSender",

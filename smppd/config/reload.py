@@ -43,6 +43,7 @@ def changes(old: Settings, new: Settings) -> Changes:
     if old.routes != new.routes:
         found.append(f"routes changed ({len(old.routes)} before, {len(new.routes)} now)")
     found += _policies(old, new)
+    found += _by_name("brand", dict(old.brands), dict(new.brands))
     for section in ("retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:

@@ -31,7 +31,7 @@ from smppd.config.kinds import (
 )
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
 from smppd.config.references import DEFAULT_HTTP
-from smppd.config.rules import Policy
+from smppd.config.rules import Policy, ProtectedBrand
 from smppd.config.secrets import KeyRef
 from smppd.config.shipping import Shipping
 
@@ -203,6 +203,9 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    brands: dict[Name, ProtectedBrand] = Field(
+        default_factory=dict, description="Brands that `family: phishing_link` protects, besides the shipped examples."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -231,7 +234,17 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = (
+                "accounts",
+                "upstreams",
+                "routes",
+                "policies",
+                "brands",
+                "retention",
+                "limits",
+                "log",
+                "shipping",
+            )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

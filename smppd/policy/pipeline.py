@@ -28,6 +28,8 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
+from smppd.policy.families.hosts import Brand
+from smppd.policy.families.index import FamilyIndex
 from smppd.policy.program import CompiledPolicy as CompiledPolicy
 from smppd.policy.program import PolicyError as PolicyError
 from smppd.policy.program import Program as Program
@@ -53,16 +55,17 @@ class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
     memory for unfinished long messages (``budget``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, families: FamilyIndex | None = None) -> None:
         super().__init__()
         self.budget = Budget()
+        self.families = families
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
         """The program of these policies in this order. Raises KeyError for an unknown one."""
         program = self._programs.get(names)
         if program is None:
-            program = self._programs[names] = Program([self[name] for name in names])
+            program = self._programs[names] = Program([self[name] for name in names], self.families)
         return program
 
 
@@ -249,13 +252,13 @@ class Pipeline:
         self._joiner.expire(now)
 
 
-def _check(policy: Policy) -> CompiledPolicy:
+def _check(policy: Policy, families: FamilyIndex | None) -> CompiledPolicy:
     compiled = CompiledPolicy(policy.name, policy.hold_parts, policy.rules)
     for index, rule in enumerate(policy.rules):
         sender = rule.do.replace_sender
         if sender is not None:
             _check_sender(sender, f"policies.{policy.name}{'.rules' if policy.hold_parts else ''}[{index}]")
-    Program([compiled])
+    Program([compiled], families)
     return compiled
 
 
@@ -273,10 +276,19 @@ def _check_sender(sender: ReplaceSender, place: str) -> None:
 
 def compile_policies(settings: Settings) -> Policies:
     """All policies by name, each compiled once to find its faults. Raises ``PolicyError`` for the first."""
-    policies = Policies()
+    families = _families(settings)
+    policies = Policies(families)
     for name, policy in settings.policies.items():
-        policies[name] = _check(policy)
+        policies[name] = _check(policy, families)
     return policies
+
+
+def _families(settings: Settings) -> FamilyIndex | None:
+    """The families of content with the configured brands; None where no rule asks for one."""
+    rules = [rule for policy in settings.policies.values() for rule in policy.rules]
+    if not any(condition is not None and condition.family for rule in rules for condition in (rule.when, rule.unless)):
+        return None
+    return FamilyIndex([Brand(brand.names, brand.domains) for brand in settings.brands.values()])
 
 
 def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[str, CompiledPolicy]) -> Pipeline:
@@ -290,7 +302,9 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     names = tuple(account.policies)
     program: Program | None = None
     if names:
-        program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
+        program = compiled.program(names) if isinstance(compiled, Policies) else None
+        if program is None:
+            program = Program([compiled[n] for n in names], _families(settings))
     budget = compiled.budget if isinstance(compiled, Policies) else None
     return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from smppd.config import Condition, ReplaceSender, Rule
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
+from smppd.policy.families.index import FamilyIndex
 from smppd.protocol.wire import Sm
 
 VERDICTS: Final = 4096
@@ -76,8 +77,8 @@ class Program:
     Condition i is the ``when`` of rule i; condition count + i its ``unless``.
     """
 
-    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
-        """Raises ``PolicyError``."""
+    def __init__(self, policies: Sequence[CompiledPolicy], families: FamilyIndex | None = None) -> None:
+        """``families``: with the brands that are protected; None for the shipped ones. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
@@ -85,7 +86,7 @@ class Program:
         self._exceptions = sum(1 << (count + i) for i, condition in enumerate(unless) if condition is not None)
         when = [line.rule.when or _ANY for line in self.lines]
         try:
-            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions)
+            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions, families)
         except ConditionFault as fault:
             raise self._located(policies, fault) from None
         # Conditions of an absent `unless` are taken as never satisfied.

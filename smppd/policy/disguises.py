@@ -34,8 +34,10 @@ _LONGEST: Final = 20_000
 def _kinds() -> bytes:
     """Octet of folded UTF-8 -> a letter, a digit that may stand for one, another digit, or anything else."""
     kinds = bytearray(b"." * 256)
-    for code in (*range(97, 123), *range(0x80, 0xC0), *range(0xD0, 0xD4)):
-        kinds[code] = 97  # Latin letters, Cyrillic ones, and the later octets of all others
+    for code in (*range(97, 123), *range(0xD0, 0xD4)):
+        kinds[code] = 97  # Latin letters, and the first octets of Cyrillic ones
+    for code in range(0x80, 0xC0):
+        kinds[code] = 99  # the later octets of a letter
     for code in range(48, 58):
         kinds[code] = 57
     for code in b"013457":
@@ -48,7 +50,7 @@ _KINDS: Final = _kinds()
 _MARKS: Final = "\u0300-\u036f\u0483-\u0489\u064b-\u065f\u0900-\u0903\u093a-\u094f"
 _BETWEEN: Final = "*_~^|\u00b7\u2022\u2219\u22c5\u2600-\u27bf\u2b50\U0001f300-\U0001faff"
 _FOREIGN: Final = r"\x{250}-\x{58f}\x{10a0}-\x{10ff}\x{13a0}-\x{13ff}\x{2c00}-\x{2d2f}\x{a640}-\x{a7ff}"
-_ALONE: Final = r"[\pL\pN]\pM*[^\pL\pN]{1,3}"
+_ALONE: Final = r"[\pL\pN]\pM*[^\pL\pN\pM]{1,3}"
 # Of texts that are no ASCII, folded and as they came: letters of two scripts side by side, signs between letters, letters set
 # apart, whole words of letters that look like Latin ones, letters in other dress.
 _UNUSUAL: Final = PatternSet(
@@ -69,6 +71,7 @@ _UNUSUAL: Final = PatternSet(
         )
     ]
 )
+_SIGN_IN_WORD: Final = re.compile(rb"[A-Za-z][@$*_~^|]|[@$][A-Za-z]")
 _NO_SIGNS: Final = bytes(code for code in range(256) if code not in b"@$*_|~^")
 
 
@@ -81,9 +84,11 @@ def _is_disguised(raw: bytes, found: list[bytes], ascii: bool) -> bool:
         return True
     if b"a0" in kinds and (b"a0a" in kinds or b"a00a" in kinds or b"aaa0 " in kinds or b"aa00 " in kinds):
         return True
-    if b" 0aaa" in kinds:
+    if b" 0aaa" in kinds or b"c0a" in kinds:
         return True
-    return len(raw.translate(None, _NO_SIGNS)) > 0 if ascii else len(_UNUSUAL.search(joined + raw)) > 0
+    if not ascii:
+        return len(_UNUSUAL.search(joined + raw)) > 0
+    return len(raw.translate(None, _NO_SIGNS)) > 0 and _SIGN_IN_WORD.search(raw) is not None
 
 
 # -- undoing -------------------------------------------------------------------------------------------------------
@@ -224,18 +229,26 @@ def undo(text: str, one_is_l: bool = True, cyrillic: bool = False) -> str:
 _ROUNDS: Final = 8
 
 
+def _add_reading(readings: list[list[bytes]], found: list[bytes], plain: str) -> None:
+    reading = words(plain, plain.encode("utf-8", "replace"))
+    if reading != found and reading not in readings:
+        readings.append(reading)
+
+
 def read_words(text: str, raw: bytes) -> list[bytes]:
     """The folded words of ``text`` (``raw``: the same in UTF-8), and behind a ``BREAK`` each the readings of it that are other
     words when disguises are undone."""
     found = words(text, raw)
     if not _is_disguised(raw, found, len(raw) == len(text)):
         return found
+    text = text[:_LONGEST]
     readings: list[list[bytes]] = []
-    for one_is_l, cyrillic in ((True, False), (False, False), (False, True)):
-        plain = undo(text, one_is_l, cyrillic)
-        reading = words(plain, plain.encode("utf-8", "replace"))
-        if reading != found and reading not in readings:
-            readings.append(reading)
+    plain = _undo_once(text, True, False)
+    _add_reading(readings, found, plain)
+    if "1" in text or "!" in text or "|" in text:
+        _add_reading(readings, found, _undo_once(text, False, False))
+    if not text.isascii() and _CYRILLIC_LETTER.search(text) is not None:
+        _add_reading(readings, found, _undo_once(text, False, True))
     whole = found[:]
     for reading in readings:
         whole.append(BREAK)

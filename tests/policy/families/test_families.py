@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from smppd.policy.disguises import read_words
 from smppd.policy.explain import explain
 from smppd.policy.families.hosts import Brand
 from smppd.policy.families.index import BITS, FICKLE, FamilyIndex
+from smppd.policy.pipeline import pipelines
 from smppd.protocol import gsm
 from smppd.protocol.longmessage import Carriage
+from tests.config.helpers import BASE, lines, loaded
 from tests.policy.families import corpus, evasions
 from tests.policy.families.corpus import Case
 from tests.policy.helpers import frame, part, parts, pipeline, run, text
@@ -218,6 +221,34 @@ def test_signs(words: str, found: set[str]) -> None:
 def test_configured_brands(host: str, found: bool) -> None:
     index = FamilyIndex([Brand(("Acorn",), ("acorn.example",)), Brand(("Fernmount",), ("fernmount.example",))])
     assert ("phishing_link" in families(f"see http://{host}/x", index)) is found
+
+
+def test_brands_of_the_configuration(tmp_path: Path) -> None:
+    config = BASE.replace("networks: any", "networks: any, policies: house") + (
+        "policies: {house: [{name: phish, when: {family: phishing_link}, do: refuse}]}\n"
+        "brands: {acorn: {names: [Acorn Savings], domains: [acorn.example]}}\n"
+    )
+    pipe = pipelines(loaded(tmp_path, config))["acme"]
+    assert pipe is not None
+    assert run(pipe, text("see http://acorn-savings.test/x"), text("see http://my.acorn.example/x")) == [
+        "refused house/phish",
+        "-",
+    ]
+    assert run(pipe, text("see http://northwold-help.test/x")) == ["refused house/phish"]
+
+
+@pytest.mark.parametrize(
+    ("brands", "fault"),
+    [
+        ("{b: {names: [], domains: [b.example]}}", "brands.b.names"),
+        ("{b: {names: [B], domains: []}}", "brands.b.domains"),
+        ("{b: {names: [B]}}", "brands.b.domains"),
+        ("{b: {names: [B], domains: [no domain]}}", "brands.b.domains[0]"),
+    ],
+)
+def test_brands_that_are_none(brands: str, fault: str, tmp_path: Path) -> None:
+    (line,) = lines(tmp_path, BASE + f"brands: {brands}\n")
+    assert fault in line
 
 
 def test_a_named_brand_and_a_link_to_elsewhere_need_a_pretext() -> None:

@@ -118,7 +118,7 @@ class HostIndex:
         self._domains = frozenset(canonical(domain) for brand in brands for domain in brand.domains)
         keys: set[str] = set()
         for brand in brands:
-            keys.update(skeleton(name) for name in brand.names)
+            keys.update([skeleton(name) for name in brand.names])
             for domain in brand.domains:
                 own = self.registrable(canonical(domain))
                 keys.add(skeleton(_unicode(own.partition(".")[0])))

@@ -23,13 +23,14 @@ from smppd.config.peers import (
     Weighted,
 )
 from smppd.config.reload import Changes, changes
-from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
+from smppd.config.rules import FAMILIES, Action, Condition, Policy, ProtectedBrand, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 
 __all__ = [
+    "FAMILIES",
     "Account",
     "AccountOptOut",
     "Action",
@@ -64,6 +65,7 @@ __all__ = [
     "PasswordHash",
     "Policy",
     "ReadFile",
+    "ProtectedBrand",
     "ReceiptSettings",
     "Refuse",
     "ReplaceSender",

@@ -89,6 +89,7 @@ _ORDER: Final = (
     ("Backoff", "upstreams[].reconnect, upstreams[].retry"),
     ("Route", "routes[]"),
     ("Weighted", "routes[].upstreams[]"),
+    ("ProtectedBrand", "brands.NAME"),
     ("Policy", "policies.NAME"),
     ("Rule", "policies.NAME[]: rules"),
     ("Condition", "when, unless"),

@@ -46,6 +46,7 @@ def changes(old: Settings, new: Settings) -> Changes:
     found += _by_name("list", old.lists, new.lists)
     if old.watch_files != new.watch_files:
         found.append(f"watch_files {_shown('s', old.watch_files)} -> {_shown('s', new.watch_files)}")
+    found += _by_name("brand", dict(old.brands), dict(new.brands))
     for section in ("opt_out", "quiet_hours", "retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:

@@ -141,6 +141,8 @@ Country = Annotated[Text, AfterValidator(_country), WithJsonSchema({"type": "str
 Byte = Annotated[Int, Field(ge=0, le=255)]
 Tag16 = Annotated[Int, Field(ge=0, le=0xFFFF)]
 SenderKind = Literal["alphanumeric", "numeric", "short"]
+Family = Literal["phishing_link", "credential_lure", "callback", "marketing", "card_number", "one_time_code"]
+FAMILIES: Final = ("phishing_link", "credential_lure", "callback", "marketing", "card_number", "one_time_code")
 
 
 class Condition(Model):
@@ -156,6 +158,9 @@ class Condition(Model):
     text: Patterns = Field(default=(), description="RE2 patterns searched in the joined, decoded text.")
     keywords: Words = Field(
         default=(), description="Whole words or phrases, case and accents ignored; or {file: path}, one a line."
+    )
+    family: Annotated[tuple[Family, ...], MANY] = Field(
+        default=(), description="Shipped families of content that the text belongs to (docs/families.md)."
     )
     links: bool | None = Field(default=None, description="Whether the text has a URL or a bare domain.")
     domains: Domains = Field(
@@ -331,6 +336,15 @@ class Rule(Model):
     when: Condition | None = Field(default=None, description="The rule applies when this holds; none: always.")
     unless: Condition | None = Field(default=None, description="... and this does not.")
     do: Action = Field(description=f"pass, refuse, or one of {', '.join(_ACTIONS[1:])} as a mapping.")
+
+
+class ProtectedBrand(Model):
+    """A name that lures borrow: what texts call it, and the domains that are its owner's."""
+
+    names: Words = Field(
+        min_length=1, description="As texts write it; all its forms. Case and look-alikes are ignored."
+    )
+    domains: Domains = Field(min_length=1, description="Its own domains; what lies below one is its own too.")
 
 
 class Policy(Model):

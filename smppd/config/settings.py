@@ -34,7 +34,7 @@ from smppd.config.lists import ListSource
 from smppd.config.opt_out import OptOut
 from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstream
 from smppd.config.references import DEFAULT_HTTP
-from smppd.config.rules import Policy
+from smppd.config.rules import Policy, ProtectedBrand
 from smppd.config.secrets import KeyRef
 from smppd.config.shipping import Shipping
 from smppd.config.stamps import ReadFile
@@ -220,6 +220,9 @@ class Settings(Model):
     quiet_hours: QuietHours = Field(
         default_factory=QuietHours, description="When messages of some classes may not leave, by the recipient's clock."
     )
+    brands: dict[Name, ProtectedBrand] = Field(
+        default_factory=dict, description="Brands that `family: phishing_link` protects, besides the shipped examples."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -263,6 +266,7 @@ class Settings(Model):
                 "lists",
                 "opt_out",
                 "quiet_hours",
+                "brands",
                 "retention",
                 "limits",
                 "log",

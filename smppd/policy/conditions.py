@@ -16,6 +16,8 @@ from smppd.config import Condition
 from smppd.numbering import normalise, normalise_prefix
 from smppd.policy import links
 from smppd.policy.countries import KEY_DIGITS, country_of
+from smppd.policy.disguises import read_words
+from smppd.policy.families.index import BITS, FICKLE, FamilyIndex, shipped
 from smppd.policy.keywords import KeywordIndex
 from smppd.policy.links import DomainIndex
 from smppd.policy.listed import Listed, ListIndex
@@ -42,7 +44,7 @@ HEAD_KINDS: Final = (
     "size_over",
     "has_tlv",
 )
-TEXT_KINDS: Final = ("text", "keywords", "links", "domains", "domain_in", "longer_than")
+TEXT_KINDS: Final = ("text", "keywords", "family", "links", "domains", "domain_in", "longer_than")
 
 
 _NO_LISTS: Final[Mapping[str, Listed]] = {}
@@ -140,7 +142,10 @@ class Conditions:
         "_destinations",
         "_domains",
         "_exceptions",
+        "_families",
+        "_family_masks",
         "_free",
+        "_free_family",
         "_free_keywords",
         "_free_patterns",
         "_keywords",
@@ -148,6 +153,7 @@ class Conditions:
         "_listed_destinations",
         "_listed_domains",
         "_listed_senders",
+        "_uses_family",
         "_uses_keywords",
         "_uses_links",
         "_uses_patterns",
@@ -165,6 +171,7 @@ class Conditions:
         "_sizes",
         "_tlvs",
         "_used",
+        "_wanted",
         "every",
         "fickle",
         "texts",
@@ -176,11 +183,14 @@ class Conditions:
         exceptions: int = 0,
         lists: Mapping[str, Listed] = _NO_LISTS,
         shadows: int = 0,
+        families: FamilyIndex | None = None,
     ) -> None:
-        """``lists``: big lists by name. ``shadows``: conditions of rules that only count. Raises ``ConditionFault``; its path
-        begins with the condition's number: ``3.text[0]``."""
+        """``lists``: big lists by name. ``shadows``: conditions of rules that only count. ``families``: with the brands that
+        are protected; None for the shipped ones. Raises ``ConditionFault``; its path begins with the condition's number:
+        ``3.text[0]``."""
         self.every = (1 << len(conditions)) - 1
         self._exceptions = exceptions
+        self._families = families
         # For each kind of test: the conditions that have it, and those that do not.
         self._used = {kind: _using(conditions, kind) for kind in (*HEAD_KINDS, *TEXT_KINDS)}
         self._free = {kind: self.every & ~used for kind, used in self._used.items()}
@@ -267,8 +277,17 @@ class Conditions:
         self._domains = DomainIndex()
         self._any_link = self._no_link = 0
         longer: dict[int, int] = {}
+        self._family_masks = [0] * len(BITS)
+        self._wanted = 0
+        fickle = 0
         for index, condition in enumerate(conditions):
             bit = 1 << index
+            for at, name in enumerate(BITS):
+                if name in condition.family:
+                    self._family_masks[at] |= bit
+                    self._wanted |= BITS[name]
+                    if BITS[name] & FICKLE:
+                        fickle |= bit
             for pattern in condition.text:
                 patterns[pattern] = patterns.get(pattern, 0) | bit
             for at, keyword in enumerate(condition.keywords):
@@ -284,6 +303,8 @@ class Conditions:
                     self._no_link |= bit
             if condition.longer_than is not None:
                 longer[condition.longer_than] = longer.get(condition.longer_than, 0) | bit
+        if self._wanted and self._families is None:
+            self._families = shipped()
         self._patterns = _compile(conditions, "text", patterns)
         self._pattern_masks = list(patterns.values())
         self._keywords.freeze()
@@ -294,9 +315,10 @@ class Conditions:
         # The same masks again, where the code that each message runs finds them fastest.
         self._uses_patterns, self._free_patterns = self._used["text"], self._free["text"]
         self._uses_keywords, self._free_keywords = self._used["keywords"], self._free["keywords"]
+        self._uses_family, self._free_family = self._used["family"], self._free["family"]
         self._uses_links = self._used["links"] | self._used["domains"] | self._used["domain_in"]
         self._linkless = (self._free["links"] | self._no_link) & self._free["domains"] & self._free["domain_in"]
-        self.fickle = self._no_link | ((self._used["domains"] | self._used["domain_in"]) & self._exceptions)
+        self.fickle = self._no_link | ((self._used["domains"] | self._used["domain_in"]) & self._exceptions) | fickle
 
     # -- the head --------------------------------------------------------------------------------------------------
 
@@ -394,7 +416,9 @@ class Conditions:
         if len(texts) == 1:
             return self._one_text(texts[0], alive)
         raws = [text.encode("utf-8", "replace") for text in texts]
-        mask = alive & self._pattern_mask(raws) & self._keyword_mask(texts, raws) & self._length_mask(texts)
+        mask = alive & self._pattern_mask(raws) & self._length_mask(texts)
+        if mask & (self._uses_keywords | self._uses_family):
+            mask &= self._keyword_mask(texts, raws) & self._family_mask(texts, raws)
         if mask & self._uses_links:
             has_link, domains, listed = self._link_masks(texts, mask, self._listed_domains)
             mask &= has_link & domains & listed
@@ -409,8 +433,12 @@ class Conditions:
             for index in self._patterns.search(raw):
                 found |= self._pattern_masks[index]
             mask &= found
-        if mask & self._uses_keywords:
-            mask &= self._free_keywords | self._keywords.search(text, raw)
+        if mask & (self._uses_keywords | self._uses_family):
+            found_words = read_words(text, raw)
+            if mask & self._uses_keywords:
+                mask &= self._free_keywords | self._keywords.search_words(found_words, len(raw) == len(text))
+            if mask & self._uses_family:
+                mask &= self._free_family | self._family_of(text, raw, found_words)
         if mask & self._uses_links:
             if links.suspicious(text):
                 has_link, domains, listed = self._link_masks((text,), mask, self._listed_domains)
@@ -431,7 +459,24 @@ class Conditions:
     def _keyword_mask(self, texts: Sequence[str], raws: Sequence[bytes]) -> int:
         mask = self._free["keywords"]
         for text, raw in zip(texts, raws, strict=True):
-            mask |= self._keywords.search(text, raw)
+            mask |= self._keywords.search_words(read_words(text, raw), len(raw) == len(text))
+        return mask
+
+    def _family_mask(self, texts: Sequence[str], raws: Sequence[bytes]) -> int:
+        mask = self._free["family"]
+        if self._wanted:
+            for text, raw in zip(texts, raws, strict=True):
+                mask |= self._family_of(text, raw, read_words(text, raw))
+        return mask
+
+    def _family_of(self, text: str, raw: bytes, found: list[bytes]) -> int:
+        assert self._families is not None
+        families = self._families.search(text, raw, found, self._wanted)
+        mask = 0
+        if families:
+            for at, of in enumerate(self._family_masks):
+                if families >> at & 1:
+                    mask |= of
         return mask
 
     def _length_mask(self, texts: Sequence[str]) -> int:
@@ -490,9 +535,20 @@ class Conditions:
         masks["text"] = self._pattern_mask(raws)
         masks["keywords"] = self._keyword_mask(texts, raws)
         domains = self._listed_domains.leniently() if self._listed_domains is not None else None
+        masks["family"] = self._family_mask(texts, raws)
         masks["links"], masks["domains"], masks["domain_in"] = self._link_masks(texts, self.every, domains)
         masks["longer_than"] = self._length_mask(texts)
         return masks
+
+    def family_signs(self, texts: Sequence[str]) -> dict[str, list[str]]:
+        """The families of the texts, and by which signs; nothing of the texts. Slow: for explanations."""
+        said: dict[str, list[str]] = {}
+        if self._families is not None and self._wanted:
+            for text in texts:
+                raw = text.encode("utf-8", "replace")
+                for name, signs in self._families.signs(text, raw, read_words(text, raw), self._wanted).items():
+                    said.setdefault(name, signs)
+        return said
 
 
 def _using(conditions: Sequence[Condition], kind: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from smppd.config import Action, units
+from smppd.config import Action, Condition, units
 from smppd.message import Refusal, Verdict
 from smppd.policy.conditions import HEAD_KINDS, TEXT_KINDS
 from smppd.policy.content import TooLarge
@@ -74,12 +74,13 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
     kinds = conditions.by_kind(sm, texts, pipeline.region)
+    families = conditions.family_signs(texts)
     steps = [
         Step(
             line.hit.policy,
             line.hit.rule,
             trace[i],
-            _why(program, i, trace[i], kinds, holds, complete),
+            _why(program, i, trace[i], kinds, holds, complete, families),
             describe(line.rule.do),
             line.hit.shadow,
         )
@@ -88,7 +89,15 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     return Explanation(steps, verdict)
 
 
-def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], holds: int, complete: bool) -> str:
+def _why(
+    program: Program,
+    i: int,
+    standing: Standing,
+    kinds: dict[str, int],
+    holds: int,
+    complete: bool,
+    families: dict[str, list[str]],
+) -> str:
     line = program.lines[i]
     count = len(program.lines)
     if standing is Standing.NOT_REACHED:
@@ -99,13 +108,23 @@ def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], ho
         [] if line.rule.when is None else [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.when, k)]
     )
     if standing is Standing.MATCHED:
-        return ", ".join(given) or "every message"
+        return ", ".join(_said(line.rule.when, kind, families) for kind in given) or "every message"
     failed = [kind for kind in given if kind in kinds and not kinds[kind] >> i & 1]
     if failed:
         return "not " + ", not ".join(failed) + (" so far" if not complete and set(failed) & _TEXT else "")
     if line.rule.unless is not None and holds >> (count + i) & 1:
-        return "unless " + ", ".join(k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k))
+        kept = [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k)]
+        return "unless " + ", ".join(_said(line.rule.unless, kind, families) for kind in kept)
     return "not tag"
+
+
+def _said(condition: Condition | None, kind: str, families: dict[str, list[str]]) -> str:
+    """A kind of condition that holds, in words; of families which, and by which signs."""
+    if kind != "family" or condition is None:
+        return kind
+    return "; ".join(
+        f"family {name}: {', '.join(signs)}" for name, signs in families.items() if name in condition.family
+    )
 
 
 def _given(condition: object, kind: str) -> bool:

@@ -29,6 +29,12 @@ _UNSPACED: Final = (
     (0x20000, 0x3FFFF),
 )
 
+# The stroke that makes an Arabic word longer, and says nothing.
+_TATWEEL: Final = "\u0640"
+# Letters that decompose into nothing and are one letter to those who read them: the dotless i, and the Persian forms of kaf
+# and yeh, which look in a word as the Arabic ones do.
+_SAME: Final = {"\u0131": "i", "\u06a9": "\u0643", "\u06cc": "\u064a", "\u0649": "\u064a"}
+
 _ASCII: Final = bytes(
     byte + 32 if 65 <= byte <= 90 else byte if 48 <= byte <= 57 or 97 <= byte <= 122 else 32 for byte in range(128)
 ) + bytes([32] * 128)
@@ -52,12 +58,27 @@ class _Folds(dict[int, str]):
 
 def _folded(character: str) -> str:
     """A decomposed character: itself, a space, or nothing."""
-    kind = unicodedata.combining(character)
-    # Accents of Latin, Greek, Cyrillic (classes 200 and up) and Hebrew and Arabic points (10 to 35) go.
-    # Indic and Thai vowel signs and viramas stay: without them it is another word.
-    if kind >= 200 or 10 <= kind <= 35 or is_unseen(ord(character)):
+    if is_dropped(character):
         return ""
-    return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    return _SAME.get(character, character) if character.isalnum() or is_mark(character) else " "
+
+
+def is_dropped(character: str) -> bool:
+    """Whether a decomposed character is left out before texts are compared: what shows nothing, accents, and what is drawn
+    through or around a letter."""
+    kind = unicodedata.combining(character)
+    # Accents of Latin, Greek, Cyrillic (classes 200 and up), strokes through a letter (1), and Hebrew and Arabic points (10
+    # to 35) go. Indic and Thai vowel signs and viramas stay: without them it is another word.
+    if kind >= 200 or kind == 1 or 10 <= kind <= 35 or is_unseen(ord(character)):
+        return True
+    return character == _TATWEEL or unicodedata.category(character) == "Me"
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is written with the one before it."""
+    return unicodedata.category(character)[0] == "M"
 
 
 _FOLDS: Final = _Folds()
@@ -133,7 +154,10 @@ class KeywordIndex:
 
     def search(self, text: str, raw: bytes) -> int:
         """The mask of all keywords found in ``text`` (``raw``: the same in UTF-8)."""
-        found = words(text, raw)
+        return self.search_words(words(text, raw), len(raw) == len(text))
+
+    def search_words(self, found: list[bytes], ascii: bool) -> int:
+        """``search`` for folded words; ``ascii``: all of them are."""
         mask = 0
         if not self._vocabulary.isdisjoint(found):
             get = self._first.get
@@ -141,7 +165,7 @@ class KeywordIndex:
                 for rest, bits in get(word, ()):
                     if not rest or tuple(found[at + 1 : at + 1 + len(rest)]) == rest:
                         mask |= bits
-        if self._anywhere is not None and len(raw) != len(text):
+        if self._anywhere is not None and not ascii:
             for index in self._anywhere.search(b" ".join(found)):
                 mask |= self._anywhere_masks[index]
         return mask

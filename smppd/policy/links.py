@@ -1,7 +1,8 @@
 """Finds the links in a text and the domains that they lead to, also where they are disguised in the usual ways.
 
 Disguises: capitals, full-width and other compatibility letters, unseen characters between letters, ideographic full
-stops, ports, ``user@`` before the host, a dot at the end, and internationalised names in either form.
+stops, ports, ``user@`` before the host, a dot at the end, internationalised names in either form, and what keeps a machine from
+taking it for a link while a reader still does: ``hxxp``, ``evil[.]com``, ``evil(dot)com``, ``evil dot com``, ``evil .com``.
 """
 
 from __future__ import annotations
@@ -65,6 +66,22 @@ _SIGNS: Final = re.compile(
     r"\u2100\u2101\u2105\u2106\uff0f]\S"
 )
 _DOTS: Final = str.maketrans({"\u3002": ".", "\u2024": "."})
+# A dot, a colon, slashes or the word for a dot in brackets.
+_DOT: Final = r"(?:dot|punkt|punto|point|nokta|\u0442\u043e\u0447\u043a\u0430|\u70b9)"
+_BRACKETED: Final = re.compile(rf"\s?[(\[{{<]\s?(\.|://|:|//|/|{_DOT})\s?[)\]}}>]\s?")
+# The word without brackets, and a gap beside a dot. Only where a top-level domain follows that is no word one writes there.
+_SPELLED: Final = re.compile(
+    rf"(?<=[^\W_])(?:\s{{1,2}}({_DOT})\s{{1,2}}|\s\.\s)([^\W\d_]{{2,24}})(?![\w@.]*@)(?![^\W_])"
+)
+_SPELLED_TOP: Final = frozenset("com net org xyz ru \u0440\u0444".split())
+_DOT_TOP: Final = _SPELLED_TOP | frozenset(
+    "info biz top online site shop club co uk io app link click vip icu cc cn".split()
+)
+_SPLIT: Final = re.compile(r"\.\s([^\W\d_]{2,24})(?=/[^\s/])")
+_LEFT: Final = re.compile(r"\s\.([^\W\d_]{2,24})(?![^\W_])")
+_WORDS: Final = ("dot", "point", "punto", "punkt", "nokta")
+_OTHER_WORDS: Final = (*_WORDS, "\u0442\u043e\u0447\u043a\u0430", "\u70b9")
+_OPENERS: Final = "([{<"
 _TRAILING: Final = ".,;:!?'\")]}*…»”’"
 _MOST_LABELS: Final = 127
 
@@ -92,7 +109,7 @@ NONE: Final = Links(())
 
 def canonical(name: str) -> str:
     """A domain name in the one form all its spellings share: lower case, IDN labels as ``xn--``, no dot at the end."""
-    name = _plain(name).strip(".")
+    name = plain(name).strip(".")
     return ".".join(_label(label) for label in name.split("."))
 
 
@@ -100,7 +117,7 @@ def _label(label: str) -> str:
     if label.startswith("xn--"):
         # Punycode of another spelling (capitals, ß) must become the same label.
         try:
-            label = _plain(label[4:].encode("ascii").decode("punycode"))
+            label = plain(label[4:].encode("ascii").decode("punycode"))
         except (UnicodeError, ValueError, OverflowError):
             return label
     if label.isascii():
@@ -111,7 +128,7 @@ def _label(label: str) -> str:
         return label
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Case folded, compatibility letters replaced, unseen characters dropped, every kind of dot a dot."""
     if text.isascii():
         return text.lower()
@@ -127,35 +144,78 @@ def suspicious(text: str) -> bool:
     """Whether ``text`` may have a link: ``//``, or a dot with a letter or digit right after it. The cheap test that
     spares most messages the search."""
     if not text.isascii():
-        return _SIGNS.search(text) is not None
+        return _SIGNS.search(text) is not None or _says_dot(text, _OTHER_WORDS)
     if "//" in text:
         return True
     at = text.find(".")
     end = len(text) - 1
     while 0 <= at < end:
-        if text[at + 1].isalnum():
+        if text[at + 1].isalnum() or (at and text[at - 1] in " ([{<"):
             return True
         at = text.find(".", at + 1)
-    return False
+    return _says_dot(text, _WORDS)
+
+
+def _says_dot(text: str, said: tuple[str, ...]) -> bool:
+    """Whether a dot is spelled, or set apart, as one does who hides a link."""
+    small = text.lower()
+    for word in said:
+        at = small.find(word)
+        while at > 0:
+            before = small[at - 1]
+            if before.isspace() or before in _OPENERS:
+                return True
+            at = small.find(word, at + 1)
+    return ". " in small and "/" in small
+
+
+def refang(small: str) -> str:
+    """A text in small letters, with what is done to links so that a machine does not see them undone."""
+    if "(" in small or "[" in small or "{" in small or "<" in small:
+        small = _BRACKETED.sub(lambda match: match[1] if match[1] in _KEPT else ".", small)
+    if " . " in small or _says_dot(small, _OTHER_WORDS):
+        small = _SPELLED.sub(_said, small)
+        small = _SPLIT.sub(_split, small)
+    if " ." in small:
+        small = _LEFT.sub(_split, small)
+    return small
+
+
+_KEPT: Final = frozenset({".", "://", ":", "//", "/"})
+
+
+def _said(match: re.Match[str]) -> str:
+    top = match[2]
+    return "." + top if top in (_DOT_TOP if match[1] in ("dot", None) else _SPELLED_TOP) else match[0]
+
+
+def _split(match: re.Match[str]) -> str:
+    at = match.start()
+    top = match[1]
+    return "." + top if at and match.string[at - 1].isalnum() and canonical(top) in _TOP else match[0]
 
 
 def find(text: str) -> Links:
     """The links of ``text``."""
-    plain = _plain(text)
+    return find_clear(refang(plain(text)))
+
+
+def find_clear(small: str) -> Links:
+    """The links of a text that ``plain`` and ``refang`` made."""
     # No link contains a space, and only few words can be a link: only those are searched with the expression.
-    plain = " ".join([word for word in plain.split() if "." in word or "//" in word])
-    if not plain:
+    small = " ".join([word for word in small.split() if "." in word or "//" in word])
+    if not small:
         return NONE
-    found = _FOUND_ASCII.finditer if plain.isascii() else _FOUND.finditer
+    found = _FOUND_ASCII.finditer if small.isascii() else _FOUND.finditer
     hosts: dict[Host, None] = {}
-    for match in found(plain):
+    for match in found(small):
         authority, rest, name, path = match.groups()
         if name is None:
             _add(hosts, authority, True)
         else:
             start, end = match.span(3)
             # A mailbox's domain is no link of its own, nor is the name before its @.
-            mailbox = plain[end : end + 1] == "@" or (path is None and plain[start - 1 : start] == "@")
+            mailbox = small[end : end + 1] == "@" or (path is None and small[start - 1 : start] == "@")
             _add(hosts, name, False if mailbox else None, path is not None)
             rest = path
         if rest and "//" in rest:

@@ -28,6 +28,8 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
+from smppd.policy.families.hosts import Brand
+from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import ABSENT, ListAbsent, Listed
 from smppd.policy.program import CompiledPolicy as CompiledPolicy
 from smppd.policy.program import PolicyError as PolicyError
@@ -55,18 +57,19 @@ class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
     memory for unfinished long messages (``budget``)."""
 
-    def __init__(self, lists: Mapping[str, Listed] = _NO_LISTS) -> None:
+    def __init__(self, lists: Mapping[str, Listed] = _NO_LISTS, families: FamilyIndex | None = None) -> None:
         """lists: see `listed`."""
         super().__init__()
         self.budget = Budget()
         self._lists = lists
+        self.families = families
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
         """The program of these policies in this order. Raises KeyError for an unknown one."""
         program = self._programs.get(names)
         if program is None:
-            program = self._programs[names] = Program([self[name] for name in names], self._lists)
+            program = self._programs[names] = Program([self[name] for name in names], self._lists, self.families)
         return program
 
 
@@ -267,13 +270,13 @@ def absent(asked: ListAbsent, hide: bool) -> Verdict:
     return Verdict(refusal=Refusal(int(Status.RSYSERR), f"list {asked.name} is not ready", ABSENT), hide=hide)
 
 
-def _check(policy: Policy) -> CompiledPolicy:
+def _check(policy: Policy, families: FamilyIndex | None) -> CompiledPolicy:
     compiled = CompiledPolicy(policy.name, policy.hold_parts, policy.rules)
     for index, rule in enumerate(policy.rules):
         sender = rule.do.replace_sender
         if sender is not None:
             _check_sender(sender, f"policies.{policy.name}{'.rules' if policy.hold_parts else ''}[{index}]")
-    Program([compiled])
+    Program([compiled], families=families)
     return compiled
 
 
@@ -292,10 +295,19 @@ def _check_sender(sender: ReplaceSender, place: str) -> None:
 def compile_policies(settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS) -> Policies:
     """All policies by name, each compiled once to find its faults. ``lists``: big lists by name, see `listed`. Raises
     ``PolicyError`` for the first."""
-    policies = Policies(lists)
+    families = _families(settings)
+    policies = Policies(lists, families)
     for name, policy in settings.policies.items():
-        policies[name] = _check(policy)
+        policies[name] = _check(policy, families)
     return policies
+
+
+def _families(settings: Settings) -> FamilyIndex | None:
+    """The families of content with the configured brands; None where no rule asks for one."""
+    rules = [rule for policy in settings.policies.values() for rule in policy.rules]
+    if not any(condition is not None and condition.family for rule in rules for condition in (rule.when, rule.unless)):
+        return None
+    return FamilyIndex([Brand(brand.names, brand.domains) for brand in settings.brands.values()])
 
 
 def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[str, CompiledPolicy]) -> Pipeline:
@@ -309,7 +321,9 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     names = tuple(account.policies)
     program: Program | None = None
     if names:
-        program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
+        program = compiled.program(names) if isinstance(compiled, Policies) else None
+        if program is None:
+            program = Program([compiled[n] for n in names], families=_families(settings))
     budget = compiled.budget if isinstance(compiled, Policies) else None
     return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
 

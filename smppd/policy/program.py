@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from smppd.config import Condition, ReplaceSender, Rule
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
+from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import Listed
 from smppd.protocol.wire import Sm
 
@@ -78,8 +79,14 @@ class Program:
     Condition i is the ``when`` of rule i; condition count + i its ``unless``.
     """
 
-    def __init__(self, policies: Sequence[CompiledPolicy], lists: Mapping[str, Listed] = _NO_LISTS) -> None:
-        """``lists``: big lists by name, see `listed`. Raises ``PolicyError``."""
+    def __init__(
+        self,
+        policies: Sequence[CompiledPolicy],
+        lists: Mapping[str, Listed] = _NO_LISTS,
+        families: FamilyIndex | None = None,
+    ) -> None:
+        """``lists``: big lists by name, see `listed`. ``families``: with the brands that are protected; None for the shipped
+        ones. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
@@ -88,7 +95,9 @@ class Program:
         when = [line.rule.when or _ANY for line in self.lines]
         shadows = sum((1 << i | 1 << (count + i)) for i, line in enumerate(self.lines) if line.hit.shadow)
         try:
-            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions, lists, shadows)
+            self.conditions = Conditions(
+                [*when, *(c or _ANY for c in unless)], self._exceptions, lists, shadows, families
+            )
         except ConditionFault as fault:
             raise self._located(policies, fault) from None
         # Conditions of an absent `unless` are taken as never satisfied.

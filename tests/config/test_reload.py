@@ -44,6 +44,7 @@ def test_nothing_changed(tmp_path: Path) -> None:
         ),
         ("routes:", "log: {level: debug}\nroutes:", ["log: level info -> debug"]),
         ("routes:", "policies: {p: [{name: r, do: pass}]}\nroutes:", ["policy p added"]),
+        ("routes:", "brands: {b: {names: B Bank, domains: b.example}}\nroutes:", ["brand b added"]),
     ],
 )
 def test_what_a_reload_can_do(tmp_path: Path, old: str, new: str, sentences: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the families of content, and the texts by which they are judged."""

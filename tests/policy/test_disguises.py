@@ -1,0 +1,114 @@
+"""Disguises of words, undone: what is read is what is compared."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smppd.policy.disguises import BREAK, read_words, undo
+from smppd.policy.keywords import words
+from tests.policy.helpers import pipeline, run, text
+
+
+def readings(shown: str) -> list[str]:
+    """What a text can be read as, the first as it came."""
+    found = b" ".join(read_words(shown, shown.encode("utf-8", "replace"))).decode()
+    return [reading.strip() for reading in found.split(BREAK.decode())]
+
+
+@pytest.mark.parametrize(
+    ("shown", "read"),
+    [
+        ("p a y p a l", "paypal"),
+        ("p  a  y     n  o  w", "pay now"),
+        ("f.r.e.e money", "free money"),
+        ("f.r.e.e m.o.n.e.y", "free money"),
+        ("p-a_y", "pay"),
+        ("p🔥a🔥y", "pay"),
+        ("pass*word", "password"),
+        ("раураl", "paypal"),
+        ("vеrify your аccount", "verify your account"),
+        ("пapoль", "пароль"),
+        ("Koд", "код"),
+        ("пар0ль", "пароль"),
+        ("ρаypаl", "paypal"),
+        ("l0g1n", "login"),
+        ("c1ick", "click"),
+        ("p@ssw0rd", "password"),
+        ("pa55word", "password"),
+        ("ca$h", "cash"),
+        ("p 4 y m 3 n t", "payment"),
+        ("𝐩𝐚𝐲 ｎｏｗ", "pay now"),
+        ("🅿🅰🆈 now", "pay now"),
+        ("ʏᴏᴜʀ ᴀᴄᴄᴏᴜɴᴛ", "your account"),
+        ("p̸a̷y", "pay"),
+        ("pa\u200by\u2060pal", "paypal"),
+        ("\u202epay", "pay"),
+        ("密 码", "密码"),
+        ("验.证.码", "验证码"),
+        ("كلمـــة المرور", "كلمه المرور".replace("ه", "ة")),
+        ("४८२९ ٤٨٢٩", "4829 4829"),
+    ],
+)
+def test_undone(shown: str, read: str) -> None:
+    assert read in readings(shown)
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [
+        "Your appointment is on 4 May at 10:30, room 12B",
+        "plan A or B",
+        "I have 3 of 5",
+        "Запись на 4 мая подтверждена",
+        "Rendez-vous à l'hôtel, 20 €",
+        "您的包裹已到",
+        "موعدك يوم الثلاثاء",
+        "आपका समय तय है",
+    ],
+)
+def test_what_is_not_disguised_is_read_once(honest: str) -> None:
+    assert len(readings(honest)) == 1
+
+
+def test_what_was_there_stays() -> None:
+    for shown in ("p a y p a l", "раураl 5pm", "l0g1n"):
+        plain = words(shown, shown.encode())
+        assert read_words(shown, shown.encode())[: len(plain)] == plain
+
+
+@pytest.mark.parametrize(
+    ("keyword", "shown"),
+    [
+        ("paypal", "раураl"),
+        ("paypal", "P A Y P A L"),
+        ("free prize", "fr33 pr1ze"),
+        ("free prize", "f.r.e.e p.r.i.z.e"),
+        ("пароль", "пapoль"),
+        ("验证码", "您的验 证 码"),
+        ("24", "٢٤"),
+    ],
+)
+def test_keywords_are_found_in_disguise(keyword: str, shown: str) -> None:
+    rule = {"when": {"keywords": [keyword]}}
+    assert run(pipeline(rule), text(shown)) == ["refused r0"]
+
+
+def test_a_phrase_does_not_reach_over_the_break() -> None:
+    rule = {"when": {"keywords": ["login now"]}}
+    assert run(pipeline(rule), text("now l0g1n")) == ["-"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=80) | st.text(alphabet="pay 01.*@$-аеоп\u200b密码", max_size=40), st.booleans(), st.booleans())
+def test_undoing_twice_is_undoing_once(shown: str, one_is_l: bool, cyrillic: bool) -> None:
+    once = undo(shown, one_is_l, cyrillic)
+    assert undo(once, one_is_l, cyrillic) == once
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=200))
+def test_any_text(shown: str) -> None:
+    assert BREAK not in words(shown, shown.encode("utf-8", "replace"))
+    read_words(shown, shown.encode("utf-8", "replace"))

@@ -49,6 +49,9 @@ class Metrics:
         )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
+        self.authorised_refused = counter(
+            "authorised_sender_refused", "Messages that rules refused though their sender is authorised", "account"
+        )
         self.text_nearest = counter(
             "text_nearest",
             "Texts passed on with the nearest letters, since the link's alphabet lacks some",

@@ -284,7 +284,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"ledger"}),
     frozenset({"guard"}),
     frozenset({"context"}),
-    frozenset({"restore", "record", "short_ids", "alphabets"}),
+    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
     frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "log_changes"}),

@@ -23,6 +23,7 @@ from smppd.config.peers import (
 from smppd.config.reload import Changes, changes
 from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
+from smppd.config.senders import AuthorisedSender, Senders
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 
@@ -30,6 +31,7 @@ __all__ = [
     "Account",
     "Action",
     "Addressed",
+    "AuthorisedSender",
     "Backoff",
     "Basis",
     "Ceiling",
@@ -62,6 +64,7 @@ __all__ = [
     "Rule",
     "SecretError",
     "SecretRef",
+    "Senders",
     "Settings",
     "ShippedFile",
     "Shipping",

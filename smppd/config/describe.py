@@ -86,6 +86,7 @@ _ORDER: Final = (
     ("Action", "do"),
     ("Refuse", "do.refuse"),
     ("ReplaceSender", "do.replace_sender"),
+    ("Senders", "senders"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),

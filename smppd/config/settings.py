@@ -33,6 +33,7 @@ from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstr
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy
 from smppd.config.secrets import KeyRef
+from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
 
 
@@ -203,6 +204,9 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    senders: Senders = Field(
+        default_factory=Senders, description="Who may use which sender; rules ask for it by `sender_is`."
+    )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -231,7 +235,17 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = (
+                "accounts",
+                "upstreams",
+                "routes",
+                "policies",
+                "senders",
+                "retention",
+                "limits",
+                "log",
+                "shipping",
+            )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

@@ -54,7 +54,7 @@ from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
-from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek, remember_kek
+from smppd.vault.keys import REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
 
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
@@ -162,6 +162,7 @@ class Daemon:
             random=random,
             broken=self.broken,
             history=self._history.ask,
+            reply_secret=install.for_purpose(REPLIES),
         )
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from smppd.config import Condition, ReplaceSender, Rule
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
+from smppd.policy.senders import SenderBook
 from smppd.protocol.wire import Sm
 
 VERDICTS: Final = 4096
@@ -60,6 +61,7 @@ class CompiledRule(NamedTuple):
     refusal: Refusal | None
     ends: bool
     source: Address | None
+    restore: bool
     drop_tlvs: frozenset[int]
     tag: str | None
     route: str | None
@@ -76,8 +78,8 @@ class Program:
     Condition i is the ``when`` of rule i; condition count + i its ``unless``.
     """
 
-    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
-        """Raises ``PolicyError``."""
+    def __init__(self, policies: Sequence[CompiledPolicy], book: SenderBook | None = None) -> None:
+        """``book``: what is known of senders. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
@@ -85,7 +87,7 @@ class Program:
         self._exceptions = sum(1 << (count + i) for i, condition in enumerate(unless) if condition is not None)
         when = [line.rule.when or _ANY for line in self.lines]
         try:
-            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions)
+            self.conditions = Conditions([*when, *(c or _ANY for c in unless)], self._exceptions, book)
         except ConditionFault as fault:
             raise self._located(policies, fault) from None
         # Conditions of an absent `unless` are taken as never satisfied.
@@ -96,6 +98,7 @@ class Program:
             for i, line in enumerate(self.lines)
         )
         self.replaces = any(line.source is not None for line in self.lines)
+        self.stand_ins = _stand_ins(self.lines)
         self.hides = any(line.hides and not line.hit.shadow for line in self.lines)
         self._early: dict[int, Verdict | Standing | None] = {}
         self._late: dict[int | tuple[int, int], Verdict | None] = {}
@@ -111,9 +114,9 @@ class Program:
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
-    def head(self, sm: Sm, region: str | None = None) -> int:
+    def head(self, sm: Sm, region: str | None = None, account: str = "") -> int:
         """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``."""
-        return self.conditions.head(sm, region) & self._real
+        return self.conditions.head(sm, region, account) & self._real
 
     def early(self, head: int) -> Verdict | Standing | None:
         """The verdict where the head alone gives one, else ``Standing.UNDECIDED``: the text must be read."""
@@ -160,6 +163,7 @@ class Program:
         tags: frozenset[str] = _NO_TAGS
         possible_tags: frozenset[str] = _NO_TAGS
         source: Address | None = None
+        restore = False
         drop_tlvs: frozenset[int] = frozenset()
         route: str | None = None
         expire_after: float | None = None
@@ -198,7 +202,8 @@ class Program:
                 return Verdict(refusal=line.refusal, hits=tuple(hits), hide=hide, may_hide=may_hide)
             if line.ends:
                 over = line.policy
-            source = line.source or source
+            if line.source is not None:
+                source, restore = line.source, line.restore and line.source not in self.stand_ins
             drop_tlvs |= line.drop_tlvs
             route = line.route or route
             if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
@@ -221,6 +226,7 @@ class Program:
             hide=hide,
             may_hide=may_hide,
             message_class=message_class,
+            restore=restore,
         )
 
 
@@ -264,6 +270,23 @@ def replacement(sender: ReplaceSender) -> Address:
     return Address(ton if sender.ton is None else sender.ton, npi if sender.npi is None else sender.npi, digits)
 
 
+def _stand_ins(lines: Sequence[CompiledRule]) -> dict[Address, Address]:
+    """Replacements of rules that restore, each of which stands for one sender alone, with that sender: who replies to it needs
+    not to be remembered."""
+    wanted: dict[Address, set[str]] = {}
+    for line in lines:
+        if line.source is not None and line.restore and not line.hit.shadow:
+            when = line.rule.when
+            senders = wanted.setdefault(line.source, set())
+            senders.update(when.sender if when is not None and when.sender else ("*",))
+    alone = {source: next(iter(senders)) for source, senders in wanted.items() if len(senders) == 1}
+    return {
+        source: replacement(ReplaceSender(address=sender))
+        for source, sender in alone.items()
+        if not sender.endswith("*") and sender.isascii() and 0 < len(sender) <= 20
+    }
+
+
 def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
     do = rule.do
     name = f"{policy.name}/{rule.name}"
@@ -275,6 +298,7 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
         refusal=None if do.refuse is None else Refusal(do.refuse.status, do.refuse.reason, name),
         ends=do.kind == "pass",
         source=None if do.replace_sender is None else replacement(do.replace_sender),
+        restore=do.replace_sender is not None and do.replace_sender.restore,
         drop_tlvs=frozenset(do.drop_tlv),
         tag=do.tag,
         route=do.route,

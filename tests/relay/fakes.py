@@ -315,6 +315,7 @@ class World:
             later=self._later,
             random=Random(7),
             broken=self.broken.append,
+            reply_secret=b"r" * 32,
         )
         self.living = self.relay.begin()
         self.store.segments.most, self.store.segments.seconds = self._segments

@@ -12,7 +12,17 @@ from smppd.ids import id_time
 from smppd.message import State, masked
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, pdu_body, refusal, request_command, sequence_number
+from smppd.protocol.wire import (
+    BodyError,
+    Sm,
+    Status,
+    id_response,
+    pdu_body,
+    refusal,
+    request_command,
+    sequence_number,
+    splice,
+)
 from smppd.relay import log_counts
 from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
@@ -37,6 +47,7 @@ from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.parking import PARK, Parking
 from smppd.relay.receipts.rewrite import rewritten_receipt
 from smppd.relay.record import Recorder
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.unanswered import unanswered_between
@@ -83,9 +94,16 @@ class Receipts:
     """See the module. ``owners`` tells whose number a MO message goes to; a reload exchanges it."""
 
     def __init__(
-        self, context: Context, dispatch: Dispatch, mailroom: Mailroom, recorder: Recorder, owners: MoOwners
+        self,
+        context: Context,
+        dispatch: Dispatch,
+        mailroom: Mailroom,
+        recorder: Recorder,
+        owners: MoOwners,
+        replies: ReplySenders,
     ) -> None:
         self._context = context
+        self._replies = replies
         self._dispatch = dispatch
         self._mailroom = mailroom
         self._recorder = recorder
@@ -451,6 +469,34 @@ class Receipts:
             context.notices.note("MO message without an owner", {"upstream": upstream.name, **numbers}, context.now())
             self._refuse(ticket)
             return
+        original = self._replies.stands_for(account, sm, upstream.region)
+        if original is None and self._replies.restores(account):
+            self._ask_whom(upstream, ticket, sm, account)
+            return
+        self._pass_mo(upstream, ticket, sm, account, original)
+
+    def _ask_whom(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account) -> None:
+        """Looks which sender of the account a handset replies to, before its text is passed on; the acknowledgement waits
+        for it."""
+
+        def found(original: bytes | None) -> None:
+            try:
+                self._pass_mo(upstream, ticket, sm, account, original)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, sm.raw, error)
+            self._context.store.kick()
+            self._context.flush()
+
+        self._replies.find(account, sm, upstream.region, found)
+
+    def _pass_mo(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account, original: bytes | None
+    ) -> None:
+        """Passes a text from a handset on. ``original``: the address field of the sender that its customer used, where the
+        handset replies to what was put in its place."""
+        context = self._context
+        if original is not None:
+            sm = Sm(splice(sm, destination=original))
         frame = self._incoming(sm, account, upstream)
         if frame is None:
             context.metrics.text_refused.labels(account.name, "MO").inc()

@@ -38,6 +38,7 @@ class AuditEvent(StrEnum):
     HOLD = "hold"
     EVIDENCE = "evidence"
     REPORT = "report"
+    CONSENT = "consent"
     ENTRIES_DROPPED = "entries dropped"
 
 

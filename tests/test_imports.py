@@ -29,6 +29,8 @@ TABLE: dict[str, frozenset[str]] = {
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
+    # What people agreed to be sent.
+    "consent": frozenset({"message", "protocol", "config", "numbering", "policy", "vault", "store.consents"}),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),
     "store": frozenset({"durable", "pacing", "message", "vault", "config", "metrics", "events"}),
     # Of a store it knows what any back end gives.
@@ -84,6 +86,7 @@ TABLE: dict[str, frozenset[str]] = {
             "relay",
             "net",
             "native",
+            "consent",
         }
     ),
     # Chooses between compiled and interpreted before any other module of ours is imported.

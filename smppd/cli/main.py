@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "log": "search, show and verify the record of messages",
     "damaged": "list, show and remove what could not be handled",
     "subject": "export or erase everything about one phone number",
+    "consent": "who agreed to what: import, withdraw, check, show, export",
     "hold": "keep records from being purged or erased",
     "purge": "destroy what is past its retention",
     "backup": "copy the store while the daemon runs, keys apart",

@@ -24,7 +24,7 @@ from smppd.config.reload import Changes, changes
 from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.senders import AuthorisedSender, Senders
-from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
+from smppd.config.settings import ConsentRegister, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Condition",
     "ConfigError",
     "ConfigFileError",
+    "ConsentRegister",
     "DelayGrowth",
     "Fault",
     "Floor",

@@ -87,6 +87,7 @@ _ORDER: Final = (
     ("Refuse", "do.refuse"),
     ("ReplaceSender", "do.replace_sender"),
     ("Senders", "senders"),
+    ("ConsentRegister", "consent"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),

@@ -216,6 +216,14 @@ class Account(Model):
         alias="class",
         description="What kind its messages are, unless a rule's `class` says it.",
     )
+    consent: Literal["required", "shadow", "off"] = Field(
+        default="off",
+        description="Whether the recipient of a message must have agreed, by the register of consents: `required` refuses"
+        " (ESME_RINVDSTADR), `shadow` counts what it would refuse.",
+    )
+    consent_classes: Annotated[tuple[MessageClass, ...], MANY] = Field(
+        default=("promotional",), description="Classes of message for which it must."
+    )
     binds: Annotated[tuple[BindMode, ...], MANY] = Field(
         default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
     )

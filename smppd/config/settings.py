@@ -194,6 +194,12 @@ class Log(Model):
     file: AnyPath | None = Field(default=None, description="A file to append to; null: standard error.")
 
 
+class ConsentRegister(Model):
+    """The register of consents: who agreed to what."""
+
+    retain: PositiveDuration = duration("1827d", "How long a consent is kept as proof after it was withdrawn.")
+
+
 class Settings(Model):
     """The configuration of one smppd process."""
 
@@ -206,6 +212,9 @@ class Settings(Model):
     )
     senders: Senders = Field(
         default_factory=Senders, description="Who may use which sender; rules ask for it by `sender_is`."
+    )
+    consent: ConsentRegister = Field(
+        default_factory=ConsentRegister, description="The register of consents, a purpose of its own."
     )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
@@ -241,6 +250,7 @@ class Settings(Model):
                 "routes",
                 "policies",
                 "senders",
+                "consent",
                 "retention",
                 "limits",
                 "log",

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -19,10 +19,13 @@ from twisted.internet.task import LoopingCall
 from smppd import __version__, native
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
+from smppd.consent.register import Register as ConsentRegister
+from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
+from smppd.daemon.consents import consent_requests, load
 from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
@@ -50,6 +53,7 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
+from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
@@ -144,7 +148,10 @@ class Daemon:
         undo.callback(self.audit.close)
         self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
-        self.screens = Screens()
+        self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))
+        with closing(SqliteConsents(settings.store.directory)) as consents:
+            self._consents.load(load(consents))
+        self.screens = Screens(self._consents)
         random = Random(SystemRandom().random())  # jitter, nothing secret
         ids = Ids(time.time, settings.node, self.store.highest_id())
         self.relay = Relay(
@@ -266,7 +273,11 @@ class Daemon:
         self._control = ControlServer(
             self.reactor,
             settings.store.directory,
-            {**control_requests(self.door, self.audit, self.ring), **erase_requests(self.relay)},
+            {
+                **control_requests(self.door, self.audit, self.ring),
+                **erase_requests(self.relay),
+                **consent_requests(self._consents),
+            },
             self.metrics,
         )
         self._control.start()
@@ -286,6 +297,7 @@ class Daemon:
     def _gauges(self) -> None:
         self.relay.set_gauges()
         self.door.gauges()
+        self.metrics.consents.set(len(self._consents))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

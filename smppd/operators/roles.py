@@ -10,7 +10,8 @@ from smppd.audit.trail import Actor
 
 
 class Act(StrEnum):
-    """What somebody does with the data or the daemon. SEARCH: masked looks, which need no login; all others do."""
+    """What somebody does with the data or the daemon. SEARCH: masked looks, which need no login; all others do. CONSENT: put
+    consents on record, and withdraw them."""
 
     SEARCH = "search"
     REVEAL = "reveal"
@@ -24,6 +25,7 @@ class Act(StrEnum):
     AUDIT = "audit"
     REPORT = "report"
     BACKUP = "backup"
+    CONSENT = "consent"
 
 
 class Role(StrEnum):
@@ -37,13 +39,15 @@ class Role(StrEnum):
 
 
 MAY: Final[dict[Role, frozenset[Act]]] = {
-    Role.OPERATOR: frozenset({Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT}),
+    Role.OPERATOR: frozenset(
+        {Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT, Act.CONSENT}
+    ),
     Role.SUPPORT: frozenset({Act.SEARCH, Act.REVEAL}),
     Role.PRIVACY_OFFICER: frozenset(
-        {Act.SEARCH, Act.REVEAL, Act.EXPORT, Act.ERASE, Act.HOLD, Act.PURGE, Act.AUDIT, Act.REPORT}
+        {Act.SEARCH, Act.REVEAL, Act.EXPORT, Act.ERASE, Act.HOLD, Act.PURGE, Act.AUDIT, Act.REPORT, Act.CONSENT}
     ),
     Role.AUDITOR: frozenset({Act.AUDIT, Act.REPORT}),
-    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL}),
+    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL, Act.CONSENT}),
 }
 """An account owner's acts are on his accounts alone. Nobody approves what he asked for himself."""
 

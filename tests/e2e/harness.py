@@ -63,7 +63,7 @@ def account(system_id: str = "acme", **settings: Any) -> dict[str, Any]:
 
 
 _WITH_ACTIONS = frozenset(
-    ("keys", "log", "audit", "subject", "hold", "bans", "damaged", "operators", "approvals", "report")
+    ("keys", "log", "audit", "subject", "consent", "hold", "bans", "damaged", "operators", "approvals", "report")
 )
 
 

@@ -1,0 +1,1 @@
+"""What people want to be sent: opt-outs, and the register of consents."""

@@ -1,0 +1,1 @@
+-- data.db, version 5. Nothing changed here.

@@ -32,7 +32,7 @@ from smppd.config.rules import Country, Words
 from smppd.pacing import breathe
 
 CSV_MAX: Final = 64 << 20
-ENTRIES_MAX: Final = 200_000
+ENTRIES_MAX: Final = 100_000
 _TOLD: Final = 20  # bad lines that are told one by one
 COLUMNS: Final = ("account", "country", "sender", "evidence", "expires")
 SENDER_MAX: Final = 20

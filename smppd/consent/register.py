@@ -6,10 +6,10 @@ and half as much again while they are loaded; `MOST` are taken. It says nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from smppd.consent.register_proof import ANY, HASH, ConsentKeys, scopes_of
+from smppd.consent.register_proof import ANY, CLASSES, HASH, ConsentKeys, scopes_of
 from smppd.message import Hit, Refusal
 from smppd.numbering import normalise
 from smppd.policy.screens import Question
@@ -36,6 +36,8 @@ class Register:
         self._count = 0
         # The scopes that any consent of an account has: most have one.
         self._scopes: dict[str, frozenset[bytes]] = {}
+        # (account, class) -> its scopes that are about every sender, and whether it has others at all.
+        self._general: dict[tuple[str, str], tuple[tuple[bytes, ...], bool]] = {}
 
     def __repr__(self) -> str:
         return f"<Register {self._count}>"
@@ -75,28 +77,44 @@ class Register:
                     self._buckets[name] = bucket[:at] + bucket[at + _REST :]
                     self._count -= 1
 
-    def stands(self, account: str, number: bytes, message_class: str, sender: bytes) -> bool:
-        """Whether somebody agreed to a class of messages from a sender of an account; number, sender: in their normal form."""
-        scopes = self._scopes.get(account)
-        if scopes is None:
+    def stands(self, account: str, number: bytes, message_class: str, sender: Callable[[], bytes]) -> bool:
+        """Whether somebody agreed to a class of messages from a sender of an account; number, sender(): in their normal form.
+        The sender is asked for only where some consent of the account is about one."""
+        if account not in self._scopes:
             return False
-        subject = b""
-        keys = self._keys
-        for one in (message_class, ANY):
-            for whom in (_ANY, sender):
+        known = self._general.get((account, message_class))
+        general, others = known if known is not None else self._look(account, message_class)
+        if not general and not others:
+            return False
+        subject = self._keys.subject(account, number)
+        for scope in general:
+            if self._has(_mixed(subject, scope)):
+                return True
+        if others:
+            scopes, keys, whom = self._scopes[account], self._keys, sender()
+            for one in (message_class, ANY):
                 scope = keys.scope(one, whom)
-                if scope in scopes:
-                    subject = subject or keys.subject(account, number)
-                    entry = _mixed(subject, scope)
-                    if _place(self._buckets.get(entry[0] << 8 | entry[1], b""), entry[_PREFIX:]) >= 0:
-                        return True
+                if scope in scopes and self._has(_mixed(subject, scope)):
+                    return True
         return False
+
+    def _look(self, account: str, message_class: str) -> tuple[tuple[bytes, ...], bool]:
+        scopes, keys = self._scopes[account], self._keys
+        every = {keys.scope(one, _ANY) for one in CLASSES}
+        general = tuple(scope for scope in (keys.scope(message_class, _ANY), keys.scope(ANY, _ANY)) if scope in scopes)
+        known = self._general[account, message_class] = general, not scopes <= every
+        return known
+
+    def _has(self, entry: bytes) -> bool:
+        bucket = self._buckets.get(entry[0] << 8 | entry[1])
+        return bucket is not None and _place(bucket, entry[_PREFIX:]) >= 0
 
     def _entries(self, one: Standing) -> list[bytes]:
         scopes = scopes_of(one.scopes)
         known = self._scopes.get(one.account, frozenset())
         if not known.issuperset(scopes):
             self._scopes[one.account] = known.union(scopes)
+            self._general.clear()
         return [_mixed(one.subject, scope) for scope in scopes]
 
 
@@ -135,8 +153,12 @@ class ConsentScreen:
         if question.message_class not in self.classes:
             return True
         sm = question.sm
-        sender = normalise(sm.source_digits, sm.source_ton, 0, question.region)
-        return self.register.stands(question.account, question.destination, question.message_class, sender)
+        return self.register.stands(
+            question.account,
+            question.destination,
+            question.message_class,
+            lambda: normalise(sm.source_digits, sm.source_ton, 0, question.region),
+        )
 
     def explain(self, question: Question) -> str:
         """See `policy.screens.Screen`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from smppd.consent.register_proof import ANY, Consent
+from smppd.consent.register_proof import ANY, CLASSES, Consent
 from smppd.numbering import normalise
 
 COLUMNS: Final = (
@@ -20,7 +20,6 @@ COLUMNS: Final = (
 )  # fmt: skip
 NEEDED: Final = ("number", "form", "time")
 FORMS: Final = ("electronic", "written")
-CLASSES: Final = frozenset({"transactional", "service", "promotional", "one_time_code", "government", ANY})
 LONGEST: Final = 500
 """Characters of a field."""
 _AHEAD: Final = 86400.0

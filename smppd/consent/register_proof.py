@@ -28,6 +28,8 @@ ANY: Final = "*"
 """The class or the sender of a consent that is about every one."""
 WITHDRAWAL: Final = "withdrawal"
 """The form of what is only a withdrawal, by somebody who is in the register with no consent."""
+CLASSES: Final = frozenset({"transactional", "service", "promotional", "one_time_code", "government", ANY})
+"""Of messages, and `*` for all."""
 HASH: Final = 16
 _NONCE: Final = 12
 _VERSION: Final = b"\1"

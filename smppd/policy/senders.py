@@ -43,7 +43,7 @@ REMEMBERED: Final = 8192
 _DAY: Final = 86400.0
 _EPOCH: Final = 719163  # date(1970, 1, 1).toordinal()
 _NEVER: Final = 1 << 30
-_NOBODY: Final = ""
+_NO_ACCOUNT: Final = frozenset({""})
 # Digits that are read as letters in names: Santand3r, N3TFLIX, Vodaf0ne (0 and 1 are in the skeleton).
 _AS_LETTERS: Final = str.maketrans("34578", "eastb")
 
@@ -97,12 +97,21 @@ class _Entry:
 class _Own:
     """The senders of one account."""
 
-    __slots__ = ("by_prefix", "names", "numbers")
+    __slots__ = ("_made", "by_prefix", "names", "numbers", "owner")
 
-    def __init__(self) -> None:
+    def __init__(self, account: str) -> None:
+        self.owner = frozenset((account,))
+        self._made: dict[tuple[tuple[str, ...], int], _Entry] = {}
         self.names: dict[str, list[_Entry]] = {}
         self.numbers: dict[bytes, list[_Entry]] = {}
         self.by_prefix: dict[bytes, list[_Entry]] = {}
+
+    def entry(self, countries: tuple[str, ...], ends: int) -> _Entry:
+        """An entry; one for all senders that count alike."""
+        made = self._made.get((countries, ends))
+        if made is None:
+            made = self._made[countries, ends] = _Entry(frozenset(countries), ends)
+        return made
 
     def entries(self, names: list[str], number: bytes) -> list[_Entry]:
         """Those of a sender: by one of its readings, or by its number (empty for a name)."""
@@ -150,9 +159,9 @@ class SenderBook:
         self._generic = frozenset(made for name in senders.generic_names() for made in _shapes(name))
         self._protected: set[str] = set()
         self._protected_starts: tuple[str, ...] = ()
-        # What looks like a name -> the accounts whose it is; _NOBODY: none of them. Beginnings of names likewise.
-        self._shapes: dict[str, set[str]] = {}
-        self._starts: dict[str, set[str]] = {}
+        # What looks like a name -> the accounts whose it is; _NO_ACCOUNT: none of them. Beginnings of names beside.
+        self._shapes: dict[str, frozenset[str]] = {}
+        self._starts: set[str] = set()
         self._longest = 0
         self._own: dict[str, _Own] = {}
         for name in senders.protected:
@@ -167,14 +176,22 @@ class SenderBook:
         else:
             self._protected_starts += (plain_name(bare),)
         for made in _shapes(bare):
-            table = self._shapes if bare is name else self._starts
-            table.setdefault(made, set()).add(_NOBODY)
-            if bare is not name:
+            if bare is name:
+                self._owned(made, _NO_ACCOUNT)
+            else:
+                self._starts.add(made)
                 self._longest = max(self._longest, len(made))
 
+    def _owned(self, made: str, owner: frozenset[str]) -> None:
+        before = self._shapes.get(made)
+        self._shapes[made] = owner if before is None else before | owner
+
     def _authorise(self, entry: AuthorisedSender, region: str | None) -> None:
-        own = self._own.setdefault(entry.account, _Own())
-        made = _Entry(frozenset(entry.country), entry.expires.toordinal() if entry.expires is not None else _NEVER)
+        own = self._own.get(entry.account)
+        if own is None:
+            own = self._own[entry.account] = _Own(entry.account)
+        ends = entry.expires.toordinal() if entry.expires is not None else _NEVER
+        made = own.entry(entry.country, ends)
         octets = entry.sender.encode("utf-8", "replace")
         star = octets[-1:] == b"*"
         digits = octets[:-1] if star else octets
@@ -187,7 +204,7 @@ class SenderBook:
             return
         own.names.setdefault(plain_name(entry.sender), []).append(made)
         for drawn in _shapes(entry.sender):
-            self._shapes.setdefault(drawn, set()).add(entry.account)
+            self._owned(drawn, own.owner)
 
     def standing(self, account: str, ton: int, digits: bytes, country: str, region: str | None = None) -> int:
         """How the sender of a message stands (``STANDINGS``). ``country``: of its destination, empty where nobody knows;
@@ -255,7 +272,8 @@ class SenderBook:
 
 def _shapes(name: str) -> set[str]:
     """What a name looks like in each case that it may be written in: letters of other scripts look otherwise as capitals."""
-    return {made for made in map(shape, (name, name.lower(), name.upper(), name.title())) if len(made) > 1}
+    forms = (name,) if name.isascii() else (name, name.lower(), name.upper(), name.title())
+    return {made for made in map(shape, forms) if len(made) > 1}
 
 
 def _forms_of(ton: int, digits: bytes, region: str | None) -> tuple[list[str], bytes]:

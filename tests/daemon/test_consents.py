@@ -23,7 +23,7 @@ def standing(number: int) -> Standing:
 
 
 def has(register: Register, number: int) -> bool:
-    return register.stands("acme", b"44770090%04d" % number, "promotional", b"x")
+    return register.stands("acme", b"44770090%04d" % number, "promotional", lambda: b"x")
 
 
 def test_what_is_told_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

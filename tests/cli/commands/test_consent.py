@@ -156,7 +156,7 @@ def test_the_running_daemon_knows_when_the_command_ends(
     monkeypatch.setattr(daemon_side, "ask", lambda _directory, request: handler(request, 0))
 
     def knows(number: str = PERSON) -> bool:
-        return register.stands("acme", number[1:].encode(), "promotional", b"x")
+        return register.stands("acme", number[1:].encode(), "promotional", lambda: b"x")
 
     imported(run, tmp_path, line(), line(at="2026-02-02T03:04:05Z"), line(OTHER))
     assert knows() and knows(OTHER)

@@ -53,8 +53,7 @@ def _prototype(character: str) -> str:
     """What a character is drawn like, with the marks on it apart."""
     drawn = ""
     for part in unicodedata.normalize("NFD", character):
-        if not is_unseen(ord(part)):
-            drawn += part if part.isascii() else unicodedata.normalize("NFD", _LIKES.get(part, part))
+        drawn += part if part.isascii() else unicodedata.normalize("NFD", _LIKES.get(part, part))
     return drawn
 
 

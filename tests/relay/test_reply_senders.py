@@ -67,6 +67,20 @@ def test_a_reply_reaches_the_sender_used_last_for_that_handset() -> None:
     given.check()
 
 
+def test_two_replacements_have_a_sender_each() -> None:
+    def rule(name: str, address: str) -> dict[str, Any]:
+        do = {"replace_sender": {"address": address, "restore": True}}
+        return {"name": name, "when": {"sender_pattern": f"^{name}"}, "do": do}
+
+    given = world(rule("a", "+447700900555"), rule("b", "+447700900556"), numbers=["+447700900555", "+447700900556"])
+    given.customer().sends(sent(b"acme"), sent(b"bank"))
+    given.carrier()
+    given.commits()
+    assert len(rows(given)) == 2
+    assert reached(given, reply(to=b"447700900556")) == [(5, b"bank")]
+    assert reached(given, reply(to=b"447700900555")) == [(5, b"acme")]
+
+
 def test_it_survives_a_restart_and_no_number_is_stored() -> None:
     given = world()
     given.customer().sends(sent(b"ACME"))

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.cli.commands import consent as command
+from smppd.cli.consents import ConsentBook
 from smppd.cli.unlocking import unlock
 from smppd.config import load
 from smppd.consent.register import Register
@@ -160,6 +161,10 @@ def test_the_running_daemon_knows_when_the_command_ends(
 
     imported(run, tmp_path, line(), line(at="2026-02-02T03:04:05Z"), line(OTHER))
     assert knows() and knows(OTHER)
+    with ConsentBook(load(tmp_path / "smppd.yaml"), install) as book:
+        first, _second = book.of([PERSON[1:].encode()])
+        book.remove([first])
+    assert knows(), "another consent says the same"
     run("consent", "withdraw", PERSON, "--account", "acme", "--note", "letter")
     assert not knows() and knows(OTHER)
     imported(run, tmp_path, line())

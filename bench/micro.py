@@ -94,6 +94,9 @@ class MemoryStore:
     def expired(self, kind: int, now: int, limit: int, then: Callable[[list[Any]], None]) -> None:
         then([])
 
+    def count(self, kind: int, then: Callable[[dict[str, int]], None]) -> None:
+        then({})
+
     def counts(self) -> dict[tuple[int, str], int]:
         return {}
 

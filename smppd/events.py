@@ -41,6 +41,7 @@ class AuditEvent(StrEnum):
     OPT_OUT = "opt out"
     SUSPENSION = "suspension"
     TRAFFIC = "traffic"
+    CONSENT = "consent"
     ENTRIES_DROPPED = "entries dropped"
 
 

@@ -57,7 +57,7 @@ class Verdict:
     ``expire_after``: seconds after which it is not worth delivering any more. ``on_unknown``: ``resend`` or ``hold``, where
     the account's does not count. ``hide``: recorded without its text; ``may_hide``: so it would be if more of its text, which
     is not known yet, said so. ``message_class``: what kind of message a rule says it is (`config.rules.CLASSES`), empty where
-    none does.
+    none does. ``restore``: who replies to ``source`` is to reach the sender that the message had.
     """
 
     refusal: Refusal | None = None
@@ -72,6 +72,7 @@ class Verdict:
     hide: bool = False
     may_hide: bool = False
     message_class: str = ""
+    restore: bool = False
 
 
 class State(IntEnum):

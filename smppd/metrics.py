@@ -50,6 +50,9 @@ class Metrics:
         )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
+        self.authorised_refused = counter(
+            "authorised_sender_refused", "Messages that rules refused though their sender is authorised", "account"
+        )
         self.text_nearest = counter(
             "text_nearest",
             "Texts passed on with the nearest letters, since the link's alphabet lacks some",
@@ -149,6 +152,7 @@ class Metrics:
         self.no_login = counter(
             "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
         )
+        self.consents = gauge("consents", "Consents that count, by person, class and sender")
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")

@@ -34,7 +34,9 @@ TABLE: dict[str, frozenset[str]] = {
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
     # What people want to be sent.
-    "consent": frozenset({"message", "protocol", "config", "numbering", "policy", "store.api"}),
+    "consent": frozenset(
+        {"message", "protocol", "config", "numbering", "policy", "vault", "store.api", "store.consents"}
+    ),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),
     "store": frozenset({"durable", "pacing", "message", "vault", "config", "metrics", "events"}),
     # Of a store it knows what any back end gives.
@@ -293,7 +295,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"ledger"}),
     frozenset({"guard"}),
     frozenset({"context"}),
-    frozenset({"restore", "record", "short_ids", "alphabets"}),
+    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
     frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "log_changes"}),

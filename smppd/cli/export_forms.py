@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol, TextIO
 
 from smppd.cli.access import printable
 
-_TITLES: Final = {"under_way": "On its way", "records": "Messages"}
+_TITLES: Final = {"under_way": "On its way", "records": "Messages", "consents": "Consents on record"}
+SECTIONS: Final = tuple(_TITLES)
+"""Of an export, in their order."""
 _JOINERS: Final = "\u200c\u200d"  # shape letters and emoji, and change no order
 
 
@@ -26,14 +28,14 @@ class Form(Protocol):
         """What it is."""
 
     def add(self, section: str, items: Iterable[dict[str, Any]]) -> None:
-        """More of a section: first all of ``under_way``, then all of ``records``."""
+        """More of a section: first all of ``under_way``, then all of ``records``, then all of ``consents``."""
 
     def end(self, summary: dict[str, Any]) -> None:
         """That was all."""
 
 
 class JsonForm:
-    """One JSON object: about, under_way, records, summary; each item a line. Pure ASCII."""
+    """One JSON object: about, under_way, records, consents, summary; each item a line. Pure ASCII."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -52,8 +54,8 @@ class JsonForm:
 
     def add(self, section: str, items: Iterable[dict[str, Any]]) -> None:
         """See `Form`."""
-        if section == "records":
-            self._section("under_way")
+        for before in SECTIONS[: SECTIONS.index(section)]:
+            self._section(before)
         self._section(section)
         for item in items:
             self._out.write(",\n" if self._sections[section] else "\n")
@@ -62,7 +64,7 @@ class JsonForm:
 
     def end(self, summary: dict[str, Any]) -> None:
         """See `Form`."""
-        for name in ("under_way", "records"):
+        for name in SECTIONS:
             self._section(name)
         self._out.write(f'\n],\n"summary": {json.dumps(summary)}}}\n')
 
@@ -169,7 +171,8 @@ class PageForm:
         """See `Form`."""
         write = self._out.write
         write(
-            f"<h2>In all</h2>\n<p>{summary['records']} messages in the log, {summary['under_way']} on their way.</p>\n"
+            f"<h2>In all</h2>\n<p>{summary['records']} messages in the log, {summary['under_way']} on their way,"
+            f" {summary['consents']} consents on record.</p>\n"
         )
         if not summary["complete"]:
             count = len(summary["records_not_readable"]) + sum(summary["under_way_not_readable"].values())

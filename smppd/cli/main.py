@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "damaged": "list, show and remove what could not be handled",
     "subject": "export or erase everything about one phone number",
     "optout": "who wants no messages: add, remove, check, import, export, review",
+    "consent": "who agreed to what: import, withdraw, check, show, export",
     "hold": "keep records from being purged or erased",
     "purge": "destroy what is past its retention",
     "backup": "copy the store while the daemon runs, keys apart",

@@ -79,8 +79,10 @@ def read_thing(thing: Thing) -> OnItsWay | None:
 
 
 def holds_nothing(thing: Thing) -> bool:
-    """Whether it is a damaged item of a kind in which there is no message: a number."""
-    return thing.place == "damaged" and thing.name == "meta"
+    """Whether it is of a kind in which there is no message: a number, or a sender that replies are to reach."""
+    if thing.place == "row":
+        return thing.kind == Kind.REPLY
+    return thing.place == "damaged" and thing.name in ("meta", "cold reply")
 
 
 def _damaged(thing: Thing, kind: str, data: bytes) -> OnItsWay:

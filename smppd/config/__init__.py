@@ -25,7 +25,8 @@ from smppd.config.peers import (
 from smppd.config.reload import Changes, changes
 from smppd.config.rules import FAMILIES, Action, Condition, Policy, ProtectedBrand, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
-from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
+from smppd.config.senders import AuthorisedSender, Senders
+from smppd.config.settings import ConsentRegister, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 
@@ -36,6 +37,7 @@ __all__ = [
     "Action",
     "Addressed",
     "Answers",
+    "AuthorisedSender",
     "Backoff",
     "Basis",
     "Ceiling",
@@ -44,6 +46,7 @@ __all__ = [
     "Condition",
     "ConfigError",
     "ConfigFileError",
+    "ConsentRegister",
     "DelayGrowth",
     "Fault",
     "Floor",
@@ -75,6 +78,7 @@ __all__ = [
     "Rule",
     "SecretError",
     "SecretRef",
+    "Senders",
     "Settings",
     "ShippedFile",
     "Shipping",

@@ -103,6 +103,8 @@ _ORDER: Final = (
     ("Answers", "opt_out.answers"),
     ("QuietHours", "quiet_hours"),
     ("Allowed", "quiet_hours.countries.CODE"),
+    ("Senders", "senders"),
+    ("ConsentRegister", "consent"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),

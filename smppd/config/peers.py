@@ -235,6 +235,14 @@ class Account(Model):
     one_time_codes: OneTimeCodes = Field(
         default_factory=OneTimeCodes, description="What goes for messages of the class `one_time_code`."
     )
+    consent: Literal["required", "shadow", "off"] = Field(
+        default="off",
+        description="Whether the recipient of a message must have agreed, by the register of consents: `required` refuses"
+        " (ESME_RINVDSTADR), `shadow` counts what it would refuse.",
+    )
+    consent_classes: Annotated[tuple[MessageClass, ...], MANY] = Field(
+        default=("promotional",), description="Classes of message for which it must."
+    )
     binds: Annotated[tuple[BindMode, ...], MANY] = Field(
         default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
     )

@@ -47,7 +47,8 @@ def changes(old: Settings, new: Settings) -> Changes:
     if old.watch_files != new.watch_files:
         found.append(f"watch_files {_shown('s', old.watch_files)} -> {_shown('s', new.watch_files)}")
     found += _by_name("brand", dict(old.brands), dict(new.brands))
-    for section in ("opt_out", "quiet_hours", "retention", "limits", "log", "shipping"):
+    found += _senders(old, new)
+    for section in ("opt_out", "quiet_hours", "consent", "retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:
         found.append(f"drain {_shown('drain', old.drain)} -> {_shown('drain', new.drain)}")
@@ -86,6 +87,15 @@ def _policies(old: Settings, new: Settings) -> Iterator[str]:
             yield from (f"policy {name}: rule {rule} changed" for rule in both if rules[0][rule] != rules[1][rule])
             if both != [rule for rule in rules[1] if rule in rules[0]]:
                 yield f"policy {name}: order of rules changed"
+
+
+def _senders(old: Settings, new: Settings) -> Iterator[str]:
+    """Names and numbers of senders are not told, only how many there are."""
+    for name in type(new.senders).model_fields:
+        before, after = getattr(old.senders, name), getattr(new.senders, name)
+        if before != after:
+            counted = f" ({len(before or ())} before, {len(after or ())} now)"
+            yield f"senders: {name} changed{counted}"
 
 
 def _differences(what: str, old: Any, new: Any, prefix: str = "") -> Iterator[str]:

@@ -143,6 +143,7 @@ Tag16 = Annotated[Int, Field(ge=0, le=0xFFFF)]
 SenderKind = Literal["alphanumeric", "numeric", "short"]
 Family = Literal["phishing_link", "credential_lure", "callback", "marketing", "card_number", "one_time_code"]
 FAMILIES: Final = ("phishing_link", "credential_lure", "callback", "marketing", "card_number", "one_time_code")
+SenderStanding = Literal["unauthorised", "expired", "generic", "protected", "lookalike", "wrong_form"]
 
 
 class Condition(Model):
@@ -151,6 +152,12 @@ class Condition(Model):
     sender: Texts = Field(default=(), description="Senders, exact or `prefix*`, case ignored.")
     sender_kind: Annotated[tuple[SenderKind, ...], MANY] = Field(default=(), description="Kinds of sender.")
     sender_pattern: Patterns = Field(default=(), description="RE2 patterns searched in the sender.")
+    sender_is: Annotated[tuple[SenderStanding, ...], MANY] = Field(
+        default=(),
+        description="How the sender stands by `senders`: unauthorised (the account has no entry for it in the destination's"
+        " country, or one that has ended), expired (one that has ended), generic, protected (a name of others), lookalike (as"
+        " that, or looks like it or like a sender of another account), wrong_form (the country does not take it).",
+    )
     destination: Prefixes = Field(default=(), description="Prefixes of the destination.")
     country: Annotated[tuple[Country, ...], MANY] = Field(
         default=(), description="Countries of the destination, two letters (ISO 3166)."
@@ -226,6 +233,10 @@ class ReplaceSender(Model):
     address: Text = Field(min_length=1, max_length=20, description="The new sender.")
     ton: Byte | None = Field(default=None, description="Type of number; null: by the form of the address.")
     npi: Byte | None = Field(default=None, description="Numbering plan; null: by the form of the address.")
+    restore: bool = Field(
+        default=False,
+        description="A reply to the new sender reaches the account at the sender that it used for that handset last.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -258,7 +269,9 @@ class Action(Model):
 
     pass_: bool = Field(default=False, alias="pass", description="Accepted by this policy, no further rule is asked.")
     refuse: Refuse | None = Field(default=None, description="Refused: {status, reason}.")
-    replace_sender: ReplaceSender | None = Field(default=None, description="Another sender: {address, ton, npi}.")
+    replace_sender: ReplaceSender | None = Field(
+        default=None, description="Another sender: {address, ton, npi, restore}."
+    )
     drop_tlv: Annotated[tuple[Tag16, ...], MANY] = Field(default=(), description="Tags of TLVs to leave out.")
     tag: Name | None = Field(default=None, description="A tag for later rules and for routes.")
     route: Name | None = Field(default=None, description="The upstream that must take it.")

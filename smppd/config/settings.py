@@ -36,6 +36,7 @@ from smppd.config.peers import Account, Allowed, Backoff, Listener, Route, Upstr
 from smppd.config.references import DEFAULT_HTTP
 from smppd.config.rules import Policy, ProtectedBrand
 from smppd.config.secrets import KeyRef
+from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
 from smppd.config.stamps import ReadFile
 
@@ -197,6 +198,12 @@ class Log(Model):
     file: AnyPath | None = Field(default=None, description="A file to append to; null: standard error.")
 
 
+class ConsentRegister(Model):
+    """The register of consents: who agreed to what."""
+
+    retain: PositiveDuration = duration("1827d", "How long a consent is kept as proof after it was withdrawn.")
+
+
 class Settings(Model):
     """The configuration of one smppd process."""
 
@@ -222,6 +229,12 @@ class Settings(Model):
     )
     brands: dict[Name, ProtectedBrand] = Field(
         default_factory=dict, description="Brands that `family: phishing_link` protects, besides the shipped examples."
+    )
+    senders: Senders = Field(
+        default_factory=Senders, description="Who may use which sender; rules ask for it by `sender_is`."
+    )
+    consent: ConsentRegister = Field(
+        default_factory=ConsentRegister, description="The register of consents, a purpose of its own."
     )
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
@@ -267,6 +280,8 @@ class Settings(Model):
                 "opt_out",
                 "quiet_hours",
                 "brands",
+                "senders",
+                "consent",
                 "retention",
                 "limits",
                 "log",

@@ -1,1 +1,1 @@
-"""What people want to be sent: the words by which they say so, the register of opt-outs, the question asked of a message."""
+"""What people want to be sent: the words by which they say so, the registers of opt-outs and consents, and what asks them."""

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from smppd.audit.trail import AuditTrail
+from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
+from smppd.daemon.consents import expiry
 from smppd.ids import id_time
 from smppd.metrics import Metrics
 from smppd.records.erasure import Eraser, Floor, no_floor
@@ -98,6 +99,7 @@ class Background:
                     dropped=ring.drop,
                     keeper=Keeper(holds, records, trail=trail),
                     erasing=eraser,
+                    also=expiry(directory, trail, Actor("smppd", "")),
                 )
                 undo.pop_all()
             return made

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -19,11 +19,14 @@ from twisted.internet.task import LoopingCall
 from smppd import __version__, native
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
+from smppd.consent.register import Register as ConsentRegister
+from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
+from smppd.daemon.consents import consent_requests, load
 from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
@@ -55,12 +58,13 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
+from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
-from smppd.vault.keys import KeyRing, VaultError, load_install, load_kek, remember_kek
+from smppd.vault.keys import REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
 
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
@@ -165,7 +169,10 @@ class Daemon:
             time.monotonic,
         )
         self.traffic.load()
-        self.screens = Screens(Register(Hashes(install.suppression)), self.traffic)
+        self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))
+        with closing(SqliteConsents(settings.store.directory)) as consents:
+            self._consents.load(load(consents))
+        self.screens = Screens(Register(Hashes(install.suppression)), self.traffic, self._consents)
         screens = self.screens.of(settings, self.lists.by_name)
         self.screens.use(screens)
         random = Random(SystemRandom().random())  # jitter, nothing secret
@@ -187,6 +194,7 @@ class Daemon:
             history=self._history.ask,
             register=self.screens.register,
             opted_out=self._words,
+            reply_secret=install.for_purpose(REPLIES),
         )
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
@@ -300,6 +308,7 @@ class Daemon:
                 **erase_requests(self.relay),
                 **opt_out_requests(self.relay),
                 **self.traffic.requests(),
+                **consent_requests(self._consents),
             },
             self.metrics,
         )
@@ -321,6 +330,7 @@ class Daemon:
         self.relay.set_gauges()
         self.door.gauges()
         self.traffic.set_gauges()
+        self.metrics.consents.set(len(self._consents))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

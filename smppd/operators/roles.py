@@ -11,7 +11,7 @@ from smppd.audit.trail import Actor
 
 class Act(StrEnum):
     """What somebody does with the data or the daemon. SEARCH: masked looks, which need no login; all others do. OPT_OUT: spare
-    somebody messages; OPT_IN: have them sent again."""
+    somebody messages; OPT_IN: have them sent again. CONSENT: put consents on record, and withdraw them."""
 
     SEARCH = "search"
     REVEAL = "reveal"
@@ -27,6 +27,7 @@ class Act(StrEnum):
     BACKUP = "backup"
     OPT_OUT = "opt-out"
     OPT_IN = "opt-in"
+    CONSENT = "consent"
 
 
 class Role(StrEnum):
@@ -41,7 +42,7 @@ class Role(StrEnum):
 
 MAY: Final[dict[Role, frozenset[Act]]] = {
     Role.OPERATOR: frozenset(
-        {Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT, Act.OPT_OUT}
+        {Act.SEARCH, Act.PURGE, Act.KEYS, Act.OPERATORS, Act.RUNTIME, Act.BACKUP, Act.REPORT, Act.OPT_OUT, Act.CONSENT}
     ),
     Role.SUPPORT: frozenset({Act.SEARCH, Act.REVEAL, Act.OPT_OUT}),
     Role.PRIVACY_OFFICER: frozenset(
@@ -56,10 +57,11 @@ MAY: Final[dict[Role, frozenset[Act]]] = {
             Act.REPORT,
             Act.OPT_OUT,
             Act.OPT_IN,
+            Act.CONSENT,
         }
     ),
     Role.AUDITOR: frozenset({Act.AUDIT, Act.REPORT}),
-    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL, Act.OPT_OUT}),
+    Role.ACCOUNT_OWNER: frozenset({Act.SEARCH, Act.REVEAL, Act.OPT_OUT, Act.CONSENT}),
 }
 """An account owner's acts are on his accounts alone. Nobody approves what he asked for himself."""
 

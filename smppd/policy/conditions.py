@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from smppd.config import Condition
+from smppd.config import Condition, Senders
 from smppd.numbering import normalise, normalise_prefix
 from smppd.policy import links
 from smppd.policy.countries import KEY_DIGITS, country_of
@@ -22,19 +22,20 @@ from smppd.policy.keywords import KeywordIndex
 from smppd.policy.links import DomainIndex
 from smppd.policy.listed import Listed, ListIndex
 from smppd.policy.patterns import PatternFault, PatternSet
+from smppd.policy.senders import ALPHANUMERIC_TON as ALPHANUMERIC_TON
+from smppd.policy.senders import STANDINGS, SenderBook, shown
+from smppd.policy.senders import sender_kind as sender_kind
 from smppd.protocol.text import is_text
 from smppd.protocol.wire import Sm
 
 REMEMBERED: Final = 4096
 """Senders, and beginnings of destinations, whose masks are kept."""
-SHORT_DIGITS: Final = 6
-"""A sender of at most so many digits is a short code."""
-ALPHANUMERIC_TON: Final = 5
 
 HEAD_KINDS: Final = (
     "sender",
     "sender_kind",
     "sender_pattern",
+    "sender_is",
     "destination",
     "country",
     "destination_in",
@@ -56,14 +57,6 @@ class ConditionFault(ValueError):
     def __init__(self, path: str, why: str) -> None:
         super().__init__(why)
         self.path = path
-
-
-def sender_kind(ton: int, digits: bytes) -> str:
-    """``alphanumeric``, ``numeric`` (a phone number) or ``short`` (a short code of at most six digits)."""
-    bare = digits[1:] if digits.startswith(b"+") else digits
-    if ton == ALPHANUMERIC_TON or not bare.isdigit():
-        return "alphanumeric"
-    return "short" if len(bare) <= SHORT_DIGITS else "numeric"
 
 
 def _plain_sender(digits: bytes) -> bytes:
@@ -166,9 +159,11 @@ class Conditions:
         "_regional",
         "_sender_patterns",
         "_sender_pattern_masks",
+        "_book",
         "_senders",
         "_senders_seen",
         "_sizes",
+        "_standings",
         "_tlvs",
         "_used",
         "_wanted",
@@ -184,13 +179,15 @@ class Conditions:
         lists: Mapping[str, Listed] = _NO_LISTS,
         shadows: int = 0,
         families: FamilyIndex | None = None,
+        book: SenderBook | None = None,
     ) -> None:
         """``lists``: big lists by name. ``shadows``: conditions of rules that only count. ``families``: with the brands that
-        are protected; None for the shipped ones. Raises ``ConditionFault``; its path begins with the condition's number:
-        ``3.text[0]``."""
+        are protected; None for the shipped ones. ``book``: what ``sender_is`` asks; None: a configuration that says nothing of
+        senders. Raises ``ConditionFault``; its path begins with the condition's number: ``3.text[0]``."""
         self.every = (1 << len(conditions)) - 1
         self._exceptions = exceptions
         self._families = families
+        self._book = book if book is not None else SenderBook(Senders())
         # For each kind of test: the conditions that have it, and those that do not.
         self._used = {kind: _using(conditions, kind) for kind in (*HEAD_KINDS, *TEXT_KINDS)}
         self._free = {kind: self.every & ~used for kind, used in self._used.items()}
@@ -224,6 +221,16 @@ class Conditions:
         self._alphanumeric: dict[bytes, int] = {}
         self._regional: dict[tuple[str, int], dict[bytes, int]] = {}
         self._by_kind = bool(used["sender_kind"])
+        # The conditions that hold for each standing there can be; none where no condition asks.
+        self._standings: list[int] = []
+        if used["sender_is"]:
+            bits = [sum(STANDINGS[name] for name in set(condition.sender_is)) for condition in conditions]
+            for standing in range(1 << len(STANDINGS)):
+                mask = self._free["sender_is"]
+                for index, wanted in enumerate(bits):
+                    if wanted & standing:
+                        mask |= 1 << index
+                self._standings.append(mask)
 
     def _compile_destination(self, conditions: Sequence[Condition]) -> None:
         self._prefixes = _Prefixes()
@@ -322,9 +329,9 @@ class Conditions:
 
     # -- the head --------------------------------------------------------------------------------------------------
 
-    def head(self, sm: Sm, region: str | None = None) -> int:
-        """The conditions whose tests of everything but the text hold. ``region``: the country of national numbers.
-        Raises ``wire.BodyError`` on broken TLVs, and `listed.ListAbsent`."""
+    def head(self, sm: Sm, region: str | None = None, account: str = "") -> int:
+        """The conditions whose tests of everything but the text hold. ``region``: the country of national numbers;
+        ``account``: whose senders count. Raises ``wire.BodyError`` on broken TLVs, and `listed.ListAbsent`."""
         mask = self._coded[sm.data_coding]
         if self._senders_seen is not None:
             digits = sm.source_digits
@@ -346,6 +353,8 @@ class Conditions:
             mask &= found
             if self._countries:
                 mask &= self._country_mask(digits)
+        if self._standings:
+            mask &= self._standings[self._standing(sm, region, account)]
         if self._sizes is not None:
             mask &= self._free["size_over"] | self._sizes.of(len(sm.body))
         if self._tlvs:
@@ -358,6 +367,15 @@ class Conditions:
             listed = self._listed_senders.of_sender(sm.source_digits, sm.source_ton, region, mask)
             mask &= self._free["sender_in"] | listed
         return mask
+
+    def _standing(self, sm: Sm, region: str | None, account: str) -> int:
+        destination = normalise(sm.destination_digits, sm.destination_ton, 0, region)
+        country = country_of(destination) or ""
+        return self._book.standing(account, sm.source_ton, sm.source_digits, country, region)
+
+    def standing_shown(self, sm: Sm, region: str | None, account: str) -> str:
+        """How the sender of a message stands, in the words of ``sender_is``."""
+        return shown(self._standing(sm, region, account))
 
     def _sender(self, sm: Sm, seen: dict[bytes, int], region: str | None) -> int:
         masks = self._sender_masks(sm, region)
@@ -511,13 +529,15 @@ class Conditions:
 
     # -- for people ------------------------------------------------------------------------------------------------
 
-    def by_kind(self, sm: Sm, texts: Sequence[str], region: str | None = None) -> dict[str, int]:
+    def by_kind(self, sm: Sm, texts: Sequence[str], region: str | None = None, account: str = "") -> dict[str, int]:
         """The mask of every kind of test by itself, in the order they are made. Slow: for explanations."""
         coding, binary = self._codings[sm.data_coding]
         came = sm.destination_digits
         digits = normalise(came, sm.destination_ton, 0, region)
         free = self._free
         masks = self._sender_masks(sm, region)
+        if self._standings:
+            masks["sender_is"] = self._standings[self._standing(sm, region, account)]
         masks["destination"] = self._prefix_mask(digits) | (self._prefixes.of(came) if came != digits else 0)
         masks["country"] = self._country_mask(digits)
         masks["destination_in"] = free["destination_in"]

@@ -44,7 +44,7 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if program is None:
         return Explanation([], None)
     try:
-        head = program.head(sm, pipeline.region)
+        head = program.head(sm, pipeline.region, pipeline.account)
         early = program.early(head)
         content = pipeline.read(sm, now)
         verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
@@ -73,14 +73,17 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     trace: list[Standing] = []
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
-    kinds = conditions.by_kind(sm, texts, pipeline.region)
+    kinds = conditions.by_kind(sm, texts, pipeline.region, pipeline.account)
     families = conditions.family_signs(texts)
+    stands = ""
+    if "sender_is" in kinds:
+        stands = conditions.standing_shown(sm, pipeline.region, pipeline.account) or "nothing of it"
     steps = [
         Step(
             line.hit.policy,
             line.hit.rule,
             trace[i],
-            _why(program, i, trace[i], kinds, holds, complete, families),
+            _why(program, i, trace[i], kinds, holds, complete, families).replace("sender_is", f"sender_is ({stands})"),
             describe(line.rule.do),
             line.hit.shadow,
         )
@@ -137,7 +140,8 @@ def describe(do: Action) -> str:
         return f"refuse {status_name(do.refuse.status)}" + (f" ({do.refuse.reason})" if do.refuse.reason else "")
     if do.replace_sender is not None:
         address = replacement(do.replace_sender)
-        return f"replace sender by {do.replace_sender.address} (TON {address.ton}, NPI {address.npi})"
+        back = ", and back in replies" if do.replace_sender.restore else ""
+        return f"replace sender by {do.replace_sender.address} (TON {address.ton}, NPI {address.npi}){back}"
     if do.drop_tlv:
         return "drop TLV " + ", ".join(f"0x{tag:04X}" for tag in do.drop_tlv)
     if do.tag is not None:
@@ -167,6 +171,8 @@ def sentence(verdict: Verdict | None) -> str:
     if verdict.source is not None:
         address = verdict.source
         changes.append(f"with sender {address.digits.decode('latin-1')} (TON {address.ton}, NPI {address.npi})")
+        if verdict.restore:
+            changes.append("with replies restored")
     if verdict.drop_tlvs:
         changes.append("without TLV " + ", ".join(f"0x{tag:04X}" for tag in sorted(verdict.drop_tlvs)))
     if verdict.tags:

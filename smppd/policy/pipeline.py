@@ -10,12 +10,14 @@ text if one of these texts would be; where parts are held, also if a text that i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from time import time
 from typing import Final
 
 from smppd.config import Account, Policy, ReplaceSender, Settings
-from smppd.message import Refusal, Verdict
+from smppd.message import Address, Refusal, Verdict
+from smppd.numbering import normalise
 from smppd.policy.conditions import ALPHANUMERIC_TON
 from smppd.policy.content import (
     PartKey,
@@ -28,6 +30,7 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
+from smppd.policy.countries import country_of
 from smppd.policy.families.hosts import Brand
 from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import ABSENT, ListAbsent, Listed
@@ -36,6 +39,7 @@ from smppd.policy.program import PolicyError as PolicyError
 from smppd.policy.program import Program as Program
 from smppd.policy.program import Standing as Standing
 from smppd.policy.program import replacement as replacement
+from smppd.policy.senders import SenderBook, sender_book
 from smppd.protocol.joiner import Budget, Joiner, JoinerFull
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import UDHI, BodyError, Sm, Status
@@ -57,19 +61,27 @@ class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
     memory for unfinished long messages (``budget``)."""
 
-    def __init__(self, lists: Mapping[str, Listed] = _NO_LISTS, families: FamilyIndex | None = None) -> None:
+    def __init__(
+        self,
+        lists: Mapping[str, Listed] = _NO_LISTS,
+        families: FamilyIndex | None = None,
+        book: SenderBook | None = None,
+    ) -> None:
         """lists: see `listed`."""
         super().__init__()
         self.budget = Budget()
         self._lists = lists
         self.families = families
+        self.book = book
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
         """The program of these policies in this order. Raises KeyError for an unknown one."""
         program = self._programs.get(names)
         if program is None:
-            program = self._programs[names] = Program([self[name] for name in names], self._lists, self.families)
+            program = self._programs[names] = Program(
+                [self[name] for name in names], self._lists, self.families, self.book
+            )
         return program
 
 
@@ -81,7 +93,7 @@ class Pipeline:
     ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
-    __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
+    __slots__ = ("_book", "_joiner", "_refusals", "_stand_ins", "account", "alphabet", "program", "region")
 
     def __init__(
         self,
@@ -89,12 +101,31 @@ class Pipeline:
         alphabet: Alphabet = Alphabet.GSM,
         region: str | None = None,
         budget: Budget | None = None,
+        account: str = "",
+        book: SenderBook | None = None,
     ) -> None:
+        """``account``: whose it is; ``book``: what is known of senders, as the program has it."""
+        self.account = account
+        self._book = book
         self.program = program if program is not None and program.lines else None
         self.alphabet = alphabet
         self.region = region
         self._joiner = Joiner(budget=budget)
         self._refusals: OrderedDict[PartKey, Refusal] = OrderedDict()
+        stand_ins = self.program.stand_ins if self.program is not None else {}
+        self._stand_ins = {normalise(one.digits, one.ton, 0, region): of for one, of in stand_ins.items()}
+
+    def stands_for(self, number: bytes) -> Address | None:
+        """The one sender that this number (in its normal form) replaces and that replies are to reach; None for none or
+        several."""
+        return self._stand_ins.get(number)
+
+    def is_authorised(self, sm: Sm) -> bool:
+        """Whether the account has an entry for the sender of a message that counts in the destination's country."""
+        if self._book is None:
+            return False
+        country = country_of(normalise(sm.destination_digits, sm.destination_ton, 0, self.region)) or ""
+        return self._book.is_authorised(self.account, sm.source_ton, sm.source_digits, country, self.region)
 
     def decide(self, sm: Sm, now: float) -> Verdict | None:
         """What is to be done with a message; None: pass it on as it came. ``now`` in seconds of any steady clock.
@@ -105,7 +136,7 @@ class Pipeline:
         if program is None:
             return None
         try:
-            head = program.head(sm, self.region)
+            head = program.head(sm, self.region, self.account)
             verdict = program.early(head)
             if sm.esm_class & UDHI or sm.at_tlvs != len(sm.raw):
                 self._joiner.settled()
@@ -198,7 +229,7 @@ class Pipeline:
                 return self.decide(new, now)
             key = join_key(new, part.concat, program.replaces)
             joined = self._joiner.replace(key, part.concat, before.text, part.text, now)
-            head = program.head(new, self.region)
+            head = program.head(new, self.region, self.account)
             early = program.early(head)
             if not isinstance(early, Standing):
                 verdict = early
@@ -292,11 +323,14 @@ def _check_sender(sender: ReplaceSender, place: str) -> None:
         raise PolicyError(path, "has more than 20 characters")
 
 
-def compile_policies(settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS) -> Policies:
-    """All policies by name, each compiled once to find its faults. ``lists``: big lists by name, see `listed`. Raises
+def compile_policies(
+    settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS, wall: Callable[[], float] = time
+) -> Policies:
+    """All policies by name, each compiled once to find its faults. ``lists``: big lists by name, see `listed`. ``wall``:
+    epoch seconds, by which entries of senders end. Raises
     ``PolicyError`` for the first."""
     families = _families(settings)
-    policies = Policies(lists, families)
+    policies = Policies(lists, families, sender_book(settings, wall))
     for name, policy in settings.policies.items():
         policies[name] = _check(policy, families)
     return policies
@@ -325,11 +359,20 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
         if program is None:
             program = Program([compiled[n] for n in names], families=_families(settings))
     budget = compiled.budget if isinstance(compiled, Policies) else None
-    return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
+    return Pipeline(
+        program,
+        Alphabet[account.default_alphabet.upper()],
+        account.region or settings.region,
+        budget,
+        account.system_id,
+        compiled.book if isinstance(compiled, Policies) else None,
+    )
 
 
-def pipelines(settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS) -> dict[str, Pipeline | None]:
+def pipelines(
+    settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS, wall: Callable[[], float] = time
+) -> dict[str, Pipeline | None]:
     """The pipeline of each account by its system_id, None for one without policies. ``lists``: see `listed`. Raises
     ``PolicyError``."""
-    compiled = compile_policies(settings, lists)
+    compiled = compile_policies(settings, lists, wall)
     return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}

@@ -17,6 +17,7 @@ from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
 from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import Listed
+from smppd.policy.senders import SenderBook
 from smppd.protocol.wire import Sm
 
 VERDICTS: Final = 4096
@@ -63,6 +64,7 @@ class CompiledRule(NamedTuple):
     refusal: Refusal | None
     ends: bool
     source: Address | None
+    restore: bool
     drop_tlvs: frozenset[int]
     tag: str | None
     route: str | None
@@ -84,9 +86,10 @@ class Program:
         policies: Sequence[CompiledPolicy],
         lists: Mapping[str, Listed] = _NO_LISTS,
         families: FamilyIndex | None = None,
+        book: SenderBook | None = None,
     ) -> None:
         """``lists``: big lists by name, see `listed`. ``families``: with the brands that are protected; None for the shipped
-        ones. Raises ``PolicyError``."""
+        ones. ``book``: what is known of senders. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
@@ -96,7 +99,7 @@ class Program:
         shadows = sum((1 << i | 1 << (count + i)) for i, line in enumerate(self.lines) if line.hit.shadow)
         try:
             self.conditions = Conditions(
-                [*when, *(c or _ANY for c in unless)], self._exceptions, lists, shadows, families
+                [*when, *(c or _ANY for c in unless)], self._exceptions, lists, shadows, families, book
             )
         except ConditionFault as fault:
             raise self._located(policies, fault) from None
@@ -108,6 +111,7 @@ class Program:
             for i, line in enumerate(self.lines)
         )
         self.replaces = any(line.source is not None for line in self.lines)
+        self.stand_ins = _stand_ins(self.lines)
         self.hides = any(line.hides and not line.hit.shadow for line in self.lines)
         self._early: dict[int, Verdict | Standing | None] = {}
         self._late: dict[int | tuple[int, int], Verdict | None] = {}
@@ -123,9 +127,9 @@ class Program:
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
-    def head(self, sm: Sm, region: str | None = None) -> int:
+    def head(self, sm: Sm, region: str | None = None, account: str = "") -> int:
         """The conditions that hold as far as everything but the text goes. Raises ``wire.BodyError``, `listed.ListAbsent`."""
-        return self.conditions.head(sm, region) & self._real
+        return self.conditions.head(sm, region, account) & self._real
 
     def early(self, head: int) -> Verdict | Standing | None:
         """The verdict where the head alone gives one, else ``Standing.UNDECIDED``: the text must be read."""
@@ -172,6 +176,7 @@ class Program:
         tags: frozenset[str] = _NO_TAGS
         possible_tags: frozenset[str] = _NO_TAGS
         source: Address | None = None
+        restore = False
         drop_tlvs: frozenset[int] = frozenset()
         route: str | None = None
         expire_after: float | None = None
@@ -210,7 +215,8 @@ class Program:
                 return Verdict(refusal=line.refusal, hits=tuple(hits), hide=hide, may_hide=may_hide)
             if line.ends:
                 over = line.policy
-            source = line.source or source
+            if line.source is not None:
+                source, restore = line.source, line.restore and line.source not in self.stand_ins
             drop_tlvs |= line.drop_tlvs
             route = line.route or route
             if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
@@ -233,6 +239,7 @@ class Program:
             hide=hide,
             may_hide=may_hide,
             message_class=message_class,
+            restore=restore,
         )
 
 
@@ -276,6 +283,23 @@ def replacement(sender: ReplaceSender) -> Address:
     return Address(ton if sender.ton is None else sender.ton, npi if sender.npi is None else sender.npi, digits)
 
 
+def _stand_ins(lines: Sequence[CompiledRule]) -> dict[Address, Address]:
+    """Replacements of rules that restore, each of which stands for one sender alone, with that sender: who replies to it needs
+    not to be remembered."""
+    wanted: dict[Address, set[str]] = {}
+    for line in lines:
+        if line.source is not None and line.restore and not line.hit.shadow:
+            when = line.rule.when
+            senders = wanted.setdefault(line.source, set())
+            senders.update(when.sender if when is not None and when.sender else ("*",))
+    alone = {source: next(iter(senders)) for source, senders in wanted.items() if len(senders) == 1}
+    return {
+        source: replacement(ReplaceSender(address=sender))
+        for source, sender in alone.items()
+        if not sender.endswith("*") and sender.isascii() and 0 < len(sender) <= 20
+    }
+
+
 def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
     do = rule.do
     name = f"{policy.name}/{rule.name}"
@@ -287,6 +311,7 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
         refusal=None if do.refuse is None else Refusal(do.refuse.status, do.refuse.reason, name),
         ends=do.kind == "pass",
         source=None if do.replace_sender is None else replacement(do.replace_sender),
+        restore=do.replace_sender is not None and do.replace_sender.restore,
         drop_tlvs=frozenset(do.drop_tlv),
         tag=do.tag,
         route=do.route,

@@ -99,12 +99,14 @@ class Purger:
         held: Callable[[str, Part, Period], bool] = lambda _account, _part, _period: False,
         keeper: Keeper | None = None,
         erasing: Eraser | None = None,
+        also: Callable[[float], object] = lambda _now: None,
     ) -> None:
         """rows: the log and its keys, closed with this. retains(): each account's retention as configured now; those of
         accounts that were removed are remembered. id_time: `ids.id_time`. chain_keys: vouch for what a purge leaves.
         dropped: told of every key that is gone, by this purge or another process's; the daemon gives `ring.drop`, which
         takes it out of memory. held: a key to keep in spite of its age. keeper: the store's holds, closed with this; None only
-        where there can be none. erasing: finishes erasures that were begun, or had to wait; closed with this."""
+        where there can be none. erasing: finishes erasures that were begun, or had to wait; closed with this.
+        also(now): removes what else is past its time, at each look."""
         self.rows = rows
         self._due = Due(rows, retains, id_time, held)
         self._id_time = id_time
@@ -118,6 +120,7 @@ class Purger:
         self.rested = False
         """Whether the last step took its rests itself (`pacing`)."""
         self._erasing = erasing
+        self._also = also
         self._next = self._looked = float("-inf")
         self._seen: set[bytes] = set()
         self._unclean = True  # whoever swept last may have been killed before it could wipe
@@ -202,6 +205,7 @@ class Purger:
     def _begin(self, now: float) -> bool:
         """Looks for what is due and destroys the keys that no hold needs any more. True where keys stay although they could go,
         because a hold is being added just now: look again soon."""
+        self._also(now)
         keeper, known, soon = self._keeper, None, False
         if keeper is not None:
             self.done.ended += keeper.expire(now)

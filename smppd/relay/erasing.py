@@ -28,6 +28,7 @@ from smppd.relay.ledger.ledger import mail_row
 from smppd.relay.ledger.payload import write_message
 from smppd.relay.receipts.matching import INTERMEDIATE, RECEIPT, read_receipt
 from smppd.relay.receipts.parking import Parking
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_mail, restored_row, restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.state.living import Living
@@ -90,7 +91,7 @@ class Person:
     def __init__(
         self, forms: Collection[bytes], accounts: Collection[str] | None = None, held: Sequence[Kept] = ()
     ) -> None:
-        self._forms = frozenset(forms)
+        self._forms = self.forms = frozenset(forms)
         self._held = held
         self._accounts = None if accounts is None else frozenset(accounts)
 
@@ -146,9 +147,9 @@ class OfRecords:
 
 class Found:
     """What was found. messages: ended here; waiting: with a carrier, without text and number now; receipts, texts: in
-    mailboxes, rewritten and deleted; parked: receipts without a message; kept: left as they are, because holds are about them.
-    records: the ids that all these belong to. complete: nothing of it can be opened any more; False where there was no space
-    for that."""
+    mailboxes, rewritten and deleted; parked: receipts without a message; replies: senders that are remembered for replies;
+    kept: left as they are, because holds are about them. records: the ids that all these belong to. complete: nothing of it can
+    be opened any more; False where there was no space for that."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -156,6 +157,7 @@ class Found:
         self.receipts = 0
         self.texts = 0
         self.parked = 0
+        self.replies = 0
         self.kept = 0
         self.holds: frozenset[int] = frozenset()
         self.records: set[int] = set()
@@ -172,6 +174,7 @@ class Found:
             "receipts": self.receipts,
             "texts": self.texts,
             "parked": self.parked,
+            "replies": self.replies,
             "kept": self.kept,
         }
 
@@ -186,9 +189,16 @@ class Erasing:
     """See the module. One erasure at a time; the next begins when the one before is over."""
 
     def __init__(
-        self, context: Context, store: Store, dispatch: Dispatch, mailroom: Mailroom, parking: Parking
+        self,
+        context: Context,
+        store: Store,
+        dispatch: Dispatch,
+        mailroom: Mailroom,
+        parking: Parking,
+        replies: ReplySenders,
     ) -> None:
         self._context = context
+        self._replies = replies
         self._store = store
         self._dispatch = dispatch
         self._mailroom = mailroom
@@ -278,6 +288,7 @@ class Erasing:
         yield from self._memory()
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
+        yield from self._replies_of()
         yield from self._memory()
         yield _COMMIT
 
@@ -499,6 +510,23 @@ class Erasing:
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
                 yield _COMMIT if self._changed >= ACTS else _GO
+
+    def _replies_of(self) -> Iterator[int]:
+        """What is remembered for replies of a person. No record speaks of it, so no hold keeps it."""
+        wanted = self._wanted
+        if not isinstance(wanted, Person):
+            return
+        for account in self._replies.accounts():
+            if not wanted.takes(account, ()):
+                continue
+            self._replies.find_of(account, wanted.forms, lambda rows: self._arrived(rows, None))
+            yield _WAIT
+            rows, self._rows = self._rows, []
+            self._found.replies += len(rows)
+            if self._acts and rows:
+                self._replies.forget(rows)
+                self._changed += len(rows)
+            yield _COMMIT if self._changed >= ACTS else _GO
 
     def _arrived(self, rows: list[ColdRow], following: tuple[str, bytes, int] | None) -> None:
         self._rows, self._after = rows, following

@@ -19,6 +19,7 @@ from smppd.relay.guard import START
 from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, read
 from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked, read_released, read_submitted
 from smppd.relay.receipts.parking import Parking
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_mail, restored_message
 from smppd.relay.send.lanes import Lanes
 from smppd.relay.state.model import Mail, Message, Parked
@@ -43,8 +44,9 @@ class _Fault(NamedTuple):
 class Recovery:
     """One start-up."""
 
-    def __init__(self, context: Context, lanes: Lanes, parking: Parking) -> None:
+    def __init__(self, context: Context, lanes: Lanes, parking: Parking, replies: ReplySenders) -> None:
         self._context = context
+        self._replies = replies
         self._lanes = lanes
         self._parking = parking
         self._things: dict[int, Message | Mail | Parked] = {}
@@ -178,6 +180,8 @@ class Recovery:
             context.account(owner).mailbox.backlog.count_found(count)
         elif kind == Kind.WAITING:
             context.upstream(owner).shelved(count)
+        elif kind == Kind.REPLY:
+            self._replies.count_found(owner, count)
 
     def _place(self) -> None:
         guard = self._context.guard

@@ -39,6 +39,7 @@ from smppd.relay.receipts.opt_outs import Change, OptOuts
 from smppd.relay.receipts.receipts import Receipts
 from smppd.relay.record import Recorder
 from smppd.relay.recovery import Recovery
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.send.dispatch import Dispatch, Listeners
 from smppd.relay.send.overdue import Overdue
 from smppd.relay.send.rerouting import Rerouting
@@ -80,8 +81,9 @@ class Relay:
     likewise (`policy.screens`). ``ids`` draws messages' ids. ``wall``: epoch seconds; ``now``: monotonic ones;
     ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is called when nothing may be
     acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without it that it does not know
-    them. ``register``: of opt-outs, which ``begin`` fills; without one there are none. ``opted_out`` hears of changes by words.
-    All of it is called on the reactor thread."""
+    them. ``reply_secret`` keys what is remembered for replies to replaced senders; without one nothing is. ``register``: of
+    opt-outs, which ``begin`` fills; without one there are none. ``opted_out`` hears of changes by words. All of it is called
+    on the reactor thread."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Relay:
         history: History | None = None,
         register: Register | None = None,
         opted_out: Callable[[Change], object] = lambda _change: None,
+        reply_secret: bytes | None = None,
     ) -> None:
         self.context = context = Context(
             store=store,
@@ -151,7 +154,8 @@ class Relay:
             routing.words,
             opted_out,
         )
-        self.held_parts = HeldParts(context, self.dispatch, self.routes)
+        self.reply_senders = ReplySenders(context, reply_secret)
+        self.held_parts = HeldParts(context, self.dispatch, self.routes, self.reply_senders)
         self.desk = SubmitDesk(
             context,
             self.dispatch,
@@ -162,11 +166,14 @@ class Relay:
             duplicates,
             self.short_ids,
             self.mailroom,
+            self.reply_senders,
         )
-        self.receipts = Receipts(context, self.dispatch, self.mailroom, recorder, routing.owners, self.opt_outs)
+        self.receipts = Receipts(
+            context, self.dispatch, self.mailroom, recorder, routing.owners, self.opt_outs, self.reply_senders
+        )
         self.operations = Operations(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
-        self.erasing = Erasing(context, store, self.dispatch, self.mailroom, self.receipts.parking)
+        self.erasing = Erasing(context, store, self.dispatch, self.mailroom, self.receipts.parking, self.reply_senders)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -262,7 +269,7 @@ class Relay:
             raise RuntimeError("the relay has begun")
         context, store = self.context, self._store
         context.restored_upto = store.meta("restored", 0)
-        recovery = Recovery(context, self.dispatch.lanes, self.receipts.parking)
+        recovery = Recovery(context, self.dispatch.lanes, self.receipts.parking, self.reply_senders)
         living = recovery.run(store.replay(), store.counts())
         self.desk.restore_remembered(context.ledger.living())
         self._ids.skip(context.ledger.highest())
@@ -422,6 +429,7 @@ class Relay:
         guarded(COMMIT, lambda: self.held_parts.batch_refused(batch.accepted))
         guarded(COMMIT, lambda: self.dispatch.batch_refused(batch.accepted))
         guarded(COMMIT, lambda: self.desk.batch_refused(batch.accepted, now))
+        guarded(COMMIT, self.reply_senders.batch_refused)
         guarded(COMMIT, lambda: self.receipts.batch_refused(batch.acks))
         guarded(COMMIT, lambda: self.opt_outs.batch_refused(batch))
         guarded(COMMIT, lambda: self.mailroom.batch_refused(batch.mails))
@@ -500,6 +508,7 @@ class Relay:
         wall = int(context.wall())
         for expiry, end in self._expiries:
             chore("expiry", partial(self._expire, expiry, wall, end))
+        chore("replies", self.reply_senders.sweep)
         if now - self._looked >= _LOOK:
             self._looked = now
             store.look_at_damaged()

@@ -27,6 +27,7 @@ from smppd.vault.kek import KEY_BYTES, MARK_SCOPE, Kek, KekWrong, VaultError, bl
 
 __all__ = [
     "CACHED_KEYS",
+    "REPLIES",
     "InstallSecrets",
     "Kek",
     "KeyRing",
@@ -81,6 +82,9 @@ class KeyRows(Protocol):
 
 # --- Secrets of the installation -------------------------------------------------------------------------------------
 
+REPLIES = "replies v1"
+"""Purpose of the key that finds the sender a handset replies to (`InstallSecrets.for_purpose`)."""
+
 _INSTALL = ("audit", "checkpoint", "dedupe", "suppression")
 
 
@@ -103,6 +107,11 @@ class InstallSecrets:
 
     def __repr__(self) -> str:
         return "<InstallSecrets ***>"
+
+    def for_purpose(self, purpose: str) -> bytes:
+        """A long-lived key of 32 octets for one purpose, such as `replies v1`: another one tells nothing of it."""
+        info = b"smppd " + purpose.encode()
+        return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self.suppression)
 
 
 def missing_secrets(rows: KeyRows) -> list[str]:

@@ -68,6 +68,7 @@ _WITH_ACTIONS = frozenset(
         "log",
         "audit",
         "subject",
+        "consent",
         "hold",
         "bans",
         "damaged",

@@ -170,7 +170,7 @@ def test_the_trail_says_who_was_given_what_and_no_number(used: tuple[Gateway, To
     shown = gateway.command("audit", "show", "--json", "--event", "export").stdout
     entries = [json.loads(line) for line in shown.splitlines()]
     assert any(told.delivered in str(entry["what"].get("ids", "")) for entry in entries)
-    assert entries[-1]["result"] == "complete: 5 records, 4 on their way"
+    assert entries[-1]["result"] == "complete: 5 records, 4 on their way, 0 consents"
     assert ME not in shown and ME[2:] not in shown and "pin" not in shown
 
 

@@ -73,7 +73,7 @@ def test_every_role_and_act_is_in_the_table_and_nobody_may_everything() -> None:
     # Whoever makes logins cannot read messages with them, and the other way round.
     assert not MAY[Role.OPERATOR] & {Act.REVEAL, Act.EXPORT, Act.ERASE, Act.HOLD}
     assert [role for role in Role if Act.OPERATORS in MAY[role]] == [Role.OPERATOR]
-    assert MAY[Role.ACCOUNT_OWNER] == {Act.SEARCH, Act.REVEAL, Act.OPT_OUT}
+    assert MAY[Role.ACCOUNT_OWNER] == {Act.SEARCH, Act.REVEAL, Act.OPT_OUT, Act.CONSENT}
     assert may((Role.SUPPORT, Role.AUDITOR), Act.AUDIT) and not may((), Act.SEARCH)
 
 

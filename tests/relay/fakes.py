@@ -323,6 +323,7 @@ class World:
             broken=self.broken.append,
             register=self.register,
             opted_out=self.opted.append,
+            reply_secret=b"r" * 32,
         )
         self.living = self.relay.begin()
         self.store.segments.most, self.store.segments.seconds = self._segments

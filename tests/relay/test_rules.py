@@ -9,6 +9,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
+from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm
 from smppd.relay.ledger.payload import StoredMessage
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
@@ -233,3 +234,21 @@ def test_held_parts_are_unknown_as_the_whole_message_is_told() -> None:
     world.passes(63)
     assert a.sent == [] and acme.receipts() == [(one, "UNKNOWN") for one in ids]
     world.check()
+
+
+def test_an_authorised_sender_that_a_rule_refuses_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    senders = {"authorised": [{"account": "acme", "country": ["GB"], "sender": "ACME"}]}
+    rules = [{"name": "none", "when": {"sender_kind": "alphanumeric"}, "do": "refuse"}]
+    world = World(settings(policies={"p": rules}, acme={"policies": ["p"]}, senders=senders))
+    acme = world.customer()
+    frames = [
+        build_sm(Command.SUBMIT_SM, 0, address_field(5, 0, sender), address_field(1, 1, to), b"x", Fields())
+        for sender, to in ((b"ACME", b"447700900123"), (b"Acme", b"447700900123"), (b"Other", b"447700900123"))
+    ]
+    acme.sends(*frames)
+    world.commits()
+    assert acme.statuses() == [Status.RSUBMITFAIL] * 3
+    assert world.total("authorised_sender_refused", account="acme") == 2
+    world.passes(61)
+    lines = [r for r in caplog.records if r.getMessage() == "authorised sender refused by a rule"]
+    assert [vars(line)["fields"]["count"] for line in lines] == [1, 1] and "ACME" not in caplog.text

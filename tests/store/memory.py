@@ -205,6 +205,13 @@ class MemoryStore:
             then,
         )
 
+    def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
+        def job() -> None:
+            counts = dict(Counter(row.owner for row in self.cold.values() if row.kind == kind))
+            self.told.append(lambda: then(counts))
+
+        self.jobs.append(job)
+
     def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
         def rows() -> list[ColdRow]:
             of_kind = (row for row in self.cold.values() if row.kind == kind)

@@ -27,7 +27,8 @@ from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import load_install
 
 SOON = dt.timedelta(days=30)
-"""How long before its end a certificate is worth a word."""
+"""How long before its end a certificate, or the evidence for a sender, is worth a word."""
+_SENDERS = 20  # that are told one by one
 
 
 def register(subparsers: Any) -> None:
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"ok": False, "faults": [_as_dict(fault) for fault in error.faults]}, indent=2))
         raise
-    notes = faults_at(args.config, without_basis(settings))
+    notes = faults_at(args.config, [*without_basis(settings), *_evidence(settings, now.date())])
     advised = list(advice(settings))
     if args.json:
         found = {"notes": [_as_dict(note) for note in notes], "advice": advised}
@@ -218,6 +219,32 @@ def _looks(policy: Policy, kinds: Iterable[str]) -> bool:
     """Whether a rule of a policy, in shadow too, asks for the text of a message."""
     conditions = [one for rule in policy.rules for one in (rule.when, rule.unless) if one is not None]
     return any(getattr(one, kind) not in (None, ()) for one in conditions for kind in kinds)
+
+
+# -- senders -------------------------------------------------------------------------------------------------------
+
+
+def _evidence(settings: Settings, today: dt.date) -> Iterator[tuple[str, str]]:
+    """(setting, message) of each authorised sender whose evidence has ended or ends within `SOON`, or whose account is in no
+    configuration; the first `_SENDERS`, and how many more. Never changes the exit status: rules say what becomes of them."""
+    accounts = {one.system_id for one in settings.accounts}
+    found = 0
+    for index, entry in enumerate(settings.senders.authorised):
+        place = f"senders.authorised[{index}]" if not entry.place else "senders.authorised"
+        where = f"{entry.place}: " if entry.place else ""
+        said = ""
+        if entry.account not in accounts:
+            said = f"there is no account {entry.account}"
+        elif entry.expires is not None and entry.expires < today:
+            said = f"{entry.sender} of account {entry.account} is not authorised since its evidence ended on {entry.expires}"
+        elif entry.expires is not None and entry.expires < today + SOON:
+            said = f"the evidence for {entry.sender} of account {entry.account} ends on {entry.expires}"
+        if said:
+            found += 1
+            if found <= _SENDERS:
+                yield place, where + said
+    if found > _SENDERS:
+        yield "senders.authorised", f"and {found - _SENDERS} more senders like these"
 
 
 # -- allowed, and worth a second look ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.cli.erasing import eraser_of
 from smppd.cli.holding import open_holds
 from smppd.cli.unlocking import unlock, witnessed_trail
+from smppd.daemon.consents import expiry
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.operators.roles import Act
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
                 actor=actor,
                 keeper=Keeper(holds, records, trail=trail, actor=actor),
                 erasing=eraser,
+                also=expiry(settings.store.directory, trail, actor),
             )
             undo.pop_all()
     except (VaultError, StoreError, OSError) as error:

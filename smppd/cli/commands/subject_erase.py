@@ -24,6 +24,7 @@ from smppd.backup.erasures import spread
 from smppd.cli.access import REASONS, Access
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.consents import ConsentBook, Entry
 from smppd.cli.erasing import eraser_of
 from smppd.cli.holding import open_holds
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
@@ -173,11 +174,13 @@ class _Erasure:
             way = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=False)
         damaged = self._damaged()
         on_its_way = sum(way.counts.values())  # nothing is held back in a look
-        if not found and not on_its_way and not damaged:
+        with ConsentBook(self._settings, self._install) as book:
+            consents = len(book.of(self._forms, self._accounts))
+        if not found and not on_its_way and not damaged and not consents:
             raise CommandError(
                 f"there is nothing of {mask_number(args.number)} in the log or on its way: nothing was erased"
             )
-        if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged)):
+        if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged) + consents):
             raise CommandError("nothing was erased")
         journal = self._eraser.journal
         with bar(args) as tell, journal.alone(wait=True):
@@ -218,6 +221,7 @@ class _Erasure:
         about = self._held()
         acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
         removed, left_damaged = self._remove_damaged(about)
+        consents, kept_consents = self._remove_consents(now)
         kept = acted.counts.pop("kept", 0) + left_damaged
         way_held = {WAY_HELD: sorted(acted.holds)} if acted.holds else {}
         if kept:
@@ -232,7 +236,10 @@ class _Erasure:
             eraser.list_records(number, new)
             eraser.declare(number)
         accounts = Counter(account for account in listed.values() if account)
-        counts = {**acted.counts, "damaged": removed}
+        counts = {**acted.counts, "damaged": removed, "consents": consents}
+        if kept_consents:
+            say(f"{kept_consents} consents are withdrawn and stay as proof, because a hold is about them.")
+            kept += kept_consents
         eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts, **way_held})
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
         holds = self._known.waiting(listed)  # some of them an earlier request may have named
@@ -249,6 +256,23 @@ class _Erasure:
         """What holds in force are about: of what is on its way that stays, as its records do."""
         active = self._holds.active()
         return [Kept(frozenset(one.forms), one.account, one.since, one.until, one.number) for one in active]
+
+    def _remove_consents(self, now: float) -> tuple[int, int]:
+        """(consents that were removed, and that stay since a hold is about them: those are withdrawn). No floor keeps one."""
+        with ConsentBook(self._settings, self._install) as book:
+            entries = book.of(self._forms, self._accounts)
+            kept = [one for one in entries if self._is_held(one)]
+            removed = book.remove([one for one in entries if one not in kept])
+            for account in sorted({one.row.account for one in kept}):
+                book.withdraw(self._forms, [account], now, "erasure")
+            return removed, len(kept)
+
+    def _is_held(self, entry: Entry) -> bool:
+        return any(
+            (not one.account or one.account == entry.row.account)
+            and (not one.forms or not set(one.forms).isdisjoint(self._forms))
+            for one in self._holds.active()
+        )
 
     def _told(self, number: int, queued: int, records: int, counts: dict[str, int]) -> None:
         """The end of it on the audit trail; the records stand in the entries before."""

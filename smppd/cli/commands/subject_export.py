@@ -21,10 +21,12 @@ from smppd import __version__
 from smppd.cli.access import BINARY, REASONS, Access, addresses_of, guarded, printable, text_of_sm
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.consents import ConsentBook, Entry, entry_facts
 from smppd.cli.export_forms import Form, JsonForm, LinesForm, PageForm
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
 from smppd.cli.progress import progress
 from smppd.cli.underway import Journal, OnItsWay, holds_nothing, read_thing, receipt_text
+from smppd.cli.unlocking import unlock
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Settings
 from smppd.events import AuditEvent
@@ -153,7 +155,7 @@ class _Export:
         self._unread = Unread()
         self._told = False
         self._on_its_way: set[int] = set()
-        self._counts = {"records": 0, "under_way": 0}
+        self._counts = {"records": 0, "under_way": 0, "consents": 0}
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
@@ -165,17 +167,22 @@ class _Export:
         with progress("Exporting") as told:
             for found in _chunks(self._exporter.records(self._accounts, told)):
                 self._give("records", [one.id for one in found], [self._placed(one) for one in found])
+        for some in _chunks(iter(self._consents())):
+            self._give("consents", [], some)
         counts = self._counts
         if not any(counts.values()):
             self._record([], "nothing found")
             left = self._exporter.left_out
             hint = f"; {left} records stand under its national digits: --also-national exports them" if left else ""
             raise CommandError(f"there is nothing about {mask_number(self._typed)} that can still be read{hint}")
-        self._record([], f"complete: {counts['records']} records, {counts['under_way']} on their way")
+        done = (
+            f"complete: {counts['records']} records, {counts['under_way']} on their way, {counts['consents']} consents"
+        )
+        self._record([], done)
         self._form.end(self._summary())
 
     def _give(self, section: str, ids: list[int], items: list[dict[str, Any]]) -> None:
-        self._record(ids, f"{len(items)} {'records' if section == 'records' else 'on their way'} given")
+        self._record(ids, f"{len(items)} {'on their way' if section == 'under_way' else section} given")
         if not self._told:
             self._form.begin(about(self._access.settings, self._typed, self._accounts, self._known(), time.time()))
             self._told = True
@@ -215,7 +222,8 @@ class _Export:
         counts = self._counts
         if self._args.out is not None:
             print(
-                f"Exported {counts['records']} records and {counts['under_way']} things on their way to {self._args.out}."
+                f"Exported {counts['records']} records, {counts['under_way']} things on their way and {counts['consents']}"
+                f" consents to {self._args.out}."
             )
         if self._exporter.left_out:
             say(
@@ -230,6 +238,12 @@ class _Export:
             say(
                 f"{sum(self._unread.counts().values())} things on their way cannot be opened: whose they are nobody can tell."
             )
+
+    # -- consents ------------------------------------------------------------------------------------------------------
+
+    def _consents(self) -> list[dict[str, Any]]:
+        with ConsentBook(self._access.settings, unlock(self._access.settings).install) as book:
+            return [_consent(one) for one in book.of(self._subject.own, self._accounts)]
 
     # -- records -------------------------------------------------------------------------------------------------------
 
@@ -308,6 +322,24 @@ class _Export:
             "upstream_id": subject.name(one.upstream_id, others),
             "kept_until": iso(one.expires * 1000) if one.expires else "",
         }
+
+
+def _consent(entry: Entry) -> dict[str, Any]:
+    """A consent on record, with the keys that every form shows and all that is known of it."""
+    facts = entry_facts(entry)
+    said = [f"{name}: {value}" for name, value in facts.items() if value and name not in ("account", "number", "time")]
+    return {
+        **facts,
+        "id": f"{entry.row.number}",
+        "time": facts.get("time", ""),
+        "place": "register of consents",
+        "from": facts.get("number", ""),
+        "to": facts.get("sender", ""),
+        "text": None,
+        "text_remark": "; ".join(said),
+        "recipients": [],
+        "state": "withdrawn" if entry.row.withdrawn else "consent",
+    }
 
 
 def _given(text: str | None, remark: str, part: bool) -> tuple[str | None, str, bool]:

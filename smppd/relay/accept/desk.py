@@ -25,6 +25,7 @@ from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, START, SUBMIT
 from smppd.relay.record import Recorder
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.outgoing import sayable
 from smppd.relay.short_ids import ShortIds
@@ -64,6 +65,7 @@ class SubmitDesk:
         duplicates: Duplicates,
         short_ids: ShortIds,
         mailroom: Mailroom,
+        replies: ReplySenders,
     ) -> None:
         self._mailroom = mailroom
         self._context = context
@@ -73,6 +75,7 @@ class SubmitDesk:
         self._recorder = recorder
         self._answers = answers
         self._short_ids = short_ids
+        self._replies = replies
         self.duplicates = duplicates
         self.brake = Brake(context, self.accept_submits)
         self.patience = 0.5
@@ -277,6 +280,8 @@ class SubmitDesk:
         if verdict is not None:
             for hit in verdict.hits:
                 self._hit(hit.policy, hit.rule, hit.shadow)
+            if refused is not None and account.pipeline is not None and account.pipeline.is_authorised(sm):
+                self._authorised_refused(account, now)
         part = part_of(sm)
         by_rules = refused is not None
         rejects = False
@@ -360,6 +365,8 @@ class SubmitDesk:
             return None  # one record, no life in the spool: the answer goes with the commit
         if verdict is not None and not hold:
             apply_verdict(message, sm, verdict, wall)
+            if verdict.restore and verdict.source is not None:
+                self._replies.remember(account, sm, verdict.source)
         self._dispatch.admit_message(message, now, hold=hold)
         if key:
             self.duplicates.remember(key, message, now)
@@ -367,6 +374,11 @@ class SubmitDesk:
             self._short_ids.remember(message)
         self._accepting = None
         return None
+
+    def _authorised_refused(self, account: Account, now: float) -> None:
+        """Rules refused a message whose sender the account is authorised for: one of them may be wrong."""
+        self._context.metrics.authorised_refused.labels(account.name).inc()
+        self._context.notices.note("authorised sender refused by a rule", {"account": account.name}, now)
 
     @staticmethod
     def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:

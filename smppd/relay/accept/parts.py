@@ -21,6 +21,7 @@ from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
 from smppd.relay.guard import COMMIT, START, SWEEP
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.state.held import HeldGroup
 from smppd.relay.state.model import Account, Message
@@ -37,8 +38,9 @@ HELD_TOTAL: Final = 128 * 1024 * 1024
 class HeldParts:
     """See the module."""
 
-    def __init__(self, context: Context, dispatch: Dispatch, routes: Routes) -> None:
+    def __init__(self, context: Context, dispatch: Dispatch, routes: Routes, replies: ReplySenders) -> None:
         self._context = context
+        self._replies = replies
         self._dispatch = dispatch
         self._routes = routes
         self._held = context.phases.held
@@ -128,7 +130,10 @@ class HeldParts:
             try:
                 if verdict is not None:
                     # The time of each part began when it was accepted, however long the other parts took to come.
-                    apply_verdict(message, Sm(message.frame), verdict, min(message.accepted_at, wall))
+                    sm = Sm(message.frame)
+                    apply_verdict(message, sm, verdict, min(message.accepted_at, wall))
+                    if verdict.restore and verdict.source is not None:
+                        self._replies.remember(message.account, sm, verdict.source, kept=True)
                 context.phases.to_lane(message, lane)
                 context.ledger.rewrite(message)
             except Exception as error:  # noqa: BLE001  the item's edge

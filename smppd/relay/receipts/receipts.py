@@ -13,7 +13,17 @@ from smppd.message import State, masked
 from smppd.policy.screens import Ear
 from smppd.protocol.receipt import MessageState, Receipt
 from smppd.protocol.receipt_ids import IdForm
-from smppd.protocol.wire import BodyError, Sm, Status, id_response, pdu_body, refusal, request_command, sequence_number
+from smppd.protocol.wire import (
+    BodyError,
+    Sm,
+    Status,
+    id_response,
+    pdu_body,
+    refusal,
+    request_command,
+    sequence_number,
+    splice,
+)
 from smppd.relay import log_counts
 from smppd.relay.alphabets import exchange_alphabets
 from smppd.relay.context import Context
@@ -39,6 +49,7 @@ from smppd.relay.receipts.opt_outs import OptOuts
 from smppd.relay.receipts.parking import PARK, Parking
 from smppd.relay.receipts.rewrite import rewritten_receipt
 from smppd.relay.record import Recorder
+from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.unanswered import unanswered_between
@@ -92,9 +103,11 @@ class Receipts:
         recorder: Recorder,
         owners: MoOwners,
         opt_outs: OptOuts,
+        replies: ReplySenders,
     ) -> None:
         self._opt_outs = opt_outs
         self._context = context
+        self._replies = replies
         self._dispatch = dispatch
         self._mailroom = mailroom
         self._recorder = recorder
@@ -478,6 +491,35 @@ class Receipts:
             context.notices.note("MO message without an owner", {"upstream": upstream.name, **numbers}, context.now())
             self._refuse(ticket)
             return
+        original = self._replies.stands_for(account, sm, upstream.region)
+        if original is None and self._replies.restores(account):
+            self._ask_whom(upstream, ticket, sm, account)
+            return
+        self._pass_mo(upstream, ticket, sm, account, original)
+
+    def _ask_whom(self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account) -> None:
+        """Looks which sender of the account a handset replies to, before its text is passed on; the acknowledgement waits
+        for it."""
+
+        def found(original: bytes | None) -> None:
+            try:
+                self._pass_mo(upstream, ticket, sm, account, original)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, sm.raw, error)
+            self._context.store.kick()
+            self._context.flush()
+
+        self._replies.find(account, sm, upstream.region, found)
+
+    def _pass_mo(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account, original: bytes | None
+    ) -> None:
+        """Passes a text from a handset on. ``original``: the address field of the sender that its customer used, where the
+        handset replies to what was put in its place."""
+        context = self._context
+        came = sm  # STOP ends what comes from the number that the handset knows
+        if original is not None:
+            sm = Sm(splice(sm, destination=original))
         frame = self._incoming(sm, account, upstream)
         if frame is None:
             context.metrics.text_refused.labels(account.name, "MO").inc()
@@ -491,8 +533,8 @@ class Receipts:
         self._recorder.record(identity, account, recorded, Direction.MO, b"", upstream.region)
         context.append_event(identity, State.ACCEPTED, detail=upstream.detail)
         self._mailroom.post_mail(account, frame, identity, kept=False)
-        self._opt_outs.hear(account, upstream, sm, identity)
-        self._others_stop(account, upstream, sm)
+        self._opt_outs.hear(account, upstream, came, identity)
+        self._others_stop(account, upstream, came)
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         context.store.batch.acks.append(ticket)
 

@@ -114,6 +114,11 @@ class ColdRows:
         """See ``api.Spool``."""
         return self._read("expires < ? ORDER BY expires LIMIT ?", kind, now, limit)[0]
 
+    def count(self, kind: Kind) -> dict[str, int]:
+        """See ``api.Spool``."""
+        asked = "SELECT owner, count(*) FROM cold WHERE kind = ? GROUP BY owner"
+        return {owner: int(count) for owner, count in self._db.execute(asked, (int(kind),))}
+
     def walk(self, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
         """See ``api.Spool``."""
         where = "(owner, key, id) > (?, ?, ?) ORDER BY owner, key, id LIMIT ?"

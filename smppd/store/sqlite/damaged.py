@@ -27,7 +27,12 @@ OCTETS: Final = 64 << 20
 
 OURS, COLD, SPOOL, CLEAR = 0, 1, 2, 3
 """Forms of `data`: sealed for this table; as it stood in `cold`; as it stood in `spool`; a number that was never sealed."""
-KINDS: Final = {int(Kind.QUEUE): "cold message", int(Kind.WAITING): "cold waiting", int(Kind.MAIL): "cold mail"}
+KINDS: Final = {
+    int(Kind.QUEUE): "cold message",
+    int(Kind.WAITING): "cold waiting",
+    int(Kind.MAIL): "cold mail",
+    int(Kind.REPLY): "cold reply",
+}
 _NONCE: Final = 12
 _COLUMNS: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, data"
 _PUT: Final = (
@@ -35,7 +40,7 @@ _PUT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STRANGE: Final = (
-    "(kind NOT IN (1, 2, 3) OR typeof(owner) <> 'text' OR typeof(key) <> 'blob' OR typeof(id) <> 'integer'"
+    "(kind NOT IN (1, 2, 3, 5) OR typeof(owner) <> 'text' OR typeof(key) <> 'blob' OR typeof(id) <> 'integer'"
     " OR typeof(expires) <> 'integer' OR typeof(segment) <> 'integer' OR typeof(data) <> 'blob')"
 )
 """SQL: whether a row of `cold` is one that nobody looks for, or that no query can give back as it should be."""

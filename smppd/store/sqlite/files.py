@@ -21,7 +21,7 @@ from smppd.durable import sync_directory
 from smppd.store.api import StoreError
 
 log = logging.getLogger("smppd.store")
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 _LOOKS = 5
 _LOOK_SECONDS = 0.02

@@ -220,6 +220,15 @@ class SqliteStore(Committer):
 
         self._writer.give(job)
 
+    def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
+        """See ``api.Spool``."""
+
+        def job() -> None:
+            counts = self._cold.count(kind)
+            self._notify(lambda: then(counts))
+
+        self._writer.give(job)
+
     def _look(self, look: Callable[[ColdRows], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
         def job() -> None:
             rows = look(self._cold)

@@ -376,3 +376,33 @@ def test_what_rests_on_no_basis_is_noted_with_its_place(tmp_path: Path, capsys: 
     path.write_text(NOTES.replace("retain: {body: 30d}}", "basis: contract}", 1))
     assert main(["check", "--json", "--config", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
+def test_evidence_that_ends_is_noted_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    today = dt.datetime.now(dt.UTC).date()
+    ended, soon, late = (today + dt.timedelta(days=days) for days in (-1, 3, 300))
+    entries = [("acme", "Ended", ended), ("acme", "Soon", soon), ("acme", "Late", late), ("gone", "Late", late)]
+    lines = "".join(f"    - {{account: {a}, sender: {s}, expires: {e}}}\n" for a, s, e in entries)
+    path = write(tmp_path, BASE + f"senders:\n  authorised:\n{lines}")
+    assert main(["check", "--config", str(path)]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "senders" in line]
+    assert [note.split(": note: ")[1] for note in notes] == [
+        f"senders.authorised[0]: Ended of account acme is not authorised since its evidence ended on {ended}",
+        f"senders.authorised[1]: the evidence for Soon of account acme ends on {soon}",
+        "senders.authorised[3]: there is no account gone",
+    ]
+    assert notes[1].split(":")[1] == str(BASE.count("\n") + 4), "the line of the entry"
+    (tmp_path / "senders.csv").write_text("account,sender,expires\n" + f"acme,Soon,{soon}\n" * 25)
+    path = write(tmp_path, BASE + "senders:\n  authorised: {file: senders.csv}\n")
+    assert main(["check", "--config", str(path)]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "senders" in line]
+    assert len(notes) == 21 and "senders.csv:2: the evidence" in notes[0] and "and 5 more" in notes[-1]
+
+
+def test_a_bad_line_of_a_list_of_senders_is_a_fault_with_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "senders.csv").write_text("account,sender,expires\nacme,Fine,\nacme,Bad,soon\n")
+    path = write(tmp_path, BASE + "senders:\n  authorised: {file: senders.csv}\n")
+    assert main(["check", "--config", str(path)]) == 1
+    assert "senders.csv: line 3: its expires must be a day" in capsys.readouterr().err

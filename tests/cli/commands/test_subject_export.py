@@ -154,7 +154,7 @@ def test_it_is_on_the_trail_first_with_every_record(
     assert given == [3, 3, 1]
     entries = [entry for entry in trail(run) if entry["event"] == "export"]
     assert [entry["result"] for entry in entries] == [
-        "3 records given", "3 records given", "1 records given", "complete: 7 records, 0 on their way",
+        "3 records given", "3 records given", "1 records given", "complete: 7 records, 0 on their way, 0 consents",
     ]  # fmt: skip
     assert {entry["who"] for entry in entries} == {"jane (root)"}
     assert all(entry["what"]["reason"] == "law" and "900123" not in json.dumps(entry) for entry in entries)
@@ -285,7 +285,7 @@ def test_a_file_is_closed_to_others_and_never_replaced_unasked(run: Run, log: Bu
     log.commit()
     path = tmp_path / "person.json"
     status, out, _ = run("subject", "export", SUBJECT, *WHY, "--out", str(path))
-    assert status == 0 and "Exported 1 records and 0 things" in out and "900123" not in out
+    assert status == 0 and "Exported 1 records, 0 things on their way and 0 consents" in out and "900123" not in out
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["records"][0]["text"] == "one"
     entries = len(trail(run))

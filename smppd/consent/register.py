@@ -1,0 +1,172 @@
+"""The register of consents in memory: who may be sent what by whom, as keyed hashes, for the question each message is asked.
+
+An entry is the hash of account and number, changed by that of a scope (class and sender): 16 octets. A million take 23 MB,
+and half as much again while they are loaded; `MOST` are taken. It says nothing of when and how: the proof is in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from smppd.consent.register_proof import ANY, CLASSES, HASH, ConsentKeys, scopes_of
+from smppd.message import Hit, Refusal
+from smppd.numbering import normalise
+from smppd.policy.screens import Question
+from smppd.protocol.wire import Status
+from smppd.store.consents import Standing
+
+MOST: Final = 10_000_000
+"""Entries, and rows of the store: an import that would lead above it is refused."""
+NAME: Final = "consent"
+MISSING: Final = Refusal(int(Status.RINVDSTADR), "there is no consent on record", NAME)
+_SHADOW: Final = Hit(NAME, "missing", True)
+_ANY: Final = ANY.encode()
+_PREFIX: Final = 2
+_REST: Final = HASH - _PREFIX
+
+
+class Register:
+    """See the module. For the reactor's thread."""
+
+    def __init__(self, keys: ConsentKeys) -> None:
+        self._keys = keys
+        # The first two octets of entries -> what follows of each, one after another: at ten million a bucket has 2 KB.
+        self._buckets: dict[int, bytes] = {}
+        self._count = 0
+        # The scopes that any consent of an account has: most have one.
+        self._scopes: dict[str, frozenset[bytes]] = {}
+        # (account, class) -> its scopes that are about every sender, and whether it has others at all.
+        self._general: dict[tuple[str, str], tuple[tuple[bytes, ...], bool]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Register {self._count}>"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def load(self, standing: Iterable[Standing]) -> None:
+        """Takes over what is stored, at the start."""
+        buckets: dict[int, bytearray] = {}
+        for one in standing:
+            for entry in self._entries(one):
+                buckets.setdefault(entry[0] << 8 | entry[1], bytearray()).extend(entry[_PREFIX:])
+        for name, octets in buckets.items():
+            rests = {bytes(octets[at : at + _REST]) for at in range(0, len(octets), _REST)}
+            self._buckets[name] = b"".join(rests)
+            self._count += len(rests)
+
+    def add(self, standing: Iterable[Standing]) -> None:
+        """Consents count from now on."""
+        for one in standing:
+            for entry in self._entries(one):
+                name = entry[0] << 8 | entry[1]
+                bucket = self._buckets.get(name, b"")
+                if _place(bucket, entry[_PREFIX:]) < 0:
+                    self._buckets[name] = bucket + entry[_PREFIX:]
+                    self._count += 1
+
+    def remove(self, standing: Iterable[Standing]) -> None:
+        """Consents count no longer. Whoever removes one has looked whether another says the same."""
+        for one in standing:
+            for entry in self._entries(one):
+                name = entry[0] << 8 | entry[1]
+                bucket = self._buckets.get(name, b"")
+                at = _place(bucket, entry[_PREFIX:])
+                if at >= 0:
+                    self._buckets[name] = bucket[:at] + bucket[at + _REST :]
+                    self._count -= 1
+
+    def stands(self, account: str, number: bytes, message_class: str, sender: Callable[[], bytes]) -> bool:
+        """Whether somebody agreed to a class of messages from a sender of an account; number, sender(): in their normal form.
+        The sender is asked for only where some consent of the account is about one."""
+        if account not in self._scopes:
+            return False
+        known = self._general.get((account, message_class))
+        general, others = known if known is not None else self._look(account, message_class)
+        if not general and not others:
+            return False
+        subject = self._keys.subject(account, number)
+        for scope in general:
+            if self._has(_mixed(subject, scope)):
+                return True
+        if others:
+            scopes, keys, whom = self._scopes[account], self._keys, sender()
+            for one in (message_class, ANY):
+                scope = keys.scope(one, whom)
+                if scope in scopes and self._has(_mixed(subject, scope)):
+                    return True
+        return False
+
+    def _look(self, account: str, message_class: str) -> tuple[tuple[bytes, ...], bool]:
+        scopes, keys = self._scopes[account], self._keys
+        every = {keys.scope(one, _ANY) for one in CLASSES}
+        general = tuple(scope for scope in (keys.scope(message_class, _ANY), keys.scope(ANY, _ANY)) if scope in scopes)
+        known = self._general[account, message_class] = general, not scopes <= every
+        return known
+
+    def _has(self, entry: bytes) -> bool:
+        bucket = self._buckets.get(entry[0] << 8 | entry[1])
+        return bucket is not None and _place(bucket, entry[_PREFIX:]) >= 0
+
+    def _entries(self, one: Standing) -> list[bytes]:
+        scopes = scopes_of(one.scopes)
+        known = self._scopes.get(one.account, frozenset())
+        if not known.issuperset(scopes):
+            self._scopes[one.account] = known.union(scopes)
+            self._general.clear()
+        return [_mixed(one.subject, scope) for scope in scopes]
+
+
+def _mixed(subject: bytes, scope: bytes) -> bytes:
+    return (int.from_bytes(subject, "big") ^ int.from_bytes(scope, "big")).to_bytes(HASH, "big")
+
+
+def _place(bucket: bytes, rest: bytes) -> int:
+    """Where an entry stands in a bucket; negative where it does not."""
+    at = bucket.find(rest)
+    while at > 0 and at % _REST:
+        at = bucket.find(rest, at + 1)
+    return at
+
+
+class ConsentScreen:
+    """Asks of each message of some classes whether its recipient agreed (`policy.screens.Screen`). One for each account that
+    has ``consent`` ``required`` or ``shadow``."""
+
+    def __init__(self, register: Register, shadow: bool, classes: Iterable[str]) -> None:
+        self.name: str = NAME
+        self.register = register
+        self.shadow = shadow
+        self.classes = frozenset(classes)
+
+    def look(self, question: Question) -> Refusal | None:
+        """See `policy.screens.Screen`."""
+        if self._has(question):
+            return None
+        if self.shadow:
+            question.hits.append(_SHADOW)
+            return None
+        return MISSING
+
+    def _has(self, question: Question) -> bool:
+        if question.message_class not in self.classes:
+            return True
+        sm = question.sm
+        return self.register.stands(
+            question.account,
+            question.destination,
+            question.message_class,
+            lambda: normalise(sm.source_digits, sm.source_ton, 0, question.region),
+        )
+
+    def explain(self, question: Question) -> str:
+        """See `policy.screens.Screen`."""
+        kind = question.message_class.replace("_", " ")
+        if question.message_class not in self.classes:
+            return f"{kind} messages need no consent on record"
+        if self._has(question):
+            return "there is a consent on record"
+        if self.shadow:
+            return "there is no consent on record (only counted: consent is shadow)"
+        return "there is no consent on record: refused (ESME_RINVDSTADR)"

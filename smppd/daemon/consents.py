@@ -1,0 +1,91 @@
+"""The register of consents between the daemon and commands: commands write the store, and tell the running daemon what counts
+from now on and what does not; a daemon that starts reads the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.consent.register import Register
+from smppd.consent.register_proof import HASH
+from smppd.daemon.control import ControlError, RequestHandler, ask
+from smppd.events import AuditEvent
+from smppd.store.consents import Consents, Standing
+from smppd.store.sqlite.consent_rows import SqliteConsents
+from smppd.store.sqlite.files import in_use
+
+CHANGES: Final = 500
+"""Consents in one request."""
+_PAGE: Final = 5000
+
+
+def load(consents: Consents) -> Iterator[Standing]:
+    """All that counts. Raises StoreError."""
+    after = 0
+    while page := consents.standing(after, _PAGE):
+        for after, one in page:  # noqa: B007  the last number is where the next page begins
+            yield one
+
+
+def consent_requests(register: Register) -> dict[str, RequestHandler]:
+    """The request with which a command tells what changed."""
+
+    def changed(request: dict[str, Any], _uid: int) -> dict[str, object]:
+        add, remove = (_read(request.get(name, [])) for name in ("add", "remove"))
+        register.remove(remove)
+        register.add(add)
+        return {"count": len(register)}
+
+    return {"consents changed": changed}
+
+
+def _read(said: object) -> list[Standing]:
+    if not isinstance(said, list) or len(said) > CHANGES:
+        raise ControlError("this is no change of consents")
+    found = []
+    for one in said:
+        try:
+            account, subject, scopes = one
+            made = Standing(str(account), bytes.fromhex(subject), bytes.fromhex(scopes))
+        except (TypeError, ValueError):
+            raise ControlError("this is no change of consents") from None
+        if len(made.subject) != HASH or len(made.scopes) % HASH:
+            raise ControlError("this is no change of consents")
+        found.append(made)
+    return found
+
+
+def expiry(directory: Path, trail: AuditTrail, actor: Actor) -> Callable[[float], None]:
+    """For the purge: expire(now) removes what was withdrawn so long ago that nobody needs its proof, and says so on the trail.
+    Raises StoreError and VaultError."""
+
+    def expire(now: float) -> None:
+        with closing(SqliteConsents(directory)) as consents:
+            removed = consents.expire(now)
+        if removed:
+            what: dict[str, str | int] = {"action": "retention", "consents": removed}
+            trail.append(AuditEvent.CONSENT, actor.who, what, "destroyed", source=actor.source)
+
+    return expire
+
+
+def tell(directory: Path, add: Sequence[Standing] = (), remove: Sequence[Standing] = ()) -> bool:
+    """Tells the daemon that uses the store what changed; False where none does. ControlError where one does and cannot be told:
+    what it knows is older than the store then."""
+    if not in_use(directory):
+        return False
+    for at in range(0, max(len(add), len(remove)), CHANGES):
+        request = {
+            "do": "consents changed",
+            "add": [_said(one) for one in add[at : at + CHANGES]],
+            "remove": [_said(one) for one in remove[at : at + CHANGES]],
+        }
+        ask(directory, request)
+    return True
+
+
+def _said(one: Standing) -> tuple[str, str, str]:
+    return one.account, one.subject.hex(), one.scopes.hex()

@@ -1,0 +1,1 @@
+-- keys.db, version 6. Nothing changed: both files have one version.

@@ -26,7 +26,7 @@ TABLE: dict[str, frozenset[str]] = {
     "metrics": frozenset(),
     "events": frozenset(),
     "message": frozenset({"protocol"}),
-    "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
+    "policy": frozenset({"message", "protocol", "config", "metrics", "numbering", "pacing"}),
     "ids": frozenset(),
     "vault": frozenset({"durable", "message", "config", "metrics", "numbering", "events"}),
     "audit": frozenset({"durable", "message", "config", "events", "vault"}),

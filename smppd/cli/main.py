@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "report": "report on processing, carriers, retention, a breach or controls",
     "explain": "show what policy would do with a message",
     "send": "send a test message through a bind",
+    "dlt": "find every bad line in the files of an Indian registry",
     "bans": "show and lift the bans of addresses that guessed passwords",
     "status": "show how the running daemon does",
     "schema": "print the JSON Schema of the configuration",

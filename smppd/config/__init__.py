@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from smppd.config.dlt import AccountDlt, Dlt, Registry
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
 from smppd.config.loader import ConfigError, ConfigFileError, Fault, fault_at, faults_at, load, parse
@@ -25,9 +26,11 @@ from smppd.config.rules import Action, Condition, Policy, Refuse, ReplaceSender,
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.settings import DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
+from smppd.config.tlvs import TlvTest
 
 __all__ = [
     "Account",
+    "AccountDlt",
     "Action",
     "Addressed",
     "Backoff",
@@ -39,6 +42,7 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "DelayGrowth",
+    "Dlt",
     "Fault",
     "Floor",
     "Http",
@@ -55,6 +59,7 @@ __all__ = [
     "Policy",
     "ReceiptSettings",
     "Refuse",
+    "Registry",
     "ReplaceSender",
     "Retain",
     "Retention",
@@ -68,6 +73,7 @@ __all__ = [
     "Store",
     "SyslogServer",
     "SyslogTls",
+    "TlvTest",
     "Upstream",
     "UpstreamTls",
     "Weighted",

@@ -69,6 +69,7 @@ _ORDER: Final = (
     ("Listener", "listeners[]"),
     ("ListenerTls", "listeners[].tls"),
     ("Account", "accounts[]"),
+    ("AccountDlt", "accounts[].dlt"),
     ("Basis", "accounts[].basis"),
     ("Retain", "accounts[].retain"),
     ("Floor", "accounts[].retain.at_least, retention.at_least"),
@@ -86,6 +87,8 @@ _ORDER: Final = (
     ("Action", "do"),
     ("Refuse", "do.refuse"),
     ("ReplaceSender", "do.replace_sender"),
+    ("Dlt", "dlt"),
+    ("Registry", "dlt.registries.NAME"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),
@@ -176,7 +179,13 @@ def _types(field: dict[str, Any]) -> Iterator[str]:
         yield f"{low} to {high}" if high is not None else f"number from {low}" if low is not None else "number"
     elif field.get("type") == "object":
         inner = field.get("patternProperties") or {}
-        yield f"name: {_type(next(iter(inner.values())))}" if inner else "{file: path}"
+        if "matches" in field.get("properties", {}):
+            yield "{matches: RE2 pattern}"
+        elif inner:
+            key, of = next(iter(inner.items()))
+            yield f"{'tag' if '0[xX]' in key else 'name'}: {_type(of)}"
+        else:
+            yield "{file: path}"
     else:
         kind = str(field.get("type", ""))
         yield _WORDS.get(field.get("format", kind), kind)

@@ -35,8 +35,12 @@ def references(plain: Any) -> Iterator[Found]:
     account_names = {name for _, name in accounts}
     policies = plain.get("policies")
     policies = policies if isinstance(policies, dict) else {}
+    registries = _registries(plain)
     for loc, account in _each(plain, "accounts"):
         yield from _known(loc, account, "policies", policies.keys(), "policy")
+        dlt = account.get("dlt")
+        if isinstance(dlt, dict):
+            yield from _known((*loc, "dlt"), dlt, "registry", registries, "registry")
     for loc, route in _each(plain, "routes"):
         yield from _known(loc, route, "upstreams", upstream_names, "upstream")
         yield from _known(loc, route, "accounts", account_names, "account")
@@ -46,6 +50,12 @@ def references(plain: Any) -> Iterator[Found]:
         else:
             yield from _rules(("policies", name), policy, upstream_names)
     yield from _owners(plain)
+
+
+def _registries(plain: dict[str, Any]) -> set[str | None]:
+    dlt = plain.get("dlt")
+    registries = dlt.get("registries") if isinstance(dlt, dict) else None
+    return set(registries) if isinstance(registries, dict) else set()
 
 
 def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Found]:

@@ -43,7 +43,7 @@ def changes(old: Settings, new: Settings) -> Changes:
     if old.routes != new.routes:
         found.append(f"routes changed ({len(old.routes)} before, {len(new.routes)} now)")
     found += _policies(old, new)
-    for section in ("retention", "limits", "log", "shipping"):
+    for section in ("dlt", "retention", "limits", "log", "shipping"):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:
         found.append(f"drain {_shown('drain', old.drain)} -> {_shown('drain', new.drain)}")

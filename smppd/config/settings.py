@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.dlt import Dlt
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
     Address,
@@ -203,6 +204,7 @@ class Settings(Model):
     policies: dict[Name, Policy] = Field(
         default_factory=dict, description="Named policies: a list of rules, or {hold_parts, rules}."
     )
+    dlt: Dlt = Field(default_factory=Dlt, description="What is registered in India's registries of messages (DLT).")
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -231,7 +233,7 @@ class Settings(Model):
     def _empty_sections(cls, value: Any) -> Any:
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
-            optional = ("accounts", "upstreams", "routes", "policies", "retention", "limits", "log", "shipping")
+            optional = ("accounts", "upstreams", "routes", "policies", "dlt", "retention", "limits", "log", "shipping")
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value
 

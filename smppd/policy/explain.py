@@ -41,12 +41,13 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     """
     program = pipeline.program
     if program is None:
-        return Explanation([], None)
+        return Explanation([], pipeline.decide(sm, now))
     try:
         head = program.head(sm, pipeline.region)
         early = program.early(head)
         content = pipeline.read(sm, now)
-        verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
+        verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now, sm)
+        verdict = pipeline.supplied(sm, content, verdict)
     except BodyError as error:
         return Explanation([], Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides))
     except JoinerFull:
@@ -58,8 +59,8 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     if isinstance(early, Standing) and content.refused:
         return Explanation([], verdict)
     conditions = program.conditions
-    _, texts, complete = pipeline.judge_part(program, head, content)
-    holds = conditions.body(texts, head)
+    _, texts, complete = pipeline.judge_part(program, head, content, sm)
+    holds = conditions.body(texts, head, sm, pipeline.registered)
     maybe = 0
     if not complete:
         holds &= ~conditions.fickle
@@ -67,13 +68,15 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     trace: list[Standing] = []
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
-    kinds = conditions.by_kind(sm, texts, pipeline.region)
+    registered = pipeline.registered
+    finding = registered.look(sm, texts).finding if registered is not None and complete else ""
+    kinds = conditions.by_kind(sm, texts, pipeline.region, pipeline.registered)
     steps = [
         Step(
             line.hit.policy,
             line.hit.rule,
             trace[i],
-            _why(program, i, trace[i], kinds, holds, complete),
+            _why(program, i, trace[i], kinds, holds, complete, finding),
             describe(line.rule.do),
             line.hit.shadow,
         )
@@ -82,7 +85,9 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     return Explanation(steps, verdict)
 
 
-def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], holds: int, complete: bool) -> str:
+def _why(
+    program: Program, i: int, standing: Standing, kinds: dict[str, int], holds: int, complete: bool, finding: str
+) -> str:
     line = program.lines[i]
     count = len(program.lines)
     if standing is Standing.NOT_REACHED:
@@ -93,10 +98,15 @@ def _why(program: Program, i: int, standing: Standing, kinds: dict[str, int], ho
         [] if line.rule.when is None else [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.when, k)]
     )
     if standing is Standing.MATCHED:
-        return ", ".join(given) or "every message"
+        told = [f"dlt: {finding}" if kind == "dlt" else kind for kind in given]
+        if line.rule.unless is not None and line.rule.unless.dlt:
+            told.append(f"dlt: {finding}")
+        return ", ".join(told) or "every message"
     failed = [kind for kind in given if kind in kinds and not kinds[kind] >> i & 1]
     if failed:
-        return "not " + ", not ".join(failed) + (" so far" if not complete and set(failed) & _TEXT else "")
+        unread = not complete and set(failed) & _TEXT
+        failed = [f"dlt ({finding})" if kind == "dlt" and finding else kind for kind in failed]
+        return "not " + ", not ".join(failed) + (" so far" if unread else "")
     if line.rule.unless is not None and holds >> (count + i) & 1:
         return "unless " + ", ".join(k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k))
     return "not tag"
@@ -115,6 +125,8 @@ def describe(do: Action) -> str:
         return f"replace sender by {do.replace_sender.address} (TON {address.ton}, NPI {address.npi})"
     if do.drop_tlv:
         return "drop TLV " + ", ".join(f"0x{tag:04X}" for tag in do.drop_tlv)
+    if do.set_tlv:
+        return "set TLV " + ", ".join(f"0x{tag:04X}" for tag, _ in do.set_tlv)
     if do.tag is not None:
         return f"tag {do.tag}"
     if do.expire_after is not None:
@@ -144,6 +156,8 @@ def sentence(verdict: Verdict | None) -> str:
         changes.append(f"with sender {address.digits.decode('latin-1')} (TON {address.ton}, NPI {address.npi})")
     if verdict.drop_tlvs:
         changes.append("without TLV " + ", ".join(f"0x{tag:04X}" for tag in sorted(verdict.drop_tlvs)))
+    if verdict.set_tlvs:
+        changes.append("with TLV " + ", ".join(f"0x{tag:04X}" for tag, _ in verdict.set_tlvs))
     if verdict.tags:
         changes.append("tagged " + ", ".join(sorted(verdict.tags)))
     if verdict.route is not None:

@@ -28,6 +28,7 @@ from smppd.policy.content import (
     read_part,
     whole_text,
 )
+from smppd.policy.dlt import Catalogue, Registered
 from smppd.policy.program import CompiledPolicy as CompiledPolicy
 from smppd.policy.program import PolicyError as PolicyError
 from smppd.policy.program import Program as Program
@@ -51,11 +52,12 @@ NOT_REPLACED: Final = Verdict(
 
 class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
-    memory for unfinished long messages (``budget``)."""
+    memory for unfinished long messages (``budget``). ``catalogues``: registries by name, as they were read last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.budget = Budget()
+        self.catalogues: dict[str, Catalogue] = {}
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
@@ -74,7 +76,7 @@ class Pipeline:
     ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
-    __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region")
+    __slots__ = ("_joiner", "_refusals", "alphabet", "program", "region", "registered")
 
     def __init__(
         self,
@@ -82,7 +84,9 @@ class Pipeline:
         alphabet: Alphabet = Alphabet.GSM,
         region: str | None = None,
         budget: Budget | None = None,
+        registered: Registered | None = None,
     ) -> None:
+        self.registered = registered
         self.program = program if program is not None and program.lines else None
         self.alphabet = alphabet
         self.region = region
@@ -95,6 +99,9 @@ class Pipeline:
         Never raises: a message whose TLVs are broken is refused with the status that says so.
         """
         program = self.program
+        registered = self.registered
+        if registered is not None and registered.active and registered.concerns(sm):
+            return self._decide_registered(sm, now, registered)
         if program is None:
             return None
         try:
@@ -108,14 +115,48 @@ class Pipeline:
                 return verdict
             text = whole_text(sm, self.alphabet)
             if text is not None:
-                return program.late(head, (text,))
-            return self.judge(program, head, self.read(sm, now), now)
+                return program.late(head, (text,), True, sm, registered)
+            return self.judge(program, head, self.read(sm, now), now, sm)
         except BodyError as error:
             return Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=program.hides)
         except TooLarge as large:
             return self.too_large(large, now)
         except JoinerFull:
             return Verdict(refusal=NO_ROOM.refusal, hide=True) if program.hides else NO_ROOM
+
+    def _decide_registered(self, sm: Sm, now: float, registered: Registered) -> Verdict | None:
+        """``decide`` for a message to India of an account that is registered there: its text is always read, since its
+        template says its class and, with `set`, its TLVs."""
+        program = self.program
+        try:
+            verdict: Verdict | Standing | None = None
+            head = 0
+            if program is not None:
+                head = program.head(sm, self.region)
+                verdict = program.early(head)
+            self._joiner.settled()
+            if verdict is not None and not isinstance(verdict, Standing) and verdict.refusal is not None:
+                return verdict
+            content = self.read(sm, now)
+            if program is not None and isinstance(verdict, Standing):
+                verdict = self.judge(program, head, content, now, sm)
+            assert not isinstance(verdict, Standing)
+            return self.supplied(sm, content, verdict)
+        except BodyError as error:
+            return Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=self.hides)
+        except TooLarge as large:
+            return self.too_large(large, now)
+        except JoinerFull:
+            return Verdict(refusal=NO_ROOM.refusal, hide=True) if self.hides else NO_ROOM
+
+    def supplied(self, sm: Sm, content: TextContent, verdict: Verdict | None) -> Verdict | None:
+        """The verdict of the rules with what the account's registry adds to a message to India."""
+        registered = self.registered
+        if registered is None or not registered.active or not registered.concerns(sm):
+            return verdict
+        if verdict is not None and (verdict.refusal is not None or verdict.hold):
+            return verdict
+        return registered.supply(sm, registered.look(sm, content.texts) if content.complete else None, verdict)
 
     def read(self, sm: Sm, now: float) -> TextContent:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
@@ -132,32 +173,33 @@ class Pipeline:
         except (BodyError, TooLarge, JoinerFull):
             return  # then the other parts under its key are refused, or it is no part
 
-    def judge(self, program: Program, head: int, content: TextContent, now: float) -> Verdict | None:
+    def judge(self, program: Program, head: int, content: TextContent, now: float, sm: Sm) -> Verdict | None:
         """The verdict on a message whose text was read."""
         key = content.key
         if key is None:
-            return program.late(head, content.texts)
+            return program.late(head, content.texts, True, sm, self.registered)
         if content.refused:
             refusal = self._refusals.get(key)
             return Verdict(
                 refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message"),
                 hide=program.hides,
             )
-        verdict, _, _ = self.judge_part(program, head, content)
+        verdict, _, _ = self.judge_part(program, head, content, sm)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
             return HOLD if verdict is None or not (verdict.hide or verdict.may_hide) else HOLD_HIDDEN
         return verdict
 
-    @staticmethod
-    def judge_part(program: Program, head: int, content: TextContent) -> tuple[Verdict | None, tuple[str, ...], bool]:
+    def judge_part(
+        self, program: Program, head: int, content: TextContent, sm: Sm
+    ) -> tuple[Verdict | None, tuple[str, ...], bool]:
         """The verdict on a part. It is judged with each text that a phone might show, and refused if one of these is
         refused. Returned beside it: the texts that decided, and whether they are the whole message."""
-        verdict = program.late(head, content.texts, content.complete)
+        verdict = program.late(head, content.texts, content.complete, sm, self.registered)
         if verdict is None or verdict.refusal is None:
             for texts, complete in content.others:
-                other = program.late(head, texts, complete)
+                other = program.late(head, texts, complete, sm, self.registered)
                 if other is None:
                     continue
                 if other.refusal is not None:
@@ -192,7 +234,7 @@ class Pipeline:
                 return NOT_REPLACED
             else:
                 content = content_of(new, part.concat, joined, part.aside)
-                verdict, _, _ = self.judge_part(program, head, content)
+                verdict, _, _ = self.judge_part(program, head, content, new)
                 if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
                     verdict = NOT_REPLACED
         except BodyError as error:
@@ -274,6 +316,8 @@ def _check_sender(sender: ReplaceSender, place: str) -> None:
 def compile_policies(settings: Settings) -> Policies:
     """All policies by name, each compiled once to find its faults. Raises ``PolicyError`` for the first."""
     policies = Policies()
+    for name, registry in settings.dlt.registries.items():
+        policies.catalogues[name] = Catalogue(registry.content)
     for name, policy in settings.policies.items():
         policies[name] = _check(policy)
     return policies
@@ -292,10 +336,23 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
     if names:
         program = compiled.program(names) if isinstance(compiled, Policies) else Program([compiled[n] for n in names])
     budget = compiled.budget if isinstance(compiled, Policies) else None
-    return Pipeline(program, Alphabet[account.default_alphabet.upper()], account.region or settings.region, budget)
+    region = account.region or settings.region
+    registered: Registered | None = None
+    if account.dlt is not None:
+        name = account.dlt.registry
+        registries = settings.dlt.registries
+        catalogue = compiled.catalogues.get(name) if isinstance(compiled, Policies) else None
+        registered = Registered(account.dlt, catalogue or Catalogue(registries[name].content), region)
+    elif program is not None:
+        registered = Registered(None, None, region)
+    return Pipeline(program, Alphabet[account.default_alphabet.upper()], region, budget, registered)
 
 
 def pipelines(settings: Settings) -> dict[str, Pipeline | None]:
-    """The pipeline of each account by its system_id, None for one without policies. Raises ``PolicyError``."""
+    """The pipeline of each account by its system_id, None for one without policies and registry. Raises
+    ``PolicyError``."""
     compiled = compile_policies(settings)
-    return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}
+    return {
+        one.system_id: pipeline_for(settings, one, compiled) if one.policies or one.dlt is not None else None
+        for one in settings.accounts
+    }

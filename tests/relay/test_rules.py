@@ -9,6 +9,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
+from smppd.protocol.wire import tlv
 from smppd.relay.ledger.payload import StoredMessage
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
@@ -26,6 +27,60 @@ def ruled(*actions: dict[str, Any], hold: bool = False, shadow: bool = False, **
     ]
     acme = {"policies": ["p"], **more.pop("acme", {})}
     return World(settings(policies={"p": {"hold_parts": hold, "rules": rules}}, acme=acme, **more))
+
+
+# -- set_tlv -------------------------------------------------------------------------------------------------------------
+
+BROUGHT = tlv(0x1503, b"b") + tlv(0x1400, b"old") + tlv(0x3FFF, b"c")
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_tlvs_are_set_and_the_others_keep_their_order(hold: bool) -> None:
+    world = ruled({"set_tlv": {0x1400: "1101", 0x1402: "0x00FF"}}, {"drop_tlv": [0x1503]}, hold=hold)
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"code", tlvs=BROUGHT)
+    if hold:
+        acme.sends(part(b"a co", 1), part(b"de", 2))
+    world.commits()
+    wanted = [(0x1400, b"1101"), (0x3FFF, b"c"), (0x1402, b"\0\xff")]
+    said = [sm.tlvs for sm in a.waiting]
+    assert said == [wanted] + [[wanted[0], wanted[2]]] * 2 * hold
+    world.check()
+
+
+def test_of_setting_and_dropping_the_later_wins() -> None:
+    for first, second, left in (
+        ({"set_tlv": {0x1400: "x"}}, {"drop_tlv": 0x1400}, []),
+        ({"drop_tlv": 0x1400}, {"set_tlv": {0x1400: "x"}}, [(0x1400, b"x")]),
+        ({"set_tlv": {0x1400: "x"}}, {"set_tlv": {0x1400: "y"}}, [(0x1400, b"y")]),
+    ):
+        world = ruled(first, second)
+        acme, a = world.customer(), world.carrier()
+        acme.submits(b"code", tlvs=tlv(0x1400, b"old"))
+        world.commits()
+        assert [sm.tlvs for sm in a.waiting] == [left]
+
+
+def test_a_carrier_of_3_3_gets_none() -> None:
+    world = ruled({"set_tlv": {0x1400: "x"}}, a={"interface_version": "3.3"})
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"code")
+    world.commits()
+    (sm,) = a.waiting
+    assert sm.at_tlvs == len(sm.raw) and sm.short_message == b"code"
+
+
+def test_what_is_full_of_tlvs_lives_on_with_those_that_rules_add() -> None:
+    """What the relay takes at most, and what rules add to it, is read back after a restart."""
+    world = ruled({"set_tlv": {0x2000 + n: "x" for n in range(16)}}, limits={"tlvs": 1024})
+    acme = world.customer()
+    acme.submits(b"code", tlvs=tlv(0x1400, b"") * 1024)
+    world.commits()
+    world.restarts()
+    a = world.carrier()
+    world.commits()
+    (sm,) = a.waiting
+    assert len(sm.tlvs) == 1040
 
 
 # -- expire_after --------------------------------------------------------------------------------------------------------

@@ -41,8 +41,10 @@ from smppd.vault.seal import (
     read_header,
 )
 
-_PAGES: Final = 8
-"""So many times the rows of a step, where nothing of them may have to be kept."""
+_MOST_ROWS: Final = 64
+"""Log rows that are read at a time at most."""
+_PAGES: Final = 32
+"""So many times these, where nothing of them may have to be kept."""
 _MANY: Final = 256
 """Records that are kept in one transaction; of what others keep, looked through in a step."""
 _KEYS: Final = 256
@@ -195,7 +197,7 @@ class Capture:
             start, end = after, upto
         every: list[int] = []
         last = start
-        number = self._pace.rows
+        number = min(self._pace.rows, _MOST_ROWS)
         octets = OCTETS
         for _ in range(_PAGES):  # what has nothing of it needs no mark of its own
             page = self._records.packed(last, end, number)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from smppd.config.dlt import Content, Header, Template, read_template
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
-from smppd.protocol.wire import tlv
+from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, tlv
 from smppd.relay.ledger.payload import StoredMessage
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
@@ -81,6 +82,35 @@ def test_what_is_full_of_tlvs_lives_on_with_those_that_rules_add() -> None:
     world.commits()
     (sm,) = a.waiting
     assert len(sm.tlvs) == 1040
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_a_registry_adds_leaves_with_the_message(hold: bool) -> None:
+    """Of a long message the template is known with the last part: the parts before it have its id where they are held."""
+    literals, variables = read_template("Your code is {#numeric#}. Do not tell it to anyone. -Acme", 30, False)
+    template = Template("2001", "1101", frozenset(), "one_time_code", "active", literals, variables)
+    content = Content({"1101": "active"}, {"ACMEBK": Header("ACMEBK", "1101", "T", "active")}, (template,))
+    world = World(
+        settings(
+            dlt={"registries": {"r": {"file": "registry.csv", "content": content}}},
+            policies={"p": {"hold_parts": hold, "rules": [{"name": "scrub", "unless": {"dlt": "ok"}, "do": "refuse"}]}},
+            acme={"policies": ["p"], "dlt": {"registry": "r", "entity": "1101", "set": True}},
+        )
+    )
+    acme, a = world.customer(), world.carrier()
+    source, destination = address_field(5, 0, b"ACMEBK"), address_field(1, 1, b"910000000123")
+
+    def message(text: bytes, esm_class: int = 0) -> bytes:
+        return build_sm(Command.SUBMIT_SM, 0, source, destination, text, Fields(registered=1, esm_class=esm_class))
+
+    acme.sends(message(b"Your code is 7. Do not tell it to anyone. -Acme"), message(b"Your code is seven. -Acme"))
+    for number, text in enumerate((b"Your code is 12. Do ", b"not tell it to anyone. -Acme"), 1):
+        acme.sends(message(bytes((5, 0, 3, 9, 2, number)) + text, 0x40))
+    world.commits()
+    assert acme.statuses() == [0, Status.RSUBMITFAIL, 0, 0]
+    both = [(0x1400, b"1101"), (0x1401, b"2001")]
+    assert [sm.tlvs for sm in a.waiting] == [both, both if hold else both[:1], both]
+    world.check()
 
 
 # -- expire_after --------------------------------------------------------------------------------------------------------

@@ -563,13 +563,13 @@ class SqlitePurge(_SqliteLog):
             self._give_back(wait)  # of a call that was killed
             size = int((data.one("PRAGMA page_size") or (8192,))[0])
             left = int((data.one("PRAGMA freelist_count") or (0,))[0])
-            if left:
-                data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
             # What is freed meanwhile goes in front of what was free, and is overwritten too: so many rounds, twice over.
             for _ in range(2 * (left // _SCRUB_PAGES + 1)):
                 with data.writing():
                     free = int((data.one("PRAGMA freelist_count") or (0,))[0])
                     if free:
+                        # Another process that overwrites too may have given it back.
+                        data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
                         zeros = whole_pages(min(free, _SCRUB_PAGES), size)
                         data.run(f"INSERT INTO {_SCRUB} VALUES (zeroblob(?))", (zeros,))
                 if not free:
@@ -580,12 +580,17 @@ class SqlitePurge(_SqliteLog):
             data.run("PRAGMA secure_delete = ON")
 
     def _give_back(self, wait: threading.Event) -> None:
-        if self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is None:
+        if not self._scrubbing():
             return
         self.data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
         left = 1
         while left:
             with self.data.writing():
+                if not self._scrubbing():
+                    return  # another process gave it back meanwhile
                 left = self.data.run(f"DELETE FROM {_SCRUB} WHERE rowid IN (SELECT rowid FROM {_SCRUB} LIMIT 4)")
             wait.wait(_PAUSE / 10)
-        self.data.run(f"DROP TABLE {_SCRUB}")
+        self.data.run(f"DROP TABLE IF EXISTS {_SCRUB}")
+
+    def _scrubbing(self) -> bool:
+        return self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is not None

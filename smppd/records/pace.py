@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-LOCKED: Final = 0.015
-"""Seconds for which a step may keep the daemon from writing. Who waits longer than that for SQLite's lock sleeps 20 ms and more
+LOCKED: Final = 0.008
+"""Seconds for which a step may keep the daemon from writing. Who waits longer than that for SQLite's lock sleeps 10 ms and more
 at a time."""
 WORK: Final = 0.1
 """Seconds of the processor's time for a step."""

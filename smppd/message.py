@@ -6,7 +6,7 @@ Types that hold a number or a text print it masked, so that a stray repr in a lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -73,6 +73,11 @@ class Verdict:
     may_hide: bool = False
     message_class: str = ""
     restore: bool = False
+    set_tlvs: tuple[tuple[int, bytes], ...] = ()
+
+    def with_tlvs(self, set_tlvs: tuple[tuple[int, bytes], ...], message_class: str) -> Verdict:
+        """The same with these TLVs set and this class."""
+        return replace(self, set_tlvs=set_tlvs, message_class=message_class)
 
 
 class State(IntEnum):

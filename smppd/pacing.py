@@ -21,12 +21,14 @@ _thread = threading.local()
 
 @contextlib.contextmanager
 def breathing() -> Iterator[None]:
-    """Within it, this thread's calls of `breathe` rest."""
+    """Within it, this thread's calls of `breathe` rest. One within another is the same."""
+    within = hasattr(_thread, "since")
     _thread.since = time.perf_counter()
     try:
         yield
     finally:
-        del _thread.since
+        if not within:
+            del _thread.since
 
 
 def breathe() -> None:

@@ -26,7 +26,7 @@ TABLE: dict[str, frozenset[str]] = {
     "metrics": frozenset(),
     "events": frozenset(),
     "message": frozenset({"protocol"}),
-    "policy": frozenset({"message", "protocol", "config", "metrics", "numbering"}),
+    "policy": frozenset({"message", "protocol", "config", "metrics", "numbering", "pacing"}),
     # Big lists by name. What rules ask of one is policy's; how it is compiled, kept and exchanged is here.
     "lists": frozenset({"config", "policy", "numbering", "durable"}),
     # What is unusual in an account's traffic: screens, as `policy` has them, with a memory of their own.

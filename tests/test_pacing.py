@@ -47,6 +47,18 @@ def test_it_rests_after_so_much_work_and_then_works_again(time: Time) -> None:
         assert time.rests == [REST]
 
 
+def test_one_within_another_is_the_same(time: Time) -> None:
+    with breathing():
+        with breathing():
+            time.now += WORK * 2
+            breathe()
+        time.now += WORK * 2
+        breathe()
+    time.now += WORK * 2
+    breathe()
+    assert time.rests == [REST, REST]
+
+
 def test_outside_it_never_rests(time: Time) -> None:
     breathe()
     with breathing():

@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "explain": "show what policy would do with a message",
     "lists": "show, compile and ask the big lists of numbers, domains and senders",
     "send": "send a test message through a bind",
+    "dlt": "find every bad line in the files of an Indian registry",
     "bans": "show and lift the bans of addresses that guessed passwords",
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",

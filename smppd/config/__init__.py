@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from smppd.config.dlt import AccountDlt, Dlt, Registry
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
 from smppd.config.lists import ListSource
@@ -29,11 +30,13 @@ from smppd.config.senders import AuthorisedSender, Senders
 from smppd.config.settings import ConsentRegister, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
+from smppd.config.tlvs import TlvTest
 
 __all__ = [
     "FAMILIES",
     "Account",
     "AccountOptOut",
+    "AccountDlt",
     "Action",
     "Addressed",
     "Answers",
@@ -48,6 +51,7 @@ __all__ = [
     "ConfigFileError",
     "ConsentRegister",
     "DelayGrowth",
+    "Dlt",
     "Fault",
     "Floor",
     "Hearing",
@@ -71,6 +75,7 @@ __all__ = [
     "ProtectedBrand",
     "ReceiptSettings",
     "Refuse",
+    "Registry",
     "ReplaceSender",
     "Retain",
     "Retention",
@@ -86,6 +91,7 @@ __all__ = [
     "Store",
     "SyslogServer",
     "SyslogTls",
+    "TlvTest",
     "Upstream",
     "UpstreamTls",
     "Weighted",

@@ -69,6 +69,7 @@ _ORDER: Final = (
     ("Listener", "listeners[]"),
     ("ListenerTls", "listeners[].tls"),
     ("Account", "accounts[]"),
+    ("AccountDlt", "accounts[].dlt"),
     ("Basis", "accounts[].basis"),
     ("Retain", "accounts[].retain"),
     ("Floor", "accounts[].retain.at_least, retention.at_least"),
@@ -105,6 +106,8 @@ _ORDER: Final = (
     ("Allowed", "quiet_hours.countries.CODE"),
     ("Senders", "senders"),
     ("ConsentRegister", "consent"),
+    ("Dlt", "dlt"),
+    ("Registry", "dlt.registries.NAME"),
     ("Retention", "retention"),
     ("Ceiling", "retention.at_most"),
     ("Store", "store"),
@@ -197,7 +200,13 @@ def _types(field: dict[str, Any]) -> Iterator[str]:
         inner = field.get("patternProperties") or {}
         if isinstance(field.get("additionalProperties"), dict):
             inner = {"": field["additionalProperties"]}
-        yield f"name: {_type(next(iter(inner.values())))}" if inner else "{file: path}"
+        if "matches" in field.get("properties", {}):
+            yield "{matches: RE2 pattern}"
+        elif inner:
+            key, of = next(iter(inner.items()))
+            yield f"{'tag' if '0[xX]' in key else 'name'}: {_type(of)}"
+        else:
+            yield "{file: path}"
     else:
         kind = str(field.get("type", ""))
         yield _WORDS.get(field.get("format", kind), kind)

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, mod
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from smppd.config.dlt import MessageClass
 from smppd.config.kinds import MANY, Model, Region, Text
-from smppd.config.rules import MessageClass
 
 DAY: Final = 1440
 Spans = tuple[tuple[int, int], ...]

@@ -249,7 +249,8 @@ def _number_or_prefix(value: str) -> str:
 NumberOrPrefix = Annotated[Text, AfterValidator(_number_or_prefix)]
 
 
-def _pattern(value: str) -> str:
+def checked_pattern(value: str) -> str:
+    """The pattern, if RE2 takes it; else ValueError."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 8 << 20
@@ -261,7 +262,7 @@ def _pattern(value: str) -> str:
     return value
 
 
-Pattern = Annotated[Text, AfterValidator(_pattern), WithJsonSchema({"type": "string", "format": "regex"})]
+Pattern = Annotated[Text, AfterValidator(checked_pattern), WithJsonSchema({"type": "string", "format": "regex"})]
 """An RE2 pattern (no look-around, no back-references: matching time stays linear)."""
 Patterns = Annotated[tuple[Pattern, ...], MANY]
 

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from smppd.config.dlt import AccountDlt, MessageClass
 from smppd.config.keeping import Basis, Kept, Retain
 from smppd.config.kinds import (
     MANY,
@@ -44,7 +45,6 @@ from smppd.config.kinds import (
     split_address,
 )
 from smppd.config.opt_out import AccountOptOut
-from smppd.config.rules import MessageClass
 from smppd.config.secrets import PasswordHashes, SecretRef
 from smppd.config.traffic import SuspendAfter, Traffic
 
@@ -56,6 +56,7 @@ Version = Annotated[
 ]
 BindMode = Literal["transmitter", "receiver", "transceiver"]
 Allowed = Literal["allowed"]
+ErrorTable = Literal["dlt", "dlt_other"]
 StatWord = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_.+-]{1,32}$")]
 ReceiptState = Literal[
     "scheduled",
@@ -243,6 +244,10 @@ class Account(Model):
     consent_classes: Annotated[tuple[MessageClass, ...], MANY] = Field(
         default=("promotional",), description="Classes of message for which it must."
     )
+    dlt: AccountDlt | None = Field(
+        default=None,
+        description="What it is in India's registry (DLT); without it, none of its messages there is `ok`.",
+    )
     binds: Annotated[tuple[BindMode, ...], MANY] = Field(
         default=("transmitter", "receiver", "transceiver"), min_length=1, description="Bind operations allowed."
     )
@@ -424,6 +429,11 @@ class Upstream(Addressed):
     address_range: Text = Field(default="", max_length=40, description="address_range of our binds.")
     final_statuses: Annotated[tuple[Annotated[Int, Field(ge=1, le=0xFFFFFFFF)], ...], MANY] | None = Field(
         default=None, description="command_status values that refuse a message for good; null: the usual ones."
+    )
+    error_table: ErrorTable | None = Field(
+        default=None,
+        description="What it means by error codes from 600 on, for metrics and `smppd log`: `dlt` as most carriers of India,"
+        " `dlt_other` as those that use 611 to 616 otherwise.",
     )
     message_id_form: Literal["learn", "raw", "hex_to_decimal", "decimal_to_hex", "alike"] = Field(
         default="learn",

@@ -37,9 +37,13 @@ def references(plain: Any) -> Iterator[Found]:
     account_names = {name for _, name in accounts}
     policies = plain.get("policies")
     policies = policies if isinstance(policies, dict) else {}
+    registries = _registries(plain)
     for loc, account in _each(plain, "accounts"):
         yield from _known(loc, account, "policies", policies.keys(), "policy")
         yield from _suspending(loc, account, policies)
+        dlt = account.get("dlt")
+        if isinstance(dlt, dict):
+            yield from _known((*loc, "dlt"), dlt, "registry", registries, "registry")
     for loc, route in _each(plain, "routes"):
         yield from _known(loc, route, "upstreams", upstream_names, "upstream")
         yield from _known(loc, route, "accounts", account_names, "account")
@@ -78,6 +82,12 @@ def _of_kind(loc: Loc, where: dict[str, Any], key: str, lists: dict[str, Any], k
         other = _get(lists.get(str(name)), "kind")
         if other is not None and other != kind:
             yield (*loc, key, at), f"{name} is a list of {other}, not of {kind}"
+
+
+def _registries(plain: dict[str, Any]) -> set[str | None]:
+    dlt = plain.get("dlt")
+    registries = dlt.get("registries") if isinstance(dlt, dict) else None
+    return set(registries) if isinstance(registries, dict) else set()
 
 
 def _rules(loc: Loc, rules: Any, upstreams: Iterable[str | None]) -> Iterator[Found]:

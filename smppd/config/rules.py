@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from smppd.config.dlt import Finding, MessageClass
 from smppd.config.kinds import (
     MANY,
     Int,
@@ -40,9 +41,11 @@ from smppd.config.kinds import (
 )
 from smppd.config.stamps import ReadFile, stamp_of
 from smppd.config.statuses import STATUSES
+from smppd.config.tlvs import TlvTests, TlvValues
 
 LIST_MAX: Final = 4 * 1024 * 1024
 RSUBMITFAIL: Final = 0x45
+SERVICE_TYPE: Final = 5
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------
@@ -138,6 +141,15 @@ else:
     ]
 
 Country = Annotated[Text, AfterValidator(_country), WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{2}$"})]
+
+
+def _service(value: str) -> str:
+    if len(value) > SERVICE_TYPE or not value.isascii():
+        raise ValueError(f"must be at most {SERVICE_TYPE} ASCII characters (SMPP 3.4, 5.2.11)")
+    return value
+
+
+Service = Annotated[Text, AfterValidator(_service)]
 Byte = Annotated[Int, Field(ge=0, le=255)]
 Tag16 = Annotated[Int, Field(ge=0, le=0xFFFF)]
 SenderKind = Literal["alphanumeric", "numeric", "short"]
@@ -183,6 +195,18 @@ class Condition(Model):
     longer_than: Int | None = Field(default=None, ge=0, description="The joined text has more characters than this.")
     size_over: Size | None = Field(default=None, description="The body of one PDU has more octets than this.")
     has_tlv: Annotated[tuple[Tag16, ...], MANY] = Field(default=(), description="Tags of TLVs, such as 0x1400.")
+    tlv: TlvTests = Field(
+        default=(),
+        description="TLVs by tag with the values they may have, text or octets (`0x0102`): exact, `prefix*`,"
+        " {matches: RE2}, or a list of these. All tags that are named hold.",
+    )
+    service_type: Annotated[tuple[Service, ...], MANY] = Field(
+        default=(), description="service_type values, exact, case ignored."
+    )
+    dlt: Annotated[tuple[Finding, ...], MANY] = Field(
+        default=(),
+        description="What the account's DLT registry says of a message to India: `ok`, or what failed first.",
+    )
     tag: Names = Field(default=(), description="Tags that an earlier rule gave.")
 
     @model_validator(mode="before")
@@ -244,15 +268,25 @@ class ReplaceSender(Model):
         return {"address": value} if isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
-MessageClass = Literal["transactional", "service", "promotional", "one_time_code", "government"]
 ActionKind = Literal[
-    "pass", "refuse", "replace_sender", "drop_tlv", "tag", "route", "expire_after", "on_unknown", "content", "class"
+    "pass",
+    "refuse",
+    "replace_sender",
+    "drop_tlv",
+    "set_tlv",
+    "tag",
+    "route",
+    "expire_after",
+    "on_unknown",
+    "content",
+    "class",
 ]
 _ACTIONS: Final = (
     "pass",
     "refuse",
     "replace_sender",
     "drop_tlv",
+    "set_tlv",
     "tag",
     "route",
     "expire_after",
@@ -273,6 +307,9 @@ class Action(Model):
         default=None, description="Another sender: {address, ton, npi, restore}."
     )
     drop_tlv: Annotated[tuple[Tag16, ...], MANY] = Field(default=(), description="Tags of TLVs to leave out.")
+    set_tlv: TlvValues = Field(
+        default=(), description="TLVs by tag with the value they get, text or octets (`0x0102`): replaced, or added."
+    )
     tag: Name | None = Field(default=None, description="A tag for later rules and for routes.")
     route: Name | None = Field(default=None, description="The upstream that must take it.")
     expire_after: PositiveDuration | None = Field(
@@ -323,6 +360,8 @@ class Action(Model):
             return "replace_sender"
         if self.drop_tlv:
             return "drop_tlv"
+        if self.set_tlv:
+            return "set_tlv"
         if self.tag is not None:
             return "tag"
         if self.route is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.dlt import Dlt
 from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
@@ -236,6 +237,7 @@ class Settings(Model):
     consent: ConsentRegister = Field(
         default_factory=ConsentRegister, description="The register of consents, a purpose of its own."
     )
+    dlt: Dlt = Field(default_factory=Dlt, description="What is registered in India's registries of messages (DLT).")
     retention: Retention = Field(
         default_factory=Retention, description="Between which bounds every account's `retain` lies."
     )
@@ -282,6 +284,7 @@ class Settings(Model):
                 "brands",
                 "senders",
                 "consent",
+                "dlt",
                 "retention",
                 "limits",
                 "log",

@@ -35,6 +35,19 @@ _NOT_PRINTABLE: Final = re.compile(
 )
 
 
+class Hex(int):
+    """A number written in hexadecimal. It keeps its ``digits``: as octets `0x0001` is not `0x01`."""
+
+    digits: str
+
+    @classmethod
+    def of(cls, text: str) -> Hex:
+        """Of a text that begins with ``0x``."""
+        made = cls(text, 16)
+        made.digits = text[2:]
+        return made
+
+
 @dataclass(slots=True)
 class Node:
     """A value at `line`, `column` (from 1). `value`: scalar, list of nodes, or dict of key -> `Entry`."""
@@ -255,7 +268,7 @@ class _Composer:
         if _INT.fullmatch(text):
             return int(text)
         if _HEX.fullmatch(text):
-            return int(text, 16)
+            return Hex.of(text)
         return float(text) if _FLOAT.fullmatch(text) else text
 
 

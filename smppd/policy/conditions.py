@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from smppd.config import Condition, Senders
+from smppd.config import Condition, Senders, TlvTest
 from smppd.numbering import normalise, normalise_prefix
 from smppd.policy import links
 from smppd.policy.countries import KEY_DIGITS, country_of
 from smppd.policy.disguises import read_words
+from smppd.policy.dlt import Registered
 from smppd.policy.families.index import BITS, FICKLE, FamilyIndex, shipped
 from smppd.policy.keywords import KeywordIndex
 from smppd.policy.links import DomainIndex
 from smppd.policy.listed import Listed, ListIndex
-from smppd.policy.patterns import PatternFault, PatternSet
+from smppd.policy.patterns import PatternFault, PatternSet, compile_pattern
 from smppd.policy.senders import ALPHANUMERIC_TON as ALPHANUMERIC_TON
 from smppd.policy.senders import STANDINGS, SenderBook, shown
 from smppd.policy.senders import sender_kind as sender_kind
@@ -44,8 +45,10 @@ HEAD_KINDS: Final = (
     "binary",
     "size_over",
     "has_tlv",
+    "tlv",
+    "service_type",
 )
-TEXT_KINDS: Final = ("text", "keywords", "family", "links", "domains", "domain_in", "longer_than")
+TEXT_KINDS: Final = ("text", "keywords", "family", "links", "domains", "domain_in", "longer_than", "dlt")
 
 
 _NO_LISTS: Final[Mapping[str, Listed]] = {}
@@ -101,6 +104,35 @@ class _Prefixes:
         return mask
 
 
+class _TlvValues:
+    """What conditions ask of the value of one tag. ``asking``: the conditions that do."""
+
+    __slots__ = ("_patterns", "_values", "asking")
+
+    def __init__(self) -> None:
+        self._values = _Prefixes()
+        self._patterns: list[tuple[Any, int]] = []
+        self.asking = 0
+
+    def add(self, test: TlvTest, mask: int) -> None:
+        """Raises ``PatternFault``."""
+        if test.pattern is None:
+            self._values.add(test.octets, test.prefix, mask)
+        else:
+            self._patterns.append((compile_pattern(test.pattern), mask))
+        self.asking |= mask
+
+    def of(self, value: bytes) -> int:
+        value = value.rstrip(b"\0")
+        mask = self._values.of(value)
+        if self._patterns:
+            text = value.decode("utf-8", "replace")
+            for pattern, of in self._patterns:
+                if pattern.search(text) is not None:
+                    mask |= of
+        return mask
+
+
 class _Thresholds:
     """Masks of the conditions ``more than n``."""
 
@@ -137,6 +169,7 @@ class Conditions:
         "_exceptions",
         "_families",
         "_family_masks",
+        "_findings",
         "_free",
         "_free_family",
         "_free_keywords",
@@ -147,6 +180,7 @@ class Conditions:
         "_listed_domains",
         "_listed_senders",
         "_uses_family",
+        "_uses_dlt",
         "_uses_keywords",
         "_uses_links",
         "_uses_patterns",
@@ -162,8 +196,10 @@ class Conditions:
         "_book",
         "_senders",
         "_senders_seen",
+        "_services",
         "_sizes",
         "_standings",
+        "_tlv_values",
         "_tlvs",
         "_used",
         "_wanted",
@@ -253,6 +289,8 @@ class Conditions:
         binary = {True: self._free["binary"], False: self._free["binary"]}
         sizes: dict[int, int] = {}
         self._tlvs: dict[int, int] = {}
+        self._tlv_values: dict[int, _TlvValues] = {}
+        self._services: dict[bytes, int] = {}
         for index, condition in enumerate(conditions):
             bit = 1 << index
             for coding in condition.data_coding:
@@ -263,6 +301,16 @@ class Conditions:
                 sizes[condition.size_over] = sizes.get(condition.size_over, 0) | bit
             for tag in condition.has_tlv:
                 self._tlvs[tag] = self._tlvs.get(tag, 0) | bit
+            for tag, tests in condition.tlv:
+                values = self._tlv_values.setdefault(tag, _TlvValues())
+                for test in tests:
+                    try:
+                        values.add(test, bit)
+                    except PatternFault as fault:
+                        raise ConditionFault(f"{index}.tlv", str(fault)) from None
+            for service in condition.service_type:
+                name = service.strip().lower().encode()
+                self._services[name] = self._services.get(name, 0) | bit
         self._codings = [(codings[value], binary[not is_text(value)]) for value in range(256)]
         self._coded = [coding & kind for coding, kind in self._codings]
         self._sizes = _Thresholds(sizes) if sizes else None
@@ -316,6 +364,10 @@ class Conditions:
         self._pattern_masks = list(patterns.values())
         self._keywords.freeze()
         self._longer = _Thresholds(longer) if longer else None
+        self._findings: dict[str, int] = {}
+        for index, condition in enumerate(conditions):
+            for finding in condition.dlt:
+                self._findings[finding] = self._findings.get(finding, 0) | 1 << index
         self.texts = 0
         for kind in TEXT_KINDS:
             self.texts |= self._used[kind]
@@ -325,7 +377,10 @@ class Conditions:
         self._uses_family, self._free_family = self._used["family"], self._free["family"]
         self._uses_links = self._used["links"] | self._used["domains"] | self._used["domain_in"]
         self._linkless = (self._free["links"] | self._no_link) & self._free["domains"] & self._free["domain_in"]
-        self.fickle = self._no_link | ((self._used["domains"] | self._used["domain_in"]) & self._exceptions) | fickle
+        self._uses_dlt = self._used["dlt"]
+        # What is registered is a whole text: part of it fits no template.
+        excused = (self._used["domains"] | self._used["domain_in"]) & self._exceptions
+        self.fickle = self._no_link | excused | fickle | self._uses_dlt
 
     # -- the head --------------------------------------------------------------------------------------------------
 
@@ -366,6 +421,10 @@ class Conditions:
         if self._listed_senders is not None and mask & self._used["sender_in"]:
             listed = self._listed_senders.of_sender(sm.source_digits, sm.source_ton, region, mask)
             mask &= self._free["sender_in"] | listed
+        if self._tlv_values:
+            mask &= self._tlv_mask(sm)
+        if self._services:
+            mask &= self._service_mask(sm)
         return mask
 
     def _standing(self, sm: Sm, region: str | None, account: str) -> int:
@@ -423,14 +482,32 @@ class Conditions:
             mask |= self._tlvs.get(tag, 0)
         return mask
 
+    def _tlv_mask(self, sm: Sm) -> int:
+        """All tags that a condition names must have one of its values; of a tag that came twice, either value counts."""
+        mask = self.every
+        tlvs = sm.tlvs
+        for tag, values in self._tlv_values.items():
+            found = 0
+            for sent, value in tlvs:
+                if sent == tag:
+                    found |= values.of(value)
+            mask &= found | ~values.asking
+        return mask
+
+    def _service_mask(self, sm: Sm) -> int:
+        return self._free["service_type"] | self._services.get(sm.service_type.strip().lower(), 0)
+
     # -- the text --------------------------------------------------------------------------------------------------
 
-    def body(self, texts: Sequence[str], alive: int) -> int:
-        """The conditions of ``alive`` whose tests of the text hold.
+    def body(self, texts: Sequence[str], alive: int, sm: Sm | None = None, registered: Registered | None = None) -> int:
+        """The conditions of ``alive`` whose tests of the text hold. ``registered``: what the account is in its registry, which
+        is asked about ``sm``.
 
         ``texts`` are the text of the message, or the runs known of it, which are searched one by one; none if it is
         binary: then nothing is found in it. Raises `listed.ListAbsent`.
         """
+        if self._uses_dlt & alive:
+            alive &= self._dlt_mask(texts, sm, registered)
         if len(texts) == 1:
             return self._one_text(texts[0], alive)
         raws = [text.encode("utf-8", "replace") for text in texts]
@@ -497,6 +574,12 @@ class Conditions:
                     mask |= of
         return mask
 
+    def _dlt_mask(self, texts: Sequence[str], sm: Sm | None, registered: Registered | None) -> int:
+        finding = "no_entity"
+        if sm is not None and registered is not None:
+            finding = registered.look(sm, tuple(texts)).finding
+        return self._free["dlt"] | self._findings.get(finding, 0)
+
     def _length_mask(self, texts: Sequence[str]) -> int:
         free = self._free["longer_than"]
         return free | self._longer.of(max(map(len, texts), default=0)) if self._longer is not None else free
@@ -529,7 +612,14 @@ class Conditions:
 
     # -- for people ------------------------------------------------------------------------------------------------
 
-    def by_kind(self, sm: Sm, texts: Sequence[str], region: str | None = None, account: str = "") -> dict[str, int]:
+    def by_kind(
+        self,
+        sm: Sm,
+        texts: Sequence[str],
+        region: str | None = None,
+        account: str = "",
+        registered: Registered | None = None,
+    ) -> dict[str, int]:
         """The mask of every kind of test by itself, in the order they are made. Slow: for explanations."""
         coding, binary = self._codings[sm.data_coding]
         came = sm.destination_digits
@@ -551,6 +641,8 @@ class Conditions:
         masks["binary"] = binary
         masks["size_over"] = free["size_over"] | (self._sizes.of(len(sm.body)) if self._sizes is not None else 0)
         masks["has_tlv"] = self._tags(sm)
+        masks["tlv"] = self._tlv_mask(sm)
+        masks["service_type"] = self._service_mask(sm)
         raws = [text.encode("utf-8", "replace") for text in texts]
         masks["text"] = self._pattern_mask(raws)
         masks["keywords"] = self._keyword_mask(texts, raws)
@@ -558,6 +650,7 @@ class Conditions:
         masks["family"] = self._family_mask(texts, raws)
         masks["links"], masks["domains"], masks["domain_in"] = self._link_masks(texts, self.every, domains)
         masks["longer_than"] = self._length_mask(texts)
+        masks["dlt"] = self._dlt_mask(texts, sm, registered)
         return masks
 
     def family_signs(self, texts: Sequence[str]) -> dict[str, list[str]]:

@@ -35,6 +35,15 @@ class Explanation(NamedTuple):
     verdict: Verdict | None
 
 
+class _Notes(NamedTuple):
+    """What is said of a message beside whether a condition holds: the families of its text and their signs, what its account's
+    registry says of it, how its sender stands."""
+
+    families: dict[str, list[str]]
+    finding: str
+    stands: str
+
+
 def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     """Decides on ``sm`` as ``Pipeline.decide`` does, and says why. A part of a long message is remembered as there.
 
@@ -42,12 +51,13 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     """
     program = pipeline.program
     if program is None:
-        return Explanation([], None)
+        return Explanation([], pipeline.decide(sm, now))
     try:
         head = program.head(sm, pipeline.region, pipeline.account)
         early = program.early(head)
         content = pipeline.read(sm, now)
-        verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now)
+        verdict = early if not isinstance(early, Standing) else pipeline.judge(program, head, content, now, sm)
+        verdict = pipeline.supplied(sm, content, verdict)
     except ListAbsent as asked:
         return Explanation([], absent(asked, program.hides))
     except BodyError as error:
@@ -62,8 +72,8 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
         return Explanation([], verdict)
     conditions = program.conditions
     try:
-        _, texts, complete = pipeline.judge_part(program, head, content)
-        holds = conditions.body(texts, head)
+        _, texts, complete = pipeline.judge_part(program, head, content, sm)
+        holds = conditions.body(texts, head, sm, pipeline.registered)
     except ListAbsent:  # the text was not needed, and cannot be asked about
         return Explanation([], verdict)
     maybe = 0
@@ -73,17 +83,19 @@ def explain(pipeline: Pipeline, sm: Sm, now: float) -> Explanation:
     trace: list[Standing] = []
     program.walk(holds, maybe, trace=trace)
     trace += [Standing.NOT_REACHED] * (len(program.lines) - len(trace))
-    kinds = conditions.by_kind(sm, texts, pipeline.region, pipeline.account)
-    families = conditions.family_signs(texts)
+    registered = pipeline.registered
+    finding = registered.look(sm, texts).finding if registered is not None and complete else ""
+    kinds = conditions.by_kind(sm, texts, pipeline.region, pipeline.account, pipeline.registered)
     stands = ""
     if "sender_is" in kinds:
         stands = conditions.standing_shown(sm, pipeline.region, pipeline.account) or "nothing of it"
+    notes = _Notes(conditions.family_signs(texts), finding, stands)
     steps = [
         Step(
             line.hit.policy,
             line.hit.rule,
             trace[i],
-            _why(program, i, trace[i], kinds, holds, complete, families).replace("sender_is", f"sender_is ({stands})"),
+            _why(program, i, trace[i], kinds, holds, complete, notes),
             describe(line.rule.do),
             line.hit.shadow,
         )
@@ -99,7 +111,7 @@ def _why(
     kinds: dict[str, int],
     holds: int,
     complete: bool,
-    families: dict[str, list[str]],
+    notes: _Notes,
 ) -> str:
     line = program.lines[i]
     count = len(program.lines)
@@ -111,23 +123,34 @@ def _why(
         [] if line.rule.when is None else [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.when, k)]
     )
     if standing is Standing.MATCHED:
-        return ", ".join(_said(line.rule.when, kind, families) for kind in given) or "every message"
+        told = [_said(line.rule.when, kind, notes) for kind in given]
+        if line.rule.unless is not None and line.rule.unless.dlt:
+            told.append(f"dlt: {notes.finding}")
+        return ", ".join(told) or "every message"
     failed = [kind for kind in given if kind in kinds and not kinds[kind] >> i & 1]
     if failed:
-        return "not " + ", not ".join(failed) + (" so far" if not complete and set(failed) & _TEXT else "")
+        unread = not complete and set(failed) & _TEXT
+        shown = {
+            "dlt": f"dlt ({notes.finding})" if notes.finding else "dlt",
+            "sender_is": f"sender_is ({notes.stands})",
+        }
+        return "not " + ", not ".join([shown.get(kind, kind) for kind in failed]) + (" so far" if unread else "")
     if line.rule.unless is not None and holds >> (count + i) & 1:
         kept = [k for k in (*HEAD_KINDS, *TEXT_KINDS, "tag") if _given(line.rule.unless, k)]
-        return "unless " + ", ".join(_said(line.rule.unless, kind, families) for kind in kept)
+        return "unless " + ", ".join(_said(line.rule.unless, kind, notes) for kind in kept)
     return "not tag"
 
 
-def _said(condition: Condition | None, kind: str, families: dict[str, list[str]]) -> str:
+def _said(condition: Condition | None, kind: str, notes: _Notes) -> str:
     """A kind of condition that holds, in words; of families which, and by which signs."""
+    if kind == "dlt":
+        return f"dlt: {notes.finding}"
+    if kind == "sender_is":
+        return f"sender_is ({notes.stands})"
     if kind != "family" or condition is None:
         return kind
-    return "; ".join(
-        f"family {name}: {', '.join(signs)}" for name, signs in families.items() if name in condition.family
-    )
+    named = [(name, signs) for name, signs in notes.families.items() if name in condition.family]
+    return "; ".join([f"family {name}: {', '.join(signs)}" for name, signs in named])
 
 
 def _given(condition: object, kind: str) -> bool:
@@ -144,6 +167,8 @@ def describe(do: Action) -> str:
         return f"replace sender by {do.replace_sender.address} (TON {address.ton}, NPI {address.npi}){back}"
     if do.drop_tlv:
         return "drop TLV " + ", ".join(f"0x{tag:04X}" for tag in do.drop_tlv)
+    if do.set_tlv:
+        return "set TLV " + ", ".join(f"0x{tag:04X}" for tag, _ in do.set_tlv)
     if do.tag is not None:
         return f"tag {do.tag}"
     if do.expire_after is not None:
@@ -175,6 +200,8 @@ def sentence(verdict: Verdict | None) -> str:
             changes.append("with replies restored")
     if verdict.drop_tlvs:
         changes.append("without TLV " + ", ".join(f"0x{tag:04X}" for tag in sorted(verdict.drop_tlvs)))
+    if verdict.set_tlvs:
+        changes.append("with TLV " + ", ".join(f"0x{tag:04X}" for tag, _ in verdict.set_tlvs))
     if verdict.tags:
         changes.append("tagged " + ", ".join(sorted(verdict.tags)))
     if verdict.route is not None:

@@ -31,6 +31,7 @@ from smppd.policy.content import (
     whole_text,
 )
 from smppd.policy.countries import country_of
+from smppd.policy.dlt import Catalogue, Registered
 from smppd.policy.families.hosts import Brand
 from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import ABSENT, ListAbsent, Listed
@@ -59,7 +60,7 @@ NOT_REPLACED: Final = Verdict(
 
 class Policies(dict[str, CompiledPolicy]):
     """All policies by name, with the programs made of them: accounts with the same policies share one, and all the
-    memory for unfinished long messages (``budget``)."""
+    memory for unfinished long messages (``budget``). ``catalogues``: registries by name, as they were read last."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Policies(dict[str, CompiledPolicy]):
         self._lists = lists
         self.families = families
         self.book = book
+        self.catalogues: dict[str, Catalogue] = {}
         self._programs: dict[tuple[str, ...], Program] = {}
 
     def program(self, names: tuple[str, ...]) -> Program:
@@ -93,7 +95,17 @@ class Pipeline:
     ``None`` or a verdict without refusal lets them go, a refusal refuses them all.
     """
 
-    __slots__ = ("_book", "_joiner", "_refusals", "_stand_ins", "account", "alphabet", "program", "region")
+    __slots__ = (
+        "_book",
+        "_joiner",
+        "_refusals",
+        "_stand_ins",
+        "account",
+        "alphabet",
+        "program",
+        "region",
+        "registered",
+    )
 
     def __init__(
         self,
@@ -103,10 +115,12 @@ class Pipeline:
         budget: Budget | None = None,
         account: str = "",
         book: SenderBook | None = None,
+        registered: Registered | None = None,
     ) -> None:
         """``account``: whose it is; ``book``: what is known of senders, as the program has it."""
         self.account = account
         self._book = book
+        self.registered = registered
         self.program = program if program is not None and program.lines else None
         self.alphabet = alphabet
         self.region = region
@@ -133,6 +147,9 @@ class Pipeline:
         Never raises: a message whose TLVs are broken is refused with the status that says so.
         """
         program = self.program
+        registered = self.registered
+        if registered is not None and registered.active and registered.concerns(sm):
+            return self._decide_registered(sm, now, registered)
         if program is None:
             return None
         try:
@@ -146,10 +163,10 @@ class Pipeline:
                 return verdict
             text = whole_text(sm, self.alphabet)
             if text is not None:
-                return program.late(head, (text,))
+                return program.late(head, (text,), True, sm, registered)
             content = self.read(sm, now)
             try:
-                return self.judge(program, head, content, now)
+                return self.judge(program, head, content, now, sm)
             except ListAbsent:
                 self._joiner.undo()  # sent again when the list is there, it is a part like any other
                 raise
@@ -161,6 +178,45 @@ class Pipeline:
             return self.too_large(large, now)
         except JoinerFull:
             return Verdict(refusal=NO_ROOM.refusal, hide=True) if program.hides else NO_ROOM
+
+    def _decide_registered(self, sm: Sm, now: float, registered: Registered) -> Verdict | None:
+        """``decide`` for a message to India of an account that is registered there: its text is always read, since its
+        template says its class and, with `set`, its TLVs."""
+        program = self.program
+        content: TextContent | None = None
+        try:
+            verdict: Verdict | Standing | None = None
+            head = 0
+            if program is not None:
+                head = program.head(sm, self.region, self.account)
+                verdict = program.early(head)
+            self._joiner.settled()
+            if verdict is not None and not isinstance(verdict, Standing) and verdict.refusal is not None:
+                return verdict
+            content = self.read(sm, now)
+            if program is not None and isinstance(verdict, Standing):
+                verdict = self.judge(program, head, content, now, sm)
+            assert not isinstance(verdict, Standing)
+            return self.supplied(sm, content, verdict)
+        except ListAbsent as asked:
+            if content is not None:
+                self._joiner.undo()  # as in `decide`
+            return absent(asked, self.hides)
+        except BodyError as error:
+            return Verdict(refusal=Refusal(error.status, str(error), "tlv"), hide=self.hides)
+        except TooLarge as large:
+            return self.too_large(large, now)
+        except JoinerFull:
+            return Verdict(refusal=NO_ROOM.refusal, hide=True) if self.hides else NO_ROOM
+
+    def supplied(self, sm: Sm, content: TextContent, verdict: Verdict | None) -> Verdict | None:
+        """The verdict of the rules with what the account's registry adds to a message to India."""
+        registered = self.registered
+        if registered is None or not registered.active or not registered.concerns(sm):
+            return verdict
+        if verdict is not None and (verdict.refusal is not None or verdict.hold):
+            return verdict
+        return registered.supply(sm, registered.look(sm, content.texts) if content.complete else None, verdict)
 
     def read(self, sm: Sm, now: float) -> TextContent:
         """The text of a message; a part joins those that came before. Raises ``BodyError``, ``TooLarge``, ``JoinerFull``."""
@@ -177,32 +233,33 @@ class Pipeline:
         except (BodyError, TooLarge, JoinerFull):
             return  # then the other parts under its key are refused, or it is no part
 
-    def judge(self, program: Program, head: int, content: TextContent, now: float) -> Verdict | None:
+    def judge(self, program: Program, head: int, content: TextContent, now: float, sm: Sm) -> Verdict | None:
         """The verdict on a message whose text was read."""
         key = content.key
         if key is None:
-            return program.late(head, content.texts)
+            return program.late(head, content.texts, True, sm, self.registered)
         if content.refused:
             refusal = self._refusals.get(key)
             return Verdict(
                 refusal=refusal or Refusal(int(Status.RSUBMITFAIL), "part of a refused message", "long-message"),
                 hide=program.hides,
             )
-        verdict, _, _ = self.judge_part(program, head, content)
+        verdict, _, _ = self.judge_part(program, head, content, sm)
         if verdict is not None and verdict.refusal is not None:
             self._refuse(key, verdict.refusal, now)
         elif program.hold and not content.complete:
             return HOLD if verdict is None or not (verdict.hide or verdict.may_hide) else HOLD_HIDDEN
         return verdict
 
-    @staticmethod
-    def judge_part(program: Program, head: int, content: TextContent) -> tuple[Verdict | None, tuple[str, ...], bool]:
+    def judge_part(
+        self, program: Program, head: int, content: TextContent, sm: Sm
+    ) -> tuple[Verdict | None, tuple[str, ...], bool]:
         """The verdict on a part. It is judged with each text that a phone might show, and refused if one of these is
         refused. Returned beside it: the texts that decided, and whether they are the whole message."""
-        verdict = program.late(head, content.texts, content.complete)
+        verdict = program.late(head, content.texts, content.complete, sm, self.registered)
         if verdict is None or verdict.refusal is None:
             for texts, complete in content.others:
-                other = program.late(head, texts, complete)
+                other = program.late(head, texts, complete, sm, self.registered)
                 if other is None:
                     continue
                 if other.refusal is not None:
@@ -237,7 +294,7 @@ class Pipeline:
                 return NOT_REPLACED
             else:
                 content = content_of(new, part.concat, joined, part.aside)
-                verdict, _, _ = self.judge_part(program, head, content)
+                verdict, _, _ = self.judge_part(program, head, content, new)
                 if program.hold and not content.complete and (verdict is None or verdict.refusal is None):
                     verdict = NOT_REPLACED
         except ListAbsent as asked:
@@ -331,6 +388,8 @@ def compile_policies(
     ``PolicyError`` for the first."""
     families = _families(settings)
     policies = Policies(lists, families, sender_book(settings, wall))
+    for name, registry in settings.dlt.registries.items():
+        policies.catalogues[name] = Catalogue(registry.content)
     for name, policy in settings.policies.items():
         policies[name] = _check(policy, families)
     return policies
@@ -359,20 +418,33 @@ def pipeline_for(settings: Settings, account: Account | str, compiled: Mapping[s
         if program is None:
             program = Program([compiled[n] for n in names], families=_families(settings))
     budget = compiled.budget if isinstance(compiled, Policies) else None
+    region = account.region or settings.region
+    registered: Registered | None = None
+    if account.dlt is not None:
+        name = account.dlt.registry
+        registries = settings.dlt.registries
+        catalogue = compiled.catalogues.get(name) if isinstance(compiled, Policies) else None
+        registered = Registered(account.dlt, catalogue or Catalogue(registries[name].content), region)
+    elif program is not None:
+        registered = Registered(None, None, region)
     return Pipeline(
         program,
         Alphabet[account.default_alphabet.upper()],
-        account.region or settings.region,
+        region,
         budget,
         account.system_id,
         compiled.book if isinstance(compiled, Policies) else None,
+        registered,
     )
 
 
 def pipelines(
     settings: Settings, lists: Mapping[str, Listed] = _NO_LISTS, wall: Callable[[], float] = time
 ) -> dict[str, Pipeline | None]:
-    """The pipeline of each account by its system_id, None for one without policies. ``lists``: see `listed`. Raises
-    ``PolicyError``."""
+    """The pipeline of each account by its system_id, None for one without policies and registry. ``lists``: see `listed`.
+    Raises ``PolicyError``."""
     compiled = compile_policies(settings, lists, wall)
-    return {one.system_id: pipeline_for(settings, one, compiled) if one.policies else None for one in settings.accounts}
+    return {
+        one.system_id: pipeline_for(settings, one, compiled) if one.policies or one.dlt is not None else None
+        for one in settings.accounts
+    }

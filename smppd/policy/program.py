@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from smppd.config import Condition, ReplaceSender, Rule
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
+from smppd.policy.dlt import Registered
 from smppd.policy.families.index import FamilyIndex
 from smppd.policy.listed import Listed
 from smppd.policy.senders import SenderBook
@@ -66,6 +67,7 @@ class CompiledRule(NamedTuple):
     source: Address | None
     restore: bool
     drop_tlvs: frozenset[int]
+    set_tlvs: tuple[tuple[int, bytes], ...]
     tag: str | None
     route: str | None
     expire_after: float | None
@@ -143,9 +145,17 @@ class Program:
         self._early[head] = verdict
         return verdict
 
-    def late(self, head: int, texts: Sequence[str], complete: bool = True) -> Verdict | None:
-        """The verdict from the head and the text, or what is known of the text. Raises `listed.ListAbsent`."""
-        holds = self.conditions.body(texts, head)
+    def late(
+        self,
+        head: int,
+        texts: Sequence[str],
+        complete: bool = True,
+        sm: Sm | None = None,
+        registered: Registered | None = None,
+    ) -> Verdict | None:
+        """The verdict from the head and the text, or what is known of the text. Raises `listed.ListAbsent`. ``registered`` is
+        asked about ``sm`` where a rule needs it."""
+        holds = self.conditions.body(texts, head, sm, registered)
         maybe = 0
         if not complete:
             holds &= ~self.conditions.fickle
@@ -178,6 +188,7 @@ class Program:
         source: Address | None = None
         restore = False
         drop_tlvs: frozenset[int] = frozenset()
+        set_tlvs: dict[int, bytes] = {}
         route: str | None = None
         expire_after: float | None = None
         on_unknown: str | None = None
@@ -217,7 +228,12 @@ class Program:
                 over = line.policy
             if line.source is not None:
                 source, restore = line.source, line.restore and line.source not in self.stand_ins
-            drop_tlvs |= line.drop_tlvs
+            if line.drop_tlvs:
+                drop_tlvs |= line.drop_tlvs
+                set_tlvs = {tag: value for tag, value in set_tlvs.items() if tag not in line.drop_tlvs}
+            if line.set_tlvs:
+                set_tlvs.update(line.set_tlvs)
+                drop_tlvs -= set_tlvs.keys()
             route = line.route or route
             if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
                 expire_after = line.expire_after
@@ -240,6 +256,7 @@ class Program:
             may_hide=may_hide,
             message_class=message_class,
             restore=restore,
+            set_tlvs=tuple(set_tlvs.items()),
         )
 
 
@@ -313,6 +330,7 @@ def _line(number: int, policy: CompiledPolicy, rule: Rule) -> CompiledRule:
         source=None if do.replace_sender is None else replacement(do.replace_sender),
         restore=do.replace_sender is not None and do.replace_sender.restore,
         drop_tlvs=frozenset(do.drop_tlv),
+        set_tlvs=tuple(do.set_tlv),
         tag=do.tag,
         route=do.route,
         expire_after=do.expire_after,

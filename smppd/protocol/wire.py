@@ -30,8 +30,8 @@ _KNOWN_COMMANDS: Final = frozenset(int(c) for c in Command)
 # callback_num and what belongs to it may be given several times (SMPP 3.4 sections 5.3.2.36 to 5.3.2.38).
 ONCE_ONLY: Final = frozenset(_standard.tag_value_map) - {0x0302, 0x0303, 0x0381}
 """Tags of the standard that a PDU may have once."""
-MAX_TLVS: Final = 1024
-"""TLVs that are ever read of one PDU; `limits.tlvs` (64) is what the relay accepts."""
+MAX_TLVS: Final = 2048
+"""TLVs that are ever read of one PDU: what the relay accepts (`limits.tlvs`, 64, at most 1,024), and what rules set."""
 
 
 def status_name(status: int) -> str:
@@ -347,13 +347,15 @@ def splice(
     data_coding: int | None = None,
     short_message: bytes | None = None,
     replace: dict[int, bytes] | None = None,
+    put: dict[int, bytes] | None = None,
 ) -> bytes:
     """The frame of ``sm`` with the given fields exchanged and every other octet kept, in order.
 
     ``source``/``destination`` are whole fields (TON, NPI, address, NUL); ``validity``/``schedule`` come without NUL;
     ``drop`` and ``replace`` name TLVs by tag: every other one keeps its place, and one that is not there is not added.
+    ``put`` names those that are there afterwards, once: in the place of the first, else behind all others, in its order.
     A data_sm has no schedule, validity or short_message and gets none. The sequence number stays. Raises ``BodyError``
-    for a short_message over 255 octets, and for a broken TLV stream where ``drop`` or ``replace`` has to read it.
+    for a short_message over 255 octets, and for a broken TLV stream where ``drop``, ``replace`` or ``put`` has to read it.
     """
     raw = sm.raw
     parts = [
@@ -383,12 +385,18 @@ def splice(
         flags[4] = len(text)
         parts.append(bytes(flags))
         parts.append(text)
-    if not drop and not replace:
+    if not drop and not replace and not put:
         parts.append(raw[sm.at_tlvs :])
     else:
+        left = dict(put) if put else {}
         for tag, value in sm.tlvs:
-            if tag not in drop:
+            if put and tag in put:
+                if tag in left:
+                    parts.append(tlv(tag, left.pop(tag)))
+            elif tag not in drop:
                 parts.append(tlv(tag, replace[tag] if replace and tag in replace else value))
+        for tag, value in left.items():
+            parts.append(tlv(tag, value))
     body = b"".join(parts)
     return HEADER.pack(16 + len(body), sm.command, _U32.unpack_from(raw, 8)[0], sm.sequence) + body
 

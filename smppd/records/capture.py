@@ -12,12 +12,14 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from time import thread_time
 from typing import Final
 
 from smppd.numbering import REGIONS, normalise
 from smppd.pacing import breathe
 from smppd.records.holds import Hold, Holds
 from smppd.records.lookup import RecordRows
+from smppd.records.pace import LEAST, OCTETS, Pace
 from smppd.records.search import Blinds, indexed, periods, windows
 from smppd.store.holds import HeldRow, Mark
 from smppd.store.log import Extent, Records, read_purged
@@ -39,10 +41,10 @@ from smppd.vault.seal import (
     read_header,
 )
 
-_ROWS: Final = 8
-"""Log rows that are looked through in a step."""
+_MOST_ROWS: Final = 64
+"""Log rows that are read at a time at most."""
 _PAGES: Final = 32
-"""So many times these, where nothing of it may have to be kept."""
+"""So many times these, where nothing of them may have to be kept."""
 _MANY: Final = 256
 """Records that are kept in one transaction; of what others keep, looked through in a step."""
 _KEYS: Final = 256
@@ -141,6 +143,7 @@ class Capture:
         self._forms = _Forms()
         self._blinds: dict[int, tuple[int, Blinds]] = {}
         self._windows: dict[int, tuple[int, list[Extent]]] = {}
+        self._pace = Pace()
         self.damaged: set[int] = set()
         """Ids of records that a hold covers or may cover and that do not open: they were altered."""
 
@@ -171,7 +174,11 @@ class Capture:
         after = self.reached(hold.number)
         if after >= upto:
             return False
-        return self._rows(hold, key, after, upto)
+        before = thread_time()
+        try:
+            return self._rows(hold, key, after, upto)
+        finally:
+            self._pace.took(self._holds.rows.locked, thread_time() - before, full=True)
 
     # -- along the log -------------------------------------------------------------------------------------------------
 
@@ -190,9 +197,15 @@ class Capture:
             start, end = after, upto
         every: list[int] = []
         last = start
+        number = min(self._pace.rows, _MOST_ROWS)
+        octets = OCTETS
         for _ in range(_PAGES):  # what has nothing of it needs no mark of its own
-            page = self._records.packed(last, end, _ROWS)
-            last = page[-1][0] if len(page) == _ROWS else end
+            page = self._records.packed(last, end, number)
+            last = page[-1][0] if len(page) == number else end
+            octets -= sum([len(block) for _, block in page])
+            if octets < 0:
+                self._pace.rows = LEAST
+                number = LEAST
             every = [seq for seq, block in page if self._may(hold, block, upto)]
             if every or last >= end:
                 break

@@ -17,13 +17,17 @@ from smppd.vault.keys import Part, Period, read_scope
 from smppd.vault.seal import RecordHeader
 
 SPANS: Final = "purge spans"
-"""Name of what is left to sweep (`PurgeRows.remember`)."""
+"""Name of what is left to sweep (`PurgeRows.remember`). `TURN` says which of several processes may still change it."""
+TURN: Final = "purge turn"
+"""Name of a number that rises whenever something is added to `SPANS`. Who sweeps keeps in memory how far it is and writes it
+down now and then: as long as this number is the same, everything before that is swept as it then had to be."""
 RETAIN: Final = "purge retain"
 """Name of each account's retention, as it was configured last."""
 _HOUR: Final = 3600
 _DAY: Final = 86400
 _HOURS: Final = 2 * _DAY  # what is kept for longer has keys of days or months
 _PREPARED: Final = 3600.0  # seconds ahead for which the daemon makes keys, with room
+_TRIES: Final = 100
 _N = TypeVar("_N", int, float)
 
 
@@ -33,6 +37,17 @@ class DueKey(NamedTuple):
     account: str
     part: Part
     period: Period
+
+
+def add_spans(rows: PurgeRows, spans: list[list[int]], values: Mapping[str, object] | None = None) -> bool:
+    """Puts down what is to be swept, beside what other processes have put down, and other values with it. False where these
+    were always quicker."""
+    for _ in range(_TRIES):
+        turn = rows.remembered(TURN, 0)
+        left = merged(rows.remembered(SPANS, []) + spans)
+        if rows.remember({**(values or {}), SPANS: left, TURN: turn + 1}, {TURN: turn}):
+            return True
+    return False
 
 
 class PurgePlan(NamedTuple):

@@ -50,6 +50,9 @@ erased, or wait for a hold or a floor to end and then are."""
 WAY_HELD: Final = "way_held"
 """Name in a request of the numbers of holds that keep some of what was on its way."""
 
+INTERRUPTED: Final = "interrupted"
+"""Name in a request of whether the command was killed, so that nobody knows what of what was on its way was taken out."""
+
 _RECORDS: Final = 64
 _PIECES: Final = 16
 _HALF: Final = SECRETS_BYTES // 2
@@ -240,7 +243,7 @@ class Eraser:
                 if alone:
                     for number in open_ones:
                         self.declare(number)
-                        self.finish_listing(number, {"interrupted": True})
+                        self.finish_listing(number, {INTERRUPTED: True})
                     return True
         return any(facts.get(STATE) == CLOSING and self._finish(number, facts, now) for number, facts in waiting)
 
@@ -366,12 +369,14 @@ class Eraser:
         waits = queued or not frozenset(holds).isdisjoint(self._holds.in_force())
         if waits and facts.get("certified") == queued:
             return False
-        if not waits and holds and not self._way(number, [one.record for one in self.listed(number)]):
+        # A command that was killed may not have come to what is on its way.
+        again = not waits and bool(holds or facts.get(INTERRUPTED))
+        if again and not self._way(number, [one.record for one in self.listed(number)]):
             return False
         changes: dict[str, Any] = {"certified": queued}
-        if not waits and holds:
+        if again:
             changes[WAY_HELD] = []
-            self.rows.note_erasure(number, {WAY_HELD: []})
+            self.rows.note_erasure(number, {WAY_HELD: [], INTERRUPTED: False})
         self.certify(number, now)
         if not waits:
             changes |= {STATE: DONE, "done": utc(now)}

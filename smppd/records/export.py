@@ -65,8 +65,11 @@ class Subject:
         """A text without other people's numbers. part: of a longer message."""
         return self.mask.hide(text, part=part)
 
-    def name(self, upstream_id: bytes, others: Iterable[Address]) -> str:
-        """A carrier's id of a message, without the other party's number in it."""
+    def name(self, upstream_id: bytes, others: Iterable[Address] | None) -> str:
+        """A carrier's id of a message, without the other party's number in it. others: None where nobody knows the numbers any
+        more: then whatever may be a number goes, but the person's own."""
+        if others is None:
+            return self.mask.hide(upstream_id.decode("latin-1"))
         return self.mask.hide_these(upstream_id.decode("latin-1"), [normalise(one.digits, one.ton) for one in others])
 
 
@@ -132,7 +135,7 @@ class Exporter:
             return None
         events = self._reader.events(header.record_id, _EVENTS)
         shown = [GONE, GONE]
-        others: list[Address] = []
+        others: list[Address] | None = None
         if record.numbers is not None:
             both = self._reading.addresses(record.numbers)
             shown = [subject.shown(one, own) for one, own in zip(both, (from_own, to_own), strict=True)]

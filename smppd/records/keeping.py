@@ -11,7 +11,7 @@ from smppd.audit.trail import Actor, AuditTrail
 from smppd.events import AuditEvent
 from smppd.pacing import breathing
 from smppd.records.capture import Capture
-from smppd.records.due import SPANS, DueKey, merged
+from smppd.records.due import DueKey, add_spans
 from smppd.records.holds import Hold, HoldError, Holds, HoldState
 from smppd.store.log import Extent, PurgeRows, Records
 from smppd.vault.kek import blob_info
@@ -160,8 +160,8 @@ class Keeper:
             self._holds.rows.destroy_key(hold_scope(ended))
         page = self._holds.rows.page(ended, 0, _MANY)
         if page:
-            spans: list[list[int]] = [*rows.remembered(SPANS, []), *_spans([row.record for row in page])]
-            rows.remember({SPANS: merged(spans)})
+            if not add_spans(rows, _spans([row.record for row in page])):
+                return True
             self._holds.rows.remove(ended, [row.record for row in page])
         else:
             self._holds.rows.forget(ended)

@@ -11,7 +11,8 @@ What a hold covers (`records.holds`) is left: a key waits until every hold has g
 holds no other key up, and a row that a hold keeps is not touched.
 
 What is left to sweep is written down before a key is destroyed, and the sweep acts on whatever key is missing, so a kill
-at any moment loses nothing: the next step goes on. Each transaction covers a few rows.
+at any moment loses nothing: the next step goes on. A step covers as many rows as the daemon's writer can wait for (`Pace`), and
+writes nothing where nothing of them is over, but how far it is, once a second.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Final, Self
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
 from smppd.events import AuditEvent
+from smppd.pacing import breathe, breathing
 from smppd.records import looks
-from smppd.records.due import RETAIN, SPANS, Due, PurgePlan
+from smppd.records.due import RETAIN, SPANS, TURN, Due, PurgePlan, add_spans
 from smppd.records.erasure import Eraser
 from smppd.records.keeping import Keeper
+from smppd.records.pace import OCTETS, Pace
 from smppd.store.api import StoreError
 from smppd.store.log import LogRow, PurgeRows, pack_purged, read_purged
 from smppd.vault.chain import ChainKeys
@@ -47,7 +50,7 @@ from smppd.vault.seal import (
 EVERY: Final = 3600.0
 """Seconds between looks for what is due, in the daemon."""
 
-_ROWS: Final = 8
+_NOTED: Final = 1.0
 _FRONT_ROWS: Final = 2000
 _SEGMENTS: Final = 64
 _HALF: Final = SECRETS_BYTES // 2
@@ -117,6 +120,10 @@ class Purger:
         self._keeper = keeper
         self._again = False
         self._turn = True
+        self._pace = Pace()
+        self._left: list[list[int]] | None = None
+        self._left_at = 0
+        self._noted = float("-inf")
         self.rested = False
         """Whether the last step took its rests itself (`pacing`)."""
         self._erasing = erasing
@@ -174,14 +181,17 @@ class Purger:
         if keeper is not None and keeper.let_go(self.rows):
             self._unclean = True
             return True
-        spans: list[list[int]] = self.rows.remembered(SPANS, [])
+        spans = self._spans()
         if keeper is not None and keeper.wanting and (self._turn or not spans):
             self._turn, self.rested = False, True
             self._again = not keeper.gather()  # then the keys that waited may go
             return True
         self._turn = True
         if spans:
-            self._sweep(spans, now)
+            self.rested = True
+            before = thread_time()
+            full = self._sweep(spans, now)
+            self._pace.took(self.rows.locked, thread_time() - before, full=full)
             return True
         if self._trim(now):
             return True
@@ -213,7 +223,9 @@ class Purger:
         else:
             plan, retains = self._due.plan(now)
         self.done.unknown, self.done.future = plan.unknown, plan.future
-        self.rows.remember({SPANS: plan.spans, RETAIN: retains})
+        self._left, self._noted = None, monotonic()
+        if not add_spans(self.rows, plan.spans, {RETAIN: retains}):
+            return True
         due = plan.due
         if keeper is not None:
             known = keeper.known(self.rows.scopes(), now)
@@ -244,21 +256,30 @@ class Purger:
         self._seen = left
         return soon
 
-    def _sweep(self, spans: list[list[int]], now: float) -> None:
-        """The next few rows of the first span: secrets first, then the rows and how far the sweep has come."""
+    def _spans(self) -> list[list[int]]:
+        """What is left to sweep: as it is in memory, unless something was added since (`TURN`)."""
+        turn = self.rows.remembered(TURN, 0)
+        if self._left is None or turn != self._left_at:
+            self._left, self._left_at = self.rows.remembered(SPANS, []), turn
+        return self._left
+
+    def _sweep(self, spans: list[list[int]], now: float) -> bool:
+        """The next rows of the first span: secrets first, then the rows, and how far the sweep has come. Whether it had as many
+        rows as it may."""
         start, end = spans[0]
         # Asked first: secrets above it may be of a row that is committed while we look.
         bounds = self.rows.bounds()
-        rows = self.rows.stretch(start, end, _ROWS)
-        last = rows[-1].seq if len(rows) == _ROWS else end
+        rows, more = self.rows.stretch(start, end, self._pace.rows, OCTETS)
+        last = rows[-1].seq if more and rows else end
         alive = self._alive()
         first = min(start, rows[0].seq if rows else start)
         if not self._sweep_secrets(rows, first, last, None if bounds is None else bounds[1], alive):
-            return
+            return False
         known = {name: entry["billing"] for name, entry in self.rows.remembered(RETAIN, {}).items()}
         held = self._held(rows, alive)
         changed, parts, records = [], 0, 0
         for row in rows:
+            breathe()
             gone = read_purged(row.digests)
             kept, stripped, before = [], 0, len(gone)
             free = [place for place in range(row.written) if place not in gone]
@@ -285,19 +306,27 @@ class Purger:
                 mac = self._chain_keys.purged(row.seq, digests) if gone and self._chain_keys is not None else None
                 changed.append((row, b"".join(kept), digests, mac))
                 parts, records = parts + stripped, records + removed
-        spans[:1] = [[last + 1, end]] if last < end else []
-        if not self.rows.shorten(changed, {SPANS: spans}):
-            return  # erased from meanwhile, by another process: look again
+        left = [[last + 1, end], *spans[1:]] if last < end else spans[1:]
+        if changed or last >= end or monotonic() - self._noted >= _NOTED:
+            if not self.rows.shorten(changed, {SPANS: left}, {TURN: self._left_at}):
+                self._left = None
+                return False  # erased from meanwhile, by another process, or there is more to sweep: look again
+            self._noted = monotonic()
+        self._left = left
         self.done.parts += parts
         self.done.records += records
         self._unclean = self._unclean or bool(changed)
+        return more
 
     def _held(self, rows: Sequence[LogRow], alive: Callable[[RecordHeader, Part], bool]) -> set[int]:
         """The ids of records in these rows that a hold keeps. Asked after all their keys: what has none any more and is not
         kept then, no hold can gather."""
         if self._keeper is None:
             return set()
-        heads = [read_header(packed) for row in rows for packed in iter_records(row.records)]
+        heads: list[RecordHeader] = []
+        for row in rows:
+            breathe()
+            heads += map(read_header, iter_records(row.records))
         for head in heads:
             alive(head, Part.NUMBERS)
             alive(head, Part.BODY)
@@ -317,6 +346,7 @@ class Purger:
         zeroed = 0
         changed: list[tuple[int, bytes, bytes]] = []
         for seq, old in self.rows.kept_secrets(rows, start, last):
+            breathe()
             row = named.get(seq)
             new = bytearray(old)
             if row is None:
@@ -437,7 +467,8 @@ class PurgeThread(threading.Thread):
             try:
                 if purger is None:
                     purger = self._make()
-                more = purger.step(self._clock())
+                with breathing():
+                    more = purger.step(self._clock())
                 pause = _IDLE if not more else _REST if purger.rested else max(_REST, _DUTY * (monotonic() - began))
             except (StoreError, VaultError) as error:
                 self._failed(f"{type(error).__name__}: {error}")

@@ -35,7 +35,12 @@ class HeldRow(NamedTuple):
 
 
 class HeldRows(Protocol):
-    """The held rows of one store, and the wrapped keys beside them. For one thread."""
+    """The held rows of one store, and the wrapped keys beside them. For one thread. ``locked``: seconds for which the last
+    write kept others from writing."""
+
+    @property
+    def locked(self) -> float:
+        """See above."""
 
     def wrapped(self, scope: bytes) -> bytes | None:
         """A wrapped key as it is stored now."""

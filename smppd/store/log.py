@@ -201,7 +201,14 @@ class IndexRows(Log, Protocol):
 
 class PurgeRows(Log, Protocol):
     """The log and its keys for the one who destroys what is over. What an erasure needs is here too: first `replace_secrets`,
-    then `shorten`."""
+    then `shorten`.
+
+    ``locked``: seconds for which the last writes kept others from writing.
+    """
+
+    @property
+    def locked(self) -> float:
+        """See above."""
 
     def scopes(self) -> list[bytes]:
         """The scopes of all keys."""
@@ -216,8 +223,9 @@ class PurgeRows(Log, Protocol):
     def remembered(self, name: str, default: Any) -> Any:
         """What `remember` was told under a name."""
 
-    def remember(self, values: Mapping[str, object]) -> None:
-        """Keeps what JSON can say under some names: all or nothing."""
+    def remember(self, values: Mapping[str, object], seen: Mapping[str, object] | None = None) -> bool:
+        """Keeps what JSON can say under some names: all or nothing. seen: what the caller found under some names (nothing is
+        the same as 0 and as an empty list); False, and nothing is kept, where something else stands there by now."""
 
     def remove_overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
         """Removes damaged items that are past their time at ``now`` (epoch seconds); how many. kept(account): seconds for which
@@ -226,8 +234,9 @@ class PurgeRows(Log, Protocol):
     def remove_ended(self, now: float) -> int:
         """Removes documents (`store.documents`) that have ended by ``now`` (epoch seconds); how many."""
 
-    def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
-        """The first ``limit`` rows of a stretch, from the last one begun before ``first`` on: its records may be younger."""
+    def stretch(self, first: int, last: int, limit: int, octets: int) -> tuple[list[LogRow], bool]:
+        """The first ``limit`` rows of a stretch, fewer where their records have more than ``octets`` (but one), from the last
+        one begun before ``first`` on: its records may be younger. With it, whether there may be more."""
 
     def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
         """(where, secrets) of these rows, and of what lies between ``first`` and ``last`` and is no row's: of a batch for which
@@ -238,10 +247,14 @@ class PurgeRows(Log, Protocol):
         where something was not as it was before: then nothing is changed."""
 
     def shorten(
-        self, changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]], values: Mapping[str, object]
+        self,
+        changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]],
+        values: Mapping[str, object],
+        seen: Mapping[str, object] | None = None,
     ) -> bool:
         """(row, what is left of its records, digests of what is gone, what vouches for these): writes it, and remembers
-        ``values``; all or nothing. False where a row was not as it was before: then nothing is changed."""
+        ``values``; all or nothing. False where a row, or what was ``seen`` (`remember`), was not as it was before: then nothing
+        is changed."""
 
     def front(self, limit: int) -> list[tuple[int, bytes, int]]:
         """(id, chain, octets of records) of the oldest rows."""

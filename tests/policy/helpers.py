@@ -27,13 +27,14 @@ def frame(
     coding: int = 0,
     esm: int = 0,
     tlvs: bytes = b"",
+    service: bytes = b"",
     command: int = wire.Command.SUBMIT_SM,
 ) -> Sm:
     """A submit_sm; ``body`` goes into message_payload when short_message has no room for it, or in a data_sm."""
     source = bytes((5 if not sender.isdigit() else 1, 0)) if ton is None else bytes((ton, 0))
     if len(body) > 254 or (body and command == wire.Command.DATA_SM):
         body, tlvs = b"", wire.tlv(wire.Tag.MESSAGE_PAYLOAD, body) + tlvs
-    head = b"\0" + source + sender + b"\0" + bytes((to_ton, 1)) + to + b"\0" + bytes((esm,))
+    head = service + b"\0" + source + sender + b"\0" + bytes((to_ton, 1)) + to + b"\0" + bytes((esm,))
     if command == wire.Command.DATA_SM:
         return Sm(wire.pdu(command, 0, 1, head + bytes((0, coding)) + tlvs))
     return Sm(wire.pdu(command, 0, 1, head + bytes((0, 0, 0, 0, 1, 0, coding, 0, len(body))) + body + tlvs))

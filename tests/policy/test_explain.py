@@ -217,3 +217,23 @@ def test_a_policy_that_does_not_compile(config: Path, capsys: pytest.CaptureFixt
 
 def test_helpers_agree() -> None:
     assert run(pipeline(*RULES), text("hello")) == ["r0,r1,r5"]
+
+
+def test_a_registry_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "registry.csv").write_text(
+        "kind,id,entity,header,class,text\nentity,1101,,,,\nheader,,1101,ACMEBK,,\n"
+        "template,2001,1101,,service,Code {#numeric#}\n"
+    )
+    text_ = BASE.replace("networks: any", "networks: any, policies: p, dlt: {registry: r, entity: 1101, set: true}")
+    text_ += "dlt: {registries: {r: {file: registry.csv}}}\n"
+    text_ += "policies: {p: [{name: scrub, when: {country: IN}, unless: {dlt: ok}, do: refuse}]}\n"
+    # No Indian number begins with 0 behind the country code; the country is then unknown.
+    text_ = text_.replace("country: IN", "destination: 91")
+    call = ["explain", "--config", str(write(tmp_path, text_)), "--account", "acme", "--to", "+910000000123", "--json"]
+    assert main([*call, "--from", "ACMEBK", "--text", "Code 1"]) == 0
+    (part_,) = json.loads(capsys.readouterr().out)["parts"]
+    assert part_["set_tlvs"] == {"0x1400": b"1101".hex(), "0x1401": b"2001".hex()}
+    assert part_["rules"][0]["because"] == "unless dlt: ok" and "as service" in part_["conclusion"]
+    assert main([*call, "--from", "ACMEBK", "--text", "Code x"]) == 0
+    (part_,) = json.loads(capsys.readouterr().out)["parts"]
+    assert part_["verdict"] == "refused" and part_["rules"][0]["because"] == "destination, dlt: no_template"

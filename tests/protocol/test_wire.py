@@ -377,6 +377,23 @@ def test_tlvs_go_and_change_in_place(pairs: list[tuple[int, bytes]], drop: int) 
     assert left.raw[16 : left.at_tlvs] == sm.raw[16 : sm.at_tlvs]
 
 
+@settings(deadline=None, max_examples=100)
+@given(pairs=tlvs, put=st.dictionaries(st.integers(0x1400, 0x1405), st.binary(max_size=10), min_size=1))
+def test_tlvs_are_put_in_their_place_or_behind(pairs: list[tuple[int, bytes]], put: dict[int, bytes]) -> None:
+    pairs = [(0x1400 + tag % 4, value) for tag, value in pairs]
+    sm = Sm(build_sm(4, 1, SOURCE, DESTINATION, b"x", tlvs=b"".join(tlv(*pair) for pair in pairs)))
+    wanted: list[tuple[int, bytes]] = []
+    for tag, value in pairs:
+        if tag not in put:
+            wanted.append((tag, value))
+        elif (tag, put[tag]) not in wanted:
+            wanted.append((tag, put[tag]))
+    wanted += [(tag, value) for tag, value in put.items() if (tag, value) not in wanted]
+    changed = Sm(splice(sm, put=put))
+    assert changed.tlvs == wanted
+    assert changed.raw[16 : changed.at_tlvs] == sm.raw[16 : sm.at_tlvs]
+
+
 def test_a_data_sm_is_spliced_where_it_has_the_field() -> None:
     tail = tlv(Tag.MESSAGE_PAYLOAD, b"text") + tlv(0x1400, b"1")
     raw = data_sm(tail)

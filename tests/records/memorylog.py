@@ -18,6 +18,8 @@ from tests.vault.rows import MemoryRows
 class MemoryHeld:
     """`store.holds.HeldRows` over the keys of a log."""
 
+    locked = 0.0
+
     def __init__(self, keys: MemoryRows) -> None:
         self._keys = keys
         self.rows: dict[tuple[int, int], HeldRow] = {}
@@ -264,6 +266,8 @@ class MemoryLog:
 
     # -- purging -------------------------------------------------------------------------------------------------------
 
+    locked = 0.0
+
     def scopes(self) -> list[bytes]:
         return list(self.keys.rows)
 
@@ -280,8 +284,11 @@ class MemoryLog:
     def remembered(self, name: str, default: Any) -> Any:
         return json.loads(self.memory[name]) if name in self.memory else default
 
-    def remember(self, values: Mapping[str, object]) -> None:
+    def remember(self, values: Mapping[str, object], seen: Mapping[str, object] | None = None) -> bool:
+        if any((self.remembered(name, None) or None) != (value or None) for name, value in (seen or {}).items()):
+            return False
         self.memory.update((name, json.dumps(value)) for name, value in values.items())
+        return True
 
     def remove_overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
         return 0
@@ -289,9 +296,10 @@ class MemoryLog:
     def remove_ended(self, now: float) -> int:
         return 0
 
-    def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
+    def stretch(self, first: int, last: int, limit: int, octets: int) -> tuple[list[LogRow], bool]:
         start = max((seq for seq in self.log if seq <= first), default=first)
-        return [self.log[seq] for seq in self._ids() if start <= seq <= last][:limit]
+        rows = [self.log[seq] for seq in self._ids() if start <= seq <= last]
+        return rows[:limit], len(rows) > limit
 
     def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
         named = {row.secrets or row.seq for row in rows}
@@ -309,14 +317,16 @@ class MemoryLog:
         return True
 
     def shorten(
-        self, changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]], values: Mapping[str, object]
+        self,
+        changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]],
+        values: Mapping[str, object],
+        seen: Mapping[str, object] | None = None,
     ) -> bool:
         if any(self.log[row.seq].records != row.records for row, *_rest in changes):
             return False
         for row, left, digests, mac in changes:
             self.log[row.seq] = self.log[row.seq]._replace(records=left, digests=digests or None, mac=mac)
-        self.remember(values)
-        return True
+        return self.remember(values, seen)
 
     def front(self, limit: int) -> list[tuple[int, bytes, int]]:
         return [(seq, self.log[seq].chain, len(self.log[seq].records)) for seq in self._ids()[:limit]]

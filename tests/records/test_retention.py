@@ -13,6 +13,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Basis, Kept, Retain
 from smppd.ids import id_time
 from smppd.message import State
+from smppd.records.due import SPANS, TURN, add_spans
 from smppd.records.indexer import Indexer
 from smppd.records.retention import EVERY, Purger, PurgeThread
 from smppd.records.search import by_number
@@ -425,3 +426,95 @@ def test_the_limit_of_a_removed_account_is_remembered(log: Builder) -> None:
     log.now += DAY + 2 * HOUR
     with purger(log) as purge:
         assert purge.run(log.now).keys == 1
+
+
+# -- steps and other processes ---------------------------------------------------------------------------------------
+
+
+def statements(purge: Purger) -> list[str]:
+    """The write transactions of data.db from now on."""
+    assert isinstance(purge.rows, SqlitePurge)
+    begun: list[str] = []
+    purge.rows.data.connection.set_trace_callback(lambda said: begun.append(said) if "BEGIN" in said else None)
+    return begun
+
+
+def swept(log: Builder, purge: Purger, last: int) -> None:
+    """Puts down that all rows up to one are to be swept."""
+    assert add_spans(purge.rows, [[1, last]])
+
+
+def test_rows_in_which_nothing_is_over_cost_no_write_each(log: Builder) -> None:
+    for _ in range(400):
+        last = log.record(b"text")
+        log.commit()
+    with purger(log) as purge:
+        purge.run(log.now)
+        swept(log, purge, last)
+        begun = statements(purge)
+        purge.run(log.now)
+        assert purge.rows.remembered(SPANS, []) == [] and len(begun) < 20
+
+
+def test_what_died_meanwhile_is_swept_although_the_sweep_was_past_it(log: Builder) -> None:
+    """The sweep keeps in memory how far it is. Another process destroys a key whose records are behind that, and puts the same
+    rows down again."""
+    first = log.record(b"old", body=HOUR)
+    for _ in range(40):
+        log.commit()
+        last = log.record(b"text", account="beta")
+    log.commit()
+    secrets = log.secrets[first]
+    with purger(log, acme=retain(), beta=retain()) as one, purger(log, acme=retain(body=HOUR), beta=retain()) as other:
+        one.step(log.now)
+        swept(log, one, last)
+        before = one.rows.remembered(SPANS, [])
+        assert one.step(log.now), "past the first rows, and nothing is written"
+        assert one.rows.remembered(SPANS, []) == before
+        assert other.step(log.now + 2 * DAY), "the key is destroyed"
+        while one.step(log.now):
+            pass
+    assert secrets[32:] not in files(log.directory)
+    sound(log)
+
+
+def test_two_purges_at_once_lose_nothing(log: Builder) -> None:
+    ids = []
+    for _ in range(60):
+        ids.append(log.record(b"old", body=HOUR))
+        log.commit()
+    log.now += 2 * DAY
+    with purger(log, acme=retain(body=HOUR)) as one, purger(log, acme=retain(body=HOUR)) as other:
+        more = True
+        while more:
+            steps = [one.step(log.now), other.step(log.now)]
+            more = any(steps)
+        assert one.rows.remembered(SPANS, []) == []
+    everything = files(log.directory)
+    assert not [record for record in ids if log.secrets[record][32:] in everything]
+    sound(log)
+
+
+def test_what_was_put_down_by_another_is_kept(log: Builder) -> None:
+    log.record()
+    log.commit()
+    with purger(log) as purge:
+        rows = purge.rows
+        assert add_spans(rows, [[10, 20]]) and add_spans(rows, [[15, 30]], {"other": 1})
+        assert rows.remembered(SPANS, []) == [[10, 30]] and rows.remembered("other", 0) == 1
+        assert not rows.remember({SPANS: []}, {TURN: 1}), "of an earlier turn"
+        assert not rows.shorten([], {SPANS: []}, {TURN: 1})
+        assert rows.shorten([], {SPANS: []}, {TURN: 2}) and rows.remembered(SPANS, [1]) == []
+
+
+def test_a_stretch_has_no_more_octets_than_asked_for(log: Builder) -> None:
+    ids = []
+    for _ in range(6):
+        ids.append(log.record(b"x" * 100))
+        log.commit()
+    with purger(log) as purge:
+        rows, more = purge.rows.stretch(1, ids[-1], 10, 1 << 20)
+        assert len(rows) == 6 and not more
+        size = len(rows[0].records)
+        assert [len(purge.rows.stretch(1, ids[-1], 10, size * n)[0]) for n in (0, 1, 2, 3)] == [1, 1, 2, 3]
+        assert purge.rows.stretch(1, ids[-1], 10, size)[1] and purge.rows.stretch(1, ids[-1], 6, 1 << 20)[1]

@@ -348,3 +348,17 @@ def test_a_carrier_that_makes_up_statuses_makes_few_series() -> None:
     assert len(values) == 66 and sum(values.values()) == 300
     assert (values["0x00010000"], values["other"], values["ESME_RINVDSTADR"]) == (1, 226, 10)
     world.check()
+
+
+@pytest.mark.parametrize(
+    ("table", "label"),
+    [("dlt", "PE_TM_HASH_NOT_RECEIVED"), ("dlt_other", "CLI_MISMATCH_WITH_TEMPLATE"), (None, "0x00000266")],
+)
+def test_a_carriers_codes_have_the_names_of_its_table(table: str | None, label: str) -> None:
+    world = World(settings(a={"error_table": table}))
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"1")
+    world.commits()
+    a.answers(status=614)
+    world.commits()
+    assert world.total("messages_rejected", upstream="a", status=label) == 1

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from smppd.config.dlt import Content, Header, Template, read_template
 from smppd.message import State
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
-from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm
+from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, tlv
 from smppd.relay.ledger.payload import StoredMessage
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import World, settings
@@ -27,6 +28,89 @@ def ruled(*actions: dict[str, Any], hold: bool = False, shadow: bool = False, **
     ]
     acme = {"policies": ["p"], **more.pop("acme", {})}
     return World(settings(policies={"p": {"hold_parts": hold, "rules": rules}}, acme=acme, **more))
+
+
+# -- set_tlv -------------------------------------------------------------------------------------------------------------
+
+BROUGHT = tlv(0x1503, b"b") + tlv(0x1400, b"old") + tlv(0x3FFF, b"c")
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_tlvs_are_set_and_the_others_keep_their_order(hold: bool) -> None:
+    world = ruled({"set_tlv": {0x1400: "1101", 0x1402: "0x00FF"}}, {"drop_tlv": [0x1503]}, hold=hold)
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"code", tlvs=BROUGHT)
+    if hold:
+        acme.sends(part(b"a co", 1), part(b"de", 2))
+    world.commits()
+    wanted = [(0x1400, b"1101"), (0x3FFF, b"c"), (0x1402, b"\0\xff")]
+    said = [sm.tlvs for sm in a.waiting]
+    assert said == [wanted] + [[wanted[0], wanted[2]]] * 2 * hold
+    world.check()
+
+
+def test_of_setting_and_dropping_the_later_wins() -> None:
+    for first, second, left in (
+        ({"set_tlv": {0x1400: "x"}}, {"drop_tlv": 0x1400}, []),
+        ({"drop_tlv": 0x1400}, {"set_tlv": {0x1400: "x"}}, [(0x1400, b"x")]),
+        ({"set_tlv": {0x1400: "x"}}, {"set_tlv": {0x1400: "y"}}, [(0x1400, b"y")]),
+    ):
+        world = ruled(first, second)
+        acme, a = world.customer(), world.carrier()
+        acme.submits(b"code", tlvs=tlv(0x1400, b"old"))
+        world.commits()
+        assert [sm.tlvs for sm in a.waiting] == [left]
+
+
+def test_a_carrier_of_3_3_gets_none() -> None:
+    world = ruled({"set_tlv": {0x1400: "x"}}, a={"interface_version": "3.3"})
+    acme, a = world.customer(), world.carrier()
+    acme.submits(b"code")
+    world.commits()
+    (sm,) = a.waiting
+    assert sm.at_tlvs == len(sm.raw) and sm.short_message == b"code"
+
+
+def test_what_is_full_of_tlvs_lives_on_with_those_that_rules_add() -> None:
+    """What the relay takes at most, and what rules add to it, is read back after a restart."""
+    world = ruled({"set_tlv": {0x2000 + n: "x" for n in range(16)}}, limits={"tlvs": 1024})
+    acme = world.customer()
+    acme.submits(b"code", tlvs=tlv(0x1400, b"") * 1024)
+    world.commits()
+    world.restarts()
+    a = world.carrier()
+    world.commits()
+    (sm,) = a.waiting
+    assert len(sm.tlvs) == 1040
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_a_registry_adds_leaves_with_the_message(hold: bool) -> None:
+    """Of a long message the template is known with the last part: the parts before it have its id where they are held."""
+    literals, variables = read_template("Your code is {#numeric#}. Do not tell it to anyone. -Acme", 30, False)
+    template = Template("2001", "1101", frozenset(), "one_time_code", "active", literals, variables)
+    content = Content({"1101": "active"}, {"ACMEBK": Header("ACMEBK", "1101", "T", "active")}, (template,))
+    world = World(
+        settings(
+            dlt={"registries": {"r": {"file": "registry.csv", "content": content}}},
+            policies={"p": {"hold_parts": hold, "rules": [{"name": "scrub", "unless": {"dlt": "ok"}, "do": "refuse"}]}},
+            acme={"policies": ["p"], "dlt": {"registry": "r", "entity": "1101", "set": True}},
+        )
+    )
+    acme, a = world.customer(), world.carrier()
+    source, destination = address_field(5, 0, b"ACMEBK"), address_field(1, 1, b"910000000123")
+
+    def message(text: bytes, esm_class: int = 0) -> bytes:
+        return build_sm(Command.SUBMIT_SM, 0, source, destination, text, Fields(registered=1, esm_class=esm_class))
+
+    acme.sends(message(b"Your code is 7. Do not tell it to anyone. -Acme"), message(b"Your code is seven. -Acme"))
+    for number, text in enumerate((b"Your code is 12. Do ", b"not tell it to anyone. -Acme"), 1):
+        acme.sends(message(bytes((5, 0, 3, 9, 2, number)) + text, 0x40))
+    world.commits()
+    assert acme.statuses() == [0, Status.RSUBMITFAIL, 0, 0]
+    both = [(0x1400, b"1101"), (0x1401, b"2001")]
+    assert [sm.tlvs for sm in a.waiting] == [both, both if hold else both[:1], both]
+    world.check()
 
 
 # -- expire_after --------------------------------------------------------------------------------------------------------

@@ -231,6 +231,7 @@ def _as_dict(one: Explanation, way: list[str] | None) -> dict[str, Any]:
         if source is None
         else {"ton": source.ton, "npi": source.npi, "address": source.digits.decode("latin-1")},
         "drop_tlvs": sorted(verdict.drop_tlvs),
+        "set_tlvs": {f"0x{tag:04X}": value.hex() for tag, value in verdict.set_tlvs},
         "tags": sorted(verdict.tags),
         "expire_after": verdict.expire_after,
         "on_unknown": verdict.on_unknown,

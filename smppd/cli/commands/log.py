@@ -38,6 +38,7 @@ from smppd.ids import id_time, parse_shown
 from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import SEPARATORS, SHORT_DIGITS
 from smppd.operators.roles import Act
+from smppd.protocol.carrier_errors import carrier_error
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.erasure_journal import NAME, ErasedIds
 from smppd.records.lookup import Found
@@ -229,7 +230,8 @@ def _show(access: Access, args: argparse.Namespace) -> int:
         if name not in ("events", "match") and value not in (None, "") and (name, value) != ("error", 0):
             console.print(Text(f"{name.replace('_', ' '):<12}  {value}"))
     for event in row["events"]:
-        facts = [event["upstream"], event["upstream_id"], f"error {event['error']}" if event["error"] else ""]
+        error = f"error {event['error']} {event['error_name']}".strip() if event["error"] else ""
+        facts = [event["upstream"], event["upstream_id"], error]
         facts.append("possible duplicate" if event["possible_duplicate"] else "")
         console.print(Text(f"  {event['time']}  {event['state']:<16}  {'  '.join(fact for fact in facts if fact)}"))
     return 0
@@ -355,6 +357,7 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
         "to": _UNREADABLE,
         "state": state,
         "error": next((event.error for event in reversed(events) if event.error), 0),
+        "error_name": next((_error_name(access, event) for event in reversed(events) if event.error), ""),
         "upstream": last.upstream if last is not None else "",
         "upstream_id": _name(last.upstream_id) if last is not None else "",
         "receipt": next((_RECEIPT[e.state] for e in reversed(events) if e.state in _RECEIPT), ""),  # type: ignore[index]
@@ -378,6 +381,7 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
             "time": _iso(event.time),
             "state": _state_name(event.state),
             "error": event.error,
+            "error_name": _error_name(access, event),
             "upstream": event.upstream,
             "upstream_id": _name(event.upstream_id),
             "possible_duplicate": event.duplicate,
@@ -385,6 +389,12 @@ def _as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | No
         for event in events
     ]
     return row
+
+
+def _error_name(access: Access, event: Event) -> str:
+    """What its upstream calls an error, where its `error_table` says."""
+    upstream = next((one for one in access.settings.upstreams if one.name == event.upstream), None)
+    return carrier_error(upstream.error_table, event.error) if upstream is not None else ""
 
 
 def _state(events: list[Event]) -> tuple[str, Event | None]:

@@ -219,11 +219,13 @@ class _Erasure:
         eraser.declare(number)
         tell("Erasing what is on its way")
         about = self._held()
+        if about:
+            # Until it is known which of them keep something: killed in between, it waits for all of them.
+            self._known.note_erasure(number, {WAY_HELD: sorted({one.hold for one in about})})
         acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
         removed, left_damaged = self._remove_damaged(about)
         consents, kept_consents = self._remove_consents(now)
         kept = acted.counts.pop("kept", 0) + left_damaged
-        way_held = {WAY_HELD: sorted(acted.holds)} if acted.holds else {}
         if kept:
             say(f"{kept} things on their way are left as they are, because a hold is about them.")
         for _ in range(_LOOKS):
@@ -240,7 +242,9 @@ class _Erasure:
         if kept_consents:
             say(f"{kept_consents} consents are withdrawn and stay as proof, because a hold is about them.")
             kept += kept_consents
-        eraser.finish_listing(number, {"accounts": dict(sorted(accounts.items())), "way": counts, **way_held})
+        eraser.finish_listing(
+            number, {"accounts": dict(sorted(accounts.items())), "way": counts, WAY_HELD: sorted(acted.holds)}
+        )
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
         holds = self._known.waiting(listed)  # some of them an earlier request may have named
         left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)

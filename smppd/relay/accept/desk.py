@@ -299,7 +299,8 @@ class SubmitDesk:
         hold = waits = False
         route = ""
         code = account.sends_codes
-        if verdict is not None and verdict.message_class:
+        # The class of a part may be known with the last part only, which then must not overtake the others.
+        if verdict is not None and verdict.message_class and part is None:
             code = verdict.message_class == "one_time_code"
         if refused is None:
             route = self._routes.route(account.name, sm, verdict)

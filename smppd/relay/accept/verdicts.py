@@ -18,8 +18,9 @@ def apply_verdict(message: Message, sm: Sm, verdict: Verdict, since: float) -> N
     if verdict.on_unknown is not None:
         message.on_unknown = verdict.on_unknown
     validity = shorten_validity(message, sm, verdict, since)
-    if source is not None or verdict.drop_tlvs or validity is not None:
-        message.frame = splice(sm, source=source, drop=verdict.drop_tlvs, validity=validity)
+    if source is not None or verdict.drop_tlvs or verdict.set_tlvs or validity is not None:
+        put = dict(verdict.set_tlvs) if verdict.set_tlvs else None
+        message.frame = splice(sm, source=source, drop=verdict.drop_tlvs, validity=validity, put=put)
 
 
 def shorten_validity(message: Message, sm: Sm, verdict: Verdict, since: float) -> bytes | None:

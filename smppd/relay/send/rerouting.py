@@ -207,7 +207,9 @@ class Rerouting:
         route, as when the message came. A refusal of policy does not count now, since the message was accepted."""
         # A pipeline of its own: the account's pipeline remembers these parts, and must not see them twice.
         pipeline = account.pipeline
-        judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region) if pipeline is not None else None
+        judge: Pipeline | None = None
+        if pipeline is not None:
+            judge = Pipeline(pipeline.program, pipeline.alphabet, pipeline.region, registered=pipeline.registered)
         frames: list[Sm | None] = []
         verdicts: list[Verdict | None] = []
         whole: dict[PartKey, Verdict | None] = {}

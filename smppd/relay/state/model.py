@@ -16,6 +16,7 @@ from smppd.config import Upstream as UpstreamSettings
 from smppd.ids import id_time
 from smppd.message import Refusal
 from smppd.metrics import Metrics
+from smppd.protocol.carrier_errors import carrier_error
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm, known_status, status_name
@@ -55,6 +56,7 @@ _ON_FAILURE: Final = 2
 _ON_SUCCESS: Final = 3
 _INTERMEDIATE: Final = 0x10
 
+_TABLES_FROM: Final = 600
 _OWN_STATUSES: Final = 64
 _TAIL: Final = 9  # digits by which a number is known
 # Octets that a parked receipt costs beside its own, as measured: its places in the ledger and in three indexes, under each
@@ -666,7 +668,9 @@ class UpstreamState(Awaited["Message"]):
 
     def refusal(self, status: int) -> str:
         """The name of a status with which it refuses, for a metric. A carrier may use any number of statuses that the
-        standard does not name: only the first ones get a label of their own."""
+        standard does not name: only the first ones get a label of their own, beside those of its ``error_table``."""
+        if status >= _TABLES_FROM and (named := carrier_error(self.settings.error_table, status)):
+            return named
         if known_status(status) or status in self.own_statuses:
             return status_name(status)
         if len(self.own_statuses) >= _OWN_STATUSES:

@@ -60,6 +60,8 @@ class Database:
         self.gives_way = False
         """Whether it rests after each write transaction, so that a daemon on the same store gets its turn: SQLite lets who
         waits for the lock sleep, up to 100 ms at a time, and somebody who takes it again and again is always quicker."""
+        self.locked = 0.0
+        """Seconds for which its last write transaction kept others from writing."""
         self.connection = connect(path, kind, read_only=read_only)
         """For what there is no method for; its errors are SQLite's."""
 
@@ -109,8 +111,10 @@ class Database:
         except BaseException:
             self.roll_back()
             raise
+        finally:
+            self.locked = time.perf_counter() - began
         if self.gives_way:
-            time.sleep(max(_REST, _DUTY * (time.perf_counter() - began)))
+            time.sleep(max(_REST, _DUTY * self.locked))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

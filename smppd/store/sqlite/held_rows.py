@@ -36,6 +36,11 @@ class SqliteHeldRows:
         keys.gives_way = in_use(directory)
         return cls(keys)
 
+    @property
+    def locked(self) -> float:
+        """See `store.holds.HeldRows`."""
+        return self._keys.locked
+
     def wrapped(self, scope: bytes) -> bytes | None:
         """See `store.holds.HeldRows`."""
         row = self._keys.one("SELECT wrapped FROM keys WHERE scope = ?", (scope,))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
@@ -35,6 +35,8 @@ _TABLES: Final = {"number": "number_index", "event": "event_index"}
 _EXTENT: Final = "first, last, low, high, earliest, latest, lead"
 _EXTENTS_A_STATEMENT: Final = 500
 _EVENT_OCTETS: Final = 48 << 20
+_PAGE: Final = 500
+_T = TypeVar("_T")
 _TRIES: Final = 20
 _PATIENCE_MS: Final = 250
 _PAUSE: Final = 0.01
@@ -328,6 +330,18 @@ class SqliteIndex(_SqliteLog):
         return 0 if row is None else int(row[0])
 
 
+def _pages(changes: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """As many as one statement takes. One statement for many rows, since a thread of the daemon waits for the interpreter
+    after each, and the writer waits for it."""
+    for at in range(0, len(changes), _PAGE):
+        yield changes[at : at + _PAGE]
+
+
+def _places(values: int, rows: Sequence[object]) -> str:
+    """Placeholders of rows with so many values."""
+    return ",".join([f"({','.join('?' * values)})"] * len(rows))
+
+
 class SqlitePurge(_SqliteLog):
     """`store.log.PurgeRows` of a store's directory. For one thread. Raises StoreError when there is no store."""
 
@@ -349,6 +363,11 @@ class SqlitePurge(_SqliteLog):
         """Closes the files."""
         self.data.close()
         self.secrets.close()
+
+    @property
+    def locked(self) -> float:
+        """See `store.log.PurgeRows`."""
+        return max(self.data.locked, self.secrets.locked)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
@@ -381,10 +400,17 @@ class SqlitePurge(_SqliteLog):
         row = self.data.one("SELECT value FROM meta WHERE name = ?", (name,))
         return default if row is None else json.loads(row[0])
 
-    def remember(self, values: Mapping[str, object]) -> None:
+    def remember(self, values: Mapping[str, object], seen: Mapping[str, object] | None = None) -> bool:
         """See `store.log.PurgeRows`."""
         with self.data.writing():
+            if not self._as_seen(seen):
+                self.data.roll_back()
+                return False
             self._remember(values)
+        return True
+
+    def _as_seen(self, seen: Mapping[str, object] | None) -> bool:
+        return all((self.remembered(name, None) or None) == (value or None) for name, value in (seen or {}).items())
 
     def _remember(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():
@@ -406,14 +432,26 @@ class SqlitePurge(_SqliteLog):
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def stretch(self, first: int, last: int, limit: int) -> list[LogRow]:
+    def stretch(self, first: int, last: int, limit: int, octets: int) -> tuple[list[LogRow], bool]:
         """See `store.log.PurgeRows`."""
-        rows = self.data.all(
-            "SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq)"
-            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3",
-            (first, last, limit),
+        stretch = (
+            " WHERE seq >= coalesce((SELECT max(seq) FROM log WHERE seq <= ?1), ?1) AND seq <= ?2 ORDER BY seq LIMIT ?3"
         )
-        return [LogRow(seq, written, packed, b"", b"", gone, None, named) for seq, written, packed, gone, named in rows]
+        asked = (first, last, limit)
+        # The length of a value stands in front of it: what is too much is not read.
+        sizes = [row[0] for row in self.data.all(f"SELECT length(records) FROM log{stretch}", asked)]
+        number = 0
+        for size in sizes:
+            octets -= size
+            if octets < 0 and number:
+                break
+            number += 1
+        rows = self.data.all(
+            f"SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq){stretch}",
+            (first, last, number),
+        )
+        found = [LogRow(seq, count, packed, b"", b"", gone, None, named) for seq, count, packed, gone, named in rows]
+        return found, number < len(sizes) or len(sizes) == limit
 
     def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
         """See `store.log.PurgeRows`. A slot is the log row's that names it (`store.sqlite.slots`)."""
@@ -427,33 +465,47 @@ class SqlitePurge(_SqliteLog):
     def replace_secrets(self, changes: Sequence[tuple[int, bytes, bytes]]) -> bool:
         """See `store.log.PurgeRows`."""
         with self.secrets.writing():
-            for seq, before, after in changes:
+            for some in _pages(changes):
                 # Written over first, so that not even a freed page holds them whatever `secure_delete` does.
-                if (
-                    self.secrets.run("UPDATE secrets SET data = ? WHERE seq = ? AND data = ?", (after, seq, before))
-                    != 1
-                ):
+                statement = (
+                    f"UPDATE secrets SET data = column3 FROM (VALUES {_places(3, some)})"
+                    " WHERE seq = column1 AND data = column2"
+                )
+                if self.secrets.run(statement, [value for change in some for value in change]) != len(some):
                     self.secrets.roll_back()  # a slot was cut meanwhile
                     return False
-                if not any(after):
-                    self.secrets.run("DELETE FROM secrets WHERE seq = ? AND data = ?", (seq, after))
+                empty = [seq for seq, _, after in some if not any(after)]
+                self.secrets.run(f"DELETE FROM secrets WHERE seq IN ({','.join('?' * len(empty))})", empty)
         return True
 
     def shorten(
-        self, changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]], values: Mapping[str, object]
+        self,
+        changes: Sequence[tuple[LogRow, bytes, bytes, bytes | None]],
+        values: Mapping[str, object],
+        seen: Mapping[str, object] | None = None,
     ) -> bool:
         """See `store.log.PurgeRows`."""
         with self.data.writing():
-            for row, left, digests, mac in changes:
-                same = self.data.run(
-                    "UPDATE log SET records = ? WHERE seq = ? AND records = ?", (left, row.seq, row.records)
+            if not self._as_seen(seen):
+                self.data.roll_back()
+                return False
+            for some in _pages(changes):
+                statement = (
+                    f"UPDATE log SET records = column3 FROM (VALUES {_places(3, some)})"
+                    " WHERE seq = column1 AND records = column2"
                 )
-                if same != 1:  # erased from meanwhile, by another process
+                asked = [value for row, left, _, _ in some for value in (row.seq, row.records, left)]
+                if self.data.run(statement, asked) != len(some):  # erased from meanwhile, by another process
                     self.data.roll_back()
                     return False
-                self.data.run("DELETE FROM purged WHERE seq = ?", (row.seq,))
-                if digests:
-                    self.data.run("INSERT INTO purged (seq, digests, mac) VALUES (?, ?, ?)", (row.seq, digests, mac))
+                rows = [row.seq for row, *_ in some]
+                self.data.run(f"DELETE FROM purged WHERE seq IN ({','.join('?' * len(rows))})", rows)
+                gone = [(row.seq, digests, mac) for row, _, digests, mac in some if digests]
+                if gone:
+                    self.data.run(
+                        f"INSERT INTO purged (seq, digests, mac) VALUES {_places(3, gone)}",
+                        [value for one in gone for value in one],
+                    )
             self._remember(values)
         return True
 
@@ -511,13 +563,13 @@ class SqlitePurge(_SqliteLog):
             self._give_back(wait)  # of a call that was killed
             size = int((data.one("PRAGMA page_size") or (8192,))[0])
             left = int((data.one("PRAGMA freelist_count") or (0,))[0])
-            if left:
-                data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
             # What is freed meanwhile goes in front of what was free, and is overwritten too: so many rounds, twice over.
             for _ in range(2 * (left // _SCRUB_PAGES + 1)):
                 with data.writing():
                     free = int((data.one("PRAGMA freelist_count") or (0,))[0])
                     if free:
+                        # Another process that overwrites too may have given it back.
+                        data.run(f"CREATE TABLE IF NOT EXISTS {_SCRUB} (zeros BLOB NOT NULL)")
                         zeros = whole_pages(min(free, _SCRUB_PAGES), size)
                         data.run(f"INSERT INTO {_SCRUB} VALUES (zeroblob(?))", (zeros,))
                 if not free:
@@ -528,12 +580,17 @@ class SqlitePurge(_SqliteLog):
             data.run("PRAGMA secure_delete = ON")
 
     def _give_back(self, wait: threading.Event) -> None:
-        if self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is None:
+        if not self._scrubbing():
             return
         self.data.run("PRAGMA secure_delete = OFF")  # what it gives back is nothing but zeros
         left = 1
         while left:
             with self.data.writing():
+                if not self._scrubbing():
+                    return  # another process gave it back meanwhile
                 left = self.data.run(f"DELETE FROM {_SCRUB} WHERE rowid IN (SELECT rowid FROM {_SCRUB} LIMIT 4)")
             wait.wait(_PAUSE / 10)
-        self.data.run(f"DROP TABLE {_SCRUB}")
+        self.data.run(f"DROP TABLE IF EXISTS {_SCRUB}")
+
+    def _scrubbing(self) -> bool:
+        return self.data.one("SELECT 1 FROM sqlite_schema WHERE name = ?", (_SCRUB,)) is not None

@@ -94,6 +94,21 @@ def test_one_message_with_its_history(run: Run, record: str) -> None:
     assert [entry["event"] for entry in trail(run)] == ["show", "reveal", "show"]
 
 
+def test_a_carriers_code_has_its_name(run: Run, log: Builder, tmp_path: Path) -> None:
+    file = tmp_path / "smppd.yaml"
+    file.write_text(file.read_text().replace("{name: carrier-a,", "{name: carrier-a, error_table: dlt,"))
+    identity = log.record(TEXT.encode(), destination=SUBJECT[1:].encode(), body=DAY)
+    log.commit()
+    log.event(identity, State.REJECTED, b"carrier-a\0up-77", error=620)
+    log.commit()
+    status, out, _ = run("log", "show", f"{identity:016x}", *LOOK)
+    assert status == 0 and "error 620 HEADER_NOT_FOUND" in out
+    row = json.loads(run("log", "show", f"{identity:016x}", *LOOK, "--json")[1])
+    assert (row["error"], row["error_name"], row["events"][0]["error_name"]) == (620, "HEADER_NOT_FOUND") + (
+        "HEADER_NOT_FOUND",
+    )
+
+
 def test_a_reveal_without_a_note_is_refused(run: Run, record: str) -> None:
     for words in (("search", SUBJECT), ("show", record)):
         status, out, err = run("log", *words, *LOOK, "--reveal")

@@ -6,7 +6,8 @@ import io
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from smppd.audit.trail import current_actor
 from smppd.backup.erasures import open_eraser
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import subject_erase as command
+from smppd.cli.commands.subject_erase import _Erasure
+from smppd.daemon.erasing import Underway
 from smppd.operators.roles import Act, Authority
 from smppd.records.erasure import Eraser
 from smppd.records.erasure_journal import NAME
+from smppd.relay.erasing import Kept
 from smppd.store.api import Damaged
 from smppd.vault.kek import load_kek
 from tests.cli.installation import FileSource, Run
@@ -216,3 +220,35 @@ def test_it_can_be_killed_at_any_step_and_run_again(run: Run, log: Builder, tmp_
     everything = files(tmp_path / "var")
     assert not [one for one in mine if log.secrets[one][:32] in everything or log.secrets[one][32:] in everything]
     sound(run)
+
+
+def test_killed_on_its_way_it_is_finished_by_the_next(run: Run, log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what was taken out, nor what holds kept: it is done again by the records, when no hold of
+    then is in force any more."""
+    mine = fill(log)
+    monkeypatch.setattr(_Erasure, "_held", lambda _: [Kept(frozenset(), "", 0, inf, 4)])
+
+    def killed(*_: Any, acts: bool, **__: Any) -> Underway:
+        if acts:
+            raise CommandError("killed")
+        return Underway({}, frozenset(), True)
+
+    asked: list[int] = []
+
+    def finish(_settings: object, _kek: object, records: Sequence[int]) -> bool:
+        asked.extend(records)
+        return True
+
+    plain = open_eraser
+    with monkeypatch.context() as patch:
+        patch.setattr("smppd.cli.commands.subject_erase.erase_underway", killed)
+        assert run("subject", "erase", PERSON, *WHY, "--yes")[0] == 1
+    monkeypatch.setattr("smppd.cli.erasing.finish_underway", finish)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "smppd.cli.erasing.open_eraser", lambda *given, **more: plain(*given, **{**more, "holds": Held(set())})
+        )
+        patch.setattr(Held, "in_force", lambda _: (4,))
+        assert run("subject", "erase", "--resume")[0] == 1 and asked == []
+    for _ in range(2):
+        assert run("subject", "erase", "--resume")[0] == 0 and asked == sorted(mine)

@@ -21,7 +21,9 @@ from smppd.cli.export_forms import JsonForm
 from smppd.config import Settings
 from smppd.message import State, pack_event
 from smppd.operators.roles import Act, Authority
+from smppd.records.export import Subject
 from smppd.vault.kek import VaultError
+from smppd.vault.numbers import search_forms
 from smppd.vault.seal import Content
 from tests.cli.commands.test_log import log, trail
 from tests.cli.installation import Run
@@ -77,6 +79,14 @@ def test_all_records_of_the_person_and_none_of_others(run: Run, log: Builder) ->
     only = exported(run, "--account", "beta")
     assert [one["id"] for one in only["records"]] == hexadecimal(elsewhere)
     assert [one["account"] for one in only["about"]["controllers"]] == ["beta"]
+
+
+def test_a_carriers_id_is_hidden_where_nobody_knows_the_numbers_any_more() -> None:
+    """The record's numbers are gone: an id may be made of anybody's."""
+    subject = Subject(search_forms(SUBJECT, None), national=False)
+    assert subject.name(b"x-447700900456", None) == "x-44770***0456"
+    assert subject.name(b"x-447700900123", None) == "x-447700900123", "but not of the person's own"
+    assert subject.name(b"x-447700900456", []) == "x-447700900456", "both numbers are the person's"
 
 
 def test_other_peoples_numbers_are_hidden_everywhere(run: Run, log: Builder) -> None:

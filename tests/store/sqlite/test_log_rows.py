@@ -63,7 +63,7 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
     ("purge", lambda one: one.destroy_keys([b"x"])),
     ("purge", lambda one: one.remembered("x", 0)),
     ("purge", lambda one: one.remember({"x": 0})),
-    ("purge", lambda one: one.stretch(0, 9, 9)),
+    ("purge", lambda one: one.stretch(0, 9, 9, 9)),
     ("purge", lambda one: one.kept_secrets([ROW], 0, 9)),
     ("purge", lambda one: one.replace_secrets([(1, b"", b"")])),
     ("purge", lambda one: one.shorten([(ROW, b"", b"", None)], {})),

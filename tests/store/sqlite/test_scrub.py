@@ -101,3 +101,29 @@ def test_a_full_disk_is_told_and_the_next_one_ends_it(freed: Path, monkeypatch: 
     assert rows.wipe() and NEEDLE not in files(freed)
     rows.close()
     state(freed)
+
+
+def test_two_at_once_take_nothing_from_each_other(freed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure and a purge: each may give back what the other has taken, and take away its table."""
+    one, other = SqlitePurge(freed), SqlitePurge(freed)
+    within = False
+    rests = 0
+
+    class Between:
+        """Where the one rests the other does all of it, now and then."""
+
+        def wait(self, _seconds: float) -> None:
+            nonlocal within, rests
+            rests += not within
+            if not within and rests in (1, 3, 6, 9):
+                within = True
+                other._stained = True
+                assert other.wipe()
+                within = False
+
+    monkeypatch.setattr("smppd.store.sqlite.log_rows.threading.Event", Between)
+    assert one.wipe()
+    one.close()
+    other.close()
+    assert NEEDLE not in files(freed)
+    state(freed)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -100,11 +101,15 @@ def run(
     return subprocess.CompletedProcess(words, status, out, err)
 
 
+_TURN = threading.Lock()
+
+
 def _ask(asked: dict[str, Any]) -> int:
-    server = _server()
-    assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps(asked).encode() + b"\n")
-    return int(server.stdout.readline())
+    with _TURN:
+        server = _server()
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(asked).encode() + b"\n")
+        return int(server.stdout.readline())
 
 
 @cache
@@ -149,18 +154,25 @@ def _serve() -> None:
         if "ended" in request:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["ended"], 0)[1])
         else:
+            # Answered when it leads a group of its own: who is told of it may kill that at once.
+            ready, lead = os.pipe()
             answer = os.fork()
             if answer == 0:
                 asked.close()
                 os.close(answers)
+                os.close(ready)
+                os.setsid()
+                os.close(lead)
                 _become(main, request)
+            os.close(lead)
+            os.read(ready, 1)
+            os.close(ready)
         os.write(answers, b"%d\n" % answer)
 
 
 def _become(main: Any, request: dict[str, Any]) -> NoReturn:
     status = 70
     try:
-        os.setsid()
         for number, path in enumerate(request["streams"]):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
             opened = os.open(path, flags, 0o600)

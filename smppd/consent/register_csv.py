@@ -103,7 +103,7 @@ def _consent(
 ) -> tuple[Consent, int]:
     if len(row) != len(header):
         raise _Wrong(f"has {len(row)} fields, and there are {len(header)} columns")
-    cells = dict(zip(header, (cell.strip() for cell in row), strict=True))
+    cells = dict(zip(header, [cell.strip() for cell in row], strict=True))
     for name, cell in cells.items():
         if len(cell) > LONGEST:
             raise _Wrong(f"{name} has more than {LONGEST} characters")

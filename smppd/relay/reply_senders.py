@@ -78,9 +78,7 @@ class ReplySenders:
         recent[place] = (source, wall)
         if len(recent) > RECENT:
             recent.popitem(last=False)
-        batch = self._context.store.batch
-        row = ColdRow(Kind.REPLY, account.name, key, identity, wall + KEPT, source)
-        (batch.moves if kept else batch.put).append(row)
+        self._context.ledger.put_row(ColdRow(Kind.REPLY, account.name, key, identity, wall + KEPT, source), kept=kept)
         if known is None:
             self._counts[account.name] = self._counts.get(account.name, 0) + 1
 
@@ -124,10 +122,9 @@ class ReplySenders:
 
     def forget(self, rows: list[ColdRow]) -> None:
         """Rows go with the current batch."""
-        batch = self._context.store.batch
         for row in rows:
             self._recent.pop((row.key, row.id), None)
-            batch.drop.append((row.kind, row.owner, row.key, row.id))
+            self._context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
             if self._counts.get(row.owner):
                 self._counts[row.owner] -= 1
 

@@ -225,6 +225,11 @@ class Ledger:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
+    def put_row(self, row: ColdRow, *, kept: bool) -> None:
+        """Puts a row that stands for itself: nothing in memory is it. ``kept``: it is written although the disk is full."""
+        batch = self._store.batch
+        (batch.moves if kept else batch.put).append(row)
+
     def drop_row(self, kind: int, owner: str, key: bytes, identity: int) -> None:
         """Drops a row with the current batch. Until that is durable queries may still bring it: see ``alive``."""
         batch = self._store.batch

@@ -32,6 +32,7 @@ from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
 from smppd.daemon.erasing import Finisher, erase_requests
+from smppd.daemon.explaining import explain_requests
 from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
@@ -308,6 +309,7 @@ class Daemon:
                 **erase_requests(self.relay),
                 **opt_out_requests(self.relay),
                 **self.traffic.requests(),
+                **explain_requests(self.relay),
                 **consent_requests(self._consents),
             },
             self.metrics,

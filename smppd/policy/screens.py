@@ -107,7 +107,12 @@ class Admission:
     """A screen that is asked before the rules too: whether the account may submit at all. It hears what is refused of it."""
 
     def __init__(self) -> None:
+        self.name: str = "admission"
         self.closed: Refusal | None = None
+
+    def explain(self, _question: Question) -> str:
+        """See `Screen`."""
+        return "admitted" if self.closed is None else f"refused: {self.closed.reason}"
 
     def refused(self, rule: str, record: int, wall: float) -> None:
         """A message was refused. ``rule``: by what (`Refusal.rule`); ``record``: its id in the log; ``wall``: epoch seconds."""

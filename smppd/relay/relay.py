@@ -16,12 +16,13 @@ from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
 from smppd.consent.words import WordTable
 from smppd.ids import Ids
+from smppd.message import Verdict
 from smppd.metrics import Metrics
 from smppd.policy.hours.hours import Hours
 from smppd.policy.pipeline import Pipeline
-from smppd.policy.screens import Admission, Screen, admission_of, ear_of
+from smppd.policy.screens import Admission, Question, Screen, admission_of, ear_of
 from smppd.protocol.session import Session
-from smppd.protocol.wire import command_name, status_name
+from smppd.protocol.wire import Sm, command_name, status_name
 from smppd.relay.accept.answers import Answers
 from smppd.relay.accept.desk import SubmitDesk
 from smppd.relay.accept.duplicates import Duplicates
@@ -250,6 +251,20 @@ class Relay:
     def account(self, name: str) -> Account | None:
         """The account of this name, which customers bind to; None where nobody has it."""
         return self.context.accounts.get(name)
+
+    def explain_screens(self, name: str, frame: bytes, verdict: Verdict) -> list[tuple[str, str]]:
+        """What the screens of an account would say of a message (a submit_sm) now, each by its name, in the order in which they
+        are asked. ``verdict``: that of the rules. Counts and changes nothing. KeyError where there is no such account,
+        ValueError where that is no message."""
+        context = self.context
+        account = context.accounts[name]
+        sm = Sm(frame)
+        settings, wall = account.settings, context.wall()
+        expires = wall + settings.expire_after if settings.expire_after is not None else float("inf")
+        question = Question(name, account.region, sm, verdict, settings.class_, wall, context.now(), expires)
+        admission = account.admission
+        said = [] if admission is None else [(admission.name, admission.explain(question))]
+        return said + [(one.name, one.explain(question)) for one in account.screens]
 
     def upstream(self, name: str) -> UpstreamState:
         """An upstream of the configuration. KeyError."""

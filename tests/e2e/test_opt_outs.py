@@ -86,8 +86,12 @@ def _commands(gateway: Gateway, customer: Probe, smsc: RawSmsc) -> None:
     run("check", "+" + FOURTH.decode(), *own, status=1)
     run("add", "+" + FOURTH.decode(), *own)
     assert submit(customer, FOURTH) == REFUSED
+    asked = ("explain", *own, "--from", OWN.decode(), "--to", "+" + FOURTH.decode(), "--text", "hello")
+    assert "opt-out: the recipient has opted out: refused (ESME_RINVDSTADR)." in gateway.command(*asked).stdout
     run("remove", "+" + FOURTH.decode(), *own)
     assert submit(customer, FOURTH) == 0
+    (part,) = json.loads(gateway.command(*asked, "--json").stdout)["parts"]
+    assert {"screen": "opt-out", "says": "the recipient has not opted out"} in part["screens"]
     run("import", "-", *own, stdin=f"number,sender\n+{THIRD.decode()},{OWN.decode()}\n")
     assert submit(customer, THIRD) == REFUSED
 

@@ -16,6 +16,8 @@ from rich.text import Text
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.unlocking import unlock
 from smppd.config import ConfigError, Settings, fault_at
+from smppd.daemon.control import ControlError, ask
+from smppd.daemon.explaining import EXPLAIN
 from smppd.lists.lists import Lists
 from smppd.lists.named import NamedList
 from smppd.message import Verdict
@@ -85,14 +87,18 @@ def run(args: argparse.Namespace) -> int:
     pipeline = _pipeline(settings, args)
     frames = _frames(args, pipeline.alphabet)
     explanations = [explain(pipeline, sm, float(number)) for number, sm in enumerate(frames)]
+    said = [_screens(settings, args.account, sm, one.verdict) for sm, one in zip(frames, explanations, strict=True)]
     ways = [_way(settings, args.account, sm, one.verdict) for sm, one in zip(frames, explanations, strict=True)]
     if args.json:
-        parts = [_as_dict(one, way) for one, way in zip(explanations, ways, strict=True)]
+        parts = [
+            {**_as_dict(one, way), "screens": screens and [{"screen": name, "says": says} for name, says in screens]}
+            for one, way, screens in zip(explanations, ways, said, strict=True)
+        ]
         print(json.dumps({"account": args.account, "parts": parts}, indent=2))
         return 0
     console = Console(highlight=False)
-    for number, (one, way) in enumerate(zip(explanations, ways, strict=True), 1):
-        _show(console, one, way, f"Part {number} of {len(frames)}" if len(frames) > 1 else "")
+    for number, (one, way, screens) in enumerate(zip(explanations, ways, said, strict=True), 1):
+        _show(console, one, way, screens, f"Part {number} of {len(frames)}" if len(frames) > 1 else "")
     return 0
 
 
@@ -179,13 +185,34 @@ def _way(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None)
     return joined.split(",") if joined else []
 
 
+def _screens(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None) -> list[tuple[str, str]] | None:
+    """What is asked behind the rules, by name, and what each would say now: of the running daemon, since it knows who opted
+    out, what an account's traffic is like and what time it is. None where none runs; nothing of what rules refuse."""
+    if verdict is not None and (verdict.refusal is not None or verdict.hold):
+        return []
+    source = None if verdict is None or verdict.source is None else verdict.source
+    request: dict[str, object] = {
+        "do": EXPLAIN,
+        "account": account,
+        "frame": sm.raw.hex(),
+        "class": verdict.message_class if verdict is not None else "",
+        "source": source and [source.ton, source.npi, source.digits.hex()],
+    }
+    try:
+        return [(str(name), str(says)) for name, says in ask(settings.store.directory, request)["screens"]]
+    except ControlError:
+        return None
+
+
 def _conclusion(one: Explanation, way: list[str] | None) -> str:
     if way is None:
         return sentence(one.verdict)
     return sentence(one.verdict) + (f"; by {', else '.join(way)}" if way else "; no route takes it, so it is refused")
 
 
-def _show(console: Console, one: Explanation, way: list[str] | None, title: str) -> None:
+def _show(
+    console: Console, one: Explanation, way: list[str] | None, screens: list[tuple[str, str]] | None, title: str
+) -> None:
     if title:
         console.print(title, style="bold")
     if one.steps:
@@ -199,6 +226,12 @@ def _show(console: Console, one: Explanation, way: list[str] | None, title: str)
             table.add_row(*(Text(cell, style=style) for cell in cells))
         console.print(table)
     console.print(Text(f"Verdict: {_conclusion(one, way)}."))
+    if screens is None:
+        console.print(
+            Text("Opt-outs, consents, traffic and hours were not asked: no daemon runs on this store.", style="dim")
+        )
+    for name, says in screens or ():
+        console.print(Text(f"{name}: {says.removeprefix(f'{name}: ')}."))
 
 
 def _as_dict(one: Explanation, way: list[str] | None) -> dict[str, Any]:

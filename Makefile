@@ -9,9 +9,9 @@ NODE_STAMP := $(VENV)/.stamp-node
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
-# Test files run side by side, half as many processes again as there are processors, since many tests wait for a daemon or a
-# timer; a part of the tests runs in one, where -s and --pdb work.
-TEST_WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# Test files run side by side, two processes for each processor, since many tests wait for a daemon or a timer; a part of the
+# tests runs in one, where -s and --pdb work.
+TEST_WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
 SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/e2e/test_golden.py \
 	tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds

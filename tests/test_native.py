@@ -103,7 +103,12 @@ class TestFind:
         files = [path.relative_to(native.PACKAGE).as_posix() for path in native.PACKAGE.rglob("*.py")]
         read: list[Path] = []
         plain = Path.read_bytes
-        monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), plain(path))[1])
+
+        def reads(path: Path) -> bytes:
+            read.append(path)
+            return plain(path)
+
+        monkeypatch.setattr(Path, "read_bytes", reads)
         native.digest(native.PACKAGE, "", "", (), files)
         assert sorted(read) == sorted(native.PACKAGE / name for name in files)
 

@@ -306,7 +306,10 @@ def test_long_and_hostile_texts_take_linear_time() -> None:
         families(words)
         took = []
         for times in (1, 4):
-            start = time.process_time()
-            families(words * times)
-            took.append(time.process_time() - start)
+            best = 60.0
+            for _ in range(3):
+                start = time.process_time()
+                families(words * times)
+                best = min(best, time.process_time() - start)
+            took.append(best)
         assert took[1] < 12 * max(took[0], 0.004), words[:8]

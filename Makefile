@@ -26,7 +26,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks alerts coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -103,6 +103,11 @@ fuzz: $(FUZZ_STAMP) ## hostile bytes at everything that parses, guided by covera
 
 stacks: $(VENV_STAMP) $(NODE_STAMP) ## other people's stacks meet through smppd, Jasmin among them (network)
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.stacks $(STACKS_ARGS)
+
+alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where there is none (network)
+	@tools/promtool.sh
+	@$(BIN)/promtool check rules docs/alerts.yml
+	@$(BIN)/promtool test rules tests/alerts.yml
 
 coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)

@@ -51,6 +51,8 @@ CREATE TABLE IF NOT EXISTS head (
     one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL, hash BLOB NOT NULL, mac BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS operators ON entries (id) WHERE event = 'operator';
+CREATE INDEX IF NOT EXISTS approvals ON entries (id) WHERE event = 'approval';
+CREATE INDEX IF NOT EXISTS recoveries ON entries (id) WHERE event = 'login' AND instr(what, '"codes_left":') > 0;
 """
 _COLUMNS = "id, at_ms, event, who, source, what, result, hash, mac"
 
@@ -271,14 +273,38 @@ class AuditTrail:
             f"SELECT {_COLUMNS} FROM entries INDEXED BY operators WHERE event = 'operator'"
             " AND what ->> '$.name' = ? AND what ->> '$.state' IS NOT NULL ORDER BY id DESC LIMIT 1"
         )
-        for found in self._rows(query, [name]):
+        return next((_facts(row.what) for row in self._sound(query, [name])), None)
+
+    def recovery_codes_left(self, name: str) -> int | None:
+        """How many recovery codes the newest login of an operator with one left him; None where there was none since the newest
+        entry that says in what state he was left. VaultError, also where the entry was altered."""
+        query = (
+            f"SELECT {_COLUMNS} FROM entries INDEXED BY recoveries WHERE event = 'login' AND instr(what, '\"codes_left\":') > 0"
+            " AND what ->> '$.name' = ? AND id > coalesce((SELECT max(id) FROM entries INDEXED BY operators WHERE"
+            " event = 'operator' AND what ->> '$.name' = ? AND what ->> '$.state' IS NOT NULL), 0) ORDER BY id DESC LIMIT 1"
+        )
+        return next((int(_facts(row.what)["codes_left"]) for row in self._sound(query, [name, name])), None)
+
+    def answers_to(self, request: int, limit: int) -> Iterator[tuple[str, str, str, str]]:
+        """(action, who, result, why it was refused) of the newest entries about a request for another person's word (event
+        `approval`), newest first. VaultError, also where one of them was altered."""
+        query = (
+            f"SELECT {_COLUMNS} FROM entries INDEXED BY approvals WHERE event = 'approval' AND what ->> '$.number' = ?"
+            " ORDER BY id DESC LIMIT ?"
+        )
+        for row in self._sound(query, [request, limit]):
+            facts = _facts(row.what)
+            yield str(facts.get("action")), row.who, row.result, str(facts.get("why", ""))
+
+    def _sound(self, query: str, values: list[int | str]) -> Iterator[TrailRow]:
+        """The rows of a query, each held against its own hash and MAC."""
+        for found in self._rows(query, values):
             row = TrailRow(*found)
             before = self.rows_after(row.id - 2, 1) if row.id > 1 else []
             last, mac = (before[0].hash, before[0].mac) if before and before[0].id == row.id - 1 else (_ZERO, _ZERO)
             if row.hash_after(last) != row.hash or self._key is None or row.mac_after(self._key, mac) != row.mac:
                 raise VaultError("the audit trail was altered: run `smppd audit verify`")
-            return _facts(row.what)
-        return None
+            yield row
 
     def events(self) -> list[str]:
         """The names of all events on the trail."""

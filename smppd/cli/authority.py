@@ -105,6 +105,8 @@ def log_in(office: Office, claim: Claim, actor: Actor) -> Operator:
         time.sleep(max(0.0, REFUSAL_FLOOR - (time.monotonic() - began)))
         raise CommandError(REFUSED)
     facts = {"name": operator.name, "factor": "recovery code" if outcome.recovery else "code"}
+    if outcome.recovery:
+        facts["codes_left"] = len(operator.recovery)
     office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, "done", actor)
     if outcome.recovery:
         left = len(operator.recovery)
@@ -148,7 +150,15 @@ def _second(
     approvals, now = Approvals(office.desk), time.time()
     request = approvals.find(authority.operator, kind, what, now)
     if request is not None and request.state == GRANTED:
-        return request.by
+        if office.granted(request):
+            return request.by
+        facts: dict[str, str | int] = {"action": "not as the audit trail left it", **request_facts(request)}
+        office.record(AuditEvent.APPROVAL, authority.who, facts, "refused", authority.actor)
+        approvals.remove(request.number)
+        raise CommandError(
+            f"request {request.number} was not granted by what the audit trail says: an older row of it was put back. It is"
+            " taken away; run this again to ask anew"
+        )
     if request is not None and request.state == DENIED:
         approvals.remove(request.number)  # told once; whoever asks again, asks anew
         raise CommandError(f"request {request.number} was denied by {request.by}")
@@ -166,7 +176,7 @@ def _second(
             note=str(getattr(args, "note", "") or ""),
             reason=str(getattr(args, "reason", "") or ""),
         )
-        facts: dict[str, str | int] = {"action": ASKED, **request_facts(request)}
+        facts = {"action": ASKED, **request_facts(request)}
         office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
     raise CommandError(
         f"asked for as request {request.number}: another person has to agree (`smppd approvals grant {request.number}`);"

@@ -12,6 +12,7 @@ from smppd.cli.commands import CommandError
 from smppd.cli.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
+from smppd.operators.approvals import GRANTED, Request
 from smppd.operators.desk import Desk
 from smppd.operators.people import Operator, People
 from smppd.store.api import StoreError
@@ -20,6 +21,10 @@ from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import SealError
 
+TOO_LATE: Final = "somebody else answered just now"
+"""Why an answer to a request is taken back on the trail."""
+_ANSWERS: Final = 100
+"""Entries about one request that are looked at."""
 _DOCUMENTS_SINCE: Final = 4
 """The schema version that brought documents."""
 
@@ -34,9 +39,28 @@ class Office:
 
     def vouched(self, operator: Operator) -> bool:
         """Whether an operator is as the audit trail says that he was left. If not, somebody put an older document back, or a
-        change broke off between the trail and the store. VaultError."""
+        change broke off between the trail and the store. More recovery codes than the last login with one left are an older
+        document too. VaultError."""
         told = self._trail.newest_of_operator(operator.name)
-        return told is not None and told.get("state") == self.people.state(operator)
+        if told is None or told.get("state") != self.people.state(operator):
+            return False
+        left = self._trail.recovery_codes_left(operator.name)
+        return left is None or len(operator.recovery) <= left
+
+    def granted(self, request: Request) -> bool:
+        """Whether the audit trail's newest answer to a request is that it was granted. If not, an older document was put back.
+        VaultError."""
+        too_late: list[tuple[str, str]] = []  # answers that were written down and then found another one there
+        for action, who, result, why in self._trail.answers_to(request.number, _ANSWERS):
+            if why == TOO_LATE:
+                too_late.append((action, who))
+            elif result != "done":
+                continue
+            elif (action, who) in too_late:
+                too_late.remove((action, who))
+            else:
+                return action == GRANTED
+        return False
 
     def emptied(self) -> bool:
         """Whether there are no operators though the audit trail knows of some: nobody takes the last one away by a command.

@@ -79,10 +79,11 @@ def read_thing(thing: Thing) -> OnItsWay | None:
 
 
 def holds_nothing(thing: Thing) -> bool:
-    """Whether it is of a kind in which there is no message: a number, or a sender that replies are to reach."""
+    """Whether it is of a kind in which there is no message: a number, a sender that replies are to reach, the hash of
+    an erased number."""
     if thing.place == "row":
-        return thing.kind == Kind.REPLY
-    return thing.place == "damaged" and thing.name in ("meta", "cold reply")
+        return thing.kind in (Kind.REPLY, Kind.ERASED)
+    return thing.place == "damaged" and thing.name in ("meta", "cold reply", "cold erased")
 
 
 def _damaged(thing: Thing, kind: str, data: bytes) -> OnItsWay:

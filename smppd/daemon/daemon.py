@@ -65,7 +65,7 @@ from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
-from smppd.vault.keys import REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
+from smppd.vault.keys import ERASED, REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
 
 log = logging.getLogger("smppd.daemon")
 TICK: Final = 0.1
@@ -196,6 +196,7 @@ class Daemon:
             register=self.screens.register,
             opted_out=self._words,
             reply_secret=install.for_purpose(REPLIES),
+            erased_secret=install.for_purpose(ERASED),
         )
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)

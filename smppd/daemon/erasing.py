@@ -32,7 +32,7 @@ from smppd.store.sqlite.seals import AUDIT_FILE
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
-from smppd.vault.keys import REPLIES, KeyRing, load_install
+from smppd.vault.keys import ERASED, REPLIES, KeyRing, load_install
 
 PATIENCE: Final = 600.0
 """Seconds that a command waits for the daemon."""
@@ -285,6 +285,7 @@ def offline(
             random=Random(1),  # jitter of pauses, of which there is none
             broken=broken.append,
             reply_secret=install.for_purpose(REPLIES),
+            erased_secret=install.for_purpose(ERASED),
         )
         store.lifetime = relay.lifetime
         relay.begin()

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from smppd.message import FINAL_STATES, Address, Event, State
 from smppd.numbering import SHORT_DIGITS, normalise
+from smppd.records.carrier_ids import without_numbers
 from smppd.records.lookup import Found, LogReader
 from smppd.records.search import by_number
 from smppd.vault.keys import Part
@@ -66,11 +67,17 @@ class Subject:
         return self.mask.hide(text, part=part)
 
     def name(self, upstream_id: bytes, others: Iterable[Address] | None) -> str:
-        """A carrier's id of a message, without the other party's number in it. others: None where nobody knows the numbers any
-        more: then whatever may be a number goes, but the person's own."""
+        """A carrier's id of a message, without the other party's number in it and without a third person's
+        (`carrier_ids.without_numbers`). others: None where nobody knows the numbers any more: then whatever may be a number
+        goes, but the person's own."""
+        name = upstream_id.decode("latin-1")
         if others is None:
-            return self.mask.hide(upstream_id.decode("latin-1"))
-        return self.mask.hide_these(upstream_id.decode("latin-1"), [normalise(one.digits, one.ton) for one in others])
+            return self.mask.hide(name)
+        theirs = [normalise(one.digits, one.ton) for one in others]
+        exact = [form.decode("latin-1") for form in self.forms.exact]
+        own = exact + [form.decode("latin-1") for form in self.forms.ambiguous]
+        about = exact + [one.decode("latin-1") for one in theirs]
+        return without_numbers(self.mask.hide_these(name, theirs), own, about)
 
 
 class Exported(NamedTuple):

@@ -2,8 +2,9 @@
 
 A message that no carrier has is ended, as cancel_sm does. One that a carrier has, or may have, stays, so that its receipt still
 reaches the customer; its frame is exchanged for one without a text and without the person's number. So are receipts in a
-mailbox. A text from or to the person that waits in a mailbox is deleted, and so are parked receipts. At the end the spool is
-tidied: what was written before cannot be opened any more.
+mailbox. A text from or to the person that waits in a mailbox is deleted, and so are parked receipts; one that comes within 72
+hours is parked without the number (`receipts/erased.py`). At the end the spool is tidied: what was written before cannot be
+opened any more.
 
 It works in small steps between the messages. Things move while it lasts, from memory to rows and back. So what is in memory is
 looked through, then all rows, then once more what is in memory. What comes later is not part of it.
@@ -19,15 +20,16 @@ from typing import Final, NamedTuple, Protocol
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.numbering import normalise
-from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT
-from smppd.protocol.wire import BodyError, Command, Fields, Sm, Tag, build_sm, tlv
+from smppd.protocol.wire import Command, Fields, Sm, build_sm
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import SWEEP
 from smppd.relay.ledger.ledger import mail_row
 from smppd.relay.ledger.payload import write_message
-from smppd.relay.receipts.matching import INTERMEDIATE, RECEIPT, read_receipt
+from smppd.relay.receipts.erased import ErasedNumbers
+from smppd.relay.receipts.matching import INTERMEDIATE, RECEIPT
 from smppd.relay.receipts.parking import Parking
+from smppd.relay.receipts.rewrite import NOBODY, bare_receipt
 from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_mail, restored_row, restored_waiting
 from smppd.relay.send.dispatch import Dispatch
@@ -45,9 +47,6 @@ ROWS: Final = 100
 ACTS: Final = 200
 """Things that are changed in one batch at most."""
 
-_NOBODY: Final = b"\0\0\0"
-"""An address field with nothing in it (SMPP 3.4 section 4.4.1: TON, NPI, address)."""
-_KEPT_TLVS: Final = (int(Tag.RECEIPTED_MESSAGE_ID), int(Tag.MESSAGE_STATE), int(Tag.NETWORK_ERROR_CODE))
 _SOME: Final = 1000  # things of a queue that are picked out in one step
 _GO, _WAIT, _COMMIT = 0, 1, 2
 _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
@@ -105,6 +104,10 @@ class Person:
     def takes(self, account: str, records: Collection[int]) -> bool:
         """See ``Wanted``."""
         return self._accounts is None or account in self._accounts
+
+    def not_held(self, at: float) -> frozenset[bytes]:
+        """The forms that no hold is about which keeps what comes at a time (epoch seconds)."""
+        return self._forms.difference(*[one.forms for one in self._held if one.since <= at < one.until])
 
     def parts(self, one: bool, other: bool) -> bool:
         """See ``Wanted``."""
@@ -196,9 +199,11 @@ class Erasing:
         mailroom: Mailroom,
         parking: Parking,
         replies: ReplySenders,
+        erased: ErasedNumbers,
     ) -> None:
         self._context = context
         self._replies = replies
+        self._erased = erased
         self._store = store
         self._dispatch = dispatch
         self._mailroom = mailroom
@@ -285,6 +290,11 @@ class Erasing:
         then(found)
 
     def _all(self) -> Iterator[int]:
+        wanted = self._wanted
+        if self._acts and isinstance(wanted, Person):
+            # First, and durable: a receipt that comes meanwhile is parked already and found, or meets this.
+            self._erased.remember(wanted.not_held(self._context.wall()))
+            yield _COMMIT
         yield from self._memory()
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
@@ -400,12 +410,12 @@ class Erasing:
         """Exchanges the frame of a message for one without a text, and without the numbers that are to go."""
         sm = Sm(message.frame)
         region, wanted, reply = message.account.region, self._wanted, message.reply_to
-        source = _NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
+        source = NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
         destination = (
-            _NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
+            NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
         )
         if reply is not None and wanted.hides(reply[2:-1], reply[0], region):
-            reply = _NOBODY
+            reply = NOBODY
         fields = Fields(registered=message.registered)
         message.frame = build_sm(Command.SUBMIT_SM, 0, source, destination, b"", fields)
         message.reply_to = reply
@@ -460,21 +470,11 @@ class Erasing:
     def _bare(self, sm: Sm, mail: Mail) -> bytes:
         """A receipt without the numbers that are to go and without what it says of the text."""
         wanted, region = self._wanted, mail.account.region
-        source = _NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
+        source = NOBODY if wanted.hides(sm.source_digits, sm.source_ton, region) else sm.source_field
         destination = (
-            _NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
+            NOBODY if wanted.hides(sm.destination_digits, sm.destination_ton, region) else sm.destination_field
         )
-        text, tlvs = b"", b""
-        try:
-            told = read_receipt(sm).receipt
-            tlvs = b"".join(tlv(tag, value) for tag, value in sm.tlvs if tag in _KEPT_TLVS)
-        except BodyError:
-            told = None
-        if told is not None:
-            said = (told.id, told.sub, told.dlvrd, told.submit_date, told.done_date, told.stat, told.err)
-            text = b"id:%b sub:%b dlvrd:%b submit date:%b done date:%b stat:%b err:%b text:" % said
-        fields = Fields(esm_class=sm.esm_class & (RECEIPT | INTERMEDIATE))
-        return build_sm(Command.DELIVER_SM, 0, source, destination, text[:SHORT_MESSAGE_LIMIT], fields, tlvs)
+        return bare_receipt(sm, source, destination)
 
     def _parked(self, parked: Parked) -> None:
         upstream = parked.upstream

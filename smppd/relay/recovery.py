@@ -18,6 +18,7 @@ from smppd.relay.context import Context
 from smppd.relay.guard import START
 from smppd.relay.ledger.journal import HEAD, KNOWN, OPENS, Broken, Entry, fingerprint, read
 from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked, read_released, read_submitted
+from smppd.relay.receipts.erased import ErasedNumbers
 from smppd.relay.receipts.parking import Parking
 from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.restore import restored_mail, restored_message
@@ -44,9 +45,12 @@ class _Fault(NamedTuple):
 class Recovery:
     """One start-up."""
 
-    def __init__(self, context: Context, lanes: Lanes, parking: Parking, replies: ReplySenders) -> None:
+    def __init__(
+        self, context: Context, lanes: Lanes, parking: Parking, replies: ReplySenders, erased: ErasedNumbers
+    ) -> None:
         self._context = context
         self._replies = replies
+        self._erased = erased
         self._lanes = lanes
         self._parking = parking
         self._things: dict[int, Message | Mail | Parked] = {}
@@ -182,6 +186,8 @@ class Recovery:
             context.upstream(owner).shelved(count)
         elif kind == Kind.REPLY:
             self._replies.count_found(owner, count)
+        elif kind == Kind.ERASED:
+            self._erased.count_found(count)
 
     def _place(self) -> None:
         guard = self._context.guard

@@ -35,6 +35,7 @@ from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
 from smppd.relay.operations import History, Operations
+from smppd.relay.receipts.erased import ErasedNumbers
 from smppd.relay.receipts.mo_owners import MoOwners
 from smppd.relay.receipts.opt_outs import Change, OptOuts
 from smppd.relay.receipts.receipts import Receipts
@@ -82,9 +83,9 @@ class Relay:
     likewise (`policy.screens`). ``ids`` draws messages' ids. ``wall``: epoch seconds; ``now``: monotonic ones;
     ``later(seconds, function)`` runs a function on the reactor thread. ``broken(reason)`` is called when nothing may be
     acknowledged any more. ``history`` looks finished messages up for query_sm, which answers without it that it does not know
-    them. ``reply_secret`` keys what is remembered for replies to replaced senders; without one nothing is. ``register``: of
-    opt-outs, which ``begin`` fills; without one there are none. ``opted_out`` hears of changes by words. All of it is called
-    on the reactor thread."""
+    them. ``reply_secret`` keys what is remembered for replies to replaced senders, ``erased_secret`` what is of erased
+    numbers; without one nothing is. ``register``: of opt-outs, which ``begin`` fills; without one there are none. ``opted_out``
+    hears of changes by words. All of it is called on the reactor thread."""
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class Relay:
         register: Register | None = None,
         opted_out: Callable[[Change], object] = lambda _change: None,
         reply_secret: bytes | None = None,
+        erased_secret: bytes | None = None,
     ) -> None:
         self.context = context = Context(
             store=store,
@@ -156,6 +158,7 @@ class Relay:
             opted_out,
         )
         self.reply_senders = ReplySenders(context, reply_secret)
+        self.erased_numbers = ErasedNumbers(context, erased_secret)
         self.held_parts = HeldParts(context, self.dispatch, self.routes, self.reply_senders)
         self.desk = SubmitDesk(
             context,
@@ -170,11 +173,26 @@ class Relay:
             self.reply_senders,
         )
         self.receipts = Receipts(
-            context, self.dispatch, self.mailroom, recorder, routing.owners, self.opt_outs, self.reply_senders
+            context,
+            self.dispatch,
+            self.mailroom,
+            recorder,
+            routing.owners,
+            self.opt_outs,
+            self.reply_senders,
+            self.erased_numbers,
         )
         self.operations = Operations(context, self.dispatch, recorder, self.short_ids, history)
         self.spill = Spill(context, self.mailroom, self.receipts.parking)
-        self.erasing = Erasing(context, store, self.dispatch, self.mailroom, self.receipts.parking, self.reply_senders)
+        self.erasing = Erasing(
+            context,
+            store,
+            self.dispatch,
+            self.mailroom,
+            self.receipts.parking,
+            self.reply_senders,
+            self.erased_numbers,
+        )
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -284,7 +302,9 @@ class Relay:
             raise RuntimeError("the relay has begun")
         context, store = self.context, self._store
         context.restored_upto = store.meta("restored", 0)
-        recovery = Recovery(context, self.dispatch.lanes, self.receipts.parking, self.reply_senders)
+        recovery = Recovery(
+            context, self.dispatch.lanes, self.receipts.parking, self.reply_senders, self.erased_numbers
+        )
         living = recovery.run(store.replay(), store.counts())
         self.desk.restore_remembered(context.ledger.living())
         self._ids.skip(context.ledger.highest())
@@ -524,6 +544,7 @@ class Relay:
         for expiry, end in self._expiries:
             chore("expiry", partial(self._expire, expiry, wall, end))
         chore("replies", self.reply_senders.sweep)
+        chore("erased numbers", self.erased_numbers.sweep)
         if now - self._looked >= _LOOK:
             self._looked = now
             store.look_at_damaged()

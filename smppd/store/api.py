@@ -28,13 +28,15 @@ from smppd.vault.seal import SECRETS_BYTES
 
 class Kind(IntEnum):
     """What a cold row is: a message waiting for an upstream, one waiting for its receipt, mail for a customer that is not
-    taking it, a receipt whose message is not known yet, or the sender that replies of a handset are to reach."""
+    taking it, a receipt whose message is not known yet, the sender that replies of a handset are to reach, or the keyed hash
+    of a number that was erased."""
 
     QUEUE = 1
     WAITING = 2
     MAIL = 3
     PARKED = 4
     REPLY = 5
+    ERASED = 6
 
 
 class Fault(Exception):

@@ -2,7 +2,7 @@
 
 Their key is derived from the installation's audit key, so it lives as long as the installation. What is sealed is bound to its
 kind and name: a document cannot be put into another's place. That an older state of the same document was put back is not seen
-here; each change is on the audit trail.
+here: each change is on the audit trail, which operators and approvals are held against.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from smppd.vault.kek import KEY_BYTES, MARK_SCOPE, Kek, KekWrong, VaultError, bl
 
 __all__ = [
     "CACHED_KEYS",
+    "ERASED",
     "REPLIES",
     "InstallSecrets",
     "Kek",
@@ -82,6 +83,8 @@ class KeyRows(Protocol):
 
 # --- Secrets of the installation -------------------------------------------------------------------------------------
 
+ERASED = "erased numbers v1"
+"""Purpose of the key that knows an erased number again for some days, likewise."""
 REPLIES = "replies v1"
 """Purpose of the key that finds the sender a handset replies to (`InstallSecrets.for_purpose`)."""
 

@@ -329,10 +329,16 @@ def test_of_two_answers_at_once_the_trail_knows_which_counts(
     staff: Staff, record: str, people: dict[str, Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staff.by(people["anna"], *LAW)
-    monkeypatch.setattr(Approvals, "answer", lambda *_: None)  # the other one was quicker
-    status, _, err = staff.by(people["ben"], "approvals", "grant", "1")
+    with monkeypatch.context() as quicker:
+        quicker.setattr(Approvals, "answer", lambda *_: None)  # the other one was quicker
+        status, _, err = staff.by(people["ben"], "approvals", "grant", "1")
     assert status == 1 and "somebody else answered" in err
     assert [one["result"] for one in staff.trail("approval")] == ["done", "done", "refused"]
+    assert staff.by(people["ben"], "approvals", "grant", "1")[0] == 0
+    with monkeypatch.context() as quicker:
+        quicker.setattr(Approvals, "answer", lambda *_: None)
+        assert staff.by(people["ben"], "approvals", "deny", "1")[0] == 1, "too late, and taken back"
+    assert TEXT in staff.by(people["anna"], *LAW)[1]
 
 
 def test_more_than_a_hundred_records_need_two(staff: Staff, log: Builder, people: dict[str, Person]) -> None:
@@ -484,22 +490,21 @@ def test_an_operator_that_was_altered_is_nobody(staff: Staff, record: str) -> No
     assert (status, out) == (2, "") and "altered" in err and "Traceback" not in err
 
 
-def rows_of_operators(staff: Staff) -> dict[str, bytes]:
+def rows_of_operators(staff: Staff, kind: str = "operator") -> dict[str, bytes]:
     db = sqlite3.connect(staff.path / "var/data.db")
-    rows = dict(db.execute("SELECT name, sealed FROM documents WHERE kind = 'operator'"))
+    rows = dict(db.execute("SELECT name, sealed FROM documents WHERE kind = ?", (kind,)))
     db.close()
     return rows
 
 
-def put_operator(staff: Staff, name: str, sealed: bytes | None) -> None:
+def put_operator(staff: Staff, name: str, sealed: bytes | None, kind: str = "operator") -> None:
     """What somebody does who can write to the store's files: an older row put back, another's in its place, none at all."""
     db = sqlite3.connect(staff.path / "var/data.db", isolation_level=None)
-    db.execute("DELETE FROM documents WHERE kind = 'operator' AND name = ?", (name,))
+    db.execute("DELETE FROM documents WHERE kind = ? AND name = ?", (kind, name))
     if sealed is not None:
         db.execute(
-            "INSERT INTO documents (kind, name, until, sealed)"
-            " VALUES ('operator', ?, (SELECT max(until) FROM documents), ?)",
-            (name, sealed),
+            "INSERT INTO documents (kind, name, until, sealed) VALUES (?, ?, (SELECT max(until) FROM documents), ?)",
+            (kind, name, sealed),
         )
     db.close()
 
@@ -527,6 +532,38 @@ def test_an_older_row_of_an_operator_that_is_put_back_is_nobody(
     assert "not as the audit trail left him" in staff.run("operators", "role", "cleo", "--role", "support")[2]
     assert staff.by(cleo, *REVEAL)[0] == 0
     assert staff.run("audit", "verify")[0] == 0
+
+
+def test_a_recovery_code_that_was_used_works_no_more_where_an_older_row_is_put_back(staff: Staff, record: str) -> None:
+    cleo = staff.add("cleo", "support")
+    before = rows_of_operators(staff)["cleo"]
+    assert staff.run(*REVEAL, *staff.credentials(cleo, cleo.recovery[2]))[0] == 0
+    assert staff.by(cleo, *REVEAL)[0] == 0, "as he was left"
+    put_operator(staff, "cleo", before)
+    for code in cleo.recovery[2:4]:
+        assert staff.run(*REVEAL, *staff.credentials(cleo, code))[0] == 1
+        assert staff.trail("login refused")[-1]["what"]["reason"] == "not as the audit trail left him"
+    assert "cleo is not as" in staff.run("operators", "list")[2]
+    assert staff.run("operators", "role", "cleo", "--role", "support")[0] == 0
+    assert staff.by(cleo, *REVEAL)[0] == 0, "who manages operators said anew what he is"
+    assert staff.run("audit", "verify")[0] == 0
+
+
+def test_a_grant_that_was_taken_back_serves_nobody_where_its_row_is_put_back(
+    staff: Staff, record: str, people: dict[str, Person]
+) -> None:
+    anna, ben = people["anna"], people["ben"]
+    assert staff.by(anna, *LAW)[0] == 3 and staff.by(ben, "approvals", "grant", "1")[0] == 0
+    (before,) = rows_of_operators(staff, "approval").values()
+    assert staff.by(ben, "approvals", "grant", "1")[0] == 1, "refused, and no answer"
+    assert staff.by(anna, *LAW)[0] == 0
+    assert staff.by(ben, "approvals", "deny", "1")[0] == 0
+    put_operator(staff, "1", before, "approval")
+    status, out, err = staff.by(anna, *LAW)
+    assert (status, out) == (1, "") and "an older row of it was put back" in err
+    assert staff.trail("approval")[-1]["what"]["action"] == "not as the audit trail left it"
+    status, out, err = staff.by(anna, *LAW)
+    assert status == 3 and "request 2" in err
 
 
 def test_an_older_row_serves_no_session_either(staff: Staff, record: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -458,6 +458,16 @@ def test_alerts_ask_for_series_that_exist() -> None:
     assert not [rule["alert"] for rule in rules if f"| `{rule['alert']}` |" not in page]
 
 
+def test_the_tests_of_the_alerts_have_the_daemons_series() -> None:
+    known = families()
+    for test in yaml.safe_load((ROOT / "tests/alerts.yml").read_text("utf-8"))["tests"]:
+        for one in test["input_series"]:
+            name, _, labels = one["series"].partition("{")
+            given = set(re.findall(r"(\w+)=", labels)) - {"instance", "job", "le"}
+            if name != "up":
+                assert given == set(known[name.removesuffix("_bucket")][1]), one
+
+
 def test_the_dashboard_asks_for_series_that_exist() -> None:
     board = json.loads((ROOT / "docs/grafana-dashboard.json").read_text("utf-8"))
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]

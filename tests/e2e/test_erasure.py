@@ -177,6 +177,11 @@ def test_a_person_is_erased_everywhere(running: bool, make_gateway: Callable[...
             assert checked.returncode == 0, checked.stderr
             again = gateway.command("subject", *words)
             assert again.returncode == 1 and "there is nothing of" in again.stderr, again.stderr
+            known = connect(store / "data.db", "data", read_only=True)
+            assert known.execute("SELECT count(*) FROM cold WHERE kind = 6").fetchone() == (1,), (
+                "the number is known for 72 h"
+            )
+            known.close()
             if running:
                 with (
                     RawSmsc(repeat(Step())) as later,
@@ -196,6 +201,14 @@ def test_a_person_is_erased_everywhere(running: bool, make_gateway: Callable[...
                     assert not [one for one in got if PERSON in one or TEXT in one]
                     assert sum(b"stat:DELETED" in one for one in got) == 6
                     assert sum(b"stat:DELIVRD" in one for one in got) == 4
+                    parked = gateway.metric("smppd_receipts_total", upstream="sim", outcome="parked")
+                    later.deliver(receipt_body(FIELD[PERSON], FIELD[OWN], b"that-came-late"))
+                    wait_for(
+                        "parked without the number",
+                        lambda: gateway.metric("smppd_receipts_total", upstream="sim", outcome="parked") > parked,
+                    )
+                    left = opened(gateway, store)
+                    assert b"that-came-late" in left and PERSON not in left.replace(b"SAR-" + PERSON, b"")
         # Elsewhere, from the older backup and a copy of the trail.
         shipped = tmp_path / "trail.jsonl"
         shipped.write_text(gateway.command("audit", "show", "--json").stdout)

@@ -324,6 +324,7 @@ class World:
             register=self.register,
             opted_out=self.opted.append,
             reply_secret=b"r" * 32,
+            erased_secret=b"e" * 32,
         )
         self.living = self.relay.begin()
         self.store.segments.most, self.store.segments.seconds = self._segments

@@ -311,7 +311,7 @@ SPILLED: list[tuple[Any, str]] = [
     (Parking, "_pass_on"),
     (Parking, "_unpark"),
     (parking, "check_rewritable"),
-    (parking, "read_receipt"),
+    (Parking, "_park"),
     (parking, "best_match"),
     (Receipts, "_settle"),
     (receipts, "rewritten_receipt"),

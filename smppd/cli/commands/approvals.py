@@ -13,7 +13,7 @@ from smppd.audit.trail import current_actor
 from smppd.cli.access import printable
 from smppd.cli.authority import add_login, identify, request_facts
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.desk import Office, has_people, open_office, told
+from smppd.cli.desk import TOO_LATE, Office, has_people, open_office, told
 from smppd.events import AuditEvent
 from smppd.operators.approvals import ASKED, DENIED, GRANTED, WINDOW, Approvals, Request, may_agree
 from smppd.operators.roles import Authority, may
@@ -84,7 +84,7 @@ def _answer(office: Office, authority: Authority, args: argparse.Namespace, gran
     office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
     after = approvals.answer(request, paper, granted, by, now)
     if after is None:
-        facts["why"] = "somebody else answered just now"
+        facts["why"] = TOO_LATE
         office.record(AuditEvent.APPROVAL, authority.who, facts, "refused", authority.actor)
         raise CommandError(f"somebody else answered request {request.number} just now: look again")
     if granted:

@@ -18,11 +18,11 @@ from smppd.relay import log_counts
 from smppd.relay.context import Context
 from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
 from smppd.relay.receipts.matching import YES, Reading, believed, best_match, find_message, read_receipt, row_keys
-from smppd.relay.receipts.rewrite import check_rewritable
+from smppd.relay.receipts.rewrite import NOBODY, bare_receipt, check_rewritable
 from smppd.relay.restore import restored_waiting
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.unanswered import only_unknown
-from smppd.relay.state.addresses import address_pairs, address_tail
+from smppd.relay.state.addresses import address_pairs, address_tail, names_number
 from smppd.relay.state.model import Message, Parked, UpstreamState
 from smppd.relay.state.phase import Phase
 from smppd.store.api import ColdRow, Kind
@@ -60,11 +60,29 @@ class Parking:
         """Parks a receipt whose message is not in memory: the message is older, or not known yet, or there is none. The
         receipt is stored first and its message searched afterwards, so that the acknowledgement does not wait for the
         search. Errors that its content can cause are provoked before it becomes durable (``check_rewritable``)."""
-        context = self._context
         check_rewritable(sm, reading)
-        parked = Parked(context.new_id(), upstream, (), sm.raw, int(context.wall()) + PARK)
+        self._park(upstream, sm.raw, sm, reading, False)
+
+    def park_bare(self, upstream: UpstreamState, sm: Sm, reading: Reading, source: bool, destination: bool) -> None:
+        """Parks a receipt from or to a person who was erased, without both addresses and without what it says of the text: a
+        message that was sent since then may still get its id, and what says nothing of addresses is matched by its id alone.
+        One whose id is made of the number is kept for a search among the cold rows only, and given up if that finds nothing.
+        ``source``, ``destination``: which of them was erased."""
+        check_rewritable(sm, reading)
+        erased = [one for one, gone in ((sm.source_digits, source), (sm.destination_digits, destination)) if gone]
+        named = any(names_number(name, digits) for name in reading.ids for digits in erased)
+        frame = bare_receipt(sm, NOBODY, NOBODY)
+        if (named and not upstream.cold_waiting) or not read_receipt(Sm(frame)).ids:
+            self._context.metrics.receipts.labels(upstream.name, "erased").inc()
+            return
+        self._park(upstream, frame, sm, reading, named)
+
+    def _park(self, upstream: UpstreamState, frame: bytes, sm: Sm, reading: Reading, named: bool) -> None:
+        """``frame``: what is kept of the receipt ``sm``. ``named``: not beyond the search among the cold rows."""
+        context = self._context
+        parked = Parked(context.new_id(), upstream, (), frame, int(context.wall()) + PARK)
         try:
-            self._into_memory(parked, sm, reading)
+            self._into_memory(parked, Sm(frame), reading)
             context.ledger.open(parked, kept=True)
         except Exception:
             upstream.forget_parked(parked)
@@ -72,7 +90,7 @@ class Parking:
         context.metrics.receipts.labels(upstream.name, "parked").inc()
         context.log_counts.count(log_counts.PARKED, upstream.name)
         if upstream.cold_waiting > 0:
-            self._search(parked, sm, reading)
+            self._search(parked, sm, reading, named)
         while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > context.parked_limit):
             self._give_up(next(iter(upstream.parked.values())), log_counts.GIVEN_UP_LIMIT)
 
@@ -89,8 +107,9 @@ class Parking:
                 found.update(dict.fromkeys((named, *readings(named))))
             else:
                 found.update(dict.fromkeys(key for _, key in upstream.matcher.candidates(named)))
-        # It is found by its addresses too. Their keys begin with NUL, which no id contains.
-        found.update(dict.fromkeys(b"\0" + pair for pair in address_pairs(sm)))
+        if sm.source_digits or sm.destination_digits:
+            # It is found by its addresses too. Their keys begin with NUL, which no id contains.
+            found.update(dict.fromkeys(b"\0" + pair for pair in address_pairs(sm)))
         upstream.note_parked(parked, tuple(found))
 
     def _unpark(self, parked: Parked) -> None:
@@ -129,23 +148,24 @@ class Parking:
         parked.upstream.matched.inc()
         return True
 
-    def _search(self, parked: Parked, sm: Sm, reading: Reading) -> None:
-        """Looks for its message among the cold rows."""
+    def _search(self, parked: Parked, sm: Sm, reading: Reading, named: bool = False) -> None:
+        """Looks for its message among the cold rows, by all that the carrier wrote (``sm``). ``named``: see ``_park``."""
         upstream = parked.upstream
         wanted = row_keys(upstream, reading)
         if wanted:
             context = self._context
             context.store.find(
-                Kind.WAITING, upstream.name, wanted, context.guarded_rows(lambda rows: self._found(parked, rows))
+                Kind.WAITING,
+                upstream.name,
+                wanted,
+                context.guarded_rows(lambda rows: self._found(parked, rows, sm, reading, named)),
             )
 
-    def _found(self, parked: Parked, rows: list[ColdRow]) -> None:
+    def _found(self, parked: Parked, rows: list[ColdRow], sm: Sm, reading: Reading, named: bool) -> None:
         if parked.done:
             return
         upstream = parked.upstream
         try:
-            sm = Sm(parked.frame)
-            reading = read_receipt(sm)
             message = self.message_of_rows(upstream, reading, sm, rows) or find_message(upstream, reading, sm)
             # It is about no message that is known: then it may be about an unknown one.
             message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
@@ -155,6 +175,9 @@ class Parking:
         if message is not None and not parked.done:
             self._pass_on(parked, message, sm, reading)
             self._context.flush()
+        elif named and not parked.done:
+            self._unpark(parked)
+            self._context.metrics.receipts.labels(upstream.name, "erased").inc()
 
     def message_of_rows(
         self, upstream: UpstreamState, reading: Reading, sm: Sm, rows: list[ColdRow], but: int = 0
@@ -203,7 +226,7 @@ class Parking:
         """The unknown message that a receipt is about, where its id was never seen and its addresses fit exactly one: the
         carrier took that message after all, and this is its upstream id. None where there is no such message, or where
         nobody asked for its receipt."""
-        if not upstream.unknown:
+        if not upstream.unknown or not (sm.source_digits or sm.destination_digits):
             return None
         message = only_unknown(upstream, sm)
         if message is None:

@@ -31,6 +31,7 @@ from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import COMMIT, DELIVER, ROWS
 from smppd.relay.guard import RECEIPT as RECEIPT_PLACE
 from smppd.relay.ledger.payload import write_message
+from smppd.relay.receipts.erased import ErasedNumbers
 from smppd.relay.receipts.matching import (
     INTERMEDIATE,
     MESSAGE_TYPE,
@@ -104,8 +105,10 @@ class Receipts:
         owners: MoOwners,
         opt_outs: OptOuts,
         replies: ReplySenders,
+        erased: ErasedNumbers,
     ) -> None:
         self._opt_outs = opt_outs
+        self._erased = erased
         self._context = context
         self._replies = replies
         self._dispatch = dispatch
@@ -186,12 +189,35 @@ class Receipts:
             if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
                 return 0
         if message is None:
+            if self._erased.count > 0:
+                self._park_unless_erased(upstream, ticket, sm, reading, fingerprint)
+                return 0
             self.parking.park_receipt(upstream, sm, reading)
             self._note(upstream, fingerprint, 0)
         else:
             self._settle(upstream, message, sm, reading, fingerprint)
         self._context.store.batch.acks.append(ticket)
         return int(message is not None)
+
+    def _park_unless_erased(
+        self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, fingerprint: int
+    ) -> None:
+        """Looks whether a receipt names a number that was erased, before it is parked; the acknowledgement waits for it."""
+
+        def told(source: bool, destination: bool) -> None:
+            try:
+                if source or destination:
+                    self.parking.park_bare(upstream, sm, reading, source, destination)
+                else:
+                    self.parking.park_receipt(upstream, sm, reading)
+                self._note(upstream, fingerprint, 0)
+                self._context.store.batch.acks.append(ticket)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._set_aside(upstream, ticket, sm.raw, error)
+            self._context.store.kick()
+            self._context.flush()
+
+        self._erased.ask(sm, upstream.region, told)
 
     def _perhaps(
         self, upstream: UpstreamState, ticket: Ticket, sm: Sm, reading: Reading, now: float, wait: bool

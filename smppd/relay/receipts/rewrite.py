@@ -6,13 +6,16 @@ from __future__ import annotations
 from typing import Final
 
 from smppd.protocol.receipt import SHORT_MESSAGE_LIMIT, splice
-from smppd.protocol.wire import HEADER, Sm, Tag, tlv
-from smppd.relay.receipts.matching import INTERMEDIATE, MESSAGE_TYPE, RECEIPT, Reading, text_start
+from smppd.protocol.wire import HEADER, BodyError, Command, Fields, Sm, Tag, build_sm, tlv
+from smppd.relay.receipts.matching import INTERMEDIATE, MESSAGE_TYPE, RECEIPT, Reading, read_receipt, text_start
 from smppd.relay.state.model import Message
 
 _ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
 _PAYLOAD: Final = int(Tag.MESSAGE_PAYLOAD)
 _TLV_LIMIT: Final = 0xFFFF
+NOBODY: Final = b"\0\0\0"
+"""An address field with nothing in it (SMPP 3.4 section 4.4.1: TON, NPI, address)."""
+_KEPT_TLVS: Final = (_ID, int(Tag.MESSAGE_STATE), int(Tag.NETWORK_ERROR_CODE))
 _UNMISTAKABLE: Final = 6  # an id of at least so many octets stands in a TLV of the carrier's own on purpose
 
 
@@ -47,6 +50,21 @@ def check_rewritable(sm: Sm, reading: Reading) -> None:
     """Rewrites a receipt and throws the result away: an error that its content causes happens here, before the receipt is
     stored."""
     _told(sm, reading, b"0" * 16, b"\1\1" + b"0" * 20 + b"\0\1\1" + b"0" * 20 + b"\0", b"")
+
+
+def bare_receipt(sm: Sm, source: bytes, destination: bytes) -> bytes:
+    """A receipt with these address fields, and without what it says of the text: the frame of a deliver_sm."""
+    text, tlvs = b"", b""
+    try:
+        told = read_receipt(sm).receipt
+        tlvs = b"".join(tlv(tag, value) for tag, value in sm.tlvs if tag in _KEPT_TLVS)
+    except BodyError:
+        told = None
+    if told is not None:
+        said = (told.id, told.sub, told.dlvrd, told.submit_date, told.done_date, told.stat, told.err)
+        text = b"id:%b sub:%b dlvrd:%b submit date:%b done date:%b stat:%b err:%b text:" % said
+    fields = Fields(esm_class=sm.esm_class & (RECEIPT | INTERMEDIATE))
+    return build_sm(Command.DELIVER_SM, 0, source, destination, text[:SHORT_MESSAGE_LIMIT], fields, tlvs)
 
 
 def _told(sm: Sm, reading: Reading, shown: bytes, fields: bytes, given: bytes) -> bytes:

@@ -32,6 +32,7 @@ KINDS: Final = {
     int(Kind.WAITING): "cold waiting",
     int(Kind.MAIL): "cold mail",
     int(Kind.REPLY): "cold reply",
+    int(Kind.ERASED): "cold erased",
 }
 _NONCE: Final = 12
 _COLUMNS: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, data"
@@ -40,7 +41,7 @@ _PUT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 STRANGE: Final = (
-    "(kind NOT IN (1, 2, 3, 5) OR typeof(owner) <> 'text' OR typeof(key) <> 'blob' OR typeof(id) <> 'integer'"
+    "(kind NOT IN (1, 2, 3, 5, 6) OR typeof(owner) <> 'text' OR typeof(key) <> 'blob' OR typeof(id) <> 'integer'"
     " OR typeof(expires) <> 'integer' OR typeof(segment) <> 'integer' OR typeof(data) <> 'blob')"
 )
 """SQL: whether a row of `cold` is one that nobody looks for, or that no query can give back as it should be."""

@@ -86,7 +86,8 @@ def test_a_carriers_id_is_hidden_where_nobody_knows_the_numbers_any_more() -> No
     subject = Subject(search_forms(SUBJECT, None), national=False)
     assert subject.name(b"x-447700900456", None) == "x-44770***0456"
     assert subject.name(b"x-447700900123", None) == "x-447700900123", "but not of the person's own"
-    assert subject.name(b"x-447700900456", []) == "x-447700900456", "both numbers are the person's"
+    assert subject.name(b"x-12125550123", []) == "x-***", "both numbers are the person's: it is a third one's"
+    assert subject.name(b"x-447700900123-12", []) == "x-447700900123-12"
 
 
 def test_other_peoples_numbers_are_hidden_everywhere(run: Run, log: Builder) -> None:

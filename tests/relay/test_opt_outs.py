@@ -201,6 +201,21 @@ def test_stop_to_a_number_that_accounts_share_is_said_to_all_of_them() -> None:
     here.commits()
     assert a.acknowledged() == [Status.RX_P_APPN]
     assert here.total("mo_messages", upstream="a", outcome="opt-out") == 1
+    opts_out(here, a, b"start")
+    assert len(here.register) == 0, "START alone lifts what STOP alone said"
+
+
+def test_help_to_a_shared_number_is_answered_once_by_who_has_a_text() -> None:
+    hashed = configuration().accounts[0].password_hash
+    other = {"networks": "any", "password_hash": hashed, "numbers": ["+447700900001"]}
+    more = [
+        {**other, "system_id": name, "keywords": [name], "opt_out": {"answers": {"help": f"I am {name}."}}}
+        for name in ("club", "shop")
+    ]
+    here = world(acme={"keywords": ["key"]}, more=more)
+    a = here.carrier()
+    opts_out(here, a, b"help")
+    assert a.texts() == [b"I am club."]
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------

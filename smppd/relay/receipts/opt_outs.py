@@ -85,18 +85,18 @@ class OptOuts:
 
     def hear(self, account: Account, upstream: UpstreamState, sm: Sm, record: int, *, answers: bool = True) -> bool:
         """A message from a handset to a number of an account, which is in the current batch. record: its id in the log, 0 for
-        none. answers: whether the handset may be answered. Returns whether it was a word. An error stops nothing: the message
-        itself is passed on."""
+        none. answers: whether the handset may be answered. Returns whether it was a word that has an answer here, which is due. An
+        error stops nothing: the message itself is passed on."""
         try:
             return self._hear(account, upstream, sm, record, answers)
         except Exception as error:  # noqa: BLE001  the item's edge
             self._context.guard.caught(DELIVER, error, owner=account.name)
             return False
 
-    def means_stop(self, account: Account, upstream: UpstreamState, sm: Sm) -> bool:
-        """Whether a message says STOP, by the words of an account."""
+    def meaning(self, account: Account, upstream: UpstreamState, sm: Sm) -> Meaning | None:
+        """Which word a message is, by those of an account; None for none."""
         heard = self._listen(account, upstream, sm)[1]
-        return heard is not None and heard.meaning in (Meaning.STOP, Meaning.STOP_ALL)
+        return heard.meaning if heard is not None and heard.meaning is not Meaning.REVIEW else None
 
     def _listen(self, account: Account, upstream: UpstreamState, sm: Sm) -> tuple[Station | None, Heard | None]:
         at = normalise(sm.destination_digits, sm.destination_ton, 0, upstream.region)
@@ -131,7 +131,7 @@ class OptOuts:
         self._count(account, meaning.value)
         if answer is not None and answers:
             self._answer(account, upstream, sm, answer, meaning, number)
-        return True
+        return answer is not None
 
     def _change(self, account: Account, senders: list[bytes], number: bytes, word: str, stands: bool) -> bool:
         """Puts the changes into the batch. False where all of it was so already: said twice, or delivered twice."""

@@ -301,35 +301,46 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
 
 
 def _read(desk: _Desk, args: argparse.Namespace, file: TextIO) -> _Read:
-    rows = csv.DictReader(file)
-    columns = [name.strip().lower() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
+    first = file.readline()
+    try:
+        columns = [name.strip().lower() for name in _values(first)]
+    except ValueError:
+        columns = []
     if not {"number", "key"} & set(columns):
         raise CommandError("the first line has to name the columns, `number` or `key` among them", 2)
     entries: dict[bytes, OptOut] = {}
     faults: list[tuple[int, str]] = []
     bad = 0
-    try:
-        for row in rows:
-            try:
-                one = _row(desk, args, row)
-                entries[one.key] = one
-            except ValueError as error:
-                bad += 1
-                if len(faults) < SHOWN:
-                    faults.append((rows.line_num, str(error)))
-    except csv.Error as error:
-        raise CommandError(f"line {rows.line_num}: this is no CSV: {error}", 2) from None
+    for number, line in enumerate(file, 2):
+        try:
+            values = _values(line)
+            if not values:
+                continue
+            if len(values) > len(columns):
+                raise ValueError("more values than columns")
+            one = _row(desk, args, dict(zip(columns, values, strict=False)))
+            entries[one.key] = one
+        except ValueError as error:
+            bad += 1
+            if len(faults) < SHOWN:
+                faults.append((number, str(error)))
     return _Read(list(entries.values()), faults, bad)
 
 
-def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str | None]) -> OptOut:
+def _values(line: str) -> list[str]:
+    """What stands in a line; each is read by itself, since a quotation mark that is never closed would hide all lines up to the
+    next one. ValueError where it is no CSV."""
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        raise ValueError("no line of a CSV file") from None
+
+
+def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str]) -> OptOut:
     """The entry of a line. ValueError says what is wrong with it, and repeats nothing of it."""
-    if None in row:
-        raise ValueError("more values than columns")
 
     def value(column: str) -> str:
-        return (row.get(column) or "").strip()
+        return row.get(column, "").strip()
 
     name = value("account") or args.account or ""
     account = desk.accounts.get(name)

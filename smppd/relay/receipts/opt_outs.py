@@ -85,8 +85,8 @@ class OptOuts:
 
     def hear(self, account: Account, upstream: UpstreamState, sm: Sm, record: int, *, answers: bool = True) -> bool:
         """A message from a handset to a number of an account, which is in the current batch. record: its id in the log, 0 for
-        none. answers: whether the handset may be answered. Returns whether it was a word to which an answer is due here. An error
-        stops nothing: the message itself is passed on."""
+        none. answers: whether the handset may be answered. Returns whether it was a word to which an answer is due here. An
+        error stops nothing: the message itself is passed on."""
         try:
             return self._hear(account, upstream, sm, record, answers)
         except Exception as error:  # noqa: BLE001  the item's edge

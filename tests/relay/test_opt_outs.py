@@ -30,7 +30,7 @@ def world(own: Any = None, *, acme: dict[str, Any] | None = None, **more: Any) -
 
 def said(text: bytes, *, sender: bytes = TO, to: bytes = OURS, tlvs: bytes = b"", **fields: Any) -> bytes:
     """A message from a handset."""
-    ends = address_field(1, 1, sender), address_field(1, 1, to)
+    ends = address_field(2 if sender[:1] == b"0" else 1, 1, sender), address_field(1, 1, to)
     return build_sm(Command.DELIVER_SM, 0, *ends, text, Fields(**fields), tlvs)
 
 
@@ -203,6 +203,12 @@ def test_stop_to_a_number_that_accounts_share_is_said_to_all_of_them() -> None:
     assert here.total("mo_messages", upstream="a", outcome="opt-out") == 1
     opts_out(here, a, b"start")
     assert len(here.register) == 0, "START alone lifts what STOP alone said"
+
+
+def test_a_national_number_of_a_carrier_without_a_country_is_read_by_the_accounts() -> None:
+    here = world(acme={"region": "GB"})
+    opts_out(here, here.carrier(), sender=b"07700900123")
+    assert here.register.stands("acme", OURS, b"447700900123")
 
 
 def test_help_to_a_shared_number_is_answered_once_by_who_has_a_text() -> None:

@@ -103,14 +103,14 @@ class OptOuts:
         station = self.words.station(account.name, at)
         if station is None:
             return None, None
-        number = normalise(sm.source_digits, sm.source_ton, 0, upstream.region)
+        number = _handset(sm, account, upstream)
         return station, station.hear(sm, upstream.alphabet, country_of(number) or "")
 
     def _hear(self, account: Account, upstream: UpstreamState, sm: Sm, record: int, answers: bool) -> bool:
         station, heard = self._listen(account, upstream, sm)
         if station is None or heard is None:
             return False
-        number = normalise(sm.source_digits, sm.source_ton, 0, upstream.region)
+        number = _handset(sm, account, upstream)
         to, ton = sm.destination_digits, sm.destination_ton
         # In the notation of the carrier, and in that of the customer, where the two have other countries.
         forms = dict.fromkeys(normalise(to, ton, 0, region) for region in (upstream.region, account.region))
@@ -247,6 +247,11 @@ class OptOuts:
         self._gauge()
         for then in batch.asked:
             self._context.guard.call_guarded(COMMIT, partial(then, False))
+
+
+def _handset(sm: Sm, account: Account, upstream: UpstreamState) -> bytes:
+    """Who sent a message, in the normal form; where nobody knows the carrier's country, by that of the account."""
+    return normalise(sm.source_digits, sm.source_ton, 0, upstream.region or account.region)
 
 
 def _message(sm: Sm, text: str, alphabet: Alphabet) -> Sm:

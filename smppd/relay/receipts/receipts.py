@@ -510,7 +510,7 @@ class Receipts:
             self._context.store.kick()
             self._context.flush()
 
-        self._replies.find(account, sm, upstream.region, found)
+        self._replies.find(account, sm, upstream.region or account.region, found)
 
     def _pass_mo(
         self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account, original: bytes | None

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from smppd.consent.register import ConsentScreen
+from smppd.consent.register import Register as Consents
+from smppd.consent.register_proof import ConsentKeys
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, tlv
 from smppd.relay.ledger.journal import Entry, read
 from smppd.relay.receipts.opt_outs import DOUBTS
 from smppd.store.committer import Ending
+from smppd.store.consents import Standing
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import FROM, TO, FakeLink, World
 from tests.relay.fakes import settings as configuration
@@ -209,6 +213,32 @@ def test_a_national_number_of_a_carrier_without_a_country_is_read_by_the_account
     here = world(acme={"region": "GB"})
     opts_out(here, here.carrier(), sender=b"07700900123")
     assert here.register.stands("acme", OURS, b"447700900123")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_consent_that_is_withdrawn_ends_what_waits_by_it(restarted: bool) -> None:
+    keys = ConsentKeys(b"k" * 32)
+    consents = Consents(keys)
+    scope = keys.scope("promotional", b"*")
+    mine, others = (Standing("acme", keys.subject("acme", number), scope) for number in (TO, ANOTHER))
+    consents.add([mine, others])
+    screen = ConsentScreen(consents, False, ["promotional"])
+    here = World(configuration(acme={"class": "promotional"}), screens={"acme": (screen,)})
+    acme = here.customer()
+    acme.submits(b"waits", registered=1)
+    acme.submits(b"goes", to=ANOTHER)
+    here.commits()
+    consents.remove([mine])
+    if restarted:
+        here.restarts()
+        acme = here.customer()
+    a = here.carrier()
+    here.passes(2)
+    here.commits()
+    assert a.texts() == [b"goes"]
+    assert here.total("messages_refused", account="acme", reason="consent") == 1
+    assert [b"stat:REJECTD" in sm.short_message for sm in acme.takes()] == [True]
+    here.check()
 
 
 def test_help_to_a_shared_number_is_answered_once_by_who_has_a_text() -> None:

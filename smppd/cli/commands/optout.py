@@ -25,6 +25,7 @@ from smppd.cli.progress import progress
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Account, Settings
+from smppd.config.senders import SENDER_MAX
 from smppd.consent.suppression import ANY, KEY_OCTETS, Hashes
 from smppd.daemon.control import ControlError
 from smppd.daemon.opt_outs import CHANGES, change_register
@@ -137,8 +138,11 @@ class _Desk:
         return number
 
     def sender(self, typed: str | None, account: Account) -> bytes:
-        """A sender in its normal form; `ANY` for none."""
-        return sender_of(typed, region_of(self.settings, account.system_id))
+        """A sender in its normal form; `ANY` for none. CommandError for what no message can come from."""
+        sender = sender_of(typed, region_of(self.settings, account.system_id))
+        if len(sender) > SENDER_MAX:
+            raise CommandError(f"a sender has {SENDER_MAX} octets at the most", 2)
+        return sender
 
     def note(self, action: str, facts: dict[str, str | int], result: str, number: bytes | None = None) -> None:
         """Puts an entry on the trail. VaultError: then nothing may be done."""
@@ -210,6 +214,7 @@ def _remove(desk: _Desk, args: argparse.Namespace) -> int:
         change_register(desk.directory, entries[at : at + CHANGES])
     desk.note("remove", facts | {"entries": there}, "done" if there else "not found", number)
     say(f"{there} entries lifted." if there else "Nothing was lifted: it had not opted out.")
+    _say_ranges(args, account)
     return 0 if there else 1
 
 
@@ -233,7 +238,16 @@ def _check(desk: _Desk, args: argparse.Namespace) -> int:
             print(f"opted out  {sender}  {_iso(one.at)}  {printable(one.source)}")
         if not found:
             print("not opted out")
+    _say_ranges(args, account)
     return 0 if found else 1
+
+
+def _say_ranges(args: argparse.Namespace, account: Account) -> None:
+    """Which senders were not asked: a hash cannot be made of a range."""
+    if args.sender is None and any(number.endswith("*") for number in account.numbers):
+        say(
+            "Numbers of the account's ranges (`*`) and names were not looked at: give the one that is meant by --sender."
+        )
 
 
 def _senders(desk: _Desk, typed: str | None, account: Account) -> list[bytes]:
@@ -280,6 +294,8 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
                 read = _read(desk, args, file)
     except UnicodeDecodeError:
         raise CommandError(f"{name}: it is no text in UTF-8", 2) from None
+    except OSError as error:
+        raise CommandError(f"{name} cannot be read: {error.strerror}", 2) from None
     for line, fault in read.faults:
         say(f"{name}:{line}: {fault}")
     if read.bad > len(read.faults):
@@ -363,6 +379,8 @@ def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str]) -> OptOut:
     if number is None:
         raise ValueError("no phone number")
     sender = sender_of(value("sender") or args.sender, region)
+    if len(sender) > SENDER_MAX:
+        raise ValueError(f"a sender of more than {SENDER_MAX} octets")
     return OptOut(desk.hashes.key(name, sender, number), name, desk.hashes.label(name, sender), at, source)
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest
+from smppd.backup.manifest import AUDIT, DATA, MANIFEST, BackupError, Manifest
 from smppd.durable import replace_file
 from smppd.events import AuditEvent
 from smppd.records.erasure import BACKUPS, CLOSING, DONE, STATE, WAY_HELD, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
+    CONSENT,
     NAME,
+    REPLIES,
     ErasureJournal,
     JournalError,
     Line,
@@ -32,6 +34,9 @@ from smppd.records.erasure_journal import (
     write_lines,
 )
 from smppd.records.holds import Holds
+from smppd.store.api import Kind
+from smppd.store.sqlite.consent_rows import SqliteConsents
+from smppd.store.sqlite.copies import remove_cold
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.held_rows import SqliteHeldRows
@@ -40,12 +45,14 @@ from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import InstallSecrets, KeyRing
 
+_SOME: Final = 200
 _KNOWN: Final = 1000
 """Backups that are remembered."""
 
 
 class Replayed(NamedTuple):
-    """erasures: requests that were done again; records: of them, in the restored copy. until: ISO 8601, up to when erasures are
+    """erasures: requests that were done again; records: of them, in the restored copy; others: consents, and senders remembered
+    for replies, that were removed again. until: ISO 8601, up to when erasures are
     known; empty where no journal was found. queued: records that a hold or a floor keeps in the copy; held: ids of those that
     a hold keeps: then what belongs to them on its way is kept too."""
 
@@ -54,6 +61,7 @@ class Replayed(NamedTuple):
     until: str = ""
     queued: int = 0
     held: frozenset[int] = frozenset()
+    others: int = 0
 
 
 # -- beside backups ----------------------------------------------------------------------------------------------------
@@ -257,7 +265,19 @@ def replay_erasures(
                     )
             if not done.complete:
                 raise BackupError(f"{directory}: what was erased again is still in a write-ahead log")
-    return Replayed(len(numbers), done.records, max(line.at for line in lines), queued, frozenset(held))
+    others = _remove_others(directory, {one for line in lines for one in line.others})
+    return Replayed(len(numbers), done.records, max(line.at for line in lines), queued, frozenset(held), others)
+
+
+def _remove_others(directory: Path, others: Iterable[str]) -> int:
+    named = sorted(others)
+    digests = [bytes.fromhex(one[1:]) for one in named if one.startswith(CONSENT)]
+    with closing(SqliteConsents(directory)) as consents:
+        removed = 0
+        for at in range(0, len(digests), _SOME):
+            removed += consents.remove([row.number for row in consents.named(digests[at : at + _SOME])])
+    keys = [bytes.fromhex(one[1:]) for one in named if one.startswith(REPLIES)]
+    return removed + (remove_cold(directory / DATA, Kind.REPLY, keys) if keys else 0)
 
 
 def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:
@@ -282,7 +302,7 @@ def _own(lines: Sequence[Line], path: Path, install: InstallSecrets) -> None:
     kept = {line.signature for line in chain}
     for line in lines:
         if line.signature not in kept:
-            journal.append(line.erasure, line.ids, line.at)
+            journal.append(line.erasure, line.ids, line.at, line.others)
 
 
 def _chain(first: Line, following: dict[str, Line]) -> list[Line]:

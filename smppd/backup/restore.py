@@ -31,7 +31,7 @@ from smppd.backup.manifest import (
     read_manifest,
     verify_manifest,
 )
-from smppd.backup.opt_outs import carry_over
+from smppd.backup.opt_outs import TakenOver, carry_over
 from smppd.backup.take import free_room
 from smppd.durable import sync_directory
 from smppd.events import AuditEvent
@@ -90,8 +90,8 @@ class Checked(NamedTuple):
 class Restored(NamedTuple):
     """checked: what is in the store now. aside: where the old store is, None if there was none. expired: the copy of the
     keys should have been deleted by now. erasures: what was erased again. known_until: ISO 8601, up to when erasures are known;
-    empty where no journal was found. underway: what `replay` gave. opt_outs: how many entries of the register were
-    taken over from the store that was replaced; None where there was none that could be read."""
+    empty where no journal was found. underway: what `replay` gave. taken_over: opt-outs and withdrawals of
+    consents, from the store that was replaced; None where there was none that could be read."""
 
     checked: Checked
     aside: Path | None
@@ -99,7 +99,7 @@ class Restored(NamedTuple):
     erasures: Replayed
     known_until: str
     underway: Mapping[str, int]
-    opt_outs: int | None = None
+    taken_over: TakenOver | None = None
 
 
 def verify(
@@ -176,7 +176,7 @@ def restore(
                 progress("Erasing again what was erased", 0.0)
                 install = _open_keys(staging, kek)[0]
                 replayed = replay_erasures(staging, kek, install, checked.erased, now, actor, floor=floor)
-                opt_outs = carry_over(directory, staging, kek, install) if old else None
+                taken_over = carry_over(directory, staging, kek, install) if old else None
                 ids = frozenset(record for line in checked.erased for record in line.ids) - replayed.held
                 underway: Mapping[str, int] = {}
                 if ids:
@@ -198,7 +198,7 @@ def restore(
         finally:
             lock.release()
     until = known_until(checked.erased, bool(old), now)
-    return Restored(checked, aside, expired, replayed, until, underway, opt_outs)
+    return Restored(checked, aside, expired, replayed, until, underway, taken_over)
 
 
 def _replay_underway(

@@ -114,12 +114,10 @@ def read_authorised(path: Path) -> tuple[AuthorisedSender, ...]:
 
 def _entries(path: Path, text: str) -> tuple[AuthorisedSender, ...]:
     first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
     header: list[str] | None = None
     found: list[AuthorisedSender] = []
     bad: list[str] = []
-    rows = _rows(reader, bad)
-    for line, row in rows:
+    for line, row in _rows(text, ";" if ";" in first and "," not in first else ",", bad):
         breathe()
         if not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
             continue
@@ -144,14 +142,12 @@ def _entries(path: Path, text: str) -> tuple[AuthorisedSender, ...]:
     return tuple(found)
 
 
-def _rows(reader: Any, bad: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells). What the reader cannot take is a bad line."""
-    while True:
-        line = reader.line_num + 1
+def _rows(text: str, delimiter: str, bad: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells). What the reader cannot take is a bad line. Each is read by itself: a quotation mark that is never closed
+    would hide all lines up to the next one."""
+    for line, raw in enumerate(io.StringIO(text, newline=""), 1):
         try:
-            row = next(reader)
-        except StopIteration:
-            return
+            row = next(csv.reader([raw], delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             bad.append(f"line {line}: {error}")
             continue

@@ -13,7 +13,7 @@ from smppd.consent.register_proof import ANY, CLASSES, HASH, ConsentKeys, scopes
 from smppd.message import Hit, Refusal
 from smppd.numbering import normalise
 from smppd.policy.screens import Question
-from smppd.protocol.wire import Status
+from smppd.protocol.wire import Sm, Status
 from smppd.store.consents import Standing
 
 MOST: Final = 10_000_000
@@ -31,6 +31,8 @@ class Register:
 
     def __init__(self, keys: ConsentKeys) -> None:
         self._keys = keys
+        self.epoch = 1
+        """Rises with each consent that counts no longer: what was asked before has to be asked again."""
         # The first two octets of entries -> what follows of each, one after another: at ten million a bucket has 2 KB.
         self._buckets: dict[int, bytes] = {}
         self._count = 0
@@ -68,6 +70,7 @@ class Register:
 
     def remove(self, standing: Iterable[Standing]) -> None:
         """Consents count no longer. Whoever removes one has looked whether another says the same."""
+        self.epoch += 1
         for one in standing:
             for entry in self._entries(one):
                 name = entry[0] << 8 | entry[1]
@@ -143,6 +146,7 @@ class ConsentScreen:
     def look(self, question: Question) -> Refusal | None:
         """See `policy.screens.Screen`."""
         if self._has(question):
+            question.agreed = question.message_class in self.classes
             return None
         if self.shadow:
             question.hits.append(_SHADOW)
@@ -159,6 +163,21 @@ class ConsentScreen:
             question.message_class,
             lambda: normalise(sm.source_digits, sm.source_ton, 0, question.region),
         )
+
+    def refuses_now(self, account: str, region: str | None, frame: bytes, reply_to: bytes | None) -> bool:
+        """Whether a message that was accepted by a consent and has waited may not leave any more: nothing counts of what its
+        recipient agreed to. Its class is not kept, and what is withdrawn is withdrawn for all classes. frame: its PDU;
+        reply_to: the source field that its customer used, where policy exchanged it."""
+        if self.shadow:
+            return False
+        sm = Sm(frame)
+        number = normalise(sm.destination_digits, sm.destination_ton, 0, region)
+        ton, digits = (sm.source_ton, sm.source_digits) if reply_to is None else (reply_to[0], reply_to[2:-1])
+
+        def sender() -> bytes:
+            return normalise(digits, ton, 0, region)
+
+        return not any(self.register.stands(account, number, one, sender) for one in self.classes)
 
     def explain(self, question: Question) -> str:
         """See `policy.screens.Screen`."""

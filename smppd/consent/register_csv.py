@@ -59,14 +59,11 @@ def read(
 ) -> Iterator[GoodLine | BadLine]:
     """Every line of a file that has something in it. account: of lines that name none; known(account): whether there is such
     a one; region(account): of its national numbers. Raises NoTable."""
-    reader = csv.reader(lines, delimiter=",")
     header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
+    # Each line is read by itself: a quotation mark that is never closed would hide all lines up to the next one.
+    for line, text in enumerate(lines, 1):
         try:
-            row = next(reader)
-        except StopIteration:
-            break
+            row = next(csv.reader([text], strict=True), [])
         except csv.Error:
             if header is None:
                 raise NoTable(f"line {line} is no line of a CSV file") from None

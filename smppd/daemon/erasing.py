@@ -45,12 +45,13 @@ _KEPT: Final = 4
 
 class Underway(NamedTuple):
     """What was found on its way. counts: by kind (`relay.erasing.Found`); records: ids that it belongs to; complete: nothing
-    of it can be opened any more; holds: those that keep some of it as it is."""
+    of it can be opened any more; holds: those that keep some of it as it is; reply_keys: of what is remembered for replies."""
 
     counts: dict[str, int]
     records: frozenset[int]
     complete: bool
     holds: frozenset[int] = frozenset()
+    reply_keys: frozenset[bytes] = frozenset()
 
 
 # -- the daemon's side -------------------------------------------------------------------------------------------------
@@ -58,7 +59,8 @@ class Underway(NamedTuple):
 
 def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
     """The requests with which a command has the daemon erase: `erase` begins and gives a number, `erase state` says how far it
-    is, `erase records` lists the records that were concerned. The newest few are remembered."""
+    is, `erase records` lists the records that were concerned, `erase replies` the keys of what was remembered for
+    replies. The newest few are remembered."""
     jobs: dict[int, Found | None] = {}
     numbers = count(1)
 
@@ -119,7 +121,11 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
         found = found_of(request)
         return Listing("records", (f"{one:016x}" for one in (found.records if found is not None else ())))
 
-    return {"erase": begin, "erase state": state, "erase records": records}
+    def replies(request: dict[str, Any], _uid: int) -> Listing:
+        found = found_of(request)
+        return Listing("replies", (one.hex() for one in (found.reply_keys if found is not None else ())))
+
+    return {"erase": begin, "erase state": state, "erase records": records, "erase replies": replies}
 
 
 def _kept(said: object) -> Kept:
@@ -245,8 +251,13 @@ def _asked(directory: Path, request: dict[str, Any]) -> Underway:
             )
         wait.wait(_TICK)
     records = ask(directory, {"do": "erase records", **job})["records"]
+    replies = ask(directory, {"do": "erase replies", **job})["replies"] if told["counts"].get("replies") else []
     return Underway(
-        told["counts"], frozenset(int(one, 16) for one in records), told["complete"], frozenset(told["holds"])
+        told["counts"],
+        frozenset(int(one, 16) for one in records),
+        told["complete"],
+        frozenset(told["holds"]),
+        frozenset(map(bytes.fromhex, replies)),
     )
 
 
@@ -310,4 +321,4 @@ def offline(
         done = found[0]
     finally:
         store.close(LivingEntries(readable))
-    return Underway(done.counts(), frozenset(done.records), done.complete, done.holds)
+    return Underway(done.counts(), frozenset(done.records), done.complete, done.holds, frozenset(done.reply_keys))

@@ -233,7 +233,7 @@ class Program:
                 set_tlvs = {tag: value for tag, value in set_tlvs.items() if tag not in line.drop_tlvs}
             if line.set_tlvs:
                 set_tlvs.update(line.set_tlvs)
-                drop_tlvs -= set_tlvs.keys()
+                drop_tlvs = drop_tlvs.difference(set_tlvs)  # `-` with keys makes a set, which the compiled code refuses
             route = line.route or route
             if line.expire_after is not None and (expire_after is None or line.expire_after < expire_after):
                 expire_after = line.expire_after

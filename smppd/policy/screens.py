@@ -26,13 +26,15 @@ class Question:
 
     Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``gate``: the key of the hours
     in which it may leave (`policy.hours`), empty for any, and it waits by that; ``rejects``: its refusal is told by a receipt,
-    after ESME_ROK; ``hits``: what is counted and explained.
+    after ESME_ROK; ``agreed``: it leaves by somebody's consent, which is asked for again when it has waited;
+    ``hits``: what is counted and explained.
     """
 
     __slots__ = (
         "_country",
         "_destination",
         "account",
+        "agreed",
         "expires",
         "gate",
         "hits",
@@ -68,6 +70,7 @@ class Question:
         self.until = 0.0
         self.gate = ""
         self.rejects = False
+        self.agreed = False
         self.hits: list[Hit] = []
         self._destination: bytes | None = None
         self._country: str | None = None

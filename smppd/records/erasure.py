@@ -10,7 +10,7 @@ when that is over. Its body needs its numbers to be opened, so where the body ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
@@ -49,6 +49,9 @@ erased, or wait for a hold or a floor to end and then are."""
 
 WAY_HELD: Final = "way_held"
 """Name in a request of the numbers of holds that keep some of what was on its way."""
+
+OTHERS: Final = "others"
+"""Name in a request of the keyed hashes of what no record speaks of (`erasure_journal.Line`)."""
 
 INTERRUPTED: Final = "interrupted"
 """Name in a request of whether the command was killed, so that nobody knows what of what was on its way was taken out."""
@@ -176,6 +179,11 @@ class Eraser:
         self.rows.note_erasure(number, {STATE: LISTING})
         return self.rows.list_records(number, sorted(records))
 
+    def list_others(self, number: int, others: Iterable[str]) -> None:
+        """Puts down what no record speaks of, as a line of the journal names it. Within `ErasureJournal.alone`."""
+        before: list[str] = (self.rows.erasure(number) or {}).get(OTHERS, [])
+        self.rows.note_erasure(number, {STATE: LISTING, OTHERS: list(dict.fromkeys([*before, *others]))})
+
     def declare(self, number: int) -> None:
         """Writes what is put down into the journal and onto the audit trail, as far as it is not there. From now on it may be
         destroyed. Within `ErasureJournal.alone`. Raises StoreError and VaultError: then nothing may be."""
@@ -183,7 +191,9 @@ class Eraser:
         lines = [line for line in self.journal.lines() if line.erasure == number]
         known = {record for line in lines for record in line.ids}
         new = [one.record for one in self.listed(number) if one.record not in known]
-        lines += self.journal.append(number, new, facts["at"]) if new else []
+        named = {other for line in lines for other in line.others}
+        others = [one for one in facts.get(OTHERS, ()) if one not in named]
+        lines += self.journal.append(number, new, facts["at"], others) if new or others else []
         told = self._on_trail(number) if lines else frozenset()
         for line in lines:
             if line.line not in told:

@@ -1,9 +1,10 @@
 """The erasure journal as a file, `erasures.journal`: which records were erased, in lines that only this installation can write.
 
 The database may be put back to an older copy, and with it what was erased. So each erasure is on this file before anything is
-destroyed. A copy lies beside each backup, and a restore erases again what any copy says. A line names records by their ids and
-nobody by a number. Each line is signed (Ed25519) and names the hash of the line before: none can be changed, left out or moved.
-Lines that were cut off at the end show against the requests in the store, and on the audit trail, which has each line too.
+destroyed. A copy lies beside each backup, and a restore erases again what any copy says. A line names records by their ids,
+what no record speaks of (consents, senders remembered for replies) by keyed hashes, and nobody by a number. Each line is
+signed (Ed25519) and names the hash of the line before: none can be changed, left out or moved. Lines that were cut off at the
+end show against the requests in the store, and on the audit trail, which has each line too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ NAME: Final = "erasures.journal"
 """The file, in the store's directory and beside each backup."""
 IDS: Final = 4000
 """Records in one line: an entry of the audit trail has room for as many."""
+OTHERS: Final = 1000
+"""Keyed hashes in one line."""
+CONSENT: Final = "c"
+REPLIES: Final = "r"
+"""How the name of such a hash begins; its hexadecimal digits follow."""
 
 _FORMAT: Final = 1
 _SIGNED: Final = b"smppd-erasures-1\n"
@@ -40,7 +46,8 @@ class JournalError(StoreError):
 
 class Line(NamedTuple):
     """line: 1, 2, 3 ...; erasure: number of the request; at: ISO 8601, UTC; ids: of records; previous: `digest` of the line
-    before, zeros for the first; signature: hexadecimal."""
+    before, zeros for the first; signature: hexadecimal; others: `CONSENT` and the digest of a consent, `REPLIES` and the key of
+    what is remembered for replies: both mean nobody without the installation's secrets."""
 
     line: int
     erasure: int
@@ -48,6 +55,7 @@ class Line(NamedTuple):
     ids: tuple[int, ...]
     previous: str
     signature: str = ""
+    others: tuple[str, ...] = ()
 
     def signed_part(self) -> bytes:
         """What the signature covers."""
@@ -55,7 +63,9 @@ class Line(NamedTuple):
 
     def _facts(self) -> dict[str, Any]:
         ids = " ".join(f"{one:016x}" for one in self.ids)
+        others = {"others": " ".join(self.others)} if self.others else {}  # lines of before have none
         return {
+            **others,
             "format": _FORMAT,
             "line": self.line,
             "erasure": self.erasure,
@@ -85,21 +95,29 @@ class Line(NamedTuple):
         }
         for number, at in enumerate(range(0, len(self.ids), _GROUP)):
             facts[f"ids{number or ''}"] = " ".join(f"{one:016x}" for one in self.ids[at : at + _GROUP])
+        for number, at in enumerate(range(0, len(self.others), _GROUP)):
+            facts[f"others{number or ''}"] = " ".join(self.others[at : at + _GROUP])
         return facts
 
 
 def of_trail(facts: Mapping[str, Any]) -> Line:
     """The inverse of `Line.for_trail`. JournalError where it is none."""
-    ids: list[int] = []
-    number = 0
     try:
-        while (name := f"ids{number or ''}") in facts:
-            ids += [_id(text) for text in str(facts[name]).split()]
-            number += 1
+        ids = tuple(map(_id, _joined(facts, "ids")))
         values = int(facts["line"]), int(facts["erasure"]), str(facts["at"])
-        return Line(*values, tuple(ids), str(facts["previous"]), str(facts["signature"]))
+        others = tuple(_joined(facts, "others"))
+        return Line(*values, ids, str(facts["previous"]), str(facts["signature"]), others)
     except (KeyError, TypeError, ValueError):
         raise JournalError("an entry of the audit trail does not say which records were erased") from None
+
+
+def _joined(facts: Mapping[str, Any], name: str) -> list[str]:
+    found: list[str] = []
+    number = 0
+    while (part := f"{name}{number or ''}") in facts:
+        found += str(facts[part]).split()
+        number += 1
+    return found
 
 
 def _canonical(facts: Mapping[str, Any]) -> bytes:
@@ -126,6 +144,7 @@ def read_line(text: bytes) -> Line:
             ids,
             str(facts["previous"]),
             str(facts["signature"]),
+            tuple(str(facts.get("others", "")).split()),
         )
     except (KeyError, TypeError):
         raise ValueError("no line of an erasure journal") from None
@@ -235,14 +254,18 @@ class ErasureJournal:
         """See `read_journal`."""
         return read_journal(self.path, self._key.public_key())
 
-    def append(self, erasure: int, ids: Sequence[int], at: str) -> list[Line]:
-        """Writes the lines of some records, on stable storage when this returns; within `alone`."""
+    def append(self, erasure: int, ids: Sequence[int], at: str, others: Sequence[str] = ()) -> list[Line]:
+        """Writes the lines of some records, and of what no record speaks of (see `Line`), on stable storage when this returns;
+        within `alone`."""
         before = self.lines()
         previous, number = (before[-1].digest, before[-1].line) if before else (_START, 0)
         made = []
-        for begin in range(0, len(ids), IDS):
+        parts: list[tuple[tuple[int, ...], tuple[str, ...]]]
+        parts = [(tuple(ids[begin : begin + IDS]), ()) for begin in range(0, len(ids), IDS)]
+        parts += [((), tuple(others[begin : begin + OTHERS])) for begin in range(0, len(others), OTHERS)]
+        for some, hashes in parts:
             number += 1
-            line = Line(number, erasure, at, tuple(ids[begin : begin + IDS]), previous)
+            line = Line(number, erasure, at, some, previous, others=hashes)
             line = line._replace(signature=self._key.sign(line.signed_part()).hex())
             made.append(line)
             previous = line.digest

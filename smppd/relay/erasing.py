@@ -151,7 +151,8 @@ class OfRecords:
 class Found:
     """What was found. messages: ended here; waiting: with a carrier, without text and number now; receipts, texts: in
     mailboxes, rewritten and deleted; parked: receipts without a message; replies: senders that are remembered for replies;
-    kept: left as they are, because holds are about them. records: the ids that all these belong to. complete: nothing of it can
+    kept: left as they are, because holds are about them. records: the ids that all these belong to. reply_keys: of the replies'
+    rows. complete: nothing of it can
     be opened any more; False where there was no space for that."""
 
     def __init__(self) -> None:
@@ -164,6 +165,7 @@ class Found:
         self.kept = 0
         self.holds: frozenset[int] = frozenset()
         self.records: set[int] = set()
+        self.reply_keys: set[bytes] = set()
         self.complete = False
 
     def __repr__(self) -> str:
@@ -523,6 +525,7 @@ class Erasing:
             yield _WAIT
             rows, self._rows = self._rows, []
             self._found.replies += len(rows)
+            self._found.reply_keys |= {row.key for row in rows}
             if self._acts and rows:
                 self._replies.forget(rows)
                 self._changed += len(rows)

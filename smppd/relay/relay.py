@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from smppd.config import Settings
+from smppd.consent.register import ConsentScreen
 from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
 from smppd.consent.words import WordTable
@@ -258,6 +259,7 @@ class Relay:
             account.pipeline = pipeline
             asked = screens.get(name, ()) if screens else ()
             account.opt_out = next((one for one in asked if isinstance(one, OptOutScreen)), None)
+            account.consent = next((one for one in asked if isinstance(one, ConsentScreen)), None)
             account.admission = admission_of(asked)
             account.ear = ear_of(asked)
             # Admission is asked before the rules: an account that has no other screen costs no question.

@@ -28,6 +28,7 @@ def restored_message(
     message.reported = stored.reported
     message.erased = stored.erased
     message.ours = stored.ours
+    message.agreed = stored.agreed
     message.destination_hash = hash(sm.destination_digits)
     message.part = part_of(sm)
     message.stored = True

@@ -4,7 +4,9 @@ trail."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,13 @@ from smppd.backup.erasures import open_eraser, read_erasures, remember_backup, s
 from smppd.backup.manifest import BackupError, read_manifest
 from smppd.backup.restore import Restored, restore
 from smppd.ids import id_time
-from smppd.records.erasure_journal import NAME, read_journal
+from smppd.records.erasure_journal import CONSENT, NAME, REPLIES, read_journal
 from smppd.records.lookup import LogReader
 from smppd.records.search import by_number
 from smppd.records.verify import verify_log
+from smppd.store.api import ColdRow, Kind
+from smppd.store.consents import FOREVER, ConsentRow
+from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.log_rows import SqliteRecords
 from tests.backup.backups import ACTOR, House
@@ -43,11 +48,12 @@ def fill(house: House) -> list[int]:
     return mine
 
 
-def erase(house: House, records: list[int]) -> int:
+def erase(house: House, records: list[int], others: Sequence[str] = ()) -> int:
     eraser, rows = open_eraser(house.path / "store", house.kek, house.install, house.trail)
     with eraser, eraser.journal.alone(wait=True):
         number = eraser.begin(house.log.now, ACTOR, {"reason": "law", "note": ""})
         eraser.list_records(number, dict.fromkeys(records, "acme"))
+        eraser.list_others(number, others)
         eraser.declare(number)
         eraser.finish_listing(number, {"way": {}})
         eraser.run(house.log.now)
@@ -114,6 +120,38 @@ def test_what_was_erased_since_a_backup_stays_erased(house: House, tmp_path: Pat
     with AuditTrail(to / "audit.db", house.install.audit) as trail:
         assert trail.verify().ok
         assert [entry.result for entry in trail.entries(events=("erasure",))] == ["done again at a restore"]
+
+
+@pytest.mark.parametrize("way", ["beside", "trail"])
+def test_consents_and_senders_that_were_erased_since_a_backup_stay_erased(
+    house: House, tmp_path: Path, way: str
+) -> None:
+    # No record speaks of them, so they are named by keyed hashes: 1 is the person's, 2 somebody else's.
+    rows = [
+        ConsentRow(bytes([n]) * 16, "acme", bytes([n + 8]) * 16, b"s" * 16, 0, FOREVER, b"sealed%d" % n) for n in (1, 2)
+    ]
+    with closing(SqliteConsents(house.path / "store")) as consents:
+        consents.add(rows)
+    house.log.store.batch.put += [ColdRow(Kind.REPLY, "acme", bytes([n]) * 16, 7, 2**40, b"sender") for n in (1, 2)]
+    house.log.commit()
+    house.take()
+    if way == "beside":
+        remember(house)
+    hashes = [one + (b"\1" * 16).hex() for one in (CONSENT, REPLIES)]
+    erase(house, [], hashes)
+    erase(house, fill(house)[:1])  # the copy's own journal is made anew of both
+    to = tmp_path / "elsewhere"
+    given = (shipped(house, tmp_path / "trail.jsonl"),) if way == "trail" else ()
+    done = put_back(house, to, erasures=given)
+    assert done.erasures.others == 2
+    with closing(SqliteConsents(to)) as consents:
+        assert [one.digest for one in consents.named([row.digest for row in rows])] == [rows[1].digest]
+    db = sqlite3.connect(to / "data.db")
+    assert db.execute("SELECT key FROM cold WHERE kind = ?", (int(Kind.REPLY),)).fetchall() == [(b"\2" * 16,)]
+    db.close()
+    assert b"sealed1" not in files(to)
+    lines = read_journal(to / NAME, house.install.checkpoint.public_key())
+    assert [other for line in lines for other in line.others] == hashes
 
 
 def test_without_a_journal_it_says_that_nothing_is_known(house: House, tmp_path: Path) -> None:

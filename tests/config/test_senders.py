@@ -78,6 +78,7 @@ def test_only_the_first_bad_lines_are_told_one_by_one(tmp_path: Path) -> None:
         (b"account,sender,sender\na,b,c\n", "line 1 must name the columns"),
         (b"account,sender\nacme,\xff\n", "line 2 is not UTF-8"),
         (b'account,sender\nacme,"' + b"x" * 200_000, "line 2: field larger"),
+        (b'account,sender,evidence\nacme,A,"x\nacme,B,y\nacme,C,"x"\n', "line 2: unexpected end"),
     ],
 )
 def test_what_is_no_list(tmp_path: Path, text: bytes, why: str) -> None:

@@ -78,6 +78,7 @@ def test_the_least_that_is_needed() -> None:
         ("promotional service", "spam", "class must be"),
         ("Firefox 130", "x" * 501, "more than 500"),
         ("ACME,", "ACME,,,", "14 fields"),
+        ("Firefox 130", '"Firefox 130', "no line of a CSV file"),
     ],
 )
 def test_a_bad_line_is_told_and_stops_no_other(old: str, new: str, why: str) -> None:

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from smppd.consent.register import ConsentScreen
+from smppd.consent.register import Register as Consents
+from smppd.consent.register_proof import ConsentKeys
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, tlv
 from smppd.relay.ledger.journal import Entry, read
 from smppd.relay.receipts.opt_outs import DOUBTS
 from smppd.store.committer import Ending
+from smppd.store.consents import Standing
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import FROM, TO, FakeLink, World
 from tests.relay.fakes import settings as configuration
@@ -30,7 +34,7 @@ def world(own: Any = None, *, acme: dict[str, Any] | None = None, **more: Any) -
 
 def said(text: bytes, *, sender: bytes = TO, to: bytes = OURS, tlvs: bytes = b"", **fields: Any) -> bytes:
     """A message from a handset."""
-    ends = address_field(1, 1, sender), address_field(1, 1, to)
+    ends = address_field(2 if sender[:1] == b"0" else 1, 1, sender), address_field(1, 1, to)
     return build_sm(Command.DELIVER_SM, 0, *ends, text, Fields(**fields), tlvs)
 
 
@@ -201,6 +205,53 @@ def test_stop_to_a_number_that_accounts_share_is_said_to_all_of_them() -> None:
     here.commits()
     assert a.acknowledged() == [Status.RX_P_APPN]
     assert here.total("mo_messages", upstream="a", outcome="opt-out") == 1
+    opts_out(here, a, b"start")
+    assert len(here.register) == 0, "START alone lifts what STOP alone said"
+
+
+def test_a_national_number_of_a_carrier_without_a_country_is_read_by_the_accounts() -> None:
+    here = world(acme={"region": "GB"})
+    opts_out(here, here.carrier(), sender=b"07700900123")
+    assert here.register.stands("acme", OURS, b"447700900123")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_consent_that_is_withdrawn_ends_what_waits_by_it(restarted: bool) -> None:
+    keys = ConsentKeys(b"k" * 32)
+    consents = Consents(keys)
+    scope = keys.scope("promotional", b"*")
+    mine, others = (Standing("acme", keys.subject("acme", number), scope) for number in (TO, ANOTHER))
+    consents.add([mine, others])
+    screen = ConsentScreen(consents, False, ["promotional"])
+    here = World(configuration(acme={"class": "promotional"}), screens={"acme": (screen,)})
+    acme = here.customer()
+    acme.submits(b"waits", registered=1)
+    acme.submits(b"goes", to=ANOTHER)
+    here.commits()
+    consents.remove([mine])
+    if restarted:
+        here.restarts()
+        acme = here.customer()
+    a = here.carrier()
+    here.passes(2)
+    here.commits()
+    assert a.texts() == [b"goes"]
+    assert here.total("messages_refused", account="acme", reason="consent") == 1
+    assert [b"stat:REJECTD" in sm.short_message for sm in acme.takes()] == [True]
+    here.check()
+
+
+def test_help_to_a_shared_number_is_answered_once_by_who_has_a_text() -> None:
+    hashed = configuration().accounts[0].password_hash
+    other = {"networks": "any", "password_hash": hashed, "numbers": ["+447700900001"]}
+    more = [
+        {**other, "system_id": name, "keywords": [name], "opt_out": {"answers": {"help": f"I am {name}."}}}
+        for name in ("club", "shop")
+    ]
+    here = world(acme={"keywords": ["key"]}, more=more)
+    a = here.carrier()
+    opts_out(here, a, b"help")
+    assert a.texts() == [b"I am club."]
 
 
 # -- answers -------------------------------------------------------------------------------------------------------------

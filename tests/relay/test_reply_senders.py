@@ -253,11 +253,14 @@ def test_it_goes_with_the_person() -> None:
     acme, _ = given.customer(), given.carrier()
     acme.sends(sent(b"ACME"), sent(b"ACME", OTHER))
     given.commits()
+    before = {row.key for row in rows(given)}
     found: list[Any] = []
     for acts in (False, True):
         given.relay.erase_person([ONE], None, found.append, acts=acts)
         given.passes(20)
     assert [one.replies for one in found] == [1, 1]
+    gone = before - {row.key for row in rows(given)}
+    assert len(gone) == 1 and [one.reply_keys for one in found] == [gone, gone], "by these a restore erases them again"
     assert len(rows(given)) == 1 and reached(given, reply()) == [(1, REPLY_TO)]
     assert reached(given, reply(OTHER)) == [(5, b"ACME")]
 

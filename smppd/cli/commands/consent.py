@@ -26,7 +26,7 @@ from smppd.cli.whole_file import WholeFile
 from smppd.config import Settings
 from smppd.consent.register import MOST
 from smppd.consent.register_csv import BadLine, NoTable, iso, number_of, read
-from smppd.consent.register_proof import ANY, ConsentKeys, scopes_of, sender_form
+from smppd.consent.register_proof import ANY, CLASSES, ConsentKeys, scopes_of, sender_form
 from smppd.daemon.control import ControlError
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act, Authority
@@ -81,7 +81,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         )
         one.add_argument("--account", required=True, metavar="ID", help="of which account")
     withdraw.add_argument("--note", required=True, metavar="TEXT", help="how or why; stands in the proof")
-    check.add_argument("--class", dest="message_class", default="promotional", metavar="C", help="of message")
+    check.add_argument(
+        "--class", dest="message_class", default="promotional", choices=sorted(CLASSES), help="of message (promotional)"
+    )
     check.add_argument("--sender", default=ANY, metavar="S", help="from this sender")
     for one in (show, exported):
         one.add_argument("--reason", required=True, choices=REASONS, help="why; goes on the audit trail")

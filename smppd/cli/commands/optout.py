@@ -25,6 +25,7 @@ from smppd.cli.progress import progress
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Account, Settings
+from smppd.config.senders import SENDER_MAX
 from smppd.consent.suppression import ANY, KEY_OCTETS, Hashes
 from smppd.daemon.control import ControlError
 from smppd.daemon.opt_outs import CHANGES, change_register
@@ -137,8 +138,11 @@ class _Desk:
         return number
 
     def sender(self, typed: str | None, account: Account) -> bytes:
-        """A sender in its normal form; `ANY` for none."""
-        return sender_of(typed, region_of(self.settings, account.system_id))
+        """A sender in its normal form; `ANY` for none. CommandError for what no message can come from."""
+        sender = sender_of(typed, region_of(self.settings, account.system_id))
+        if len(sender) > SENDER_MAX:
+            raise CommandError(f"a sender has {SENDER_MAX} octets at the most", 2)
+        return sender
 
     def note(self, action: str, facts: dict[str, str | int], result: str, number: bytes | None = None) -> None:
         """Puts an entry on the trail. VaultError: then nothing may be done."""
@@ -210,6 +214,7 @@ def _remove(desk: _Desk, args: argparse.Namespace) -> int:
         change_register(desk.directory, entries[at : at + CHANGES])
     desk.note("remove", facts | {"entries": there}, "done" if there else "not found", number)
     say(f"{there} entries lifted." if there else "Nothing was lifted: it had not opted out.")
+    _say_ranges(args, account)
     return 0 if there else 1
 
 
@@ -233,7 +238,16 @@ def _check(desk: _Desk, args: argparse.Namespace) -> int:
             print(f"opted out  {sender}  {_iso(one.at)}  {printable(one.source)}")
         if not found:
             print("not opted out")
+    _say_ranges(args, account)
     return 0 if found else 1
+
+
+def _say_ranges(args: argparse.Namespace, account: Account) -> None:
+    """Which senders were not asked: a hash cannot be made of a range."""
+    if args.sender is None and any(number.endswith("*") for number in account.numbers):
+        say(
+            "Numbers of the account's ranges (`*`) and names were not looked at: give the one that is meant by --sender."
+        )
 
 
 def _senders(desk: _Desk, typed: str | None, account: Account) -> list[bytes]:
@@ -280,6 +294,8 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
                 read = _read(desk, args, file)
     except UnicodeDecodeError:
         raise CommandError(f"{name}: it is no text in UTF-8", 2) from None
+    except OSError as error:
+        raise CommandError(f"{name} cannot be read: {error.strerror}", 2) from None
     for line, fault in read.faults:
         say(f"{name}:{line}: {fault}")
     if read.bad > len(read.faults):
@@ -301,35 +317,46 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
 
 
 def _read(desk: _Desk, args: argparse.Namespace, file: TextIO) -> _Read:
-    rows = csv.DictReader(file)
-    columns = [name.strip().lower() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
+    first = file.readline()
+    try:
+        columns = [name.strip().lower() for name in _values(first)]
+    except ValueError:
+        columns = []
     if not {"number", "key"} & set(columns):
         raise CommandError("the first line has to name the columns, `number` or `key` among them", 2)
     entries: dict[bytes, OptOut] = {}
     faults: list[tuple[int, str]] = []
     bad = 0
-    try:
-        for row in rows:
-            try:
-                one = _row(desk, args, row)
-                entries[one.key] = one
-            except ValueError as error:
-                bad += 1
-                if len(faults) < SHOWN:
-                    faults.append((rows.line_num, str(error)))
-    except csv.Error as error:
-        raise CommandError(f"line {rows.line_num}: this is no CSV: {error}", 2) from None
+    for number, line in enumerate(file, 2):
+        try:
+            values = _values(line)
+            if not values:
+                continue
+            if len(values) > len(columns):
+                raise ValueError("more values than columns")
+            one = _row(desk, args, dict(zip(columns, values, strict=False)))
+            entries[one.key] = one
+        except ValueError as error:
+            bad += 1
+            if len(faults) < SHOWN:
+                faults.append((number, str(error)))
     return _Read(list(entries.values()), faults, bad)
 
 
-def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str | None]) -> OptOut:
+def _values(line: str) -> list[str]:
+    """What stands in a line; each is read by itself, since a quotation mark that is never closed would hide all lines up to the
+    next one. ValueError where it is no CSV."""
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        raise ValueError("no line of a CSV file") from None
+
+
+def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str]) -> OptOut:
     """The entry of a line. ValueError says what is wrong with it, and repeats nothing of it."""
-    if None in row:
-        raise ValueError("more values than columns")
 
     def value(column: str) -> str:
-        return (row.get(column) or "").strip()
+        return row.get(column, "").strip()
 
     name = value("account") or args.account or ""
     account = desk.accounts.get(name)
@@ -352,6 +379,8 @@ def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str | None]) -> O
     if number is None:
         raise ValueError("no phone number")
     sender = sender_of(value("sender") or args.sender, region)
+    if len(sender) > SENDER_MAX:
+        raise ValueError(f"a sender of more than {SENDER_MAX} octets")
     return OptOut(desk.hashes.key(name, sender, number), name, desk.hashes.label(name, sender), at, source)
 
 

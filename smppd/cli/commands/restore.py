@@ -72,7 +72,12 @@ def run(args: argparse.Namespace) -> int:
         aside = None if done.aside is None else str(done.aside)
         erasures = done.erasures._asdict() | {"known_until": done.known_until, "on_its_way": dict(done.underway)}
         del erasures["held"]
-        more = {"erasures": erasures, "opt_outs_taken_over": done.opt_outs}
+        taken = done.taken_over
+        more = {
+            "erasures": erasures,
+            "opt_outs_taken_over": None if taken is None else taken.opt_outs,
+            "withdrawals_taken_over": None if taken is None else taken.withdrawals,
+        }
         print(json.dumps({"store": str(directory), "aside": aside, **more, **found}))
     else:
         print(f"Restored {directory} as it was at {found['taken']}: {sentence(found)}")
@@ -95,13 +100,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _opted_out(done: Restored) -> str:
-    """What became of opt-outs since the backup."""
-    if done.opt_outs is None:
+    """What became of opt-outs and withdrawn consents since the backup."""
+    taken = done.taken_over
+    if taken is None:
         return (
-            "Opt-outs since the backup was taken are not known: there was no store here that has them. Import the newest export"
-            " (`smppd optout import`), or numbers from elsewhere, before messages go out."
+            "Opt-outs and withdrawals of consents since the backup was taken are not known: there was no store here that has"
+            " them. Import the newest export (`smppd optout import`), or numbers from elsewhere, and withdraw again, before"
+            " messages go out."
         )
-    return f"{done.opt_outs} opt-outs since the backup were taken over from the store that was here."
+    return (
+        f"{taken.opt_outs} opt-outs and {taken.withdrawals} withdrawals of consents since the backup were taken over from the"
+        " store that was here."
+    )
 
 
 def _erased(done: Restored) -> str:
@@ -113,6 +123,7 @@ def _erased(done: Restored) -> str:
         )
     again = done.erasures
     return (
-        f"Erasures are known up to {done.known_until}: {again.erasures} were looked at again, {again.records} records erased"
-        " again. Later ones need a newer copy of the journal or of the audit trail (--erasures FILE)."
+        f"Erasures are known up to {done.known_until}: {again.erasures} were looked at again, {again.records} records and"
+        f" {again.others} consents and remembered senders erased again. Later ones need a newer copy of the journal or of the"
+        " audit trail (--erasures FILE)."
     )

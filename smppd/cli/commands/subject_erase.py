@@ -36,6 +36,7 @@ from smppd.events import AuditEvent
 from smppd.numbering import SEPARATORS
 from smppd.operators.roles import Act, Authority
 from smppd.records.erasure import DONE, STATE, WAY_HELD, Eraser, utc
+from smppd.records.erasure_journal import CONSENT, REPLIES
 from smppd.records.holds import Holds
 from smppd.records.search import by_number
 from smppd.relay.erasing import Kept
@@ -115,6 +116,10 @@ def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> 
     else:
         print(f"Finished {len(before) - len(left)} erasures; {len(left)} wait for a hold or a retention to end.")
     return 0 if done.complete and not left else 1
+
+
+def _reply_names(way: Underway) -> list[str]:
+    return [REPLIES + key.hex() for key in sorted(way.reply_keys)]
 
 
 @contextmanager
@@ -216,6 +221,7 @@ class _Erasure:
         tell("Writing the journal")
         listed = dict.fromkeys(way.records, "") | found
         eraser.list_records(number, listed)
+        eraser.list_others(number, [*self._consent_names(), *_reply_names(way)])
         eraser.declare(number)
         tell("Erasing what is on its way")
         about = self._held()
@@ -230,6 +236,11 @@ class _Erasure:
             say(f"{kept} things on their way are left as they are, because a hold is about them.")
         for _ in range(_LOOKS):
             # What came since, and what was no record yet when the log was searched.
+            late = set(_reply_names(acted)).difference(_reply_names(way))
+            if late:
+                eraser.list_others(number, late)
+                eraser.declare(number)
+                way = acted
             more = (dict.fromkeys(acted.records, "") | self._search()).items() - listed.items()
             new = {record: account for record, account in more if record not in listed}
             if not new:
@@ -260,6 +271,12 @@ class _Erasure:
         """What holds in force are about: of what is on its way that stays, as its records do."""
         active = self._holds.active()
         return [Kept(frozenset(one.forms), one.account, one.since, one.until, one.number) for one in active]
+
+    def _consent_names(self) -> list[str]:
+        """What the journal says of the consents that are removed: a restore has no other way to know them again."""
+        with ConsentBook(self._settings, self._install) as book:
+            entries = [one for one in book.of(self._forms, self._accounts) if not self._is_held(one)]
+            return [CONSENT + one.row.digest.hex() for one in entries]
 
     def _remove_consents(self, now: float) -> tuple[int, int]:
         """(consents that were removed, and that stay since a hold is about them: those are withdrawn). No floor keeps one."""

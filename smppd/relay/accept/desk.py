@@ -353,8 +353,8 @@ class SubmitDesk:
         if part is not None and (refused is None or by_rules):
             # A part that a screen refused is none of its message: it may come again, and the others wait for it until then.
             hold = self._whole(message, verdict, route)
-        if account.opt_out is not None:
-            message.asked = account.opt_out.register.epoch
+        message.asked = account.epoch
+        message.agreed = question is not None and question.agreed
         if refused is not None:
             message.refusal = TAKEN if rejects else refused
             self._refused(account, refused.rule or "policy", 1)

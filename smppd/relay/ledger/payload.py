@@ -30,6 +30,7 @@ _MORE_RESEND: Final = 1
 _MORE_HOLD: Final = 2
 _MORE_ERASED: Final = 32
 _MORE_OURS: Final = 64
+_MORE_AGREED: Final = 128
 _HEADER: Final = 16
 _TOLD: Final = TOLD_UNKNOWN | TOLD_WORD | HEARD_ACCEPTED
 
@@ -50,9 +51,11 @@ def write_message(message: Message) -> bytes:
         | (_HELD if message.is_in(IS_HELD) else 0)
     )
     tail = b""
-    if message.on_unknown or message.reported or message.erased or message.ours:
+    if message.on_unknown or message.reported or message.erased or message.ours or message.agreed:
         flags |= _MORE
         more = message.reported | (_MORE_ERASED if message.erased else 0) | (_MORE_OURS if message.ours else 0)
+        if message.agreed:
+            more |= _MORE_AGREED
         if message.on_unknown:
             more |= _MORE_RESEND if message.on_unknown == "resend" else _MORE_HOLD
         tail = bytes((more,))
@@ -76,6 +79,7 @@ class StoredMessage:
     """A message's payload, read back. Raises ValueError, struct.error or IndexError on what is none."""
 
     __slots__ = (
+        "agreed",
         "duplicate",
         "erased",
         "expires",
@@ -113,6 +117,7 @@ class StoredMessage:
         self.reported = more & _TOLD
         self.erased = bool(more & _MORE_ERASED)
         self.ours = bool(more & _MORE_OURS)
+        self.agreed = bool(more & _MORE_AGREED)
         self.on_unknown = "resend" if more & _MORE_RESEND else "hold" if more & _MORE_HOLD else ""
         self.shown = take(take(1)[0]) if flags & _SHOWN else shown_form(identity)
         self.reply_to = take(take(1)[0]) if flags & _REPLY else None

@@ -85,32 +85,32 @@ class OptOuts:
 
     def hear(self, account: Account, upstream: UpstreamState, sm: Sm, record: int, *, answers: bool = True) -> bool:
         """A message from a handset to a number of an account, which is in the current batch. record: its id in the log, 0 for
-        none. answers: whether the handset may be answered. Returns whether it was a word. An error stops nothing: the message
-        itself is passed on."""
+        none. answers: whether the handset may be answered. Returns whether it was a word to which an answer is due here. An
+        error stops nothing: the message itself is passed on."""
         try:
             return self._hear(account, upstream, sm, record, answers)
         except Exception as error:  # noqa: BLE001  the item's edge
             self._context.guard.caught(DELIVER, error, owner=account.name)
             return False
 
-    def means_stop(self, account: Account, upstream: UpstreamState, sm: Sm) -> bool:
-        """Whether a message says STOP, by the words of an account."""
+    def meaning(self, account: Account, upstream: UpstreamState, sm: Sm) -> Meaning | None:
+        """Which word a message is, by those of an account; None for none."""
         heard = self._listen(account, upstream, sm)[1]
-        return heard is not None and heard.meaning in (Meaning.STOP, Meaning.STOP_ALL)
+        return heard.meaning if heard is not None and heard.meaning is not Meaning.REVIEW else None
 
     def _listen(self, account: Account, upstream: UpstreamState, sm: Sm) -> tuple[Station | None, Heard | None]:
         at = normalise(sm.destination_digits, sm.destination_ton, 0, upstream.region)
         station = self.words.station(account.name, at)
         if station is None:
             return None, None
-        number = normalise(sm.source_digits, sm.source_ton, 0, upstream.region)
+        number = _handset(sm, account, upstream)
         return station, station.hear(sm, upstream.alphabet, country_of(number) or "")
 
     def _hear(self, account: Account, upstream: UpstreamState, sm: Sm, record: int, answers: bool) -> bool:
         station, heard = self._listen(account, upstream, sm)
         if station is None or heard is None:
             return False
-        number = normalise(sm.source_digits, sm.source_ton, 0, upstream.region)
+        number = _handset(sm, account, upstream)
         to, ton = sm.destination_digits, sm.destination_ton
         # In the notation of the carrier, and in that of the customer, where the two have other countries.
         forms = dict.fromkeys(normalise(to, ton, 0, region) for region in (upstream.region, account.region))
@@ -131,7 +131,7 @@ class OptOuts:
         self._count(account, meaning.value)
         if answer is not None and answers:
             self._answer(account, upstream, sm, answer, meaning, number)
-        return True
+        return answer is not None
 
     def _change(self, account: Account, senders: list[bytes], number: bytes, word: str, stands: bool) -> bool:
         """Puts the changes into the batch. False where all of it was so already: said twice, or delivered twice."""
@@ -247,6 +247,11 @@ class OptOuts:
         self._gauge()
         for then in batch.asked:
             self._context.guard.call_guarded(COMMIT, partial(then, False))
+
+
+def _handset(sm: Sm, account: Account, upstream: UpstreamState) -> bytes:
+    """Who sent a message, in the normal form; where nobody knows the carrier's country, by that of the account."""
+    return normalise(sm.source_digits, sm.source_ton, 0, upstream.region or account.region)
 
 
 def _message(sm: Sm, text: str, alphabet: Alphabet) -> Sm:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from smppd.consent.words import Meaning
 from smppd.ids import id_time
 from smppd.message import State, masked
 from smppd.policy.screens import Ear
@@ -507,7 +508,7 @@ class Receipts:
         context = self._context
         name = self.owners.owner_of(sm.destination_digits, sm, upstream.region, upstream.alphabet)
         account = context.accounts.get(name) if name else None
-        if account is None and self._stop_without_owner(upstream, sm):
+        if account is None and self._word_without_owner(upstream, sm):
             context.metrics.mo.labels(upstream.name, "opt-out").inc()
             context.store.batch.acks.append(ticket)
             return
@@ -535,7 +536,7 @@ class Receipts:
             self._context.store.kick()
             self._context.flush()
 
-        self._replies.find(account, sm, upstream.region, found)
+        self._replies.find(account, sm, upstream.region or account.region, found)
 
     def _pass_mo(
         self, upstream: UpstreamState, ticket: Ticket, sm: Sm, account: Account, original: bytes | None
@@ -564,24 +565,28 @@ class Receipts:
         context.metrics.mo.labels(upstream.name, "passed on").inc()
         context.store.batch.acks.append(ticket)
 
-    def _stop_without_owner(self, upstream: UpstreamState, sm: Sm) -> bool:
-        """STOP to a number that several accounts share, without a keyword that says which of them is meant, is said to all of
-        them. Whether it was that."""
-        stopped = False
+    def _word_without_owner(self, upstream: UpstreamState, sm: Sm) -> bool:
+        """A word to a number that several accounts share, without a keyword that says which of them is meant, is said to all of
+        them, and the first that has an answer gives it. Whether it was that."""
+        was = answered = False
         for name in self.owners.sharing(sm.destination_digits, sm, upstream.region):
             account = self._context.accounts.get(name)
-            if account is not None and self._opt_outs.means_stop(account, upstream, sm):
-                stopped = self._opt_outs.hear(account, upstream, sm, 0, answers=not stopped) or stopped
-        return stopped
+            if account is not None and self._opt_outs.meaning(account, upstream, sm) is not None:
+                was = True
+                answered = self._opt_outs.hear(account, upstream, sm, 0, answers=not answered) or answered
+        return was
 
     def _others_stop(self, owner: Account, upstream: UpstreamState, sm: Sm) -> None:
-        """The same where one of them gets all that names no keyword. STOP behind somebody's keyword is said to him alone."""
+        """The same where one of them gets all that names no keyword. A word behind somebody's keyword is said to him alone, and
+        HELP to whom gets it."""
         names = self.owners.sharing(sm.destination_digits, sm, upstream.region)
         if len(names) < 2:
             return
         for name in names:
             account = self._context.accounts.get(name)
-            if account is not None and account is not owner and self._opt_outs.means_stop(account, upstream, sm):
+            if account is None or account is owner:
+                continue
+            if self._opt_outs.meaning(account, upstream, sm) not in (None, Meaning.HELP):
                 self._opt_outs.hear(account, upstream, sm, 0, answers=False)
 
     def _incoming(self, sm: Sm, account: Account, upstream: UpstreamState) -> bytes | None:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from smppd.consent.screen import OPTED_OUT
-from smppd.message import State
+from smppd.message import Refusal, State
 from smppd.protocol.receipt_ids import kept
 from smppd.protocol.wire import Status, pdu_body, sequence_number
 from smppd.relay import log_counts
@@ -54,7 +53,7 @@ class Dispatch:
         self._ledger = context.ledger
         self._random = random
         self._tell = listeners
-        self.lanes = Lanes(context, self.send_ready, self.end_opted_out)
+        self.lanes = Lanes(context, self.send_ready, self.end_unwanted)
         self.unanswered = Unanswered(context, self.lanes, self.end_message)
         self.draining = False
 
@@ -214,8 +213,9 @@ class Dispatch:
             if message.lane.gate is not None and message.lane.is_shut(wall):
                 self.lanes.recall([message], now)  # its hour ended since it was released, as for the others of its lane
                 continue
-            if self.lanes.opted_out(message):
-                self.end_opted_out(message)
+            why = self.lanes.unwanted(message)
+            if why is not None:
+                self.end_unwanted(message, why)
                 ready.skip()
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
@@ -402,11 +402,12 @@ class Dispatch:
         except Exception as caught:  # noqa: BLE001  the item's edge
             self._context.guard.set_message_aside(SWEEP, caught, message)
 
-    def end_opted_out(self, message: Message) -> None:
-        """Ends a message whose recipient has opted out while it waited. A customer who waits for the carrier's answer is told;
-        any other gets the receipt he asked for. Where an earlier attempt may have reached a carrier, nobody knows its end."""
-        status = int(OPTED_OUT.status)
-        self._context.metrics.refused.labels(message.account.name, OPTED_OUT.rule).inc()
+    def end_unwanted(self, message: Message, why: Refusal) -> None:
+        """Ends a message whose recipient has opted out or withdrawn while it waited. A customer who waits for the carrier's
+        answer is told; any other gets the receipt he asked for. Where an earlier attempt may have reached a carrier, nobody
+        knows its end."""
+        status = int(why.status)
+        self._context.metrics.refused.labels(message.account.name, why.rule).inc()
         try:
             if message.customer is not None:
                 self.refuse_waiting(message, status, self._context.now())

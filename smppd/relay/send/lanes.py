@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from smppd.message import State
+from smppd.consent.register import MISSING
+from smppd.consent.screen import OPTED_OUT
+from smppd.message import Refusal, State
 from smppd.policy.content import PartKey
 from smppd.protocol.wire import Status
 from smppd.relay import log_counts
@@ -33,19 +35,19 @@ PINS: Final = 10_000
 
 
 class Lanes:
-    """See the module. ``pump(upstream, now)`` sends what was released. ``end_opted_out(message)`` ends a message whose
-    recipient has opted out while it waited."""
+    """See the module. ``pump(upstream, now)`` sends what was released. ``end_unwanted(message, why)`` ends a message whose
+    recipient has opted out or withdrawn while it waited."""
 
     def __init__(
         self,
         context: Context,
         pump: Callable[[UpstreamState, float], None],
-        end_opted_out: Callable[[Message], None],
+        end_unwanted: Callable[[Message, Refusal], None],
     ) -> None:
         self._context = context
         self._phases = context.phases
         self._pump = pump
-        self._end_opted_out = end_opted_out
+        self._end_unwanted = end_unwanted
         self._pins: OrderedDict[tuple[str, PartKey], tuple[UpstreamState, float]] = OrderedDict()
         self._soon: set[UpstreamState] = set()
 
@@ -265,23 +267,28 @@ class Lanes:
         if batch.released:
             context.store.kick()
 
-    def opted_out(self, message: Message) -> bool:
-        """Whether the recipient of a message that has waited wants no such message any more. Where nobody has opted out since
-        it was last asked this costs two comparisons."""
-        screen = message.account.opt_out
-        if screen is None or message.ours or message.erased:
-            return False
-        epoch = screen.register.epoch
-        if message.asked == epoch and not screen.lists:
-            return False
+    def unwanted(self, message: Message) -> Refusal | None:
+        """Why a message that has waited may not leave any more: its recipient has opted out meanwhile, or withdrawn. Where
+        nobody has since it was last asked this costs a few comparisons."""
+        account = message.account
+        screen, consent = account.opt_out, account.consent if message.agreed else None
+        if (screen is None and consent is None) or message.ours or message.erased:
+            return None
+        epoch = account.epoch
+        if message.asked == epoch and (screen is None or not screen.lists):
+            return None
         message.asked = epoch
-        return screen.refuses_now(message.account.name, message.account.region, message.frame, message.reply_to)
+        asked = account.name, account.region, message.frame, message.reply_to
+        if screen is not None and screen.refuses_now(*asked):
+            return OPTED_OUT
+        return MISSING if consent is not None and consent.refuses_now(*asked) else None
 
     def _release(self, message: Message, upstream: UpstreamState) -> bool:
         """Puts the release of a message to an upstream into the batch: it may be sent once that is durable. False where its
-        recipient has opted out meanwhile: then it has ended."""
-        if self.opted_out(message):
-            self._end_opted_out(message)
+        recipient has opted out or withdrawn meanwhile: then it has ended."""
+        why = self.unwanted(message)
+        if why is not None:
+            self._end_unwanted(message, why)
             return False
         self._phases.move(message, Phase.RELEASING, upstream)
         self._context.ledger.released(message)

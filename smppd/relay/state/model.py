@@ -31,6 +31,7 @@ from smppd.relay.state.queues import AHEAD, AddressChains, PinnedParts, Queue, T
 from smppd.store.api import Kind
 
 if TYPE_CHECKING:
+    from smppd.consent.register import ConsentScreen
     from smppd.consent.screen import OptOutScreen
     from smppd.policy.hours.windows import Gate
     from smppd.policy.pipeline import Pipeline
@@ -119,13 +120,15 @@ class Message(Filed):
     where that may not be the end (flags above). ``remembered``: what is remembered of it for accounts with ``deduplicate``.
     ``stored``: whether the batch that accepted it is durable. ``erased``: its text and the number of a person are gone, and
     only its receipt is waited for. ``ours``: it is an answer of ours to a handset, and nobody's but its account's name is on
-    it. ``asked``: the ``Register.epoch`` at which it was last asked whether its recipient has opted out, 0 for never.
+    it. ``agreed``: it leaves by its recipient's consent. ``asked``: the epochs of both registers, added, at which it was last
+    asked whether its recipient has opted out or withdrawn, 0 for never.
     ``upstream``: the carrier it goes to or went to.
     """
 
     __slots__ = (
         "_phase",  # its number
         "account",
+        "agreed",
         "answer_at",
         "asked",
         "customer",
@@ -188,6 +191,7 @@ class Message(Filed):
         self.stored = False
         self.erased = False
         self.ours = False
+        self.agreed = False
         self.asked = 0
         self.reported = 0
         self.destination_hash = 0
@@ -540,7 +544,9 @@ class Account:
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
         self.screens: tuple[Screen, ...] = ()
-        self.opt_out: OptOutScreen | None = None  # that of ``screens``, which is asked again when a message has waited
+        # Those of ``screens`` that are asked again when a message has waited.
+        self.opt_out: OptOutScreen | None = None
+        self.consent: ConsentScreen | None = None
         self.admission: Admission | None = None
         self.ear: Ear | None = None
         self.alphabet = ALPHABETS[settings.default_alphabet]
@@ -567,6 +573,14 @@ class Account:
 
     def __repr__(self) -> str:
         return f"<Account {self.name}>"
+
+    @property
+    def epoch(self) -> int:
+        """The epochs of the registers that its messages are asked of, added: each of them only rises."""
+        opt_out, consent = self.opt_out, self.consent
+        return (opt_out.register.epoch if opt_out is not None else 0) + (
+            consent.register.epoch if consent is not None else 0
+        )
 
     @property
     def queued(self) -> int:

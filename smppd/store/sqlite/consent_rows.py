@@ -21,17 +21,26 @@ _ADD: Final = (
     " FROM consents WHERE subject = ?3 AND withdrawn >= -?5)"
 )
 
+_SINCE: Final = 6
+"""The schema version that brought the table."""
+_TAKE_OVER: Final = (
+    "INSERT INTO consents (digest, account, subject, scopes, withdrawn, until, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (digest) DO UPDATE SET withdrawn = excluded.withdrawn, until = excluded.until, sealed = excluded.sealed"
+    " WHERE withdrawn = 0"
+)
+
 
 class SqliteConsents:
     """The consents of a store's directory. For one thread. Raises StoreError when there is no store."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         path = directory / "data.db"
         if not path.exists() and not (directory / "keys.db").exists():
             raise StoreError(f"{path}: there is no store here yet")
-        self._data = Database(path, "data")
-        # Of what is deleted nothing is to be left in a free page.
-        self._data.run("PRAGMA secure_delete = ON")
+        self._data = Database(path, "data", read_only=read_only)
+        if not read_only:
+            # Of what is deleted nothing is to be left in a free page.
+            self._data.run("PRAGMA secure_delete = ON")
         self._data.gives_way = True
 
     def add(self, rows: Sequence[ConsentRow]) -> int:
@@ -73,6 +82,22 @@ class SqliteConsents:
         if removed:
             self._data.truncate()
         return removed
+
+    def withdrawn(self, after: int, limit: int) -> list[ConsentRow]:
+        """What was withdrawn: the first ``limit`` rows above a number, rising. Of a file that is only read and older than the
+        register: nothing."""
+        if self._data.version() < _SINCE:
+            return []
+        asked = f"SELECT {_COLUMNS} FROM consents WHERE number > ? AND withdrawn > 0 ORDER BY number LIMIT ?"
+        return [ConsentRow(*row) for row in self._data.all(asked, (after, limit))]
+
+    def take_over(self, rows: Sequence[ConsentRow]) -> int:
+        """Puts down withdrawals that another copy of this store has, all or none; how many were not known."""
+        new = 0
+        with self._data.writing():
+            for row in rows:
+                new += self._data.run(_TAKE_OVER, row[:7])
+        return new
 
     def standing(self, after: int, limit: int) -> list[tuple[int, Standing]]:
         """See `store.consents.Consents`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -215,6 +215,20 @@ def mark(data: Path, highest: int, skipped: int) -> None:
     with closing(Database(data, "data")) as db, db.writing():
         db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED, highest))
         db.run("UPDATE meta SET value = value + ? WHERE name = ?", (skipped, _SHORT_ID))
+
+
+def remove_cold(data: Path, kind: int, keys: Iterable[bytes]) -> int:
+    """Deletes the cold rows of a kind under some keys, whosever they are, and overwrites them; how many."""
+    with closing(Database(data, "data")) as db:
+        db.run("PRAGMA secure_delete = ON")
+        with db.writing():
+            # The index begins with the owner: one walk over those that there are for each key.
+            owners = [row[0] for row in db.all("SELECT DISTINCT owner FROM cold WHERE kind = ?", (kind,))]
+            return sum(
+                db.run("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ?", (kind, owner, key))
+                for key in keys
+                for owner in owners
+            )
 
 
 def acquaint(keys: Path, state: bytes) -> None:

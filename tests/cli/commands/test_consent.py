@@ -190,6 +190,7 @@ def test_export_and_erasure_of_a_person_take_it_along(run: Run, tmp_path: Path) 
         assert run("subject", "export", PERSON, *WHY, "--out", str(tmp_path / name))[0] == 0
         assert "192.0.2.7" in (tmp_path / name).read_text()
     status, out, _ = run("subject", "erase", PERSON, *WHY, "--yes", "--json")
+    assert len((tmp_path / "var/erasures.journal").read_bytes().partition(b'"others":"c')[2].partition(b'"')[0]) >= 32
     assert status == 0 and json.loads(out)["on_its_way"]["consents"] == 1
     assert run("consent", "show", PERSON, "--account", "acme", *WHY)[0] == 1 and has(run, OTHER)
 
@@ -216,6 +217,7 @@ def test_a_hold_keeps_the_proof(staff: Staff, tmp_path: Path) -> None:
     assert added[0] == 0, added
     status, _, err = staff.run("subject", "erase", PERSON, *WHY, "--yes")
     assert status == 1 and "stay as proof" in err
+    assert not (tmp_path / "var/erasures.journal").read_bytes(), "a restore must not remove it"
     status, out, _ = staff.run("consent", "show", PERSON, "--account", "acme", *WHY, "--json")
     assert status == 0 and json.loads(out)[0]["withdrawal"] == "erasure"
     assert staff.run("consent", "check", PERSON, "--account", "acme")[0] == 1

@@ -93,10 +93,20 @@ def test_it_is_on_the_trail_without_the_number(staff: Staff) -> None:
     assert len({one["what"]["number"] for one in trail}) == 1 and "7700" not in json.dumps(trail)
 
 
-@pytest.mark.parametrize("words", [("add", "hello", *ACME), ("add", NUMBER, "--account", "nobody"), ("add", NUMBER)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "hello", *ACME),
+        ("add", NUMBER, "--account", "nobody"),
+        ("add", NUMBER),
+        ("add", NUMBER, *ACME, "--sender", "x" * 21),
+        ("import", "/hello/nobody", *ACME),
+    ],
+)
 def test_a_wrong_call_changes_nothing(staff: Staff, words: tuple[str, ...]) -> None:
     status, _, err = staff.run("optout", *words)
-    assert status == 2 and "hello" not in err and entries(staff) == []
+    assert status == 2 and "Errno" not in err and entries(staff) == []
+    assert "hello" not in err or "/hello/nobody cannot be read: No such file" in err
 
 
 # -- lists ---------------------------------------------------------------------------------------------------------------
@@ -125,6 +135,9 @@ hello,acme,
 +447700900126,acme,yesterday
 +447700900127,acme,2999-01-01
 +447700900128,acme,,,
++447700900129,"acme,
++447700900130,acme,
++447700900131,"acme",
 """
 
 
@@ -139,14 +152,20 @@ def test_bad_lines_are_named_and_nothing_is_imported(staff: Staff) -> None:
         "standard input:6": "no time, such as 2026-11-30T09",
         "standard input:7": "a time that has not been",
         "standard input:8": "more values than columns",
+        "standard input:9": "no line of a CSV file",  # and it hides none behind it
     }
     assert imports(staff, BAD, "--skip-bad")[0] == 1
-    assert len(entries(staff)) == 1
+    assert len(entries(staff)) == 3
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "name the columns"), ("phone\n1\n", "name the columns"), ("number\n\udcff\n", "no text in UTF-8")],
+    [
+        ("", "name the columns"),
+        ('"number\n1\n', "name the columns"),
+        ("phone\n1\n", "name the columns"),
+        ("number\n\udcff\n", "no text in UTF-8"),
+    ],
 )
 def test_what_is_no_list_is_refused(staff: Staff, text: str, said: str) -> None:
     status, err = imports(staff, text, *ACME)

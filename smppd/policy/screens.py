@@ -26,13 +26,14 @@ class Question:
 
     Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``gate``: the key of the hours
     in which it may leave (`policy.hours`), empty for any, and it waits by that; ``rejects``: its refusal is told by a receipt,
-    after ESME_ROK; ``hits``: what is counted and explained.
+    after ESME_ROK; ``hits``: what is counted and explained; ``counted``: whether the ear has counted it (`Ear.not_taken`).
     """
 
     __slots__ = (
         "_country",
         "_destination",
         "account",
+        "counted",
         "expires",
         "gate",
         "hits",
@@ -68,6 +69,7 @@ class Question:
         self.until = 0.0
         self.gate = ""
         self.rejects = False
+        self.counted = False
         self.hits: list[Hit] = []
         self._destination: bytes | None = None
         self._country: str | None = None
@@ -119,7 +121,10 @@ class Admission:
 
 
 class Ear:
-    """A screen that hears how messages ended, by their carriers' receipts."""
+    """A screen that counts messages, and hears how they ended, by their carriers' receipts."""
+
+    def not_taken(self, question: Question) -> None:
+        """A message that it has counted (`Question.counted`) was refused after all, by another screen or since no way is open."""
 
     def ended(self, digits: bytes, ton: int, delivered: bool, seconds: float, now: float) -> None:
         """A message to ``digits`` ended. ``seconds``: since it was accepted; ``now``: a steady clock."""

@@ -302,7 +302,23 @@ class AccountTraffic:
                 return refusal
         if cap:
             self.caps.count(country, cap)
+        question.counted = True
         return None
+
+    def not_taken(self, question: Question, limits: Limits) -> None:
+        """A message that `look` has just let pass was refused after all: it uses no cap and does not become usual."""
+        question.counted = False
+        country = question.country
+        if limits.caps.get(country, limits.default_cap):
+            self.caps.take_back(country)
+        prefix = prefix_of(question.destination)
+        counts = self._counts
+        if prefix and counts is not None:
+            cells = self._cells.of(prefix)
+            counts.take_back(cells & 0xFFF, cells >> 12)
+            seen = self._countries.get(country)
+            if seen is not None and seen.minute:
+                seen.minute -= 1
 
     def _met(
         self, prefix: bytes, country: str, text: int, now: float, question: Question, limits: Limits

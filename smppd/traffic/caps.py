@@ -60,6 +60,12 @@ class Caps:
             self._portion[country] = portion
             self.due = True
 
+    def take_back(self, country: str) -> None:
+        """The message that was counted last was none."""
+        used = self._used.get(country, 0)
+        if used:
+            self._used[country] = used - 1
+
     def to_write(self, exactly: bool = False) -> dict[str, Any]:
         """What is to be on disk. ``exactly``: at an orderly end, without portions."""
         self.due = False

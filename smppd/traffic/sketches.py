@@ -116,6 +116,14 @@ class PrefixCounts:
         minute[second] = count + 1
         self._in_minute += 1
 
+    def take_back(self, first: int, second: int) -> None:
+        """The message that was added last was none."""
+        minute = self._minute
+        if minute[first] and minute[second] and self._in_minute:
+            minute[first] -= 1
+            minute[second] -= 1
+            self._in_minute -= 1
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def set_left(self, minute: float, hour: float, hour_of_day: int) -> None:

@@ -210,6 +210,20 @@ def test_what_is_refused_uses_no_cap() -> None:
     assert shop.traffic.caps.used("GB") < 20
 
 
+def test_what_is_refused_elsewhere_uses_no_cap_and_is_not_usual() -> None:
+    shop = fresh(caps={"GB": "3/d"})
+    for _ in range(200):  # a customer who tries again and again while no way is open
+        shop.now += 0.1
+        question = shop.question(b"440555000000", b"hello")
+        assert shop.screen.look(question) is None
+        shop.screen.not_taken(question)
+    assert shop.traffic.caps.used("GB") == 0
+    send(shop, NEW + b"00000000", after=120.0)
+    counts = shop.traffic.snapshot(shop.now, shop.wall)
+    assert counts["countries"]["GB"][1:4] == [0, 0, 0.0]
+    assert [send(shop, b"440555%06d" % (one * 10)) is None for one in range(4)] == [True] * 3 + [False]
+
+
 # -- what is compared ----------------------------------------------------------------------------------------------------
 
 

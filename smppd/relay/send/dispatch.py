@@ -216,7 +216,7 @@ class Dispatch:
                 continue
             if self.lanes.opted_out(message):
                 self.end_opted_out(message)
-                ready.skip()
+                turns.skip()
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session

@@ -124,7 +124,7 @@ class Ear:
     """A screen that counts messages, and hears how they ended, by their carriers' receipts."""
 
     def not_taken(self, question: Question) -> None:
-        """A message that it has counted (`Question.counted`) was refused after all, by another screen or since no way is open."""
+        """A message that it has counted (`Question.counted`) was refused after all: by another screen, or no way is open."""
 
     def ended(self, digits: bytes, ton: int, delivered: bool, seconds: float, now: float) -> None:
         """A message to ``digits`` ended. ``seconds``: since it was accepted; ``now``: a steady clock."""

@@ -256,6 +256,33 @@ def test_one_child_at_a_time(tmp_path: Path) -> None:
     assert world.told[-1] == ("stopped", "")
 
 
+def test_a_file_that_never_rests_shuts_no_other_out(tmp_path: Path) -> None:
+    world = World(tmp_path, "lists: {a: {file: a.txt, kind: numbers}, b: {file: b.txt, kind: numbers}}")
+    world.write(ONE, name="a.txt")
+    world.write(TWO, name="b.txt")
+    compiled = []
+    for _ in range(3):
+        world.look()
+        assert world.running is not None
+        compiled.append(world.running.name)
+        world.write(ONE, name="a.txt")
+        world.child_ends(Outcome("failed", "the file changed while it was read") if compiled[-1] == "a" else None)
+    assert compiled == ["a", "b", "a"]
+
+
+def test_what_is_compiled_of_a_list_goes_with_it(current: World) -> None:
+    current.write(ONE, TWO)
+    current.look()
+    current.look()
+    directory = current.lists.directory
+    (directory / ".dnd.work").mkdir()  # of a child that was killed
+    assert current.running is not None and place_of(directory, "dnd").exists()
+    current.read("")
+    current.use()
+    assert ("stopped", "") in current.look() and current.running is None
+    assert [one.name for one in directory.iterdir()] == [".dnd.lock"]
+
+
 def test_a_child_that_cannot_be_started_is_a_failure_like_any(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_spec: Any) -> Any:
         raise BlockingIOError(11, "Resource temporarily unavailable")

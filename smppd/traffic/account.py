@@ -740,7 +740,7 @@ class AccountTraffic:
         """What it would say of a message; changes nothing."""
         country = question.country
         cap = limits.caps.get(country, limits.default_cap)
-        used = self.caps.used(country)
+        used = 0 if self.caps.is_over(question.wall) else self.caps.used(country)
         if cap and used >= cap and country not in self.caps.lifted:
             return f"refused: {used} of {cap} messages to {country or 'no known country'} are used today"
         prefix = prefix_of(question.destination).decode("latin-1")

@@ -30,8 +30,12 @@ class Caps:
         """Whether counts are to be written."""
 
     def used(self, country: str) -> int:
-        """Messages of today."""
+        """Messages of the day that was begun last."""
         return self._used.get(country, 0)
+
+    def is_over(self, wall: float) -> bool:
+        """Whether the day of these counts is over (epoch seconds), though nothing has begun the next one yet."""
+        return int(wall) // DAY > self._day
 
     def begin_day(self, wall: float) -> bool:
         """Looks at the clock (epoch seconds); whether a new day has begun. A clock that is put back forgets nothing:

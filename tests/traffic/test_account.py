@@ -191,7 +191,10 @@ def test_caps_are_hard_and_by_country() -> None:
     assert [send(shop, NEW + b"%08d" % one) is None for one in range(0, 90, 30)] == [True, True, False]
     assert send(shop, b"80808") is None, "a short code has no country: `default` counts"
     assert "refused: 5 of 5" in shop.screen.explain(shop.question(b"440555000001", b"x"))
-    assert send(shop, b"440555000001", after=DAY / 2) is None, "the next day (UTC)"
+    shop.now += DAY / 2
+    shop.wall += DAY / 2
+    assert "; 0 of 5 to GB today" in shop.screen.explain(shop.question(b"440555000001", b"x")), "before the first message too"
+    assert send(shop, b"440555000001") is None, "the next day (UTC)"
 
 
 def test_a_cap_is_lifted_for_the_day() -> None:

@@ -200,6 +200,8 @@ class Watcher:
             self._failed(one, source, now, {**fields, "reason": outcome.reason})
 
     def _failed(self, one: Watched, source: Stamp, now: float, fields: dict[str, object]) -> None:
+        if source != one.failed:
+            one.retry_in = FIRST_RETRY
         one.failed, one.retry_at = source, now + one.retry_in
         one.retry_in = min(LAST_RETRY, 2 * one.retry_in)
         self._tell("failed", one.spec.name, fields)
@@ -246,7 +248,7 @@ class Watcher:
             self._child is not None
             or not at_rest
             or stamp == one.refused
-            or (stamp == one.failed and now < one.retry_at)
+            or (one.failed is not None and now < (one.retry_at if stamp == one.failed else one.began + FIRST_RETRY))
         ):
             return
         one.began = now

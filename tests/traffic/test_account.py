@@ -193,7 +193,9 @@ def test_caps_are_hard_and_by_country() -> None:
     assert "refused: 5 of 5" in shop.screen.explain(shop.question(b"440555000001", b"x"))
     shop.now += DAY / 2
     shop.wall += DAY / 2
-    assert "; 0 of 5 to GB today" in shop.screen.explain(shop.question(b"440555000001", b"x")), "before the first message too"
+    assert "; 0 of 5 to GB today" in shop.screen.explain(shop.question(b"440555000001", b"x")), (
+        "before the first message too"
+    )
     assert send(shop, b"440555000001") is None, "the next day (UTC)"
 
 

@@ -277,10 +277,10 @@ def test_what_is_compiled_of_a_list_goes_with_it(current: World) -> None:
     current.look()
     directory = current.lists.directory
     (directory / ".dnd.work").mkdir()  # of a child that was killed
-    assert current.running is not None and place_of(directory, "dnd").exists()
+    assert current.works() and place_of(directory, "dnd").exists()
     current.read("")
     current.use()
-    assert ("stopped", "") in current.look() and current.running is None
+    assert ("stopped", "") in current.look() and not current.works()
     assert [one.name for one in directory.iterdir()] == [".dnd.lock"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -126,6 +126,15 @@ class Allowed(Model):
         if len(value) > 1000:
             raise ValueError("must be at most 1000")
         return value
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        # Either alone would say nothing, and nobody would notice before the holiday.
+        if self.holidays and "holiday" not in self.days:
+            raise ValueError("holidays without their hours: add holiday to days, such as {holiday: none}")
+        if "holiday" in self.days and not self.holidays:
+            raise ValueError("hours of a holiday, and no holidays: name them under holidays, such as [12-25]")
+        return self
 
 
 class _Hourly:

@@ -16,7 +16,7 @@ import stat
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -72,6 +72,20 @@ class Compiled(NamedTuple):
 def place_of(directory: Path, name: str) -> Path:
     """Where the compiled file of a list is, in the directory of compiled lists."""
     return directory / f"{name}.list"
+
+
+def remove_others(directory: Path, names: Container[str]) -> None:
+    """Takes away what was compiled, or begun, of lists that have none of these names. What cannot be taken away stays until
+    the next time; what is being compiled now stays too."""
+    with contextlib.suppress(OSError):
+        for lock in directory.glob(".*.lock"):
+            name = lock.name[1:-5]
+            if name in names:
+                continue
+            with contextlib.suppress(OSError, Failed), _alone(directory, name):
+                shutil.rmtree(directory / f".{name}.work", ignore_errors=True)
+                (directory / f".{name}.new").unlink(missing_ok=True)
+                place_of(directory, name).unlink(missing_ok=True)
 
 
 def compile_list(

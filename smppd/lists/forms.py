@@ -28,7 +28,10 @@ def form_of(kind: str, region: str | None) -> Form:
 
 def _number(entry: bytes, region: str | None) -> bytes | None:
     form = normalise(entry, 0, 0, region)
-    return form if form.isdigit() and SHORTEST_NUMBER <= len(form) <= LONGEST_NUMBER else None
+    # No country code begins with 0: a national number whose country nobody said would be on the list for nothing.
+    if not form.isdigit() or form[:1] == b"0":
+        return None
+    return form if SHORTEST_NUMBER <= len(form) <= LONGEST_NUMBER else None
 
 
 def _domain(entry: bytes) -> bytes | None:

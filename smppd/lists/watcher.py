@@ -7,12 +7,13 @@ once. A changed file of rules asks for a reload. One look is a stat of each file
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from smppd.config import Settings, Stamp, stamp_of
-from smppd.lists.compiler import ListSpec, place_of
+from smppd.lists.compiler import ListSpec, place_of, remove_others
 from smppd.lists.compiling import Outcome
 from smppd.lists.lists import Lists, spec_of
 from smppd.lists.named import NamedList
@@ -46,6 +47,7 @@ class Watched:
     """A list and what is known of its files."""
 
     __slots__ = (
+        "began",
         "failed",
         "known",
         "named",
@@ -72,6 +74,7 @@ class Watched:
         self.failed: Stamp | None = None  # a source that could not be compiled, and will be tried again
         self.retry_at = 0.0
         self.retry_in = FIRST_RETRY
+        self.began = -math.inf  # when it was compiled last
         self.stale = False
         self.told = ""
 
@@ -145,7 +148,8 @@ class Watcher:
             return
         if self._child is not None:
             self._look_at_child(now)
-        for one in self._watched.values():
+        # Whose turn was longest ago comes first: a file that never comes to rest shuts no other out.
+        for one in sorted(self._watched.values(), key=lambda one: one.began):
             self._look_at_compiled(one)
             self._look_at_source(one, now, wall, settings.watch_files)
         self._look_at_rules(settings, wall)
@@ -170,6 +174,10 @@ class Watcher:
             elif known.spec != spec:
                 known.spec, known.refused, known.failed = spec, None, None
             self._watched[name] = known
+        if self._child is not None and self._child[1] not in self._watched.values():
+            self.stop()
+        # Nobody asks these any more: no hash of a number is kept for nothing.
+        remove_others(self._lists.directory, lists)
         self._files = {}
         self._asked = {}
 
@@ -192,6 +200,8 @@ class Watcher:
             self._failed(one, source, now, {**fields, "reason": outcome.reason})
 
     def _failed(self, one: Watched, source: Stamp, now: float, fields: dict[str, object]) -> None:
+        if source != one.failed:
+            one.retry_in = FIRST_RETRY
         one.failed, one.retry_at = source, now + one.retry_in
         one.retry_in = min(LAST_RETRY, 2 * one.retry_in)
         self._tell("failed", one.spec.name, fields)
@@ -238,9 +248,10 @@ class Watcher:
             self._child is not None
             or not at_rest
             or stamp == one.refused
-            or (stamp == one.failed and now < one.retry_at)
+            or (one.failed is not None and now < (one.retry_at if stamp == one.failed else one.began + FIRST_RETRY))
         ):
             return
+        one.began = now
         try:
             self._child = (self._start(one.spec), one, stamp, now)
         except OSError as error:

@@ -27,7 +27,7 @@ class Question:
     Decided by screens: ``until``, epoch seconds before which it does not leave, 0 for at once; ``gate``: the key of the hours
     in which it may leave (`policy.hours`), empty for any, and it waits by that; ``rejects``: its refusal is told by a receipt,
     after ESME_ROK; ``agreed``: it leaves by somebody's consent, which is asked for again when it has waited;
-    ``hits``: what is counted and explained.
+    ``hits``: what is counted and explained; ``counted``: whether the ear has counted it (`Ear.not_taken`).
     """
 
     __slots__ = (
@@ -35,6 +35,7 @@ class Question:
         "_destination",
         "account",
         "agreed",
+        "counted",
         "expires",
         "gate",
         "hits",
@@ -71,6 +72,7 @@ class Question:
         self.gate = ""
         self.rejects = False
         self.agreed = False
+        self.counted = False
         self.hits: list[Hit] = []
         self._destination: bytes | None = None
         self._country: str | None = None
@@ -122,7 +124,10 @@ class Admission:
 
 
 class Ear:
-    """A screen that hears how messages ended, by their carriers' receipts."""
+    """A screen that counts messages, and hears how they ended, by their carriers' receipts."""
+
+    def not_taken(self, question: Question) -> None:
+        """A message that it has counted (`Question.counted`) was refused after all: by another screen, or no way is open."""
 
     def ended(self, digits: bytes, ton: int, delivered: bool, seconds: float, now: float) -> None:
         """A message to ``digits`` ended. ``seconds``: since it was accepted; ``now``: a steady clock."""

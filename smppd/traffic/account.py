@@ -302,7 +302,23 @@ class AccountTraffic:
                 return refusal
         if cap:
             self.caps.count(country, cap)
+        question.counted = True
         return None
+
+    def not_taken(self, question: Question, limits: Limits) -> None:
+        """A message that `look` has just let pass was refused after all: it uses no cap and does not become usual."""
+        question.counted = False
+        country = question.country
+        if limits.caps.get(country, limits.default_cap):
+            self.caps.take_back(country)
+        prefix = prefix_of(question.destination)
+        counts = self._counts
+        if prefix and counts is not None:
+            cells = self._cells.of(prefix)
+            counts.take_back(cells & 0xFFF, cells >> 12)
+            seen = self._countries.get(country)
+            if seen is not None and seen.minute:
+                seen.minute -= 1
 
     def _met(
         self, prefix: bytes, country: str, text: int, now: float, question: Question, limits: Limits
@@ -724,7 +740,7 @@ class AccountTraffic:
         """What it would say of a message; changes nothing."""
         country = question.country
         cap = limits.caps.get(country, limits.default_cap)
-        used = self.caps.used(country)
+        used = 0 if self.caps.is_over(question.wall) else self.caps.used(country)
         if cap and used >= cap and country not in self.caps.lifted:
             return f"refused: {used} of {cap} messages to {country or 'no known country'} are used today"
         prefix = prefix_of(question.destination).decode("latin-1")

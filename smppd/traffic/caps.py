@@ -30,8 +30,12 @@ class Caps:
         """Whether counts are to be written."""
 
     def used(self, country: str) -> int:
-        """Messages of today."""
+        """Messages of the day that was begun last."""
         return self._used.get(country, 0)
+
+    def is_over(self, wall: float) -> bool:
+        """Whether the day of these counts is over (epoch seconds), though nothing has begun the next one yet."""
+        return int(wall) // DAY > self._day
 
     def begin_day(self, wall: float) -> bool:
         """Looks at the clock (epoch seconds); whether a new day has begun. A clock that is put back forgets nothing:
@@ -59,6 +63,12 @@ class Caps:
         if used + portion // 2 >= written:
             self._portion[country] = portion
             self.due = True
+
+    def take_back(self, country: str) -> None:
+        """The message that was counted last was none."""
+        used = self._used.get(country, 0)
+        if used:
+            self._used[country] = used - 1
 
     def to_write(self, exactly: bool = False) -> dict[str, Any]:
         """What is to be on disk. ``exactly``: at an orderly end, without portions."""

@@ -55,6 +55,10 @@ class TrafficScreen(Ear):
         """Counts the message; the refusal where something that stands, or a cap, says so."""
         return self._traffic.look(question, self._limits)
 
+    def not_taken(self, question: Question) -> None:
+        """See `policy.screens.Ear`."""
+        self._traffic.not_taken(question, self._limits)
+
     def explain(self, question: Question) -> str:
         """What it would say."""
         return self._traffic.explain(question, self._limits)

@@ -26,6 +26,7 @@ _VALUES: Final = [math.expm1(step / _STEPS) for step in range(256)]
 _FORGETS: Final = 0.25
 """The weight of a new day in an hour's average, once some days are known."""
 _HEAVY: Final = 1e6
+_GONE: Final = 100_000  # minutes after which nothing is left to fade; a clock may jump by more than a float holds
 _VERSION: Final = 1
 _PRIME: Final = (1 << 31) - 1
 
@@ -116,6 +117,14 @@ class PrefixCounts:
         minute[second] = count + 1
         self._in_minute += 1
 
+    def take_back(self, first: int, second: int) -> None:
+        """The message that was added last was none."""
+        minute = self._minute
+        if minute[first] and minute[second] and self._in_minute:
+            minute[first] -= 1
+            minute[second] -= 1
+            self._in_minute -= 1
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def set_left(self, minute: float, hour: float, hour_of_day: int) -> None:
@@ -127,7 +136,8 @@ class PrefixCounts:
     def end_minute(self, minutes: int) -> None:
         """The minute is over, and ``minutes`` - 1 further ones in which nothing came."""
         minute, hour, day, week = self._minute, self._hour, self._day, self._week
-        fades = math.exp(-minutes * _MINUTE / DAY)
+        faded = min(minutes, _GONE)
+        fades = math.exp(-faded * _MINUTE / DAY)
         if self._day_weight > _HEAVY:
             self._lighten()
         day_weight = self._day_weight
@@ -140,10 +150,10 @@ class PrefixCounts:
         total = self._in_minute
         self._in_hour += total
         self._in_day = (self._in_day + total) * fades
-        self._in_week = (self._in_week + total) * math.exp(-minutes * _MINUTE / WEEK)
+        self._in_week = (self._in_week + total) * math.exp(-faded * _MINUTE / WEEK)
         # What fades is not touched: what comes weighs more (forward decay, Cormode et al. 2009).
         self._day_weight = day_weight / fades
-        self._week_weight = week_weight * math.exp(minutes * _MINUTE / WEEK)
+        self._week_weight = week_weight * math.exp(faded * _MINUTE / WEEK)
         for cell in self._was_touched:
             self._last_minute[cell] = 0
         self._was_touched.clear()

@@ -177,14 +177,15 @@ class SuspensionScreen(Admission):
         """Whether the account is suspended; asked before the rules already."""
         return self.closed
 
-    def explain(self, _question: Question) -> str:
+    def explain(self, question: Question) -> str:
         """What it would say."""
         stands = self._suspensions.standing(self.account).suspension
         if stands is not None:
             return f"refused: suspended by {stands.by} ({stands.reason})"
         if self._settings is None:
             return "not suspended"
-        hits = len(self._suspensions.standing(self.account).hits)
+        recent = question.wall - self._settings.within
+        hits = sum(1 for wall, _, _ in self._suspensions.standing(self.account).hits if wall >= recent)
         return f"not suspended; {hits} of {self._settings.hits} refusals"
 
     def refused(self, rule: str, record: int, wall: float) -> None:

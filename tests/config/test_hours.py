@@ -16,7 +16,7 @@ quiet_hours:
   practice: ignore
   zones: {1850: America/Chicago, +44: Europe/London}
   countries:
-    BR: {hours: 08:00-20:00, days: {sunday: none}, holidays: [12-25, 2026-06-04, fr], zone: America/Sao_Paulo}
+    BR: {hours: 08:00-20:00, days: {sunday: none, holiday: none}, holidays: [12-25, 2026-06-04, fr], zone: America/Sao_Paulo}
     gb: off
     US: 09:00-20:00
     IN: [{hours: 10:00-21:00}, {classes: service, hours: 06:00-02:00}]
@@ -75,3 +75,12 @@ def test_an_account_s_own(tmp_path: Path) -> None:
     assert account.quiet_hours == "off" and account.one_time_codes.expire_after is None
     usual = loaded(tmp_path, BASE).accounts[0]
     assert usual.quiet_hours == "hold" and usual.one_time_codes.expire_after == 300
+
+
+def test_holidays_and_their_hours_go_together(tmp_path: Path) -> None:
+    for days, told in (
+        ("days: {sunday: none}, holidays: [12-25]", "holidays without their hours"),
+        ("days: {holiday: none}", "hours of a holiday, and no holidays"),
+    ):
+        text = BASE + "quiet_hours: {countries: {BR: {hours: 08:00-20:00, " + days + "}}}\n"
+        assert told in str(faults(tmp_path, text)[0])

@@ -48,6 +48,7 @@ def test_forms_of_files(
     [
         ("numbers", b"447700900001\nabc\n447700900002\n12\n", {}, "lines 2, 4: not a phone number"),
         ("numbers", b"447700900001,x\n", {}, "line 1: not a phone number"),
+        ("numbers", b"447700900001\n07700900002\n", {}, "line 2: not a phone number"),
         ("numbers", b"447700900001\n" + b"1" * 16 + b"\n", {}, "line 2: not a phone number"),
         ("numbers", b"\n" + b"9" * 10_000 + b"\n447700900001\n", {}, "line 2: not a phone number"),
         ("numbers", b"\xff\xfe4\x007\x00\n\x00", {}, "lines 1, 2: not a phone number"),

@@ -196,7 +196,7 @@ def test_what_failed_is_tried_again_less_and_less_often(current: World) -> None:
         assert current.look() == [("failed", "dnd")]
     assert waits[1:4] == [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY] and waits[-1] == LAST_RETRY
     current.write(TWO)  # another file has its own chance
-    current.look(), current.look()
+    current.look(), current.look(FIRST_RETRY)
     current.child_ends()
     current.look()
     assert current.has(TWO)
@@ -254,6 +254,34 @@ def test_one_child_at_a_time(tmp_path: Path) -> None:
     assert world.running is not None and world.running.name == "b"
     world.watcher.stop()
     assert world.told[-1] == ("stopped", "")
+
+
+def test_a_file_that_never_rests_shuts_no_other_out(tmp_path: Path) -> None:
+    world = World(tmp_path, "lists: {a: {file: a.txt, kind: numbers}, b: {file: b.txt, kind: numbers}}")
+    world.write(ONE, name="a.txt")
+    world.write(TWO, name="b.txt")
+    compiled: list[str] = []
+    for _ in range(6):
+        world.look(seconds=10.0)
+        if world.running is None:
+            continue
+        compiled.append(world.running.name)
+        world.write(ONE, name="a.txt")
+        world.child_ends(Outcome("failed", "the file changed while it was read") if compiled[-1] == "a" else None)
+    assert compiled == ["a", "b", "a"], "and itself it is tried each half minute"
+
+
+def test_what_is_compiled_of_a_list_goes_with_it(current: World) -> None:
+    current.write(ONE, TWO)
+    current.look()
+    current.look()
+    directory = current.lists.directory
+    (directory / ".dnd.work").mkdir()  # of a child that was killed
+    assert current.works() and place_of(directory, "dnd").exists()
+    current.read("")
+    current.use()
+    assert ("stopped", "") in current.look() and not current.works()
+    assert [one.name for one in directory.iterdir()] == [".dnd.lock"]
 
 
 def test_a_child_that_cannot_be_started_is_a_failure_like_any(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

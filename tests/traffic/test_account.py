@@ -191,7 +191,12 @@ def test_caps_are_hard_and_by_country() -> None:
     assert [send(shop, NEW + b"%08d" % one) is None for one in range(0, 90, 30)] == [True, True, False]
     assert send(shop, b"80808") is None, "a short code has no country: `default` counts"
     assert "refused: 5 of 5" in shop.screen.explain(shop.question(b"440555000001", b"x"))
-    assert send(shop, b"440555000001", after=DAY / 2) is None, "the next day (UTC)"
+    shop.now += DAY / 2
+    shop.wall += DAY / 2
+    assert "; 0 of 5 to GB today" in shop.screen.explain(shop.question(b"440555000001", b"x")), (
+        "before the first message too"
+    )
+    assert send(shop, b"440555000001") is None, "the next day (UTC)"
 
 
 def test_a_cap_is_lifted_for_the_day() -> None:
@@ -208,6 +213,20 @@ def test_what_is_refused_uses_no_cap() -> None:
     shop = fresh(caps={"GB": "100/d"}, runs="block")
     run_of(shop, 40)
     assert shop.traffic.caps.used("GB") < 20
+
+
+def test_what_is_refused_elsewhere_uses_no_cap_and_is_not_usual() -> None:
+    shop = fresh(caps={"GB": "3/d"})
+    for _ in range(200):  # a customer who tries again and again while no way is open
+        shop.now += 0.1
+        question = shop.question(b"440555000000", b"hello")
+        assert shop.screen.look(question) is None
+        shop.screen.not_taken(question)
+    assert shop.traffic.caps.used("GB") == 0
+    send(shop, NEW + b"00000000", after=120.0)
+    counts = shop.traffic.snapshot(shop.now, shop.wall)
+    assert counts["countries"]["GB"][1:4] == [0, 0, 0.0]
+    assert [send(shop, b"440555%06d" % (one * 10)) is None for one in range(4)] == [True] * 3 + [False]
 
 
 # -- what is compared ----------------------------------------------------------------------------------------------------

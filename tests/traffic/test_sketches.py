@@ -253,3 +253,13 @@ def test_a_count_ends_at_its_most() -> None:
     for _ in range(70_000):
         count = frequent.add(9)
     assert count == 65_535
+
+
+def test_a_jump_of_thousands_of_years_leaves_nothing_and_breaks_nothing() -> None:
+    counts = PrefixCounts()
+    counts.add(5, 7)
+    counts.end_minute(10**9)
+    assert counts.in_day(5) == pytest.approx(0.0) and counts.day == pytest.approx(0.0)
+    counts.add(5, 7)
+    counts.end_minute(1)
+    assert counts.in_day(5) == pytest.approx(1.0, abs=0.01) == counts.day

@@ -30,6 +30,7 @@ class HoursScreen:
         self._hours = hours
         self._region = region
         self._unknown = hours.unknown
+        self._code_lives = settings.one_time_codes.expire_after
         mode: str = settings.quiet_hours
         # Whoever waits for the carrier's answer cannot wait until the morning.
         self._mode = "refuse" if mode == "hold" and settings.acknowledge == "upstream" else mode
@@ -100,13 +101,15 @@ class HoursScreen:
             return False
         return self._unknown == "refuse" or self._region is None
 
-    @staticmethod
-    def _ends(question: Question) -> float:
-        """Epoch seconds at which its validity ends, by itself and by the rules."""
+    def _ends(self, question: Question) -> float:
+        """Epoch seconds at which its validity ends: by itself, by the rules, as a one-time code."""
+        ends = question.expires
         verdict = question.verdict
-        if verdict is None or verdict.expire_after is None:
-            return question.expires
-        return min(question.expires, question.wall + verdict.expire_after)
+        if verdict is not None and verdict.expire_after is not None:
+            ends = min(ends, question.wall + verdict.expire_after)
+        if question.message_class == "one_time_code" and self._code_lives is not None:
+            ends = min(ends, question.wall + self._code_lives)
+        return ends
 
 
 def _shown(second: float) -> str:

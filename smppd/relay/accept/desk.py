@@ -273,7 +273,7 @@ class SubmitDesk:
                 return Refusal(error.status, str(error), "bad time")
         if expires is None:
             expires = wall + (settings.expire_after if settings.expire_after is not None else _NEVER)
-        # From here on policy remembers a part. Each refusal below must tell policy that the part is not taken: see
+        # From here on policy remembers a part, and screens count. Each refusal below must tell them that it is not taken: see
         # ``_not_taken``.
         verdict = account.pipeline.decide(sm, now) if account.pipeline is not None else None
         refused = None if verdict is None else verdict.refusal
@@ -291,7 +291,7 @@ class SubmitDesk:
             for screen in account.screens:
                 refused = screen.look(question)
                 if refused is not None:
-                    self._not_taken(account, part, refused)
+                    self._not_taken(account, part, refused, question)
                     rejects = question.rejects
                     break
             for hit in question.hits:
@@ -305,7 +305,7 @@ class SubmitDesk:
         if refused is None:
             route = self._routes.route(account.name, sm, verdict)
             if not route:
-                return self._not_taken(account, part, NO_ROUTE)
+                return self._not_taken(account, part, NO_ROUTE, question)
             if code:
                 verdict = _of_a_code(verdict, settings.one_time_codes.expire_after)
             gate = "" if question is None else question.gate
@@ -314,14 +314,14 @@ class SubmitDesk:
                 waits = question is not None and question.until > wall
             lane = account.lanes.get(route) or context.lane(account, route)
             if settings.acknowledge == "upstream" and not self._dispatch.has_open_upstream(lane, now):
-                return self._not_taken(account, part, NO_UPSTREAM)
+                return self._not_taken(account, part, NO_UPSTREAM, question)
             if verdict is not None and verdict.hold and not self._parts.make_room(account, len(sm.raw)):
-                return self._not_taken(account, part, HELD_FULL)
+                return self._not_taken(account, part, HELD_FULL, question)
             for upstream in lane.upstreams:
                 if upstream.alphabet is not account.alphabet:
                     if not sayable(sm, account.alphabet, lane):
                         context.metrics.text_refused.labels(account.name, "MT").inc()
-                        return self._not_taken(account, part, UNSAYABLE)
+                        return self._not_taken(account, part, UNSAYABLE, question)
                     break
         identity = context.new_id()
         hide = verdict is not None and verdict.hide
@@ -382,7 +382,10 @@ class SubmitDesk:
         self._context.notices.note("authorised sender refused by a rule", {"account": account.name}, now)
 
     @staticmethod
-    def _not_taken(account: Account, part: PartKey | None, why: Refusal) -> Refusal:
+    def _not_taken(account: Account, part: PartKey | None, why: Refusal, question: Question | None) -> Refusal:
+        """What remembers or counts the message is told that it is not taken."""
+        if question is not None and question.counted and account.ear is not None:
+            account.ear.not_taken(question)
         if part is not None and account.pipeline is not None:
             account.pipeline.undo_last()
         return why

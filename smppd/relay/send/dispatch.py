@@ -216,7 +216,7 @@ class Dispatch:
             why = self.lanes.unwanted(message)
             if why is not None:
                 self.end_unwanted(message, why)
-                ready.skip()
+                turns.skip()
                 continue
             link = upstream.link_for(message.destination_hash, now) if number > 1 else links[0]
             session = link.session

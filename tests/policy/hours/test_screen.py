@@ -20,7 +20,9 @@ NIGHT = at("2026-06-01 23:00", "America/New_York")
 NOON = at("2026-06-01 12:00", "America/New_York")
 
 
-def screen(mode: str = "hold", region: str | None = None, unknown: str = "allow", **more: Any) -> HoursScreen:
+def screen(
+    mode: str = "hold", region: str | None = None, unknown: str = "allow", countries: Any = None, **more: Any
+) -> HoursScreen:
     fields: dict[str, Any] = {
         "system_id": "acme",
         "password_hash": HASH,
@@ -28,7 +30,8 @@ def screen(mode: str = "hold", region: str | None = None, unknown: str = "allow"
         "quiet_hours": mode,
         **more,
     }
-    return HoursScreen(Hours(QuietHours.model_validate({"unknown": unknown})), Account.model_validate(fields), region)
+    said = QuietHours.model_validate({"unknown": unknown, **(countries or {})})
+    return HoursScreen(Hours(said), Account.model_validate(fields), region)
 
 
 def asked(
@@ -70,6 +73,13 @@ def test_by_day_it_goes_by_its_gate_and_nothing_is_counted() -> None:
 )
 def test_refusals(mode: str, question: Question, refusal: object) -> None:
     assert screen(mode).look(question) is refusal
+
+
+def test_a_code_that_is_dead_in_the_morning_is_refused_at_once() -> None:
+    there = {"countries": {"US": {"classes": "one_time_code", "hours": "08:00-21:00"}}}
+    assert screen(countries=there).look(asked(kind="one_time_code")) is TOO_LATE
+    patient = screen(countries=there, one_time_codes={"expire_after": "10h"})
+    assert patient.look(asked(kind="one_time_code")) is None
 
 
 def test_shadow_counts_and_off_does_not() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from smppd.message import Hit, Refusal, State
-from smppd.policy.screens import Question
+from smppd.policy.screens import Ear, Question
 from smppd.protocol.wire import Status
 from tests.relay.accept.test_desk import SPAM, part
 from tests.relay.fakes import World, settings
@@ -95,3 +99,42 @@ def test_a_held_message_waits_for_the_part_that_a_screen_refused() -> None:
     world.commits()
     assert acme.statuses() == [0] and [sm.body[6:] for sm in a.sent] == [b"hel", b"lo"]
     world.check()
+
+
+class Counts(Asked, Ear):
+    """Counts what it lets pass, and hears of what was refused all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def look(self, question: Question) -> Refusal | None:
+        self.number += 1
+        question.counted = True
+        return None
+
+    def not_taken(self, question: Question) -> None:
+        assert question.counted
+        self.number -= 1
+
+
+@pytest.mark.parametrize(
+    ("sections", "behind", "taken"),
+    [
+        ({}, (), 2),
+        ({}, (Asked(),), 1),
+        ({"acme": {"acknowledge": "upstream"}}, (), 0),
+        ({"routes": [{"destination": ["+1"], "upstreams": ["a"]}]}, (), 0),
+    ],
+    ids=["both are taken", "another screen refuses one", "no upstream is there", "no route leads"],
+)
+def test_what_is_refused_after_it_was_counted_is_counted_no_more(
+    sections: dict[str, Any], behind: tuple[Asked, ...], taken: int
+) -> None:
+    counts = Counts()
+    world = World(settings(**sections), screens={"acme": (counts, *behind)})
+    acme = world.customer()
+    acme.submits(b"yes", b"no")
+    world.commits()
+    assert [status == 0 for status in acme.statuses()].count(True) == taken
+    assert counts.number == taken

@@ -82,7 +82,10 @@ class OptOutScreen:
     def _has(self, account: str, sender: bytes, number: bytes) -> bool:
         if self.register.stands(account, sender, number):
             return True
-        return any(number in one for one in self.lists)
+        for one in self.lists:
+            if number in one:
+                return True
+        return False
 
     def explain(self, question: Question) -> str:
         """See `policy.screens.Screen`."""

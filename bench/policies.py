@@ -1,5 +1,5 @@
-"""All that policy can do, for one case: 200 rules with 2,000 patterns and keywords, every family, three lists of a million and a
-bigger one of numbers, senders, opt-outs, consents, hours and traffic. No message of the bench is refused or held by any of it,
+"""All that policy can do, for one case: 200 rules with 2,000 patterns and keywords, every family, three lists of a million and
+a bigger one of numbers, senders, opt-outs, consents, hours and traffic. No message of the bench is refused or held by any of it,
 so that each is put to all.
 
 What takes long, the lists compiled and the registers filled, is made once for each size of the big list and kept in
@@ -50,7 +50,10 @@ def rules(ordinary: list[dict[str, Any]]) -> list[dict[str, Any]]:
             own = rf"\bwin-?{n:04d}\s+(?:now|today)\b"
             texts[n // 2 % len(texts)]["text"] = [*texts[n // 2 % len(texts)]["text"], own]
         else:
-            words[n // 2 % len(words)]["keywords"] = [*words[n // 2 % len(words)]["keywords"], f"prize {n:04d} of yours"]
+            words[n // 2 % len(words)]["keywords"] = [
+                *words[n // 2 % len(words)]["keywords"],
+                f"prize {n:04d} of yours",
+            ]
     return made
 
 
@@ -67,7 +70,9 @@ def add(content: dict[str, Any], kept: Path) -> None:
     }
     content["policies"]["house"] = rules(content["policies"]["house"])
     content["senders"] = {"packs": ["GB", "IE"], "protected": [f"Bank {n}" for n in range(100)]}
-    content["brands"] = {f"brand-{n}": {"names": [f"Northwold {n}"], "domains": [f"bank-{n}.example"]} for n in range(20)}
+    content["brands"] = {
+        f"brand-{n}": {"names": [f"Northwold {n}"], "domains": [f"bank-{n}.example"]} for n in range(20)
+    }
     # Open all day: a bench that runs at night is no other.
     content["quiet_hours"] = {"countries": {"GB": {"hours": "00:00-24:00"}}}
     content["accounts"][0] |= {

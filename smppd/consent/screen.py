@@ -82,10 +82,7 @@ class OptOutScreen:
     def _has(self, account: str, sender: bytes, number: bytes) -> bool:
         if self.register.stands(account, sender, number):
             return True
-        for one in self.lists:
-            if number in one:
-                return True
-        return False
+        return any(number in one for one in self.lists)
 
     def explain(self, question: Question) -> str:
         """See `policy.screens.Screen`."""

@@ -150,8 +150,8 @@ _WORD: Final = re.compile(
     r"[^\W_](?:[^\W_]|[@$!|](?=[^\W_])|[$@])*|[@$](?=[^\W_])(?:[^\W_]|[@$!|](?=[^\W_])|[$@])*"
     r"|(?<![^\s'\u2019])@(?![^\s'\u2019])"
 )
-# Those of these words in small ASCII letters that have a digit or a sign which may stand for a letter. A text that is no more than
-# ASCII is usual and has signs of a disguise as soon as a code or an order's number is in it, so it has a way of its own.
+# Those of these words in small ASCII letters that have a digit or a sign which may stand for a letter. A text that is no more
+# than ASCII is usual and has signs of a disguise as soon as a code or an order's number is in it, so it has a way of its own.
 _SIGNED_WORD: Final = re.compile(
     r"(?<![a-z0-9])(?:[a-z2689]++(?:[013457@$]|[!|](?=[a-z0-9]))|[013457]|[@$](?=[a-z0-9]))"
     r"(?:[a-z0-9]|[@$!|](?=[a-z0-9])|[$@])*|(?<![^\s'])@(?![^\s'])"

@@ -16,8 +16,8 @@ MAX_SET_MEMORY: Final = 64 << 20
 """Bytes a set and the automaton it grows while searching may take; the automaton starts afresh when they are used up."""
 
 MAX_PROGRAM: Final = 5_000_000
-"""Instructions of all patterns of a set together: some 10 s to load, and up to 256 MiB while hostile texts are searched. A usual
-pattern has 30 to 1,000; one with a wide class of letters that is repeated forty times has 50,000."""
+"""Instructions of all patterns of a set together: some 10 s to load, and up to 256 MiB while hostile texts are searched. A
+usual pattern has 30 to 1,000; one with a wide class of letters that is repeated forty times has 50,000."""
 
 # Matches every text. RE2 reports a search that ran out of memory as "nothing matched"; then this one is missing too.
 _SENTINEL: Final = rb"\z"

@@ -137,7 +137,9 @@ class Program:
             if not line.hit.shadow:
                 tags.update([tag for tag, _ in line.set_tlvs])
                 if len(tags) > MOST_SET:
-                    why = f"sets TLVs beside those of rules before it: more than {MOST_SET} different ones in one message"
+                    why = (
+                        f"sets TLVs beside those of rules before it: more than {MOST_SET} different ones in one message"
+                    )
                     raise PolicyError(f"{self._place(policies, index)}.do.set_tlv", why)
 
     # -- deciding --------------------------------------------------------------------------------------------------

@@ -314,7 +314,9 @@ def test_many_templates_that_are_dear_to_compare_cost_no_more_than_one() -> None
         one = Compiled(Template(str(number), "1", frozenset(), "service", "active", literals, variables))
         assert not one.fits("x " + "a" * 600 + "9" + "a" * 600 + " b", steps)
     assert -50 < steps.left < 0 < MOST_STEPS
-    assert not Compiled(Template("1", "1", frozenset(), "service", "active", literals, variables)).fits("x " + "a" * 80 + " b", steps)
+    assert not Compiled(Template("1", "1", frozenset(), "service", "active", literals, variables)).fits(
+        "x " + "a" * 80 + " b", steps
+    )
 
 
 def test_a_list_that_is_absent_refuses_a_registered_message_too(catalogue: Catalogue) -> None:

@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from bench.cases import BASE, Case, select
 from bench.runner import ProcessError, Relay, Result, Sampled, daemon_exists, measure
 
 Job = tuple[Relay, Case]
-WIDTH: Final = 190  # of the table, also where the terminal is narrower or there is none
+WIDTH: Final = 250  # of the table, also where the terminal is narrower or there is none
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,7 +36,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of two cases, a second each; writes no files")
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (default 5; with --quick 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 4; with --quick 1)")
-    parser.add_argument("--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, all")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, policies, all"
+    )
+    parser.add_argument(
+        "--entries", type=int, metavar="N", help="of the big list where all policies are on (default a million)"
+    )
     parser.add_argument("--relays", default="reference,daemon", help="of daemon, reference, direct (no relay at all)")
     parser.add_argument("--profile", action="store_true", help="sampled runs: which lines cost a message what")
     parser.add_argument(
@@ -53,6 +59,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.cases = select(args.cases or (["quick"] if args.quick else ["default"]))
     except ValueError as error:
         parser.error(str(error))
+    if args.entries is not None:
+        args.cases = tuple(replace(case, policies=args.entries) if case.policies else case for case in args.cases)
     if args.out is None and not args.quick:
         args.out = config.ROOT / "docs"
     return args

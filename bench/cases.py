@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, Literal
 
@@ -25,6 +25,8 @@ class Case:
     rate: int = 0  # messages a second, open loop; 0: as fast as the windows allow
     window: int = WINDOW
     mix: bool = False  # all kinds of bodies, parts and vendor TLVs; else 100 characters of GSM 03.38 each
+    links: bool = False  # a third of the texts has a link
+    policies: int = 0  # all that policy can do (bench/policies.py), with a list of so many numbers
 
     @property
     def name(self) -> str:
@@ -32,7 +34,13 @@ class Case:
         parts = [str(self.binds), "tls" if self.tls else "plain", str(self.rules), self.acknowledge]
         parts.append("pinned" if self.pinned else "unpinned")
         parts += [f"window{self.window}"] * (self.window != WINDOW)
-        return "-".join(parts + [f"paced{self.rate}"] * bool(self.rate) + ["mix"] * self.mix)
+        parts += [f"paced{self.rate}"] * bool(self.rate) + ["mix"] * self.mix + ["links"] * self.links
+        return "-".join(parts + [f"policies{self.policies}"] * bool(self.policies))
+
+    @property
+    def without(self) -> Case | None:
+        """The same case without any policy, which one with all of them is held against; None for other cases."""
+        return replace(self, rules=0, policies=0) if self.policies else None
 
     @property
     def yardstick(self) -> Case:
@@ -50,6 +58,8 @@ MATRIX: Final = tuple(
     for acknowledge, pinned in product(ACKNOWLEDGE, (True, False))
 )
 BASE: Final = Case()
+# Everything that policy can do, beside the same without; `--entries` gives the big list the size that is promised for.
+POLICIES: Final = (Case(rules=0, links=True), Case(rules=200, links=True, policies=1_000_000))
 # The base and its neighbours: one thing changed at a time. The whole matrix takes half an hour.
 DEFAULT: Final = (
     BASE,
@@ -67,16 +77,18 @@ DEFAULT: Final = (
     Case(binds=1, window=10, rate=500),
     Case(binds=1, window=10, rate=500, pinned=False),
     Case(mix=True),
+    *POLICIES,
 )
 QUICK: Final = (BASE, Case(rate=PACED))
 
 
 def select(patterns: Sequence[str]) -> tuple[Case, ...]:
-    """The cases whose names match one of these shell patterns; `default`, `quick` and `all` name sets.
+    """The cases whose names match one of these shell patterns; `default`, `quick`, `policies` and `all` name sets.
 
     ValueError when a pattern matches none.
     """
-    named = {"default": DEFAULT, "quick": QUICK, "all": (*MATRIX, *(case for case in DEFAULT if case not in MATRIX))}
+    named = {"default": DEFAULT, "quick": QUICK, "policies": POLICIES}
+    named["all"] = (*MATRIX, *(case for case in DEFAULT if case not in MATRIX))
     known = {case.name: case for case in named["all"]}
     chosen: dict[str, Case] = {}
     for pattern in patterns:

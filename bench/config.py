@@ -24,12 +24,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bench import policies
 from bench.cases import Case
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SYSTEM_ID: Final = "bench"
 UPSTREAM_SESSIONS: Final = 2
 UPSTREAM_WINDOW: Final = 500
+_PATIENCE: Final = 3600  # seconds; only compiling a list of 100 million numbers takes more than one
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def smppd(*arguments: str) -> list[str]:
 
 def _run(*arguments: str, text: str = "", tree: Path = ROOT) -> str:
     done = subprocess.run(
-        smppd(*arguments), input=text, capture_output=True, text=True, cwd=tree, timeout=60, check=False
+        smppd(*arguments), input=text, capture_output=True, text=True, cwd=tree, timeout=_PATIENCE, check=False
     )
     if done.returncode:
         raise RuntimeError(f"smppd {arguments[0]} failed: {done.stderr.strip()[-2000:]}")
@@ -200,12 +202,17 @@ def prepare(
     password = secrets.token_urlsafe(18)
     make_certificate(directory)
     _write_secret(directory / "upstream-password", b"bench-123")
-    (directory / "keys").mkdir(mode=0o700)
+    (directory / "keys").mkdir(mode=0o700, exist_ok=True)
     password_hash = _run("passwd", "--stdin", text=password + "\n")
     config = directory / "smppd.yaml"
+    kept = policies.kept_in(ROOT, case.policies)
     content = document(case, password_hash, port, http_port, upstream_port)
+    if case.policies:
+        policies.add(content, kept)
     if change is not None:
         change(content)
     config.write_text(yaml.safe_dump(content, sort_keys=False))
+    if case.policies:
+        policies.place(kept, case.policies, directory, lambda *said: _run(*said, "--config", str(config), tree=tree))
     _run("keys", "init", "--config", str(config), tree=tree)
     return Workspace(config, directory / "server.pem", port, http_port, password)

@@ -25,7 +25,7 @@ static struct {
     uint32_t binds, window, slot_mask, first, accounts;
     uint64_t messages, rate;
     double duration, deadline, linger, quiet;
-    bool mix, idle, transmit, answers_only;
+    bool mix, links, idle, transmit, answers_only;
 } opt = {.host = "127.0.0.1", .port = "2775", .system_id = "bench", .binds = 1, .accounts = 1, .window = 50, .deadline = 120, .linger = 0.1};
 
 static struct bind *binds;
@@ -104,7 +104,7 @@ static inline bool has_room(const struct bind *b) {
 static void submit(struct bind *b, uint64_t due) {
     uint32_t index = ledger_sent(due);
     uint8_t *p = buf_room(&b->c.out, TEXT_ROOM);
-    b->c.out.len += text_build(opt.first + index, opt.mix, p);
+    b->c.out.len += text_build(opt.first + index, opt.mix, opt.links, p);
     put32(p + 12, b->next);
     b->slots[b->next & opt.slot_mask] = (struct slot){b->next, index, true};
     b->next = b->next == 0x7FFFFFFF ? 1 : b->next + 1;
@@ -290,7 +290,7 @@ static bool report(double elapsed, uint64_t cpu) {
 static void usage(void) __attribute__((noreturn));
 static void usage(void) {
     fprintf(stderr, "usage: load [--host H] [--port P] [--system-id S] [--binds N] [--window W]\n"
-                    "            --messages M | --duration SECONDS  [--rate PER_SECOND] [--first NUMBER] [--mix]\n"
+                    "            --messages M | --duration SECONDS  [--rate PER_SECOND] [--first NUMBER] [--mix] [--links]\n"
                     "            [--tls-ca PEM [--tls-name HOST]] [--deadline SECONDS] [--quiet SECONDS] [--linger SECONDS]\n"
                     "            [--accounts N] [--transmitter] [--answers-only]\n"
                     "       load --idle [--binds N] ...\n"
@@ -301,12 +301,12 @@ static void usage(void) {
 }
 
 static void options(int argc, char **argv) {
-    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, CA, NAME, DEADLINE, LINGER, QUIET,
+    enum { HOST, PORT, SYSTEM, BINDS, WINDOW, MESSAGES, DURATION, RATE, FIRST, MIX, LINKS, CA, NAME, DEADLINE, LINGER, QUIET,
            ACCOUNTS, TRANSMITTER, ANSWERS, IDLE };
     static const struct option known[] = {
         {"host", 1, 0, HOST}, {"port", 1, 0, PORT}, {"system-id", 1, 0, SYSTEM}, {"binds", 1, 0, BINDS},
         {"window", 1, 0, WINDOW}, {"messages", 1, 0, MESSAGES}, {"duration", 1, 0, DURATION}, {"rate", 1, 0, RATE},
-        {"first", 1, 0, FIRST}, {"mix", 0, 0, MIX}, {"tls-ca", 1, 0, CA}, {"tls-name", 1, 0, NAME},
+        {"first", 1, 0, FIRST}, {"mix", 0, 0, MIX}, {"links", 0, 0, LINKS}, {"tls-ca", 1, 0, CA}, {"tls-name", 1, 0, NAME},
         {"deadline", 1, 0, DEADLINE}, {"linger", 1, 0, LINGER}, {"quiet", 1, 0, QUIET},
         {"accounts", 1, 0, ACCOUNTS}, {"transmitter", 0, 0, TRANSMITTER}, {"answers-only", 0, 0, ANSWERS},
         {"idle", 0, 0, IDLE}, {0, 0, 0, 0}};
@@ -322,6 +322,7 @@ static void options(int argc, char **argv) {
         case RATE: opt.rate = strtoull(optarg, NULL, 10); break;
         case FIRST: opt.first = (uint32_t)strtoul(optarg, NULL, 10); break;
         case MIX: opt.mix = true; break;
+        case LINKS: opt.links = true; break;
         case CA: opt.ca = optarg; break;
         case NAME: opt.tls_name = optarg; break;
         case DEADLINE: opt.deadline = strtod(optarg, NULL); break;

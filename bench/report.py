@@ -46,9 +46,13 @@ class Row:
     form: str
     gap_p99: float | None  # of the machine, on the relay's core
     gap_max: float | None
+    more: float | None = None  # CPU a message more than the same without policies takes, round by round
+    times: float | None = None  # likewise: how many times as much
 
 
-def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) -> Row:
+def _row(
+    results: Sequence[Result], ratios: Sequence[float], shared_core: bool, beside: Sequence[tuple[float, float]] = ()
+) -> Row:
     good = [result for result in results if result.ok] or list(results)
 
     def mid(values: Sequence[float]) -> float:
@@ -82,6 +86,8 @@ def _row(results: Sequence[Result], ratios: Sequence[float], shared_core: bool) 
         form="/".join(sorted({r.form for r in good})),
         gap_p99=mid([gap["p99"] for gap in gaps]) if gaps else None,
         gap_max=mid([gap["max"] for gap in gaps]) if gaps else None,
+        more=mid([own - other for own, other in beside]) if beside else None,
+        times=mid([own / other for own, other in beside]) if beside else None,
     )
 
 
@@ -93,17 +99,23 @@ def rows(rounds: Sequence[dict[tuple[str, Case], Result]]) -> list[Row]:
     made = []
     for relay, case in dict.fromkeys(key for one in rounds for key in one):
         results = [one[relay, case] for one in rounds if (relay, case) in one]
-        ratios = []
+        ratios: list[float] = []
+        beside: list[tuple[float, float]] = []
         for one in rounds:
             result, reference = one.get((relay, case)), one.get(("reference", case.yardstick))
             if relay == "daemon" and result and reference and result.ok and reference.ok and result.cpu_per_message:
                 ratios.append(reference.cpu_per_message / result.cpu_per_message)
-        made.append(_row(results, ratios, case.pinned))
+            other = None if case.without is None else one.get((relay, case.without))
+            if result and other and result.ok and other.ok and other.cpu_per_message:
+                beside.append((result.cpu_per_message, other.cpu_per_message))
+        made.append(_row(results, ratios, case.pinned, beside))
     return made
 
 
 def cells(row: Row) -> list[str]:
     """A row as text, in the order of HEADINGS."""
+    notes = [] if row.more is None else [f"{row.more:+.1f} us a message by policies, {row.times:.2f} times as much"]
+    notes += [row.notes] if row.notes else []
     milliseconds = (row.answer_p50, row.answer_p99, row.answer_p999, row.receipt_p50, row.receipt_p99)
     return [
         row.case if row.relay == "daemon" else f"{row.relay}: {row.case}",
@@ -116,7 +128,7 @@ def cells(row: Row) -> list[str]:
         f"{row.peak_kib / 1024:,.0f}",
         f"{row.cores:.2f}",
         f"{row.tools * 100:.0f}",
-        row.notes,
+        "; ".join(notes),
     ]
 
 

@@ -186,7 +186,7 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
 
     Messages that went wrong do not raise: `ok` is False and `fault` says what was seen.
     """
-    shape = [*(["--rate", str(case.rate)] if case.rate else []), *(["--mix"] if case.mix else [])]
+    shape = [*(["--rate", str(case.rate)] if case.rate else []), *["--mix"] * case.mix, *["--links"] * case.links]
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smppd-bench-")))
         smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))

@@ -88,9 +88,9 @@ static inline void prose(uint32_t i, uint8_t *to, unsigned n) {
 }
 
 /* Write message i as a submit_sm into `to` (TEXT_ROOM octets); the caller sets the sequence number. Returns its length.
- * Without mix: 100 septets of GSM 03.38, one octet each. With mix, by i % 8: GSM; GSM with @, extension and vendor TLVs;
+ * Without mix: 100 septets of GSM 03.38, one octet each; with links a third of them has one. With mix, by i % 8: GSM; GSM with @, extension and vendor TLVs;
  * UCS-2; 8-bit binary; two parts with a UDH; message_payload; a text of 20 characters. */
-__attribute__((unused)) static uint32_t text_build(uint32_t i, bool mix, uint8_t *to) {
+__attribute__((unused)) static uint32_t text_build(uint32_t i, bool mix, bool links, uint8_t *to) {
     unsigned kind = mix ? i % KINDS : 0, step = kind == 2 ? 2 : 1, body, used = 0;
     static const unsigned lengths[KINDS] = {100, 120, 140, 116, 140, 120, 400, 20};
     uint8_t *p = to + HEADER;
@@ -115,6 +115,7 @@ __attribute__((unused)) static uint32_t text_build(uint32_t i, bool mix, uint8_t
         for (unsigned k = 0; k < free_room; k++) p[k] = (uint8_t)(i * 31 + k * 5);
     else
         prose(i, p + used, free_room);
+    if (links && kind == 0 && i % 3 == 0) memcpy(p + 20, " https://track.parcels.example/p/1234 ", 37);
     if (kind == 1) memcpy(p + 40, (uint8_t[]){0x00, 0x1B, 0x65, 0x05, 0x11, 0x1B, 0x3C, 0x7F}, 8); /* @ EUR e-acute _ [ a-grave */
     uint8_t *token = p + body - TOKEN * step;
     memset(token, 0, TOKEN * step);

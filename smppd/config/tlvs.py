@@ -16,7 +16,8 @@ from smppd.config.tree import Hex
 LONGEST: Final = 1024
 """Octets of a value in a rule. A PDU could carry more; what is registered anywhere is far below."""
 MOST_SET: Final = 16
-"""TLVs that one rule sets."""
+"""TLVs that one rule sets, and different ones that all rules of an account set together: what they add is not counted when a
+message is accepted, and it has to fit into what carriers take and into what is read back after a restart."""
 STRUCTURE: Final = frozenset({0x0017, 0x020C, 0x020E, 0x020F, 0x0424})
 """Tags that no rule sets, since they are how long a message lives, its place in a long one, and its text (SMPP 3.4 section
 5.3.2: qos_time_to_live, sar_msg_ref_num, sar_total_segments, sar_segment_seqnum, message_payload)."""

@@ -23,6 +23,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
@@ -126,6 +127,32 @@ def hasher(key: bytes, kind: str) -> Callable[[], blake2b]:
     return state.copy
 
 
+class _Digests:
+    """The hashes of forms, of which the last is kept: rules and screens ask several lists about one number, in a row."""
+
+    __slots__ = ("_last", "_new")
+
+    def __init__(self, key: bytes, kind: str) -> None:
+        self._new = hasher(key, kind)
+        self._last = (b"", b"")
+
+    def of(self, form: bytes) -> bytes:
+        last = self._last
+        if last[0] == form and form:
+            return last[1]
+        state = self._new()
+        state.update(form)
+        digest = state.digest()
+        self._last = form, digest
+        return digest
+
+
+@lru_cache(maxsize=16)
+def _digests(key: bytes, kind: str) -> _Digests:
+    """One for all lists of a kind."""
+    return _Digests(key, kind)
+
+
 def bits_for(entries: int) -> int:
     """How many bits of a hash are its bucket, for so many entries."""
     return max(0, (entries // _PER_BUCKET)).bit_length()
@@ -139,7 +166,7 @@ def length_of(header: Header) -> int:
 class Table:
     """A compiled list that was found whole. Open it with `open_table`."""
 
-    __slots__ = ("_buckets", "_file", "_new", "_shift", "header", "octets", "stamp")
+    __slots__ = ("_buckets", "_digests", "_file", "_shift", "header", "octets", "stamp")
 
     def __init__(self, header: Header, stamp: Stamp, file: mmap.mmap, buckets: array[int], key: bytes) -> None:
         self.header = header
@@ -149,7 +176,7 @@ class Table:
         self._file = file
         self._buckets = buckets
         self._shift = 32 - header.bits
-        self._new = hasher(key, header.kind)
+        self._digests = _digests(key, header.kind)
 
     def __repr__(self) -> str:
         return f"<Table of {self.header.entries} {self.header.kind}>"
@@ -159,9 +186,7 @@ class Table:
 
     def has(self, form: bytes) -> bool:
         """Whether an entry is on the list, in its normal form (`lists.forms`)."""
-        state = self._new()
-        state.update(form)
-        wanted = state.digest()
+        wanted = self._digests.of(form)
         # Its highest octets are enough, and a small number.
         bucket = int.from_bytes(wanted[4:], "little") >> self._shift
         first: int = self._buckets[bucket]

@@ -105,8 +105,9 @@ class _Shown(dict[int, str]):
             for part in unicodedata.normalize("NFKD", chr(code)):
                 if not is_dropped(part):
                     shown += str(unicodedata.decimal(part)) if part.isdecimal() else part
-        if len(self) < _MEMO:
-            self[code] = shown
+        if len(self) >= _MEMO:
+            self.clear()  # or rare characters, come once, would keep usual ones out for good
+        self[code] = shown
         return shown
 
 
@@ -120,8 +121,9 @@ class _Latin(dict[int, str]):
             plain = _EYES.get(code) or skeleton(character)
             if plain.isascii() and plain.isalpha():
                 looks = plain
-        if len(self) < _MEMO:
-            self[code] = looks
+        if len(self) >= _MEMO:
+            self.clear()  # or rare characters, come once, would keep usual ones out for good
+        self[code] = looks
         return looks
 
 
@@ -148,6 +150,15 @@ _WORD: Final = re.compile(
     r"[^\W_](?:[^\W_]|[@$!|](?=[^\W_])|[$@])*|[@$](?=[^\W_])(?:[^\W_]|[@$!|](?=[^\W_])|[$@])*"
     r"|(?<![^\s'\u2019])@(?![^\s'\u2019])"
 )
+# Those of these words in small ASCII letters that have a digit or a sign which may stand for a letter. A text that is no more
+# than ASCII is usual and has signs of a disguise as soon as a code or an order's number is in it, so it has a way of its own.
+_SIGNED_WORD: Final = re.compile(
+    r"(?<![a-z0-9])(?:[a-z2689]++(?:[013457@$]|[!|](?=[a-z0-9]))|[013457]|[@$](?=[a-z0-9]))"
+    r"(?:[a-z0-9]|[@$!|](?=[a-z0-9])|[$@])*|(?<![^\s'])@(?![^\s'])"
+)
+# Two single letters or digits beside each other: without them nothing is apart.
+_ALONE_ONES: Final = re.compile(r"(?<![a-z0-9])[a-z0-9@$][^a-z0-9@$']{1,3}[a-z0-9@$][^a-z0-9@$']")
+_STICKS: Final = re.compile(r"[*_~^|]")
 _LEET: Final = {"0": "o", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
 _ONE_IS_L: Final = str.maketrans({**_LEET, "1": "l", "!": "l", "|": "l"})
 _ONE_IS_I: Final = str.maketrans({**_LEET, "1": "i", "!": "i", "|": "i"})
@@ -203,15 +214,31 @@ def _letters(match: re.Match[str], one_is_l: bool) -> str:
     return word.translate(_ONE_IS_L if one_is_l else _ONE_IS_I)
 
 
-def _undo_once(text: str, one_is_l: bool, cyrillic: bool) -> str:
-    plain = text.lower() if text.isascii() else text.translate(_SHOWN)
+def _joined(text: str, cyrillic: bool) -> str:
+    """A text with its letters in one script and together, and its digits and signs as they are."""
+    if text.isascii():
+        plain = text.lower()
+        if _ALONE_ONES.search(plain) is not None:
+            plain = _APART.sub(_together, plain)
+        return _STUCK.sub("", plain) if _STICKS.search(plain) is not None else plain
+    plain = text.translate(_SHOWN)
     cyrillic = cyrillic and _CYRILLIC_LETTER.search(plain) is not None
     plain = _TOKEN.sub(lambda match: _by_script(match, cyrillic), plain)
     plain = _APART.sub(_together, plain)
     plain = _STUCK.sub("", plain)
     if not plain.isascii():
         plain = _HAN_APART.sub("", plain)
-    return _WORD.sub(lambda match: _letters(match, one_is_l), plain)
+    return plain
+
+
+def _spelled(plain: str, one_is_l: bool) -> str:
+    """What `_joined` gave with letters for the digits and signs that stand for some."""
+    pattern = _SIGNED_WORD if plain.isascii() else _WORD
+    return pattern.sub(lambda match: _letters(match, one_is_l), plain)
+
+
+def _undo_once(text: str, one_is_l: bool, cyrillic: bool) -> str:
+    return _spelled(_joined(text, cyrillic), one_is_l)
 
 
 def undo(text: str, one_is_l: bool = True, cyrillic: bool = False) -> str:
@@ -229,6 +256,27 @@ def undo(text: str, one_is_l: bool = True, cyrillic: bool = False) -> str:
 _ROUNDS: Final = 8
 
 
+def _as_l(match: re.Match[str]) -> str:
+    return _letters(match, True)
+
+
+def _as_i(match: re.Match[str]) -> str:
+    return _letters(match, False)
+
+
+def _readings(plain: str, twice: bool) -> tuple[str, str]:
+    """Both ways to read an ASCII text that `_joined` gave, the second only where ``twice``, else empty. Most words are letters
+    alone, and are not looked at more closely."""
+    first = plain.split()
+    second = first[:] if twice else []
+    for at, word in enumerate(first):
+        if not word.isalpha():
+            first[at] = _SIGNED_WORD.sub(_as_l, word)
+            if twice and first[at] != word:
+                second[at] = _SIGNED_WORD.sub(_as_i, word)
+    return " ".join(first), " ".join(second)
+
+
 def _add_reading(readings: list[list[bytes]], found: list[bytes], plain: str) -> None:
     reading = words(plain, plain.encode("utf-8", "replace"))
     if reading != found and reading not in readings:
@@ -243,10 +291,17 @@ def read_words(text: str, raw: bytes) -> list[bytes]:
         return found
     text = text[:_LONGEST]
     readings: list[list[bytes]] = []
-    plain = _undo_once(text, True, False)
-    _add_reading(readings, found, plain)
-    if "1" in text or "!" in text or "|" in text:
-        _add_reading(readings, found, _undo_once(text, False, False))
+    plain = _joined(text, False)
+    twice = "1" in text or "!" in text or "|" in text
+    if plain.isascii():
+        first, second = _readings(plain, twice)
+        _add_reading(readings, found, first)
+        if second:
+            _add_reading(readings, found, second)
+    else:
+        _add_reading(readings, found, _spelled(plain, True))
+        if twice:
+            _add_reading(readings, found, _spelled(plain, False))
     if not text.isascii() and _CYRILLIC_LETTER.search(text) is not None:
         _add_reading(readings, found, _undo_once(text, False, True))
     whole = found[:]

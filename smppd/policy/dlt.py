@@ -32,10 +32,23 @@ MOST_TRIED: Final = 1000
 """Templates that one text is compared with. More than this share their rarest word with it only in a registry of templates that
 hardly differ; such messages must bring their Template-ID."""
 
+MOST_STEPS: Final = 100_000
+"""Places at which variables of the templates that one text is compared with may end: some 0.1 s. Only templates of dozens of
+variables with next to nothing between them have more; a text that fits none of them by then fits none."""
+
 _RUNS: Final = {kind: re.compile(f"(?s:{characters})+") for kind, characters in VARIABLES.items()}
 # AX-ACMEBK-S: the carrier and circle in front, the class behind.
 _SENDER: Final = re.compile(rb"(?:[A-Za-z]{2}-)?([A-Za-z0-9]{1,11})(?:-([PSTGpstg]))?")
 _BY_LETTER: Final = {"P": "promotional", "S": "service", "T": "transactional", "G": "government"}
+
+
+class Steps:
+    """How many steps a text may take yet. What is compared when none is left does not fit."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MOST_STEPS
 
 
 class Compiled:
@@ -51,7 +64,7 @@ class Compiled:
         self.linked = any(one.kind in LINKS for one in template.variables)
         self.hosts: frozenset[str] | None = None
 
-    def fits(self, text: str) -> bool:
+    def fits(self, text: str, steps: Steps) -> bool:
         """Whether ``text`` (`config.dlt.plain`) is the template with values of the right kinds."""
         if len(text) < self.least or not text.startswith(self.first) or not text.endswith(self.last):
             return False
@@ -61,12 +74,12 @@ class Compiled:
             return text == self.first
         starts = [len(self.first)]
         for at in range(count - 1):
-            starts = self._behind(text, starts, at, template.literals[at + 1])
+            starts = self._behind(text, starts, at, template.literals[at + 1], steps)
             if not starts:
                 return False
         return bool(self._ends(text, starts, count - 1, len(text) - len(self.last), len(text) - len(self.last)))
 
-    def _behind(self, text: str, starts: list[int], at: int, literal: str) -> list[int]:
+    def _behind(self, text: str, starts: list[int], at: int, literal: str, steps: Steps) -> list[int]:
         """Where the literal behind a variable may end, if the variable begins at one of ``starts`` (rising)."""
         variable = self.template.variables[at]
         length = len(literal)
@@ -74,6 +87,9 @@ class Compiled:
         where = text.find(literal, starts[0] + variable.least)
         end = starts[-1] + variable.most
         while 0 <= where <= end:
+            steps.left -= 1
+            if steps.left < 0:
+                return []
             if self._ends(text, starts, at, where, where):
                 found.append(where + length)
             where = text.find(literal, where + 1)
@@ -244,12 +260,13 @@ class Registered:
             named = self._catalogue.templates.get(_text_of(sent[TEMPLATE_ID]))
             if named is None or named.template.entity != entity:
                 return Found("no_template", entity, "", usual)
-            if not named.fits(text):
+            if not named.fits(text, Steps()):
                 return Found("template_mismatch", entity, named.template.id, named.template.message_class)
             return _judged(named, text, name, letter, header.letters)
         best: Found | None = None
+        steps = Steps()
         for compiled in self._catalogue.candidates(entity, text):
-            if compiled.fits(text):
+            if compiled.fits(text, steps):
                 judged = _judged(compiled, text, name, letter, header.letters)
                 if judged.finding == "ok":
                     return judged

@@ -46,13 +46,14 @@ def is_unseen(code: int) -> bool:
 
 
 class _Folds(dict[int, str]):
-    """Code point -> what it folds to; filled as characters are met, up to a limit."""
+    """Code point -> what it folds to; filled as characters are met, and afresh when there are many."""
 
     def __missing__(self, code: int) -> str:
         folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", chr(code)).casefold())
         to = "".join(map(_folded, folded))
-        if len(self) < _MEMO:
-            self[code] = to
+        if len(self) >= _MEMO:
+            self.clear()  # or rare characters, come once, would keep usual ones out for good
+        self[code] = to
         return to
 
 

@@ -15,6 +15,10 @@ MAX_PATTERN_MEMORY: Final = 1 << 20
 MAX_SET_MEMORY: Final = 64 << 20
 """Bytes a set and the automaton it grows while searching may take; the automaton starts afresh when they are used up."""
 
+MAX_PROGRAM: Final = 5_000_000
+"""Instructions of all patterns of a set together: some 10 s to load, and up to 256 MiB while hostile texts are searched. A
+usual pattern has 30 to 1,000; one with a wide class of letters that is repeated forty times has 50,000."""
+
 # Matches every text. RE2 reports a search that ran out of memory as "nothing matched"; then this one is missing too.
 _SENTINEL: Final = rb"\z"
 _NOTHING: Final[list[int]] = []
@@ -64,9 +68,17 @@ class PatternSet:
     __slots__ = ("_only", "_pieces", "_single", "size")
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Raises ``PatternFault`` for the first bad pattern."""
+        """Raises ``PatternFault`` for the first bad pattern, or the first that makes all of them together too large."""
         self.size = len(patterns)
-        self._single = [compile_pattern(pattern, index) for index, pattern in enumerate(patterns)]
+        self._single: list[Any] = []
+        program = 0
+        for index, pattern in enumerate(patterns):
+            compiled = compile_pattern(pattern, index)
+            program += compiled.programsize
+            if program > MAX_PROGRAM:
+                why = "too large together with the patterns before it: repeat narrower classes, or less often"
+                raise PatternFault(index, why)
+            self._single.append(compiled)
         self._pieces: list[tuple[Callable[[bytes], list[int]], int, int]] = []
         if patterns:
             self._build([pattern.encode() for pattern in patterns], 0)

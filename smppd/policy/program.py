@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from smppd.config import Condition, ReplaceSender, Rule
+from smppd.config.tlvs import MOST_SET
 from smppd.message import Address, Hit, Refusal, Verdict
 from smppd.policy.conditions import ALPHANUMERIC_TON, ConditionFault, Conditions, sender_kind
 from smppd.policy.dlt import Registered
@@ -93,6 +94,7 @@ class Program:
         """``lists``: big lists by name, see `listed`. ``families``: with the brands that are protected; None for the shipped
         ones. ``book``: what is known of senders. Raises ``PolicyError``."""
         self.lines = [_line(number, policy, rule) for number, policy in enumerate(policies) for rule in policy.rules]
+        self._check_tlvs(policies)
         count = len(self.lines)
         unless = [line.rule.unless for line in self.lines]
         self._count = count
@@ -120,12 +122,25 @@ class Program:
 
     def _located(self, policies: Sequence[CompiledPolicy], fault: ConditionFault) -> PolicyError:
         number, _, rest = fault.path.partition(".")
-        index = int(number) % self._count
+        place = self._place(policies, int(number) % self._count)
+        return PolicyError(f"{place}.{'when' if int(number) < self._count else 'unless'}.{rest}", str(fault))
+
+    def _place(self, policies: Sequence[CompiledPolicy], index: int) -> str:
         line = self.lines[index]
         policy = policies[line.policy]
         at = index - next(i for i, other in enumerate(self.lines) if other.policy == line.policy)
-        place = f"policies.{policy.name}{'.rules' if policy.hold_parts else ''}[{at}]"
-        return PolicyError(f"{place}.{'when' if int(number) < self._count else 'unless'}.{rest}", str(fault))
+        return f"policies.{policy.name}{'.rules' if policy.hold_parts else ''}[{at}]"
+
+    def _check_tlvs(self, policies: Sequence[CompiledPolicy]) -> None:
+        tags: set[int] = set()
+        for index, line in enumerate(self.lines):
+            if not line.hit.shadow:
+                tags.update([tag for tag, _ in line.set_tlvs])
+                if len(tags) > MOST_SET:
+                    why = (
+                        f"sets TLVs beside those of rules before it: more than {MOST_SET} different ones in one message"
+                    )
+                    raise PolicyError(f"{self._place(policies, index)}.do.set_tlv", why)
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

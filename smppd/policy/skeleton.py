@@ -95,12 +95,13 @@ def _look(character: str) -> str:
 
 
 class _Looks(dict[int, str]):
-    """Code point -> what it looks like; filled as characters are met, up to a limit."""
+    """Code point -> what it looks like; filled as characters are met, and afresh when there are many."""
 
     def __missing__(self, code: int) -> str:
         look = _look(chr(code))
-        if len(self) < _MEMO:
-            self[code] = look
+        if len(self) >= _MEMO:
+            self.clear()  # or rare characters, come once, would keep usual ones out for good
+        self[code] = look
         return look
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from bench import build, config, report
-from bench.__main__ import jobs
+from bench import build, config, policies, report
+from bench.__main__ import arguments, jobs
 from bench.cases import DEFAULT, MATRIX, QUICK, Case, select
 from bench.process import Process, ProcessError, on_core, usage
 from bench.runner import Result, measure
+from smppd.config import Rule
 
 LATENCY = {"count": 10.0, "mean": 1.0, "p50": 1000.0, "p99": 2000.0, "p999": 3000.0, "max": 4000.0}
 
@@ -29,7 +30,7 @@ def result(relay: Any, case: Case, cpu: float, ok: bool = True, tools: float = 0
 class TestCases:
     def test_names_are_unique_and_select_finds_each(self) -> None:
         every = select(["all"])
-        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 5
+        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 7
         for case in (*DEFAULT, *QUICK):
             assert select([case.name]) == (case,)
 
@@ -125,6 +126,57 @@ class TestProcess:
         with on_core(core):
             assert os.sched_getaffinity(0) == {core}
         assert os.sched_getaffinity(0) == before
+
+
+class TestPolicies:
+    def test_they_are_held_against_the_same_without(self) -> None:
+        without, case = select(["policies"])
+        assert case.without == without and without.without is None
+        rounds = [
+            {("daemon", without): result("daemon", without, 30), ("daemon", case): result("daemon", case, cpu)}
+            for cpu in (45, 60, 50)
+        ]
+        row = report.rows(rounds)[1]
+        assert row.more == 20 and row.times == pytest.approx(5 / 3)
+        assert "+20.0 us a message by policies, 1.67 times as much" in report.cells(row)[-1]
+
+    def test_two_hundred_rules_have_two_thousand_patterns_and_keywords(self) -> None:
+        made = policies.rules(config.rules(200))
+        asked = [len(rule["when"].get(kind, ())) for rule in made for kind in ("text", "keywords")]
+        assert (len(made), sum(asked)) == (200, policies.PATTERNS)
+        assert len({rule["name"] for rule in made}) == 200
+        for rule in made:
+            Rule.model_validate(rule)
+
+    def test_entries_give_the_big_list_its_size(self) -> None:
+        args = arguments(["--cases", "policies", "--entries", "5"])
+        assert [case.policies for case in args.cases] == [0, 5]
+
+    def test_what_is_made_is_made_once_and_each_run_has_a_copy(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(policies, "MILLION", 3)
+        monkeypatch.setattr(policies, "OPTED_OUT", 2)
+        kept = tmp_path / "kept"
+        said: list[tuple[str, ...]] = []
+        for name in ("first", "second"):
+            run = tmp_path / name
+            run.mkdir()
+
+            def smppd(*command: str, run: Path = run) -> str:
+                said.append(command[:2])
+                for directory in (run / "keys", run / "store" / "lists"):
+                    directory.mkdir(parents=True, exist_ok=True)
+                (run / "store" / "keys.db").write_text("keys")
+                (run / "store" / "lists" / "numbers.list").write_text("list")
+                return ""
+
+            policies.place(kept, 5, run, smppd)
+        assert said == [("keys", "init"), ("lists", "compile"), ("consent", "import"), ("optout", "import")]
+        made = tmp_path / "second" / "store"
+        assert (made / "keys.db").read_text() == "keys"
+        assert (made / "lists" / "numbers.list").samefile(kept / "store" / "lists" / "numbers.list")
+        assert len((kept / "everybody.txt").read_text().split()) == 5
 
 
 class TestConfiguration:

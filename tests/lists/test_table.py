@@ -41,17 +41,14 @@ def test_octets_that_only_look_like_an_entry_are_none(tmp_path: Path) -> None:
     listed = table(tmp_path, [b"447700900000", b"447700900001"])
     raw = place_of(tmp_path / "lists", "dnd").read_bytes()[HEADER : HEADER + 2 * WIDTH]
 
-    class State:
-        def update(self, _form: bytes) -> None:
-            pass
-
-        def digest(self) -> bytes:
+    class Digests:
+        def of(self, _form: bytes) -> bytes:
             return raw[4 : 4 + WIDTH]
 
     fake = type(listed).__new__(type(listed))
     for name in ("header", "stamp", "octets", "_file", "_buckets", "_shift"):
         setattr(fake, name, getattr(listed, name))
-    fake._new = State  # type: ignore[assignment]
+    fake._digests = Digests()  # type: ignore[assignment]
     assert not fake.has(b"anything")
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smppd.policy import disguises, keywords, skeleton
 from smppd.policy.disguises import BREAK, read_words, undo
 from smppd.policy.keywords import words
 from tests.policy.helpers import pipeline, run, text
@@ -112,3 +113,23 @@ def test_undoing_twice_is_undoing_once(shown: str, one_is_l: bool, cyrillic: boo
 def test_any_text(shown: str) -> None:
     assert BREAK not in words(shown, shown.encode("utf-8", "replace"))
     read_words(shown, shown.encode("utf-8", "replace"))
+
+
+@given(st.text(alphabet="ab1 0@$!|'_*.-5 9Z\t\n", max_size=24))
+def test_the_short_way_of_ascii_reads_what_the_long_one_does(shown: str) -> None:
+    small = disguises._TOKEN.sub(lambda match: disguises._by_script(match, False), shown.lower())
+    joined = disguises._STUCK.sub("", disguises._APART.sub(disguises._together, small))
+    assert disguises._joined(shown, False) == joined
+    for one_is_l, short in zip((True, False), disguises._readings(joined, True), strict=True):
+        long = disguises._WORD.sub(lambda match, as_l=one_is_l: disguises._letters(match, as_l), joined)  # type: ignore[misc]
+        assert disguises._spelled(joined, one_is_l) == long
+        assert words(short, short.encode()) == words(long, long.encode())
+
+
+@pytest.mark.parametrize("memo", [keywords._FOLDS, disguises._SHOWN, disguises._LATIN, skeleton._SEEN])
+def test_rare_characters_that_came_once_do_not_keep_usual_ones_out_of_memory(memo: dict[int, str]) -> None:
+    for code in range(0x10000, 0x14000):
+        memo[code]
+    assert len(memo) <= 8192
+    memo[ord("\u044f")]
+    assert ord("\u044f") in memo

@@ -59,3 +59,13 @@ def test_literals(words: list[str], before: str, after: str) -> None:
 def test_time_does_not_explode() -> None:
     # A backtracking engine would not return from this.
     assert PatternSet([r"(a+)+$", r"(a|a)*b"]).search(b"a" * 20_000 + b"!") == []
+
+
+def test_patterns_that_are_too_large_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 such took minutes to load, and might have taken gigabytes under hostile texts."""
+    monkeypatch.setattr(patterns, "MAX_PROGRAM", 100_000)
+    wide = [rf"[\pL ]{{0,40}}n{n}" for n in range(4)]
+    PatternSet(wide[:2])
+    with pytest.raises(PatternFault, match="together") as caught:
+        PatternSet(wide)
+    assert caught.value.index == 2

@@ -8,6 +8,7 @@ import pytest
 
 from smppd.config.dlt import Content, Header, Template, read_template
 from smppd.message import State
+from smppd.policy.pipeline import PolicyError
 from smppd.protocol.times import read as read_time
 from smppd.protocol.times import write_absolute
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, tlv
@@ -82,6 +83,15 @@ def test_what_is_full_of_tlvs_lives_on_with_those_that_rules_add() -> None:
     world.commits()
     (sm,) = a.waiting
     assert len(sm.tlvs) == 1040
+
+
+def test_rules_together_set_no_more_than_one_rule_may() -> None:
+    """64 rules of 16 made a message of a megabyte, which was accepted and never reached a carrier after a restart."""
+    ruled(*[{"set_tlv": {0x2000 + n: "x" * 1024 for n in range(16)}}] * 3)
+    many = [{"set_tlv": {0x2000 + 16 * rule + n: "x" for n in range(16)}} for rule in range(2)]
+    ruled(*many, shadow=True)
+    with pytest.raises(PolicyError, match=r"policies.p\[1\].do.set_tlv: .* more than 16"):
+        ruled(*many)
 
 
 @pytest.mark.parametrize("hold", [False, True])

@@ -118,6 +118,7 @@ class Counts(Asked, Ear):
         self.number -= 1
 
 
+@pytest.mark.interpreted("its stand-in is a class of its own; `tests/traffic` has the real one")
 @pytest.mark.parametrize(
     ("sections", "behind", "taken"),
     [

@@ -13,8 +13,8 @@ PYTEST_ARGS ?=
 # tests runs in one, where -s and --pdb work.
 TEST_WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
 SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
-COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/traffic tests/consent tests/lists tests/e2e/test_golden.py \
-	tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
+COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/traffic tests/consent tests/lists \
+	tests/e2e/test_golden.py tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from smppd.config.traffic import Traffic
 from smppd.message import Hit, Refusal, State
-from smppd.policy.screens import Ear, Question
+from smppd.policy.screens import Question
 from smppd.protocol.wire import Status
+from smppd.traffic.account import AccountTraffic
+from smppd.traffic.screen import TrafficScreen
+from smppd.traffic.sketches import Cells
 from tests.relay.accept.test_desk import SPAM, part
 from tests.relay.fakes import World, settings
+from tests.vault.rows import NOON
 
 NO = Refusal(Status.RINVDSTADR, "not today", "asked")
 
@@ -101,24 +106,6 @@ def test_a_held_message_waits_for_the_part_that_a_screen_refused() -> None:
     world.check()
 
 
-class Counts(Asked, Ear):
-    """Counts what it lets pass, and hears of what was refused all the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number = 0
-
-    def look(self, question: Question) -> Refusal | None:
-        self.number += 1
-        question.counted = True
-        return None
-
-    def not_taken(self, question: Question) -> None:
-        assert question.counted
-        self.number -= 1
-
-
-@pytest.mark.interpreted("its stand-in is a class of its own; `tests/traffic` has the real one")
 @pytest.mark.parametrize(
     ("sections", "behind", "taken"),
     [
@@ -132,10 +119,11 @@ class Counts(Asked, Ear):
 def test_what_is_refused_after_it_was_counted_is_counted_no_more(
     sections: dict[str, Any], behind: tuple[Asked, ...], taken: int
 ) -> None:
-    counts = Counts()
+    traffic = AccountTraffic("acme", Cells(b"k" * 16))
+    counts = TrafficScreen(traffic, Traffic.model_validate({"caps": {"GB": "100/d"}}), None, lambda: NOON)
     world = World(settings(**sections), screens={"acme": (counts, *behind)})
     acme = world.customer()
     acme.submits(b"yes", b"no")
     world.commits()
     assert [status == 0 for status in acme.statuses()].count(True) == taken
-    assert counts.number == taken
+    assert traffic.caps.used("GB") == taken

@@ -38,8 +38,8 @@ static inline uint64_t mix_in(uint64_t h, const void *from, size_t n) {
     return h ^ h >> 29;
 }
 
-static inline void hex8(uint32_t v, uint8_t *to, unsigned step) {
-    for (int k = 7; k >= 0; k--, v >>= 4) to[(unsigned)k * step] = (uint8_t)"0123456789abcdef"[v & 15];
+static inline void hex8(uint32_t v, uint8_t *to, unsigned step, const char *digits) {
+    for (int k = 7; k >= 0; k--, v >>= 4) to[(unsigned)k * step] = (uint8_t)digits[v & 15];
 }
 
 static inline bool unhex8(const uint8_t *from, unsigned step, uint32_t *v) {
@@ -50,6 +50,7 @@ static inline bool unhex8(const uint8_t *from, unsigned step, uint32_t *v) {
         if (step == 2 && at[-1]) return false;
         if (c >= '0' && c <= '9') *v = *v << 4 | (uint32_t)(c - '0');
         else if (c >= 'a' && c <= 'f') *v = *v << 4 | (uint32_t)(c - 'a' + 10);
+        else if (c >= 'g' && c <= 'v') *v = *v << 4 | (uint32_t)(c - 'g');
         else return false;
     }
     return true;
@@ -119,11 +120,13 @@ __attribute__((unused)) static uint32_t text_build(uint32_t i, bool mix, bool li
     if (kind == 1) memcpy(p + 40, (uint8_t[]){0x00, 0x1B, 0x65, 0x05, 0x11, 0x1B, 0x3C, 0x7F}, 8); /* @ EUR e-acute _ [ a-grave */
     uint8_t *token = p + body - TOKEN * step;
     memset(token, 0, TOKEN * step);
-    hex8(i, token + step - 1, step);
+    /* Letters alone where rules read the text: a word of digits among letters would be read as one in disguise, each time. */
+    const char *digits = links ? "ghijklmnopqrstuv" : "0123456789abcdef";
+    hex8(i, token + step - 1, step, digits);
     p += body;
     m.tlvs = m.end = p;
     if (kind == 1) memcpy(p, VENDOR_TLVS, sizeof VENDOR_TLVS), p += sizeof VENDOR_TLVS, m.end = p;
-    hex8(checksum(&m), token + 8 * step + step - 1, step);
+    hex8(checksum(&m), token + 8 * step + step - 1, step, digits);
     pdu_header(to, (uint32_t)(p - to), SUBMIT_SM, 0, 0);
     return (uint32_t)(p - to);
 }

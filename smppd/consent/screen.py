@@ -22,6 +22,10 @@ _SHADOW: Final = Hit(NAME, "suppressed", True)
 class Numbers(Protocol):
     """A list of numbers that nobody of an account may write to, such as a register of those not to be disturbed."""
 
+    @property
+    def version(self) -> int:
+        """Rises whenever other numbers are in it."""
+
     def __contains__(self, number: object, /) -> bool:
         """Whether a number (bytes, `numbering.normalise`) is in it. Never blocks."""
 
@@ -35,6 +39,14 @@ class OptOutScreen:
         self.register = register
         self.told = told
         self.lists = tuple(lists)
+
+    @property
+    def epoch(self) -> int:
+        """Rises whenever somebody may be opted out who was not: what was asked before may be answered otherwise now."""
+        epoch = self.register.epoch
+        for one in self.lists:
+            epoch += one.version
+        return epoch
 
     def look(self, question: Question) -> Refusal | None:
         """See `policy.screens.Screen`."""

@@ -200,8 +200,22 @@ def find(text: str) -> Links:
     return find_clear(refang(plain(text)))
 
 
+# What was read last: families and conditions about links ask for the same text, one after the other.
+_last_text: str = ""
+_last_links: Links = NONE
+
+
 def find_clear(small: str) -> Links:
     """The links of a text that ``plain`` and ``refang`` made."""
+    global _last_text, _last_links
+    if small == _last_text:
+        return _last_links
+    found = _read(small)
+    _last_text, _last_links = small, found
+    return found
+
+
+def _read(small: str) -> Links:
     # No link contains a space, and only few words can be a link: only those are searched with the expression.
     small = " ".join([word for word in small.split() if "." in word or "//" in word])
     if not small:

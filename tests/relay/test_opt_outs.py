@@ -10,6 +10,8 @@ import pytest
 from smppd.consent.register import ConsentScreen
 from smppd.consent.register import Register as Consents
 from smppd.consent.register_proof import ConsentKeys
+from smppd.consent.screen import OptOutScreen
+from smppd.consent.suppression import Hashes, Register
 from smppd.message import State
 from smppd.protocol.wire import Command, Fields, Status, Tag, address_field, build_sm, tlv
 from smppd.relay.ledger.journal import Entry, read
@@ -595,3 +597,24 @@ def test_a_message_of_a_handset_is_still_passed_on_where_a_word_cannot_be_heard(
     a.delivers(said(b"hello"))
     here.commits()
     assert a.acknowledged() == [0] and [sm.short_message for sm in acme.takes()] == [b"hello"]
+
+
+class GrowingList(set[bytes]):
+    """A list of numbers that is exchanged while messages flow."""
+
+    version = 1
+
+
+def test_a_number_that_comes_on_a_list_stops_what_waits() -> None:
+    numbers = GrowingList()
+    world = World(screens={"acme": (OptOutScreen(Register(Hashes(bytes(32))), "refuse", [numbers]),)})
+    acme = world.customer()
+    acme.submits(b"one", b"two")
+    world.commits()
+    assert acme.statuses() == [0, 0]
+    numbers.add(TO)
+    numbers.version += 1
+    a = world.carrier()
+    world.passes(2)
+    assert a.texts() == [] and [state for _, state in acme.receipts()] == ["REJECTD", "REJECTD"]
+    world.check()

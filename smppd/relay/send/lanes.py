@@ -275,7 +275,7 @@ class Lanes:
         if (screen is None and consent is None) or message.ours or message.erased:
             return None
         epoch = account.epoch
-        if message.asked == epoch and (screen is None or not screen.lists):
+        if message.asked == epoch:
             return None
         message.asked = epoch
         asked = account.name, account.region, message.frame, message.reply_to

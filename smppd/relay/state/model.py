@@ -578,9 +578,7 @@ class Account:
     def epoch(self) -> int:
         """The epochs of the registers that its messages are asked of, added: each of them only rises."""
         opt_out, consent = self.opt_out, self.consent
-        return (opt_out.register.epoch if opt_out is not None else 0) + (
-            consent.register.epoch if consent is not None else 0
-        )
+        return (opt_out.epoch if opt_out is not None else 0) + (consent.register.epoch if consent is not None else 0)
 
     @property
     def queued(self) -> int:

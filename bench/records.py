@@ -1,4 +1,4 @@
-"""How long search, export, verification and a purge take over a log of N records, and how much memory.
+"""How long search, export, verification, an erasure and a purge take over a log of N records, and how much memory.
 
 The log is filled by the relay's own recorder, the store's own writer and the real indexer (`bench.filler`): ACCOUNTS accounts,
 DAYS days, NUMBERS numbers, each message with its events. Then the commands are run as an operator runs them, each in a process
@@ -208,6 +208,8 @@ def measure(path: Path, purge: bool, say: Callable[[str], None]) -> dict[str, Fi
     run("export, common", *words)
     run("verify", "log", "verify")
     if purge:
+        run("erase, rare, cold", "subject", "erase", RARE, *_REASON, "--yes", "--json", cold=True)
+        run("erase, common", "subject", "erase", COMMON, *_REASON, "--yes", "--json")
         run("purge of a day", "purge", "--json")
     return figures
 
@@ -230,7 +232,7 @@ def keep(entry: dict[str, Any]) -> None:
 def page(runs: Sequence[dict[str, Any]]) -> str:
     """The Markdown page."""
     lines = [
-        "# Searching, exporting, verifying and purging a big log",
+        "# Searching, exporting, verifying, erasing and purging a big log",
         "",
         "Written by `make bench-records`. The log is made by the relay's own recorder, the store's own writer and the real",
         f"indexer: {ACCOUNTS} accounts, {DAYS} days, {NUMBERS:,} numbers, three events a message. Each figure is a whole",

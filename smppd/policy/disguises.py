@@ -75,11 +75,9 @@ _SIGN_IN_WORD: Final = re.compile(rb"[A-Za-z][@$*_~^|]|[@$][A-Za-z]")
 _NO_SIGNS: Final = bytes(code for code in range(256) if code not in b"@$*_|~^")
 
 
-def _is_disguised(raw: bytes, found: list[bytes], ascii: bool) -> bool:
-    """Whether a text has signs of a disguise. ``found``: its folded words. Cheap, and says yes too often rather than once
-    too seldom."""
-    joined = b" " + b" ".join(found) + b" "
-    kinds = joined.translate(_KINDS)
+def _is_disguised(raw: bytes, joined: bytes, kinds: bytes, ascii: bool) -> bool:
+    """Whether a text has signs of a disguise. ``joined``: its folded words with a blank around each; ``kinds``: of these
+    octets. Cheap, and says yes too often rather than once too seldom."""
     if b" a a a " in kinds or b" a 0 a " in kinds:
         return True
     if b"a0" in kinds and (b"a0a" in kinds or b"a00a" in kinds or b"aaa0 " in kinds or b"aa00 " in kinds):
@@ -277,20 +275,59 @@ def _readings(plain: str, twice: bool) -> tuple[str, str]:
     return " ".join(first), " ".join(second)
 
 
-def _add_reading(readings: list[list[bytes]], found: list[bytes], plain: str) -> None:
-    reading = words(plain, plain.encode("utf-8", "replace"))
+_SIGNS: Final = b"@$!|*_~^"
+_NOT_SIGNS: Final = bytes(code for code in range(256) if code not in _SIGNS)
+# A letter or a digit alone, beside another: as `_kinds` tells them.
+_ONES: Final = tuple(bytes((32, one, 32, other, 32)) for one in b"a09" for other in b"a09" if one == 97 or other == 97)
+_OCTETS_L: Final = bytes.maketrans(b"013457", b"oleast")
+_OCTETS_I: Final = bytes.maketrans(b"013457", b"oieast")
+
+
+def _digits_undone(found: list[bytes], ones: bytes) -> list[bytes]:
+    """The folded words of an ASCII text with letters for the digits in words that have both. ``ones``: a table, by what 1 is
+    read as. For texts whose words have no signs in them and stand apart nowhere: what `_readings` gives then."""
+    read = found[:]
+    for at, word in enumerate(found):
+        if not word.isalpha() and not word.isdigit():
+            read[at] = word.translate(ones)
+    return read
+
+
+def _append_reading(readings: list[list[bytes]], found: list[bytes], reading: list[bytes]) -> None:
     if reading != found and reading not in readings:
         readings.append(reading)
+
+
+def _add_reading(readings: list[list[bytes]], found: list[bytes], plain: str) -> None:
+    _append_reading(readings, found, words(plain, plain.encode("utf-8", "replace")))
+
+
+def _whole(found: list[bytes], readings: list[list[bytes]]) -> list[bytes]:
+    whole = found[:]
+    for reading in readings:
+        whole.append(BREAK)
+        whole += reading
+    return whole
 
 
 def read_words(text: str, raw: bytes) -> list[bytes]:
     """The folded words of ``text`` (``raw``: the same in UTF-8), and behind a ``BREAK`` each the readings of it that are other
     words when disguises are undone."""
     found = words(text, raw)
-    if not _is_disguised(raw, found, len(raw) == len(text)):
+    ascii = len(raw) == len(text)
+    joined = b" " + b" ".join(found) + b" "
+    kinds = joined.translate(_KINDS)
+    if not _is_disguised(raw, joined, kinds, ascii):
         return found
-    text = text[:_LONGEST]
     readings: list[list[bytes]] = []
+    if ascii and len(raw) <= _LONGEST and not raw.translate(None, _NOT_SIGNS):
+        if not any(apart in kinds for apart in _ONES):
+            # No more than digits in words, as in most texts with a code or an order's number.
+            _append_reading(readings, found, _digits_undone(found, _OCTETS_L))
+            if b"1" in raw:
+                _append_reading(readings, found, _digits_undone(found, _OCTETS_I))
+            return _whole(found, readings)
+    text = text[:_LONGEST]
     plain = _joined(text, False)
     twice = "1" in text or "!" in text or "|" in text
     if plain.isascii():
@@ -304,8 +341,4 @@ def read_words(text: str, raw: bytes) -> list[bytes]:
             _add_reading(readings, found, _spelled(plain, False))
     if not text.isascii() and _CYRILLIC_LETTER.search(text) is not None:
         _add_reading(readings, found, _undo_once(text, False, True))
-    whole = found[:]
-    for reading in readings:
-        whole.append(BREAK)
-        whole += reading
-    return whole
+    return _whole(found, readings)

@@ -264,7 +264,8 @@ class Relay:
             account.ear = ear_of(asked)
             # Admission is asked before the rules: an account that has no other screen costs no question.
             account.screens = tuple([one for one in asked if not isinstance(one, Admission)])
-        self.opt_outs.register.epoch += 1  # what waits is asked again, by the new settings
+        # What waits is asked again, by the new settings. More than the versions of lists that left can take away.
+        self.opt_outs.register.epoch += 1 << 32
         context.use_hours(routing.hours)
         self.short_ids.use(settings)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -281,19 +281,7 @@ ActionKind = Literal[
     "content",
     "class",
 ]
-_ACTIONS: Final = (
-    "pass",
-    "refuse",
-    "replace_sender",
-    "drop_tlv",
-    "set_tlv",
-    "tag",
-    "route",
-    "expire_after",
-    "on_unknown",
-    "content",
-    "class",
-)
+_ACTIONS: Final[tuple[str, ...]] = get_args(ActionKind)
 
 
 class Action(Model):

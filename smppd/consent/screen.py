@@ -55,6 +55,8 @@ class OptOutScreen:
         try:
             opted_out = self._asks(question)
         except ListAbsent as absent:
+            if self.told == "shadow":
+                return None  # what only counts refuses nothing
             return Refusal(int(Status.RSYSERR), f"list {absent.name} is not ready", ABSENT)
         if not opted_out:
             return None
@@ -99,7 +101,8 @@ class OptOutScreen:
     def explain(self, question: Question) -> str:
         """See `policy.screens.Screen`."""
         hits, rejects = len(question.hits), question.rejects
-        refused = self.look(question) is not None
+        refusal = self.look(question)
+        refused = refusal is not None
         shadow = len(question.hits) > hits and not refused
         del question.hits[hits:]
         question.rejects = rejects
@@ -107,5 +110,7 @@ class OptOutScreen:
             return "the recipient has opted out (only counted: opt_out.told is shadow)"
         if not refused:
             return "the recipient has not opted out"
+        if refusal is not None and refusal.rule == ABSENT:
+            return f"{refusal.reason}: refused (ESME_RSYSERR)"
         how = "ESME_ROK, then a receipt REJECTD" if self.told == "receipt" else "ESME_RINVDSTADR"
         return f"the recipient has opted out: refused ({how})"

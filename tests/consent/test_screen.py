@@ -112,3 +112,6 @@ def test_a_list_that_is_not_there_refuses_and_stops_nothing_that_was_accepted() 
     refused = screen.look(question())
     assert refused == Refusal(int(Status.RSYSERR), "list dnd is not ready", "list-absent")
     assert not screen.refuses_now("acme", None, question().sm.raw, None)
+    assert screen.explain(question()) == "list dnd is not ready: refused (ESME_RSYSERR)"
+    only_counts = OptOutScreen(Register(Hashes(bytes(32))), "shadow", [NotThere()])
+    assert only_counts.look(question()) is None and only_counts.explain(question()) == "the recipient has not opted out"

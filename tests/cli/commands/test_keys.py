@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64decode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,8 @@ from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import KeyRing, Part
+from tests.cli.installation import CONFIG, FileSource, Run
 from tests.vault.rows import NOON
-
-CONFIG = """
-listeners: [{address: "127.0.0.1:2775"}]
-accounts:
-  - system_id: acme
-    password_hash: "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3bYkP0P3vKQm3mB7m3x0sX9r5o3cVbXw1bN2oO3y0f4"
-    networks: any
-upstreams: [{name: carrier-a, address: "127.0.0.1:2776", system_id: gateway, password: {env: PASSWORD}}]
-routes: [{upstreams: [carrier-a]}]
-store: {path: var}
-keys: {file: keys/kek}
-"""
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-class FileSource:
-    command = None
-    credential = None
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from smppd.consent.hashset import PREFIX, HashSet
 from smppd.consent.register_proof import ANY, CLASSES, HASH, ConsentKeys, scopes_of
 from smppd.message import Hit, Refusal
 from smppd.numbering import normalise
@@ -22,8 +23,6 @@ NAME: Final = "consent"
 MISSING: Final = Refusal(int(Status.RINVDSTADR), "there is no consent on record", NAME)
 _SHADOW: Final = Hit(NAME, "missing", True)
 _ANY: Final = ANY.encode()
-_PREFIX: Final = 2
-_REST: Final = HASH - _PREFIX
 
 
 class Register:
@@ -33,52 +32,42 @@ class Register:
         self._keys = keys
         self.epoch = 1
         """Rises with each consent that counts no longer: what was asked before has to be asked again."""
-        # The first two octets of entries -> what follows of each, one after another: at ten million a bucket has 2 KB.
-        self._buckets: dict[int, bytes] = {}
-        self._count = 0
+        self._set = HashSet()
         # The scopes that any consent of an account has: most have one.
         self._scopes: dict[str, frozenset[bytes]] = {}
         # (account, class) -> its scopes that are about every sender, and whether it has others at all.
         self._general: dict[tuple[str, str], tuple[tuple[bytes, ...], bool]] = {}
 
     def __repr__(self) -> str:
-        return f"<Register {self._count}>"
+        return f"<Register {len(self._set)}>"
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._set)
 
     def load(self, standing: Iterable[Standing]) -> None:
         """Takes over what is stored, at the start."""
         buckets: dict[int, bytearray] = {}
         for one in standing:
             for entry in self._entries(one):
-                buckets.setdefault(entry[0] << 8 | entry[1], bytearray()).extend(entry[_PREFIX:])
+                buckets.setdefault(entry[0] << 8 | entry[1], bytearray()).extend(entry[PREFIX:])
+        rest = HASH - PREFIX
         for name, octets in buckets.items():
-            rests = {bytes(octets[at : at + _REST]) for at in range(0, len(octets), _REST)}
-            self._buckets[name] = b"".join(rests)
-            self._count += len(rests)
+            self._set.fill(name, list({bytes(octets[at : at + rest]) for at in range(0, len(octets), rest)}))
 
     def add(self, standing: Iterable[Standing]) -> None:
         """Consents count from now on."""
         for one in standing:
             for entry in self._entries(one):
-                name = entry[0] << 8 | entry[1]
-                bucket = self._buckets.get(name, b"")
-                if _place(bucket, entry[_PREFIX:]) < 0:
-                    self._buckets[name] = bucket + entry[_PREFIX:]
-                    self._count += 1
+                if not self._set.has(entry):
+                    self._set.add(entry)
 
     def remove(self, standing: Iterable[Standing]) -> None:
         """Consents count no longer. Whoever removes one has looked whether another says the same."""
         self.epoch += 1
         for one in standing:
             for entry in self._entries(one):
-                name = entry[0] << 8 | entry[1]
-                bucket = self._buckets.get(name, b"")
-                at = _place(bucket, entry[_PREFIX:])
-                if at >= 0:
-                    self._buckets[name] = bucket[:at] + bucket[at + _REST :]
-                    self._count -= 1
+                if self._set.has(entry):
+                    self._set.remove(entry)
 
     def stands(self, account: str, number: bytes, message_class: str, sender: Callable[[], bytes]) -> bool:
         """Whether somebody agreed to a class of messages from a sender of an account; number, sender(): in their normal form.
@@ -91,13 +80,13 @@ class Register:
             return False
         subject = self._keys.subject(account, number)
         for scope in general:
-            if self._has(_mixed(subject, scope)):
+            if self._set.has(_mixed(subject, scope)):
                 return True
         if others:
             scopes, keys, whom = self._scopes[account], self._keys, sender()
             for one in (message_class, ANY):
                 scope = keys.scope(one, whom)
-                if scope in scopes and self._has(_mixed(subject, scope)):
+                if scope in scopes and self._set.has(_mixed(subject, scope)):
                     return True
         return False
 
@@ -107,10 +96,6 @@ class Register:
         general = tuple(scope for scope in (keys.scope(message_class, _ANY), keys.scope(ANY, _ANY)) if scope in scopes)
         known = self._general[account, message_class] = general, not scopes <= every
         return known
-
-    def _has(self, entry: bytes) -> bool:
-        bucket = self._buckets.get(entry[0] << 8 | entry[1])
-        return bucket is not None and _place(bucket, entry[_PREFIX:]) >= 0
 
     def _entries(self, one: Standing) -> list[bytes]:
         scopes = scopes_of(one.scopes)
@@ -123,14 +108,6 @@ class Register:
 
 def _mixed(subject: bytes, scope: bytes) -> bytes:
     return (int.from_bytes(subject, "big") ^ int.from_bytes(scope, "big")).to_bytes(HASH, "big")
-
-
-def _place(bucket: bytes, rest: bytes) -> int:
-    """Where an entry stands in a bucket; negative where it does not."""
-    at = bucket.find(rest)
-    while at > 0 and at % _REST:
-        at = bucket.find(rest, at + 1)
-    return at
 
 
 class ConsentScreen:

@@ -95,7 +95,7 @@ def test_memory_of_many() -> None:
     scope = KEYS.scope("promotional", ANY.encode())
     many = [Standing("acme", random.randbytes(16), scope) for _ in range(100_000)]
     made = register(*many)
-    taken = sys.getsizeof(made._buckets) + sum(map(sys.getsizeof, made._buckets.values()))
+    taken = sys.getsizeof(made._set._buckets) + sum(map(sys.getsizeof, made._set._buckets.values()))
     assert len(made) == 100_000 and taken < 100_000 * 14 + 6_500_000
     assert not made.stands("acme", ONE, "promotional", lambda: b"x")
 

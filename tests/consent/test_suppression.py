@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smppd.consent.suppression import ANY, Hashes, HashSet, Register
+from smppd.consent.suppression import ANY, Hashes, Register
 from smppd.store.api import OptOut
 
 KEY = b"a suppression key for these tests"[:32]
@@ -131,20 +129,3 @@ def test_what_is_stored_is_taken_over() -> None:
     assert len(of) == 501 and of.stands("acme", b"shop", TO)
     assert all(of.stands("acme", FROM, b"44770090%04d" % n) for n in range(500))
     assert of.change(entry(of, number=b"447700900000", stands=False))
-
-
-def test_the_compact_set_is_a_set() -> None:
-    draw = random.Random(5)
-    ours, plain = HashSet(), set[bytes]()
-    # Few values of each octet: rests that overlap each other are found where none stands.
-    keys = [bytes([draw.randrange(2), 0]) + bytes(draw.randrange(2) for _ in range(14)) for _ in range(3000)]
-    for key in keys:
-        assert ours.has(key) == (key in plain)
-        if key in plain and draw.random() < 0.5:
-            ours.remove(key)
-            plain.remove(key)
-        elif key not in plain:
-            ours.add(key)
-            plain.add(key)
-        assert len(ours) == len(plain)
-    assert all(ours.has(key) for key in plain)

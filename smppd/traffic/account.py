@@ -47,9 +47,8 @@ _MASK: Final = (1 << 62) - 1
 _LOOK: Final = 0.5  # seconds between two looks at the clock
 _WATCH_FROM: Final = 5  # messages of a minute
 _FREQUENT: Final = 20  # times that a text came before it is looked at more closely
-_RUN: Final = (
-    4  # numbers one after another that are a run: two or three are so by chance among customers who live close
-)
+# Numbers one after another that are a run: two or three are so by chance among customers who live close.
+_RUN: Final = 4
 _SCATTERED: Final = 15  # messages of a minute that are more than usual where they go ...
 _SCATTERED_SHARE: Final = 0.015  # ... and their share in all
 _USUAL_TIMES: Final = 4.0  # so many times its usual share is too much of runs and of scattered bursts

@@ -76,9 +76,8 @@ _WITH_ACTIONS = frozenset(
         "optout",
         "approvals",
         "report",
-        "lists",
     )
-    + ("suspensions", "traffic")
+    + ("lists", "suspensions", "traffic")
 )
 
 

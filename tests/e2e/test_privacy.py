@@ -109,6 +109,7 @@ class Line(NamedTuple):
 
 _WHY: Final = ("--reason", "law", "--note", "the canary")
 _ORDER: Final = ("--authority", "District Court", "--reference", "Order 12/26", "--expires", "2030-01-01")
+_CONSENT: Final = "number,form,time,sender,evidence"
 REGISTRY: Final[list[Line]] = [
     Line(("status",)),
     Line(("status", "--json")),
@@ -186,6 +187,36 @@ REGISTRY: Final[list[Line]] = [
     ),
     Line(("optout", "review", "--json")),
     Line(("optout", "remove", "+" + NUMBER, "--account", "acme", "--sender", SENDER)),
+    Line(
+        ("consent", "import", "-", "--account", "acme"),
+        stdin=f"{_CONSENT}\n+{NUMBER},written,2026-01-02T03:04:05Z,{SENDER},{PHONE}\n",
+    ),
+    Line(
+        ("consent", "import", "-", "--account", "acme", "--json"),
+        stdin=f"{_CONSENT}\n{BODY},written,2026-01-02T03:04:05Z,{SENDER},x\n+{NUMBER},{BODY},{PHONE},{SENDER},x\n",
+        status=(1,),
+    ),
+    Line(("consent", "check", "+" + NUMBER, "--account", "acme", "--sender", SENDER), status=(0, 1)),
+    Line(("consent", "check", "+" + PHONE, "--account", "acme", "--json"), status=(1,)),
+    Line(("consent", "show", "+" + NUMBER, "--account", "acme", *_WHY), may=("number", "sender", "MO sender")),
+    Line(
+        ("consent", "export", "+" + NUMBER, "--account", "acme", *_WHY, "--out", "{out}/proof"),
+        may=("number", "sender", "MO sender"),
+    ),
+    Line(("consent", "withdraw", "+" + NUMBER, "--account", "acme", "--note", "asked")),
+    Line(("lists",)),
+    Line(("lists", "show", "--json")),
+    Line(("lists", "check", "dnd", "+" + NUMBER)),
+    Line(("lists", "check", "dnd", "+" + PHONE, "--json"), status=(1,)),
+    Line(("lists", "check", "dnd", BODY), status=(1, 2)),
+    Line(("lists", "compile", "dnd")),
+    Line(("traffic", "list")),
+    Line(("traffic", "list", "--json")),
+    Line(("traffic", "release", "acme", "1", "--reason", "seen"), status=(1, 2)),
+    Line(("suspensions", "add", "acme", "--reason", "the canary")),
+    Line(("suspensions", "show", "acme", "--json")),
+    Line(("suspensions", "list")),
+    Line(("suspensions", "lift", "acme", "--reason", "the canary")),
     Line(("hold", "add", "--number", "+" + PHONE, *_ORDER)),
     Line(("hold", "list")),
     Line(("hold", "show", "1", "--json")),
@@ -238,10 +269,24 @@ def collector(certificates: Path) -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module", params=["encrypt", "hash", "hide"])
 def used(
-    request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway], collector: Receiver, certificates: Path
+    request: pytest.FixtureRequest,
+    make_gateway: Callable[..., Gateway],
+    collector: Receiver,
+    certificates: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     """A daemon through which the secrets have gone: messages, receipts, MO, wrong binds, refusals, bad PDUs."""
-    customer = account(content=request.param, numbers=["447700900321"], policies=["house"])
+    # The list's own file has numbers in the clear, of course, and is no file of the installation.
+    dnd = tmp_path_factory.mktemp("lists") / "dnd.txt"
+    dnd.write_text(f"+{NUMBER}\n")
+    customer = account(
+        content=request.param,
+        numbers=["447700900321"],
+        policies=["house"],
+        consent="shadow",
+        consent_classes=["transactional"],
+        traffic={},
+    )
     policies = {"house": [{"name": "refused", "when": {"text": ["canary-refused"]}, "do": "refuse"}]}
 
     def receipt(message_id: bytes) -> bytes:
@@ -253,10 +298,11 @@ def used(
 
     tls = {"ca": str(certificates / "ca.pem"), "server_name": "localhost"}
     syslog = {"address": f"127.0.0.1:{collector.port}", "tls": tls}
+    lists = {"dnd": {"file": str(dnd), "kind": "numbers"}}
     shipping = {"file": {"path": "shipped.jsonl"}, "syslog": syslog}
     with (
         RawSmsc(script()) as smsc,
-        make_gateway([Upstream(smsc.port)], [customer], policies=policies, shipping=shipping) as gateway,
+        make_gateway([Upstream(smsc.port)], [customer], policies=policies, shipping=shipping, lists=lists) as gateway,
     ):
         _use(gateway, smsc)
         yield gateway

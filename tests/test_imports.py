@@ -72,6 +72,8 @@ TABLE: dict[str, frozenset[str]] = {
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
+    # How others speak to the running daemon.
+    "control": frozenset(),
     "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events", "passwords"}),
     # The customers and carriers of `smppd demo` and `smppd simulate` know of smppd what anybody on the wire knows.
     "demo": frozenset({"protocol", "passwords"}),
@@ -94,16 +96,24 @@ TABLE: dict[str, frozenset[str]] = {
             "relay",
             "net",
             "traffic",
+            "control",
             "native",
         }
     ),
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),
 }
+# The web console is a process of its own: it asks the daemon as anybody does, and knows nothing of it.
+TABLE["console"] = (
+    TABLE["records"]
+    | TABLE["reports"]
+    | TABLE["operators"]
+    | frozenset({"consent", "control", "durable", "numbering", "reports"})
+)
 # These are what a person starts: they may import anything and nobody below imports them.
 TOP = frozenset({"cli", "__main__"})
 
-TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo"})
+TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo", "console"})
 # What callers of the store see has no Twisted either: only the store's threads have.
 TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
@@ -169,7 +179,7 @@ def import_faults(module: str, name: str) -> Iterator[str]:
     if name.split(".")[0] in FORBIDDEN_MODULES:
         yield f"{name.split('.')[0]} must not occur"
     if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
-        yield "Twisted appears in net, the store's threads, daemon, cli and demo only"
+        yield "Twisted appears in net, the store's threads, daemon, console, cli and demo only"
     if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
         yield "sqlite3 is imported in store/sqlite only"
     if under(name, "smpp"):

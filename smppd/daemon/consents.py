@@ -11,7 +11,9 @@ from typing import Any, Final
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.consent.register import Register
 from smppd.consent.register_proof import HASH
-from smppd.daemon.control import ControlError, RequestHandler, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
+from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.store.consents import Consents, Standing
 from smppd.store.sqlite.consent_rows import SqliteConsents

@@ -22,16 +22,11 @@ from typing import Any, Final, NamedTuple
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 
+from smppd.control.wire import NAME, REQUEST_MAX, WITHIN, ControlError
 from smppd.metrics import Metrics
 
-NAME: Final = "control.sock"
 CONNECTIONS: Final = 8
 """Connections at one time; for one more the oldest is cut."""
-REQUEST_MAX: Final = 1 << 20
-"""Octets of a request, its end included. An erasure names all holds in force in one, some 150 octets each."""
-ANSWER_MAX: Final = 16 << 20
-WITHIN: Final = 5.0
-"""Seconds that a connection lives at most, on either side."""
 ITEMS: Final = 500
 """Items of a list that are written in one turn: of bans, a millisecond."""
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -59,10 +54,6 @@ class Listing(NamedTuple):
 Answer = dict[str, object] | Listing
 RequestHandler = Callable[[dict[str, Any], int], Answer]
 """Does what a request asks for; the second argument is the uid of who asks. ControlError when it cannot."""
-
-
-class ControlError(Exception):
-    """A request that cannot be done, or a daemon that cannot be asked. The text is one clear sentence."""
 
 
 class ControlServer:
@@ -228,43 +219,3 @@ class _Factory(Factory):
 
     def buildProtocol(self, addr: object) -> _Channel:
         return _Channel(self._server)
-
-
-# -- the command's end -------------------------------------------------------------------------------------------------
-
-
-def ask(directory: Path, request: Mapping[str, object]) -> dict[str, Any]:
-    """The running daemon's answer to a request. ControlError when there is none, or it refuses."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(WITHIN)
-        try:
-            where = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                asking.connect(f"/proc/self/fd/{where}/{NAME}")
-            finally:
-                os.close(where)
-            asking.sendall(json.dumps(request).encode() + b"\n")
-            answer = _read(asking)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise ControlError(f"no smppd runs on the store {directory}") from None
-        except PermissionError:
-            raise ControlError("only root and the daemon's own user may ask the daemon") from None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "no answer in time"
-            raise ControlError(f"the daemon on the store {directory} cannot be asked: {why}") from None
-    if not isinstance(answer, dict):
-        raise ControlError(f"what answers on the store {directory} does not speak like smppd")
-    if "error" in answer:
-        raise ControlError(str(answer["error"]))
-    return answer
-
-
-def _read(asking: socket.socket) -> Any:
-    parts = []
-    size = 0
-    while part := asking.recv(65536):
-        parts.append(part)
-        size += len(part)
-        if size > ANSWER_MAX:
-            raise ValueError("too long")
-    return json.loads(b"".join(parts))

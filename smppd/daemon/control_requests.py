@@ -5,8 +5,9 @@ from __future__ import annotations
 import pwd
 from typing import Any
 
+from smppd.control.wire import ControlError
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import ControlError, Listing, RequestHandler
+from smppd.daemon.control import Listing, RequestHandler
 from smppd.events import AuditEvent
 from smppd.net.door import Door
 from smppd.vault.keys import KeyRing

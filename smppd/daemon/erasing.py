@@ -17,7 +17,9 @@ from typing import Any, Final, NamedTuple
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
-from smppd.daemon.control import ControlError, Listing, RequestHandler, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
+from smppd.daemon.control import Listing, RequestHandler
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines

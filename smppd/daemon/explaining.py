@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from smppd.daemon.control import ControlError, RequestHandler
+from smppd.control.wire import ControlError
+from smppd.daemon.control import RequestHandler
 from smppd.message import Address, Verdict
 from smppd.relay.relay import Relay
 

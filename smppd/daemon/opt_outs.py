@@ -12,8 +12,10 @@ from threading import Event
 from typing import Any, Final
 
 from smppd.consent.suppression import KEY_OCTETS
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import ControlError, RequestHandler, ask
+from smppd.daemon.control import RequestHandler
 from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
 from smppd.records.looks import MONTH, LookKey, key_of, month_of

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 from smppd.config import Settings
-from smppd.daemon.control import ControlError, Listing, RequestHandler
+from smppd.control.wire import ControlError
+from smppd.daemon.control import Listing, RequestHandler
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.policy.screens import Screen

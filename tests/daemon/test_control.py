@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from smppd.control import wire
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.daemon import control
-from smppd.daemon.control import ControlError, ControlServer, Listing, ask
+from smppd.daemon.control import ControlServer, Listing
 from smppd.daemon.control_requests import control_requests
 from smppd.metrics import Metrics
 from tests.net.pipes import Loop
@@ -69,7 +72,7 @@ class Side:
             with socket.socket(socket.AF_UNIX) as one:
                 one.settimeout(10)
                 where = os.open(self.directory, os.O_RDONLY)
-                one.connect(f"/proc/self/fd/{where}/{control.NAME}")
+                one.connect(f"/proc/self/fd/{where}/{wire.NAME}")
                 os.close(where)
                 try:
                     one.sendall(data)
@@ -93,7 +96,7 @@ def test_a_request_is_answered_and_only_its_owner_may_open_the_socket(side: Side
     answer = side.run(lambda: ask(side.directory, {"do": "note", "address": "192.0.2.1"}))
     assert answer["noted"] == 1 and len(answer["text"]) == 100_000
     assert side.asked == [({"do": "note", "address": "192.0.2.1"}, os.geteuid())]
-    mode = (side.directory / control.NAME).stat().st_mode
+    mode = (side.directory / wire.NAME).stat().st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
 
 
@@ -136,7 +139,7 @@ def test_an_erasure_beside_a_thousand_holds_is_one_request(side: Side) -> None:
 
 def test_a_request_without_end_is_cut(side: Side) -> None:
     assert side.raw(b"x" * 10_000) == b""
-    assert side.raw(b'{"do": "note"' + b" " * control.REQUEST_MAX + b"}\n") == b""
+    assert side.raw(b'{"do": "note"' + b" " * wire.REQUEST_MAX + b"}\n") == b""
     assert side.asked == []
 
 
@@ -180,7 +183,7 @@ def test_silent_ones_keep_nobody_out(side: Side) -> None:
     for _ in range(3 * control.CONNECTIONS):
         one = socket.socket(socket.AF_UNIX)
         where = os.open(side.directory, os.O_RDONLY)
-        one.connect(f"/proc/self/fd/{where}/{control.NAME}")
+        one.connect(f"/proc/self/fd/{where}/{wire.NAME}")
         os.close(where)
         silent.append(one)
         side.loop.reactor.iterate(0.01)
@@ -194,20 +197,20 @@ def test_it_takes_the_place_of_one_that_was_killed_and_goes_with_the_daemon(loop
     with pytest.raises(ControlError, match="no smppd runs"):
         ask(tmp_path, {"do": "note"})
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / control.NAME))
+        left.bind(str(tmp_path / wire.NAME))
     with pytest.raises(ControlError, match="no smppd runs"):
         ask(tmp_path, {"do": "note"})
     side = Side(loop, tmp_path)
     assert side.run(lambda: ask(tmp_path, {"do": "note"}))["noted"] == 1
     side.server.stop()
-    loop.until(lambda: not (tmp_path / control.NAME).exists())
+    loop.until(lambda: not (tmp_path / wire.NAME).exists())
 
 
 def test_a_file_of_that_name_is_not_ours_to_remove(loop: Loop, tmp_path: Path) -> None:
-    (tmp_path / control.NAME).write_text("mine")
+    (tmp_path / wire.NAME).write_text("mine")
     with pytest.raises(FileExistsError, match="no socket"):
         Side(loop, tmp_path)
-    assert (tmp_path / control.NAME).read_text() == "mine"
+    assert (tmp_path / wire.NAME).read_text() == "mine"
 
 
 class FakeDoor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smppd.daemon.control import ControlError
+from smppd.control.wire import ControlError
 from smppd.daemon.opt_outs import CHANGES, TrailOfWords, opt_out_requests
 from smppd.events import AuditEvent
 from smppd.records.looks import key_of

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from smppd.config import Settings
-from smppd.daemon.control import ControlError, Listing
+from smppd.control.wire import ControlError
+from smppd.daemon.control import Listing
 from smppd.daemon.traffic import CAPS, EVERY, TRAFFIC, TrafficMemory
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics

@@ -10,7 +10,8 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.config import Settings
 from smppd.config.units import format_duration
-from smppd.daemon.control import ControlError, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.operators.roles import Act
 
 

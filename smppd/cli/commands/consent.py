@@ -27,7 +27,7 @@ from smppd.config import Settings
 from smppd.consent.register import MOST
 from smppd.consent.register_csv import BadLine, NoTable, iso, number_of, read
 from smppd.consent.register_proof import ANY, CLASSES, ConsentKeys, scopes_of, sender_form
-from smppd.daemon.control import ControlError
+from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act, Authority
 from smppd.records.looks import LookKey, key_of

@@ -16,7 +16,8 @@ from rich.text import Text
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.unlocking import unlock
 from smppd.config import ConfigError, Settings, fault_at
-from smppd.daemon.control import ControlError, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.daemon.explaining import EXPLAIN
 from smppd.lists.lists import Lists
 from smppd.lists.named import NamedList

@@ -26,7 +26,8 @@ from smppd.cli.unlocking import store_directory as store_directory
 from smppd.cli.unlocking import unlock as unlock
 from smppd.cli.unlocking import witnessed_trail as witnessed_trail
 from smppd.config import Settings
-from smppd.daemon.control import ControlError, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError

@@ -27,7 +27,7 @@ from smppd.cli.whole_file import WholeFile
 from smppd.config import Account, Settings
 from smppd.config.senders import SENDER_MAX
 from smppd.consent.suppression import ANY, KEY_OCTETS, Hashes
-from smppd.daemon.control import ControlError
+from smppd.control.wire import ControlError
 from smppd.daemon.opt_outs import CHANGES, change_register
 from smppd.events import AuditEvent
 from smppd.numbering import normalise

@@ -30,7 +30,7 @@ from smppd.cli.holding import open_holds
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
-from smppd.daemon.control import ControlError
+from smppd.control.wire import ControlError
 from smppd.daemon.erasing import Underway, erase_underway
 from smppd.events import AuditEvent
 from smppd.numbering import SEPARATORS

@@ -19,7 +19,8 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
-from smppd.daemon.control import ControlError, ask
+from smppd.control.client import ask
+from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError

@@ -17,9 +17,9 @@ from smppd.cli.unlocking import unlock
 from smppd.config import load
 from smppd.consent.register import Register
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
+from smppd.control.wire import ControlError
 from smppd.daemon import consents as daemon_side
 from smppd.daemon.consents import expiry
-from smppd.daemon.control import ControlError
 from smppd.vault import certificate
 from tests.cli.installation import Run
 from tests.cli.staff import Staff

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from smppd.consent.suppression import ANY, Hashes
-from smppd.daemon.control import ControlError
+from smppd.control.wire import ControlError
 from smppd.daemon.opt_outs import CHANGES, change_register
 from smppd.store.api import Doubt, OptOut
 from smppd.store.sqlite.database import Database

@@ -32,6 +32,7 @@ CLASSES: Final = frozenset({"transactional", "service", "promotional", "one_time
 """Of messages, and `*` for all."""
 HASH: Final = 16
 _NONCE: Final = 12
+_MEMO: Final = 4096
 _VERSION: Final = b"\1"
 
 
@@ -66,7 +67,7 @@ class Consent:
 class ConsentKeys:
     """Hashes and seals consents. Any thread. ``key``: of `PURPOSE`, 32 octets."""
 
-    __slots__ = ("_aead", "_hash", "_scopes")
+    __slots__ = ("_aead", "_hash", "_scopes", "_subjects")
 
     def __init__(self, key: bytes) -> None:
         def derived(what: bytes) -> bytes:
@@ -75,19 +76,28 @@ class ConsentKeys:
         self._hash = derived(b"hash")
         self._aead = AESGCMSIV(derived(b"seal"))
         self._scopes: dict[tuple[str, bytes], bytes] = {}
+        self._subjects: dict[str, blake2b] = {}
 
     def __repr__(self) -> str:
         return "<ConsentKeys ***>"
 
     def subject(self, account: str, number: bytes) -> bytes:
         """The keyed hash of a person for an account. number: in its normal form."""
-        return blake2b(account.encode() + b"\0" + number, key=self._hash, digest_size=HASH).digest()
+        state = self._subjects.get(account)
+        if state is None:
+            if len(self._subjects) >= _MEMO:
+                self._subjects.clear()
+            state = blake2b(account.encode() + b"\0", key=self._hash, digest_size=HASH)
+            self._subjects[account] = state
+        state = state.copy()
+        state.update(number)
+        return state.digest()
 
     def scope(self, message_class: str, sender: bytes) -> bytes:
         """The keyed hash of a class and a sender in its normal form; either may be `*`."""
         known = self._scopes.get((message_class, sender))
         if known is None:
-            if len(self._scopes) >= 4096:
+            if len(self._scopes) >= _MEMO:
                 self._scopes.clear()
             octets = b"scope\0" + message_class.encode() + b"\0" + sender
             known = blake2b(octets, key=self._hash, digest_size=HASH).digest()

@@ -127,11 +127,14 @@ class Register:
 
     def stands(self, account: str, sender: bytes, number: bytes) -> bool:
         """Whether somebody wants nothing from a sender of an account, or from none of its senders."""
-        if account not in self._numbers:
+        entries = self._numbers.get(account)
+        if entries is None:
             return False
-        if self._set.has(self._key(account, sender, number)):
+        about_any = self._any.get(account, 0)
+        # What is imported is mostly about any sender: then one hash answers.
+        if entries > about_any and self._set.has(self._key(account, sender, number)):
             return True
-        return account in self._any and self._set.has(self._key(account, ANY, number))
+        return about_any > 0 and self._set.has(self._key(account, ANY, number))
 
     def has(self, key: bytes) -> bool:
         """Whether an entry stands."""

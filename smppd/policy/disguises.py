@@ -78,11 +78,13 @@ _NO_SIGNS: Final = bytes(code for code in range(256) if code not in b"@$*_|~^")
 def _is_disguised(raw: bytes, joined: bytes, kinds: bytes, ascii: bool) -> bool:
     """Whether a text has signs of a disguise. ``joined``: its folded words with a blank around each; ``kinds``: of these
     octets. Cheap, and says yes too often rather than once too seldom."""
-    if b" a a a " in kinds or b" a 0 a " in kinds:
+    # `find`, since `in` first takes what is looked for as a number, and raises and drops an error (CPython 3.11 to 3.13).
+    find = kinds.find
+    if find(b" a a a ") >= 0 or find(b" a 0 a ") >= 0:
         return True
-    if b"a0" in kinds and (b"a0a" in kinds or b"a00a" in kinds or b"aaa0 " in kinds or b"aa00 " in kinds):
+    if find(b"a0") >= 0 and (find(b"a0a") >= 0 or find(b"a00a") >= 0 or find(b"aaa0 ") >= 0 or find(b"aa00 ") >= 0):
         return True
-    if b" 0aaa" in kinds or b"c0a" in kinds:
+    if find(b" 0aaa") >= 0 or find(b"c0a") >= 0:
         return True
     if not ascii:
         return len(_UNUSUAL.search(joined + raw)) > 0

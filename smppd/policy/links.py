@@ -197,12 +197,25 @@ def _split(match: re.Match[str]) -> str:
 
 def find(text: str) -> Links:
     """The links of ``text``."""
-    return find_clear(refang(plain(text)))
+    return find_clear(cleared(text)[1])
 
 
 # What was read last: families and conditions about links ask for the same text, one after the other.
+_last_raw: str = ""
+_last_cleared: tuple[str, str] = ("", "")
 _last_text: str = ""
 _last_links: Links = NONE
+
+
+def cleared(text: str) -> tuple[str, str]:
+    """``text`` as `plain` has it, and the same as `refang` has it."""
+    global _last_raw, _last_cleared
+    if text == _last_raw:
+        return _last_cleared
+    small = plain(text)
+    made = small, refang(small)
+    _last_raw, _last_cleared = text, made
+    return made
 
 
 def find_clear(small: str) -> Links:

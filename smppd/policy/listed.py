@@ -204,7 +204,7 @@ def domain_forms(host: str) -> list[bytes]:
         host = ".".join(host.split(".")[-MOST_LABELS:])
     name = host.encode("utf-8", "replace")
     forms: list[bytes] = []
-    while b"." in name:
+    while name.find(b".") >= 0:
         forms.append(name)
         name = name.partition(b".")[2]
     return forms

@@ -563,13 +563,22 @@ class AccountTraffic:
         seen = self._texts.get(text)
         if seen is None or now - seen.began >= HOUR:
             if seen is None and len(self._texts) >= TEXTS:
-                del self._texts[min(self._texts, key=lambda one: self._texts[one].messages)]
+                self._forget_a_text()
             seen = self._texts[text] = TextSeen(now)
         seen.messages += 1
         seen.distinct.add(hash(digits) & _MASK)
         if strange:
             seen.strange += 1
         return seen
+
+    def _forget_a_text(self) -> None:
+        """The one that came least often, the first of several."""
+        rarest = 0
+        least = -1
+        for one, about in self._texts.items():
+            if least < 0 or about.messages < least:
+                rarest, least = one, about.messages
+        del self._texts[rarest]
 
     # -- receipts ------------------------------------------------------------------------------------------------------
 

@@ -192,8 +192,7 @@ class FamilyIndex:
         """What is known of the links of a text."""
         hosts = 0
         foreign = False
-        plain = links.plain(text)
-        clear = links.refang(plain)
+        plain, clear = links.cleared(text)
         for name, link in links.find_clear(clear).hosts:
             if link:
                 known = self._hosts.judge(name)

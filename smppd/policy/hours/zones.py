@@ -17,6 +17,7 @@ SEVERAL: Final = "~"
 
 Zones = tuple[str, ...]
 """Names of zones, in order."""
+_MEMO: Final = 8192
 
 
 def code_of(digits: bytes) -> bytes:
@@ -77,10 +78,21 @@ class ZoneTable:
                 table[digits] = (zone,)
         self._table = table
         self._lengths = tuple(sorted({len(one) for one in table}, reverse=True))
+        self._longest = self._lengths[0] if self._lengths else 0
+        self._fronts: dict[bytes, bytes] = {}  # by as many digits as can decide
         self._named = {name_of(zones): zones for zones in table.values()}
 
     def front(self, digits: bytes) -> bytes:
         """The digits at the beginning of an international number that decide about its zones; empty where none do."""
+        key = digits[: self._longest]
+        front = self._fronts.get(key)
+        if front is None:
+            if len(self._fronts) >= _MEMO:
+                self._fronts.clear()
+            front = self._fronts[key] = self._front(digits)
+        return front
+
+    def _front(self, digits: bytes) -> bytes:
         table = self._table
         for length in self._lengths:
             front = digits[:length]

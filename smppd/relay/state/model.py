@@ -238,7 +238,7 @@ class Message(Filed):
     def named_in_log(self, upstream_id: bytes) -> bytes:
         """What its carrier calls it, as the log may have it: without its number."""
         digits = self.destination_digits
-        if digits and digits[-_TAIL:] not in upstream_id:
+        if digits and upstream_id.find(digits[-_TAIL:]) < 0:
             return upstream_id
         return without_number(upstream_id, digits)
 

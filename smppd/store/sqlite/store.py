@@ -55,8 +55,8 @@ class SqliteStore(Committer):
         self._lock = Lock(directory)
         self._files = KeyStore(directory)
         self.keys = PendingKeys(self._files)
-        self._data = connect(directory / "data.db", "data")
-        self._secrets = connect(directory / "keys.db", "keys")
+        self._data = connect(directory / "data.db", "data", writer=True)
+        self._secrets = connect(directory / "keys.db", "keys", writer=True)
         self._notify = notify
         self._reserve = reserve
         self._wall = wall

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.files import truncate as truncate_log
 from smppd.store.sqlite.keys import PendingKeys, put_keys
 from smppd.vault.blocks import SegmentSealer, open_blob, row_id, split_row_id
 from smppd.vault.keys import KeyRing
@@ -222,11 +223,7 @@ def truncate(files: Files) -> bool:
     """Empties both write-ahead logs; False where somebody is reading."""
     whole = True
     for db in (files.secrets, files.data):
-        db.execute("PRAGMA busy_timeout=100")
-        try:
-            whole = not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and whole
-        finally:
-            db.execute("PRAGMA busy_timeout=5000")
+        whole = truncate_log(db) and whole
     return whole
 
 

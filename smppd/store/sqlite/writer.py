@@ -22,6 +22,7 @@ from smppd.store.sqlite.chain_writer import ChainWriter, Link
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
+from smppd.store.sqlite.files import truncate
 from smppd.store.sqlite.keys import put_keys
 from smppd.store.sqlite.seals import LOG_STATE, write_seal, write_state
 from smppd.store.sqlite.slots import Plan
@@ -30,9 +31,6 @@ from smppd.vault.blocks import SegmentSealer, row_id
 from smppd.vault.chain import SealKind
 from smppd.vault.seal import SECRETS_BYTES
 
-_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# Times the writer waits for another's lock, five seconds each (busy_timeout), before it gives up.
-_BUSY_TRIES: Final = 12
 # What an ordinary batch writes into data.db, in one statement that is a transaction by itself. Temporary: the writer's own.
 _BLOCK: Final = (
     "CREATE TEMP VIEW block (seq, count, records, events, chain, secrets, row, data)"
@@ -147,26 +145,19 @@ class Writer:
         slot = plan.slot.id if plan.slot is not None else None
         events = b"".join(batch.events)
         link = self._chain.next(work.seq, slot, batch.records, events)
-        for tries in range(_BUSY_TRIES, -1, -1):
-            try:
-                if not work.keys_stored:
-                    self._commit_keys(work, link)
-                    work.keys_stored = True
-                self._commit_data(work, slot, link, events)
-                return STORED
-            except (sqlite3.Error, StoreError) as error:
-                for db in (self._secrets, self._data):
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code in _BUSY and tries:
-                    # A command or a housekeeping thread holds the lock longer than it should; nothing is lost by waiting.
-                    continue
-                if code == sqlite3.SQLITE_FULL:
-                    return End(Ending.FULL, str(error))
-                self.certain = False
-                return End(Ending.BROKEN, str(error))
-        raise AssertionError("the last try ends it")
+        try:
+            self._commit_keys(work, link)
+            work.keys_stored = True
+            self._commit_data(work, slot, link, events)
+            return STORED
+        except (sqlite3.Error, StoreError) as error:
+            for db in (self._secrets, self._data):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                return End(Ending.FULL, str(error))
+            self.certain = False
+            return End(Ending.BROKEN, str(error))
 
     def _commit_keys(self, work: Work, link: Link | None) -> None:
         batch, plan, gone = work.batch, work.plan, work.gone
@@ -190,11 +181,7 @@ class Writer:
             db.execute("COMMIT")
         if gone:
             # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
-            db.execute("PRAGMA busy_timeout=100")
-            try:
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            finally:
-                db.execute("PRAGMA busy_timeout=5000")
+            truncate(db)
 
     def _commit_data(self, work: Work, slot: int | None, link: Link | None, events: bytes) -> None:
         batch, db = work.batch, self._data

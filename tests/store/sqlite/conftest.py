@@ -33,8 +33,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     """Of stores that are opened after this."""
     told = Statements()
 
-    def noting(path: Path, kind: str) -> Any:
-        return Noting(connect(path, kind), told.setdefault(kind, []))
+    def noting(path: Path, kind: str, *, writer: bool) -> Any:
+        return Noting(connect(path, kind, writer=writer), told.setdefault(kind, []))
 
     monkeypatch.setattr(store, "connect", noting)
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,62 @@ def test_a_look_at_the_lock_keeps_no_daemon_out(tmp_path: Path, monkeypatch: pyt
     looking = Lock(tmp_path)  # a command that looks, just now
     monkeypatch.setattr("smppd.store.sqlite.files.time.sleep", lambda _seconds: looking.release())
     Lock(tmp_path).release()
+
+
+def _held(path: Path) -> sqlite3.Connection:
+    other = connect(path, "data")
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_a_writer_looks_often_while_another_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.db"
+    writer = connect(path, "data", writer=True)
+    other = _held(path)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    writer.execute("INSERT INTO meta VALUES ('a', 1)")
+    assert [round(one * 1e6) for one in slept] == [200, 220, 242]
+    other.close()
+    writer.close()
+
+
+def test_a_writer_s_pauses_grow_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.db"
+    writer = connect(path, "data", writer=True)
+    other = _held(path)
+    clock = [0.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        writer.execute("INSERT INTO meta VALUES ('a', 1)")
+    assert max(slept) == 0.005
+    assert 60 <= sum(slept) < 60.1
+    other.close()
+    writer.close()
+
+
+def test_a_writer_waits_for_nobody_within_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data.db"
+    writer = connect(path, "data", writer=True)
+    writer.execute("BEGIN")
+    writer.execute("SELECT count(*) FROM meta").fetchall()
+    other = connect(path, "data")
+    other.execute("INSERT INTO meta VALUES ('b', 1)")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("it waited"))
+    with pytest.raises(sqlite3.OperationalError):  # what it has read is old
+        writer.execute("INSERT INTO meta VALUES ('a', 1)")
+    writer.close()
+    other.close()

@@ -267,7 +267,6 @@ def test_the_writer_makes_seals_and_goes_on_counting_after_a_restart(tmp_path: P
 
 
 def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
-    log.store._data.execute("PRAGMA busy_timeout=20")
     other = connect(log.directory / "data.db", "data")
     other.execute("BEGIN IMMEDIATE")
     log.record()

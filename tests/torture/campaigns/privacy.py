@@ -9,7 +9,6 @@ smppd does not have yet (`subject`, `hold`) is left out, and said in `skipped`.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from smppd.vault.seal import SealError
 from tests.store.builder import DAY, Builder
 from tests.torture.customer import Customer
 from tests.torture.daemon import PASSWORD, Daemon, StartFailure, account
+from tests.torture.hands import Ended, Hands
 from tests.torture.load import drain, percentile, until, verdict
 from tests.torture.peers import Peers
 from tests.torture.plan import Options, Unit
@@ -76,10 +76,10 @@ class Doings:
 class Work:
     """The commands, one after another in a thread of its own until it is told to stop."""
 
-    def __init__(self, daemon: Daemon, random: Random, source: Path) -> None:
+    def __init__(self, daemon: Daemon, random: Random, hands: Hands) -> None:
         self.daemon = daemon
         self.random = random
-        self.source = source
+        self.hands = hands
         self.done = Doings()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="privacy")
@@ -99,10 +99,7 @@ class Work:
         acts: list[Callable[[], None]] = [self._rotate, self._purge, self._erase, self._hold_and_release]
         turn = 0
         while not self._stop.is_set():
-            try:
-                acts[turn % len(acts)]()
-            except subprocess.TimeoutExpired as error:
-                self.done.faults.append(f"`{' '.join(error.cmd[3:5])}` did not end within {_COMMAND:g} s")
+            acts[turn % len(acts)]()
             turn += 1
             self._stop.wait(0.3)
 
@@ -114,11 +111,12 @@ class Work:
         configured = ["--config", str(self.daemon.config_file)]
         return [sys.executable, "-m", "smppd", name, *rest[:place], *configured, *rest[place:]]
 
-    def _call(self, *words: str, may_fail: bool = False) -> subprocess.CompletedProcess[str] | None:
+    def _call(self, *words: str, may_fail: bool = False) -> Ended | None:
         """Runs a command to its end; None where this smppd does not have it."""
-        done = subprocess.run(
-            self._argv(words), capture_output=True, text=True, timeout=_COMMAND, cwd=self.source, check=False
-        )
+        done = self.hands.run(self._argv(words), within=_COMMAND)
+        if done.late:
+            self.done.faults.append(f"`{' '.join(words[:2])}` did not end within {_COMMAND:g} s")
+            return None
         if done.returncode == 2 and ("there is no command" in done.stderr or "invalid choice" in done.stderr):
             self.done.skipped[" ".join(words[:2])] = done.stderr.strip()[:120]
             return None
@@ -129,14 +127,7 @@ class Work:
 
     def _kill(self, *words: str) -> None:
         """Starts a command and kills it somewhere in it."""
-        process = subprocess.Popen(
-            self._argv(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.source
-        )
-        try:
-            process.wait(self.random.uniform(0.3, 2.5))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if self.hands.run(self._argv(words), within=self.random.uniform(0.3, 2.5), kill=True).returncode is None:
             self.done.counts[f"{' '.join(words[:2])} killed"] += 1
 
     def _reload(self) -> None:
@@ -234,7 +225,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     """Load alone for a fifth of the time, then with all the rest."""
     seconds, rate = float(unit.values["seconds"]), float(unit.values["rate"])
     accounts = [account("acme"), account("past", retain=retention(DAYS))]
-    with Peers(lambda _submit, _attempt: Step(receipt=0.05)) as peers:
+    with Peers(lambda _submit, _attempt: Step(receipt=0.05)) as peers, Hands(options.source) as hands:
         daemon = Daemon(directory, options, peers.smsc.port, accounts)
         peers.at_end.append(daemon.kill)
         try:
@@ -253,7 +244,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         first = len(customer.book.waits)
         _pass(seconds / 5, customer, told)
         middle = len(customer.book.waits)
-        work = Work(daemon, unit.random(), options.source)
+        work = Work(daemon, unit.random(), hands)
         work.start()
         _pass(seconds * 4 / 5, customer, told)
         last = len(customer.book.waits)

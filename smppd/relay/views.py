@@ -225,8 +225,8 @@ class Views:
     # -- messages ------------------------------------------------------------------------------------------------------
 
     def messages(self, query: MessageQuery, then: Callable[[list[View], bool], None]) -> None:
-        """What is on its way, oldest first; ``then(messages, more)``, later perhaps: ``more``, whether there may be others. What
-        waits for its receipt comes in the order of the carriers' answers; where it is a row it is not shown."""
+        """What is on its way, oldest first; ``then(messages, more)``, later perhaps: ``more``, whether there may be others.
+        What waits for its receipt comes in the order of the carriers' answers; where it is a row it is not shown."""
         if query.identity is not None:
             self._one(query.identity, query.accounts, then)
             return

@@ -19,12 +19,12 @@ from twisted.internet.defer import Deferred, succeed
 from smppd.audit.trail import Actor
 from smppd.control import wire
 from smppd.control.client import ask
-from smppd.control.wire import Code, ControlError
+from smppd.control.wire import Code, ControlError, group_number
 from smppd.daemon import control
 from smppd.daemon.acts import ActRequest, Done
 from smppd.daemon.answers import ITEMS, Answer, Listing
 from smppd.daemon.askers import ACTS_NEED, LOOKING, View
-from smppd.daemon.control import ControlServer, group_number
+from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.metrics import Metrics
 from smppd.operators.roles import Act, Authority

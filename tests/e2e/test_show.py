@@ -1,4 +1,4 @@
-"""`smppd show` and the control socket on the real daemon: who is bound, what waits and why; an owner, a stranger, a wrong role."""
+"""`smppd show` and the control socket on the real daemon: who is bound, what waits and why; owners, strangers, wrong roles."""
 
 from __future__ import annotations
 

@@ -24,10 +24,12 @@ from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
+from smppd.daemon.acts import ActHandler, ActInForce, Acts
+from smppd.daemon.askers import Askers
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.consents import consent_requests, load
-from smppd.daemon.control import ControlServer
+from smppd.daemon.control import ControlServer, group_number
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
@@ -96,6 +98,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._acts = Acts()
 
     @property
     def settings(self) -> Settings:
@@ -150,6 +153,7 @@ class Daemon:
         _remember(settings.store.directory, kek)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
+        self._install = install
         self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
         self.audit = self._integrity.audit
         undo.callback(self.audit.close)
@@ -314,6 +318,12 @@ class Daemon:
                 **consent_requests(self._consents),
             },
             self.metrics,
+            acts=self._act_handlers(),
+            askers=Askers(
+                settings.store.directory, self._install, self._worker, self.reactor.callLater, self._shipper.wake
+            ),
+            place=settings.control.path,
+            group=group_number(settings.control.group),
         )
         self._control.start()
         if settings.http is not None:
@@ -328,6 +338,14 @@ class Daemon:
             )
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
+
+    def _act_handlers(self) -> dict[str, ActHandler]:
+        """What can be done to the running daemon, by the name of the act."""
+        return {}
+
+    def acts_in_force(self) -> list[ActInForce]:
+        """The acts that stand."""
+        return self._acts.in_force()
 
     def _gauges(self) -> None:
         self.relay.set_gauges()

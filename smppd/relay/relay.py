@@ -293,6 +293,10 @@ class Relay:
         """An upstream of the configuration. KeyError."""
         return self.context.upstreams[name]
 
+    def has_upstream(self, name: str) -> bool:
+        """Whether there is an upstream of this name: in the configuration, or what waits for it or its receipts knows it."""
+        return name in self.context.upstreams
+
     def lifetime(self, owner: str) -> float:
         """Seconds for which what is damaged may be kept, by its owner: see ``Guard.lifetime``. Any thread."""
         return self.context.guard.lifetime(owner)

@@ -46,6 +46,7 @@ from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
+from smppd.daemon.showing import Seen, Showing
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
@@ -345,6 +346,21 @@ class Daemon:
                 **consent_requests(self._consents),
             },
             self.metrics,
+            shows=Showing(
+                Seen(
+                    lambda: self.settings,
+                    self.relay,
+                    self.customers,
+                    self.upstreams,
+                    self.door,
+                    self.metrics,
+                    self._reload,
+                    self._worker,
+                    self.traffic.suspensions.suspended,
+                    self.acts_in_force,
+                    self.health,
+                )
+            ).views(),
             acts=self._act_handlers(),
             askers=Askers(
                 settings.store.directory, self._install, self._worker, self.reactor.callLater, self._shipper.wake

@@ -187,6 +187,7 @@ class Daemon:
             self._worker,
             time.time,
             lambda: self.audit.written(),
+            lambda: self.settings,
         )
         self._acts.load()
         self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))

@@ -237,9 +237,7 @@ class ActRoom:
             self._traffic.suspensions.lift(account)
             return Done(f"{account} may submit again.", True)
 
-        return self._standing.done(
-            asked, who, then, write=lambda documents: documents.remove(suspension.KIND, account)
-        )
+        return self._standing.done(asked, who, then, write=lambda documents: documents.remove(suspension.KIND, account))
 
     def _unban(self, asked: ActRequest, who: Authority) -> Deferred[Done]:
         _, address = self._target(asked, who, "address")

@@ -527,7 +527,9 @@ class Relay:
     def upstream_awaits(self, name: str) -> tuple[int, int]:
         """What an upstream is still waited for: (answers to what was sent, receipts)."""
         upstream = self.context.upstream(name)
-        sent = sum(1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message))
+        sent = sum(
+            1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message)
+        )
         return sent, len(upstream.ids) + upstream.cold_waiting
 
     def act_on_waiting(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:

@@ -135,13 +135,26 @@ class House:
         self.metrics = Metrics()
         self.fakes = Fakes()
         self.standing = StandingActs(
-            lambda: self.disk, self.trail, DocumentSealer(self.install), self.metrics, self, lambda: self.wall,  # type: ignore[arg-type]
+            lambda: self.disk,
+            self.trail,
+            DocumentSealer(self.install),
+            self.metrics,
+            self,
+            lambda: self.wall,  # type: ignore[arg-type]
             settings=lambda: self.settings,
         )
         self.standing.load()
         fakes: Any = self.fakes
         self.room = ActRoom(
-            self.standing, fakes, fakes, fakes, fakes, fakes, lambda: self.settings, self.reload, self.clock.callLater,
+            self.standing,
+            fakes,
+            fakes,
+            fakes,
+            fakes,
+            fakes,
+            lambda: self.settings,
+            self.reload,
+            self.clock.callLater,
             lambda: self.wall,
         )
         self.room.resume()
@@ -313,7 +326,13 @@ def test_what_is_not_there(house: House) -> None:
 
 
 def test_an_owner_acts_on_his_accounts_alone(house: House) -> None:
-    for act, target in (("pause", "a"), ("kick", "192.0.2.1"), ("suspend", "a"), ("unban", "192.0.2.1"), ("kick", "u1")):
+    for act, target in (
+        ("pause", "a"),
+        ("kick", "192.0.2.1"),
+        ("suspend", "a"),
+        ("unban", "192.0.2.1"),
+        ("kick", "u1"),
+    ):
         assert house.refusal(act, target, OWNER) == Code.UNKNOWN
     assert house.ask("kick", "acme", OWNER).changed and house.refusal("reload", "", OWNER) == Code.ROLE
 

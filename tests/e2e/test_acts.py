@@ -211,7 +211,10 @@ def test_who_may_not_and_what_is_not_answered(make_gateway: MakeGateway) -> None
             done = gateway.command("act", "kick", "acme", "--reason", "a test")
             assert done.returncode == 1 and "say account:acme or upstream:acme" in done.stderr
             done = gateway.command("act", "kick", "account:acme", "--reason", "a test", "--json")
-            assert json.loads(done.stdout) == {"said": "1 session unbound when its answers are through.", "changed": True}
+            assert json.loads(done.stdout) == {
+                "said": "1 session unbound when its answers are through.",
+                "changed": True,
+            }
         done = gateway.command("act", "expire", "account:acme", "--reason", "a test")
         assert done.returncode == 2 and "--yes" in done.stderr
         done = gateway.command("act", "expire", "account:acme", "--reason", "a test", "--yes")

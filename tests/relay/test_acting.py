@@ -467,7 +467,9 @@ def test_one_act_after_another() -> None:
     piled(world, 300)
     said: list[str] = []
     upto = world.relay.last_id()
-    world.relay.act_on_waiting(Waiting(MOVE, upto, upstream="a", to="b"), lambda acted: said.append(f"{acted.changed} moved"))
+    world.relay.act_on_waiting(
+        Waiting(MOVE, upto, upstream="a", to="b"), lambda acted: said.append(f"{acted.changed} moved")
+    )
     world.relay.act_on_waiting(Waiting(EXPIRE, upto, "acme"), lambda acted: said.append(f"{acted.changed} ended"))
     world.passes(5, step=0.1)
     assert said == ["300 moved", "300 ended"]

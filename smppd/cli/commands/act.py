@@ -38,7 +38,9 @@ _KINDS: Final = {
     ),
     "suspend": _Kind("ACCOUNT", "End an account's right to submit; its binds stay. As `smppd suspensions add`."),
     "resume": _Kind("ACCOUNT", "Give it back. As `smppd suspensions lift`."),
-    "pause": _Kind(_UPSTREAM, "Release no message to an upstream; routes fall through to their next, receipts come in."),
+    "pause": _Kind(
+        _UPSTREAM, "Release no message to an upstream; routes fall through to their next, receipts come in."
+    ),
     "drain": _Kind(
         _UPSTREAM,
         "Pause an upstream, wait for its answers, then for its receipts, and unbind its links until it is unpaused.",

@@ -490,9 +490,11 @@ class Dispatch:
         was, upstream.act = upstream.act, act
         if bool(was) == bool(act):
             return
-        if act:
-            self.lanes.recall(upstream.released(), now)
         others: dict[UpstreamState, None] = {}
+        if act:
+            released = upstream.released()
+            self.lanes.recall(released, now)
+            others = dict.fromkeys([one.lane.active for one in released if one.lane.active is not None])
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 try:

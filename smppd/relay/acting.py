@@ -50,8 +50,8 @@ _WAITS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.
 
 
 class Waiting(NamedTuple):
-    """An act on waiting messages. Which: those of ``account``, those whose first upstream is ``upstream``, or the one with the id
-    ``message`` (one of the three; the others empty or 0), with ids up to ``upto``. ``to``: the upstream of MOVE."""
+    """An act on waiting messages. Which: those of ``account``, those whose first upstream is ``upstream``, or the one with
+    the id ``message`` (one of the three; the others empty or 0), with ids up to ``upto``. ``to``: the upstream of MOVE."""
 
     act: str
     upto: int
@@ -62,8 +62,8 @@ class Waiting(NamedTuple):
 
 
 class Acted(NamedTuple):
-    """What became of it. ``changed``: messages that ended, or that have another lane. ``left``: messages that have no other way,
-    and wait as before. ``carrier``: the one message that was meant has been released to a carrier. ``failed``: an error of
+    """What became of it. ``changed``: messages that ended, or that have another lane. ``left``: messages that have no other
+    way, and wait as before. ``carrier``: the one message that was meant has been released to a carrier. ``failed``: an error of
     ours interrupted it; it is in the log."""
 
     changed: int
@@ -203,8 +203,8 @@ class Acting:
         ]
 
     def _pages(self, lane: Lane, use: Callable[[list[ColdRow]], None]) -> Iterator[int]:
-        """Hands out the rows of a lane that are meant, a few at a time, until there are no more or ``self._behind`` is set. Each
-        page is used in the turn in which it came: in a later one somebody else may have ended its rows."""
+        """Hands out the rows of a lane that are meant, a few at a time, until there are no more or ``self._behind`` is set.
+        Each page is used in the turn in which it came: in a later one somebody else may have ended its rows."""
         after, upto = 0, self._wanted.upto
         while True:
             lane.backlog.peek(self._store, after, STEP, self._context.guarded_rows, self._arrived)

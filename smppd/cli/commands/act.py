@@ -64,9 +64,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds the command to the command line."""
     parser = subparsers.add_parser(
         "act",
-        description="Do something to the running daemon. Each act has a reason and is on the audit trail before it takes effect."
-        " Where two things have one name, say `account:NAME` or `upstream:NAME`. Exit status: 0 done, or nothing to do, which is"
-        " said; 1 refused, 2 not reachable.",
+        description="Do something to the running daemon. Each act has a reason and is on the audit trail before it takes"
+        " effect. Where two things have one name, say `account:NAME` or `upstream:NAME`. Exit status: 0 done, or nothing to do,"
+        " which is said; 1 refused, 2 not reachable.",
     )
     acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
     for name, kind in _KINDS.items():

@@ -485,8 +485,8 @@ class Dispatch:
             self.send_ready(other, now)
 
     def set_act(self, upstream: UpstreamState, act: str, now: float) -> None:
-        """An operator pauses an upstream (``UpstreamState.act``), or lets it go on (empty). What was released to it and not sent
-        goes back in order, and its lanes take the next upstream of their route. What was sent is not touched."""
+        """An operator pauses an upstream (``UpstreamState.act``), or lets it go on (empty). What was released to it and not
+        sent goes back in order, and its lanes take the next upstream of their route. What was sent is not touched."""
         was, upstream.act = upstream.act, act
         if bool(was) == bool(act):
             return

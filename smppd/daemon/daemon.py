@@ -17,13 +17,18 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, native
+from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
 from smppd.consent.register import Register as ConsentRegister
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.consent.suppression import Hashes, Register
+from smppd.control.wire import group_number
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
+from smppd.daemon.act_room import ActRoom
+from smppd.daemon.acts import ActHandler, ActInForce
+from smppd.daemon.askers import Askers
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.consents import consent_requests, load
@@ -42,7 +47,9 @@ from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
+from smppd.daemon.showing import Seen, Showing
 from smppd.daemon.slow_start import LONGER, SlowStartStore
+from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
 from smppd.daemon.traffic import TrafficMemory
@@ -64,6 +71,8 @@ from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
 from smppd.vault.keys import ERASED, REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
 
@@ -150,6 +159,7 @@ class Daemon:
         _remember(settings.store.directory, kek)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
+        self._install = install
         self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
         self.audit = self._integrity.audit
         undo.callback(self.audit.close)
@@ -170,6 +180,17 @@ class Daemon:
             time.monotonic,
         )
         self.traffic.load()
+        self._acts = StandingActs(
+            lambda: SqliteDocuments(settings.store.directory),
+            lambda: AuditTrail(settings.store.directory / AUDIT_FILE, install.audit),
+            DocumentSealer(install),
+            self.metrics,
+            self._worker,
+            time.time,
+            lambda: self.audit.written(),
+            lambda: self.settings,
+        )
+        self._acts.load()
         self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))
         with closing(SqliteConsents(settings.store.directory)) as consents:
             self._consents.load(load(consents))
@@ -284,6 +305,19 @@ class Daemon:
         self.door = Door(self.reactor, settings, self.metrics)
         self.customers = Customers(self.relay, self.door.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
+        self._act_room = ActRoom(
+            self._acts,
+            self.relay,
+            self.customers,
+            self.upstreams,
+            self.door,
+            self.traffic,
+            lambda: self.settings,
+            self.reload,
+            self.reactor.callLater,
+            time.time,
+        )
+        self._act_room.resume()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         targets = ReloadTargets(
             self.relay,
@@ -314,6 +348,27 @@ class Daemon:
                 **consent_requests(self._consents),
             },
             self.metrics,
+            shows=Showing(
+                Seen(
+                    lambda: self.settings,
+                    self.relay,
+                    self.customers,
+                    self.upstreams,
+                    self.door,
+                    self.metrics,
+                    self._reload,
+                    self._worker,
+                    self.traffic.suspensions.suspended,
+                    self.acts_in_force,
+                    self.health,
+                )
+            ).views(),
+            acts=self._act_handlers(),
+            askers=Askers(
+                settings.store.directory, self._install, self._worker, self.reactor.callLater, self._shipper.wake
+            ),
+            place=settings.control.path,
+            group=group_number(settings.control.group),
         )
         self._control.start()
         if settings.http is not None:
@@ -329,10 +384,19 @@ class Daemon:
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
 
+    def _act_handlers(self) -> dict[str, ActHandler]:
+        """What can be done to the running daemon, by the name of the act."""
+        return self._act_room.handlers()
+
+    def acts_in_force(self) -> list[ActInForce]:
+        """The acts that stand."""
+        return self._acts.in_force()
+
     def _gauges(self) -> None:
         self.relay.set_gauges()
         self.door.gauges()
         self.traffic.set_gauges()
+        self._acts.set_gauges()
         self.metrics.consents.set(len(self._consents))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -346,6 +410,7 @@ class Daemon:
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
+            self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
             self._do("flush", self.relay.flush)

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 
 from smppd.config import Settings
 from smppd.control.wire import ControlError
-from smppd.daemon.control import Listing, RequestHandler
+from smppd.daemon.answers import Listing
+from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.policy.screens import Screen
@@ -172,6 +173,10 @@ class TrafficMemory:
             "account suspended, it may submit no more",
             extra={"fields": {"account": made.account, "hits": made.hits, "rules": rules}},
         )
+
+    def is_unwritten(self, account: str) -> bool:
+        """Whether its suspension is not in the store yet, so that it cannot be taken out of there."""
+        return account in self._unwritten
 
     def read_suspensions(self) -> list[str]:
         """Reads again what stands in the store, after a command has changed it. A few documents. StoreError."""

@@ -11,6 +11,7 @@ from smppd import config
 from smppd.config import SecretError
 from smppd.metrics import Metrics
 from smppd.net.endpoints import ConnectAttempt, connect
+from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -57,14 +58,20 @@ class Upstreams:
         self.now = now
         self.random = random
         self.links: dict[str, list[UpstreamLink]] = {}
+        self.made = 0
+        """Connections that came about, which are numbered."""
         self.retired: list[UpstreamLink] = []
-        """Sessions that the configuration no longer has, until they are unbound."""
+        """Sessions that the configuration no longer has, or that an act has ended, until they are unbound."""
+        self._closed: set[str] = set()
+        self._wanted: dict[str, config.Upstream] = {}
+        self._tls: Contexts = {}
 
     def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits, tls: Contexts) -> None:
         """Brings the sessions to what the configuration says. Those of an unchanged upstream stay up, and use new
         certificates from their next connection on; the others are unbound when what they sent is answered."""
         self.limits = limits
         wanted = {one.name: one for one in settings if one.enabled}
+        self._wanted, self._tls = wanted, tls
         for name in list(self.links):
             if name in wanted and all(link.settings == wanted[name] for link in self.links[name]):
                 for link in self.links[name]:
@@ -73,22 +80,71 @@ class Upstreams:
             for link in self.links.pop(name):
                 self.retired.append(link)
                 link.stop()
-        for name, one in wanted.items():
-            if name not in self.links:
-                state = self.relay.upstream(name)
-                self.links[name] = [
-                    UpstreamLink(self, state, one, tls[name], command)
-                    for _ in range(one.sessions)
-                    for command in _MODES[one.bind]
-                ]
-                for link in self.links[name]:
-                    link.start()
+        for name in wanted:
+            self._make(name)
+
+    def _make(self, name: str) -> None:
+        """Begins to bind an upstream's sessions, unless they stand or an act has ended them."""
+        one = self._wanted.get(name)
+        if one is None or name in self.links or name in self._closed:
+            return
+        state = self.relay.upstream(name)
+        self.links[name] = [
+            UpstreamLink(self, state, one, self._tls[name], command)
+            for _ in range(one.sessions)
+            for command in _MODES[one.bind]
+        ]
+        for link in self.links[name]:
+            link.start()
+
+    def close(self, name: str) -> None:
+        """Unbinds the sessions to an upstream when what they sent is answered, and binds none until ``open``; also where the
+        configuration has it only later."""
+        self._closed.add(name)
+        for link in self.links.pop(name, []):
+            self.retired.append(link)
+            link.stop()
+
+    def open(self, name: str) -> None:
+        """Binds the sessions that ``close`` ended."""
+        self._closed.discard(name)
+        self._make(name)
+
+    def meant(self, *, name: str | None = None, number: int | None = None) -> list[UpstreamLink]:
+        """The sessions that stand to an upstream, or the one of this number."""
+        return [
+            link
+            for link in self.every()
+            if link.session is not None and (link.settings.name == name if name is not None else link.number == number)
+        ]
+
+    @staticmethod
+    def kick(links: list[UpstreamLink]) -> None:
+        """Unbinds sessions: each when what it sent is answered, within the response timer. They are bound again, as after a
+        lost link."""
+        for link in links:
+            link.kick()
 
     def every(self) -> Iterator[UpstreamLink]:
         """All links, also those that are on their way out."""
         for links in list(self.links.values()):
             yield from links
         yield from list(self.retired)
+
+    def views(self) -> Iterator[SessionView]:
+        """The sessions, in the order of connecting. Each is made as it is asked for."""
+        now = self.now()
+        for link in sorted(self.every(), key=lambda one: one.number):
+            if (found := link.view(now)) is not None:
+                yield found
+
+    def trouble(self, name: str) -> tuple[float | None, str | None]:
+        """Of an upstream that wants a session: in how many seconds the next try to connect is due, None where none is, and why
+        the last one ended, as a sentence; None where all its sessions are bound."""
+        links = self.links.get(name, ())
+        due = [one.again_at - self.now() for one in links if one.again_at is not None]
+        failed = max((one for one in links if one.last_error is not None), key=lambda one: one.failed_at, default=None)
+        return max(0.0, min(due)) if due else None, None if failed is None else failed.last_error
 
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
@@ -131,6 +187,13 @@ class UpstreamLink:
         self._stopped = False
         self._leave_by = 0.0
         self._over = False  # the session has ended and the relay knows; the connection is still closing
+        self._kicked = False  # this session is to be unbound, and the next one not
+        self._meter = Meter(0.0)
+        self._refused = ""
+        self.number = 0  # of its connection
+        self.again_at: float | None = None
+        self.failed_at = 0.0
+        self.last_error: str | None = None  # until it is bound again
         self.session: Session | None = None
 
     def __repr__(self) -> str:
@@ -138,7 +201,7 @@ class UpstreamLink:
 
     def start(self) -> None:
         """Connects."""
-        self._timer = None
+        self._timer = self.again_at = None
         if self._stopped:
             return
         self._attempt = connect(self._owner.reactor, self.settings, self._owner.limits, self, self.tls)
@@ -146,15 +209,26 @@ class UpstreamLink:
     def stop(self, *, at_once: bool = False) -> None:
         """Connects no more, sends no more messages, and unbinds when those sent are answered (within the response
         timer), or ``at_once``."""
-        session, now = self.session, self._owner.now()
+        session = self.session
         if not self._stopped:
             self._stopped = True
-            self._leave_by = now + self.settings.response
+            self._leave_by = self._owner.now() + self.settings.response
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer = None
+                self._timer = self.again_at = None
             if session is None and self._attempt is not None:
                 self._attempt.cancel()
+        self._leave(at_once=at_once)
+
+    def kick(self) -> None:
+        """Unbinds this session when what it sent is answered (within the response timer). Another one is bound then."""
+        if not self._stopped and not self._kicked:
+            self._kicked = True
+            self._leave_by = self._owner.now() + self.settings.response
+            self._leave(at_once=False)
+
+    def _leave(self, *, at_once: bool) -> None:
+        session, now = self.session, self._owner.now()
         if session is None or self._over:
             return
         try:
@@ -167,21 +241,38 @@ class UpstreamLink:
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
 
+    @property
+    def _leaves(self) -> bool:
+        return self._stopped or self._kicked
+
     def waiting(self) -> int:
         """Submits whose answer is still to come."""
         if self.session is None:
             return 0
         return sum(1 for entry in self.session.outstanding.values() if isinstance(entry.token, Message))
 
+    def view(self, now: float) -> SessionView | None:
+        """What an operator sees of its connection, None where there is none."""
+        session, pipe, settings = self.session, self._pipe, self.settings
+        if session is None or pipe is None:
+            return None
+        mode = self._command.name.lower().removeprefix("bind_")
+        name, version = settings.name, settings.interface_version
+        return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
+
     def _again(self, reason: str) -> None:
         self._attempt = None
         if self._stopped:
             return
-        self._owner.metrics.link_failures.labels(self.settings.name).inc()
+        if not self._kicked:
+            self._owner.metrics.link_failures.labels(self.settings.name).inc()
         pause = self.settings.reconnect
         seconds = min(pause.most, pause.first * 2 ** min(self._failures, 16))
         self._failures += 1
         seconds *= 0.7 + 0.3 * self._owner.random.random()
+        self.failed_at = self._owner.now()
+        self.again_at = self.failed_at + seconds
+        self.last_error, self._refused = self._refused or reason, ""
         log.warning(
             "upstream not connected",
             extra={"fields": {"upstream": self.settings.name, "reason": reason, "again_in": round(seconds, 1)}},
@@ -198,7 +289,7 @@ class UpstreamLink:
         """The pipe is open: binds."""
         self._attempt = None
         self._pipe = pipe
-        self._over = False
+        self._over = self._kicked = False
         settings, limits = self.settings, self._owner.limits
         now = self._owner.now()
         session = self.session = Session(
@@ -221,6 +312,9 @@ class UpstreamLink:
             window=_DELIVER_WINDOW,
             outstanding_limit=settings.window,
         )
+        self._meter = Meter(now)
+        self._owner.made += 1
+        self.number = self._owner.made
         try:
             password = settings.password.resolve()
         except SecretError as error:
@@ -257,6 +351,7 @@ class UpstreamLink:
             self._broken()
         self.session = self._pipe = self._bound = None
         self._again(reason)
+        self._kicked = False
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -287,10 +382,12 @@ class UpstreamLink:
         name = self.settings.name
         if status:
             log.error("upstream refused the bind", extra={"fields": {"upstream": name, "status": status_name(status)}})
+            self._refused = f"the bind was refused: {status_name(status)}"
             session.close("bind refused")
             return
         session.bound_as(self._command)
         self._failures = 0
+        self.last_error = None
         bound = self._bound = Bound(self, session)
         log.info("upstream bound", extra={"fields": {"upstream": name, "mode": self._command.name.lower()}})
         self._owner.relay.carrier_bound(self._state, bound, now)
@@ -305,7 +402,7 @@ class UpstreamLink:
         self._over = True
         tokens = session.abandon()
         if bound is not None:
-            if not self._stopped:
+            if not self._leaves:
                 log.warning("upstream lost", extra={"fields": {"upstream": self.settings.name, "reason": reason}})
             self._owner.relay.carrier_left(self._state, bound, tokens, self._owner.now())
 
@@ -314,7 +411,7 @@ class UpstreamLink:
         session, pipe = self.session, self._pipe
         if session is None or pipe is None:
             return
-        if self._stopped and session.bound and not session.unanswered and not self.waiting():
+        if self._leaves and session.bound and not session.unanswered and not self.waiting():
             session.unbind(self._owner.now())
         if session.out:
             pipe.write(session.take())
@@ -338,7 +435,7 @@ class UpstreamLink:
                 pipe.write(session.take())
             if session.blocked and session.unanswered < session.window:
                 self._work(b"")
-            elif session.close_reason is not None or self._stopped:
+            elif session.close_reason is not None or self._leaves:
                 self.settle()
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
@@ -349,6 +446,7 @@ class UpstreamLink:
         if session is None or self._over:
             return
         try:
+            self._meter.look(session.answers_received, now)
             expired = session.sweep(now)
             if session.unknown_responses:
                 self._owner.metrics.stray_responses.labels("upstream").inc(session.unknown_responses)
@@ -358,7 +456,7 @@ class UpstreamLink:
                     session.close("bind not answered")
                 else:
                     self._owner.relay.carrier_silent(self._state, expired, now)
-            if self._stopped and now >= self._leave_by and session.bound:
+            if self._leaves and now >= self._leave_by and session.bound:
                 session.unbind(now)
             if session.blocked:
                 self._work(b"")

@@ -120,6 +120,9 @@ _ORDER: Final = (
     ("ShippedFile", "shipping.file"),
     ("SyslogServer", "shipping.syslog"),
     ("SyslogTls", "shipping.syslog.tls"),
+    ("Feed", "feed"),
+    ("FeedFile", "feed.file"),
+    ("FeedSocket", "feed.socket"),
 )
 
 

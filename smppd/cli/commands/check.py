@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import grp
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -103,6 +104,7 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
             if isinstance(upstream.tls.ca, Path):
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
     yield from _shipping(settings, now)
+    yield from _feed(settings)
     for name, source in settings.lists.items():
         if not source.file.is_file() and not place_of(settings.store.directory / DIRECTORY, name).exists():
             yield f"lists.{name}.file", f"{source.file} does not exist, and nothing is compiled of it"
@@ -120,6 +122,19 @@ def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]
         directory = shipping.file.path.parent
         if not directory.is_dir():
             yield "shipping.file.path", f"{directory} is not a directory"
+
+
+def _feed(settings: Settings) -> Iterator[tuple[str, str]]:
+    for name in ("file", "socket"):
+        target = getattr(settings.feed, name)
+        if target is not None and not target.path.parent.is_dir():
+            yield f"feed.{name}.path", f"{target.path.parent} is not a directory"
+    socket = settings.feed.socket
+    if socket is not None and socket.group is not None:
+        try:
+            grp.getgrnam(socket.group)
+        except KeyError:
+            yield "feed.socket.group", f"there is no group {socket.group} here"
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:

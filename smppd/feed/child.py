@@ -81,7 +81,8 @@ class Teller:
         self._server = server
         self._now = now
         self._again = self._save_at = 0.0
-        self._opened = False
+        self._opened = self._begun = False
+        self._failing = now()
         self.lines = 0
         self.gaps = 0
         self.failures = 0
@@ -103,6 +104,8 @@ class Teller:
 
     def _failed(self, reason: str, now: float) -> None:
         self.failures += 1
+        if not self.reason:
+            self._failing = now
         self.reason = reason
         self._opened = False
         self._again = now + PAUSE
@@ -112,7 +115,7 @@ class Teller:
         assert file is not None
         if not self._opened:
             file.open()
-            self._opened = True
+            self._opened = self._begun = True
         file.turn()
         page = self._tail.page(file.cursor)
         file.append(page.lines, page.cursor)
@@ -142,7 +145,11 @@ class Teller:
             "reason": self.reason,
         }
         try:
-            said["behind"] = self._tail.behind(file.cursor) if file is not None and self._opened else 0.0
+            said["behind"] = 0.0
+            if file is not None and self._begun:
+                said["behind"] = self._tail.behind(file.cursor)
+            elif self.reason:  # how far the file is, nobody knows
+                said["behind"] = self._now() - self._failing
             said["slowest"] = server.slowest() if server is not None else 0.0
         except StoreError:
             said.setdefault("behind", 0.0)

@@ -102,6 +102,8 @@ class FeedFile:
         if kept is not None:
             self._began = kept.began
             self._saved = kept.cursor
+        if not self._path.parent.is_dir():  # what is in it comes back with it
+            raise FeedError(f"{self._path.parent}: there is no such directory")
         try:
             found = self._last(self._path, cut=True) or self._last(self._old(1), cut=False)
         except OSError as error:
@@ -109,7 +111,7 @@ class FeedFile:
         if found is None:
             if kept is None:
                 raise FeedError(f"{self._place.path} is missing, and {self._path} has no line that says where it ends")
-            found = kept.cursor
+            found = max(kept.cursor, self.cursor)  # somebody took the file away
         elif kept is not None:
             # Both are places of one run of lines: what is further in one is not behind in the other.
             found = Cursor(max(found.log, kept.cursor.log), max(found.trail, kept.cursor.trail))

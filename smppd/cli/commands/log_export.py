@@ -219,7 +219,9 @@ class _Export:
             end = max(end, export.cursor)
         if args.reveal and not second and count > ALONE:
             second = self._second()
-        facts: dict[str, str | int] = {"messages": count, "cursor": str(end)} | ({"second": second} if second else {})
+        facts: dict[str, str | int] = {"messages": count, "cursor": str(end)}
+        if second:
+            facts["second"] = second
         self._record(f"{count} exported, {'revealed' if args.reveal else 'masked'}", facts)
         if self._file is not None:
             self._file.commit()

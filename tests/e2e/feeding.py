@@ -114,7 +114,7 @@ class SteadyCustomer:
         self.receipts = 0
 
     def run(self, gateway: Gateway, seconds: float, *, kill: bool = True) -> None:
-        """For so many seconds; then the daemon is killed, or the session ends."""
+        """For so many seconds; then the daemon is killed, or the session ends when nothing has come for a second."""
         over = threading.Event()
 
         def end() -> None:
@@ -128,8 +128,9 @@ class SteadyCustomer:
             probe.socket.settimeout(0.02)
             timer.start()
             began, sent, waiting = time.monotonic(), 0, 0
+            heard = began
             try:
-                while not over.is_set() or (waiting and not kill):
+                while not over.is_set() or (not kill and (waiting or time.monotonic() - heard < 1.0)):
                     due = int((time.monotonic() - began) * self._rate) - sent
                     for _ in range(0 if over.is_set() else max(0, min(due, self._window - waiting))):
                         self.number += 1
@@ -137,16 +138,20 @@ class SteadyCustomer:
                         waiting += 1
                         body = submit_body(b"message %06d" % self.number, registered=1)
                         probe.send(frame(0x04, 0, self.number, body))
-                    waiting -= self._take(probe)
+                    taken = self._take(probe)
+                    if taken is not None:
+                        heard = time.monotonic()
+                        waiting -= taken
             except OSError:
                 assert kill
         timer.join()
 
-    def _take(self, probe: Probe) -> int:
+    def _take(self, probe: Probe) -> int | None:
+        """How many answers came, at most one; None where nothing came."""
         try:
             got = probe.read()
         except TimeoutError:
-            return 0
+            return None
         if got[4:8] == b"\0\0\0\5":
             self.receipts += 1
             probe.send(frame(0x80000005, 0, int.from_bytes(got[12:16]), b"\0"))

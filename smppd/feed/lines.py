@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from smppd.audit.trail import TrailRow
@@ -48,6 +49,7 @@ EVENTS: Final = tuple(sorted({ACCEPTED, RECEIVED, *BY_STATE.values(), *OF_TRAIL}
 """All that may be asked for. Gaps and marks come always."""
 
 _OF_HANDSETS: Final = (State.OPTED_OUT, State.OPTED_IN)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _CURSOR: Final = re.compile(r"([0-9a-f]{16}-[0-9]{1,9})\.([0-9]{1,18})")
 _SUSPENSIONS: Final = {"suspended": "suspended", "lifted": "resumed"}
 _OPT_OUTS: Final = {"add": "opted_out", "remove": "opted_in", "import": "opted_out"}
@@ -214,7 +216,7 @@ def error_line(code: str, sentence: str) -> bytes:
 
 def _line(cursor: Cursor, key: str, facts: dict[str, Any]) -> Line:
     whole = {"v": VERSION, "cursor": str(cursor), **({"key": key} if key else {}), **facts}
-    return Line(cursor, json.dumps(whole, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")
+    return Line(cursor, _ENCODER.encode(whole).encode("ascii") + b"\n")
 
 
 def cursor_of(line: bytes) -> Cursor | None:
@@ -228,8 +230,12 @@ def cursor_of(line: bytes) -> Cursor | None:
 
 def iso(at_ms: int) -> str:
     """`2026-11-30T12:00:00.123Z`. at_ms: epoch milliseconds."""
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(at: int) -> str:
     try:
-        at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        at = datetime.fromtimestamp(0, UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OverflowError, ValueError, OSError):  # somebody wrote into the log
+        return "1970-01-01T00:00:00"

@@ -41,6 +41,7 @@ ALONE: Final = 100
 """So many records may one person reveal at a time; for more, and for the reason `law`, two have to agree."""
 MOST_REVEALED: Final = 100_000
 """A revealed export names each record on the audit trail: no more of them at a time."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would take for a formula (CWE-1236)."""
 _STATES: Final = tuple(state.name.lower() for state in State)
@@ -174,7 +175,7 @@ class _Jsonl:
 
     def add(self, row: dict[str, Any]) -> None:
         """See `_Writer`."""
-        self._out.write(json.dumps({column: row[column] for column in self._columns}, separators=(",", ":")) + "\n")
+        self._out.write(_ENCODER.encode({column: row[column] for column in self._columns}) + "\n")
 
 
 class _Export:

@@ -13,7 +13,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.daemon import feeding
 from smppd.daemon.feeding import Feeding
-from smppd.feed.file import PLACE_FILE, PlaceFile
+from smppd.feed.file import PLACE_FILE, FeedError, PlaceFile
 from smppd.feed.lines import Cursor
 from smppd.metrics import Metrics
 from tests.e2e.harness import wait_for
@@ -118,5 +118,5 @@ def test_one_that_hangs_is_killed_at_the_end(
 
 def test_a_place_that_is_none_stops_the_start(store: Builder, made: Callable[[str], Feeding]) -> None:
     (store.directory / PLACE_FILE).write_text("{}")
-    with pytest.raises(feeding.FeedError, match="is not what smppd wrote"):
+    with pytest.raises(FeedError, match="is not what smppd wrote"):
         made(WORKS).start(settings(store))

@@ -37,7 +37,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (default 5; with --quick 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 4; with --quick 1)")
     parser.add_argument(
-        "--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, policies, all"
+        "--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, policies, feed, all"
     )
     parser.add_argument(
         "--entries", type=int, metavar="N", help="of the big list where all policies are on (default a million)"

@@ -26,6 +26,7 @@ class Case:
     window: int = WINDOW
     mix: bool = False  # all kinds of bodies, parts and vendor TLVs; else 100 characters of GSM 03.38 each
     links: bool = False  # a third of the texts has a link
+    feed: bool = False  # the event feed writes its file
     policies: int = 0  # all that policy can do (bench/policies.py), with a list of so many numbers
 
     @property
@@ -34,7 +35,9 @@ class Case:
         parts = [str(self.binds), "tls" if self.tls else "plain", str(self.rules), self.acknowledge]
         parts.append("pinned" if self.pinned else "unpinned")
         parts += [f"window{self.window}"] * (self.window != WINDOW)
-        parts += [f"paced{self.rate}"] * bool(self.rate) + ["mix"] * self.mix + ["links"] * self.links
+        parts += (
+            [f"paced{self.rate}"] * bool(self.rate) + ["mix"] * self.mix + ["links"] * self.links + ["feed"] * self.feed
+        )
         return "-".join(parts + [f"policies{self.policies}"] * bool(self.policies))
 
     @property
@@ -60,6 +63,8 @@ MATRIX: Final = tuple(
 BASE: Final = Case()
 # Everything that policy can do, beside the same without; `--entries` gives the big list the size that is promised for.
 POLICIES: Final = (Case(rules=0, links=True), Case(rules=200, links=True, policies=1_000_000))
+# With the event feed, and the same without.
+FEED: Final = tuple(Case(rate=rate, pinned=False, feed=feed) for rate in (0, PACED) for feed in (False, True))
 # The base and its neighbours: one thing changed at a time. The whole matrix takes half an hour.
 DEFAULT: Final = (
     BASE,
@@ -83,12 +88,12 @@ QUICK: Final = (BASE, Case(rate=PACED))
 
 
 def select(patterns: Sequence[str]) -> tuple[Case, ...]:
-    """The cases whose names match one of these shell patterns; `default`, `quick`, `policies` and `all` name sets.
+    """The cases whose names match one of these shell patterns; `default`, `quick`, `policies`, `feed` and `all` name sets.
 
     ValueError when a pattern matches none.
     """
-    named = {"default": DEFAULT, "quick": QUICK, "policies": POLICIES}
-    named["all"] = (*MATRIX, *(case for case in DEFAULT if case not in MATRIX))
+    named = {"default": DEFAULT, "quick": QUICK, "policies": POLICIES, "feed": FEED}
+    named["all"] = (*MATRIX, *(case for case in DEFAULT if case not in MATRIX), *(case for case in FEED if case.feed))
     known = {case.name: case for case in named["all"]}
     chosen: dict[str, Case] = {}
     for pattern in patterns:

@@ -157,6 +157,7 @@ def document(case: Case, password_hash: str, port: int, http_port: int, upstream
         "store": {"path": "store"},
         "keys": {"file": "keys/kek"},
         "http": {"address": f"127.0.0.1:{http_port}"},
+        **({"feed": {"file": {"path": "feed.jsonl"}}} if case.feed else {}),
     }
 
 

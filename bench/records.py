@@ -206,6 +206,8 @@ def measure(path: Path, purge: bool, say: Callable[[str], None]) -> dict[str, Fi
     run("export, rare, cold", *words, cold=True)
     words = ("subject", "export", COMMON, *_REASON, "--out", str(out))
     run("export, common", *words)
+    for form in ("csv", "jsonl"):
+        run(f"log export, all, {form}", "log", "export", "--format", form, "--out", str(out))
     run("verify", "log", "verify")
     if purge:
         run("erase, rare, cold", "subject", "erase", RARE, *_REASON, "--yes", "--json", cold=True)

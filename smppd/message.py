@@ -98,9 +98,11 @@ class State(IntEnum):
     SUBMITTED = 22
     UNANSWERED = 23
     RESENT = 24
+    OPTED_OUT = 25
     RECEIPT_DONE = 26
     RECEIPT_EXPIRED = 27
-    # No version wrote 25, 28 or 29. They are free.
+    OPTED_IN = 28
+    # No version wrote 29. It is free.
 
 
 FINAL_STATES: Final = frozenset(

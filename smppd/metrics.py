@@ -149,6 +149,13 @@ class Metrics:
         self.shipping_backlog = gauge("shipping_backlog", "Entries and checkpoints that a target has not yet", "target")
         self.shipping_oldest = gauge("shipping_oldest_seconds", "Age of the oldest of them", "target")
         self.shipping_failures = counter("shipping_failures", "Times that a target took nothing", "target")
+        self.feed_lines = counter("feed_lines", "Lines of the event feed that were told", "target")
+        self.feed_behind = gauge("feed_behind_seconds", "Age of the oldest commit that is not told", "target")
+        self.feed_consumers = gauge("feed_consumers", "Consumers of the feed's socket")
+        self.feed_gaps = counter(
+            "feed_gaps", "Stretches that the feed could not tell since they were purged or put back"
+        )
+        self.feed_failures = counter("feed_failures", "Times that the feed could not go on")
         self.no_login = counter(
             "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
         )

@@ -69,6 +69,8 @@ TABLE: dict[str, frozenset[str]] = {
     "backup": frozenset(
         {"durable", "pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}
     ),
+    # What happened to messages, told from the committed log by a process of its own, which opens the store itself.
+    "feed": frozenset({"durable", "ids", "message", "config", "events", "vault", "audit", "store", "records"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
@@ -92,6 +94,7 @@ TABLE: dict[str, frozenset[str]] = {
             "audit",
             "store",
             "records",
+            "feed",
             "operators",
             "relay",
             "net",

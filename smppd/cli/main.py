@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "login": "log in once for the next commands at this terminal",
     "logout": "end the session of this terminal",
     "approvals": "agree to what another person asked for, or deny it",
-    "log": "search, show and verify the record of messages",
+    "log": "search, show, export and verify the record of messages",
     "damaged": "list, show and remove what could not be handled",
     "subject": "export or erase everything about one phone number",
     "optout": "who wants no messages: add, remove, check, import, export, review",

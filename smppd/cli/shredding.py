@@ -57,6 +57,8 @@ _DATA: Final = ("data.db", AUDIT_FILE)
 _BESIDE: Final = (
     JOURNAL,
     "shipping-*.json",
+    "feed-file.json",
+    "feed.lock",
     "lists/*",
 )  # who was erased, how far the trail was shipped, compiled lists
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")

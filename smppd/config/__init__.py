@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from smppd.config.dlt import AccountDlt, Dlt, Registry
+from smppd.config.feed import Feed, FeedFile, FeedSocket
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
 from smppd.config.lists import ListSource
@@ -54,6 +55,9 @@ __all__ = [
     "DelayGrowth",
     "Dlt",
     "Fault",
+    "Feed",
+    "FeedFile",
+    "FeedSocket",
     "Floor",
     "Hearing",
     "Http",

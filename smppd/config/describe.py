@@ -121,6 +121,9 @@ _ORDER: Final = (
     ("ShippedFile", "shipping.file"),
     ("SyslogServer", "shipping.syslog"),
     ("SyslogTls", "shipping.syslog.tls"),
+    ("Feed", "feed"),
+    ("FeedFile", "feed.file"),
+    ("FeedSocket", "feed.socket"),
 )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from pydantic.json_schema import SkipJsonSchema
 
 from smppd.config.dlt import Dlt
+from smppd.config.feed import Feed
 from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
@@ -273,6 +274,7 @@ class Settings(Model):
     shipping: Shipping = Field(
         default_factory=Shipping, description="Where the audit trail and the log's checkpoints go as they are made."
     )
+    feed: Feed = Field(default_factory=Feed, description="What happened to messages, for other programs.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
     region: Region | None = Field(
         default=None, description="Country whose national numbers are meant where no country code stands."
@@ -326,6 +328,7 @@ class Settings(Model):
                 "limits",
                 "log",
                 "shipping",
+                "feed",
             )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value

@@ -38,6 +38,7 @@ from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
 from smppd.daemon.erasing import Finisher, erase_requests
 from smppd.daemon.explaining import explain_requests
+from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
@@ -54,6 +55,7 @@ from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
 from smppd.daemon.traffic import TrafficMemory
 from smppd.daemon.worker import Worker
+from smppd.feed.file import FeedError
 from smppd.ids import Ids
 from smppd.lists.lists import Lists
 from smppd.metrics import Metrics
@@ -127,7 +129,7 @@ class Daemon:
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
-        except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
+        except (VaultError, StoreError, PolicyError, TlsError, FeedError, ValueError) as error:
             raise StartError(str(error)) from error
         sys.setswitchinterval(_SWITCH)
         garbage.begin()
@@ -245,6 +247,9 @@ class Daemon:
         undo.callback(self._shipper.stop)
         self._shipper.use(settings.shipping, shipping)
         self.audit.written = self._shipper.wake
+        self._feeding = Feeding(settings.store.directory, self.metrics)
+        undo.callback(self._feeding.stop)
+        self._feeding.start(settings)
         self._files = FileWatch(self.lists, settings, self.metrics, self.reactor.callFromThread, self.reload)
         undo.callback(self._files.stop)
         self._files.settle()
@@ -330,6 +335,7 @@ class Daemon:
             self.audit,
             self.notifier,
             self._shipper,
+            self._feeding,
             self.screens,
             self.lists,
             self._files,
@@ -438,9 +444,10 @@ class Daemon:
     def health(self) -> Health:
         """For /healthz and /readyz."""
         ends = {"draining": self._drain is not None, "over": self._over}
-        clock, shipping = self.clock.check, self._shipper.check()
+        clock, shipping, feed = self.clock.check, self._shipper.check(), self._feeding.check()
+        listeners = self.door.listeners
         return state.health(
-            self.settings, self.relay, self.store, self.door.listeners, clock=clock, shipping=shipping, **ends
+            self.settings, self.relay, self.store, listeners, clock=clock, shipping=shipping, feed=feed, **ends
         )
 
     def status(self) -> dict[str, object]:
@@ -511,6 +518,7 @@ class Daemon:
         self._history.stop()
         if not status:
             self.traffic.stop()
+        self._feeding.stop()
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
         self._shipper.stop()

@@ -36,8 +36,9 @@ def health(
     over: bool,
     clock: str = "ok",
     shipping: str = "ok",
+    feed: str = "ok",
 ) -> Health:
-    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does."""
+    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does; feed: `Feeding`."""
     condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
@@ -53,6 +54,7 @@ def health(
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
         "clock": clock,
         "shipping": shipping,
+        "feed": feed,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
     }
     return assess(checks, alive=store.alive and not over)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from smppd import config
 from smppd.config import ConfigError, Settings
 from smppd.daemon.audit_log import Audit
+from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure
@@ -61,6 +62,7 @@ class ReloadTargets(NamedTuple):
     audit: Audit
     notifier: Notifier
     shipper: Shipper
+    feeding: Feeding
     screens: Screens
     lists: Lists
     files: FileWatch
@@ -165,6 +167,7 @@ class Reload:
         targets.keys_ahead.use(new.accounts)
         targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
         targets.shipper.use(new.shipping, fresh.shipping)
+        targets.feeding.use(new)
         targets.files.use(new)
         targets.relay.flush()
         for change in fresh.changes:

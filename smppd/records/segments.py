@@ -6,6 +6,7 @@ A segment is a head and entries in rising order, so that it is searched by bisec
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -80,6 +81,20 @@ def build_record_segment(entries: Iterable[tuple[int, int]]) -> bytes:
 def find_record(segment: bytes, record_id: int) -> list[int]:
     """The block sequence numbers of this record in a segment of `build_record_segment`, rising."""
     return _find(segment, _RECORD_MAGIC, _U64.pack(record_id))
+
+
+def records_between(segment: bytes, low: int, high: int) -> set[int]:
+    """The block sequence numbers of all records from one id to another in a segment of `build_record_segment`."""
+    size = 16
+    if len(segment) < _SEGMENT.size:
+        raise SealError("an index segment is cut short")
+    found, count = _SEGMENT.unpack_from(segment)
+    if found != _RECORD_MAGIC or len(segment) != _SEGMENT.size + count * size:
+        raise SealError("an index segment is malformed")
+    first = bisect_left(range(count), low, key=lambda at: _U64.unpack_from(segment, _SEGMENT.size + at * size)[0])
+    last = bisect_right(range(count), high, key=lambda at: _U64.unpack_from(segment, _SEGMENT.size + at * size)[0])
+    values = range(_SEGMENT.size + first * size + 8, _SEGMENT.size + last * size, size)
+    return {_U64.unpack_from(segment, at)[0] for at in values}
 
 
 def _build(magic: bytes, key_bytes: int, rows: Iterable[bytes]) -> bytes:

@@ -23,19 +23,20 @@ class Voucher:
         self._keys = keys
         self._plain: int | None = None
 
-    def check(self, row: LogRow) -> None:
-        """Raises SealError where this row was altered, moved, or does not follow the one before it."""
-        wrong = self._wrong(row)
+    def check(self, row: LogRow, before: LogRow | None = None) -> None:
+        """Raises SealError where this row was altered, moved, or does not follow the one before it. before: that one, where the
+        caller has just read it."""
+        wrong = self._wrong(row, before)
         if wrong:
             # Asked again, because a purge may have deleted the row before it meanwhile.
             again = self._records.row(row.seq)
             if again is not None and (wrong := self._wrong(again)):
                 raise SealError(f"log row {row.seq:016x} {wrong}")
 
-    def _wrong(self, row: LogRow) -> str:
+    def _wrong(self, row: LogRow, before: LogRow | None = None) -> str:
         try:
             listed = list(row_digests(row.written, row.records or b"", row.events or b"", row.digests or b""))
-            link = self._before(row.seq)
+            link = self._before(row.seq) if before is None else before.chain
             if row.seq <= self._upto():
                 expected = chain(link, listed)
             else:

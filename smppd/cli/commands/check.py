@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import grp
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -105,6 +106,7 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
     yield from _shipping(settings, now)
     yield from _control(settings)
+    yield from _feed(settings)
     for name, source in settings.lists.items():
         if not source.file.is_file() and not place_of(settings.store.directory / DIRECTORY, name).exists():
             yield f"lists.{name}.file", f"{source.file} does not exist, and nothing is compiled of it"
@@ -134,6 +136,19 @@ def _control(settings: Settings) -> Iterator[tuple[str, str]]:
         group_number(group)
     except ValueError as error:
         yield "control.group", str(error).partition(": ")[2]
+
+
+def _feed(settings: Settings) -> Iterator[tuple[str, str]]:
+    for name in ("file", "socket"):
+        target = getattr(settings.feed, name)
+        if target is not None and not target.path.parent.is_dir():
+            yield f"feed.{name}.path", f"{target.path.parent} is not a directory"
+    socket = settings.feed.socket
+    if socket is not None and socket.group is not None:
+        try:
+            grp.getgrnam(socket.group)
+        except KeyError:
+            yield "feed.socket.group", f"there is no group {socket.group} here"
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:

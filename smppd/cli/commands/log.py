@@ -1,4 +1,4 @@
-"""`smppd log search|show|verify`: finds messages in the sealed log by phone number or id, and checks that none was altered.
+"""`smppd log search|show|export|verify`: messages in the sealed log, by number, by id or all; whether one was altered.
 
 Numbers are masked and texts left out unless `--reveal` is given. Every look is on the audit trail before it is shown.
 """
@@ -31,6 +31,7 @@ from smppd.cli.commands.audit import (
     noted,
     say_shipped,
 )
+from smppd.cli.commands.log_export import register_export, run_export
 from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
 from smppd.cli.progress import progress as progress_bar
 from smppd.events import AuditEvent
@@ -66,7 +67,7 @@ ALONE: Final = 100
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("log", help="search, show and verify the sealed record of messages")
+    parser = subparsers.add_parser("log", help="search, show, export and verify the sealed record of messages")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     search = actions.add_parser(
         "search", help="all messages from or to a phone number, newest first; 1 when there is none"
@@ -98,11 +99,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for action in (search, show, verify):
         add_json(action)
         add_config(action)
+    register_export(actions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `log ACTION`; 0, 1 when nothing was found or the log is not sound, 2 when there is no store to read."""
+    if args.action == "export":
+        return run_export(args)
     settings = load_settings(args)
     if args.action != "verify" and args.reveal and not args.note.strip():
         raise CommandError("--reveal needs --note: the reason in words", 2)

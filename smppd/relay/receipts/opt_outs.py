@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from smppd.consent.suppression import ANY, Register
 from smppd.consent.words import Heard, Meaning, Station, WordTable
 from smppd.ids import shown
-from smppd.message import Verdict
+from smppd.message import State, Verdict
 from smppd.numbering import normalise
 from smppd.policy.countries import country_of
 from smppd.protocol.text import Alphabet, TextError, encode
@@ -123,15 +123,28 @@ class OptOuts:
         if meaning is Meaning.STOP or meaning is Meaning.STOP_ALL:
             if meaning is Meaning.STOP_ALL or account.settings.opt_out.scope == "account":
                 senders = [ANY]
-            answer = station.answers.stop if self._change(account, senders, number, heard.word, True) else None
+            changed = self._change(account, senders, number, heard.word, True)
+            answer = station.answers.stop if changed else None
+            if changed:
+                self._tell(account, record, State.OPTED_OUT)
         elif meaning is Meaning.START:
             # The last word counts: it lifts what was said to this number, and to all of them.
             lifted = self._change(account, [*senders, ANY], number, heard.word, False)
             answer = station.answers.start if lifted else None
+            if lifted:
+                self._tell(account, record, State.OPTED_IN)
         self._count(account, meaning.value)
         if answer is not None and answers:
             self._answer(account, upstream, sm, answer, meaning, number)
         return answer is not None
+
+    def _tell(self, account: Account, record: int, state: State) -> None:
+        """Puts the change into the log, in the batch that makes it: an event of the message. A word that was said to an account
+        which did not get the message itself has no record there: its event has an id of its own, and names the account."""
+        if record:
+            self._context.append_event(record, state)
+        else:
+            self._context.append_event(self._context.new_id(), state, detail=account.name.encode())
 
     def _change(self, account: Account, senders: list[bytes], number: bytes, word: str, stands: bool) -> bool:
         """Puts the changes into the batch. False where all of it was so already: said twice, or delivered twice."""

@@ -1,0 +1,322 @@
+"""`smppd log export`: the record of messages as CSV or JSON lines, a line a message, by a cursor that skips and repeats none.
+
+Numbers are masked and texts left out unless `--reveal` is given, which is a look like any other: on the audit trail before
+anything is shown. A file is whole or not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Protocol, TextIO
+
+from smppd.cli.access import REASONS, Access, addresses_of, guarded, printable
+from smppd.cli.authority import add_login, approver, authorise
+from smppd.cli.commands import CommandError, add_config, load_settings, say
+from smppd.cli.commands.audit import Moment, moment
+from smppd.cli.whole_file import WholeFile
+from smppd.events import AuditEvent
+from smppd.message import Address, State
+from smppd.operators.roles import Act, Authority
+from smppd.protocol.carrier_errors import carrier_error
+from smppd.records.export import iso
+from smppd.records.log_export import Exported, LogExport
+from smppd.records.looks import Shown
+from smppd.records.lookup import Found
+from smppd.records.places import BadPlace, Place
+from smppd.records.vouch import Voucher
+from smppd.vault.mask import mask_number
+
+COLUMNS: Final = (
+    "cursor", "id", "account", "direction", "accepted", "submitted", "final", "acknowledged", "state", "error", "error_name",
+    "upstream", "upstream_id", "tries", "possible_duplicate", "parts", "data_coding", "from", "to",
+)  # fmt: skip
+REVEALED: Final = (*COLUMNS, "text", "text_remark")
+ALONE: Final = 100
+"""So many records may one person reveal at a time; for more, and for the reason `law`, two have to agree."""
+MOST_REVEALED: Final = 100_000
+"""A revealed export names each record on the audit trail: no more of them at a time."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
+_DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would take for a formula (CWE-1236)."""
+_STATES: Final = tuple(state.name.lower() for state in State)
+
+
+def register_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the action to the command line."""
+    parser = actions.add_parser(
+        "export",
+        help="a line a message, as CSV or JSON lines, by a cursor",
+        description="Export the record of messages: a line each, in the order in which they were accepted, in the state that is"
+        " known by now. An export that begins --after the last cursor of another gives the messages behind it, each once.",
+    )
+    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="(default: %(default)s)")
+    parser.add_argument("--account", action="append", metavar="A", help="only this account; may be repeated")
+    parser.add_argument(
+        "--since",
+        type=moment,
+        default=0,
+        metavar="T",
+        help="accepted then or later: ISO date or time (UTC), or an age like 7d",
+    )
+    parser.add_argument(
+        "--until",
+        type=moment,
+        metavar="T",
+        help="up to the first one that was accepted then or later: 3d leaves out what may still change",
+    )
+    parser.add_argument(
+        "--state", action="append", choices=_STATES, metavar="S", help="only in this state now; may be repeated"
+    )
+    parser.add_argument("--after", metavar="CURSOR", help="go on behind this line of another export")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="so many messages at most")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, mode 0600: whole or not at all")
+    parser.add_argument("--force", action="store_true", help="replace FILE")
+    parser.add_argument(
+        "--reason", choices=REASONS, default="", help="why you look; goes on the audit trail; needed with --reveal"
+    )
+    parser.add_argument(
+        "--note",
+        default="",
+        metavar="TEXT",
+        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+    )
+    parser.add_argument(
+        "--reveal", action="store_true", help="whole numbers and texts; needs --reason, --note and --out"
+    )
+    add_login(parser)
+    add_config(parser)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 1000000000")
+    return int(text)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Run `log export`; 0 also for no message, 1 where rows were altered and left out, 2 without a store."""
+    settings = load_settings(args)
+    try:
+        after = Place() if args.after is None else Place.parse(args.after)
+    except BadPlace as error:
+        raise CommandError(f"--after: {error}", 2) from None
+    if args.until is not None and args.since >= args.until:
+        raise CommandError("--since is not before --until", 2)
+    if args.reveal and not (args.reason and args.note.strip() and args.out is not None):
+        raise CommandError("--reveal needs --reason, --note (the reason in words) and --out", 2)
+    authority = authorise(Act.REVEAL if args.reveal else Act.SEARCH, args, settings)
+    accounts = _accounts(args, authority)
+    with ExitStack() as opened:
+        file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None
+        access = opened.enter_context(Access(settings, authority))
+        opened.enter_context(guarded())
+        return _Export(access, args, accounts, file).run(after)
+
+
+def _accounts(args: argparse.Namespace, authority: Authority) -> frozenset[str] | None:
+    """The accounts that are exported; None for all."""
+    asked = None if args.account is None else frozenset(args.account)
+    if authority.accounts is None:
+        return asked
+    others = sorted((asked or frozenset()) - authority.accounts)
+    if others:
+        raise CommandError(f"you may not see account {printable(others[0])}")
+    return asked or authority.accounts
+
+
+class _Writer(Protocol):
+    """How lines are written."""
+
+    def begin(self) -> None:
+        """What stands before the first line."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One line."""
+
+
+class _Csv:
+    """RFC 4180 with line feeds. No cell begins as a formula does."""
+
+    def __init__(self, out: TextIO, columns: tuple[str, ...]) -> None:
+        self._writer = csv.writer(out, lineterminator="\n")
+        self._columns = columns
+
+    def begin(self) -> None:
+        """See `_Writer`."""
+        self._writer.writerow(self._columns)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """See `_Writer`."""
+        self._writer.writerow([_cell(row[column]) for column in self._columns])
+
+
+def _cell(value: object) -> str:
+    if value is None or value is False:
+        return ""
+    text = "1" if value is True else str(value)
+    return f"'{text}" if text.startswith(_DANGEROUS) else text
+
+
+class _Jsonl:
+    """One object a line, pure ASCII."""
+
+    def __init__(self, out: TextIO, columns: tuple[str, ...]) -> None:
+        self._out = out
+        self._columns = columns
+
+    def begin(self) -> None:
+        """See `_Writer`."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """See `_Writer`."""
+        self._out.write(_ENCODER.encode({column: row[column] for column in self._columns}) + "\n")
+
+
+class _Export:
+    """One export."""
+
+    def __init__(
+        self, access: Access, args: argparse.Namespace, accounts: frozenset[str] | None, file: WholeFile | None
+    ) -> None:
+        self._access = access
+        self._args = args
+        self._file = file
+        self._accounts = accounts
+        columns = REVEALED if args.reveal else COLUMNS
+        out = sys.stdout if file is None else file.text
+        self._writer: _Writer = _Csv(out, columns) if args.format == "csv" else _Jsonl(out, columns)
+        self._tables = {one.name: one.error_table for one in access.settings.upstreams}
+        self._shown: list[Shown] = []
+        reader = access.reader
+        sees: Callable[[str], bool] = (lambda _name: True) if accounts is None else accounts.__contains__
+        voucher = Voucher(reader.records, access.chain_keys)
+        self._export = LogExport(reader.records, reader.ring, reader.held, voucher, sees, bodies=args.reveal)
+
+    def run(self, after: Place) -> int:
+        """All of it; the exit status."""
+        args, export = self._args, self._export
+        second = self._second() if args.reveal and args.reason == "law" else ""
+        if self._file is None:
+            self._record("begun, masked", {})  # before the first line is shown
+        count, end = 0, after
+        self._writer.begin()
+        for one in self._wanted(after):
+            if args.reveal:
+                if count == MOST_REVEALED:
+                    raise CommandError(f"there are more than {MOST_REVEALED} records: say --limit {MOST_REVEALED}", 2)
+                self._shown.append(self._access.shown(Found(one.place.seq, one.record)))
+            self._writer.add(self._row(one))
+            count += 1
+            end = one.place
+            if count == args.limit:
+                break
+        else:
+            end = max(end, export.cursor)
+        if args.reveal and not second and count > ALONE:
+            second = self._second()
+        facts: dict[str, str | int] = {"messages": count, "cursor": str(end)}
+        if second:
+            facts["second"] = second
+        self._record(f"{count} exported, {'revealed' if args.reveal else 'masked'}", facts)
+        if self._file is not None:
+            self._file.commit()
+        return self._tell(count, end)
+
+    def _tell(self, count: int, end: Place) -> int:
+        export = self._export
+        where = f" to {self._args.out}" if self._file is not None else ""
+        say(f"Exported {count} messages{where}. The next export goes on with --after {end}")
+        if export.missed is not None:
+            first, last = export.missed
+            say(f"What was between {first} and {last} was purged before it was exported: retention is over for it.")
+        if export.damaged:
+            say(f"{len(export.damaged)} rows of the log were altered and are left out: run `smppd log verify`.")
+        return 1 if export.damaged else 0
+
+    def _wanted(self, after: Place) -> Iterator[Exported]:
+        args = self._args
+        until = float("inf") if args.until is None else args.until / 1000
+        states = None if args.state is None else frozenset(State[name.upper()] for name in args.state)
+        for one in self._export.messages(after, args.since / 1000, until):
+            if states is None or one.life.state in states:
+                yield one
+
+    def _record(self, result: str, more: dict[str, str | int]) -> None:
+        args = self._args
+        what: dict[str, str | int] = {"export": args.format, **self._asked(), **more}
+        self._access.record(AuditEvent.REVEAL if args.reveal else AuditEvent.SEARCH, args, what, self._shown, result)
+
+    def _asked(self) -> dict[str, str | int]:
+        """What is asked for, as it was typed: `--since 7d` is the same act an hour later."""
+        args = self._args
+        what: dict[str, str | int] = {
+            "accounts": "" if self._accounts is None else " ".join(sorted(self._accounts)),
+            "since": _as_typed(args.since),
+            "until": _as_typed(args.until),
+            "states": " ".join(sorted(args.state or ())),
+            "after": args.after or "",
+            "limit": args.limit or 0,
+        }
+        return {name: value for name, value in what.items() if value}
+
+    def _second(self) -> str:
+        access, args = self._access, self._args
+        said: dict[str, str | int] = {"export": "log", "reason": args.reason, **self._asked()}
+        return approver(access.authority, args, access.settings, "reveal", said)
+
+    def _row(self, one: Exported) -> dict[str, Any]:
+        header, life = one.record.header, one.life
+        reveal = self._args.reveal
+        row: dict[str, Any] = {
+            "cursor": str(one.place),
+            "id": f"{header.record_id:016x}",
+            "account": header.account,
+            "direction": header.direction.name,
+            "accepted": iso(header.accepted_ms),
+            "submitted": iso(life.submitted) if life.submitted else None,
+            "final": iso(life.final) if life.final else None,
+            "acknowledged": iso(life.acknowledged) if life.acknowledged else None,
+            "state": _state_name(life.state),
+            "error": life.error or None,
+            "error_name": carrier_error(self._tables.get(life.upstream), life.error) if life.error else None,
+            "upstream": life.upstream or None,
+            "upstream_id": printable(life.upstream_id.decode("latin-1")) or None,
+            "tries": life.tries,
+            "possible_duplicate": life.duplicate,
+            "parts": header.parts,
+            "data_coding": header.data_coding,
+            "from": None,
+            "to": None,
+        }
+        if one.record.numbers is not None:
+            source, destination = addresses_of(one.record.numbers)
+            row["from"], row["to"] = _number(source, reveal), _number(destination, reveal)
+        if reveal:
+            shown = self._access.text(one.record)
+            row["text"] = shown.text if shown.text is None or self._args.format == "jsonl" else printable(shown.text)
+            row["text_remark"] = shown.remark or None
+        return row
+
+
+def _as_typed(at: int | None) -> str:
+    return at.typed if isinstance(at, Moment) else ""
+
+
+def _state_name(state: int) -> str:
+    try:
+        return State(state).name
+    except ValueError:
+        return f"state {state}"
+
+
+def _number(address: Address, reveal: bool) -> str:
+    digits = address.digits.decode("latin-1")
+    if address.ton == 1 and digits.isdigit():
+        digits = f"+{digits}"
+    return printable(digits if reveal else mask_number(digits))

@@ -1,0 +1,240 @@
+"""The event feed as the daemon sees it: a process of its own (`feed.child`), which is started again when it ends.
+
+The daemon writes nothing for it, and waits for it only when it ends itself: the feed reads the committed log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from smppd.audit.trail import AuditTrail
+from smppd.config import Feed, Settings
+from smppd.feed.child import Job
+from smppd.feed.file import PLACE_FILE, FeedError, Kept, PlaceFile
+from smppd.feed.lines import Wanted
+from smppd.feed.tail import Tail
+from smppd.metrics import Metrics
+from smppd.store.api import StoreError
+from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.vault.keys import VaultError
+
+log = logging.getLogger("smppd.feed")
+PAUSE: Final = (1.0, 60.0)
+"""The first and the longest pause before a process that ended is started again."""
+PATIENCE: Final = 4.0
+"""Seconds that the daemon's end waits for the feed's."""
+SILENCE: Final = 30.0
+"""Seconds without a report after which the feed counts as behind: the process hangs."""
+_COMMAND: Final = (sys.executable, "-m", "smppd.feed.child")
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class _Process(threading.Thread):
+    """Runs one job until it is ended, a process after another."""
+
+    def __init__(
+        self,
+        job: Job,
+        begin: Callable[[], None],
+        metrics: Metrics,
+        command: Sequence[str],
+        previous: threading.Thread | None,
+    ) -> None:
+        """begin(): called before each process. previous: the thread of the settings before, which ends first."""
+        super().__init__(name="feed", daemon=True)
+        self._job = job
+        self._begin = begin
+        self._metrics = metrics
+        self._command = command
+        self._previous = previous
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = threading.Event()
+        self._counted: dict[str, int] = {}
+        self._reason = ""
+        self._behind = 0.0
+        self._heard = time.monotonic()
+
+    def end(self) -> None:
+        """The process finishes what is committed by now, and ends. Does not wait."""
+        self._ended.set()
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with suppress(OSError):
+                    self._process.stdin.close()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+
+    def behind(self) -> float:
+        """Seconds that the file lacks of what is committed. Any thread."""
+        silent = time.monotonic() - self._heard
+        return self._behind + (silent if silent > SILENCE else 0.0)
+
+    def run(self) -> None:
+        """See the class."""
+        if self._previous is not None:
+            self._previous.join()
+        pause = PAUSE[0]
+        while not self._ended.is_set():
+            began = time.monotonic()
+            try:
+                status = self._once()
+            except Exception:  # the thread's edge
+                self._metrics.errors.labels("feed").inc()
+                log.exception("error in the feed")
+                status = -1
+            if self._ended.is_set():
+                break
+            pause = PAUSE[0] if time.monotonic() - began > PAUSE[1] else pause
+            fields = {"status": status, "reason": self._reason, "again_in": pause}
+            log.error("the feed's process ended, it is started again", extra={"fields": fields})
+            self._metrics.feed_failures.inc()
+            self._ended.wait(pause)
+            pause = min(2 * pause, PAUSE[1])
+
+    def _once(self) -> int:
+        try:
+            self._begin()
+        except (FeedError, StoreError, VaultError) as error:
+            self._reason = str(error)
+            return 1
+        process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT
+        )
+        assert process.stdin is not None and process.stdout is not None
+        with self._lock:
+            self._process = process
+            self._counted = {}
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(self._job.as_json().encode() + b"\n")
+                process.stdin.flush()
+            if self._ended.is_set():
+                self.end()
+            for line in process.stdout:
+                self._take(json.loads(line))
+            return process.wait()
+        finally:
+            with self._lock:
+                self._process = None
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            with suppress(OSError):
+                process.stdin.close()
+            process.stdout.close()
+
+    def _take(self, said: dict[str, Any]) -> None:
+        """A report of the process."""
+        self._heard = time.monotonic()
+        reason = str(said.get("reason", ""))
+        if reason and not self._reason:
+            log.warning("the feed waits, nothing of it is lost", extra={"fields": {"reason": reason}})
+        elif self._reason and not reason:
+            log.info("the feed goes on")
+        self._reason = reason
+        if said.get("bug"):
+            self._metrics.errors.labels("feed").inc()
+        if said.get("ended"):
+            return
+        metrics = self._metrics
+        self._behind = float(said.get("behind", 0.0))
+        if self._job.feed.file is not None:
+            metrics.feed_behind.labels("file").set(self._behind)
+        if self._job.feed.socket is not None:
+            metrics.feed_behind.labels("socket").set(float(said.get("slowest", 0.0)))
+        metrics.feed_consumers.set(int(said.get("consumers", 0)))
+        for name, counter in (
+            ("lines", metrics.feed_lines.labels("file")),
+            ("sent", metrics.feed_lines.labels("socket")),
+            ("gaps", metrics.feed_gaps),
+            ("failures", metrics.feed_failures),
+        ):
+            now = int(said.get(name, 0))
+            counter.inc(max(0, now - self._counted.get(name, 0)))
+            self._counted[name] = now
+
+
+class Feeding:
+    """The feed of one run of the daemon."""
+
+    def __init__(self, directory: Path, metrics: Metrics, command: Sequence[str] = _COMMAND) -> None:
+        """directory: the store's. Nothing runs before `use`."""
+        self._directory = directory
+        self._metrics = metrics
+        self._command = command
+        self._feed = Feed()
+        self._process: _Process | None = None
+
+    def start(self, settings: Settings) -> None:
+        """Takes the settings of the start: what is committed from here on is told. Raises FeedError, StoreError, VaultError."""
+        if settings.feed.file is not None:
+            self._begin_place()
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Takes the settings of a reload. Does not wait, and raises nothing: the feed's own thread begins, and tries again."""
+        feed = settings.feed
+        masked = feed.numbers == "masked"
+        if feed == self._feed and not (masked and self._process is not None):
+            return  # with masked numbers the process has the KEK, which a reload may have changed
+        previous, self._process = self._process, None
+        if previous is not None:
+            previous.end()
+        self._feed = feed
+        self._forget()
+        if feed.on:
+            job = Job(self._directory, feed, settings.keys if masked else None)
+            begin = self._begin_place if feed.file is not None else lambda: None
+            self._process = _Process(job, begin, self._metrics, self._command, previous)
+            self._process.start()
+
+    def _begin_place(self) -> None:
+        """A feed without a place begins with what comes from now on; that is kept before anything comes."""
+        place = PlaceFile(self._directory / PLACE_FILE)
+        if place.load() is not None:
+            return
+        with (
+            closing(SqliteRecords(self._directory)) as records,
+            closing(AuditTrail(self._directory / AUDIT_FILE, None)) as trail,
+        ):
+            place.save(Kept(Tail(records, trail, Wanted()).end(), time.time()))
+
+    def _forget(self) -> None:
+        """Takes away how far the feed was; counters stay."""
+        for target in ("file", "socket"):
+            with suppress(KeyError):
+                self._metrics.feed_behind.remove(target)
+        self._metrics.feed_consumers.set(0)
+
+    def check(self) -> str:
+        """For /readyz."""
+        process = self._process
+        behind = process.behind() if process is not None else 0.0
+        return f"degraded: it is {int(behind)} s behind" if behind > self._feed.alarm_after else "ok"
+
+    def stop(self) -> None:
+        """The feed tells what is committed, within PATIENCE, and ends. What is left is told after the next start."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.end()
+        process.join(PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join(1.0)
+            log.warning("the feed did not end by itself; what it lacks is told after the next start")

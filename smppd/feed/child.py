@@ -1,0 +1,250 @@
+"""The process that tells the feed: `python -m smppd.feed.child`, started by the daemon, of which nothing of this takes time.
+
+Its job comes as one line of JSON on standard input. It works until that input ends, which is when its parent does; then it
+tells what is committed by then, for a moment, and ends. It says on standard output, one JSON object a line, how far it is.
+Nothing that it says there holds anything of a message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from smppd.audit.trail import AuditTrail
+from smppd.config import Feed, KeyRef
+from smppd.feed.file import PLACE_FILE, FeedError, FeedFile, PlaceFile
+from smppd.feed.lines import Wanted
+from smppd.feed.server import Server
+from smppd.feed.tail import Tail
+from smppd.store.api import StoreError
+from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.vault.keys import KeyRing, VaultError, load_kek
+from smppd.vault.seal import SealError
+
+NICER: Final = 10
+"""How much it gives way to the daemon, see nice(2)."""
+LOOK: Final = 0.1
+"""Seconds between two looks for new rows, where there were none."""
+SAY: Final = 1.0
+"""Seconds between two reports to the daemon."""
+SAVE: Final = 5.0
+"""Seconds between two times that the place is kept."""
+PAUSE: Final = 1.0
+"""Seconds until a file that could not be written is tried again."""
+LAST: Final = 2.0
+"""Seconds for what is to be told when the daemon ends."""
+LOCK_FILE: Final = "feed.lock"
+"""In the store's directory; whoever holds it tells the feed."""
+
+
+class Job(NamedTuple):
+    """What the daemon asks for. directory: the store's; keys: where the KEK is, None where it is not needed."""
+
+    directory: Path
+    feed: Feed
+    keys: KeyRef | None
+
+    def as_json(self) -> str:
+        """For `read`."""
+        keys = None if self.keys is None else self.keys.model_dump(mode="json", exclude_none=True)
+        return json.dumps(
+            {"directory": os.fspath(self.directory), "feed": self.feed.model_dump(mode="json"), "keys": keys}
+        )
+
+    @classmethod
+    def read(cls, line: bytes) -> Job:
+        """The inverse of `as_json`."""
+        said: dict[str, Any] = json.loads(line)
+        keys = None if said["keys"] is None else KeyRef.model_validate(said["keys"])
+        return cls(Path(said["directory"]), Feed.model_validate(said["feed"]), keys)
+
+
+class Teller:
+    """Moves the file and the consumers on. Without a loop of its own: `step` is called again at once where it says so."""
+
+    def __init__(
+        self, tail: Tail, file: FeedFile | None, server: Server | None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tail = tail
+        self._file = file
+        self._server = server
+        self._now = now
+        self._again = self._save_at = 0.0
+        self._opened = self._begun = False
+        self._failing = now()
+        self.lines = 0
+        self.gaps = 0
+        self.failures = 0
+        self.reason = ""
+        """Why the file does not go on, empty while it does."""
+
+    def step(self) -> bool:
+        """Whether there may be more to do at once."""
+        now = self._now()
+        try:
+            self._tail.look()
+            busy = self._write(now) if self._file is not None and now >= self._again else False
+            if self._server is not None:
+                busy = self._server.step() or busy
+        except (FeedError, StoreError, VaultError, SealError) as error:
+            self._failed(str(error), now)
+            return False
+        return busy
+
+    def _failed(self, reason: str, now: float) -> None:
+        self.failures += 1
+        if not self.reason:
+            self._failing = now
+        self.reason = reason
+        self._opened = False
+        self._again = now + PAUSE
+
+    def _write(self, now: float) -> bool:
+        file = self._file
+        assert file is not None
+        if not self._opened:
+            file.open()
+            self._opened = self._begun = True
+        file.turn()
+        page = self._tail.page(file.cursor)
+        file.append(page.lines, page.cursor)
+        self.lines += len(page.lines)
+        self.gaps += page.gaps
+        if now >= self._save_at or page.gaps:
+            self._save_at = now + SAVE
+            file.save()
+        self.reason = ""
+        return page.more
+
+    def end(self) -> None:
+        """Keeps how far the file is."""
+        if self._file is not None and self._opened:
+            try:
+                self._file.save()
+            except FeedError as error:
+                self._failed(str(error), self._now())
+
+    def report(self) -> dict[str, Any]:
+        """How far it is, for the daemon."""
+        file, server = self._file, self._server
+        said: dict[str, Any] = {
+            "lines": self.lines,
+            "gaps": self.gaps,
+            "failures": self.failures,
+            "reason": self.reason,
+        }
+        try:
+            said["behind"] = 0.0
+            if file is not None and self._begun:
+                said["behind"] = self._tail.behind(file.cursor)
+            elif self.reason:  # how far the file is, nobody knows
+                said["behind"] = self._now() - self._failing
+            said["slowest"] = server.slowest() if server is not None else 0.0
+        except StoreError:
+            said.setdefault("behind", 0.0)
+            said.setdefault("slowest", 0.0)
+        if server is not None:
+            said |= {"consumers": server.consumers, "sent": server.lines}
+            said["gaps"] += server.gaps
+        return said
+
+
+def main() -> int:
+    """Does the job on standard input. Exit status 0 where that ended, 1 where it could not begin: the last line says why."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it may hold keys
+    os.nice(NICER)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with open(0, "rb", buffering=0, closefd=False) as unbuffered:
+        job = Job.read(unbuffered.readline())
+    try:
+        with ExitStack() as stack:
+            _tell(job, stack)
+    except (FeedError, StoreError, VaultError, OSError) as error:
+        _say({"reason": str(error), "ended": True})
+        return 1
+    except Exception as bug:  # noqa: BLE001  the process's edge: a traceback might show what a row holds
+        _say({"reason": f"an error of ours: {type(bug).__name__}", "bug": True, "ended": True})
+        return 1
+    return 0
+
+
+def _tell(job: Job, stack: ExitStack) -> None:
+    _lock(job.directory, stack)
+    records = SqliteRecords(job.directory)
+    stack.callback(records.close)
+    trail = AuditTrail(job.directory / AUDIT_FILE, None)
+    stack.callback(trail.close)
+    feed = job.feed
+    ring = None if job.keys is None else KeyRing(load_kek(job.keys), records.keys)
+    tail = Tail(records, trail, Wanted(frozenset(feed.accounts), frozenset(feed.events)), ring)
+    file = server = None
+    if feed.file is not None:
+        file = FeedFile(
+            feed.file.path,
+            PlaceFile(job.directory / PLACE_FILE),
+            rotate=feed.file.rotate,
+            every=feed.file.rotate_every,
+            keep=feed.file.keep,
+            wall=time.time,
+        )
+    selector = selectors.DefaultSelector()
+    stack.callback(selector.close)
+    if feed.socket is not None:
+        tail.look()
+        server = Server(
+            feed.socket.path,
+            feed.socket.group,
+            feed.socket.consumers,
+            tail,
+            selector,
+            now=time.monotonic,
+            wall=time.time,
+        )
+        stack.callback(server.close)
+    teller = Teller(tail, file, server)
+    over: list[bool] = []
+    selector.register(0, selectors.EVENT_READ, lambda: over.append(True))
+    said = 0.0
+    while not over:
+        busy = teller.step()
+        if time.monotonic() - said >= SAY:
+            said = time.monotonic()
+            _say(teller.report())
+        for key, _events in selector.select(0 if busy else LOOK):
+            key.data()
+    until = time.monotonic() + LAST
+    while teller.step() and time.monotonic() < until:
+        pass
+    teller.end()
+    _say(teller.report())
+
+
+def _lock(directory: Path, stack: ExitStack) -> None:
+    """Waits for a feed of before to end: its daemon was killed, or has another configuration by now."""
+    handle = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, handle)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _say(what: dict[str, Any]) -> None:
+    try:
+        sys.stdout.write(json.dumps(what) + "\n")
+        sys.stdout.flush()
+    except OSError:
+        pass  # the daemon was killed, and the feed goes on to its end
+
+
+if __name__ == "__main__":
+    sys.exit(main())

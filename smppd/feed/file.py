@@ -1,0 +1,241 @@
+"""The feed's file: lines are appended, it is rotated by size and age, and its own last line says where it goes on.
+
+So each event stands in it once, however the daemon ended: half a line that a kill or a full disk left is cut off, and what
+follows the cursor of the last whole line comes next. A small file beside the store says how far the feed has looked; it
+counts where lines are filtered, and where somebody took the file away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from smppd.durable import replace_file, sync_directory
+from smppd.feed.lines import Cursor, Line, cursor_of
+
+MODE: Final = 0o640
+PLACE_FILE: Final = "feed-file.json"
+"""In the store's directory."""
+_BACK: Final = 64 * 1024
+_VERSION: Final = 1
+
+
+class FeedError(Exception):
+    """The feed cannot go on now. The text is one sentence without content."""
+
+
+class Kept(NamedTuple):
+    """What is kept of a file. cursor: all before it is in the file, or is not told; began: epoch seconds, when the present file
+    was begun."""
+
+    cursor: Cursor
+    began: float
+
+
+class PlaceFile:
+    """Keeps a place, replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> Kept | None:
+        """None where there is none yet. Raises FeedError if it cannot be read or understood."""
+        try:
+            said: dict[str, Any] = json.loads(self.path.read_text("ascii"))
+            if said["version"] != _VERSION:
+                raise ValueError
+            return Kept(Cursor.parse(said["cursor"]), float(said["began"]))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FeedError(f"{self.path} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise FeedError(
+                f"{self.path} is not what smppd wrote; without it the feed begins with what comes"
+            ) from None
+
+    def save(self, kept: Kept) -> None:
+        """Durable when it returns. Raises FeedError."""
+        said = {"version": _VERSION, "cursor": str(kept.cursor), "began": kept.began}
+        try:
+            replace_file(self.path, json.dumps(said).encode("ascii"))
+        except OSError as error:
+            raise FeedError(f"{self.path} cannot be written: {error.strerror}") from None
+
+
+class FeedFile:
+    """See the module. For one thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        place: PlaceFile,
+        *,
+        rotate: int,
+        every: float | None,
+        keep: int,
+        wall: Callable[[], float],
+    ) -> None:
+        """rotate: octets, 0 for never; every: seconds, None for never; keep: so many old files."""
+        self._path = path
+        self._place = place
+        self._rotate = rotate
+        self._every = every
+        self._keep = keep
+        self._wall = wall
+        self._began = wall()
+        self._saved = Cursor()
+        self.cursor = Cursor()
+        """All before it is written, or is not told."""
+
+    def __repr__(self) -> str:
+        return f"<FeedFile {self._path}>"
+
+    def open(self) -> None:
+        """Finds out where the file goes on, and cuts off what is no whole line: at the start, and after each failure. Raises
+        FeedError."""
+        kept = self._place.load()
+        if kept is not None:
+            self._began = kept.began
+            self._saved = kept.cursor
+        if not self._path.parent.is_dir():  # what is in it comes back with it
+            raise FeedError(f"{self._path.parent}: there is no such directory")
+        try:
+            found = self._last(self._path, cut=True) or self._last(self._old(1), cut=False)
+        except OSError as error:
+            raise self._failed(error) from None
+        if found is None:
+            if kept is None:
+                raise FeedError(f"{self._place.path} is missing, and {self._path} has no line that says where it ends")
+            found = max(kept.cursor, self.cursor)  # somebody took the file away
+        elif kept is not None:
+            # Both are places of one run of lines: what is further in one is not behind in the other.
+            found = Cursor(max(found.log, kept.cursor.log), max(found.trail, kept.cursor.trail))
+        self.cursor = found
+
+    def append(self, lines: tuple[Line, ...], cursor: Cursor) -> None:
+        """Appends lines, behind which ``cursor`` is. Raises FeedError: then none of them counts."""
+        data = b"".join(line.data for line in lines)
+        try:
+            if data:
+                handle, size = self._opened()
+                try:
+                    if self._due(size, len(data)):
+                        os.fsync(handle)
+                        os.close(handle)
+                        handle = -1
+                        self._shift()
+                        handle, size = self._opened()
+                    self._write(handle, size, data)
+                finally:
+                    if handle >= 0:
+                        os.close(handle)
+        except OSError as error:
+            raise self._failed(error) from None
+        self.cursor = cursor
+
+    def save(self) -> None:
+        """Keeps how far it is, once the lines are on stable storage. Raises FeedError."""
+        if self._saved == self.cursor:
+            return
+        try:
+            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            handle = -1
+        except OSError as error:
+            raise self._failed(error) from None
+        try:
+            if handle >= 0:
+                os.fsync(handle)
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            if handle >= 0:
+                os.close(handle)
+        self._place.save(Kept(self.cursor, self._began))
+        self._saved = self.cursor
+
+    def turn(self) -> None:
+        """Rotates a file that is old enough, though nothing is written. Raises FeedError."""
+        if self._every is None or self._wall() - self._began < self._every:
+            return
+        try:
+            if self._path.exists() and self._path.stat().st_size:
+                self._shift()
+            else:
+                self._began = self._wall()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> FeedError:
+        return FeedError(f"{self._path}: {error.strerror or error}")
+
+    def _old(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _due(self, size: int, more: int) -> bool:
+        if not size:
+            return False
+        old = self._every is not None and self._wall() - self._began >= self._every
+        return old or bool(self._rotate and size + more > self._rotate)
+
+    def _opened(self) -> tuple[int, int]:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        try:
+            handle = os.open(self._path, flags)
+        except FileNotFoundError:
+            handle = os.open(self._path, flags | os.O_CREAT, MODE)
+            self._began = self._wall()
+            sync_directory(self._path.parent)
+        return handle, os.fstat(handle).st_size
+
+    def _write(self, handle: int, size: int, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(handle, view) :]
+        except OSError:
+            with suppress(OSError):  # the next `open` does it otherwise
+                os.ftruncate(handle, size)
+            raise
+
+    def _shift(self) -> None:
+        """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
+        old = [self._path, *(self._old(number) for number in range(1, self._keep + 1))]
+        # A gap, left by a kill or by somebody's own hand, takes the shift up.
+        free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
+        for number in range(free, 0, -1):
+            os.replace(old[number - 1], old[number])
+        sync_directory(self._path.parent)
+        self._began = self._wall()
+
+    def _last(self, path: Path, *, cut: bool) -> Cursor | None:
+        """The cursor of the last whole line. cut: what follows that line is cut off."""
+        try:
+            handle = os.open(path, (os.O_RDWR if cut else os.O_RDONLY) | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            size = os.fstat(handle).st_size
+            end = _newline(handle, size)
+            if cut and end < size:
+                os.ftruncate(handle, end)
+            begin = _newline(handle, end - 1) if end else 0
+            return cursor_of(os.pread(handle, end - begin, begin)) if end else None
+        finally:
+            os.close(handle)
+
+
+def _newline(handle: int, end: int) -> int:
+    """Where the last line that ends before `end` ends."""
+    while end > 0:
+        begin = max(0, end - _BACK)
+        found = os.pread(handle, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0

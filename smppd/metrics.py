@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 _FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -172,6 +172,18 @@ class Metrics:
         )
         self.list_compilations = counter("list_compilations", "Compilations of a list that ended", "list", "outcome")
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
+        self.reload_good = gauge(
+            "config_last_reload_successful", "1 unless the last reload that was asked for was refused"
+        )
+        self.reload_at = gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in force was read, in epoch seconds"
+        )
+        self.config_files_changed = gauge(
+            "config_files_changed", "1 while a file of the configuration is another on disk than the one in force"
+        )
+        self.config = Info(
+            "smppd_config", "The configuration in force: SHA-256 of its files (`hash`)", registry=registry
+        )
 
     def forget_target(self, name: str) -> None:
         """Takes away how far a target is that is not configured any more; counters stay."""

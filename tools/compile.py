@@ -43,6 +43,7 @@ LEFT_OUT: Final = frozenset(
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",
+        "relay.stranded",
     }
 )
 SINGLE: Final = tuple(

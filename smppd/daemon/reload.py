@@ -1,15 +1,18 @@
-"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay."""
+"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay, but for those that
+could not bind any more (`net.standing`). What a reload would do is found out in the same way, by the same functions, and then
+not done (`daemon.plan`)."""
 
 from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smppd import config
-from smppd.config import ConfigError, Settings
+from smppd.config import Changes, ConfigError, Settings
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.keys_ahead import KeysAhead
@@ -34,6 +37,17 @@ from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.keys import Kek, KeyRing, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
+FAULTS: Final = 100
+"""Faults of a refused reload that are remembered; the log has all."""
+
+
+class LastReload(NamedTuple):
+    """How the last reload ended that was asked for: ``at`` in epoch seconds; ``result``: `done` or `refused`; ``faults``: the
+    first ones."""
+
+    at: float
+    result: str
+    faults: tuple[str, ...] = ()
 
 
 class ReloadTargets(NamedTuple):
@@ -59,14 +73,42 @@ class Reload:
     take a quarter of a second."""
 
     def __init__(
-        self, settings: Settings, targets: ReloadTargets, worker: Worker, count: Callable[[str], None]
+        self,
+        settings: Settings,
+        targets: ReloadTargets,
+        worker: Worker,
+        count: Callable[[str], None],
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """``count(where)`` counts an error that was caught at an edge: a bug."""
+        """``count(where)`` counts an error that was caught at an edge: a bug. ``wall``: epoch seconds."""
         self.settings = settings
+        self.last: LastReload | None = None
+        """None before the first one."""
+        self.loaded = wall()
+        """When the settings in force were taken, in epoch seconds."""
         self._targets = targets
         self._worker = worker
         self._count = count
+        self._wall = wall
         self._reading = self._again = self._over = False
+        self._show()
+
+    def picture(self) -> dict[str, object]:
+        """For `/status`."""
+        last = self.last
+        return {
+            "path": str(self.settings.path),
+            "hash": self.settings.digest,
+            "loaded": round(self.loaded, 3),
+            "last_reload": None if last is None else {**last._asdict(), "at": round(last.at, 3)},
+        }
+
+    def _show(self) -> None:
+        """Sets the metrics about the configuration in force."""
+        metrics = self._targets.metrics
+        metrics.reload_good.set(1)
+        metrics.reload_at.set(self.loaded)
+        metrics.config.info({"hash": self.settings.digest})
 
     def ask(self) -> None:
         """Reads the configuration and uses it. If this is called while the configuration is being read, it is read once
@@ -78,21 +120,25 @@ class Reload:
             return
         self._reading = True
         self._targets.notifier.reloading()
-        self._worker.run("reload", self._read, self._was_read)
+        self._worker.run("reload", self.read, self._was_read)
 
     def stop(self) -> None:
         """The daemon is about to end: nothing changes any more."""
         self._over = True
 
-    def _read(self) -> _Fresh:
-        new = config.load(self.settings.path)
-        changes = config.changes(self.settings, new)
+    def read(self) -> Fresh:
+        """Reads the configuration and makes of it all that a reload uses; changes nothing that is in use. Any thread. Raises
+        what ``REFUSALS`` names."""
+        before = self.settings
+        new = config.load(before.path)
+        changes = config.changes(before, new)
         if changes.refusals:
-            raise _Refused(changes.refusals)
+            raise NeedsRestart(changes, new)
         kek = load_kek(new.keys)
         wrapped = opened_by(kek, new.store.directory)
         lists = self._targets.lists.of(new)
-        return _Fresh(
+        return Fresh(
+            before,
             new,
             changes.changes,
             pipelines(new, lists),
@@ -105,7 +151,7 @@ class Reload:
             lists,
         )
 
-    def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
+    def _was_read(self, fresh: Fresh | None, error: Exception | None) -> None:
         self._reading = False
         if self._over:
             return
@@ -115,9 +161,8 @@ class Reload:
             if fresh.settings.log != self.settings.log:
                 configure(fresh.settings.log, count=self._count)
             self._targets.door.reload_listeners(fresh.settings)
-        except (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, _Refused) as refusal:
-            faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
-            self._refused(faults)
+        except REFUSALS as refusal:
+            self._refused(faults_of(refusal))
         except Exception as bug:  # the daemon's edge: after any error nothing has changed
             self._count("reload")
             log.exception("error in a reload")
@@ -128,10 +173,13 @@ class Reload:
             self._again = False
             self.ask()
 
-    def _use(self, fresh: _Fresh) -> None:
+    def _use(self, fresh: Fresh) -> None:
         """Uses a configuration. All of it was tried before: nothing fails from here on."""
         targets = self._targets
         new = self.settings = fresh.settings
+        self.loaded = self._wall()
+        self.last = LastReload(self.loaded, "done")
+        self._show()
         targets.ring.use(fresh.kek, fresh.wrapped)
         targets.lists.use(new, fresh.lists)
         targets.screens.use(fresh.screens)
@@ -153,6 +201,8 @@ class Reload:
     def _refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
+        self.last = LastReload(self._wall(), "refused", tuple(faults[:FAULTS]))
+        self._targets.metrics.reload_good.set(0)
         self._targets.metrics.reloads.labels("refused").inc()
         self._targets.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self._targets.notifier.ready("reload refused, nothing changed")
@@ -169,9 +219,15 @@ def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
         rows.close()
 
 
-class _Fresh(NamedTuple):
-    """A configuration that was read again, and what was made of it."""
+def faults_of(refusal: Exception) -> list[str]:
+    """The sentences of one of ``REFUSALS``."""
+    return [str(fault) for fault in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
 
+
+class Fresh(NamedTuple):
+    """A configuration that was read again, and what was made of it. ``before``: the one that it was compared with."""
+
+    before: Settings
     settings: Settings
     changes: list[str]
     pipelines: dict[str, Pipeline | None]
@@ -184,8 +240,14 @@ class _Fresh(NamedTuple):
     lists: Mapping[str, NamedList]
 
 
-class _Refused(Exception):
-    """A reload that needs a restart."""
+class NeedsRestart(Exception):
+    """The configuration cannot be used without a restart. ``settings``: it; ``changes``: what would change, refusals too."""
 
-    def __init__(self, refusals: list[str]) -> None:
-        super().__init__("; ".join(refusals))
+    def __init__(self, changes: Changes, settings: Settings) -> None:
+        super().__init__("; ".join(changes.refusals))
+        self.changes = changes
+        self.settings = settings
+
+
+REFUSALS: Final = (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, NeedsRestart)
+"""Why a reload is refused."""

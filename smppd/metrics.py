@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -181,9 +181,7 @@ class Metrics:
         self.config_files_changed = gauge(
             "config_files_changed", "1 while a file of the configuration is another on disk than the one in force"
         )
-        self.config = Info(
-            "smppd_config", "The configuration in force: SHA-256 of its files (`hash`)", registry=registry
-        )
+        self.config = gauge("config_info", "1, for the configuration in force: SHA-256 of its files", "hash")
 
     def forget_target(self, name: str) -> None:
         """Takes away how far a target is that is not configured any more; counters stay."""

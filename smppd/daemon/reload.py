@@ -108,7 +108,8 @@ class Reload:
         metrics = self._targets.metrics
         metrics.reload_good.set(1)
         metrics.reload_at.set(self.loaded)
-        metrics.config.info({"hash": self.settings.digest})
+        metrics.config.clear()
+        metrics.config.labels(self.settings.digest).set(1)
 
     def ask(self) -> None:
         """Reads the configuration and uses it. If this is called while the configuration is being read, it is read once

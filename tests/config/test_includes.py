@@ -189,7 +189,7 @@ def test_a_file_that_may_not_be_read_is_a_fault(house: Path, monkeypatch: pytest
         return real(path, flags)
 
     monkeypatch.setattr(module.os, "open", refuses)
-    assert refused(house) == ["smppd.yaml:9:29: include[1]: more.yaml cannot be read: Permission denied"]
+    assert refused(house) == ["smppd.yaml:9:30: include[1]: more.yaml cannot be read: Permission denied"]
 
 
 def test_what_is_too_much_is_a_fault(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:

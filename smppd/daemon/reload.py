@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,6 +92,7 @@ class Reload:
         self._count = count
         self._wall = wall
         self._reading = self._again = self._over = False
+        self._one_reads = threading.Lock()
         self._show()
 
     def picture(self) -> dict[str, object]:
@@ -130,6 +132,11 @@ class Reload:
     def read(self) -> Fresh:
         """Reads the configuration and makes of it all that a reload uses; changes nothing that is in use. Any thread. Raises
         what ``REFUSALS`` names."""
+        # A reload and a plan read one after the other: what is known of an account's traffic is made once, by the first.
+        with self._one_reads:
+            return self._read()
+
+    def _read(self) -> Fresh:
         before = self.settings
         new = config.load(before.path)
         changes = config.changes(before, new)

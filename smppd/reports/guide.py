@@ -320,6 +320,7 @@ def markdown(guide: dict[str, Any]) -> str:
         _privacy(guide),
         _recipients(guide),
         "## Answers, and what to do\n\n"
+        + ("Statuses that do not stand here are the network's own.\n\n" if guide["acknowledge"] == "upstream" else "")
         + _table(("status", "value", "when", "what to do"), [list(one.values()) for one in guide["statuses"]])
         + "\n\nESME_ROK means: the message is stored safely and will reach a final state. A response that never comes, since"
         " the connection broke, says nothing about the message: sending it again may deliver it twice"

@@ -63,8 +63,10 @@ def lines(plan: Mapping[str, Any]) -> Iterator[str]:
             yield "What else is different, and would be used by a restart:"
             yield from _some(others)
         return
-    if not plan["changes"]:
+    if not plan["changes"] and plan["hash"] == plan["in_force"]:
         yield f"A reload would change nothing: {_hash(plan['hash'])} is in force."
+    elif not plan["changes"]:
+        yield f"No setting is different between {_hash(plan['in_force'])} and {_hash(plan['hash'])}."
     else:
         yield f"A reload would change, from {_hash(plan['in_force'])} to {_hash(plan['hash'])}:"
         yield from _some(plan["changes"])

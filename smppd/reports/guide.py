@@ -216,7 +216,7 @@ def _of_smppd(account: Account) -> Iterator[StatusLine]:
     yield _status("ESME_RTHROTTLED", _throttled(account), "wait a second, then go on more slowly")
     yield _status(
         "ESME_RMSGQFUL",
-        f"{account.queue} messages wait, or there is no room for another"
+        f"{account.queue:,} messages wait, or there is no room for another"
         + ("; no network can take it now" if upstream else ""),
         _LATER,
     )
@@ -237,7 +237,7 @@ def _of_smppd(account: Account) -> Iterator[StatusLine]:
     yield _status(
         "ESME_RSUBMITFAIL",
         "refused by a rule, or the account's right to submit is suspended"
-        + ("; or it is quiet hours at the recipient" if account.quiet_hours != "off" else ""),
+        + ("; or it is quiet hours at the recipient" if _refuses_at_night(account) else ""),
         f"{_NEVER}; where all are refused, ask us",
     )
     for name in ("ESME_RINVMSGLEN", "ESME_RINVOPTPARSTREAM", "ESME_RINVPARLEN", "ESME_ROPTPARNOTALLWD"):
@@ -246,6 +246,11 @@ def _of_smppd(account: Account) -> Iterator[StatusLine]:
     yield _status("ESME_RINVMSGID", "query_sm, cancel_sm or replace_sm of a message that is not known", _NEVER)
     yield _status("ESME_RCANCELFAIL", "cancel_sm of a message that has left", _NEVER)
     yield _status("ESME_RREPLACEFAIL", "replace_sm of a message that has left", _NEVER)
+
+
+def _refuses_at_night(account: Account) -> bool:
+    """Whether quiet hours refuse: whoever waits for the network's answer cannot wait until the morning."""
+    return account.quiet_hours == "refuse" or (account.quiet_hours == "hold" and account.acknowledge == "upstream")
 
 
 def _throttled(account: Account) -> str:
@@ -311,7 +316,7 @@ def markdown(guide: dict[str, Any]) -> str:
     """The page of `facts`, in Markdown."""
     parts = [
         f"# SMPP access for {guide['account']}",
-        "For the engineers who connect. Every value stands as it is configured now; what changes later is told apart.",
+        "For the engineers who connect. The values are those in force when this page was made; we tell you when one changes.",
         _connecting(guide),
         _binding(guide),
         _limits(guide),
@@ -388,8 +393,9 @@ def _binding(guide: dict[str, Any]) -> str:
         f"## Binding\n\n- system_id: `{guide['account']}`; the password comes by another way than this page\n"
         f"- binds: {modes}\n- SMPP versions: {', '.join(guide['interface_versions'])}\n"
         "- system_type, addr_ton, addr_npi and address_range are not looked at\n\n"
-        f"Bind within {format_duration(limits['bind'])} of connecting. A refused bind is always ESME_RBINDFAIL, whatever is"
-        f" wrong. After {limits['id_failures']} wrong binds in a minute further ones are delayed; after"
+        f"Bind within {format_duration(limits['bind'])} of connecting. A refused bind is ESME_RBINDFAIL, whatever is wrong"
+        " with it; ESME_RALYBND and ESME_RTHROTTLED say that there are too many."
+        f" After {limits['id_failures']} wrong binds in a minute further ones are delayed; after"
         f" {limits['address_failures']} from one address that address is refused for"
         f" {format_duration(limits['address_ban'])}. So wait between tries, doubling the pause up to a minute." + strict
     )
@@ -409,7 +415,7 @@ def _limits(guide: dict[str, Any]) -> str:
             if rate is None
             else f"answers are delayed by up to {format_duration(limits['throttle_wait'])}, then ESME_RTHROTTLED",
         ),
-        ("messages that wait here", limits["queue"], "ESME_RMSGQFUL"),
+        ("messages that wait here", f"{limits['queue']:,}", "ESME_RMSGQFUL"),
         ("octets of a PDU", format_size(limits["max_pdu"]), "the connection is closed"),
         (
             "enquire_link and other control PDUs",
@@ -464,9 +470,9 @@ def _receipts(guide: dict[str, Any]) -> str:
         f" deliver_sm with ESME_ROK when you have stored it. Up to {receipts['window']} come without waiting for answers. One"
         f" that is not answered, or answered with an error, comes again after {format_duration(receipts['retry'])}, then with"
         " pauses that double up to an hour: so the same receipt may come twice. While you are not bound as receiver or"
-        f" transceiver they wait, for {format_duration(receipts['keep'])} and up to {receipts['limit']}. ESME_RX_P_APPN and"
+        f" transceiver they wait, for {format_duration(receipts['keep'])} and up to {receipts['limit']:,}. ESME_RX_P_APPN and"
         " ESME_RX_R_APPN say that you will never take it.\n\n"
-        + _table(("stat", "what it means", ""), _STATES)
+        + _table(("stat", "what it means", "final or not"), _STATES)
         + "\n\n`err` is the network's own code, three digits as a rule; 000 where there is none."
     )
 
@@ -505,14 +511,14 @@ def _recipients(guide: dict[str, Any]) -> str:
     if quiet in ("hold", "refuse"):
         held = quiet == "hold" and guide["acknowledge"] != "upstream"
         how = (
-            "wait here until they begin, where their validity lasts that long"
+            "wait here until the next one begins, where their validity lasts that long"
             if held
             else "are refused (ESME_RSUBMITFAIL)"
         )
         lines.append(
             "- **Quiet hours**: messages of some classes, promotional ones first of all, may leave only in the hours of the"
-            f" recipient's country. Outside them they {how}. Yours are {guide['class'].replace('_', ' ')} unless a rule says"
-            " otherwise."
+            f" recipient's country. Outside these hours they {how}. Yours are {guide['class'].replace('_', ' ')} unless a rule"
+            " says otherwise."
         )
     return "## Recipients\n\n" + "\n".join(lines) if lines else ""
 
@@ -522,7 +528,8 @@ def _sessions(guide: dict[str, Any]) -> str:
     others = " and ".join(text for name, text in LANGUAGES.items() if name not in TRIED)
     parts = [
         "## A first session\n\nEach binds, sends one message, waits for its receipt where it may and unbinds. The password"
-        f" comes from the environment. {tried} were run against this server's software as they stand here; {others} was not."
+        f" comes from the environment. {tried} were run against this server's software as they stand here;"
+        f" {others} was written and not run."
     ]
     for name, title in LANGUAGES.items():
         mark = {"python": "python", "node": "js", "java": "java"}[name]

@@ -27,10 +27,13 @@ def session(**changes: str) -> dict[str, str]:
 
 
 def test_nothing_changes() -> None:
-    assert list(lines(EMPTY)) == [
-        "A reload would change nothing: configuration bbbbbbbbbbbb is in force.",
+    same = {**EMPTY, "hash": EMPTY["in_force"]}
+    assert list(lines(same)) == [
+        "A reload would change nothing: configuration aaaaaaaaaaaa is in force.",
         "It would end no session.",
     ]
+    (first, _) = lines(EMPTY)
+    assert first == "No setting is different between configuration aaaaaaaaaaaa and configuration bbbbbbbbbbbb."
 
 
 def test_all_that_there_can_be() -> None:

@@ -75,6 +75,8 @@ def test_where_to_connect(tmp_path: Path) -> None:
         ("opt_out: off", "No text and no number", "Opt-outs"),
         ("quiet_hours: off", "## Answers", "Quiet hours"),
         ("quiet_hours: hold, acknowledge: upstream", "are refused (ESME_RSUBMITFAIL)", "wait here until"),
+        ("quiet_hours: hold", "wait here until the next one begins", "or it is quiet hours"),
+        ("acknowledge: upstream", "are the network's own", "before the network has it"),
         ("consent: required", "whose consent is on record", "nothing follows within 1 h"),
         ("deduplicate: 60s", "sent again within 1m", "may deliver it twice."),
         ("client_certificate: acme.example", "the one with the name acme.example", "fingerprint"),

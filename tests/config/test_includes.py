@@ -188,7 +188,7 @@ def test_a_file_that_may_not_be_read_is_a_fault(house: Path, monkeypatch: pytest
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return real(path, flags)
 
-    monkeypatch.setattr(module.os, "open", refuses)
+    monkeypatch.setattr(os, "open", refuses)
     assert refused(house) == ["smppd.yaml:9:30: include[1]: more.yaml cannot be read: Permission denied"]
 
 

@@ -308,7 +308,10 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
-    frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "log_changes", "stranded"}),
+    frozenset(
+        {"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "flow", "log_changes", "stranded"}
+    ),
+    frozenset({"views"}),
     frozenset({"relay"}),
 )
 

@@ -40,10 +40,12 @@ LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
         "relay.erasing",
+        "relay.flow",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",
         "relay.stranded",
+        "relay.views",
     }
 )
 SINGLE: Final = tuple(

@@ -100,12 +100,12 @@ def _sessions(sessions: list[dict[str, Any]]) -> Iterator[str]:
         yield "It would end no session."
         return
     yield f"It would end {count} session{'s' * (count > 1)}, when what {'they' if count > 1 else 'it'} sent is answered:"
-    yield from _some(
-        [
-            f"{one['account']} from {one['address']}, {one['mode']}{', ' + one['tls'] if one['tls'] else ''}: {one['why']}"
-            for one in sessions
-        ]
-    )
+    yield from _some([_session(one) for one in sessions])
+
+
+def _session(one: Mapping[str, Any]) -> str:
+    tls = f", {one['tls']}" if one["tls"] else ""
+    return f"{one['id']} of {one['account']} from {one['address']}, {one['mode']}{tls}: {one['why']}"
 
 
 def _link(one: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 
 from smppd.control.wire import ControlError
-from smppd.daemon.control import Listing, RequestHandler
+from smppd.daemon.answers import Listing
+from smppd.daemon.control import RequestHandler
 from smppd.daemon.reload import REFUSALS, Fresh, NeedsRestart, Reload, ReloadTargets, faults_of
 from smppd.daemon.worker import Worker
 from smppd.lists.named import NamedList
@@ -34,8 +35,9 @@ UNROUTED: Final = 100
 
 
 class SessionEnd(NamedTuple):
-    """A session that would end."""
+    """A session that would end; ``id`` as `smppd show sessions` has it."""
 
+    id: str
     account: str
     address: str
     mode: str
@@ -170,7 +172,9 @@ class Plans:
         for ending in endings:
             if ending is not None:
                 link = ending.link
-                found.append(SessionEnd(link.account.name, link.peer, link.mode, link.tls_version, ending.why))
+                found.append(
+                    SessionEnd(f"c{link.number}", link.account.name, link.peer, link.mode, link.tls_version, ending.why)
+                )
             if time.monotonic() >= until:
                 so_far = plan._replace(sessions=plan.sessions + found)
                 self._targets.relay.later(0.0, partial(self._go_on, job, so_far, endings))

@@ -12,6 +12,7 @@ from smppd.config import SecretError
 from smppd.metrics import Metrics
 from smppd.net.address_order import AddressOrder
 from smppd.net.endpoints import ConnectAttempt, connect
+from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -99,6 +100,8 @@ class Upstreams:
         self.random = random
         self._begun = False
         self.links: dict[str, list[UpstreamLink]] = {}
+        self.made = 0
+        """Connections that came about, which are numbered."""
         self.retired: list[UpstreamLink] = []
         """Sessions that the configuration no longer has, until they are unbound."""
 
@@ -155,6 +158,21 @@ class Upstreams:
             yield from links
         yield from list(self.retired)
 
+    def views(self) -> Iterator[SessionView]:
+        """The sessions, in the order of connecting. Each is made as it is asked for."""
+        now = self.now()
+        for link in sorted(self.every(), key=lambda one: one.number):
+            if (found := link.view(now)) is not None:
+                yield found
+
+    def trouble(self, name: str) -> tuple[float | None, str | None]:
+        """Of an upstream that wants a session: in how many seconds the next try to connect is due, None where none is, and why
+        the last one ended, as a sentence; None where all its sessions are bound."""
+        links = self.links.get(name, ())
+        due = [one.again_at - self.now() for one in links if one.again_at is not None]
+        failed = max((one for one in links if one.last_error is not None), key=lambda one: one.failed_at, default=None)
+        return max(0.0, min(due)) if due else None, None if failed is None else failed.last_error
+
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
         for link in self.every():
@@ -196,6 +214,12 @@ class UpstreamLink:
         self._stopped = False
         self._leave_by = 0.0
         self._over = False  # the session has ended and the relay knows; the connection is still closing
+        self._meter = Meter(0.0)
+        self._refused = ""
+        self.number = 0  # of its connection
+        self.again_at: float | None = None
+        self.failed_at = 0.0
+        self.last_error: str | None = None  # until it is bound again
         self.session: Session | None = None
 
     def __repr__(self) -> str:
@@ -208,7 +232,7 @@ class UpstreamLink:
 
     def start(self) -> None:
         """Connects."""
-        self._timer = None
+        self._timer = self.again_at = None
         if self._stopped:
             return
         owner = self._owner
@@ -223,7 +247,7 @@ class UpstreamLink:
             self._leave_by = now + self.settings.response
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer = None
+                self._timer = self.again_at = None
             if session is None and self._attempt is not None:
                 self._attempt.cancel()
         if session is None or self._over:
@@ -268,6 +292,15 @@ class UpstreamLink:
             return 0
         return sum(1 for entry in self.session.outstanding.values() if isinstance(entry.token, Message))
 
+    def view(self, now: float) -> SessionView | None:
+        """What an operator sees of its connection, None where there is none."""
+        session, pipe, settings = self.session, self._pipe, self.settings
+        if session is None or pipe is None:
+            return None
+        mode = self._command.name.lower().removeprefix("bind_")
+        name, version = settings.name, settings.interface_version
+        return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
+
     def _again(self, reason: str, end: SessionEnd | None = None) -> None:
         """Tries again after a pause. ``end``: how a session ended that was bound; None where none was."""
         self._attempt = None
@@ -281,6 +314,9 @@ class UpstreamLink:
         else:
             self._order.lost(by_us=end == "ours")
         seconds *= 0.7 + 0.3 * self._owner.random.random()
+        self.failed_at = self._owner.now()
+        self.again_at = self.failed_at + seconds
+        self.last_error, self._refused = self._refused or reason, ""
         fields = {"upstream": self.settings.name, "address": address, "reason": reason, "again_in": round(seconds, 1)}
         if self.address != address:
             fields["next"] = self.address
@@ -303,6 +339,9 @@ class UpstreamLink:
         session = self.session = Session(
             Role.ESME, self._timers(), now, window=_DELIVER_WINDOW, outstanding_limit=settings.window
         )
+        self._meter = Meter(now)
+        self._owner.made += 1
+        self.number = self._owner.made
         try:
             password = settings.password.resolve()
         except SecretError as error:
@@ -372,10 +411,12 @@ class UpstreamLink:
         name = self.settings.name
         if status:
             log.error("upstream refused the bind", extra={"fields": {"upstream": name, "status": status_name(status)}})
+            self._refused = f"the bind was refused: {status_name(status)}"
             session.close("bind refused")
             return
         session.bound_as(self._command)
         self._order.bound()
+        self.last_error = None
         bound = self._bound = Bound(self, session)
         fields = {"upstream": name, "address": self.address, "mode": self._command.name.lower()}
         log.info("upstream bound", extra={"fields": fields})
@@ -435,6 +476,7 @@ class UpstreamLink:
         if session is None or self._over:
             return
         try:
+            self._meter.look(session.answers_received, now)
             expired = session.sweep(now)
             if session.unknown_responses:
                 self._owner.metrics.stray_responses.labels("upstream").inc(session.unknown_responses)

@@ -23,7 +23,15 @@ EMPTY: dict[str, Any] = {
 
 
 def session(**changes: str) -> dict[str, str]:
-    return {"account": "acme", "address": "192.0.2.7", "mode": "receiver", "tls": "TLSv1.3", "why": "so", **changes}
+    return {
+        "id": "c17",
+        "account": "acme",
+        "address": "192.0.2.7",
+        "mode": "receiver",
+        "tls": "TLSv1.3",
+        "why": "so",
+        **changes,
+    }
 
 
 def test_nothing_changes() -> None:
@@ -52,8 +60,8 @@ def test_all_that_there_can_be() -> None:
         "A reload would change, from configuration aaaaaaaaaaaa to configuration bbbbbbbbbbbb:",
         "  drain 5s -> 6s",
         "It would end 2 sessions, when what they sent is answered:",
-        "  acme from 192.0.2.7, receiver, TLSv1.3: so",
-        "  acme from 192.0.2.7, transceiver: so",
+        "  c17 of acme from 192.0.2.7, receiver, TLSv1.3: so",
+        "  c17 of acme from 192.0.2.7, transceiver: so",
         "Links to carriers:",
         "  a: 2 end and 2 are bound anew (address changed); 3 answers are waited for first",
         "  a: 2 end (removed)",

@@ -24,6 +24,7 @@ class Link:
 
     def __init__(self, number: int) -> None:
         self.account = type("Account", (), {"name": "acme"})
+        self.number = number
         self.peer = f"192.0.2.{number}"
         self.mode = "transceiver"
         self.tls_version = ""
@@ -153,7 +154,7 @@ def test_many_sessions_are_looked_at_in_slices(house: House, monkeypatch: pytest
     assert number == 6
     assert house.state(job)["plan"]["sessions"] == 3
     sessions = list(house.ask("plan sessions", job=job).items)
-    assert [one["address"] for one in sessions] == ["192.0.2.1", "192.0.2.3", "192.0.2.5"]
+    assert [one["id"] for one in sessions] == ["c1", "c3", "c5"]
 
 
 def test_the_newest_few_are_remembered(house: House) -> None:

@@ -180,6 +180,16 @@ class Metrics:
         )
         self.list_compilations = counter("list_compilations", "Compilations of a list that ended", "list", "outcome")
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
+        self.reload_good = gauge(
+            "config_last_reload_successful", "1 unless the last reload that was asked for was refused"
+        )
+        self.reload_at = gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in force was read, in epoch seconds"
+        )
+        self.config_files_changed = gauge(
+            "config_files_changed", "1 while a file of the configuration is another on disk than the one in force"
+        )
+        self.config = gauge("config_info", "1, for the configuration in force: SHA-256 of its files", "hash")
 
     def forget_target(self, name: str) -> None:
         """Takes away how far a target is that is not configured any more; counters stay."""

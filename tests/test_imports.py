@@ -311,7 +311,9 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
-    frozenset({"operations", "recovery", "spill", "withdrawal", "acting", "erasing", "gauges", "flow", "log_changes"}),
+    frozenset(
+        {"operations", "recovery", "spill", "withdrawal", "acting", "erasing", "gauges", "flow", "log_changes", "stranded"}
+    ),
     frozenset({"views"}),
     frozenset({"relay"}),
 )

@@ -169,9 +169,9 @@ def test_two_owners_of_one_number_in_two_notations_are_a_fault() -> None:
             {"system_id": "two", "numbers": ["00447700900123"]},
         ]
     }
-    assert [why for _, why in references(plain)] == [
-        "this number is also that of accounts[0], and neither has keywords"
-    ]
+    (found,) = references(plain)
+    assert (found.loc, found.other) == (("accounts", 1, "numbers", 0), ("accounts", 0))
+    assert found.message + found.end == "this number is also that of , and neither has keywords"
 
 
 def test_no_route_and_an_owner_in_the_form_behind_two_zeros() -> None:

@@ -45,6 +45,7 @@ LEFT_OUT: Final = frozenset(
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",
+        "relay.stranded",
         "relay.views",
     }
 )

@@ -22,6 +22,7 @@ from smppd import native
 COMMANDS: Final = {
     "run": "start the daemon",
     "check": "find every mistake in a configuration",
+    "account": "write the page for the engineers of a customer",
     "demo": "show messages and receipts flow between a simulated customer and a simulated SMSC",
     "simulate": "play a carrier's SMSC or a customer, to try a configuration with",
     "passwd": "make the password hash of an account",

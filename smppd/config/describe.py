@@ -57,6 +57,9 @@ Generated from the settings' own descriptions by `smppd schema --markdown`; a te
 - **`account_defaults`**: keys that every account has which does not name them itself, `account_defaults: {networks: any,
   throughput: 20/s}`. An account's own key replaces the default whole, sections such as `receipts` too. `system_id`,
   `password_hash`, `numbers` and `keywords` are of one account only.
+- **`include`**: further files with `accounts`, `upstreams`, `routes`, `policies`, `lists` and `brands`: paths, or patterns
+  such as `accounts.d/*.yaml`. Lists are joined, this file's entries first, then file by file, sorted by name; mappings are
+  merged; the same name twice is a fault. Anchors and `x-` keys are of one file, `account_defaults` are every account's.
 - **Files with secrets** (passwords, private keys) are refused when others can read them or write to them: mode 0600 or 0640.
   Wherever a file is named, `{credential: NAME}` names a systemd credential instead.
 - A reload (SIGHUP) applies everything or nothing. Addresses of `listeners` and their TLS on or off, `store`, `keys`,

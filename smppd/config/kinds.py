@@ -349,6 +349,24 @@ Address = Annotated[
 ]
 
 
+def _source_address(value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IP address of this host, without a port") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("must be one address of this host")
+    return value
+
+
+SourceAddress = Annotated[
+    str,
+    AfterValidator(_source_address),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f:.%]+$", "examples": ["192.0.2.10"]}),
+]
+"""An IP address that our connections come from."""
+
+
 def is_loopback(host: str) -> bool:
     """Whether the host can only be this machine. A name other than `localhost` counts as elsewhere."""
     if host.lower() == "localhost":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -14,11 +13,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from smppd.config import retention
+from smppd.config.includes import LISTS, IncludeError, Joined, joined
 from smppd.config.kinds import Context
 from smppd.config.peers import Account
-from smppd.config.references import Loc, references, suggestion
+from smppd.config.references import Found, Loc, references, shown, suggestion
 from smppd.config.settings import Settings
-from smppd.config.tree import MAX_OCTETS, Node, Tree, TreeError, read_tree
+from smppd.config.stamps import ReadFile, stamp_of
+from smppd.config.tree import MAX_OCTETS, Node, TreeError, read_tree
 
 LONGEST_TEXT: Final = 500
 PRIVATE_SECTION: Final = "x-"
@@ -70,61 +71,86 @@ class ConfigFileError(ConfigError):
 
 
 def load(path: Path) -> Settings:
-    """The settings in the YAML file `path`, with its relative paths taken from the file's directory.
+    """The settings in the YAML file `path` and the files that it includes, with relative paths taken from its directory.
 
     Raises ConfigFileError when the file cannot be read, else ConfigError with all faults at once.
     """
     try:
         with path.open("rb") as file:
+            stamp = stamp_of(file.fileno())
             content = file.read(MAX_OCTETS + 1)
     except OSError as error:
         raise ConfigFileError([Fault(str(path), 0, 0, "", f"cannot be read: {error.strerror}")]) from None
-    return parse(content, path)
+    settings = parse(content, path)
+    if stamp is not None:
+        settings._files = (ReadFile(settings.path, stamp), *settings._files)
+    return settings
 
 
 def parse(content: bytes, path: Path) -> Settings:
     """As `load`, of a content already read; `path` is the file's name in faults and the root of relative paths."""
-    file = str(path)
-    try:
-        tree = read_tree(content)
-    except TreeError as error:
-        raise ConfigError([Fault(file, error.line, error.column, "", error.message)]) from None
-    defaults = _spread_defaults(tree.root)
-    plain = tree.root.plain()
-    faults = {Fault(file, line, column, "", message) for line, column, message in tree.mistakes}
+    whole = _read(content, path)
+    root = whole.root
+    defaults = _spread_defaults(root)
+    plain = root.plain()
+    faults = {Fault(*mistake) for mistake in whole.mistakes}
     if not isinstance(plain, dict):
-        raise ConfigError([Fault(file, tree.root.line, tree.root.column, "", "must be a mapping of sections")])
+        raise ConfigError([Fault(root.file, root.line, root.column, "", "must be a mapping of sections")])
     absolute = Path(os.path.abspath(path))
-    faults.update(Fault(file, line, column, path, message) for line, column, path, message in defaults)
+    faults.update(Fault(root.file, *each) for each in defaults)
     for name in [key for key in plain if key.startswith(PRIVATE_SECTION) or key == DEFAULTS_SECTION]:
         del plain[name]
     if "path" in plain:
-        entry = tree.root.value["path"]
-        faults.add(Fault(file, entry.line, entry.column, "path", "unknown key"))
+        entry = root.value["path"]
+        faults.add(Fault(entry.node.file, entry.line, entry.column, "path", "unknown key"))
     settings: Settings | None = None
     try:
         context = Context(absolute.parent)
         settings = Settings.model_validate({**plain, "path": absolute}, context=context)
         settings._read_files = tuple(dict.fromkeys(context.read))
-        settings._digest = hashlib.sha256(content).hexdigest()
+        settings._files, settings._digest = tuple(whole.files), whole.digest
     except ValidationError as error:
-        faults.update(_validation_faults(file, tree, error))
-    for loc, message in references(plain):
-        place = _locate(tree.root, loc)
-        faults.add(Fault(file, place.line, place.column, place.path, message))
+        faults.update(_validation_faults(whole, error))
+    for found in references(plain):
+        place = _locate(whole, found.loc)
+        faults.add(Fault(place.file, place.line, place.column, place.path, _in_words(whole, found, place.file)))
     for loc, message in () if settings is None else retention.faults(settings):
-        place = _locate(tree.root, loc)
-        faults.add(Fault(file, place.line, place.column, place.path, message))
+        place = _locate(whole, loc)
+        faults.add(Fault(place.file, place.line, place.column, place.path, message))
     if faults or settings is None:
-        raise ConfigError(_once(faults))
+        raise ConfigError(_once(whole, faults))
     return settings
 
 
-def _once(faults: Iterable[Fault]) -> list[Fault]:
-    """The faults in the order of the file; one that several accounts share by a default or an alias is told once."""
-    seen: dict[tuple[int, int, str], Fault] = {}
-    for fault in sorted(faults):
-        seen.setdefault((fault.line, fault.column, fault.message), fault)
+def _read(content: bytes, path: Path) -> Joined:
+    """All files of a configuration as one tree. ConfigError where one cannot be read, or is no YAML."""
+    file = str(path)
+    try:
+        return joined(read_tree(content, file), content, path)
+    except TreeError as error:
+        raise ConfigError([Fault(file, error.line, error.column, "", error.message)]) from None
+    except IncludeError as error:
+        raise ConfigError(list(dict.fromkeys(Fault(*mistake) for mistake in error.mistakes))) from None
+
+
+def _in_words(whole: Joined, found: Found, file: str) -> str:
+    """A sentence about two places: the other one is named by its file and line where that is another file."""
+    if found.other is None:
+        return found.message
+    other = _locate(whole, found.other)
+    where = shown(found.other) if other.file == file == whole.root.file else other.path
+    if other.file != file:
+        where = f"{where} in {other.file}:{other.line}"
+    return f"{found.message}{where}{found.end}"
+
+
+def _once(whole: Joined, faults: Iterable[Fault]) -> list[Fault]:
+    """The faults in the order of the files; one that several accounts share by a default or an alias is told once."""
+    seen: dict[tuple[str, int, int, str, str], Fault] = {}
+    for fault in sorted(faults, key=lambda fault: (whole.rank(fault.file), fault)):
+        # Several keys may be missing at one place.
+        key = fault.path.rpartition(".")[2]
+        seen.setdefault((fault.file, fault.line, fault.column, key, fault.message), fault)
     return list(seen.values())
 
 
@@ -168,15 +194,16 @@ def faults_at(path: Path, found: Iterable[tuple[str, str]]) -> list[Fault]:
     """The same of many at once, (setting, message) each."""
     try:
         with path.open("rb") as file:
-            root = read_tree(file.read(MAX_OCTETS + 1)).root
-    except (OSError, TreeError):
+            whole = _read(file.read(MAX_OCTETS + 1), path)
+    except (OSError, ConfigError):
         return [Fault(str(path), 1, 1, setting, message) for setting, message in found]
-    _spread_defaults(root)
+    _spread_defaults(whole.root)
     faults = []
     for setting, message in found:
         steps = re.findall(r"\[(\d+)\]|([^.\[\]]+)", setting)
-        place = _locate(root, tuple(int(number) if number else name for number, name in steps))
-        faults.append(Fault(str(path), place.line, place.column, setting, message))
+        place = _locate(whole, tuple(int(number) if number else name for number, name in steps))
+        said = setting if place.file == whole.root.file else place.path
+        faults.append(Fault(place.file, place.line, place.column, said, message))
     return faults
 
 
@@ -185,8 +212,10 @@ def faults_at(path: Path, found: Iterable[tuple[str, str]]) -> list[Fault]:
 
 @dataclass(slots=True)
 class _Place:
-    """Where a location ends in the tree: the value's position, its key's, its path, and what could not be followed."""
+    """Where a location ends in the tree: the value's file and position, its key's, its path in that file, and what could not be
+    followed."""
 
+    file: str
     line: int
     column: int
     key_line: int
@@ -196,8 +225,9 @@ class _Place:
     length: int
 
 
-def _locate(root: Node, loc: Loc) -> _Place:
+def _locate(whole: Joined, loc: Loc) -> _Place:
     """Follows `loc` as far as the tree goes. Steps the tree does not have (a section written in short) are skipped."""
+    root = whole.root
     node, path = root, ""
     rest: list[str | int] = []
     key_line, key_column = root.line, root.column
@@ -212,11 +242,13 @@ def _locate(root: Node, loc: Loc) -> _Place:
         elif isinstance(node.value, list) and isinstance(step, int) and step < len(node.value):
             node = node.value[step]
             key_line, key_column = node.line, node.column
-            path += f"[{step}]"
+            own = whole.own_index(path, node.file, step) if path in LISTS else step
+            path += f"[{own}]"
         else:
             rest.append(step)
-    length = len(node.value) if isinstance(node.value, list) else 0
-    return _Place(node.line, node.column, key_line, key_column, path, rest, length)
+    # A value that stands alone where a list is expected is a list of one.
+    length = len(node.value) if isinstance(node.value, list) else int(isinstance(node.value, str | int | float))
+    return _Place(node.file, node.line, node.column, key_line, key_column, path, rest, length)
 
 
 # -- pydantic's errors in our words --------------------------------------------------------------------------------
@@ -232,10 +264,10 @@ _MESSAGES: Final = {
 }
 
 
-def _validation_faults(file: str, tree: Tree, error: ValidationError) -> Iterator[Fault]:
+def _validation_faults(whole: Joined, error: ValidationError) -> Iterator[Fault]:
     for item in error.errors(include_url=False, include_input=False):
         loc = item["loc"]
-        place = _locate(tree.root, loc)
+        place = _locate(whole, loc)
         line, column, path = place.line, place.column, place.path
         context = item.get("ctx", {})
         if item["type"] == "too_short" and place.length >= context["min_length"]:
@@ -247,10 +279,10 @@ def _validation_faults(file: str, tree: Tree, error: ValidationError) -> Iterato
             line, column = place.key_line, place.key_column
         elif item["type"] == "extra_forbidden":
             if place.rest == ["name_"]:  # a policy's own `name`, see Settings._named
-                place = _locate(tree.root, (*loc[:-1], "name"))
+                place = _locate(whole, (*loc[:-1], "name"))
             line, column, path = place.key_line, place.key_column, place.path
             message = f"unknown key{suggestion(str(loc[-1]), known_keys(loc[:-1]))}"
-        yield Fault(file, line, column, path, message)
+        yield Fault(place.file, line, column, path, message)
 
 
 def _message(kind: str, text: str, context: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from functools import cached_property
@@ -21,6 +22,7 @@ from smppd.config.dlt import AccountDlt, MessageClass
 from smppd.config.keeping import Basis, Kept, Retain
 from smppd.config.kinds import (
     MANY,
+    Address,
     Addressed,
     FileOrSystem,
     FilePath,
@@ -37,6 +39,7 @@ from smppd.config.kinds import (
     PrivateFile,
     Rate,
     Region,
+    SourceAddress,
     Text,
     Texts,
     duration,
@@ -78,9 +81,11 @@ def plaintext_rule(value: str | None, info: ValidationInfo) -> str | None:
     """Field rule of a section with `address` and `tls`: no TLS off loopback unless `plaintext: allowed`."""
     if "address" not in info.data or "tls" not in info.data:
         return value  # one of them is wrong already
-    host, _ = split_address(info.data["address"])
-    if info.data["tls"] is None and value is None and not is_loopback(host):
-        raise ValueError(f"{host} is not loopback: give it tls, or say `plaintext: allowed`")
+    given = info.data["address"]
+    for address in (given,) if isinstance(given, str) else given:
+        host, _ = split_address(address)
+        if info.data["tls"] is None and value is None and not is_loopback(host):
+            raise ValueError(f"{host} is not loopback: give it tls, or say `plaintext: allowed`")
     return value
 
 
@@ -376,9 +381,17 @@ class Backoff(Model):
         return value
 
 
-class Upstream(Addressed):
+class Upstream(Model):
     """A carrier's SMSC that we bind to."""
 
+    address: Annotated[tuple[Address, ...], MANY] = Field(
+        min_length=1,
+        max_length=8,
+        description="host:port; an IPv6 host in brackets. Of several each link tries the next when one fails.",
+    )
+    source_address: SourceAddress | None = Field(
+        default=None, description="The address of this host that our connections to it come from."
+    )
     name: Name = Field(description="Its name in routes, records and metrics.")
     country: Region | None = Field(
         default=None, description="Country of the carrier, for the record of processing and the list of processors."
@@ -452,6 +465,32 @@ class Upstream(Addressed):
     )
 
     _plaintext = field_validator("plaintext")(plaintext_rule)
+
+    @property
+    def endpoints(self) -> tuple[tuple[str, int], ...]:
+        """Its addresses as (host, port), in their order."""
+        return tuple(split_address(address) for address in self.address)
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names an address twice")
+        return value
+
+    @field_validator("source_address")
+    @classmethod
+    def _source(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            family = ipaddress.ip_address(value).version
+            for host, _ in (split_address(address) for address in info.data.get("address", ())):
+                try:
+                    other = ipaddress.ip_address(host).version
+                except ValueError:
+                    continue  # a name: those of its addresses are tried that are of this family
+                if other != family:
+                    raise ValueError(f"is IPv{family}, and {host} is not")
+        return value
 
     @field_validator("burst")
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from smppd.config.lists import ASKED_BY
 from smppd.config.traffic import SCREENS
@@ -18,11 +18,20 @@ DEFAULT_HTTP = "127.0.0.1:9180"
 _WILDCARDS = {"0.0.0.0", "[::]"}
 
 Loc = tuple[str | int, ...]
-Found = tuple[Loc, str]
+
+
+class Found(NamedTuple):
+    """What is wrong at `loc`: `message`. Where another place belongs to the sentence, that is `other`, between `message` and
+    `end`: how it is said depends on the file that it stands in."""
+
+    loc: Loc
+    message: str
+    other: Loc | None = None
+    end: str = ""
 
 
 def references(plain: Any) -> Iterator[Found]:
-    """(location, message) of every broken cross reference in the plain configuration."""
+    """Every broken cross reference in the plain configuration."""
     if not isinstance(plain, dict):
         return
     upstreams = [(loc, _get(item, "name")) for loc, item in _each(plain, "upstreams")]
@@ -84,7 +93,7 @@ def _of_kind(loc: Loc, where: dict[str, Any], key: str, lists: dict[str, Any], k
     for at, name in enumerate(_list(where.get(key))):
         other = _get(lists.get(str(name)), "kind")
         if other is not None and other != kind:
-            yield (*loc, key, at), f"{name} is a list of {other}, not of {kind}"
+            yield Found((*loc, key, at), f"{name} is a list of {other}, not of {kind}")
 
 
 def _registries(plain: dict[str, Any]) -> set[str | None]:
@@ -115,7 +124,9 @@ def _suspending(loc: Loc, account: dict[str, Any], policies: dict[Any, Any]) -> 
         known |= {str(name), *(f"{name}/{_get(rule, 'name')}" for rule in _list(rules))}
     for index, name in enumerate(_list(section.get("rules"))):
         if isinstance(name, str) and name not in known and name.partition("/")[0] not in SCREENS:
-            yield (*loc, "suspend_after", "rules", index), f"no policy or rule is named {name}{suggestion(name, known)}"
+            yield Found(
+                (*loc, "suspend_after", "rules", index), f"no policy or rule is named {name}{suggestion(name, known)}"
+            )
 
 
 def _owners(plain: dict[str, Any]) -> Iterator[Found]:
@@ -129,7 +140,7 @@ def _owners(plain: dict[str, Any]) -> Iterator[Found]:
                 other = owners.setdefault(key, loc)
                 if other != loc:
                     why = "with the same keyword" if word else "and neither has keywords"
-                    yield (*loc, "numbers", index), f"this number is also that of {_shown(other)}, {why}"
+                    yield Found((*loc, "numbers", index), "this number is also that of ", other, f", {why}")
                     break
 
 
@@ -140,14 +151,14 @@ def _unique(names: list[tuple[Loc, str | None]], key: str, what: str) -> Iterato
             continue
         first = seen.setdefault(name, loc)
         if first != loc:
-            yield (*loc, key), f"{what} {name} is given twice (first as {_shown(first)})"
+            yield Found((*loc, key), f"{what} {name} is given twice (first as ", first, ")")
 
 
 def _known(loc: Loc, section: dict[str, Any], key: str, names: Iterable[str | None], what: str) -> Iterator[Found]:
     for index, item in enumerate(_list(section.get(key))):
         name = _get(item, "name") if isinstance(item, dict) else item
         if isinstance(name, (str, int)) and not isinstance(name, bool) and str(name) not in names:
-            yield (*loc, key, index), f"no {what} is named {name}{suggestion(str(name), names)}"
+            yield Found((*loc, key, index), f"no {what} is named {name}{suggestion(str(name), names)}")
 
 
 def suggestion(name: str, names: Iterable[str | None]) -> str:
@@ -186,9 +197,11 @@ def _addresses(plain: dict[str, Any]) -> Iterator[Found]:
         other = next((where for where, h, p in taken if p == port and (h == host or _WILDCARDS & {h, host})), None)
         if other is not None:
             where = (*loc, "address") if loc != ("http",) or "address" in plain.get("http", {}) else (*other, "address")
-            yield (
+            yield Found(
                 where,
-                f"cannot be listened on together with {_shown(other if where[0] == loc[0] else loc)}: the same port",
+                "cannot be listened on together with ",
+                other if where[0] == loc[0] else loc,
+                ": the same port",
             )
         taken.append((loc, host, port))
 
@@ -203,5 +216,6 @@ def _same(host: str) -> str:
         return host
 
 
-def _shown(loc: Loc) -> str:
+def shown(loc: Loc) -> str:
+    """A location as an operator writes it: `accounts[0].window`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")

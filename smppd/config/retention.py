@@ -8,7 +8,7 @@ from typing import NamedTuple
 from smppd.config import units
 from smppd.config.keeping import PARTS, UNFOUNDED, Floor
 from smppd.config.peers import Account
-from smppd.config.references import Found
+from smppd.config.references import Loc
 from smppd.config.settings import Settings
 
 
@@ -74,7 +74,7 @@ def unfounded(settings: Settings) -> list[str]:
     return [one.system_id for one in settings.accounts if one.kept.new_body < one.retain.body]
 
 
-def faults(settings: Settings) -> Iterator[Found]:
+def faults(settings: Settings) -> Iterator[tuple[Loc, str]]:
     """(location, message) of each account that does not keep to the bounds of all, or to its own floor."""
     least, most = settings.retention.at_least, settings.retention.at_most
     said = units.format_duration

@@ -230,6 +230,11 @@ class ConsentRegister(Model):
 class Settings(Model):
     """The configuration of one smppd process."""
 
+    include: Texts = Field(
+        default=(),
+        description="Further files, relative to this one, or patterns such as `accounts.d/*.yaml`. They may have `accounts`,"
+        " `upstreams`, `routes`, `policies`, `lists` and `brands`.",
+    )
     listeners: tuple[Listener, ...] = Field(min_length=1, description="Where customers connect.")
     accounts: tuple[Account, ...] = Field(default=(), description="The customers.")
     upstreams: tuple[Upstream, ...] = Field(default=(), description="The carriers.")
@@ -283,6 +288,7 @@ class Settings(Model):
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
     _read_files: tuple[ReadFile, ...] = PrivateAttr(default=())
+    _files: tuple[ReadFile, ...] = PrivateAttr(default=())
     _digest: str = PrivateAttr(default="")
 
     @property
@@ -292,14 +298,19 @@ class Settings(Model):
         return self.control.path or self.store.directory / "control.sock"
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the file in hexadecimal; empty of settings that no file was read for."""
-        return self._digest
+    def read_files(self) -> tuple[ReadFile, ...]:
+        """The files of keywords and domains that this was made of beside the configuration's own files."""
+        return self._read_files
 
     @property
-    def read_files(self) -> tuple[ReadFile, ...]:
-        """The files of keywords and domains that this was made of beside the configuration file itself."""
-        return self._read_files
+    def files(self) -> tuple[ReadFile, ...]:
+        """The configuration file itself and all that it includes, in their order."""
+        return self._files
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of these files in hexadecimal (`includes.digest_of`); empty of settings that no file was read for."""
+        return self._digest
 
     def region_of(self, account: str) -> str | None:
         """The country of an account's national numbers; None where nobody says."""
@@ -312,6 +323,7 @@ class Settings(Model):
         """A section whose lines are all commented out is the same as none."""
         if isinstance(value, dict):
             optional = (
+                "include",
                 "accounts",
                 "upstreams",
                 "routes",
@@ -331,6 +343,13 @@ class Settings(Model):
                 "feed",
             )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
+        return value
+
+    @field_validator("include")
+    @classmethod
+    def _named_files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name or "\0" in name for name in value):
+            raise ValueError("must be paths or patterns of files")
         return value
 
     @field_validator("policies", mode="before")

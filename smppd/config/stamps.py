@@ -17,7 +17,7 @@ class Stamp(NamedTuple):
 
 
 class ReadFile(NamedTuple):
-    """A file that a configuration was made of beside its own, and its stamp when it was read."""
+    """A file that a configuration was made of, and its stamp when it was read."""
 
     path: Path
     stamp: Stamp

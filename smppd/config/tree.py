@@ -50,13 +50,14 @@ class Hex(int):
 
 @dataclass(slots=True)
 class Node:
-    """A value at `line`, `column` (from 1). `value`: scalar, list of nodes, or dict of key -> `Entry`."""
+    """A value at `line`, `column` (from 1) of `file`. `value`: scalar, list of nodes, or dict of key -> `Entry`."""
 
     line: int
     column: int
     value: Any
     size: int = 1
     open: bool = False
+    file: str = ""
 
     def plain(self) -> Any:
         """The value without positions: scalars, lists and dicts with text keys."""
@@ -92,8 +93,9 @@ class Tree:
     mistakes: list[tuple[int, int, str]] = field(default_factory=list)
 
 
-def read_tree(content: bytes) -> Tree:
-    """The tree of one YAML document. TreeError for bad syntax, wrong encoding, or anything beyond the bounds."""
+def read_tree(content: bytes, file: str = "") -> Tree:
+    """The tree of one YAML document; ``file`` is what its nodes say where they stand. TreeError for bad syntax, wrong encoding,
+    or anything beyond the bounds."""
     if len(content) > MAX_OCTETS:
         raise TreeError(1, 1, f"is longer than {MAX_OCTETS >> 20} MiB")
     try:
@@ -107,7 +109,7 @@ def read_tree(content: bytes) -> Tree:
         line = text.count("\n", 0, start) + 1
         raise TreeError(line, start - text.rfind("\n", 0, start), "has a control character here")
     try:
-        return _Composer(yaml.parse(text, Loader=_LOADER)).compose()
+        return _Composer(yaml.parse(text, Loader=_LOADER), file).compose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -167,8 +169,9 @@ def _in_words(text: str, error: yaml.MarkedYAMLError, line: int, column: int) ->
 class _Composer:
     """Builds nodes from events, with the bounds kept as it goes."""
 
-    def __init__(self, events: Iterator[Any]) -> None:
+    def __init__(self, events: Iterator[Any], file: str) -> None:
         self._events = events
+        self._file = file
         self._anchors: dict[str, Node] = {}
         self._aliases = 0
         self._aliased_nodes = 0
@@ -191,7 +194,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         breathe()
-        node = Node(*_position(event), None)
+        node = Node(*_position(event), None, file=self._file)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         if isinstance(event, yaml.ScalarEvent):
@@ -220,7 +223,7 @@ class _Composer:
             if not isinstance(event, yaml.ScalarEvent):
                 raise _error(event, "a key must be plain text")
             if event.anchor is not None:
-                self._anchors[event.anchor] = Node(*_position(event), event.value)
+                self._anchors[event.anchor] = Node(*_position(event), event.value, file=self._file)
             key, (line, column) = event.value, _position(event)
             node = self._node(next(self._events), depth + 1)
             if key == "<<" and event.style in (None, ""):

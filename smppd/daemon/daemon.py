@@ -45,6 +45,7 @@ from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
+from smppd.daemon.plan import Plans
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
@@ -352,6 +353,7 @@ class Daemon:
                 **self.traffic.requests(),
                 **explain_requests(self.relay),
                 **consent_requests(self._consents),
+                **Plans(self._reload, targets, self._worker).requests(),
             },
             self.metrics,
             shows=Showing(
@@ -454,7 +456,8 @@ class Daemon:
         """For `smppd status`."""
         ready = self.health().ready
         draining = self._drain is not None
-        return state.picture(self.relay, self.store, self.door.ports, began=self._began, ready=ready, draining=draining)
+        seen = state.picture(self.relay, self.store, self.door.ports, began=self._began, ready=ready, draining=draining)
+        return seen if self._reload is None else {**seen, "config": self._reload.picture()}
 
     # -- reload --------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from smppd.config import Settings
+from smppd.config.includes import changed
 from smppd.lists.compiling import Compilation
 from smppd.lists.lists import Lists
 from smppd.lists.watcher import Watcher
@@ -92,6 +93,10 @@ class FileWatch:
 
     def _gauge(self) -> None:
         metrics = self._metrics
+        settings = self._settings
+        # They are used at a reload that somebody asks for, who may want to see a plan of it first.
+        if settings.files:
+            metrics.config_files_changed.set(changed(settings.path, settings.include, settings.files))
         states = self._watcher.states()
         for name, state in states.items():
             metrics.list_entries.labels(name).set(state.entries)

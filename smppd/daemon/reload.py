@@ -1,16 +1,19 @@
-"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay."""
+"""SIGHUP: reads the configuration again, uses all of it or nothing, and logs what changed. Sessions stay, but for those that
+could not bind any more (`net.standing`). What a reload would do is found out in the same way, by the same functions, and then
+not done (`daemon.plan`)."""
 
 from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd import config
-from smppd.config import ConfigError, Settings
+from smppd.config import Changes, ConfigError, Settings
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
@@ -86,11 +89,31 @@ class Reload:
         """None before the first one."""
         self.loaded = wall()
         """When the settings in force were taken, in epoch seconds."""
-        self._wall = wall
         self._targets = targets
         self._worker = worker
         self._count = count
+        self._wall = wall
         self._reading = self._again = self._over = False
+        self._one_reads = threading.Lock()
+        self._show()
+
+    def picture(self) -> dict[str, object]:
+        """For `/status`."""
+        last = self.last
+        return {
+            "path": str(self.settings.path),
+            "hash": self.settings.digest,
+            "loaded": round(self.loaded, 3),
+            "last_reload": None if last is None else {**last._asdict(), "at": round(last.at, 3)},
+        }
+
+    def _show(self) -> None:
+        """Sets the metrics about the configuration in force."""
+        metrics = self._targets.metrics
+        metrics.reload_good.set(1)
+        metrics.reload_at.set(self.loaded)
+        metrics.config.clear()
+        metrics.config.labels(self.settings.digest).set(1)
 
     def ask(self) -> None:
         """Reads the configuration and uses it. If this is called while the configuration is being read, it is read once
@@ -102,21 +125,30 @@ class Reload:
             return
         self._reading = True
         self._targets.notifier.reloading()
-        self._worker.run("reload", self._read, self._was_read)
+        self._worker.run("reload", self.read, self._was_read)
 
     def stop(self) -> None:
         """The daemon is about to end: nothing changes any more."""
         self._over = True
 
-    def _read(self) -> _Fresh:
-        new = config.load(self.settings.path)
-        changes = config.changes(self.settings, new)
+    def read(self) -> Fresh:
+        """Reads the configuration and makes of it all that a reload uses; changes nothing that is in use. Any thread. Raises
+        what ``REFUSALS`` names."""
+        # A reload and a plan read one after the other: what is known of an account's traffic is made once, by the first.
+        with self._one_reads:
+            return self._read()
+
+    def _read(self) -> Fresh:
+        before = self.settings
+        new = config.load(before.path)
+        changes = config.changes(before, new)
         if changes.refusals:
-            raise _Refused(changes.refusals)
+            raise NeedsRestart(changes, new)
         kek = load_kek(new.keys)
         wrapped = opened_by(kek, new.store.directory)
         lists = self._targets.lists.of(new)
-        return _Fresh(
+        return Fresh(
+            before,
             new,
             changes.changes,
             pipelines(new, lists),
@@ -129,7 +161,7 @@ class Reload:
             lists,
         )
 
-    def _was_read(self, fresh: _Fresh | None, error: Exception | None) -> None:
+    def _was_read(self, fresh: Fresh | None, error: Exception | None) -> None:
         self._reading = False
         if self._over:
             return
@@ -139,9 +171,8 @@ class Reload:
             if fresh.settings.log != self.settings.log:
                 configure(fresh.settings.log, count=self._count)
             self._targets.door.reload_listeners(fresh.settings)
-        except (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, _Refused) as refusal:
-            faults = [str(f) for f in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
-            self._refused(faults)
+        except REFUSALS as refusal:
+            self._refused(faults_of(refusal))
         except Exception as bug:  # the daemon's edge: after any error nothing has changed
             self._count("reload")
             log.exception("error in a reload")
@@ -152,12 +183,13 @@ class Reload:
             self._again = False
             self.ask()
 
-    def _use(self, fresh: _Fresh) -> None:
+    def _use(self, fresh: Fresh) -> None:
         """Uses a configuration. All of it was tried before: nothing fails from here on."""
         targets = self._targets
         new = self.settings = fresh.settings
         self.loaded = self._wall()
         self.last = LastReload(self.loaded, "done")
+        self._show()
         targets.ring.use(fresh.kek, fresh.wrapped)
         targets.lists.use(new, fresh.lists)
         targets.screens.use(fresh.screens)
@@ -181,6 +213,7 @@ class Reload:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
         self.last = LastReload(self._wall(), "refused", tuple(faults[:FAULTS]))
+        self._targets.metrics.reload_good.set(0)
         self._targets.metrics.reloads.labels("refused").inc()
         self._targets.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self._targets.notifier.ready("reload refused, nothing changed")
@@ -197,9 +230,15 @@ def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
         rows.close()
 
 
-class _Fresh(NamedTuple):
-    """A configuration that was read again, and what was made of it."""
+def faults_of(refusal: Exception) -> list[str]:
+    """The sentences of one of ``REFUSALS``."""
+    return [str(fault) for fault in refusal.faults] if isinstance(refusal, ConfigError) else [str(refusal)]
 
+
+class Fresh(NamedTuple):
+    """A configuration that was read again, and what was made of it. ``before``: the one that it was compared with."""
+
+    before: Settings
     settings: Settings
     changes: list[str]
     pipelines: dict[str, Pipeline | None]
@@ -212,8 +251,14 @@ class _Fresh(NamedTuple):
     lists: Mapping[str, NamedList]
 
 
-class _Refused(Exception):
-    """A reload that needs a restart."""
+class NeedsRestart(Exception):
+    """The configuration cannot be used without a restart. ``settings``: it; ``changes``: what would change, refusals too."""
 
-    def __init__(self, refusals: list[str]) -> None:
-        super().__init__("; ".join(refusals))
+    def __init__(self, changes: Changes, settings: Settings) -> None:
+        super().__init__("; ".join(changes.refusals))
+        self.changes = changes
+        self.settings = settings
+
+
+REFUSALS: Final = (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, NeedsRestart)
+"""Why a reload is refused."""

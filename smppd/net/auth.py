@@ -210,7 +210,7 @@ class Authenticator:
         account = check.account
         if account is None:
             return Outcome.UNKNOWN_ID
-        if account.networks != "any" and not _within(check.peer, account.networks):
+        if account.networks != "any" and not within(check.peer, account.networks):
             return Outcome.WRONG_NETWORK
         if account.client_certificate is not None and not certificate_matches(account.client_certificate, certificate):
             return Outcome.NO_CERTIFICATE
@@ -326,7 +326,7 @@ class Authenticator:
             done(decision)
 
 
-def _within(peer: str, networks: Iterable[Any]) -> bool:
+def within(peer: str, networks: Iterable[Any]) -> bool:
     try:
         address = ip_address(peer)
     except ValueError:

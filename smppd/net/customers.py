@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from smppd import config
 from smppd.events import AuditEvent
@@ -14,6 +15,7 @@ from smppd.net.auth import Authenticator, BindCheck, Decision
 from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedBinds
 from smppd.net.limits import BindRate
 from smppd.net.sessions import Meter, SessionView, view
+from smppd.net.standing import Shown, asks_the_same, surplus, unfit
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -58,6 +60,13 @@ def timers(limits: config.Limits) -> Timers:
     )
 
 
+class Ending(NamedTuple):
+    """A session that a configuration would end, and why."""
+
+    link: CustomerLink
+    why: str
+
+
 class Customers:
     """All customer connections."""
 
@@ -83,7 +92,7 @@ class Customers:
         self.links: set[CustomerLink] = set()
         self._turns: tuple[set[CustomerLink], ...] = tuple(set() for _ in range(TURNS))
         self._made = self._turn = 0
-        self._steps: deque[tuple[CustomerLink, Callable[[CustomerLink], None]]] = deque()
+        self._steps: deque[Callable[[], None]] = deque()
         self.draining = False
 
     def handler(self, pipe: Pipe) -> CustomerLink:
@@ -94,26 +103,64 @@ class Customers:
         return link
 
     def reload(self, limits: config.Limits) -> None:
-        """The limits have changed, and in the relay the accounts. Bound sessions take them over. Sessions of an account that
-        was removed or suspended are unbound. It is done in steps, as everything that concerns many sessions."""
+        """The limits have changed, and in the relay the accounts. Bound sessions take them over. Those that may not stand any
+        more (`standing`) are unbound. It is done in steps, as everything that concerns many sessions."""
         self.limits = limits
         self.timers = timers(limits)
         self.bind_rate.reload(limits)
         self._each(self.links, CustomerLink.reload)
+        for account in self._accounts():
+            self._do(partial(self._end_surplus, account))
+
+    def endings(self, wanted: Mapping[str, config.Account]) -> Iterator[Ending | None]:
+        """The sessions that a reload would end: ``wanted`` are the accounts that it would bring. Once for each session there is
+        an ending or None, so that whoever asks can give way to the reactor between two of them. Changes nothing."""
+        for account in self._accounts():
+            settings = wanted.get(account.name)
+            fit: list[CustomerLink] = []
+            for link in self._standing(account):
+                why = link.unfit(settings)
+                if why is None:
+                    fit.append(link)
+                yield None if why is None else Ending(link, why)
+            if settings is not None:
+                for link in surplus(fit, settings):
+                    yield Ending(link, _too_many(settings))
+
+    def _accounts(self) -> list[Account]:
+        """The accounts that have sessions, by name."""
+        return sorted({link.account for link in self.links if link.up}, key=lambda account: account.name)
+
+    @staticmethod
+    def _standing(account: Account) -> list[CustomerLink]:
+        """The sessions of an account that stand and are not on their way out, the oldest first."""
+        return [link for link in account.sessions if isinstance(link, CustomerLink) and link.stands]
+
+    def _end_surplus(self, account: Account) -> None:
+        settings = account.settings
+        if not account.closed:
+            for link in surplus(self._standing(account), settings):
+                link.end(_too_many(settings))
 
     def _each(self, links: Iterable[CustomerLink], act: Callable[[CustomerLink], None]) -> None:
         """Does something to each of some sessions, in steps, after what is to be done to other sessions: each may send much
         then."""
         idle = not self._steps
-        self._steps.extend((link, act) for link in links)
+        self._steps.extend(partial(act, link) for link in links)
         if idle:
             self._step()
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Does something when all that is to be done to sessions is done."""
+        if self._steps:
+            self._steps.append(act)
+        else:
+            act()
 
     def _step(self) -> None:
         until = self.now() + TURN_SECONDS
         while self._steps:
-            link, act = self._steps.popleft()
-            act(link)
+            self._steps.popleft()()
             if self._steps and self.now() >= until:
                 self.relay.later(0.0, self._step)
                 return
@@ -168,10 +215,15 @@ class Customers:
         self._each(self.links, lambda link: link.unbind(at_once=at_once))
 
 
+def _too_many(settings: config.Account) -> str:
+    return f"more than max_binds, which is {settings.max_binds}"
+
+
 class CustomerLink:
     """One connection of a customer: ``transport.Handler`` to the pipe, ``relay.state.model.CustomerPeer`` to the relay."""
 
     __slots__ = (
+        "_allowed_by",
         "_check",
         "_customers",
         "_leave_by",
@@ -189,6 +241,8 @@ class CustomerLink:
     )
 
     account: Account
+    _allowed_by: config.Account
+    """The settings of its account by which it was let stand at last."""
 
     def __init__(self, customers: Customers, pipe: Pipe, turn: set[CustomerLink], number: int) -> None:
         """`turn`: those that are swept together. `number`: of the connection, which no other one gets."""
@@ -210,6 +264,38 @@ class CustomerLink:
 
     def __repr__(self) -> str:
         return f"<CustomerLink {self._pipe.peer} {self.session.state.value}>"
+
+    @property
+    def up(self) -> bool:
+        """Whether it has bound, and the relay knows it."""
+        return self._up
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is bound and stays so, as far as we know."""
+        return self._up and self._leave_by is None and self.session.state is not SessionState.CLOSED
+
+    @property
+    def mode(self) -> str:
+        """Its bind operation; empty before a bind."""
+        return self._mode or ""
+
+    @property
+    def peer(self) -> str:
+        """Where it comes from."""
+        return self._pipe.peer
+
+    @property
+    def tls_version(self) -> str:
+        """The version of TLS that it speaks; empty where it speaks none."""
+        return self._pipe.tls_version or ""
+
+    def unfit(self, settings: config.Account | None) -> str | None:
+        """Why it could not stand by these settings of its account (`standing.unfit`)."""
+        if settings is not None and asks_the_same(settings, self._allowed_by):
+            return None
+        version = version_name(self.version) or ""
+        return unfit(Shown(self._pipe.peer, self._pipe.certificate, self.mode, version), settings)
 
     @property
     def name(self) -> str | None:
@@ -379,12 +465,22 @@ class CustomerLink:
             self.session.timers = self._customers.timers
             if not self._up:
                 return
-            if self.account.closed or self.account.settings.suspended:
-                self.unbind()
+            settings = self.account.settings
+            why = self.unfit(None if self.account.closed else settings)
+            if why is not None:
+                self.end(why)
             else:
+                self._allowed_by = settings
                 self._open_window()
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
+
+    def end(self, why: str) -> None:
+        """Unbinds it since a reload does not let it stand; the log says why."""
+        if self._leave_by is None:
+            fields = {"account": self.account.name, "peer": self._pipe.peer, "reason": why}
+            log.info("session ends by a reload", extra={"fields": fields})
+        self.unbind()
 
     def unbind(self, *, at_once: bool = False) -> None:
         """Unbinds the customer when it has all its answers, within the response timer. Nothing more is read from it until
@@ -455,6 +551,7 @@ class CustomerLink:
             self._up = True
             self._pipe.mark_bound()
             mode = self._mode = _MODES[bind.command]
+            self._allowed_by = settings
             customers.metrics.binds.labels(account.name, mode).inc()
             fields = {
                 "account": account.name,

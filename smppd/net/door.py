@@ -78,11 +78,16 @@ class Door:
         """Checks no more passwords."""
         self._argon.stop()
 
-    def reload_listeners(self, new: Settings) -> None:
-        """New certificates for new connections; a bad one raises tls.TlsError before any listener has changed."""
+    def try_listeners(self, new: Settings) -> None:
+        """Raises tls.TlsError where `reload_listeners` would; changes nothing."""
         settings = {one.address: one for one in new.listeners}
         for listener in self.listeners:
             listener.try_reload(settings[listener.address])
+
+    def reload_listeners(self, new: Settings) -> None:
+        """New certificates for new connections; a bad one raises tls.TlsError before any listener has changed."""
+        self.try_listeners(new)
+        settings = {one.address: one for one in new.listeners}
         for listener in self.listeners:
             listener.reload(settings[listener.address], new.limits)
         self._note_certificates()

@@ -181,9 +181,10 @@ class ConnectAttempt(Factory):
             elif self._connecting is not None:
                 self._connecting.cancel()
 
-    def start(self, host: str, port: int) -> None:
-        """Resolves and connects, every address of the name in turn (RFC 8305), within 10 s in all."""
-        endpoint = _endpoint(self._reactor, host, port)
+    def start(self, host: str, port: int, source: str | None = None) -> None:
+        """Resolves and connects, every address of the name in turn (RFC 8305), within 10 s in all; from the address ``source``
+        of this host, where one is given."""
+        endpoint = _endpoint(self._reactor, host, port, source)
         self._connecting = connecting = endpoint.connect(self)
         connecting.addTimeout(CONNECT_WITHIN, self._reactor)
         connecting.addCallbacks(lambda _: None, self._failure)
@@ -225,6 +226,8 @@ class ConnectAttempt(Factory):
             reason = Reason.REFUSED
         elif failure.check(error.DNSLookupError):
             reason = Reason.NAME
+        elif failure.check(error.ConnectBindError):
+            reason = Reason.SOURCE
         else:
             reason = Reason.UNREACHABLE
         self._fail(reason, failure.getErrorMessage())
@@ -235,22 +238,29 @@ class ConnectAttempt(Factory):
             self._handler.failed(reason, detail)
 
 
-def _endpoint(reactor: Any, host: str, port: int) -> Any:
+def _endpoint(reactor: Any, host: str, port: int, source: str | None) -> Any:
     """IStreamClientEndpoint; an address needs no resolver, and so no thread."""
     try:
         version = ipaddress.ip_address(host.partition("%")[0]).version
     except ValueError:
-        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_WITHIN)
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_WITHIN, bindAddress=source)
     kind: Any = TCP4ClientEndpoint if version == 4 else TCP6ClientEndpoint
-    return kind(reactor, host, port, timeout=CONNECT_WITHIN)
+    return kind(reactor, host, port, timeout=CONNECT_WITHIN, bindAddress=None if source is None else (source, 0))
 
 
 def connect(
-    reactor: Any, upstream: config.Upstream, limits: config.Limits, handler: ClientHandler, tls: TlsClient | None
+    reactor: Any,
+    upstream: config.Upstream,
+    limits: config.Limits,
+    handler: ClientHandler,
+    tls: TlsClient | None,
+    at: int = 0,
 ) -> ConnectAttempt:
-    """Connects to an upstream. `tls` is what `tls.client_of(upstream)` gave once (making a context reads files)."""
+    """Connects to an upstream, to its address number `at`. `tls` is what `tls.client_of(upstream)` gave once (making a context
+    reads files)."""
     if (upstream.tls is None) != (tls is None):
         raise ValueError("tls must be given exactly when the upstream speaks it")
-    attempt = ConnectAttempt(reactor, limits, handler, tls)
-    attempt.start(upstream.host, upstream.port)
+    host, port = upstream.endpoints[at]
+    attempt = ConnectAttempt(reactor, limits, handler, None if tls is None else tls.towards(host))
+    attempt.start(host, port, upstream.source_address)
     return attempt

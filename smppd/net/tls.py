@@ -188,9 +188,15 @@ class TlsServer:
 class TlsClient:
     """The client's side towards one server name (a host name or an IP address in its certificate)."""
 
-    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str, *, fixed: bool = True) -> None:
+        """``fixed``: this name is expected whatever host is connected to."""
         self.context = context
         self.server_name = server_name
+        self.fixed = fixed
+
+    def towards(self, host: str) -> TlsClient:
+        """The same towards another host."""
+        return self if self.fixed else TlsClient(self.context, host, fixed=False)
 
     def stream(self) -> TlsStream:
         """The client's end of a new connection."""
@@ -198,12 +204,14 @@ class TlsClient:
 
 
 def client_of(upstream: Upstream) -> TlsClient | None:
-    """The TLS of an upstream's settings; None when it is plain. Reads files; TlsError names the one at fault."""
+    """The TLS of an upstream's settings, towards its first address; None when it is plain. Reads files; TlsError names the one
+    at fault."""
     settings = upstream.tls
     if settings is None:
         return None
     context = client_context(settings.ca, settings.certificate, settings.key)
-    return TlsClient(context, settings.server_name or upstream.host)
+    name = settings.server_name
+    return TlsClient(context, name or upstream.endpoints[0][0], fixed=name is not None)
 
 
 class StreamMaker(Protocol):

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     TIMEOUT = "connecting timed out"
     NAME = "name not found"
     UNREACHABLE = "cannot connect"
+    SOURCE = "source address cannot be used"
 
 
 class Handler(Protocol):

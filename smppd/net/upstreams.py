@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from smppd import config
 from smppd.config import SecretError
 from smppd.metrics import Metrics
+from smppd.net.address_order import AddressOrder
 from smppd.net.endpoints import ConnectAttempt, connect
 from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
@@ -29,7 +30,10 @@ _MODES: Final = {
 # deliver_sm of a carrier that may be unacknowledged at a time: bounds memory while a commit is under way.
 _DELIVER_WINDOW: Final = 1000
 _BIND: Final = object()
+# What a session says of its end after we unbound it.
+_BY_US: Final = frozenset({"unbound", "unbind not answered"})
 
+SessionEnd = Literal["ours", "lost"]
 Contexts = Mapping[str, TlsClient | None]
 """The TLS of each enabled upstream by name; None where it is plain."""
 
@@ -37,6 +41,43 @@ Contexts = Mapping[str, TlsClient | None]
 def contexts(settings: tuple[config.Upstream, ...]) -> Contexts:
     """Reads the files of all enabled upstreams' TLS. TlsError."""
     return {one.name: client_of(one) for one in settings if one.enabled}
+
+
+# What the bind of a link depends on. All else a link that stands takes over.
+_OF_A_BIND: Final = (
+    "address",
+    "source_address",
+    "tls",
+    "system_id",
+    "password",
+    "system_type",
+    "interface_version",
+    "bind",
+    "sessions",
+    "addr_ton",
+    "addr_npi",
+    "address_range",
+)
+
+
+class LinkChange(NamedTuple):
+    """What a configuration does to the links of an upstream: ``links`` that stand or are tried end, ``again`` are made; why.
+    ``waiting``: messages that they have sent and that are not answered; they are waited for, within `response`."""
+
+    upstream: str
+    links: int
+    again: int
+    waiting: int
+    why: str
+
+
+def _bound_anew_by(old: config.Upstream, new: config.Upstream) -> list[str]:
+    """The keys whose change makes an upstream's links bind anew."""
+    return [key for key in _OF_A_BIND if getattr(old, key) != getattr(new, key)]
+
+
+def _links(one: config.Upstream) -> int:
+    return one.sessions * len(_MODES[one.bind])
 
 
 class Upstreams:
@@ -57,6 +98,7 @@ class Upstreams:
         self.limits = limits
         self.now = now
         self.random = random
+        self._begun = False
         self.links: dict[str, list[UpstreamLink]] = {}
         self.made = 0
         """Connections that came about, which are numbered."""
@@ -66,22 +108,44 @@ class Upstreams:
         self._wanted: dict[str, config.Upstream] = {}
         self._tls: Contexts = {}
 
+    def changes(self, settings: tuple[config.Upstream, ...]) -> list[LinkChange]:
+        """What `use` would do to the links of each upstream, those whose links stay left out, and those that an act has drained.
+        Changes nothing."""
+        found: list[LinkChange] = []
+        every = {one.name: one for one in settings}
+        for name, links in self.links.items():
+            one = every.get(name)
+            waiting = sum(link.waiting() for link in links)
+            if one is None or not one.enabled:
+                why = "removed" if one is None else "disabled"
+                found.append(LinkChange(name, len(links), 0, waiting, why))
+            elif keys := _bound_anew_by(links[0].settings, one):
+                found.append(LinkChange(name, len(links), _links(one), waiting, f"{', '.join(keys)} changed"))
+        for one in settings:
+            if one.enabled and one.name not in self.links and one.name not in self._closed:
+                found.append(LinkChange(one.name, 0, _links(one), 0, "added or enabled"))
+        return found
+
     def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits, tls: Contexts) -> None:
-        """Brings the sessions to what the configuration says. Those of an unchanged upstream stay up, and use new
-        certificates from their next connection on; the others are unbound when what they sent is answered."""
+        """Brings the sessions to what the configuration says. Those of an upstream of which nothing changed that a bind depends
+        on stay up, and use new certificates from their next connection on; the others are unbound when what they sent is
+        answered."""
         self.limits = limits
         wanted = {one.name: one for one in settings if one.enabled}
+        changes = self.changes(settings)
         self._wanted, self._tls = wanted, tls
-        for name in list(self.links):
-            if name in wanted and all(link.settings == wanted[name] for link in self.links[name]):
-                for link in self.links[name]:
-                    link.tls = tls[name]
-                continue
-            for link in self.links.pop(name):
+        for change in changes:
+            if self._begun:
+                log.info("links of an upstream change", extra={"fields": change._asdict()})
+            for link in self.links.pop(change.upstream, ()):
                 self.retired.append(link)
                 link.stop()
-        for name in wanted:
-            self._make(name)
+        for name, links in self.links.items():
+            for link in links:
+                link.use(wanted[name], tls[name])
+        for change in changes:
+            self._make(change.upstream)
+        self._begun = True
 
     def _make(self, name: str) -> None:
         """Begins to bind an upstream's sessions, unless they stand or an act has ended them."""
@@ -183,7 +247,7 @@ class UpstreamLink:
         self._pipe: Pipe | None = None
         self._bound: Bound | None = None
         self._timer: Any = None
-        self._failures = 0
+        self._order = AddressOrder(len(settings.address))
         self._stopped = False
         self._leave_by = 0.0
         self._over = False  # the session has ended and the relay knows; the connection is still closing
@@ -199,12 +263,18 @@ class UpstreamLink:
     def __repr__(self) -> str:
         return f"<UpstreamLink {self.settings.name}>"
 
+    @property
+    def address(self) -> str:
+        """The address that it is connected to, or tries next."""
+        return self.settings.address[self._order.at]
+
     def start(self) -> None:
         """Connects."""
         self._timer = self.again_at = None
         if self._stopped:
             return
-        self._attempt = connect(self._owner.reactor, self.settings, self._owner.limits, self, self.tls)
+        owner = self._owner
+        self._attempt = connect(owner.reactor, self.settings, owner.limits, self, self.tls, self._order.at)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Connects no more, sends no more messages, and unbinds when those sent are answered (within the response
@@ -245,6 +315,30 @@ class UpstreamLink:
     def _leaves(self) -> bool:
         return self._stopped or self._kicked
 
+    def use(self, settings: config.Upstream, tls: TlsClient | None) -> None:
+        """Takes over settings that nothing of its bind depends on, and the TLS of its next connection."""
+        self.settings, self.tls = settings, tls
+        if self.session is not None:
+            self.session.timers = self._timers()
+            self.session.outstanding_limit = settings.window
+
+    def _timers(self) -> Timers:
+        settings, limits = self.settings, self._owner.limits
+        return Timers(
+            bind=limits.bind,
+            pdu=limits.pdu,
+            enquire_link=settings.enquire_link,
+            inactivity=max(limits.inactivity, settings.enquire_link + settings.response + 1),
+            response=settings.response,
+            max_pdu=limits.max_pdu,
+            control_rate=100.0,
+            control_burst=1000.0,
+            bad_bodies=None,  # faults in its receipts are no reason to end the link
+            # A carrier that answers everything twice, or long after our timer, must not have its other answers held up.
+            stray_rate=2000.0,
+            stray_burst=10_000.0,
+        )
+
     def waiting(self) -> int:
         """Submits whose answer is still to come."""
         if self.session is None:
@@ -260,23 +354,27 @@ class UpstreamLink:
         name, version = settings.name, settings.interface_version
         return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
 
-    def _again(self, reason: str) -> None:
+    def _again(self, reason: str, end: SessionEnd | None = None) -> None:
+        """Tries again after a pause. ``end``: how a session ended that was bound; None where none was."""
         self._attempt = None
         if self._stopped:
             return
         if not self._kicked:
             self._owner.metrics.link_failures.labels(self.settings.name).inc()
-        pause = self.settings.reconnect
-        seconds = min(pause.most, pause.first * 2 ** min(self._failures, 16))
-        self._failures += 1
+        pause, address = self.settings.reconnect, self.address
+        seconds = min(pause.most, pause.first * 2 ** min(self._order.rounds, 16))
+        if end is None:
+            self._order.failed()
+        else:
+            self._order.lost(by_us=end == "ours")
         seconds *= 0.7 + 0.3 * self._owner.random.random()
         self.failed_at = self._owner.now()
         self.again_at = self.failed_at + seconds
         self.last_error, self._refused = self._refused or reason, ""
-        log.warning(
-            "upstream not connected",
-            extra={"fields": {"upstream": self.settings.name, "reason": reason, "again_in": round(seconds, 1)}},
-        )
+        fields = {"upstream": self.settings.name, "address": address, "reason": reason, "again_in": round(seconds, 1)}
+        if self.address != address:
+            fields["next"] = self.address
+        log.warning("upstream not connected", extra={"fields": fields})
         self._timer = self._owner.reactor.callLater(seconds, self.start)
 
     # -- transport.ClientHandler ---------------------------------------------------------------------------------------
@@ -290,27 +388,10 @@ class UpstreamLink:
         self._attempt = None
         self._pipe = pipe
         self._over = self._kicked = False
-        settings, limits = self.settings, self._owner.limits
+        settings = self.settings
         now = self._owner.now()
         session = self.session = Session(
-            Role.ESME,
-            Timers(
-                bind=limits.bind,
-                pdu=limits.pdu,
-                enquire_link=settings.enquire_link,
-                inactivity=max(limits.inactivity, settings.enquire_link + settings.response + 1),
-                response=settings.response,
-                max_pdu=limits.max_pdu,
-                control_rate=100.0,
-                control_burst=1000.0,
-                bad_bodies=None,  # faults in its receipts are no reason to end the link
-                # A carrier that answers everything twice, or long after our timer, must not have its other answers held up.
-                stray_rate=2000.0,
-                stray_burst=10_000.0,
-            ),
-            now,
-            window=_DELIVER_WINDOW,
-            outstanding_limit=settings.window,
+            Role.ESME, self._timers(), now, window=_DELIVER_WINDOW, outstanding_limit=settings.window
         )
         self._meter = Meter(now)
         self._owner.made += 1
@@ -349,8 +430,11 @@ class UpstreamLink:
             self._end(reason)
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
+        end: SessionEnd | None = None
+        if self._bound is not None:
+            end = "ours" if self.session is not None and self.session.close_reason in _BY_US else "lost"
         self.session = self._pipe = self._bound = None
-        self._again(reason)
+        self._again(reason, end)
         self._kicked = False
 
     # -- work ----------------------------------------------------------------------------------------------------------
@@ -386,10 +470,11 @@ class UpstreamLink:
             session.close("bind refused")
             return
         session.bound_as(self._command)
-        self._failures = 0
+        self._order.bound()
         self.last_error = None
         bound = self._bound = Bound(self, session)
-        log.info("upstream bound", extra={"fields": {"upstream": name, "mode": self._command.name.lower()}})
+        fields = {"upstream": name, "address": self.address, "mode": self._command.name.lower()}
+        log.info("upstream bound", extra={"fields": fields})
         self._owner.relay.carrier_bound(self._state, bound, now)
         self._work(b"")
 

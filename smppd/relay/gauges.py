@@ -180,7 +180,7 @@ def waits_since(message: Message, wall: float) -> float:
 def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
     return UpstreamPicture(
         one.name,
-        one.settings.address,
+        ", ".join(one.settings.address),
         not one.gone,
         len(one.links),
         sum(len(link.session.outstanding) for link in one.links),

@@ -52,6 +52,7 @@ from smppd.relay.short_ids import ShortIds
 from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
 from smppd.relay.state.model import Account, CustomerPeer, Message, Peer, UpstreamState
+from smppd.relay.stranded import Stranded, stranded
 from smppd.relay.views import LimitView, MessageQuery, Names, View, Views
 from smppd.relay.withdrawal import Withdrawal
 from smppd.store.api import Batch, ColdRow, Kind, OptOut, Store
@@ -274,6 +275,19 @@ class Relay:
         self.opt_outs.register.epoch += 1 << 32
         context.use_hours(routing.hours)
         self.short_ids.use(settings)
+
+    def stranded(
+        self, settings: Settings, routing: Routing, pipelines: Mapping[str, Pipeline | None]
+    ) -> list[Stranded]:
+        """What waits and would have no upstream by a configuration that is not in force; see ``relay.stranded``. ``routing``
+        and ``pipelines`` were made of it for this question alone."""
+        return stranded(self.context, settings, routing.router, pipelines)
+
+    def unrouted(self, routing: Routing) -> list[str]:
+        """The accounts whose messages have a route now and would have none by another configuration, by name."""
+        now, then = self.routes.router, routing.router
+        named = then.accounts() & now.accounts()
+        return sorted(name for name in named if now.leads_somewhere(name) and not then.leads_somewhere(name))
 
     def account(self, name: str) -> Account | None:
         """The account of this name, which customers bind to; None where nobody has it."""

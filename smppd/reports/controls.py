@@ -30,7 +30,9 @@ class Control(NamedTuple):
 
 def _tls(settings: Settings) -> bool:
     listeners = all(one.tls is not None or is_loopback(one.host) for one in settings.listeners)
-    return listeners and all(one.tls is not None or is_loopback(one.host) for one in settings.upstreams)
+    return listeners and all(
+        one.tls is not None or all(is_loopback(host) for host, _ in one.endpoints) for one in settings.upstreams
+    )
 
 
 def _ships(settings: Settings) -> bool:

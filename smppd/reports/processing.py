@@ -113,7 +113,7 @@ def recipient(source: Source, upstream: Upstream) -> dict[str, Any]:
     ]
     return {
         "upstream": upstream.name,
-        "host": upstream.host,
+        "host": ", ".join(host for host, _ in upstream.endpoints),
         "country": upstream.country,
         "contract": free(upstream.contract),
         "tls": upstream.tls is not None,
@@ -137,6 +137,11 @@ def _accounts(source: Source, routes: list[Route]) -> list[str]:
     return [name for name in every if name in named]
 
 
+def _here(upstream: Upstream) -> bool:
+    """Whether it is on this machine."""
+    return all(is_loopback(host) for host, _ in upstream.endpoints)
+
+
 def transfers(settings: Settings) -> list[dict[str, Any]]:
     """The carriers by country; those whose country nobody has named stand without one."""
     home = settings.region
@@ -145,7 +150,7 @@ def transfers(settings: Settings) -> list[dict[str, Any]]:
             "upstream": one.name,
             "country": one.country,
             "elsewhere": None if one.country is None or home is None else one.country != home,
-            "note": None if one.country is not None or is_loopback(one.host) else "name its `country`",
+            "note": None if one.country is not None or _here(one) else "name its `country`",
         }
         for one in settings.upstreams
     ]

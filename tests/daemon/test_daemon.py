@@ -240,7 +240,7 @@ def test_a_reload_reaches_everything_and_drops_nobody_who_may_stay(make: Make, s
             assert "account gone removed" in gateway.log_text()
 
             # An upstream that changes binds anew, one that is gone is left; nothing is lost on the way.
-            gateway.config["upstreams"][1]["window"] = 7
+            gateway.config["upstreams"][1]["system_type"] = "vma"
             gateway.config["upstreams"] = gateway.config["upstreams"][1:]
             reload(gateway, "done")
             second.wait(lambda: second.connections == 2)

@@ -13,7 +13,7 @@ from smppd import config
 from smppd.config import Settings
 from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import reload as module
-from smppd.daemon.reload import Reload, ReloadTargets
+from smppd.daemon.reload import LastReload, Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.events import AuditEvent
 from smppd.lists.lists import Lists
@@ -74,7 +74,7 @@ class World:
             Part(self, "files"),
         )
         aside: Any = self
-        self.reload = Reload(self.file, parts, aside, self.hears)
+        self.reload = Reload(self.file, parts, aside, self.hears, lambda: 1_796_000_000.0)
 
     def hears(self, what: str) -> None:
         if what == self.fails:
@@ -136,6 +136,26 @@ def test_what_needs_a_restart_or_raises_changes_nothing(world: World) -> None:
     world.read()
     assert world.told() == ["notifier.reloading", "notifier.ready"]
     assert world.reload.settings is before and world.audited == ["refused"] * 2
+
+
+def test_how_the_last_one_ended_is_remembered_and_shown(world: World) -> None:
+    def value(name: str) -> float | None:
+        return world.metrics.registry.get_sample_value(f"smppd_config_{name}")
+
+    def last() -> LastReload | None:
+        return world.reload.last
+
+    assert last() is None and world.reload.picture()["last_reload"] is None
+    assert (value("last_reload_successful"), value("last_reload_success_timestamp_seconds")) == (1, 1_796_000_000)
+    changed(world, hot=7)
+    world.reload.ask()
+    world.read()
+    assert last() == (1_796_000_000, "refused", ("store changed: needs a restart",))
+    assert value("last_reload_successful") == 0
+    changed(world, acme={"queue": 7})
+    world.reload.ask()
+    world.read()
+    assert last() == (1_796_000_000, "done", ()) and value("last_reload_successful") == 1
 
 
 def test_a_bug_of_ours_in_it_is_counted_and_changes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,13 +50,21 @@ def receipt_body(source: bytes, destination: bytes, message_id: bytes, state: by
 
 
 class RawSmsc:
-    """Listens on a free port of 127.0.0.1. ``script`` gives the step for each submit, in order of arrival."""
+    """Listens on a free port of 127.0.0.1, or at ``address``. ``script`` gives the step for each submit, in order of
+    arrival."""
 
-    def __init__(self, script: Iterator[Step] | None = None, ids: Callable[[int], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        script: Iterator[Step] | None = None,
+        ids: Callable[[int], bytes] | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.script = script or repeat(Step())
         self.received: list[bytes] = []
         """Every frame, in order of arrival."""
         self.connections = 0
+        self.bind_status = 0
+        """What binds are answered."""
         self._ids = ids or (lambda number: f"raw-{number:06d}".encode())
         self._number = 0
         self._lock = threading.Condition()
@@ -64,7 +72,9 @@ class RawSmsc:
         self._bound: list[socket.socket] = []
         self._sequence = 0
         self._stopping = False
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.peers: list[str] = []
+        """Where each connection came from."""
+        self._listening = socket.create_server(address)
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -121,7 +131,7 @@ class RawSmsc:
     def _accept(self) -> None:
         while True:
             try:
-                connection, _ = self._listening.accept()
+                connection, peer = self._listening.accept()
             except OSError:
                 return
             if self._stopping:
@@ -130,6 +140,7 @@ class RawSmsc:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.connections += 1
+                self.peers.append(peer[0])
                 self._sockets.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
@@ -155,6 +166,9 @@ class RawSmsc:
     def _handle(self, connection: socket.socket, whole: bytes) -> bool:
         _, command, _, sequence = _HEADER.unpack_from(whole)
         if command in (1, 2, 9):
+            if self.bind_status:
+                connection.sendall(frame(command | 1 << 31, self.bind_status, sequence))
+                return True
             with self._lock:
                 self._bound.append(connection)
             connection.sendall(frame(command | 1 << 31, 0, sequence, b"raw\0"))

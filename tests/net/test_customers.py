@@ -411,7 +411,7 @@ def test_with_very_many_sessions_a_reload_reaches_them_in_steps(monkeypatch: pyt
     world = World(account(max_binds=8))
     clients = [world.bound() for _ in range(8)]
     busy(monkeypatch, world, "reload")
-    world.relay.accounts["acme"].use(account(window=77), 0.0)
+    world.relay.accounts["acme"].use(account(window=77, max_binds=8), 0.0)
 
     def told() -> int:
         return sum(client.link.session.window == 77 for client in clients)
@@ -491,6 +491,47 @@ def test_sessions_of_a_suspended_account_are_unbound_and_a_bind_under_way_is_ref
     assert client.hears() == [("unbind", 0, 1)]
     world.hand.decide()
     assert late.hears() == [("bind_transceiver_resp", Status.RBINDFAIL, 1)]
+
+
+def test_a_reload_ends_the_sessions_that_its_plan_names_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "smppd.customers")
+    world = World(account(max_binds=9), account("other"), account("third", max_binds=3))
+    fit, receiver = world.bound(), world.bound(command=Command.BIND_RECEIVER)
+    other, third = world.bound(b"other"), [world.bound(b"third") for _ in range(3)]
+    new = {
+        "acme": account(binds=["transceiver"]),
+        "third": account("third", max_binds=1),
+    }
+    planned = [one for one in world.customers.endings(new) if one is not None]
+    assert [(one.link, one.why) for one in planned] == [
+        (receiver.link, "the account may not bind as receiver"),
+        (other.link, "the account is removed"),
+        (third[1].link, "more than max_binds, which is 1"),
+        (third[2].link, "more than max_binds, which is 1"),
+    ]
+    assert not any(client.hears() for client in (fit, receiver, other, *third)), "a plan ends nothing"
+    for name, settings in new.items():
+        world.relay.accounts[name].use(settings, 0.0)
+    world.relay.accounts["other"].closed = True
+    world.customers.reload(world.limits)
+    ended = [client.link for client in (fit, receiver, other, *third) if client.hears() == [("unbind", 0, 1)]]
+    assert ended == [one.link for one in planned]
+    said = [record.fields for record in caplog.records if record.message == "session ends by a reload"]  # type: ignore[attr-defined]
+    assert sorted(one["reason"] for one in said) == sorted(one.why for one in planned)
+    world.customers.reload(world.limits)
+    assert not any(client.hears() for client in (receiver, other)), "once"
+
+
+def test_what_a_session_takes_over_ends_it_later_no_more() -> None:
+    world = World(account(networks=["192.0.2.0/24"]))
+    client = world.bound()
+    for networks in (["192.0.2.0/25"], ["192.0.2.0/26"]):
+        world.relay.accounts["acme"].use(account(networks=networks), 0.0)
+        world.customers.reload(world.limits)
+        assert not client.hears()
+    world.relay.accounts["acme"].use(account(networks=["198.51.100.0/24"]), 0.0)
+    world.customers.reload(world.limits)
+    assert client.hears() == [("unbind", 0, 1)]
 
 
 def test_a_peer_that_closes_in_order_is_forgotten_too() -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,34 @@ def test_a_cancelled_attempt_is_silent_in_every_state(loop: Loop, certs: Path) -
     loop.until(lambda: whole.reasons)
     assert early.failures == late.failures == whole.failures == []
     assert whole.reasons == ["closed"]
+
+
+# Twisted leaves the socket that cannot be bound to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_connection_comes_from_the_source_address_that_is_named(loop: Loop) -> None:
+    loop.with_threads()
+    server = Server(loop)
+    for host in ("127.0.0.1", "localhost"):
+        to = upstream(server.port, host=host).model_copy(update={"source_address": "127.0.0.9"})
+        _, handler = dial(loop, to)
+        loop.until(partial(getattr, handler, "pipe"))
+        loop.until(lambda: len(server.handlers) == 1)
+        assert server.handlers.pop().pipe.peer == "127.0.0.9"
+        handler.pipe.close()
+    _, handler = dial(loop, upstream(server.port).model_copy(update={"source_address": "192.0.2.1"}))
+    loop.until(lambda: handler.failures)
+    assert handler.failures == ["source address cannot be used"]
+
+
+def test_the_address_that_is_asked_for_is_dialled_and_its_own_name_expected(loop: Loop, certs: Path) -> None:
+    loop.with_threads()
+    server = Server(loop, certs)
+    to = upstream(1, certs / "ca.pem").model_copy(update={"address": ("127.0.0.1:1", f"localhost:{server.port}")})
+    handler = Notes()
+    connect(loop.reactor, to, config.Limits(), handler, client_of(to), 1)
+    loop.until(lambda: handler.pipe)
+    handler.pipe.close()
+    loop.until(lambda: handler.reasons)
 
 
 def in_memory(fail: Callable[[Any], None]) -> Notes:

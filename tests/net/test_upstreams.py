@@ -27,10 +27,11 @@ OK = Status.ROK
 class Attempt:
     """One attempt to connect, which the test decides; also the owner of its pipe."""
 
-    def __init__(self, world: World, link: UpstreamLink, tls: Any) -> None:
+    def __init__(self, world: World, link: UpstreamLink, tls: Any, at: int) -> None:
         self.world = world
         self.link = link
         self.tls = tls
+        self.at = at
         self.cancelled = False
         self.transport: FakeTransport
 
@@ -129,8 +130,8 @@ class World:
             self.relay.upstreams.setdefault(one.name, UpstreamState(one, self.relay.metrics, 0.0))
         self.side.use(settings, self.limits, {one.name: None for one in settings})
 
-    def connect(self, _reactor: Any, _settings: Any, _limits: Any, link: UpstreamLink, tls: Any) -> Attempt:
-        self.attempts.append(Attempt(self, link, tls))
+    def connect(self, _reactor: Any, _settings: Any, _limits: Any, link: UpstreamLink, tls: Any, at: int) -> Attempt:
+        self.attempts.append(Attempt(self, link, tls, at))
         return self.attempts[-1]
 
     @property
@@ -417,7 +418,7 @@ def test_a_changed_upstream_answers_out_what_it_has_and_goes_while_the_new_one_b
     sent = message()
     old.gets(sent)
     old.hears()
-    world.use(upstream(window=7))
+    world.use(upstream(window=7, system_type="vma"))
     assert [tokens for _, tokens in world.relay.downs] == [[]], "nothing more is sent over it"
     assert old.hears() == [] and world.side.waiting() == 1
     new = world.bound()
@@ -430,6 +431,90 @@ def test_a_changed_upstream_answers_out_what_it_has_and_goes_while_the_new_one_b
     assert old.gone and not new.gone
     world.passes(1)
     assert not world.side.retired and len(world.attempts) == 2
+
+
+def test_what_no_bind_depends_on_is_taken_over_by_links_that_stand(make: Make) -> None:
+    world = make(upstream(throughput="10/s"))
+    carrier = world.bound()
+    changed = upstream(window=7, throughput="20/s", enquire_link="10s", response="5s")
+    assert world.side.changes((changed,)) == []
+    world.use(changed)
+    assert not carrier.hears() and len(world.attempts) == 1 and not world.relay.downs
+    session = carrier.link.session
+    assert session is not None and session.room == 7
+    world.passes(11)
+    assert carrier.hears() == [("enquire_link", 0, 2)], "the new deadlines hold"
+
+
+def test_the_plan_names_the_links_that_use_then_changes(make: Make) -> None:
+    world = make(upstream(sessions=2), upstream("carrier-b"), upstream("carrier-c"))
+    for attempt in world.attempts:
+        attempt.opens().accepts()
+    wanted = (
+        upstream(sessions=2, address=["127.0.0.1:2776", "127.0.0.2:2776"]),
+        upstream("carrier-b", enabled=False),
+        upstream("carrier-d", bind="transmitter+receiver"),
+    )
+    assert world.side.changes(wanted) == [
+        ("carrier-a", 2, 2, 0, "address changed"),
+        ("carrier-b", 1, 0, 0, "disabled"),
+        ("carrier-c", 1, 0, 0, "removed"),
+        ("carrier-d", 0, 2, 0, "added or enabled"),
+    ]
+    assert len(world.attempts) == 4, "it changes nothing"
+    world.use(*wanted)
+    assert len(world.side.retired) == 4 and len(world.attempts) == 4 + 4
+
+
+# -- several addresses -------------------------------------------------------------------------------------------------
+
+
+def test_each_address_is_tried_in_turn_and_the_pause_grows_with_the_rounds(make: Make) -> None:
+    world = make(upstream(address=["127.0.0.1:1", "127.0.0.2:1"], reconnect={"first": "1s", "most": "30s"}))
+    pauses, tried = [], [world.attempt.at]
+    world.attempt.fails()
+    for _ in range(5):
+        call: Any
+        (call,) = world.clock.getDelayedCalls()
+        pauses.append(call.getTime() - world.clock.seconds())
+        world.clock.advance(pauses[-1])
+        tried.append(world.attempt.at)
+        world.attempt.fails()
+    assert tried == [0, 1, 0, 1, 0, 1]
+    assert [0.7 * whole <= pause <= whole for whole, pause in zip((1, 1, 2, 2, 4), pauses, strict=True)] == [True] * 5
+
+
+def test_a_refused_bind_and_a_lost_link_lead_on_and_our_own_unbind_to_the_first(make: Make) -> None:
+    world = make(upstream(address=["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1"]))
+    carrier = world.attempt.opens().accepts(Status.RINVPASWD)
+    assert carrier.gone
+    world.passes(1)
+    assert world.attempt.at == 1 and world.attempt.link.address == "127.0.0.2:1"
+    world.bound().breaks()
+    world.passes(1)
+    assert world.attempt.at == 0, "lost elsewhere: the first again"
+    world.bound().breaks()
+    world.passes(1)
+    assert world.attempt.at == 1, "lost at the first: the next"
+    carrier = world.bound()
+    session = carrier.link.session
+    assert session is not None
+    session.unbind(world.clock.seconds())
+    carrier.link.settle()
+    (unbind,) = carrier.hears()
+    carrier.says(pdu(Command.UNBIND_RESP, 0, unbind[2]))
+    assert carrier.gone
+    world.passes(1)
+    assert world.attempt.at == 0
+
+
+def test_each_link_goes_its_own_way(make: Make) -> None:
+    world = make(upstream(sessions=2, address=["127.0.0.1:1", "127.0.0.2:1"]))
+    first, second = world.attempts
+    first.opens().accepts()
+    second.fails()
+    world.passes(1)
+    assert [one.at for one in world.attempts] == [0, 0, 1] and world.attempt.link is second.link
 
 
 def test_a_removed_upstream_that_never_answers_is_left_and_its_messages_are_unknown(make: Make) -> None:

@@ -8,6 +8,8 @@ import datetime as dt
 import grp
 import json
 import os
+import socket
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from smppd.cli import reload_plan
 from smppd.cli.commands import add_config, add_json, load_settings, say
-from smppd.config import Account, ConfigError, Fault, Policy, Settings, faults_at, units
+from smppd.config import Account, ConfigError, Fault, Listener, Policy, Settings, Upstream, faults_at, units
 from smppd.config.retention import unfounded
 from smppd.control.wire import group_number
 from smppd.lists.compiler import place_of
@@ -38,9 +41,15 @@ def register(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "check",
         description="Find every mistake in a configuration. Each is printed as file:line:column: setting: what is wrong."
-        " Exit status: 0 without mistakes, 1 with, 2 when the file cannot be read.",
+        " Exit status: 0 without mistakes, 1 with, 2 when the file cannot be read. With --plan also 1 when the running daemon"
+        " would refuse it in a reload, and 2 when none answers.",
     )
     add_config(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="ask the running daemon what a reload would change, which sessions it would end, and which links bind anew",
+    )
     add_json(parser)
 
 
@@ -58,16 +67,22 @@ def run(args: argparse.Namespace) -> int:
         raise
     notes = faults_at(args.config, [*without_basis(settings), *_evidence(settings, now.date())])
     advised = list(advice(settings))
+    plan = reload_plan.plan_of(settings, args.config) if args.plan else None
+    refused = plan is not None and bool(plan["faults"])
     if args.json:
-        found = {"notes": [_as_dict(note) for note in notes], "advice": advised}
-        print(json.dumps({"ok": True, "file": str(args.config), **counts(settings), **found}, indent=2))
-        return 0
+        found: dict[str, Any] = {"notes": [_as_dict(note) for note in notes], "advice": advised}
+        if plan is not None:
+            found["plan"] = plan
+        print(json.dumps({"ok": not refused, "file": str(args.config), **counts(settings), **found}, indent=2))
+        return int(refused)
     for note in notes:
         say(f"{note.file}:{note.line}:{note.column}: note: {note.path}: {note.message}")
     for sentence in advised:
         say(f"{args.config}: advice: {sentence}")
     print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}")
-    return 0
+    if plan is not None:
+        reload_plan.show(plan)
+    return int(refused)
 
 
 def _as_dict(fault: Fault) -> dict[str, str | int]:
@@ -296,10 +311,14 @@ def advice(settings: Settings) -> Iterator[str]:
             state = "empty" if upstream.password.env in os.environ else "not set here"
             yield f"upstream {upstream.name}: environment variable {upstream.password.env}, its password, is {state}"
     yield from _ending(settings, dt.datetime.now(dt.UTC))
-    for section, items in (("listener", settings.listeners), ("upstream", settings.upstreams)):
-        for item in items:
-            if item.tls is None and item.plaintext == "allowed":
-                yield f"{section} {item.address} goes without TLS: passwords and messages cross the network readable"
+    addressed: list[tuple[str, str, Listener | Upstream]]
+    addressed = [("listener", one.address, one) for one in settings.listeners]
+    addressed += [("upstream", ", ".join(one.address), one) for one in settings.upstreams]
+    for section, address, item in addressed:
+        if item.tls is None and item.plaintext == "allowed":
+            yield f"{section} {address} goes without TLS: passwords and messages cross the network readable"
+    yield from _sources(settings)
+    yield from _writable(settings)
     syslog = settings.shipping.syslog
     if syslog is not None and syslog.tls is None and syslog.plaintext == "allowed":
         yield f"shipping.syslog {syslog.address} goes without TLS: the audit trail crosses the network readable"
@@ -318,6 +337,30 @@ def advice(settings: Settings) -> Iterator[str]:
             )
     if settings.accounts and not settings.routes:
         yield "there are no routes: every message will be refused"
+
+
+def _sources(settings: Settings) -> Iterator[str]:
+    """Addresses that connections are to come from and that this host has not."""
+    for upstream in settings.upstreams:
+        source = upstream.source_address
+        if source is not None:
+            family = socket.AF_INET6 if ":" in source else socket.AF_INET
+            try:
+                with socket.socket(family, socket.SOCK_STREAM) as probe:
+                    probe.bind(socket.getaddrinfo(source, 0, family, flags=socket.AI_NUMERICHOST)[0][4])
+            except OSError as error:
+                yield f"upstream {upstream.name}: source_address {source} cannot be used on this host: {error.strerror}"
+
+
+def _writable(settings: Settings) -> Iterator[str]:
+    """Files of the configuration that anybody may write to: who can may give himself an account."""
+    for path, _ in settings.files:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue
+        if mode & 0o002:
+            yield f"{path} can be written by everybody: mode {stat.S_IMODE(mode):04o}"
 
 
 def _lists(settings: Settings) -> Iterator[str]:

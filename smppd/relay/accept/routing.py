@@ -65,6 +65,14 @@ class Router:
             if all(not (r.prefixes or r.senders or r.sender_prefixes or r.tags or r.weights) for r in rules)
         }
 
+    def accounts(self) -> set[str]:
+        """The accounts of the configuration, by name."""
+        return set(self._regions)
+
+    def leads_somewhere(self, account: str) -> bool:
+        """Whether any message of an account could have a route."""
+        return any(self._enabled.intersection(rule.names) for rule in self._rules.get(account, ()))
+
     def _join(self, rules: tuple[_Rule, ...], destination: bytes) -> str:
         names: dict[str, None] = {}
         for rule in rules:

@@ -154,6 +154,24 @@ def test_advice_does_not_fail(
         assert advice in err
 
 
+def test_an_address_of_another_host_and_files_open_to_everybody_are_advised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.yaml").write_text("routes:\n")
+    path = write(tmp_path, BASE.replace("system_id: gw", "system_id: gw, source_address: 127.0.0.9"))
+    path.write_text(path.read_text() + "include: more.yaml\n")
+    assert main(["check", "--config", str(path)]) == 0
+    err = capsys.readouterr().err
+    assert "source_address" not in err and "everybody" not in err
+    (tmp_path / "more.yaml").chmod(0o666)
+    text = path.read_text().replace('"127.0.0.1:2776"', "localhost:2776")
+    path.write_text(text.replace("127.0.0.9", "192.0.2.9"))
+    assert main(["check", "--config", str(path)]) == 0
+    err = capsys.readouterr().err
+    assert "upstream carrier-a: source_address 192.0.2.9 cannot be used on this host: " in err
+    assert f"{tmp_path}/more.yaml can be written by everybody: mode 0666" in err
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o777, 0o660, 0o602])
 def test_a_password_that_others_can_get_at_is_a_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int

@@ -312,7 +312,18 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
     frozenset(
-        {"operations", "recovery", "spill", "withdrawal", "acting", "erasing", "gauges", "flow", "log_changes", "stranded"}
+        {
+            "operations",
+            "recovery",
+            "spill",
+            "withdrawal",
+            "acting",
+            "erasing",
+            "gauges",
+            "flow",
+            "log_changes",
+            "stranded",
+        }
     ),
     frozenset({"views"}),
     frozenset({"relay"}),

@@ -281,11 +281,6 @@ class CustomerLink:
         return self._mode or ""
 
     @property
-    def peer(self) -> str:
-        """Where it comes from."""
-        return self._pipe.peer
-
-    @property
     def tls_version(self) -> str:
         """The version of TLS that it speaks; empty where it speaks none."""
         return self._pipe.tls_version or ""

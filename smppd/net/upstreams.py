@@ -109,8 +109,8 @@ class Upstreams:
         self._tls: Contexts = {}
 
     def changes(self, settings: tuple[config.Upstream, ...]) -> list[LinkChange]:
-        """What `use` would do to the links of each upstream, those whose links stay left out, and those that an act has drained.
-        Changes nothing."""
+        """What `use` would do to the links of each upstream. Those whose links stay are left out, and those that an act has
+        drained. Changes nothing."""
         found: list[LinkChange] = []
         every = {one.name: one for one in settings}
         for name, links in self.links.items():

@@ -13,6 +13,7 @@ from smppd.metrics import Metrics
 from smppd.net.endpoints import ConnectAttempt, connect
 from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
+from smppd.net.tracing import Recording
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -62,6 +63,8 @@ class Upstreams:
         """Connections that came about, which are numbered."""
         self.retired: list[UpstreamLink] = []
         """Sessions that the configuration no longer has, until they are unbound."""
+        self.traced: dict[str, Recording] = {}
+        """By upstream: what hears its sessions (`net.tracing`)."""
 
     def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits, tls: Contexts) -> None:
         """Brings the sessions to what the configuration says. Those of an unchanged upstream stay up, and use new
@@ -107,6 +110,18 @@ class Upstreams:
         due = [one.again_at - self.now() for one in links if one.again_at is not None]
         failed = max((one for one in links if one.last_error is not None), key=lambda one: one.failed_at, default=None)
         return max(0.0, min(due)) if due else None, None if failed is None else failed.last_error
+
+    def find(self, session: str) -> UpstreamLink | None:
+        """The link whose connection has this id, `u4`, and stands."""
+        return next((one for one in self.every() if f"u{one.number}" == session and one.session is not None), None)
+
+    def trace(self, name: str, recording: Recording) -> None:
+        """From now on a trace hears all sessions to an upstream, those too that are made meanwhile, until ``traced`` has it no
+        more."""
+        self.traced[name] = recording
+        for link in self.every():
+            if link.settings.name == name:
+                link.trace(recording)
 
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
@@ -206,6 +221,16 @@ class UpstreamLink:
         name, version = settings.name, settings.interface_version
         return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether a trace hears it."""
+        return self._pipe is not None and self._pipe.tap is not None
+
+    def trace(self, recording: Recording) -> None:
+        """From now on a trace hears it, if it stands."""
+        if self._pipe is not None and self.session is not None:
+            recording.tap(self._pipe, "carrier", self.session.unread)
+
     def _again(self, reason: str) -> None:
         self._attempt = None
         if self._stopped:
@@ -236,6 +261,9 @@ class UpstreamLink:
         self._pipe = pipe
         self._over = False
         settings, limits = self.settings, self._owner.limits
+        recording = self._owner.traced.get(settings.name)
+        if recording is not None:
+            recording.tap(pipe, "carrier")
         now = self._owner.now()
         session = self.session = Session(
             Role.ESME,

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "bans": "show and lift the bans of addresses that guessed passwords",
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",
+    "trace": "list, show, export and delete traces of a peer's PDUs",
     "status": "show how the running daemon does",
     "schema": "print the JSON Schema of the configuration",
 }

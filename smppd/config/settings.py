@@ -41,6 +41,7 @@ from smppd.config.secrets import KeyRef
 from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
 from smppd.config.stamps import ReadFile
+from smppd.config.tracing import Traces
 
 
 class Store(Model):
@@ -273,6 +274,7 @@ class Settings(Model):
     shipping: Shipping = Field(
         default_factory=Shipping, description="Where the audit trail and the log's checkpoints go as they are made."
     )
+    traces: Traces = Field(default_factory=Traces, description="What `smppd act trace` keeps of a peer's PDUs.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
     region: Region | None = Field(
         default=None, description="Country whose national numbers are meant where no country code stands."
@@ -314,6 +316,7 @@ class Settings(Model):
                 "limits",
                 "log",
                 "shipping",
+                "traces",
             )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value

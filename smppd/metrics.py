@@ -171,6 +171,7 @@ class Metrics:
         self.no_login = counter(
             "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
         )
+        self.acts_in_force = gauge("acts_in_force", "Acts of operators that stand: `smppd show acts`", "act")
         self.consents = gauge("consents", "Consents that count, by person, class and sender")
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")
@@ -221,3 +222,8 @@ class Metrics:
 def total(counter: Counter) -> float:
     """What one child of a counter stands at. The library shows it by collecting only, which builds samples for each look."""
     return float(counter._value.get())
+
+
+def totals(counter: Counter) -> dict[tuple[str, ...], float]:
+    """What every child of a counter stands at, by its labels."""
+    return {tuple(map(str, labels)): total(child) for labels, child in list(counter._metrics.items())}

@@ -39,10 +39,13 @@ ROOMS: Final = ("consent", "policy", "relay", "traffic")  # with what is split o
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
+        "relay.acting",
         "relay.erasing",
+        "relay.flow",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",
+        "relay.views",
     }
 )
 SINGLE: Final = tuple(

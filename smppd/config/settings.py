@@ -283,6 +283,18 @@ class Settings(Model):
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
     _read_files: tuple[ReadFile, ...] = PrivateAttr(default=())
+    _digest: str = PrivateAttr(default="")
+
+    @property
+    def control_socket(self) -> Path:
+        """Where whoever need not be root or the daemon's user asks the daemon: `control.path`, else the socket in the store's
+        directory, which only these two can reach."""
+        return self.control.path or self.store.directory / "control.sock"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file in hexadecimal; empty of settings that no file was read for."""
+        return self._digest
 
     @property
     def read_files(self) -> tuple[ReadFile, ...]:

@@ -46,6 +46,23 @@ class Listing(NamedTuple):
         yield "".join(parts).encode()
 
 
+class Lazy(Mapping[str, object]):
+    """A mapping whose values are made as they are asked for."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], object]) -> None:
+        self._names = list(names)
+        self._make = make
+
+    def __getitem__(self, name: str) -> object:
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 Answer: TypeAlias = "dict[str, object] | Listing"
 
 

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 from twisted.internet.defer import Deferred
 
 from smppd.control.wire import Code, ControlError
-from smppd.daemon.acts import ActRequest, Done
+from smppd.daemon.acts import ActInForce, ActRequest, Done
+from smppd.daemon.standing import StandingActs
 from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
 from smppd.net.customers import CustomerLink, Customers
@@ -45,6 +46,7 @@ _EVERY: Final = 1.0
 _ENOUGH: Final = 256 << 10
 _JOIN: Final = 10.0
 
+_NOBODY: Final = "there is no such session, account or upstream"
 _TOLD: Final = (TraceError, StoreError, VaultError, SealError, OSError)
 
 T = TypeVar("T")
@@ -61,6 +63,11 @@ class _Peer(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
 
+    @property
+    def target(self) -> str:
+        """As an act says it."""
+        return self.name if self.kind == "session" else f"{self.kind}:{self.name}"
+
 
 class _Destroyed(Exception):
     """The file of a trace was taken away while it was written."""
@@ -73,6 +80,7 @@ class _Running:
         self.peer = peer
         self.until = until
         self.number = 0  # until it has begun
+        self.trace: Trace | None = None
         self.recording: Recording | None = None
         self.writer: TraceWriter | None = None
         self.file: BinaryIO | None = None
@@ -92,18 +100,20 @@ class Tracing:
         install: InstallSecrets,
         customers: Customers,
         upstreams: Upstreams,
+        acts: StandingActs,
         audit: Callable[[str, dict[str, str | int]], object],
         reactor: Any,
         reserve: Callable[[], int],
         wall: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
-        """directory: the store's. reserve(): octets of its disk that no trace takes."""
+        """directory: the store's. acts: put an act on the trail before it is done. reserve(): octets of its disk that no trace takes."""
         self._directory = directory
         self._ring = ring
         self._install = install
         self._customers = customers
         self._upstreams = upstreams
+        self._acts = acts
         self._audit = audit
         self._reactor = reactor
         self._reserve = reserve
@@ -126,16 +136,19 @@ class Tracing:
         if not isinstance(note, str) or len(note) > NOTE:
             raise ControlError(f"a note has at most {NOTE} characters", Code.REQUEST)
         if fields.get("stop") is True:
-            return self._stop(request.target)
+            return self._stop(request, authority)
         peer = self._peer(request.target)
+        if authority.accounts is not None and peer.account not in authority.accounts:
+            raise ControlError(_NOBODY, Code.UNKNOWN)
         standing = self._of(request.target)
         if standing is not None:
-            return Done(f"{standing.peer} is being traced already, as trace {standing.number}", False)
+            return Done(f"{standing.peer} is being traced already, as trace {standing.number}.", False)
         if len(self._running) >= AT_ONCE:
             raise ControlError(f"{AT_ONCE} traces are on, and there may be no more at a time", Code.STATE)
         if self._overlaps(peer):
             raise ControlError(f"another trace hears {peer} already", Code.STATE)
-        return self._begin(peer, seconds, request.reason, note, authority.who)
+        written = self._acts.done(request, authority, lambda: None, facts={"for": int(seconds)})
+        return written.addCallback(lambda _none: self._begin(peer, seconds, request.reason, note, authority.who))
 
     def _begin(self, peer: _Peer, seconds: float, reason: str, note: str, who: str) -> Deferred[Done]:
         began = self._wall()
@@ -165,14 +178,14 @@ class Tracing:
                 answer.errback(_told(error))
                 return
             trace, running.writer, running.file = made
-            running.number = trace.number
+            running.trace, running.number = trace, trace.number
             facts = {"action": "begun", "trace": trace.number, peer.kind: peer.name, "by": who, "reason": trace.reason}
             self._audit(AuditEvent.TRACE, facts)
             log.info("trace began", extra={"fields": {"trace": trace.number, peer.kind: peer.name}})
             running.timer = self._reactor.callLater(seconds, self._end, running, "its time was over")
             running.written = self._now()
             self._listen(running)
-            told = f"Trace {trace.number} of {peer} is on for {seconds:.0f} s; it is read with `smppd trace export`"
+            told = f"Trace {trace.number} of {peer} is on for {seconds:.0f} s; `smppd trace export` reads it."
             answer.callback(Done(told, True))
 
         self._do(make, begun)
@@ -195,28 +208,44 @@ class Tracing:
         else:
             self._upstreams.trace(peer.name, recording)
 
-    def _stop(self, target: str) -> Done | Deferred[Done]:
-        running = self._of(target)
+    def _stop(self, request: ActRequest, authority: Authority) -> Done | Deferred[Done]:
+        running = self._of(request.target)
         if running is None:
-            self._peer(target)
-            return Done(f"{target} is not being traced", False)
-        if running.recording is None:
-            raise ControlError(f"the trace of {running.peer} is about to begin", Code.STATE)
-        answer: Deferred[Done] = Deferred()
-        running.over.append(answer.callback)
-        self._end(running, "it was told to")
-        return answer
+            peer = self._peer(request.target)
+            return Done(f"{peer} is not being traced.", False)
+
+        def end(_none: None) -> Done | Deferred[Done]:
+            if running not in self._running:
+                return Done(f"Trace {running.number} of {running.peer} has ended meanwhile.", False)
+            answer: Deferred[Done] = Deferred()
+            running.over.append(answer.callback)
+            self._end(running, "it was told to")
+            return answer
+
+        return self._acts.done(request, authority, lambda: None, facts={"stop": "yes"}).addCallback(end)
+
+    def in_force(self) -> list[ActInForce]:
+        """The traces that are on."""
+        return [
+            ActInForce(
+                "trace", one.peer.target, one.trace.began, one.trace.who, one.trace.reason, one.trace.until, False
+            )
+            for one in self._running
+            if one.trace is not None
+        ]
 
     def _of(self, target: str) -> _Running | None:
-        return next((one for one in self._running if target in (one.peer.name, str(one.peer))), None)
+        return next((one for one in self._running if target in (one.peer.name, one.peer.target)), None)
 
     def _peer(self, target: str) -> _Peer:
-        """Who is meant: a session (`c17`, `u4`), an account, an upstream; `account NAME` and `upstream NAME` where a name is both."""
+        """Who is meant: a session (`c17`, `u4`), an account, an upstream; `account:NAME` and `upstream:NAME` where a name is both."""
         link = self._customers.find(target) or self._upstreams.find(target)
         if link is not None:
             account = (link.name or "") if isinstance(link, CustomerLink) else ""
             return _Peer("session", target, account, link)
-        kind, _, name = target.rpartition(" ")
+        kind, colon, name = target.partition(":")
+        if not colon or kind not in ("account", "upstream"):
+            kind, name = "", target
         found = []
         if kind in ("", "account") and self._customers.relay.account(name) is not None:
             found.append(_Peer("account", name, name))
@@ -224,10 +253,10 @@ class Tracing:
             found.append(_Peer("upstream", name, ""))
         if len(found) > 1:
             raise ControlError(
-                f"{name} is an account and an upstream: say `account {name}` or `upstream {name}`", Code.REQUEST
+                f"{name} is an account and an upstream: say `account:{name}` or `upstream:{name}`", Code.REQUEST
             )
         if not found:
-            raise ControlError("there is no such session, account or upstream", Code.UNKNOWN)
+            raise ControlError(_NOBODY, Code.UNKNOWN)
         return found[0]
 
     def _overlaps(self, peer: _Peer) -> bool:
@@ -313,7 +342,7 @@ class Tracing:
         def done(_result: None, error: Exception | None) -> None:
             if error is not None:
                 log.error("a trace could not be written to its end", extra={"fields": {"trace": number, "reason": str(error)}})
-            said = f"Trace {number} of {running.peer} has ended, since {why}: {counts[1]} PDUs of {counts[0]} sessions"
+            said = f"Trace {number} of {running.peer} has ended, since {why}: {counts[1]} PDUs of {counts[0]} sessions."
             for told in running.over:
                 told(Done(said, True))
 
@@ -325,12 +354,9 @@ class Tracing:
     # -- start and end of the daemon -----------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """At the start: what was on when the daemon was killed has ended. StoreError; what cannot be read is left as it is."""
+        """At the start: what was on when the daemon was killed has ended. StoreError."""
         with self._opened() as traces:
-            try:
-                traces.settle(self._wall())
-            except (VaultError, SealError) as error:
-                log.error("a trace cannot be read", extra={"fields": {"reason": str(error)}})
+            traces.settle(self._wall())
 
     def stop(self) -> None:
         """Ends all, and waits until they are on the disk, ten seconds at most."""

@@ -92,12 +92,26 @@ class Traces:
         return self._directory / f"{number:06d}.trace"
 
     def all(self) -> list[Trace]:
-        """All that are kept, by number."""
-        found = (self._read(name, sealed) for name, sealed in self._documents.all(KIND))
-        return sorted(found, key=lambda one: one.number)
+        """All that are kept and can be read, by number."""
+        return [trace for _, trace in self._look() if trace is not None]
+
+    def unreadable(self) -> list[int]:
+        """The numbers of those whose document was altered."""
+        return [number for number, trace in self._look() if trace is None]
+
+    def _look(self) -> list[tuple[int, Trace | None]]:
+        found: list[tuple[int, Trace | None]] = []
+        for name, sealed in self._documents.all(KIND):
+            try:
+                trace = self._read(name, sealed)
+            except (SealError, VaultError):
+                found.append((int(name) if name.isdigit() else 0, None))
+            else:
+                found.append((trace.number, trace))
+        return sorted(found, key=lambda one: one[0])
 
     def get(self, number: int) -> Trace | None:
-        """One of them."""
+        """One of them. SealError where its document was altered."""
         name = _name(number)
         sealed = self._documents.get(KIND, name)
         return None if sealed is None else self._read(name, sealed)
@@ -113,6 +127,8 @@ class Traces:
             )
         trace = asked._replace(number=self._documents.number(KIND))
         key, scope = new_key(), trace_scope(trace.number)
+        if self._keys.get(scope) is not None or self.path(trace.number).exists():
+            self.destroy(trace.number)  # of a store that was exchanged by an older copy, which counts anew
         wrapped = self._wraps.wrap(scope, key, int(trace.began))
         if self._keys.put_new(scope, wrapped) != wrapped:
             raise StoreError(f"there is a key of trace {trace.number} already")
@@ -180,24 +196,20 @@ class Traces:
         return self._documents.remove(KIND, _name(number)) or there
 
     def may_hold(self, accounts: Collection[str] | None) -> list[int]:
-        """The numbers of traces in which messages of these accounts may stand; of any where None."""
+        """The numbers of traces in which messages of these accounts may stand; of any where None. Of one that cannot be read
+        nobody knows."""
         return [
-            one.number for one in self.all() if accounts is None or not one.account or one.account in accounts
+            number
+            for number, one in self._look()
+            if accounts is None or one is None or not one.account or one.account in accounts
         ]
 
     def expire(self, now: float, retain: float) -> list[int]:
         """Destroys the traces that are older than `retain` seconds, and what a kill has left of others; their numbers."""
-        kept, over = set(), []
-        for name, sealed in self._documents.all(KIND):
-            try:
-                trace = self._read(name, sealed)
-            except SealError:  # nobody can open it, so nobody needs it
-                over.append(int(name) if name.isdigit() else 0)
-                continue
-            if trace.began + retain <= now:
-                over.append(trace.number)
-            else:
-                kept.add(trace.number)
+        found = self._look()
+        # One that cannot be read was altered: nobody knows how old it is.
+        over = [number for number, trace in found if trace is None or trace.began + retain <= now]
+        kept = {number for number, _ in found}.difference(over)
         for number in over:
             self.destroy(number)
         for scope, wrapped in list(self._keys.scan(b"trace/")):

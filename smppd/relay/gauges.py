@@ -66,11 +66,13 @@ class Picture(NamedTuple):
 
 class Readiness(NamedTuple):
     """What /readyz needs to know. ``ready``: all is read back. ``upstreams``: to how many messages can be sent while their
-    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted."""
+    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted. ``stopped``: the
+    upstreams of the configuration that acts pause."""
 
     ready: bool
     upstreams: int
     oldest: float
+    stopped: tuple[str, ...] = ()
 
 
 class Gauges:
@@ -90,7 +92,7 @@ class Gauges:
         wall = self._context.wall()
         for upstream in self._context.upstreams.values():
             for message in [*upstream.codes.heads(), *upstream.ready.heads()]:
-                since = _waits_since(message, wall)
+                since = waits_since(message, wall)
                 oldest = released.get(message.account)
                 if oldest is None or since < oldest:
                     released[message.account] = since
@@ -101,7 +103,7 @@ class Gauges:
         that has to wait for its hour waits from then on."""
         wall = self._context.wall()
         first = [lane.hot.first() for lane in account.lanes.values()] + [account.pinned_parts.first()]
-        since = [_waits_since(message, wall) for message in first if message is not None]
+        since = [waits_since(message, wall) for message in first if message is not None]
         if account in self._released:
             since.append(self._released[account])
         return max(0.0, wall - min(since)) if since else 0.0
@@ -116,7 +118,8 @@ class Gauges:
         context = self._context
         up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
-        return Readiness(ready, up, oldest)
+        stopped = sorted([one.name for one in context.upstreams.values() if one.act and not one.gone])
+        return Readiness(ready, up, oldest, tuple(stopped))
 
     def picture(self) -> Picture:
         """See ``Picture``."""
@@ -163,7 +166,7 @@ class Gauges:
             held.set(self.held_for_hours(account))
             _set_limits(account, metrics)
         for upstream in context.upstreams.values():
-            if upstream.gone and not upstream.links:
+            if (upstream.gone or upstream.act == "drained") and not upstream.links:
                 # Nobody expects it to be up: a series with 0 links would raise an alert.
                 metrics.forget_upstream(upstream.name)
                 continue
@@ -210,7 +213,7 @@ def _links_wanted(upstream: UpstreamState) -> int:
     return settings.sessions * (1 if settings.bind == "transceiver" else 2)
 
 
-def _waits_since(message: Message, wall: float) -> float:
+def waits_since(message: Message, wall: float) -> float:
     """The epoch second since which nothing but a carrier is waited for."""
     since = id_time(message.id)
     gate = message.lane.gate
@@ -227,6 +230,6 @@ def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
         len(one.ready) + len(one.codes),
         len(one.unknown),
         len(one.ids) + one.cold_waiting,
-        one.paused_until > now,
+        one.paused_until > now or bool(one.act),
         total(one.submitted),
     )

@@ -6,7 +6,7 @@ end. No code outside this room uses the parts behind `Relay`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from smppd.consent.register import ConsentScreen
 from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
 from smppd.consent.words import WordTable
-from smppd.ids import Ids
+from smppd.ids import Ids, id_at, id_time
 from smppd.message import Verdict
 from smppd.metrics import Metrics
 from smppd.policy.hours.hours import Hours
@@ -29,9 +29,11 @@ from smppd.relay.accept.desk import SubmitDesk
 from smppd.relay.accept.duplicates import Duplicates
 from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
+from smppd.relay.acting import Acted, Acting, Waiting
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
+from smppd.relay.flow import Flow, FlowMeter
 from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
@@ -50,6 +52,7 @@ from smppd.relay.short_ids import ShortIds
 from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
 from smppd.relay.state.model import Account, CustomerPeer, Message, Peer, UpstreamState
+from smppd.relay.views import LimitView, MessageQuery, Names, View, Views
 from smppd.relay.withdrawal import Withdrawal
 from smppd.store.api import Batch, ColdRow, Kind, OptOut, Store
 from smppd.vault.keys import KeyRing
@@ -194,12 +197,15 @@ class Relay:
             self.reply_senders,
             self.erased_numbers,
         )
+        self.acting = Acting(context, store, self.dispatch, self.rerouting)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
             (Expiry(Kind.WAITING, _EXPIRED), self.receipts.expired_rows),
         )
         self.counts = Gauges(context, store)
+        self.flow_meter = FlowMeter(context)
+        self.views = Views(context, self.counts, self.flow_meter)
         self._looked = now()
         self._swept = 0.0
         self._log_changes = LogChanges()
@@ -290,6 +296,10 @@ class Relay:
     def upstream(self, name: str) -> UpstreamState:
         """An upstream of the configuration. KeyError."""
         return self.context.upstreams[name]
+
+    def has_upstream(self, name: str) -> bool:
+        """Whether there is an upstream of this name: in the configuration, or what waits for it or its receipts knows it."""
+        return name in self.context.upstreams
 
     def lifetime(self, owner: str) -> float:
         """Seconds for which what is damaged may be kept, by its owner: see ``Guard.lifetime``. Any thread."""
@@ -503,6 +513,33 @@ class Relay:
         """The same of what belongs to some records: in a restored store, where only their ids are known."""
         self.erasing.erase(OfRecords(records), then, acts=True)
 
+    # -- acts of an operator -------------------------------------------------------------------------------------------
+
+    def set_upstream_act(self, name: str, act: str) -> None:
+        """Pauses an upstream (``UpstreamState.act``: `paused`, `draining` or `drained`), or lets it go on (empty): no message is
+        released to it, and what was released and not sent goes back. One that is not in the configuration keeps it, and has
+        it when it comes back."""
+        context = self.context
+        self.dispatch.set_act(context.upstream(name), act, context.now())
+        context.store.kick()
+        context.flush()
+
+    def upstream_awaits(self, name: str) -> tuple[int, int]:
+        """What an upstream is still waited for: (answers to what was sent, receipts)."""
+        upstream = self.context.upstream(name)
+        sent = sum(1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message))
+        return sent, len(upstream.ids) + upstream.cold_waiting
+
+    def act_on_waiting(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
+        """Ends messages that wait, or gives them another way: see `relay.acting`. ``then(acted)`` on the reactor thread when all
+        of it is durable."""
+        self.acting.act(wanted, then)
+
+    def last_id(self, ago: float = 0.0) -> int:
+        """The highest id that a message which was accepted until now can have, or until so many seconds ago."""
+        newest = self.context.new_id()
+        return newest if ago <= 0 else id_at(id_time(newest) - ago)
+
     # -- opt-outs ------------------------------------------------------------------------------------------------------
 
     def change_opt_outs(
@@ -519,6 +556,7 @@ class Relay:
         if not self.ready:
             return
         chore = self.context.guard.do_chore
+        chore("flow", lambda: self.flow_meter.tick(now))
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.settle_early(now))
         chore("rerouting", lambda: self.rerouting.reroute_some(now))
@@ -580,7 +618,7 @@ class Relay:
                 end(alive)
                 self._store.kick()
                 context.flush()
-            return any(context.ledger.is_dropped(row.kind, row.id) for row in alive)
+            return any(context.ledger.is_dropped(row.kind, row.owner, row.id) for row in alive)
 
         expiry.look(self._store, wall, context.guarded_rows, end_rows)
 
@@ -602,3 +640,30 @@ class Relay:
     def picture(self) -> Picture:
         """Counts and states of everything."""
         return self.counts.picture()
+
+    # What an operator sees of it: `relay.views`. ``names``: of the accounts that may be seen, None for all.
+
+    def show_accounts(self, names: Names) -> Iterator[View]:
+        """The accounts, each made as it is asked for."""
+        return self.views.accounts(names)
+
+    def show_upstreams(self) -> Iterator[View]:
+        """The upstreams, likewise."""
+        return self.views.upstreams()
+
+    def show_queues(self, names: Names, upstream: str | None, stopped: Collection[str]) -> Iterator[View]:
+        """The lanes in which something waits, likewise; those of one upstream alone, or of all (None). ``stopped``: upstreams
+        that an act has paused."""
+        return self.views.queues(names, upstream, stopped)
+
+    def show_messages(self, query: MessageQuery, then: Callable[[list[View], bool], None]) -> None:
+        """Messages on their way: ``then(messages, more)``, perhaps later."""
+        self.views.messages(query, then)
+
+    def show_limits(self, names: Names) -> list[LimitView]:
+        """How much of each limit is used."""
+        return self.views.limits(names)
+
+    def show_flow(self, since: float, names: Names) -> Flow:
+        """How many messages went by in each of the last seconds, from a time on (epoch seconds)."""
+        return self.flow_meter.since(since, names)

@@ -77,7 +77,7 @@ _WITH_ACTIONS = frozenset(
         "approvals",
         "report",
     )
-    + ("lists", "suspensions", "traffic", "trace")
+    + ("lists", "suspensions", "traffic", "act", "trace")
 )
 
 

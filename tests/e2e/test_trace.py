@@ -49,7 +49,7 @@ def test_traced_exported_killed_and_erased(make_gateway: Callable[..., Gateway],
     ):
         assert act(gateway, "acme", **{"for": 300}) == {
             "v": 1,
-            "said": "Trace 1 of account acme is on for 300 s; it is read with `smppd trace export`",
+            "said": "Trace 1 of account acme is on for 300 s; `smppd trace export` reads it.",
             "changed": True,
         }
         assert act(gateway, "acme")["changed"] is False

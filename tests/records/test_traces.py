@@ -99,7 +99,10 @@ def test_a_document_that_was_altered_is_told_and_goes_with_its_key(store: Store)
     number = store.make()
     store.documents.put("trace", {f"{number:06d}": b"\1" + bytes(60)})
     with pytest.raises(SealError):
-        store.traces.all()
+        store.traces.get(number)
+    assert store.traces.all() == [] and store.traces.unreadable() == [number]
+    assert store.traces.may_hold(frozenset({"other"})) == [number], "nobody knows"
+    assert store.traces.settle(NOON) == 0
     assert store.traces.expire(NOON, WEEK) == [number]
     assert store.traces.all() == [] and store.keys.get(trace_scope(number)) is None
 

@@ -34,6 +34,7 @@ from smppd.records.looks import Shown
 from smppd.records.traces import Trace, TraceError, Traces
 from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError
+from smppd.vault.mask import mask_digits
 from smppd.vault.seal import SealError
 
 ALONE: Final = 100
@@ -140,6 +141,8 @@ def _list(opened: _Opened, args: argparse.Namespace, authority: Authority) -> in
         peer = printable(f"{one.peer} {one.target}")
         print(f"{one.number}  {_iso(one.began)}  {peer}  {one.state(time.time())}{pdus}  {printable(one.reason)}")
     say(f"{len(found)} trace{'s' * (len(found) != 1)}.")
+    if authority.accounts is None and (altered := opened.traces.unreadable()):
+        say(f"These were altered and cannot be read; `smppd trace delete` takes them away: {', '.join(map(str, altered))}.")
     return 0
 
 
@@ -173,13 +176,16 @@ def _facts(one: Trace, settings: Settings) -> dict[str, Any]:
 
 
 def _delete(opened: _Opened, args: argparse.Namespace, authority: Authority) -> int:
-    trace = _found(opened.traces, args.id, authority)
-    what = {"action": "deleted", "trace": trace.number, trace.peer: trace.target, "reason": args.reason[:200]}
+    what: dict[str, str | int] = {"action": "deleted", "trace": args.id}
+    if authority.accounts is not None or args.id not in opened.traces.unreadable():
+        trace = _found(opened.traces, args.id, authority)
+        what[trace.peer] = trace.target
+    what["reason"] = mask_digits(args.reason)[:200]
     opened.trail.append(
         AuditEvent.TRACE, authority.who, what | authority.facts, "destroyed", source=authority.actor.source
     )
-    opened.traces.destroy(trace.number)
-    print(f"Trace {trace.number} is destroyed: nothing of it can be opened any more.")
+    opened.traces.destroy(args.id)
+    print(f"Trace {args.id} is destroyed: nothing of it can be opened any more.")
     return 0
 
 

@@ -286,7 +286,8 @@ class Lane:
     ``backlog`` counts the rows on disk, which are all younger. ``name`` is the owner of the rows. ``leaving``: how many
     messages are released in batches that are not durable yet. ``waits_for_batches``: others were put back meanwhile; they
     must not be released again before those batches are durable, since only then it is known which of the messages in them
-    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word.
+    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word. ``held``: an act goes
+    through it (`relay.acting`), and no upstream serves it meanwhile.
 
     ``code``: its messages are one-time codes, which overtake others. ``gate``: the hours in which its messages may leave, None
     for any; ``gate_key`` is their name. While they may not, the lane has no upstream. ``marks``: what ``route`` says of both.
@@ -302,6 +303,7 @@ class Lane:
         "code",
         "gate",
         "gate_key",
+        "held",
         "hot",
         "marks",
         "name",
@@ -322,6 +324,7 @@ class Lane:
         self._leaving = 0
         self._waits = False
         self.active: UpstreamState | None = None
+        self.held = False
         marked = read_route(route)
         self.marks = marked.marks
         self.code = marked.code
@@ -559,6 +562,7 @@ class Account:
         self.addressed: AddressChains[Message] = AddressChains()
         self.pinned_parts: Queue[Message] = Queue()
         self._queued = 0
+        self._refused = 0
         self.turn = 0
         self.closed = False
         self.accepted = metrics.accepted.labels(self.name)
@@ -585,6 +589,15 @@ class Account:
     def queued(self) -> int:
         """How many of its messages no carrier has yet, in memory and as rows."""
         return self._queued
+
+    @property
+    def refused(self) -> int:
+        """How many of its messages were refused since the start."""
+        return self._refused
+
+    def count_refused(self, number: int) -> None:
+        """So many messages more were refused."""
+        self._refused += number
 
     def count_queued(self, number: int) -> None:
         """So many messages more wait for a carrier. Called by `relay.state.phases` for those in memory, by its lanes for
@@ -636,7 +649,8 @@ class UpstreamState(Awaited["Message"]):
     metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
     acknowledged. ``parked``: receipts that wait for their message, durable, by id, ``parked_keys`` by what the message may be
     called. ``ended``: how many messages final receipts have ended, by what they said. ``gone``: not in the configuration, or
-    disabled there.
+    disabled there. ``act``: what an operator has made of it while smppd runs, `paused`, `draining` or `drained`; no message is
+    released to it unless this is empty.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -644,6 +658,7 @@ class UpstreamState(Awaited["Message"]):
         self.name = settings.name
         self.settings = settings
         self.gone = not settings.enabled
+        self.act = ""
         self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region

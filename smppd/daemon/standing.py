@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from smppd.audit.trail import AuditTrail
+from smppd.config import Settings
 from smppd.control.wire import Code, ControlError
 from smppd.daemon.acts import ActInForce, ActRequest, Acts
 from smppd.daemon.worker import Worker
@@ -77,7 +78,7 @@ class Standing(NamedTuple):
 
 class StandingActs(Acts):
     """See the module. ``documents`` opens the store's documents and ``trail`` the audit trail, each for one thread; whoever opens
-    closes. ``written`` is called in some thread when an entry is on the trail."""
+    closes. ``written`` is called in some thread when an entry is on the trail. ``settings``: those in force."""
 
     def __init__(
         self,
@@ -88,7 +89,9 @@ class StandingActs(Acts):
         worker: Worker,
         wall: Callable[[], float],
         written: Callable[[], object] = lambda: None,
+        settings: Callable[[], Settings] | None = None,
     ) -> None:
+        self._settings = settings
         self._documents = documents
         self._trail = trail
         self.sealer = sealer
@@ -136,9 +139,23 @@ class StandingActs(Acts):
     def in_force(self) -> list[ActInForce]:
         """See `daemon.acts.Acts`."""
         return [
-            ActInForce(one.act, one.target, one.since, one.by, one.reason, one.until, one.survives)
+            ActInForce(
+                one.act, one.target, one.since, one.by, one.reason, one.until, one.survives, self._is_configured(one)
+            )
             for one in self.all()
         ]
+
+    def _is_configured(self, one: Standing) -> bool:
+        if self._settings is None or not one.survives:
+            return True
+        kind, mark, name = one.target.partition(":")
+        settings = self._settings()
+        if mark and kind == "message":
+            return True
+        if mark and kind == "account":
+            return any(account.system_id == name for account in settings.accounts)
+        upstream = name if mark else one.target
+        return any(found.name == upstream for found in settings.upstreams)
 
     def set_gauges(self) -> None:
         """For a scrape."""

@@ -121,15 +121,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(settings: Settings, args: argparse.Namespace, request: dict[str, object]) -> dict[str, Any]:
-    """The daemon's answer. Who may not enter the store's directory logs in at the daemon."""
-    directory, place = settings.store.directory, settings.control.path
+    """The daemon's answer. Whom the daemon believes says a name; anybody else says all that he logs in with."""
+    directory = settings.store.directory
     try:
+        believed = os.geteuid() in (0, directory.stat().st_uid)
+    except FileNotFoundError:
+        believed = True  # there is no store: said below
+    except PermissionError:
+        believed = False
+    try:
+        if believed:
+            authority = authorise(Act.RUNTIME, args, settings)
+            return ask(directory, request | ({"operator": authority.operator} if authority.operator else {}))
         name = wanted(args)
-        if place is not None and name is not None and not os.access(directory, os.X_OK):
-            claim = claim_of(name, args.credentials)
-            return ask(place, request | {"login": claim._asdict()})
-        authority = authorise(Act.RUNTIME, args, settings)
-        return ask(directory, request | ({"operator": authority.operator} if authority.operator else {}))
+        if name is None:
+            raise CommandError("only root and the daemon's own user may act without --operator NAME")
+        claim = claim_of(name, args.credentials)
+        return ask(settings.control_socket, request | {"login": claim._asdict()})
     except ControlError as error:
         raise CommandError(str(error), 1 if error.code else 2) from None
 

@@ -36,7 +36,9 @@ class Metrics:
         )
         self.sessions = gauge("sessions", "Bound customer sessions", "account")
         self.sessions_limit = gauge("sessions_limit", "Sessions that the account may have bound", "account")
-        self.window_used = gauge("window_used", "Requests of an account's sessions that are not answered yet", "account")
+        self.window_used = gauge(
+            "window_used", "Requests of an account's sessions that are not answered yet", "account"
+        )
         self.window_limit = gauge("window_limit", "How many its sessions' windows hold together", "account")
         self.binds = counter("binds", "Binds of customers that were accepted", "account", "mode")
         self.binds_refused = counter("binds_refused", "Binds refused, by reason", "reason")
@@ -55,7 +57,9 @@ class Metrics:
         )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.rate_limit = gauge(
-            "messages_per_second_limit", "Messages a second that the account may submit, where there is a limit", "account"
+            "messages_per_second_limit",
+            "Messages a second that the account may submit, where there is a limit",
+            "account",
         )
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
         self.authorised_refused = counter(
@@ -105,7 +109,9 @@ class Metrics:
         self.links = gauge("upstream_links", "Bound sessions to an upstream", "upstream")
         self.links_wanted = gauge("upstream_links_wanted", "Sessions that the configuration wants", "upstream")
         self.upstream_rate_limit = gauge(
-            "upstream_messages_per_second_limit", "Messages a second that it is sent, where there is a limit", "upstream"
+            "upstream_messages_per_second_limit",
+            "Messages a second that it is sent, where there is a limit",
+            "upstream",
         )
         self.paused = gauge(
             "upstream_paused",

@@ -1,8 +1,8 @@
 """Writes a trace as pcapng (draft-ietf-opsawg-pcapng), for Wireshark and its kin.
 
 A PDU was read from a stream, often from within TLS, so there are no packets to show: each PDU becomes an Ethernet frame with
-IP and TCP headers as they might have been, right in addresses, sequence numbers and checksums. Whoever is the SMSC in a session has port
-2775, by which dissectors know SMPP; its true port is in the comment on the session's first packet.
+IP and TCP headers as they might have been, right in addresses, sequence numbers and checksums. Whoever is the SMSC in a
+session has port 2775, by which dissectors know SMPP; its true port is in the comment on the session's first packet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The act `trace`: hears the PDUs of one peer for some minutes and keeps them sealed (`records.traces`).
 
-What is heard is gathered on the reactor thread (`net.tracing`) and written by a thread of its own, a block a second or more often,
-so a kill loses the last second at most. A trace ends by its time, at a limit, when it is told to, when its file is destroyed, and
-with the daemon.
+What is heard is gathered on the reactor thread (`net.tracing`) and written by a thread of its own, a block a second or more
+often, so a kill loses the last second at most. A trace ends by its time, at a limit, when it is told to, when its file is
+destroyed, and with the daemon.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class Tracing:
         wall: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
-        """directory: the store's. acts: put an act on the trail before it is done. reserve(): octets of its disk that no trace takes."""
+        """directory: the store's. acts: put an act on the trail before it is done. reserve(): octets of its disk that no
+        trace takes."""
         self._directory = directory
         self._ring = ring
         self._install = install
@@ -126,8 +127,8 @@ class Tracing:
     # -- the act -------------------------------------------------------------------------------------------------------
 
     def act(self, request: ActRequest, authority: Authority) -> Done | Deferred[Done]:
-        """`act trace`: begins one, or ends it where the request says `stop`. Fields: `for` (seconds, at most 600), `note`, `stop`.
-        ControlError."""
+        """`act trace`: begins one, or ends it where the request says `stop`. Fields: `for` (seconds, at most 600), `note`,
+        `stop`. ControlError."""
         fields = request.fields
         seconds = fields.get("for", DEFAULT)
         note = fields.get("note", "")
@@ -238,7 +239,8 @@ class Tracing:
         return next((one for one in self._running if target in (one.peer.name, one.peer.target)), None)
 
     def _peer(self, target: str) -> _Peer:
-        """Who is meant: a session (`c17`, `u4`), an account, an upstream; `account:NAME` and `upstream:NAME` where a name is both."""
+        """Who is meant: a session (`c17`, `u4`), an account, an upstream; `account:NAME` and `upstream:NAME` where a name is
+        both."""
         link = self._customers.find(target) or self._upstreams.find(target)
         if link is not None:
             account = (link.name or "") if isinstance(link, CustomerLink) else ""
@@ -308,7 +310,9 @@ class Tracing:
             if isinstance(error, _Destroyed):
                 self._end(running, "it was destroyed")
             else:
-                log.error("a trace could not be written", extra={"fields": {"trace": running.number, "reason": str(error)}})
+                log.error(
+                    "a trace could not be written", extra={"fields": {"trace": running.number, "reason": str(error)}}
+                )
                 self._end(running, _sentence(error))
 
         self._do(work, done)
@@ -341,14 +345,18 @@ class Tracing:
 
         def done(_result: None, error: Exception | None) -> None:
             if error is not None:
-                log.error("a trace could not be written to its end", extra={"fields": {"trace": number, "reason": str(error)}})
+                log.error(
+                    "a trace could not be written to its end", extra={"fields": {"trace": number, "reason": str(error)}}
+                )
             said = f"Trace {number} of {running.peer} has ended, since {why}: {counts[1]} PDUs of {counts[0]} sessions."
             for told in running.over:
                 told(Done(said, True))
 
         facts: dict[str, str | int] = {"action": "ended", "trace": number, running.peer.kind: running.peer.name}
         self._audit(AuditEvent.TRACE, facts | {"why": why, "sessions": counts[0], "pdus": counts[1]})
-        log.info("trace ended", extra={"fields": {"trace": number, running.peer.kind: running.peer.name, "reason": why}})
+        log.info(
+            "trace ended", extra={"fields": {"trace": number, running.peer.kind: running.peer.name, "reason": why}}
+        )
         self._do(work, done)
 
     # -- start and end of the daemon -----------------------------------------------------------------------------------
@@ -376,7 +384,7 @@ class Tracing:
         def job() -> None:
             try:
                 result = work()
-            except Exception as caught:  # noqa: BLE001  the thread's edge: who waits for it hears of it
+            except Exception as caught:
                 if not isinstance(caught, (*_TOLD, _Destroyed)):
                     log.exception("error in a trace")
                 self._reactor.callFromThread(then, None, caught)

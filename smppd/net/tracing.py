@@ -43,8 +43,8 @@ class Recording:
         return f"<Recording {self.sessions} sessions, {self.pdus} PDUs, {self.octets} octets>"
 
     def tap(self, pipe: Pipe, side: str, received: bytes = b"") -> None:
-        """Takes a pipe in, unless it is in a trace already. side: `customer` or `carrier`. received: octets of it that were read
-        before and belong in here, the beginning of a PDU for example."""
+        """Takes a pipe in, unless it is in a trace already. side: `customer` or `carrier`. received: octets of it that were
+        read before and belong in here, the beginning of a PDU for example."""
         if self._ended or pipe.tap is not None:
             return
         if self.sessions >= SESSIONS:

@@ -21,7 +21,12 @@ LONGEST: Final = 1 << 20
 _BODY: Final = 16
 _SECRET: Final = frozenset(
     command.to_bytes(4, "big")
-    for command in (0x00000001, 0x00000002, 0x00000009, 0x0000000B)  # bind_receiver, _transmitter, _transceiver, outbind
+    for command in (
+        0x00000001,
+        0x00000002,
+        0x00000009,
+        0x0000000B,
+    )  # bind_receiver, _transmitter, _transceiver, outbind
 )
 _BLANK: Final = b"*"
 
@@ -62,8 +67,8 @@ def opened(facts: Mapping[str, str | int]) -> bytes:
 
 
 def unpack(chunks: Iterator[bytes]) -> Iterator[Entry]:
-    """The entries of a stream, in pieces of any size. ValueError where it is no such stream; an entry that is cut off at the end
-    is left out."""
+    """The entries of a stream, in pieces of any size. ValueError where it is no such stream; an entry that is cut off at the
+    end is left out."""
     rest = b""
     for chunk in chunks:
         data = rest + chunk if rest else chunk

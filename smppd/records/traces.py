@@ -1,8 +1,8 @@
-"""The traces of a store: a sealed document of kind `trace` each, a wrapped key (scope `trace/<number>`), a file of sealed blocks.
+"""The traces of a store: each is a sealed document of kind `trace`, a wrapped key (scope `trace/<number>`) and a file.
 
-The key is stored before the file is made, and the file before the document: who finds a document finds all of it. It is destroyed
-in the same order, so that nothing opens any more whatever a kill leaves; `Traces.expire` takes away what one has left.
-A trace is no record of the log: no hold keeps it, no backup has it, and an erasure destroys it as a whole.
+The key is stored before the file is made, and the file before the document: who finds a document finds all of it. It is
+destroyed in the same order, so that nothing opens any more whatever a kill leaves; `Traces.expire` takes away what one has
+left. A trace is no record of the log: no hold keeps it, no backup has it, and an erasure destroys it as a whole.
 """
 
 from __future__ import annotations
@@ -119,12 +119,10 @@ class Traces:
     # -- beginning and ending ------------------------------------------------------------------------------------------
 
     def begin(self, asked: Trace) -> tuple[Trace, TraceWriter, BinaryIO]:
-        """Puts a trace down; it, what writes it, and the file to be closed. asked: its number is given here. TraceError where too
-        many are kept."""
+        """Puts a trace down; it, what writes it, and the file to be closed. asked: its number is given here. TraceError where
+        too many are kept."""
         if len(self._documents.all(KIND)) >= MOST:
-            raise TraceError(
-                f"{MOST} traces are kept, and there may be no more: `smppd trace delete` takes one away"
-            )
+            raise TraceError(f"{MOST} traces are kept, and there may be no more: `smppd trace delete` takes one away")
         trace = asked._replace(number=self._documents.number(KIND))
         key, scope = new_key(), trace_scope(trace.number)
         if self._keys.get(scope) is not None or self.path(trace.number).exists():
@@ -182,14 +180,14 @@ class Traces:
         if wrapped is None:
             raise TraceError(f"trace {number} cannot be opened: its key was destroyed")
         key = self._wraps.unwrap(scope, wrapped)
-        with open(self.path(number), "rb") as file:  # noqa: PTH123  a generator's: closed with it
+        with open(self.path(number), "rb") as file:
             yield from read_trace(file, number, key)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def destroy(self, number: int) -> bool:
-        """Destroys a trace: its key first; False where there was none. A daemon that still writes it ends it within a second, for
-        it sees that the file is gone."""
+        """Destroys a trace: its key first; False where there was none. A daemon that still writes it ends it within a second,
+        for it sees that the file is gone."""
         there = self._keys.get(trace_scope(number)) is not None
         self._keys.delete(trace_scope(number))
         self.path(number).unlink(missing_ok=True)

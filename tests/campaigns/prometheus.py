@@ -1,4 +1,4 @@
-"""`make prometheus`: a real Prometheus scrapes the daemon while messages flow; every panel of the dashboard and every rule is asked.
+"""`make prometheus`: a real Prometheus scrapes the daemon while messages flow; every panel and every rule is asked.
 
 Ends with 1 where a query or rule is refused, or has no data and nobody explains why (`QUIET`).
 
@@ -169,7 +169,9 @@ def asked(server: Prometheus) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.prometheus", description=(__doc__ or "").partition("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.campaigns.prometheus", description=(__doc__ or "").partition("\n\n")[0]
+    )
     parser.add_argument("--seconds", type=float, default=40.0, metavar="N")
     found = ROOT / ".venv/bin/prometheus"
     parser.add_argument("--prometheus", default=shutil.which("prometheus") or str(found), metavar="FILE")
@@ -185,7 +187,9 @@ def main() -> int:
         with Smsc(login) as smsc:
             upstream = Upstream(smsc.port, settings=limits)
             place = directory / "gateway"
-            with Gateway(place, certificates(directory / "certificates"), [upstream], [acme], policies=rules) as gateway:
+            with Gateway(
+                place, certificates(directory / "certificates"), [upstream], [acme], policies=rules
+            ) as gateway:
                 server = Prometheus(args.prometheus, directory, f"127.0.0.1:{gateway.http_port}")
                 try:
                     wait_for("Prometheus has read the daemon's series", server.up, 30.0)

@@ -1,5 +1,5 @@
-"""`make trace-check`: traces of the daemon, exported and dissected by tshark (Wireshark): every PDU known, with its status, nothing
-malformed, every checksum right, no password.
+"""`make trace-check`: traces of the daemon, exported and dissected by tshark (Wireshark): every PDU known, with its status,
+nothing malformed, every checksum right, no password.
 
 Ends with 1 where something is not so. tshark is no part of the set-up: `apt-get install tshark`.
 
@@ -47,7 +47,9 @@ def flow(gateway: Gateway) -> Counter[str]:
             if number % 25 == 7:
                 probe.send(frame(0x04, 0, 1000 + number, b"\0\1\1no end of the address" + bytes(3)))
             else:
-                probe.send(frame(0x04, 0, 1000 + number, submit_body(text, b"447700900%03d" % number, registered=1, tlvs=tlvs)))
+                probe.send(
+                    frame(0x04, 0, 1000 + number, submit_body(text, b"447700900%03d" % number, registered=1, tlvs=tlvs))
+                )
             said["submit_sm"] += 1
         wanted = MESSAGES - len([one for one in range(MESSAGES) if one % 25 == 7])
         while answers < MESSAGES or receipts < wanted:
@@ -92,7 +94,9 @@ def judged(tshark: str, path: Path, pdus: int) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.trace", description=(__doc__ or "").partition("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.campaigns.trace", description=(__doc__ or "").partition("\n\n")[0]
+    )
     parser.add_argument("--tshark", default=shutil.which("tshark"), metavar="FILE")
     args = parser.parse_args()
     if args.tshark is None:
@@ -122,8 +126,12 @@ def main() -> int:
                     assert done.returncode == 0, done.stderr
                     pdus = int(done.stdout.partition(": ")[2].partition(" ")[0])
                     wrong += judged(args.tshark, out, pdus)
-                heard = Counter(command_name(int(row[0], 16)) for row in dissect(args.tshark, directory / "acme.pcapng"))
-                wrong += [f"{heard[name]} {name} for {number}" for name, number in said.items() if heard[name] != number]
+                heard = Counter(
+                    command_name(int(row[0], 16)) for row in dissect(args.tshark, directory / "acme.pcapng")
+                )
+                wrong += [
+                    f"{heard[name]} {name} for {number}" for name, number in said.items() if heard[name] != number
+                ]
     print("\n".join(wrong) or "every PDU dissected, nothing malformed, checksums right, no password")
     return 1 if wrong else 0
 

@@ -60,7 +60,9 @@ def packet(body: bytes) -> Packet:
         ends, segment = ip[12:20], ip[20:]
         pseudo = ends + struct.pack("!HH", 6, len(segment))
     else:
-        assert kind == b"\x86\xdd" and ip[0] == 0x60 and ip[6] == 6 and struct.unpack_from("!H", ip, 4) == (len(ip) - 40,)
+        assert (
+            kind == b"\x86\xdd" and ip[0] == 0x60 and ip[6] == 6 and struct.unpack_from("!H", ip, 4) == (len(ip) - 40,)
+        )
         ends, segment = ip[8:40], ip[40:]
         pseudo = ends + struct.pack("!II", len(segment), 6)
     assert summed(pseudo + segment) == 0
@@ -91,11 +93,20 @@ def packets(entries: list[Entry]) -> list[Packet]:
 
 
 def session(number: int = 1, **facts: Any) -> Entry:
-    said = {"side": "customer", "peer": "192.0.2.7", "peer_port": 40001, "local": "192.0.2.1", "local_port": 3550, "tls": ""}
+    said = {
+        "side": "customer",
+        "peer": "192.0.2.7",
+        "peer_port": 40001,
+        "local": "192.0.2.1",
+        "local_port": 3550,
+        "tls": "",
+    }
     return Entry(Kind.OPENED, number, AT, opened(said | facts))
 
 
-PDUS = st.lists(st.tuples(st.sampled_from((Kind.RECEIVED, Kind.SENT)), st.binary(min_size=16, max_size=90)), max_size=12)
+PDUS = st.lists(
+    st.tuples(st.sampled_from((Kind.RECEIVED, Kind.SENT)), st.binary(min_size=16, max_size=90)), max_size=12
+)
 
 
 @given(PDUS)
@@ -114,10 +125,17 @@ def test_both_directions_are_the_streams_that_they_were(pdus: list[tuple[Kind, b
 
 def test_a_carrier_is_the_server_and_ipv6_takes_ipv4_along() -> None:
     found = packets(
-        [session(side="carrier", peer="2001:db8::7", peer_port=2799, local_port=50001), Entry(Kind.SENT, 1, AT, bytes(16))]
+        [
+            session(side="carrier", peer="2001:db8::7", peer_port=2799, local_port=50001),
+            Entry(Kind.SENT, 1, AT, bytes(16)),
+        ]
     )
     assert "true port 2799" in found[0].comment
-    assert (found[3].source, found[3].destination, found[3].ports) == ("::ffff:c000:201", "2001:db8::7", (50001, PORT)) or (
+    assert (found[3].source, found[3].destination, found[3].ports) == (
+        "::ffff:c000:201",
+        "2001:db8::7",
+        (50001, PORT),
+    ) or (
         found[3].source,
         found[3].ports,
     ) == ("::ffff:192.0.2.1", (50001, PORT))

@@ -1,4 +1,4 @@
-"""The act `trace` on real sessions with a fake clock: begun after it is on the trail, ended by its time, told why it cannot be."""
+"""The act `trace` on real sessions with a fake clock: begun when it is on the trail, ended by its time, refused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from smppd.audit.trail import Actor
 from smppd.control.wire import Code, ControlError
 from smppd.daemon.acts import ActRequest, Done
 from smppd.daemon.traces import open_traces
 from smppd.daemon.tracing import AT_ONCE, Tracing
-from smppd.audit.trail import Actor
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.capture import unpack
 from smppd.protocol.wire import pdu

@@ -1,4 +1,4 @@
-"""A trace on the running daemon, over TLS: begun on the control socket, exported, ended, killed, erased; nothing readable on disk."""
+"""A trace on the running daemon, over TLS: begun, exported, ended, killed, erased; nothing readable on disk."""
 
 from __future__ import annotations
 

@@ -96,7 +96,12 @@ def test_a_session_that_ends_ends_the_trace_of_it_alone() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value", "why"),
-    [("OCTETS", 300, "0 MiB"), ("PDUS", 2, "2 PDUs"), ("UNWRITTEN", 250, "the disk was too slow"), ("SESSIONS", 0, "0 connections")],
+    [
+        ("OCTETS", 300, "0 MiB"),
+        ("PDUS", 2, "2 PDUs"),
+        ("UNWRITTEN", 250, "the disk was too slow"),
+        ("SESSIONS", 0, "0 connections"),
+    ],
 )
 def test_it_ends_at_a_limit_and_the_session_goes_on(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str

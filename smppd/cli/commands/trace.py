@@ -1,7 +1,7 @@
 """`smppd trace list|show|export|delete`: the traces of a peer's PDUs that `smppd act trace` made.
 
-Works on the store, with or without a daemon. An export shows texts and numbers, so it is a reveal: it needs the role, a reason and,
-for much of it, a second person, and it is on the audit trail with everybody whom it shows before the file is there.
+Works on the store, with or without a daemon. An export shows texts and numbers, so it is a reveal: it needs the role, a
+reason and, for much of it, a second person; and it is on the audit trail with everybody whom it shows before the file is there.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _list(opened: _Opened, args: argparse.Namespace, authority: Authority) -> in
         print(f"{one.number}  {_iso(one.began)}  {peer}  {one.state(time.time())}{pdus}  {printable(one.reason)}")
     say(f"{len(found)} trace{'s' * (len(found) != 1)}.")
     if authority.accounts is None and (altered := opened.traces.unreadable()):
-        say(f"These were altered and cannot be read; `smppd trace delete` takes them away: {', '.join(map(str, altered))}.")
+        say(
+            f"These were altered and cannot be read; `smppd trace delete` takes them away: {', '.join(map(str, altered))}."
+        )
     return 0
 
 
@@ -251,7 +253,13 @@ def _people(settings: Settings, trace: Trace, entries: Iterator[Entry]) -> tuple
             sm = Sm(entry.data)
         except BodyError:
             continue
-        parties.add(tuple(dict.fromkeys(form_of(one, region) for one in (_address(sm.source_field), _address(sm.destination_field)))))
+        parties.add(
+            tuple(
+                dict.fromkeys(
+                    form_of(one, region) for one in (_address(sm.source_field), _address(sm.destination_field))
+                )
+            )
+        )
     return messages, [Shown(trace.number, one) for one in sorted(parties)]
 
 

@@ -13,14 +13,21 @@ from smppd.daemon.traces import open_traces
 from smppd.protocol.capture import Kind, opened, pack
 from smppd.protocol.wire import pdu
 from smppd.records.traces import Trace
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install
-from smppd.store.sqlite.keys import ReadOnlyKeys
 from tests.cli.installation import FileSource
 from tests.cli.staff import Staff
 from tests.protocol.sessions import sm
 
-FACTS = {"side": "customer", "peer": "192.0.2.7", "peer_port": 40001, "local": "192.0.2.1", "local_port": 2775, "tls": ""}
+FACTS = {
+    "side": "customer",
+    "peer": "192.0.2.7",
+    "peer_port": 40001,
+    "local": "192.0.2.1",
+    "local_port": 2775,
+    "tls": "",
+}
 WHY = ("--reason", "support", "--note", "ticket 7 of 0044770090012345")
 
 
@@ -66,13 +73,15 @@ def test_listed_shown_exported_deleted(staff: Staff, tmp_path: Path) -> None:
     assert staff.run("trace", "delete", "1", "--reason", "done with it")[0] == 0
     assert staff.run("trace", "list")[:2] == (0, "") and staff.run("trace", "show", "1")[0] == 1
     (entry,) = staff.trail("trace")
-    assert (entry["what"]["action"], entry["what"]["reason"], entry["result"]) == ("deleted", "done with it", "destroyed")
+    assert (entry["what"]["action"], entry["what"]["reason"], entry["result"]) == (
+        "deleted",
+        "done with it",
+        "destroyed",
+    )
     assert not list((staff.path / "var" / "traces").iterdir())
 
 
-def test_much_of_it_and_the_law_need_two_people(
-    staff: Staff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_much_of_it_and_the_law_need_two_people(staff: Staff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALONE", 1)
     bob, eve = staff.add("bob", "support"), staff.add("eve", "privacy-officer")
     make(staff, sm(1), sm(2))

@@ -180,8 +180,8 @@ class Tracing:
                 return
             trace, running.writer, running.file = made
             running.trace, running.number = trace, trace.number
-            facts = {"action": "begun", "trace": trace.number, peer.kind: peer.name, "by": who, "reason": trace.reason}
-            self._audit(AuditEvent.TRACE, facts)
+            facts: dict[str, str | int] = {"action": "begun", "trace": trace.number, peer.kind: peer.name}
+            self._audit(AuditEvent.TRACE, facts | {"by": who, "reason": trace.reason})
             log.info("trace began", extra={"fields": {"trace": trace.number, peer.kind: peer.name}})
             running.timer = self._reactor.callLater(seconds, self._end, running, "its time was over")
             running.written = self._now()

@@ -55,7 +55,7 @@ class Recording:
         self._taps.add(tap)
         pipe.tap = tap
         host, _, port = pipe.local.rpartition(":")
-        facts = {
+        facts: dict[str, str | int] = {
             "side": side,
             "peer": pipe.peer,
             "peer_port": pipe.peer_port,
@@ -155,9 +155,9 @@ class PipeTap:
 
     def _keep(self, kind: Kind, data: bytes) -> None:
         cutter, recording = self._cutters[kind], self._recording
-        if cutter.broken:
+        if cutter.is_broken():
             return
         for pdu in cutter.feed(data):
             recording.add(kind, self.session, pdu)
-        if cutter.broken:
+        if cutter.is_broken():
             recording.add(Kind.BROKEN, self.session, bytes((kind,)))

@@ -101,8 +101,7 @@ class PduCutter:
     def __init__(self) -> None:
         self._splitter = Splitter(LONGEST)
 
-    @property
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """Whether the stream is no SMPP: nothing more comes out of it."""
         return self._splitter.fault is not None
 

@@ -211,9 +211,9 @@ class Traces:
         for number in over:
             self.destroy(number)
         for scope, wrapped in list(self._keys.scan(b"trace/")):
-            number = scope.rpartition(b"/")[2]
-            if number.isdigit() and int(number) not in kept and blob_info(wrapped).created + _BEING_MADE < now:
-                self.destroy(int(number))
+            name = scope.rpartition(b"/")[2]
+            if name.isdigit() and int(name) not in kept and blob_info(wrapped).created + _BEING_MADE < now:
+                self.destroy(int(name))
         if self._directory.is_dir():
             for path in self._directory.glob("*.trace"):
                 if not (path.stem.isdigit() and int(path.stem) in kept) and path.stat().st_mtime + _BEING_MADE < now:

@@ -41,7 +41,7 @@ def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def summed(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     return total % 0xFFFF
 
 
@@ -93,7 +93,7 @@ def packets(entries: list[Entry]) -> list[Packet]:
 
 
 def session(number: int = 1, **facts: Any) -> Entry:
-    said = {
+    said: dict[str, Any] = {
         "side": "customer",
         "peer": "192.0.2.7",
         "peer_port": 40001,

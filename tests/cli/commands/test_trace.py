@@ -20,7 +20,7 @@ from tests.cli.installation import FileSource
 from tests.cli.staff import Staff
 from tests.protocol.sessions import sm
 
-FACTS = {
+FACTS: dict[str, str | int] = {
     "side": "customer",
     "peer": "192.0.2.7",
     "peer_port": 40001,

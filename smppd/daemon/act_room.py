@@ -1,5 +1,5 @@
-"""Does what operators ask of the running daemon (docs/control.md, "What can be done"): each act is put on the audit trail, written
-where it has to survive, and then takes effect. Those that stand are `daemon.standing`'s.
+"""Does what operators ask of the running daemon (docs/control.md, "What can be done"): each act is put on the audit trail,
+written where it has to survive, and then takes effect. Those that stand are `daemon.standing`'s.
 
 An act is about a target. Where two things of different kinds have the same name, the kind is said before it: `account:acme`,
 `upstream:acme`. An act on many messages is begun here, stands until it is through, and goes on at the next start if the daemon
@@ -53,7 +53,8 @@ Target = tuple[str, str]
 
 
 class ActRoom:
-    """See the module. ``settings``: those in force; ``reload``: as SIGHUP; ``later(seconds, function)`` on the reactor thread."""
+    """See the module. ``settings``: those in force; ``reload``: as SIGHUP; ``later(seconds, function)`` runs one on the reactor
+    thread."""
 
     def __init__(
         self,
@@ -226,9 +227,9 @@ class ActRoom:
         )
 
     def _resume(self, asked: ActRequest, who: Authority) -> Done | Deferred[Done]:
-        kind, account = "account", asked.target.removeprefix("account:")
+        account = asked.target.removeprefix("account:")
         if not who.sees(account) or self._traffic.suspensions.standing(account).suspension is None:
-            kind, account = self._target(asked, who, "account")
+            _, account = self._target(asked, who, "account")
             return Done(f"{account} is not suspended.", False)
         if self._traffic.is_unwritten(account):
             raise ControlError(f"the suspension of {account} is being written: try again")
@@ -237,9 +238,7 @@ class ActRoom:
             self._traffic.suspensions.lift(account)
             return Done(f"{account} may submit again.", True)
 
-        return self._standing.done(
-            asked, who, then, write=lambda documents: documents.remove(suspension.KIND, account)
-        )
+        return self._standing.done(asked, who, then, write=lambda documents: documents.remove(suspension.KIND, account))
 
     def _unban(self, asked: ActRequest, who: Authority) -> Deferred[Done]:
         _, address = self._target(asked, who, "address")
@@ -268,7 +267,6 @@ class ActRoom:
         def then() -> Done:
             self._standing.put(one)
             self._relay.set_upstream_act(name, "draining" if drains else "paused")
-            self._log(one)
             if not drains:
                 return Done(f"No message is released to {name} until it is unpaused.", True)
             seconds = f"{more['for']:.0f} s"
@@ -331,7 +329,6 @@ class ActRoom:
 
         def begin() -> None:
             self._standing.put(one)
-            self._log(one)
             timer = self._later(REPLY, lambda: answer(None))
 
             def answer(acted: Acted | None) -> None:
@@ -390,7 +387,6 @@ class ActRoom:
             self._level_timer = self._later(seconds, over)
             self._standing.put(one)
             logs.override_level(level)
-            self._log(one)
             return Done(f"The log has {level} for {seconds:.0f} s.", True)
 
         return self._standing.done(asked, who, then, facts={"for": int(seconds)})
@@ -406,10 +402,6 @@ class ActRoom:
             return Done("The configuration is read again; the log and `smppd show config` say what came of it.", True)
 
         return self._standing.done(asked, who, then)
-
-    @staticmethod
-    def _log(one: Standing) -> None:
-        log.warning("act", extra={"fields": {"act": one.act, "target": one.target, "by": one.by}})
 
 
 _LEVEL: Final = "log-level"

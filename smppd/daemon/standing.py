@@ -1,8 +1,8 @@
 """The acts that stand: what an operator has done to the running daemon and has not undone, over restarts and reloads.
 
-An act that survives is a sealed document of the store. It is written beside the reactor, behind its entry on the audit trail and
-before it takes effect; `ActRoom` (`daemon.act_room`) does the acts, this is their memory. A document that cannot be read is left
-where it is, logged and counted; its act does not stand then, and can be asked for again.
+An act that survives is a sealed document of the store. It is written beside the reactor, behind its entry on the audit trail
+and before it takes effect; `ActRoom` (`daemon.act_room`) does the acts, this is their memory. A document that cannot be read
+is left where it is, logged and counted; its act does not stand then, and can be asked for again.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ KIND: Final = "act"
 
 class Standing(NamedTuple):
     """An act that stands. ``name``: of its document, or another one that no other act has. ``since``, ``until``: epoch seconds.
-    ``by``: as the audit trail names him. ``more``: what this kind of act needs beside that, as JSON has it. ``survives``: it has a
-    document."""
+    ``by``: as the audit trail names him. ``more``: what this kind of act needs beside that, as JSON has it. ``survives``: it
+    has a document."""
 
     name: str
     act: str
@@ -77,8 +77,8 @@ class Standing(NamedTuple):
 
 
 class StandingActs(Acts):
-    """See the module. ``documents`` opens the store's documents and ``trail`` the audit trail, each for one thread; whoever opens
-    closes. ``written`` is called in some thread when an entry is on the trail. ``settings``: those in force."""
+    """See the module. ``documents`` opens the store's documents and ``trail`` the audit trail, each for one thread; whoever
+    opens closes. ``written`` is called in some thread when an entry is on the trail. ``settings``: those in force."""
 
     def __init__(
         self,
@@ -181,8 +181,8 @@ class StandingActs(Acts):
         facts: Mapping[str, str | int] | None = None,
         write: Callable[[Documents], object] | None = None,
     ) -> Deferred[T]:
-        """Puts an act on the audit trail, writes what has to survive, and then does it: ``then()``, on the reactor thread. Fails
-        with ControlError where one of the first two cannot be; then nothing was done."""
+        """Puts an act on the audit trail, writes what has to survive, and then does it: ``then()``, on the reactor thread.
+        Fails with ControlError where one of the first two cannot be; then nothing was done."""
         answered: Deferred[T] = Deferred()
 
         def over(_none: None, error: Exception | None) -> None:
@@ -191,6 +191,7 @@ class StandingActs(Acts):
             elif error is not None:
                 answered.errback(error)
             else:
+                log.warning("act", extra={"fields": {"act": asked.act, "target": asked.target, "by": who.who}})
                 try:
                     answered.callback(then())
                 except Exception:  # noqa: BLE001  whoever asked hears of it

@@ -123,8 +123,8 @@ class Upstreams:
 
     @staticmethod
     def kick(links: list[UpstreamLink]) -> None:
-        """Unbinds sessions: each when what it sent is answered, within the response timer. They are bound again, as after a lost
-        link."""
+        """Unbinds sessions: each when what it sent is answered, within the response timer. They are bound again, as after a
+        lost link."""
         for link in links:
             link.kick()
 

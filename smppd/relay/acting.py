@@ -50,8 +50,8 @@ _WAITS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.
 
 
 class Waiting(NamedTuple):
-    """An act on waiting messages. Which: those of ``account``, those whose first upstream is ``upstream``, or the one with the id
-    ``message`` (one of the three; the others empty or 0), with ids up to ``upto``. ``to``: the upstream of MOVE."""
+    """An act on waiting messages. Which: those of ``account``, those whose first upstream is ``upstream``, or the one with
+    the id ``message`` (one of the three; the others empty or 0), with ids up to ``upto``. ``to``: the upstream of MOVE."""
 
     act: str
     upto: int
@@ -62,8 +62,8 @@ class Waiting(NamedTuple):
 
 
 class Acted(NamedTuple):
-    """What became of it. ``changed``: messages that ended, or that have another lane. ``left``: messages that have no other way,
-    and wait as before. ``carrier``: the one message that was meant has been released to a carrier. ``failed``: an error of
+    """What became of it. ``changed``: messages that ended, or that have another lane. ``left``: messages that have no other
+    way, and wait as before. ``carrier``: the one message that was meant has been released to a carrier. ``failed``: an error of
     ours interrupted it; it is in the log."""
 
     changed: int
@@ -72,8 +72,20 @@ class Acted(NamedTuple):
     failed: bool = False
 
 
+class _Job:
+    """An act that was asked for, and what became of it so far. ``again``: monotonic seconds before which it is not begun."""
+
+    __slots__ = ("again", "changed", "then", "wanted")
+
+    def __init__(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
+        self.wanted = wanted
+        self.then = then
+        self.changed = 0
+        self.again = 0.0
+
+
 class Acting:
-    """See the module. One act at a time; the next begins when the one before is over."""
+    """See the module. One act at a time; the next begins when the one before is over, or has to wait."""
 
     def __init__(self, context: Context, store: Store, dispatch: Dispatch, rerouting: Rerouting) -> None:
         self._context = context
@@ -81,35 +93,56 @@ class Acting:
         self._dispatch = dispatch
         self._lanes = dispatch.lanes
         self._rerouting = rerouting
-        self._jobs: list[tuple[Waiting, Callable[[Acted], None]]] = []
+        self._jobs: list[_Job] = []
+        self._job: _Job | None = None
         self._steps: Iterator[int] | None = None
         self._wanted = Waiting(EXPIRE, 0)
-        self._then: Callable[[Acted], None] = lambda _acted: None
+        self._looks = False
         self._rows: list[ColdRow] = []
         self._held: Lane | None = None
-        self._changed = self._batch = self._left = 0
-        self._behind = self._carrier = False
+        self._batch = self._left = self._changed = 0
+        self._behind = self._carrier = self._late = False
         self.longest = 0.0
         """Seconds of the longest turn so far, for tests."""
 
     def act(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
         """Does it; ``then(acted)`` on the reactor thread when all of it is durable."""
-        self._jobs.append((wanted, then))
-        if self._steps is None:
+        self._jobs.append(_Job(wanted, then))
+        if self._job is None:
             self._next()
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if not self._jobs:
-            self._steps = None
+        now = self._context.now()
+        job = next((one for one in self._jobs if one.again <= now), None)
+        self._job, self._steps = job, None
+        if job is None:
+            if self._jobs and not self._looks:
+                self._looks = True
+                self._context.later(AGAIN, self._look_again)
             return
-        self._wanted, self._then = self._jobs.pop(0)
-        self._changed = self._batch = self._left = 0
-        self._carrier = False
-        self._steps = self._all(self._wanted)
+        self._jobs.remove(job)
+        self._wanted = job.wanted
+        self._batch = self._left = 0
+        self._changed = job.changed
+        self._carrier = self._late = False
+        self._steps = self._all(job.wanted)
         # What was accepted or released before is durable then, and in its place.
         self._when_durable()
+
+    def _look_again(self) -> None:
+        self._looks = False
+        if self._job is None:
+            self._next()
+
+    def _put_off(self) -> None:
+        """Another act may be done meanwhile. This one is begun again later; what it has done is not there any more."""
+        job = self._job
+        assert job is not None
+        job.changed, job.again = self._changed, self._context.now() + AGAIN
+        self._jobs.append(job)
+        self._next()
 
     def _when_durable(self) -> None:
         self._batch = 0
@@ -131,11 +164,11 @@ class Acting:
                 break
             if what == _WAIT:
                 break
+            if what == _LATER:
+                self._put_off()
+                break
             if what == _COMMIT or self._batch >= ACTS:
                 self._when_durable()
-                break
-            if what == _LATER:
-                context.later(AGAIN, self._go)
                 break
             if context.now() - began >= BUDGET:
                 context.later(PAUSE, self._go)
@@ -145,9 +178,10 @@ class Acting:
 
     def _over(self, *, failed: bool = False) -> None:
         self._let_go()
-        then, acted = self._then, Acted(self._changed, self._left, self._carrier, failed)
+        job, acted = self._job, Acted(self._changed, self._left, self._carrier, failed)
+        assert job is not None
         self._next()
-        then(acted)
+        job.then(acted)
 
     def _all(self, wanted: Waiting) -> Iterator[int]:
         if wanted.message:
@@ -156,6 +190,8 @@ class Acting:
             for lane in self._meant(wanted):
                 yield from self._expire_lane(lane) if wanted.act == EXPIRE else self._move_lane(lane)
         yield _COMMIT
+        if self._late:
+            yield _LATER
 
     def _meant(self, wanted: Waiting) -> list[Lane]:
         return [
@@ -167,8 +203,8 @@ class Acting:
         ]
 
     def _pages(self, lane: Lane, use: Callable[[list[ColdRow]], None]) -> Iterator[int]:
-        """Hands out the rows of a lane that are meant, a few at a time, until there are no more or ``self._behind`` is set. Each
-        page is used in the turn in which it came: in a later one somebody else may have ended its rows."""
+        """Hands out the rows of a lane that are meant, a few at a time, until there are no more or ``self._behind`` is set.
+        Each page is used in the turn in which it came: in a later one somebody else may have ended its rows."""
         after, upto = 0, self._wanted.upto
         while True:
             lane.backlog.peek(self._store, after, STEP, self._context.guarded_rows, self._arrived)
@@ -222,8 +258,9 @@ class Acting:
         elif self._wanted.act == EXPIRE:
             self._expire(message)
         elif message.phase is Phase.QUEUED:
+            self._behind = False
             self._move(message.lane, [message])
-            self._left = 1 - self._changed
+            self._left, self._late = 1 - self._changed, self._behind
         else:
             self._carrier = True
 
@@ -282,23 +319,21 @@ class Acting:
     # -- another lane --------------------------------------------------------------------------------------------------
 
     def _move_lane(self, lane: Lane) -> Iterator[int]:
-        left = self._left
-        while len(lane):
-            self._left = left
-            self._behind = False
-            self._held = lane
-            self._lanes.hold(lane, self._context.now())
-            yield _COMMIT  # what was being released is back
-            yield from self._move_memory(lane)
-            if lane.cold and not self._behind:
-                yield from self._pages(lane, lambda rows: self._move_rows(lane, rows))
-                if not self._behind:
-                    yield from self._move_memory(lane)
-            self._let_go()
+        if not len(lane):
+            return
+        self._behind = False
+        self._held = lane
+        self._lanes.hold(lane, self._context.now())
+        yield _COMMIT  # what was being released is back
+        yield from self._move_memory(lane)
+        if lane.cold and not self._behind:
+            yield from self._pages(lane, lambda rows: self._move_rows(lane, rows))
             if not self._behind:
-                self._left += len([one for one in lane.hot.ids() if one <= self._wanted.upto])
-                return
-            yield _LATER
+                yield from self._move_memory(lane)
+        self._let_go()
+        self._left += len([one for one in lane.hot.ids() if one <= self._wanted.upto])
+        if self._behind:
+            self._late = True
 
     def _let_go(self) -> None:
         lane, self._held = self._held, None

@@ -516,8 +516,8 @@ class Relay:
     # -- acts of an operator -------------------------------------------------------------------------------------------
 
     def set_upstream_act(self, name: str, act: str) -> None:
-        """Pauses an upstream (``UpstreamState.act``: `paused`, `draining` or `drained`), or lets it go on (empty): no message is
-        released to it, and what was released and not sent goes back. One that is not in the configuration keeps it, and has
+        """Pauses an upstream (``UpstreamState.act``: `paused`, `draining` or `drained`), or lets it go on (empty): no message
+        is released to it, and what was released and not sent goes back. One that is not in the configuration keeps it, and has
         it when it comes back."""
         context = self.context
         self.dispatch.set_act(context.upstream(name), act, context.now())
@@ -527,12 +527,14 @@ class Relay:
     def upstream_awaits(self, name: str) -> tuple[int, int]:
         """What an upstream is still waited for: (answers to what was sent, receipts)."""
         upstream = self.context.upstream(name)
-        sent = sum(1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message))
+        sent = sum(
+            1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message)
+        )
         return sent, len(upstream.ids) + upstream.cold_waiting
 
     def act_on_waiting(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
-        """Ends messages that wait, or gives them another way: see `relay.acting`. ``then(acted)`` on the reactor thread when all
-        of it is durable."""
+        """Ends messages that wait, or gives them another way: see `relay.acting`. ``then(acted)`` on the reactor thread when
+        all of it is durable."""
         self.acting.act(wanted, then)
 
     def last_id(self, ago: float = 0.0) -> int:

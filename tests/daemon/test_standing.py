@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -31,6 +31,10 @@ from tests.vault.rows import MemoryRows, kek
 ROOT = Authority(Actor("root", "host"), act=Act.RUNTIME)
 ADA = Authority(Actor("ada", "host"), "ada", frozenset({Role.OPERATOR}), None, Act.RUNTIME)
 OWNER = Authority(Actor("bo", "host"), "bo", frozenset({Role.ACCOUNT_OWNER}), frozenset({"acme"}), Act.RUNTIME)
+
+
+def _for(seconds: float) -> dict[str, Any]:
+    return {"for": seconds}
 
 
 class Disk(MemoryDocuments):
@@ -135,13 +139,26 @@ class House:
         self.metrics = Metrics()
         self.fakes = Fakes()
         self.standing = StandingActs(
-            lambda: self.disk, self.trail, DocumentSealer(self.install), self.metrics, self, lambda: self.wall,  # type: ignore[arg-type]
+            lambda: self.disk,
+            self.trail,
+            DocumentSealer(self.install),
+            self.metrics,
+            cast("Any", self),
+            lambda: self.wall,
             settings=lambda: self.settings,
         )
         self.standing.load()
         fakes: Any = self.fakes
         self.room = ActRoom(
-            self.standing, fakes, fakes, fakes, fakes, fakes, lambda: self.settings, self.reload, self.clock.callLater,
+            self.standing,
+            fakes,
+            fakes,
+            fakes,
+            fakes,
+            fakes,
+            lambda: self.settings,
+            self.reload,
+            self.clock.callLater,
             lambda: self.wall,
         )
         self.room.resume()
@@ -222,7 +239,7 @@ def test_what_cannot_be_written_down_is_not_done(house: House) -> None:
 
 def test_a_drain_ends_with_its_links(house: House) -> None:
     house.fakes.awaits = (3, 5)
-    house.ask("drain", "a", **{"for": 10})
+    house.ask("drain", "a", **_for(10))
     assert house.fakes.acts == {"a": "draining"} and house.fakes.closed == set()
     house.wall += 100
     house.room.tick()
@@ -249,7 +266,7 @@ def test_a_pause_may_become_a_drain(house: House) -> None:
 
 
 def test_an_act_on_what_waits_stands_until_it_is_through(house: House) -> None:
-    house.fakes.has_upstream = lambda _name: False  # type: ignore[method-assign]
+    house.fakes.has_upstream = lambda name: False  # type: ignore[method-assign]
     answered = house.room.handlers()[EXPIRE](ActRequest(EXPIRE, "acme", "a test", {"older_than": 60}), ROOT)
     assert isinstance(answered, Deferred) and house.stands() == [(EXPIRE, "account:acme")]
     ((wanted, then),) = house.fakes.begun
@@ -275,7 +292,7 @@ def test_an_act_on_what_waits_stands_until_it_is_through(house: House) -> None:
     ],
 )
 def test_what_became_of_it(house: House, acted: Acted, said: Any) -> None:
-    house.fakes.act_on_waiting = lambda _wanted, then: then(acted)  # type: ignore[method-assign]
+    house.fakes.act_on_waiting = lambda wanted, then: then(acted)  # type: ignore[method-assign]
     if isinstance(said, Done):
         assert house.ask("move", "a", to="b") == said
     else:
@@ -285,7 +302,7 @@ def test_what_became_of_it(house: House, acted: Acted, said: Any) -> None:
 
 def test_one_message(house: House) -> None:
     for acted, code in ((Acted(0), Code.UNKNOWN), (Acted(0, carrier=True), Code.STATE)):
-        house.fakes.act_on_waiting = lambda _wanted, then, acted=acted: then(acted)  # type: ignore[method-assign, misc]
+        house.fakes.act_on_waiting = lambda wanted, then, acted=acted: then(acted)  # type: ignore[method-assign, misc]
         assert house.refusal(EXPIRE, "00000000000000ff") == code
     assert house.refusal(EXPIRE, "00000000000000ff", OWNER) == Code.UNKNOWN
 
@@ -313,7 +330,13 @@ def test_what_is_not_there(house: House) -> None:
 
 
 def test_an_owner_acts_on_his_accounts_alone(house: House) -> None:
-    for act, target in (("pause", "a"), ("kick", "192.0.2.1"), ("suspend", "a"), ("unban", "192.0.2.1"), ("kick", "u1")):
+    for act, target in (
+        ("pause", "a"),
+        ("kick", "192.0.2.1"),
+        ("suspend", "a"),
+        ("unban", "192.0.2.1"),
+        ("kick", "u1"),
+    ):
         assert house.refusal(act, target, OWNER) == Code.UNKNOWN
     assert house.ask("kick", "acme", OWNER).changed and house.refusal("reload", "", OWNER) == Code.ROLE
 
@@ -348,9 +371,9 @@ def test_unban_and_reload(house: House) -> None:
 def test_a_level_for_a_while(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     levels: list[str | None] = []
     monkeypatch.setattr("smppd.daemon.act_room.logs.override_level", levels.append)
-    house.ask("log-level", "debug", **{"for": 60})
+    house.ask("log-level", "debug", **_for(60))
     assert not house.ask("log-level", "debug").changed
-    house.ask("log-level", "warning", **{"for": 30})
+    house.ask("log-level", "warning", **_for(30))
     (one,) = house.standing.in_force()
     assert (one.target, one.until, one.survives) == ("warning", house.wall + 30, False)
     house.clock.advance(31)

@@ -190,7 +190,7 @@ def test_what_a_drain_waits_for() -> None:
 
 
 @pytest.mark.parametrize("which", [{"account": "acme"}, {"upstream": "a"}])
-def test_what_waits_ends_expired_with_its_receipt(which: dict[str, str]) -> None:
+def test_what_waits_ends_expired_with_its_receipt(which: dict[str, Any]) -> None:
     world = World(settings(hot=50))
     ids = piled(world, 1500)
     acme = world.customers[0]
@@ -467,7 +467,9 @@ def test_one_act_after_another() -> None:
     piled(world, 300)
     said: list[str] = []
     upto = world.relay.last_id()
-    world.relay.act_on_waiting(Waiting(MOVE, upto, upstream="a", to="b"), lambda acted: said.append(f"{acted.changed} moved"))
+    world.relay.act_on_waiting(
+        Waiting(MOVE, upto, upstream="a", to="b"), lambda acted: said.append(f"{acted.changed} moved")
+    )
     world.relay.act_on_waiting(Waiting(EXPIRE, upto, "acme"), lambda acted: said.append(f"{acted.changed} ended"))
     world.passes(5, step=0.1)
     assert said == ["300 moved", "300 ended"]

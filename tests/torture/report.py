@@ -167,7 +167,7 @@ def _acts(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("kills, of them while an act on all that waits was done", f"{row['kills']}, {row['kills_midway']}"),
         ("slowest start", f"{row['recovery_ms'][1] / 1000:.1f} s"),
         ("messages ended by `expire`", f"{row['expired']:,}"),
-        ("refused while the account was suspended", f"{_sum(rows, 'refused'):,}"),
+        ("refused while the account was suspended, or behind an unbind", f"{_sum(rows, 'refused'):,}"),
         *_books(rows),
     ]
 

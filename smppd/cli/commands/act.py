@@ -38,7 +38,9 @@ _KINDS: Final = {
     ),
     "suspend": _Kind("ACCOUNT", "End an account's right to submit; its binds stay. As `smppd suspensions add`."),
     "resume": _Kind("ACCOUNT", "Give it back. As `smppd suspensions lift`."),
-    "pause": _Kind(_UPSTREAM, "Release no message to an upstream; routes fall through to their next, receipts come in."),
+    "pause": _Kind(
+        _UPSTREAM, "Release no message to an upstream; routes fall through to their next, receipts come in."
+    ),
     "drain": _Kind(
         _UPSTREAM,
         "Pause an upstream, wait for its answers, then for its receipts, and unbind its links until it is unpaused.",
@@ -67,9 +69,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Adds the command to the command line."""
     parser = subparsers.add_parser(
         "act",
-        description="Do something to the running daemon. Each act has a reason and is on the audit trail before it takes effect."
-        " Where two things have one name, say `account:NAME` or `upstream:NAME`. Exit status: 0 done, or nothing to do, which is"
-        " said; 1 refused, 2 not reachable.",
+        description="Do something to the running daemon. Each act has a reason and is on the audit trail before it takes"
+        " effect. Where two things have one name, say `account:NAME` or `upstream:NAME`. Exit status: 0 done, or nothing to do,"
+        " which is said; 1 refused, 2 not reachable.",
     )
     acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
     for name, kind in _KINDS.items():

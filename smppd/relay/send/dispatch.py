@@ -485,14 +485,16 @@ class Dispatch:
             self.send_ready(other, now)
 
     def set_act(self, upstream: UpstreamState, act: str, now: float) -> None:
-        """An operator pauses an upstream (``UpstreamState.act``), or lets it go on (empty). What was released to it and not sent
-        goes back in order, and its lanes take the next upstream of their route. What was sent is not touched."""
+        """An operator pauses an upstream (``UpstreamState.act``), or lets it go on (empty). What was released to it and not
+        sent goes back in order, and its lanes take the next upstream of their route. What was sent is not touched."""
         was, upstream.act = upstream.act, act
         if bool(was) == bool(act):
             return
-        if act:
-            self.lanes.recall(upstream.released(), now)
         others: dict[UpstreamState, None] = {}
+        if act:
+            released = upstream.released()
+            self.lanes.recall(released, now)
+            others = dict.fromkeys([one.lane.active for one in released if one.lane.active is not None])
         for account in self._context.accounts.values():
             for lane in account.lanes.values():
                 try:

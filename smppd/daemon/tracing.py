@@ -348,7 +348,7 @@ class Tracing:
                 log.error(
                     "a trace could not be written to its end", extra={"fields": {"trace": number, "reason": str(error)}}
                 )
-            said = f"Trace {number} of {running.peer} has ended, since {why}: {counts[1]} PDUs of {counts[0]} sessions."
+            said = f"Trace {number} of {running.peer} has ended ({why}): sessions {counts[0]}, PDUs {counts[1]}."
             for told in running.over:
                 told(Done(said, True))
 

@@ -79,13 +79,13 @@ class Prometheus:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
-                raise OSError(json.load(error).get("error", "")) from None
+                raise OSError(error.read().decode(errors="replace")[:500]) from None
 
     def up(self) -> bool:
         """Whether it has read the daemon's series."""
         try:
             return bool(self.ask("/api/v1/query", query='up{job="smppd"} == 1')["result"])
-        except OSError:
+        except OSError:  # it is starting
             return False
 
 

@@ -25,6 +25,8 @@ from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, ac
 from tests.e2e.probes import Probe, frame, submit_body
 
 MESSAGES: Final = 200
+BROKEN: Final = len(range(7, MESSAGES, 25))
+"""So many of them have no end of an address."""
 _FIELDS: Final = ("smpp.command_id", "smpp.command_status", "smpp.password", "tcp.checksum.status", "_ws.malformed")
 
 
@@ -51,7 +53,7 @@ def flow(gateway: Gateway) -> Counter[str]:
                     frame(0x04, 0, 1000 + number, submit_body(text, b"447700900%03d" % number, registered=1, tlvs=tlvs))
                 )
             said["submit_sm"] += 1
-        wanted = MESSAGES - len([one for one in range(MESSAGES) if one % 25 == 7])
+        wanted = MESSAGES - BROKEN
         while answers < MESSAGES or receipts < wanted:
             one = probe.read()
             if one[4:8] == b"\0\0\0\x05":
@@ -76,8 +78,8 @@ def dissect(tshark: str, path: Path) -> list[list[str]]:
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def judged(tshark: str, path: Path, pdus: int) -> list[str]:
-    """Prints what tshark sees, and gives what is wrong."""
+def judged(tshark: str, path: Path, pdus: int, broken: int) -> list[str]:
+    """Prints what tshark sees, and gives what is wrong. broken: how many submit_sm were malformed when they were sent."""
     rows = dissect(tshark, path)
     commands = Counter(command_name(int(row[0], 16)) for row in rows)
     statuses = Counter(status_name(int(row[1], 16)) for row in rows if row[1])
@@ -85,7 +87,9 @@ def judged(tshark: str, path: Path, pdus: int) -> list[str]:
     print("  " + ", ".join(f"{name} {number}" for name, number in sorted(commands.items())))
     print("  " + ", ".join(f"{name} {number}" for name, number in sorted(statuses.items())))
     wrong = [f"{len(rows)} PDUs were dissected, and {pdus} are in the trace"] if len(rows) != pdus else []
-    wrong += [f"malformed: {row}" for row in rows if row[4]]
+    malformed = [command_name(int(row[0], 16)) for row in rows if row[4]]
+    if malformed != ["submit_sm"] * broken:
+        wrong.append(f"malformed: {malformed}, and {broken} submit_sm were sent so")
     wrong += [f"checksum: {row}" for row in rows if row[3] != "1"]
     wrong += [f"password: {command_name(int(row[0], 16))}" for row in rows if row[2].strip("*")]
     wrong += [f"{command_name(int(row[0], 16))} has no status" for row in rows if int(row[0], 16) >> 31 and not row[1]]
@@ -119,20 +123,22 @@ def main() -> int:
                 wait_for("all is settled", lambda: gateway.metric("smppd_messages_queued") == 0)
                 for target in ("acme", "sim"):
                     print(ask(place / "store", {**request, "target": target, "stop": True})["said"])
-                for number, name in ((1, "acme"), (2, "sim")):
+                for number, name, broken in ((1, "acme", BROKEN), (2, "sim", 0)):
                     out = directory / f"{name}.pcapng"
                     words = ("--out", str(out), "--reason", "support", "--note", "trace-check")
                     done = gateway.command("trace", "export", str(number), *words)
                     assert done.returncode == 0, done.stderr
                     pdus = int(done.stdout.partition(": ")[2].partition(" ")[0])
-                    wrong += judged(args.tshark, out, pdus)
+                    wrong += judged(args.tshark, out, pdus, broken)
                 heard = Counter(
                     command_name(int(row[0], 16)) for row in dissect(args.tshark, directory / "acme.pcapng")
                 )
                 wrong += [
                     f"{heard[name]} {name} for {number}" for name, number in said.items() if heard[name] != number
                 ]
-    print("\n".join(wrong) or "every PDU dissected, nothing malformed, checksums right, no password")
+    print(
+        "\n".join(wrong) or "every PDU dissected, nothing malformed but what was sent so, checksums right, no password"
+    )
     return 1 if wrong else 0
 
 

@@ -142,7 +142,7 @@ def test_on_the_trail_first_then_heard_until_its_time_is_over(room: Room) -> Non
 def test_asked_again_stopped_and_stopped_again(room: Room) -> None:
     room.asks("acme")
     assert room.asks("account:acme") == Done("account acme is being traced already, as trace 1.", False)
-    said = "Trace 1 of account acme has ended, since it was told to: 0 PDUs of 0 sessions."
+    said = "Trace 1 of account acme has ended (it was told to): sessions 0, PDUs 0."
     assert room.asks("acme", stop=True) == Done(said, True)
     assert room.asks("acme", stop=True) == Done("account acme is not being traced.", False)
 

@@ -50,8 +50,8 @@ COMMANDS: Final = {
     "suspensions": "show, begin and end suspensions of accounts",
     "trace": "list, show, export and delete traces of a peer's PDUs",
     "show": "show who is bound, what waits and why, and what is in force",
-    "status": "show how the running daemon does",
     "act": "do something to the running daemon: pause, drain, kick, expire, move",
+    "status": "show how the running daemon does",
     "schema": "print the JSON Schema of the configuration",
 }
 """Every command, its module in `smppd.cli.commands`, and its line in the help."""

@@ -30,8 +30,8 @@ from smppd.config.senders import AuthorisedSender, Senders
 from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
-from smppd.config.tracing import Traces
 from smppd.config.tlvs import TlvTest
+from smppd.config.tracing import Traces
 
 __all__ = [
     "FAMILIES",

@@ -58,7 +58,8 @@ class Background:
         way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
         trace_retain: Callable[[], float] = lambda: TRACE_RETAIN,
     ) -> None:
-        """trace_retain(): seconds for which traces are kept. floor, region, way: see `records.erasure.Eraser`; asked in the purge's thread."""
+        """floor, region, way: see `records.erasure.Eraser`; trace_retain(): seconds for which traces are kept; asked in the
+        purge's thread."""
         self._metrics = metrics
         self._stop = threading.Event()
         self._quiet: dict[str, float] = {}  # until when the log says nothing more of a thread

@@ -142,7 +142,8 @@ class Customers:
         return next((one for one in self.links if f"c{one.number}" == session), None)
 
     def trace(self, account: str, recording: Recording) -> None:
-        """From now on a trace hears all sessions of an account, and each bind that names it, until ``traced`` has it no more."""
+        """From now on a trace hears all sessions of an account, and each bind that names it, until ``traced`` has it no
+        more."""
         self.traced[account] = recording
         for link in self.links:
             if link.is_of(account):

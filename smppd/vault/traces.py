@@ -4,8 +4,8 @@
     blocks: octets u32 | AES-256-GCM, its tag 16 behind it
 
 A block's nonce is its place in the file, from 0; associated data are magic and number. So blocks cannot be altered, swapped or
-put into another trace's file. The file ends where its writer did, perhaps within a block: what stands before that opens. The key
-is random, wrapped by the KEK (scope `trace/<number>`), and never used again after its writer has ended.
+put into another trace's file. The file ends where its writer did, perhaps within a block: what stands before that opens. The
+key is random, wrapped by the KEK (scope `trace/<number>`), and never used again after its writer has ended.
 """
 
 from __future__ import annotations

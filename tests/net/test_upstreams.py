@@ -486,7 +486,8 @@ def test_the_end_unbinds_at_once_and_gives_what_is_unanswered_back(make: Make) -
 
 
 def test_a_trace_hears_the_link_now_and_when_it_is_made_again_without_the_password(make: Make) -> None:
-    world, over = make(), []
+    world = make()
+    over: list[str] = []
     recording = Recording(lambda: 0.0, over.append)
     carrier = world.bound()
     world.side.trace("carrier-a", recording)

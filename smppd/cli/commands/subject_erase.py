@@ -297,8 +297,8 @@ class _Erasure:
         return open_traces(self._settings.store.directory, self._kek, self._install)
 
     def _destroy_traces(self) -> int:
-        """How many traces of PDUs were destroyed: all in which the person may stand. They are sealed as they came, so nobody can
-        take one person out of them; no hold keeps them."""
+        """How many traces of PDUs were destroyed: all in which the person may stand. They are sealed as they came, so nobody
+        can take one person out of them; no hold keeps them."""
         with self._traces() as traces:
             return sum(traces.destroy(number) for number in traces.may_hold(self._accounts))
 

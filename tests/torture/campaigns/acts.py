@@ -1,8 +1,8 @@
 """acts: an operator does all that he can do, at random, under a steady load, while the daemon is killed again and again.
 
-There are two upstreams, whose SMSCs have one book. Acts come every half a second: pauses, drains, kicks, suspensions, the end of
-what waits, another route or another upstream for it. One kill in two comes while an act is being done. What has to survive is looked for
-after each start, and at the end every message has its fate.
+There are two upstreams, whose SMSCs have one book. Acts come every half a second: pauses, drains, kicks, suspensions, the end
+of what waits, another route or another upstream for it. One kill in two comes while an act is being done. What has to survive
+is looked for after each start, and at the end every message has its fate.
 """
 
 from __future__ import annotations

@@ -119,6 +119,7 @@ def test_destroyed_while_it_is_on_it_ends(make_gateway: Callable[..., Gateway]) 
         assert traces(gateway) == []
         with pytest.raises(ControlError, match="1 to 600"):
             act(gateway, "acme", **{"for": 601})
-        assert act(gateway, "acme", **{"for": 1})["said"].startswith("Trace 2 of account acme is on for 1 s")
+        done = gateway.command("act", "trace", "account:acme", "--for", "1s", "--reason", "again", "--note", "ticket")
+        assert done.stdout == "Trace 2 of account acme is on for 1 s; `smppd trace export` reads it.\n", done.stderr
         wait_for("its time is over", lambda: gateway.metric("smppd_traces") == 0)
         assert [(one["state"], one["why"]) for one in traces(gateway)] == [("ended", "its time was over")]

@@ -19,7 +19,7 @@ from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import VaultError, blob_info
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import SealError
-from smppd.vault.traces import TraceWriter, new_key, read_trace, trace_scope
+from smppd.vault.traces import TRACES, TraceWriter, new_key, read_trace, trace_scope
 
 KIND: Final = "trace"
 """Of the documents."""
@@ -210,7 +210,7 @@ class Traces:
         kept = {number for number, _ in found}.difference(over)
         for number in over:
             self.destroy(number)
-        for scope, wrapped in list(self._keys.scan(b"trace/")):
+        for scope, wrapped in list(self._keys.scan(TRACES)):
             name = scope.rpartition(b"/")[2]
             if name.isdigit() and int(name) not in kept and blob_info(wrapped).created + _BEING_MADE < now:
                 self.destroy(int(name))

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from smppd.vault.kek import KEY_BYTES
 from smppd.vault.seal import SealError
 
+TRACES: Final = b"trace/"
+"""How the scopes of traces' keys begin."""
 MAGIC: Final = b"SMPPDTR1"
 LARGEST: Final = 16 << 20
 """Octets of a block."""
@@ -32,7 +34,7 @@ _TAG: Final = 16
 
 def trace_scope(number: int) -> bytes:
     """`trace/000001`."""
-    return b"trace/%06d" % number
+    return TRACES + b"%06d" % number
 
 
 def new_key() -> bytes:

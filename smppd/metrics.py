@@ -218,7 +218,7 @@ class Metrics:
 
     def forget_limits(self, account: str) -> None:
         """Takes away the limits of an account that is not configured any more."""
-        for gauge in (self.sessions_limit, self.window_used, self.window_limit, self.rate_limit, self.queued_limit):
+        for gauge in (self.sessions_limit, self.rate_limit, self.queued_limit):
             gauge.remove(account)
 
     def _limits_of_upstreams(self) -> tuple[Gauge, ...]:

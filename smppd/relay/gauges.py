@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from prometheus_client import Gauge
 
+from smppd.config import Account as AccountSettings
 from smppd.ids import id_time
-from smppd.metrics import Metrics, total
+from smppd.metrics import total
 from smppd.protocol.receipt_states import MessageState
 from smppd.relay.context import Context
 from smppd.relay.state.model import Account, Message, UpstreamState
@@ -84,6 +85,7 @@ class Gauges:
         # Since when the oldest message of each waits that an upstream is about to be sent, in epoch seconds.
         self._released: dict[Account, float] = {}
         self._told_forms: dict[tuple[str, str], int] = {}
+        self._told_limits: dict[str, AccountSettings] = {}
         self._told_ends: dict[tuple[str, MessageState], int] = {}
 
     def note_oldest_released(self) -> None:
@@ -144,6 +146,18 @@ class Gauges:
             total(account.delivered),
         )
 
+    def _set_limits(self, account: Account) -> None:
+        """The limits of an account, when they are new: a thousand accounts are looked at in one turn."""
+        name, settings, metrics = account.name, account.settings, self._context.metrics
+        if account.closed:
+            if self._told_limits.pop(name, None) is not None:
+                metrics.forget_limits(name)
+        elif self._told_limits.get(name) is not settings:
+            self._told_limits[name] = settings
+            metrics.sessions_limit.labels(name).set(settings.max_binds)
+            metrics.queued_limit.labels(name).set(settings.queue)
+            _set_rate(metrics.rate_limit, name, settings.throughput)
+
     def _count_ended(self, upstream: UpstreamState) -> None:
         """Counts what final receipts said since the last look."""
         for state, number in upstream.ended.items():
@@ -158,13 +172,15 @@ class Gauges:
         context = self._context
         metrics = context.metrics
         for account in context.accounts.values():
-            queued, mailbox, sessions, oldest, held = account.gauges
+            queued, mailbox, sessions, oldest, held, used, window = account.gauges
             queued.set(account.queued)
             mailbox.set(len(account.mailbox))
             sessions.set(len(account.sessions))
             oldest.set(self.oldest(account))
             held.set(self.held_for_hours(account))
-            _set_limits(account, metrics)
+            used.set(sum([one.session.unanswered for one in account.sessions]))
+            window.set(account.settings.window * len(account.sessions))
+            self._set_limits(account)
         for upstream in context.upstreams.values():
             if (upstream.gone or upstream.act == "drained") and not upstream.links:
                 # Nobody expects it to be up: a series with 0 links would raise an alert.
@@ -186,19 +202,6 @@ class Gauges:
         metrics.hot.set(context.ledger.count())
         metrics.damaged.set(self._store.damaged)
         metrics.hot_octets.set(context.ledger.octets)
-
-
-def _set_limits(account: Account, metrics: Metrics) -> None:
-    """What an account uses of its limits, and these."""
-    name, settings = account.name, account.settings
-    if account.closed and not account.sessions:
-        metrics.forget_limits(name)
-        return
-    metrics.sessions_limit.labels(name).set(settings.max_binds)
-    metrics.queued_limit.labels(name).set(settings.queue)
-    metrics.window_used.labels(name).set(sum([one.session.unanswered for one in account.sessions]))
-    metrics.window_limit.labels(name).set(settings.window * len(account.sessions))
-    _set_rate(metrics.rate_limit, name, settings.throughput)
 
 
 def _set_rate(gauge: Gauge, name: str, rate: float | None) -> None:

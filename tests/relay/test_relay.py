@@ -192,7 +192,8 @@ def test_limits_stand_beside_their_use_and_go_with_their_account() -> None:
     world.reloads(world.settings.model_copy(update={"accounts": ()}))
     acme.leaves()
     world.relay.set_gauges()
-    assert [name for name in limits if sample(f"smppd_{name}_limit", {"account": "acme"}) is not None] == []
+    left = [name for name in limits if sample(f"smppd_{name}_limit", {"account": "acme"}) is not None]
+    assert left == ["window"] and sample("smppd_window_limit", {"account": "acme"}) == 0
 
 
 def test_how_messages_ended_is_counted_once_by_what_the_final_receipt_said() -> None:

@@ -574,6 +574,8 @@ class Account:
             metrics.sessions.labels(self.name),
             metrics.oldest.labels(self.name),
             metrics.held_for_hours.labels(self.name),
+            metrics.window_used.labels(self.name),
+            metrics.window_limit.labels(self.name),
         )
 
     def __repr__(self) -> str:

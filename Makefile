@@ -20,6 +20,7 @@ TORTURE_ARGS ?=
 FUZZ_ARGS ?=
 STACKS_ARGS ?=
 FEED_ARGS ?=
+PROMETHEUS_ARGS ?=
 
 export PYTHON
 # The tests start hundreds of processes, and each would compile the sources anew.
@@ -27,7 +28,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq alerts coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq alerts prometheus trace-check coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -115,6 +116,13 @@ alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where 
 	@tools/promtool.sh
 	@$(BIN)/promtool check rules docs/alerts.yml
 	@$(BIN)/promtool test rules tests/alerts.yml
+
+prometheus: $(VENV_STAMP) ## a real Prometheus reads the daemon; every panel and rule is asked (network, or a prometheus of the machine)
+	@tools/promtool.sh prometheus
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.prometheus $(PROMETHEUS_ARGS)
+
+trace-check: $(VENV_STAMP) ## traces of the daemon, dissected by tshark, which has to be on the machine
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.trace
 
 coverage: $(VENV_STAMP) $(NODE_STAMP) ## the test suite with branch coverage
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)

@@ -43,6 +43,7 @@ class AuditEvent(StrEnum):
     TRAFFIC = "traffic"
     CONSENT = "consent"
     ACT = "act"
+    TRACE = "trace"
     ENTRIES_DROPPED = "entries dropped"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -29,10 +29,17 @@ class Metrics:
         def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Histogram:
             return Histogram(f"smppd_{name}_seconds", text, labels, registry=registry, buckets=buckets)
 
+        ProcessCollector(registry=registry)  # the usual series of a process: processor time, memory, files
+        self.build = gauge("build_info", "1; its labels say what runs", "version", "compiled")
         self.connections = counter(
             "connections", "Connections taken, by listener port kind and outcome", "kind", "outcome"
         )
         self.sessions = gauge("sessions", "Bound customer sessions", "account")
+        self.sessions_limit = gauge("sessions_limit", "Sessions that the account may have bound", "account")
+        self.window_used = gauge(
+            "window_used", "Requests of an account's sessions that are not answered yet", "account"
+        )
+        self.window_limit = gauge("window_limit", "How many its sessions' windows hold together", "account")
         self.binds = counter("binds", "Binds of customers that were accepted", "account", "mode")
         self.binds_refused = counter("binds_refused", "Binds refused, by reason", "reason")
         self.account_binds_refused = counter(
@@ -49,6 +56,11 @@ class Metrics:
             "pdus_mended", "Messages of a customer that were not to the letter and served, by fault", "account", "fault"
         )
         self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
+        self.rate_limit = gauge(
+            "messages_per_second_limit",
+            "Messages a second that the account may submit, where there is a limit",
+            "account",
+        )
         self.refused = counter("messages_refused", "Messages refused, by reason", "account", "reason")
         self.authorised_refused = counter(
             "authorised_sender_refused", "Messages that rules refused though their sender is authorised", "account"
@@ -77,6 +89,7 @@ class Metrics:
         self.suspended = gauge("suspended", "1 for an account whose right to submit is suspended", "account")
         self.answer = histogram("answer", "From reading a submit_sm to handing its answer to the socket", "account")
         self.queued = gauge("messages_queued", "Messages waiting to be submitted", "account")
+        self.queued_limit = gauge("messages_queued_limit", "Messages of the account that may wait", "account")
         self.hot = gauge("spool_memory_entries", "Messages, mail and parked receipts held in memory")
         self.hot_octets = gauge("spool_memory_bytes", "Memory that these take, with what was read back from rows")
         self.oldest = gauge("oldest_waiting_seconds", "Age of the oldest message waiting to be submitted", "account")
@@ -84,6 +97,9 @@ class Metrics:
             "messages_held_for_hours", "Messages waiting for the hour at which they may leave", "account"
         )
         self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
+        self.ended = counter(
+            "messages_ended", "Messages that a final receipt ended, by what it said", "upstream", "state"
+        )
         self.rejected = counter("messages_rejected", "Messages an upstream refused for good", "upstream", "status")
         self.retried = counter("messages_retried", "Messages an upstream asked to send again later", "upstream")
         self.unanswered = counter("messages_unanswered", "Submits whose answer never came", "upstream")
@@ -91,6 +107,12 @@ class Metrics:
         self.expired = counter("messages_expired", "Messages whose validity passed while waiting", "account")
         self.upstream_answer = histogram("upstream_answer", "From sending a submit_sm to its answer", "upstream")
         self.links = gauge("upstream_links", "Bound sessions to an upstream", "upstream")
+        self.links_wanted = gauge("upstream_links_wanted", "Sessions that the configuration wants", "upstream")
+        self.upstream_rate_limit = gauge(
+            "upstream_messages_per_second_limit",
+            "Messages a second that it is sent, where there is a limit",
+            "upstream",
+        )
         self.paused = gauge(
             "upstream_paused",
             '1 from an upstream\'s "later", or its silence, until it takes a message again',
@@ -109,6 +131,9 @@ class Metrics:
             "generic_nacks", "generic_nacks from customers and upstreams, by what they are about", "request"
         )
         self.window = gauge("upstream_window_used", "Unanswered submits at an upstream", "upstream")
+        self.upstream_window_limit = gauge(
+            "upstream_window_limit", "How many the windows of its links hold together", "upstream"
+        )
         self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
         self.receipt_words = counter(
             "receipt_own_words", "Receipts whose stat is a word that nobody knows, by its kind", "upstream", "kind"
@@ -179,6 +204,7 @@ class Metrics:
             "list_stale", "1 while a list's file is another than the one it was compiled of, or is missing", "list"
         )
         self.list_compilations = counter("list_compilations", "Compilations of a list that ended", "list", "outcome")
+        self.traces = gauge("traces", "Traces of PDUs that are on")
         self.reloads = counter("reloads", "Reloads of the configuration", "outcome")
         self.reload_good = gauge(
             "config_last_reload_successful", "1 unless the last reload that was asked for was refused"
@@ -204,8 +230,16 @@ class Metrics:
 
     def forget_upstream(self, name: str) -> None:
         """Takes away what only says how an upstream is now; counters stay. For one that is disabled or not configured."""
-        for gauge in (self.links, self.paused, self.window):
+        for gauge in (self.links, self.paused, self.window, *self._limits_of_upstreams()):
             gauge.remove(name)
+
+    def forget_limits(self, account: str) -> None:
+        """Takes away the limits of an account that is not configured any more."""
+        for gauge in (self.sessions_limit, self.rate_limit, self.queued_limit):
+            gauge.remove(account)
+
+    def _limits_of_upstreams(self) -> tuple[Gauge, ...]:
+        return self.links_wanted, self.upstream_rate_limit, self.upstream_window_limit
 
 
 def total(counter: Counter) -> float:

@@ -19,7 +19,8 @@ def read(path: Path) -> Any:
 
 
 def test_every_alert_is_seen_to_fire_and_to_be_quiet() -> None:
-    rules = [rule["alert"] for group in read(ROOT / "docs/alerts.yml")["groups"] for rule in group["rules"]]
+    groups = read(ROOT / "docs/alerts.yml")["groups"]
+    rules = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
     tests = read(TESTS)["tests"]
     assert sorted(rules) == sorted(one["name"] for one in tests)
     for one in tests:

@@ -42,6 +42,7 @@ TABLE: dict[str, frozenset[str]] = {
     # Of a store it knows what any back end gives.
     "records": frozenset(
         {
+            "durable",
             "pacing",
             "ids",
             "message",

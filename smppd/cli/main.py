@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "bans": "show and lift the bans of addresses that guessed passwords",
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",
+    "trace": "list, show, export and delete traces of a peer's PDUs",
     "show": "show who is bound, what waits and why, and what is in force",
     "act": "do something to the running daemon: pause, drain, kick, expire, move",
     "status": "show how the running daemon does",

@@ -60,7 +60,8 @@ _BESIDE: Final = (
     "feed-file.json",
     "feed.lock",
     "lists/*",
-)  # who was erased, how far the trail was shipped, compiled lists
+    "traces/*",
+)  # who was erased, how far the trail was shipped, compiled lists, traces of PDUs
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")
 _ASIDE: Final = "before-restore-"
 _STAGING: Final = ".restore"
@@ -249,7 +250,7 @@ def _go_on(directory: Path, marker: Path) -> int:
         trouble = "" if kek is None else _wipe_kek(Path(kek))
         for path in doomed:
             _wipe(path, wiped)
-    for aside in (*directory.glob(_ASIDE + "*"), directory / "lists"):
+    for aside in (*directory.glob(_ASIDE + "*"), directory / "lists", directory / "traces"):
         _remove_empty(aside)
     _remove_empty(directory / _STAGING)
     left = sorted(

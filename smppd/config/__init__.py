@@ -32,6 +32,7 @@ from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, K
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 from smppd.config.tlvs import TlvTest
+from smppd.config.tracing import Traces
 
 __all__ = [
     "FAMILIES",
@@ -97,6 +98,7 @@ __all__ = [
     "SyslogServer",
     "SyslogTls",
     "TlvTest",
+    "Traces",
     "Upstream",
     "UpstreamTls",
     "Weighted",

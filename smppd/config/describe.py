@@ -121,6 +121,7 @@ _ORDER: Final = (
     ("DelayGrowth", "limits.id_delay"),
     ("Log", "log"),
     ("Shipping", "shipping"),
+    ("Traces", "traces"),
     ("ShippedFile", "shipping.file"),
     ("SyslogServer", "shipping.syslog"),
     ("SyslogTls", "shipping.syslog.tls"),

@@ -42,6 +42,7 @@ from smppd.config.secrets import KeyRef
 from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
 from smppd.config.stamps import ReadFile
+from smppd.config.tracing import Traces
 
 
 class Store(Model):
@@ -280,6 +281,7 @@ class Settings(Model):
         default_factory=Shipping, description="Where the audit trail and the log's checkpoints go as they are made."
     )
     feed: Feed = Field(default_factory=Feed, description="What happened to messages, for other programs.")
+    traces: Traces = Field(default_factory=Traces, description="What `smppd act trace` keeps of a peer's PDUs.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
     region: Region | None = Field(
         default=None, description="Country whose national numbers are meant where no country code stands."
@@ -341,6 +343,7 @@ class Settings(Model):
                 "log",
                 "shipping",
                 "feed",
+                "traces",
             )
             return {key: item for key, item in value.items() if item is not None or key not in optional}
         return value

@@ -13,7 +13,9 @@ from typing import Final
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Retain
+from smppd.config.tracing import TRACE_RETAIN
 from smppd.daemon.consents import expiry
+from smppd.daemon.traces import each, trace_expiry
 from smppd.ids import id_time
 from smppd.metrics import Metrics
 from smppd.records.erasure import Eraser, Floor, no_floor
@@ -54,8 +56,10 @@ class Background:
         floor: Floor = no_floor,
         region: Callable[[str], str | None] = lambda _account: None,
         way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
+        trace_retain: Callable[[], float] = lambda: TRACE_RETAIN,
     ) -> None:
-        """floor, region, way: see `records.erasure.Eraser`; asked in the purge's thread."""
+        """floor, region, way: see `records.erasure.Eraser`; trace_retain(): seconds for which traces are kept; asked in the
+        purge's thread."""
         self._metrics = metrics
         self._stop = threading.Event()
         self._quiet: dict[str, float] = {}  # until when the log says nothing more of a thread
@@ -99,7 +103,10 @@ class Background:
                     dropped=ring.drop,
                     keeper=Keeper(holds, records, trail=trail),
                     erasing=eraser,
-                    also=expiry(directory, trail, Actor("smppd", "")),
+                    also=each(
+                        expiry(directory, trail, Actor("smppd", "")),
+                        trace_expiry(directory, ring, install, trail, Actor("smppd", ""), trace_retain),
+                    ),
                 )
                 undo.pop_all()
             return made

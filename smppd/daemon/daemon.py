@@ -54,6 +54,7 @@ from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
+from smppd.daemon.tracing import Tracing
 from smppd.daemon.traffic import TrafficMemory
 from smppd.daemon.worker import Worker
 from smppd.feed.file import FeedError
@@ -96,6 +97,7 @@ class Daemon:
         self._settings = settings  # of the start; see ``settings``
         self.reactor = reactor
         self.metrics = Metrics()
+        self.metrics.build.labels(__version__, "yes" if native.compiled else "no").set(1)
         self.notifier = Notifier()
         self._ended = ended
         self._began = time.monotonic()
@@ -241,6 +243,7 @@ class Daemon:
             floor=lambda account, part, accepted: floor(self.settings, account, part.value, accepted),
             region=lambda account: self.settings.region_of(account),
             way=Finisher(self.relay, self.reactor.callFromThread),
+            trace_retain=lambda: self.settings.traces.retain,
         )
         undo.callback(self._background.stop)
         shipping = tls_context(settings.shipping)
@@ -325,6 +328,20 @@ class Daemon:
         )
         self._act_room.resume()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
+        self._tracing = Tracing(
+            settings.store.directory,
+            self.ring,
+            self._install,
+            self.customers,
+            self.upstreams,
+            self._acts,
+            self.audit,
+            self.reactor,
+            lambda: self.settings.store.reserve,
+            time.time,
+            now,
+        )
+        self._tracing.settle()
         targets = ReloadTargets(
             self.relay,
             self.ring,
@@ -394,17 +411,18 @@ class Daemon:
 
     def _act_handlers(self) -> dict[str, ActHandler]:
         """What can be done to the running daemon, by the name of the act."""
-        return self._act_room.handlers()
+        return {**self._act_room.handlers(), "trace": self._tracing.act}
 
     def acts_in_force(self) -> list[ActInForce]:
         """The acts that stand."""
-        return self._acts.in_force()
+        return [*self._acts.in_force(), *self._tracing.in_force()]
 
     def _gauges(self) -> None:
         self.relay.set_gauges()
         self.door.gauges()
         self.traffic.set_gauges()
         self._acts.set_gauges()
+        self.metrics.traces.set(self._tracing.on)
         self.metrics.consents.set(len(self._consents))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -415,6 +433,7 @@ class Daemon:
         self._do("garbage", garbage.look)
         self._do("customers", lambda: self.customers.tick(now))
         self._do("traffic", lambda: self.traffic.tick(now))
+        self._do("traces", self._tracing.tick)
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
@@ -515,6 +534,7 @@ class Daemon:
         if self._http is not None:
             self._http.stop()
         self._control.stop()
+        self._tracing.stop()
         self.customers.flush_bind_notes()
         self._files.stop()
         self._background.stop()

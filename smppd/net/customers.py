@@ -16,6 +16,7 @@ from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedB
 from smppd.net.limits import BindRate
 from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.standing import Shown, asks_the_same, surplus, unfit
+from smppd.net.tracing import Recording
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -94,6 +95,8 @@ class Customers:
         self._made = self._turn = 0
         self._steps: deque[Callable[[], None]] = deque()
         self.draining = False
+        self.traced: dict[str, Recording] = {}
+        """By account: what hears its sessions (`net.tracing`)."""
 
     def handler(self, pipe: Pipe) -> CustomerLink:
         """The handler of a new connection."""
@@ -180,6 +183,18 @@ class Customers:
         for link in sorted(self.links, key=lambda one: one.number):
             if accounts is None or link.name in accounts:
                 yield link.view(now)
+
+    def find(self, session: str) -> CustomerLink | None:
+        """The connection of this id, `c17`."""
+        return next((one for one in self.links if f"c{one.number}" == session), None)
+
+    def trace(self, account: str, recording: Recording) -> None:
+        """From now on a trace hears all sessions of an account, and each bind that names it, until ``traced`` has it no
+        more."""
+        self.traced[account] = recording
+        for link in self.links:
+            if link.is_of(account):
+                link.trace(recording)
 
     def ban_began(self, peer: str, who: tuple[str, str]) -> None:
         """A ban of an address began, or of one name from an address; `smppd bans list` shows which."""
@@ -363,6 +378,19 @@ class CustomerLink:
         self._settle()
         customers.relay.flush()
 
+    def is_of(self, account: str) -> bool:
+        """Whether it is bound for this account."""
+        return self._up and self.account.name == account
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether a trace hears it."""
+        return self._pipe.tap is not None
+
+    def trace(self, recording: Recording) -> None:
+        """From now on a trace hears it."""
+        recording.tap(self._pipe, "customer", self.session.unread)
+
     def _broken(self) -> None:
         log.exception("error in a customer's session", extra={"fields": {"peer": self._pipe.peer}})
         self._customers.metrics.errors.labels("customer").inc()
@@ -502,6 +530,10 @@ class CustomerLink:
             self.session.bad_body(now)
             self.session.out.append(refusal(request_command(raw), error.status, sequence_number(raw)))
             return False
+        if self._customers.traced:
+            recording = self._customers.traced.get(bind.system_id.decode("latin-1"))
+            if recording is not None:
+                recording.tap(self._pipe, "customer", raw + self.session.unread)
         self._check = self._customers.authenticator.check(
             bind.system_id, bind.password, self._pipe.peer, self._pipe.certificate, lambda d: self._decided(bind, d)
         )

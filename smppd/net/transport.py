@@ -100,6 +100,19 @@ class PipeOwner(Protocol):
         """The pipe is gone."""
 
 
+class Tap(Protocol):
+    """Hears what goes through a pipe while it is open (`net.tracing`)."""
+
+    def received(self, data: bytes) -> None:
+        """Plain octets from the peer, before the handler has them."""
+
+    def sent(self, data: bytes) -> None:
+        """Plain octets to the peer."""
+
+    def closed(self, reason: str) -> None:
+        """The pipe has ended."""
+
+
 class _State(Enum):
     PROXY = auto()
     HANDSHAKE = auto()
@@ -148,6 +161,7 @@ class Pipe(TwistedProtocol):
         "peer",
         "peer_port",
         "proxy",
+        "tap",
         "tls_version",
     )
 
@@ -187,6 +201,8 @@ class Pipe(TwistedProtocol):
         self.paused = self.choked = False
         self.on_drained: Callable[[], None] | None = None
         """Called when `choked` ends."""
+        self.tap: Tap | None = None
+        """Who else hears what goes through it."""
         self.detail = ""
         """Why it did not open, for the log."""
         self.peer = self.local = self.proxy = ""
@@ -219,6 +235,8 @@ class Pipe(TwistedProtocol):
         """Sends octets; after the pipe's end they are dropped."""
         if self._state is not _State.OPEN or not data:
             return
+        if self.tap is not None:
+            self.tap.sent(data)
         if self._tls is not None:
             data = self._tls.encrypt(data)
             if self._tls.failed is not None:
@@ -301,6 +319,9 @@ class Pipe(TwistedProtocol):
         self._owner.ended(self, why, opened)
         if handler is not None:
             handler.lost(why)
+        tap, self.tap = self.tap, None
+        if tap is not None:
+            tap.closed(why)
 
     def pauseProducing(self) -> None:
         """Twisted: a write left much unsent. (IPushProducer of the transport: what we produce is output.)"""
@@ -449,6 +470,8 @@ class Pipe(TwistedProtocol):
             self._held += plain
             return
         if plain and self._handler is not None:
+            if self.tap is not None:
+                self.tap.received(plain)
             self._handler.received(plain)
         if self._tls is not None and self._state is _State.OPEN:
             self._after_records(self._tls)

@@ -14,6 +14,7 @@ from smppd.net.address_order import AddressOrder
 from smppd.net.endpoints import ConnectAttempt, connect
 from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
+from smppd.net.tracing import Recording
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -107,6 +108,8 @@ class Upstreams:
         self._closed: set[str] = set()
         self._wanted: dict[str, config.Upstream] = {}
         self._tls: Contexts = {}
+        self.traced: dict[str, Recording] = {}
+        """By upstream: what hears its sessions (`net.tracing`)."""
 
     def changes(self, settings: tuple[config.Upstream, ...]) -> list[LinkChange]:
         """What `use` would do to the links of each upstream. Those whose links stay are left out, and those that an act has
@@ -209,6 +212,18 @@ class Upstreams:
         due = [one.again_at - self.now() for one in links if one.again_at is not None]
         failed = max((one for one in links if one.last_error is not None), key=lambda one: one.failed_at, default=None)
         return max(0.0, min(due)) if due else None, None if failed is None else failed.last_error
+
+    def find(self, session: str) -> UpstreamLink | None:
+        """The link whose connection has this id, `u4`, and stands."""
+        return next((one for one in self.every() if f"u{one.number}" == session and one.session is not None), None)
+
+    def trace(self, name: str, recording: Recording) -> None:
+        """From now on a trace hears all sessions to an upstream, those too that are made meanwhile, until ``traced`` has it no
+        more."""
+        self.traced[name] = recording
+        for link in self.every():
+            if link.settings.name == name:
+                link.trace(recording)
 
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
@@ -354,6 +369,16 @@ class UpstreamLink:
         name, version = settings.name, settings.interface_version
         return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether a trace hears it."""
+        return self._pipe is not None and self._pipe.tap is not None
+
+    def trace(self, recording: Recording) -> None:
+        """From now on a trace hears it, if it stands."""
+        if self._pipe is not None and self.session is not None:
+            recording.tap(self._pipe, "carrier", self.session.unread)
+
     def _again(self, reason: str, end: SessionEnd | None = None) -> None:
         """Tries again after a pause. ``end``: how a session ended that was bound; None where none was."""
         self._attempt = None
@@ -389,6 +414,9 @@ class UpstreamLink:
         self._pipe = pipe
         self._over = self._kicked = False
         settings = self.settings
+        recording = self._owner.traced.get(settings.name)
+        if recording is not None:
+            recording.tap(pipe, "carrier")
         now = self._owner.now()
         session = self.session = Session(
             Role.ESME, self._timers(), now, window=_DELIVER_WINDOW, outstanding_limit=settings.window

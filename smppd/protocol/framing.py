@@ -31,6 +31,11 @@ class Splitter:
         """Octets of an unfinished frame held back."""
         return len(self._rest)
 
+    @property
+    def rest(self) -> bytes:
+        """The octets that are held back: an unfinished frame, or frames that nobody has asked for yet."""
+        return self._rest
+
     def feed(self, data: bytes, most: int = 1 << 30) -> list[bytes]:
         """The frames completed by ``data``, ``most`` at the most; the rest waits for the next call.
 

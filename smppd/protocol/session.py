@@ -255,6 +255,11 @@ class Session:
         self._held = []
         self._late.clear()
 
+    @property
+    def unread(self) -> bytes:
+        """Octets of the peer that are here and were not cut into PDUs yet."""
+        return self._splitter.rest
+
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> Received:

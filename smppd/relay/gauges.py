@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from prometheus_client import Gauge
+
+from smppd.config import Account as AccountSettings
 from smppd.ids import id_time
 from smppd.metrics import total
+from smppd.protocol.receipt_states import MessageState
 from smppd.relay.context import Context
 from smppd.relay.state.model import Account, Message, UpstreamState
 from smppd.store.api import Store
@@ -81,6 +85,8 @@ class Gauges:
         # Since when the oldest message of each waits that an upstream is about to be sent, in epoch seconds.
         self._released: dict[Account, float] = {}
         self._told_forms: dict[tuple[str, str], int] = {}
+        self._told_limits: dict[str, AccountSettings] = {}
+        self._told_ends: dict[tuple[str, MessageState], int] = {}
 
     def note_oldest_released(self) -> None:
         """Notes the oldest of each account's messages that were released and not sent."""
@@ -140,23 +146,50 @@ class Gauges:
             total(account.delivered),
         )
 
+    def _set_limits(self, account: Account) -> None:
+        """The limits of an account, when they are new: a thousand accounts are looked at in one turn."""
+        name, settings, metrics = account.name, account.settings, self._context.metrics
+        if account.closed:
+            if self._told_limits.pop(name, None) is not None:
+                metrics.forget_limits(name)
+        elif self._told_limits.get(name) is not settings:
+            self._told_limits[name] = settings
+            metrics.sessions_limit.labels(name).set(settings.max_binds)
+            metrics.queued_limit.labels(name).set(settings.queue)
+            _set_rate(metrics.rate_limit, name, settings.throughput)
+
+    def _count_ended(self, upstream: UpstreamState) -> None:
+        """Counts what final receipts said since the last look."""
+        for state, number in upstream.ended.items():
+            told = self._told_ends.get((upstream.name, state), 0)
+            if number != told:
+                name = state.name.lower()
+                self._context.metrics.ended.labels(upstream.name, name).inc(number - told if number > told else number)
+                self._told_ends[upstream.name, state] = number
+
     def set_gauges(self) -> None:
         """Sets the gauges; called when somebody asks for them."""
         context = self._context
         metrics = context.metrics
         for account in context.accounts.values():
-            queued, mailbox, sessions, oldest, held = account.gauges
+            queued, mailbox, sessions, oldest, held, used, window = account.gauges
             queued.set(account.queued)
             mailbox.set(len(account.mailbox))
             sessions.set(len(account.sessions))
             oldest.set(self.oldest(account))
             held.set(self.held_for_hours(account))
+            used.set(sum([one.session.unanswered for one in account.sessions]))
+            window.set(account.settings.window * len(account.sessions))
+            self._set_limits(account)
         for upstream in context.upstreams.values():
             if (upstream.gone or upstream.act == "drained") and not upstream.links:
                 # Nobody expects it to be up: a series with 0 links would raise an alert.
                 metrics.forget_upstream(upstream.name)
                 continue
             metrics.links.labels(upstream.name).set(len(upstream.links))
+            metrics.links_wanted.labels(upstream.name).set(_links_wanted(upstream))
+            metrics.upstream_window_limit.labels(upstream.name).set(upstream.capacity)
+            _set_rate(metrics.upstream_rate_limit, upstream.name, upstream.settings.throughput)
             metrics.paused.labels(upstream.name).set(int(upstream.failures > 0))
             metrics.window.labels(upstream.name).set(sum(len(link.session.outstanding) for link in upstream.links))
             for form, hits in upstream.matcher.hits.items():
@@ -165,9 +198,22 @@ class Gauges:
                     # Where there are fewer than before, a reload gave the upstream another matcher, which counts from 0.
                     metrics.receipt_forms.labels(upstream.name, form.value).inc(hits - told if hits > told else hits)
                     self._told_forms[upstream.name, form.value] = hits
+            self._count_ended(upstream)
         metrics.hot.set(context.ledger.count())
         metrics.damaged.set(self._store.damaged)
         metrics.hot_octets.set(context.ledger.octets)
+
+
+def _set_rate(gauge: Gauge, name: str, rate: float | None) -> None:
+    if rate is None:
+        gauge.remove(name)
+    else:
+        gauge.labels(name).set(rate)
+
+
+def _links_wanted(upstream: UpstreamState) -> int:
+    settings = upstream.settings
+    return settings.sessions * (1 if settings.bind == "transceiver" else 2)
 
 
 def waits_since(message: Message, wall: float) -> float:

@@ -12,6 +12,7 @@ from smppd.reports.document import Report, at, free, report
 from smppd.reports.source import Facts, Source
 from smppd.store.log import PurgeRows
 from smppd.vault.keys import Part, Period, read_scope
+from smppd.vault.traces import TRACES
 
 _ABOUT = (
     "Retention in force. Configured: what the configuration says; effective: what a record that is sealed now gets. A part"
@@ -29,10 +30,12 @@ def retention(
     keys: dict[tuple[str, str], list[Period]] = {}
     known: Mapping[str, Mapping[str, float]] = {}
     sections: dict[str, Any] = {}
+    traces = 0
     if rows is not None:
         due = Due(rows, lambda: {one.system_id: one.kept for one in settings.accounts}, source.id_time, _not_held)
         plan, known = due.plan(now)
         for scope in rows.scopes():
+            traces += scope.startswith(TRACES)
             parsed = read_scope(scope)
             if parsed is not None:
                 keys.setdefault((parsed[0], parsed[1].value), []).append(parsed[2])
@@ -73,6 +76,7 @@ def retention(
             **sections,
             "holds": [dict(one) for one in holds],
             "erasures_that_wait": [dict(one) for one in erasures],
+            "traces_of_pdus": {"kept": traces, "destroyed_after": format_duration(settings.traces.retain)},
             "never_purged": ["the audit trail (audit.db), with which CERT-In's 180 days of logs are kept"],
         },
     )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
@@ -448,14 +449,22 @@ def test_alerts_ask_for_series_that_exist() -> None:
         for group in yaml.safe_load((ROOT / "docs/alerts.yml").read_text("utf-8"))["groups"]
         for rule in group["rules"]
     ]
-    assert len({rule["alert"] for rule in rules}) == len(rules) >= 10
     for rule in rules:
-        assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"].keys() == {"summary", "description"}
         check_query(rule["expr"])
+    rules = [rule for rule in rules if "alert" in rule]
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 10
     # Every one is explained for whom it wakes.
-    page = PAGE.read_text("utf-8")
-    assert not [rule["alert"] for rule in rules if f"| `{rule['alert']}` |" not in page]
+    page, runbooks = PAGE.read_text("utf-8"), (ROOT / "docs/runbooks.md").read_text("utf-8")
+    for rule in rules:
+        name = rule["alert"]
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks.md#{name.lower()}")
+        assert f"| `{name}` |" in page, name
+        section = runbooks.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert all(f"**{word}" in section for word in ("Means**", "Look**")) and "do" in section.lower(), name
+    headings = set(re.findall(r"^## (Smppd\w+)$", runbooks, re.M))
+    assert headings == {rule["alert"] for rule in rules}, "a runbook of an alert that is not there"
 
 
 def test_the_tests_of_the_alerts_have_the_daemons_series() -> None:
@@ -464,8 +473,8 @@ def test_the_tests_of_the_alerts_have_the_daemons_series() -> None:
         for one in test["input_series"]:
             name, _, labels = one["series"].partition("{")
             given = set(re.findall(r"(\w+)=", labels)) - {"instance", "job", "le"}
-            if name != "up":
-                assert given == set(known[name.removesuffix("_bucket")][1]), one
+            if name != "up" and not name.startswith("process_"):
+                assert given == set(known[re.sub(r"_(bucket|count)$", "", name)][1]), one
 
 
 def test_the_dashboard_asks_for_series_that_exist() -> None:
@@ -478,9 +487,23 @@ def test_the_dashboard_asks_for_series_that_exist() -> None:
             check_query(target["expr"])
 
 
+def process_names() -> set[str]:
+    """The series of the process, as they are scraped."""
+    text = exposition.generate_latest(Metrics().registry).decode()
+    return set(re.findall(r"^(process_\w+) ", text, re.M))
+
+
+def recorded() -> set[str]:
+    """What the recording rules make."""
+    groups = yaml.safe_load((ROOT / "docs/alerts.yml").read_text("utf-8"))["groups"]
+    return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+
+
 def check_query(query: str) -> None:
     """As far as can be told without Prometheus: brackets close, series exist and have the labels that are asked for."""
     assert names_in(query) <= sample_names(), query
+    assert set(re.findall(r"\bprocess_[a-z_]+", query)) <= process_names(), query
+    assert set(re.findall(r"\bsmppd:[a-z0-9_:]+", query)) <= recorded(), query
     stack: list[str] = []
     for sign in re.sub(r'"[^"]*"', "", query):
         if sign in "([{":

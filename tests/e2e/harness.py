@@ -77,7 +77,7 @@ _WITH_ACTIONS = frozenset(
         "approvals",
         "report",
     )
-    + ("lists", "suspensions", "traffic", "act")
+    + ("lists", "suspensions", "traffic", "act", "trace")
 )
 
 

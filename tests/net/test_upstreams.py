@@ -13,8 +13,10 @@ from twisted.internet.task import Clock
 
 from smppd import config
 from smppd.net import upstreams as module
+from smppd.net.tracing import Recording
 from smppd.net.transport import Pipe, Reason
 from smppd.net.upstreams import UpstreamLink, Upstreams
+from smppd.protocol.capture import facts_of, unpack
 from smppd.protocol.wire import Command, Status, pdu
 from smppd.relay.state.model import UpstreamState
 from tests.net.links import FakeRelay, frames, lines, message
@@ -563,6 +565,34 @@ def test_the_end_unbinds_at_once_and_gives_what_is_unanswered_back(make: Make) -
     assert [tokens for _, tokens in world.relay.downs] == [[], [lost]]
     world.passes(120)
     assert len(world.attempts) == 1
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_hears_the_link_now_and_when_it_is_made_again_without_the_password(make: Make) -> None:
+    world = make()
+    over: list[str] = []
+    recording = Recording(lambda: 0.0, over.append)
+    carrier = world.bound()
+    world.side.trace("carrier-a", recording)
+    carrier.says(pdu(Command.ENQUIRE_LINK, 0, 3))
+    carrier.breaks()
+    world.passes(5.0)
+    world.bound()
+    entries = list(unpack(iter([recording.take()])))
+    assert [(one.kind.name, one.session) for one in entries] == [
+        ("OPENED", 1),
+        ("RECEIVED", 1),
+        ("SENT", 1),
+        ("CLOSED", 1),
+        ("OPENED", 2),
+        ("SENT", 2),
+        ("RECEIVED", 2),
+    ]
+    assert facts_of(entries[4])["side"] == "carrier"
+    assert b"gw\0********\0" in entries[5].data
+    assert over == [] and world.side.find("u2") is not None and world.side.find("u1") is None
 
 
 # -- acts of an operator -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from smppd.ids import Ids
+from smppd.protocol.receipt_states import MessageState
 from smppd.protocol.wire import Status
 from smppd.relay.relay import Routing
 from smppd.store.api import Availability, Batch, ColdRow, Kind
@@ -170,6 +171,54 @@ def test_gauges_follow() -> None:
     assert sample("smppd_oldest_waiting_seconds", {"account": "acme"}) == pytest.approx(2.0, abs=0.1)
 
 
+def test_limits_stand_beside_their_use_and_go_with_their_account() -> None:
+    world = World(
+        settings(acme={"queue": 7, "max_binds": 3, "window": 5, "throughput": "20/s"}, a={"throughput": None})
+    )
+    acme, _ = world.customer(window=5), world.carrier("a", window=9)
+    acme.submits(b"x", b"y")
+    world.relay.set_gauges()
+    sample = world.metrics.registry.get_sample_value
+    limits = {"messages_queued": 7, "sessions": 3, "window": 5, "messages_per_second": 20}
+    for name, limit in limits.items():
+        assert sample(f"smppd_{name}_limit", {"account": "acme"}) == limit, name
+    assert sample("smppd_window_used", {"account": "acme"}) == 2
+    assert sample("smppd_upstream_window_limit", {"upstream": "a"}) == 9
+    assert sample("smppd_upstream_links_wanted", {"upstream": "a"}) == 1
+    assert sample("smppd_upstream_messages_per_second_limit", {"upstream": "a"}) is None, "there is none"
+    world.reloads(settings(acme={"throughput": None}))
+    world.relay.set_gauges()
+    assert sample("smppd_messages_per_second_limit", {"account": "acme"}) is None
+    world.reloads(world.settings.model_copy(update={"accounts": ()}))
+    acme.leaves()
+    world.relay.set_gauges()
+    left = [name for name in limits if sample(f"smppd_{name}_limit", {"account": "acme"}) is not None]
+    assert left == ["window"] and sample("smppd_window_limit", {"account": "acme"}) == 0
+
+
+def test_how_messages_ended_is_counted_once_by_what_the_final_receipt_said() -> None:
+    world = World()
+    acme, a = world.customer(), world.carrier()
+    ended = {"upstream": "a", "state": "delivered"}
+    sample = world.metrics.registry.get_sample_value
+    assert sample("smppd_messages_ended_total", ended) == 0, "it is there before the first one"
+    acme.submits(b"x", b"y", b"z")
+    world.commits()
+    a.answers(b"1", b"2", b"3")
+    world.commits()
+    a.reports(b"1", b"2")
+    a.reports(b"3", state=MessageState.ACCEPTED)
+    a.reports(b"1")
+    world.commits()
+    for _ in range(2):
+        world.relay.set_gauges()
+        assert sample("smppd_messages_ended_total", ended) == 2
+    a.reports(b"3", state=MessageState.UNDELIVERABLE)
+    world.commits()
+    world.relay.set_gauges()
+    assert sample("smppd_messages_ended_total", {**ended, "state": "undeliverable"}) == 1
+
+
 def test_an_upstream_that_is_meant_to_be_down_has_no_series_that_says_so() -> None:
     world = World()
     sample = world.metrics.registry.get_sample_value
@@ -182,6 +231,7 @@ def test_an_upstream_that_is_meant_to_be_down_has_no_series_that_says_so() -> No
     for name in ("smppd_upstream_links", "smppd_upstream_paused", "smppd_upstream_window_used"):
         assert sample(name, {"upstream": "a"}) is None
         assert sample(name, {"upstream": "b"}) == 0
+    assert sample("smppd_upstream_links_wanted", {"upstream": "a"}) is None
     world.reloads(settings())
     world.relay.set_gauges()
     assert sample("smppd_upstream_links", {"upstream": "a"}) == 0

@@ -56,6 +56,11 @@ _KINDS: Final = {
     "log-level": _Kind(
         "LEVEL", "Log `debug`, `info`, `warning` or `error` for a while, then as configured.", "how long (default: 15m)"
     ),
+    "trace": _Kind(
+        "SESSION|ACCOUNT|UPSTREAM",
+        "Keep the PDUs of a peer, sealed, to be read with `smppd trace`. Passwords are not kept.",
+        "how long, at most 10m (default: 5m)",
+    ),
     "reload": _Kind("", "Read the configuration again, as SIGHUP does."),
 }
 
@@ -78,6 +83,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             one.add_argument("--for", dest="seconds", type=_duration, metavar="DURATION", help=kind.duration)
         if name == "move":
             one.add_argument("--to", required=True, metavar=_UPSTREAM, help="the upstream that is waited for then")
+        if name == "trace":
+            one.add_argument("--note", default="", metavar="TEXT", help="what for, a ticket; kept with the trace")
+            one.add_argument("--stop", action="store_true", help="end the one that is on")
         if name == "expire":
             one.add_argument("--older-than", type=_duration, metavar="DURATION", help="only what has waited for longer")
             one.add_argument("--yes", action="store_true", help="do not ask")
@@ -100,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     request: dict[str, object] = {"do": "act", "act": args.act, "target": target, "reason": reason}
     if args.act == "move":
         request["to"] = args.to
+    if args.act == "trace":
+        request |= {"note": " ".join(printable(args.note).split()), "stop": args.stop}
     if getattr(args, "seconds", None) is not None:
         request["for"] = args.seconds
     if getattr(args, "older_than", None) is not None:

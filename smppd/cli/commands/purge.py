@@ -24,6 +24,7 @@ from smppd.cli.holding import open_holds
 from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.daemon.consents import expiry
 from smppd.daemon.tidying import tidy
+from smppd.daemon.traces import each, trace_expiry
 from smppd.ids import id_time
 from smppd.operators.roles import Act
 from smppd.records.due import PurgePlan
@@ -77,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
                 actor=actor,
                 keeper=Keeper(holds, records, trail=trail, actor=actor),
                 erasing=eraser,
-                also=expiry(settings.store.directory, trail, actor),
+                also=each(
+                    expiry(settings.store.directory, trail, actor),
+                    trace_expiry(settings.store.directory, kek, install, trail, actor, lambda: settings.traces.retain),
+                ),
             )
             undo.pop_all()
     except (VaultError, StoreError, OSError) as error:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.control.wire import ControlError
 from smppd.daemon.erasing import Underway, erase_underway
+from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
 from smppd.numbering import SEPARATORS
 from smppd.operators.roles import Act, Authority
@@ -39,6 +40,7 @@ from smppd.records.erasure import DONE, STATE, WAY_HELD, Eraser, utc
 from smppd.records.erasure_journal import CONSENT, REPLIES
 from smppd.records.holds import Holds
 from smppd.records.search import by_number
+from smppd.records.traces import Traces
 from smppd.relay.erasing import Kept
 from smppd.store.api import StoreError
 from smppd.store.sqlite.damaged import DamagedItems, account_of
@@ -181,11 +183,13 @@ class _Erasure:
         on_its_way = sum(way.counts.values())  # nothing is held back in a look
         with ConsentBook(self._settings, self._install) as book:
             consents = len(book.of(self._forms, self._accounts))
-        if not found and not on_its_way and not damaged and not consents:
+        with self._traces() as opened:
+            traces = len(opened.may_hold(self._accounts))
+        if not found and not on_its_way and not damaged and not consents and not traces:
             raise CommandError(
                 f"there is nothing of {mask_number(args.number)} in the log or on its way: nothing was erased"
             )
-        if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged) + consents):
+        if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged) + consents + traces):
             raise CommandError("nothing was erased")
         journal = self._eraser.journal
         with bar(args) as tell, journal.alone(wait=True):
@@ -231,6 +235,7 @@ class _Erasure:
         acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
         removed, left_damaged = self._remove_damaged(about)
         consents, kept_consents = self._remove_consents(now)
+        traces = self._destroy_traces()
         kept = acted.counts.pop("kept", 0) + left_damaged
         if kept:
             say(f"{kept} things on their way are left as they are, because a hold is about them.")
@@ -249,7 +254,7 @@ class _Erasure:
             eraser.list_records(number, new)
             eraser.declare(number)
         accounts = Counter(account for account in listed.values() if account)
-        counts = {**acted.counts, "damaged": removed, "consents": consents}
+        counts = {**acted.counts, "damaged": removed, "consents": consents, "traces": traces}
         if kept_consents:
             say(f"{kept_consents} consents are withdrawn and stay as proof, because a hold is about them.")
             kept += kept_consents
@@ -287,6 +292,15 @@ class _Erasure:
             for account in sorted({one.row.account for one in kept}):
                 book.withdraw(self._forms, [account], now, "erasure")
             return removed, len(kept)
+
+    def _traces(self) -> AbstractContextManager[Traces]:
+        return open_traces(self._settings.store.directory, self._kek, self._install)
+
+    def _destroy_traces(self) -> int:
+        """How many traces of PDUs were destroyed: all in which the person may stand. They are sealed as they came, so nobody
+        can take one person out of them; no hold keeps them."""
+        with self._traces() as traces:
+            return sum(traces.destroy(number) for number in traces.may_hold(self._accounts))
 
     def _is_held(self, entry: Entry) -> bool:
         return any(

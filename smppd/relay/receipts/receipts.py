@@ -443,6 +443,8 @@ class Receipts:
                 context.guard.caught(RECEIPT_PLACE, error, owner=message.account.name, identity=message.id)
         self._note(upstream, fingerprint_of(sm) if fingerprint is None else fingerprint, message.id)
         if final:
+            assert state is not None, "a final receipt has a state"
+            upstream.ended[state] = upstream.ended.get(state, 0) + 1
             context.phases.move(message, Phase.DONE)
             context.ledger.close(message)
             ear = message.account.ear

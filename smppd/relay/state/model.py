@@ -17,6 +17,7 @@ from smppd.ids import id_time
 from smppd.message import Refusal
 from smppd.metrics import Metrics
 from smppd.protocol.carrier_errors import carrier_error
+from smppd.protocol.receipt_states import MessageState
 from smppd.protocol.session import Session
 from smppd.protocol.text import Alphabet
 from smppd.protocol.wire import Sm, known_status, status_name
@@ -573,6 +574,8 @@ class Account:
             metrics.sessions.labels(self.name),
             metrics.oldest.labels(self.name),
             metrics.held_for_hours.labels(self.name),
+            metrics.window_used.labels(self.name),
+            metrics.window_limit.labels(self.name),
         )
 
     def __repr__(self) -> str:
@@ -647,8 +650,9 @@ class UpstreamState(Awaited["Message"]):
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
     metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
     acknowledged. ``parked``: receipts that wait for their message, durable, by id, ``parked_keys`` by what the message may be
-    called. ``gone``: not in the configuration, or disabled there. ``act``: what an operator has made of it while smppd runs,
-    `paused`, `draining` or `drained`; no message is released to it unless this is empty.
+    called. ``ended``: how many messages final receipts have ended, by what they said. ``gone``: not in the configuration, or
+    disabled there. ``act``: what an operator has made of it while smppd runs, `paused`, `draining` or `drained`; no message is
+    released to it unless this is empty.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -692,6 +696,8 @@ class UpstreamState(Awaited["Message"]):
         self.answer_time = metrics.upstream_answer.labels(self.name)
         self.receipt_age = metrics.receipt_age.labels(self.name)
         self.matched = metrics.receipts.labels(self.name, "matched")
+        self.ended: dict[MessageState, int] = {}
+        metrics.ended.labels(self.name, "delivered")  # it is there, at 0, while all of them fail
 
     def refusal(self, status: int) -> str:
         """The name of a status with which it refuses, for a metric. A carrier may use any number of statuses that the

@@ -77,6 +77,7 @@ class Operator:
             + ("unpause",) * 4
             + ("kick", "kick", "expire", "requeue", "requeue", "move", "move")
             + ("suspend", "resume", "resume", "resume", "log-level", "unban", "reload")
+            + ("trace", "trace")
         )
         if what in ("pause", "drain", "unpause"):
             more = {"for": random.choice((0.0, 2.0))} if what == "drain" else {}
@@ -89,6 +90,9 @@ class Operator:
             self.act(what, random.choice(("acme", name)), **more)
         elif what == "move":
             self.act(what, name, to=UPSTREAMS[1 - UPSTREAMS.index(name)])
+        elif what == "trace":
+            more = {"for": random.choice((1.0, 20.0)), "stop": random.random() < 0.3}
+            self.act(what, random.choice(("acme", name, f"c{random.randint(1, 9)}")), **more)
         elif what in ("suspend", "resume"):
             if self.act(what, "acme"):
                 self.suspended = what == "suspend"

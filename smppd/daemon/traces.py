@@ -1,0 +1,53 @@
+"""The traces of a store, opened for whoever works on them; and the end of their time, for the purge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from smppd.audit.trail import Actor, AuditTrail
+from smppd.events import AuditEvent
+from smppd.records.traces import Traces, Wraps
+from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.store.sqlite.keys import KeyStore
+from smppd.vault.documents import DocumentSealer
+from smppd.vault.keys import InstallSecrets
+
+
+@contextmanager
+def open_traces(directory: Path, wraps: Wraps, install: InstallSecrets) -> Iterator[Traces]:
+    """Those of a store's directory, on connections of their own, for one thread. StoreError."""
+    with closing(SqliteDocuments(directory)) as documents, closing(KeyStore(directory)) as keys:
+        yield Traces(documents, keys, DocumentSealer(install), wraps, directory)
+
+
+def trace_expiry(
+    directory: Path,
+    wraps: Wraps,
+    install: InstallSecrets,
+    trail: AuditTrail,
+    actor: Actor,
+    retain: Callable[[], float],
+) -> Callable[[float], None]:
+    """For the purge: expire(now) destroys the traces that are older than `retain()` seconds, and says so on the trail. Raises
+    StoreError and VaultError."""
+
+    def expire(now: float) -> None:
+        with open_traces(directory, wraps, install) as traces:
+            gone = traces.expire(now, retain())
+        if gone:
+            what: dict[str, str | int] = {"action": "retention", "traces": " ".join(map(str, gone))}
+            trail.append(AuditEvent.TRACE, actor.who, what, "destroyed", source=actor.source)
+
+    return expire
+
+
+def each(*functions: Callable[[float], None]) -> Callable[[float], None]:
+    """One function that calls all of them."""
+
+    def call(now: float) -> None:
+        for function in functions:
+            function(now)
+
+    return call

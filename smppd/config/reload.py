@@ -48,7 +48,18 @@ def changes(old: Settings, new: Settings) -> Changes:
         found.append(f"watch_files {_shown('s', old.watch_files)} -> {_shown('s', new.watch_files)}")
     found += _by_name("brand", dict(old.brands), dict(new.brands))
     found += _senders(old, new)
-    for section in ("opt_out", "quiet_hours", "consent", "dlt", "retention", "limits", "log", "shipping", "feed", "traces"):
+    for section in (
+        "opt_out",
+        "quiet_hours",
+        "consent",
+        "dlt",
+        "retention",
+        "limits",
+        "log",
+        "shipping",
+        "feed",
+        "traces",
+    ):
         found += _differences(section, getattr(old, section), getattr(new, section))
     if old.drain != new.drain:
         found.append(f"drain {_shown('drain', old.drain)} -> {_shown('drain', new.drain)}")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from smppd.console.gate import Gate
 from smppd.console.page import Page
-from smppd.console.pages import logins, now
+from smppd.console.pages import acts, logins, now, policy, traffic
 
 
 def pages(gate: Gate) -> Sequence[Page]:
     """The pages of a console. gate: for those about logins."""
-    return (*now.PAGES, *logins.pages(gate))
+    return (*now.PAGES, *traffic.PAGES, *acts.PAGES, *policy.PAGES, *logins.pages(gate))

@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",
     "status": "show how the running daemon does",
+    "console": "serve the web console",
     "schema": "print the JSON Schema of the configuration",
 }
 """Every command, its module in `smppd.cli.commands`, and its line in the help."""

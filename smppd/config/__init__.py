@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from smppd.config.console import Console, ConsoleTls
 from smppd.config.dlt import AccountDlt, Dlt, Registry
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
 from smppd.config.kinds import Addressed, IPNetwork, Model, is_loopback, split_address
@@ -50,6 +51,8 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "ConsentRegister",
+    "Console",
+    "ConsoleTls",
     "DelayGrowth",
     "Dlt",
     "Fault",

@@ -1,0 +1,122 @@
+"""`smppd console`: the web console, a process of its own beside the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from smppd.audit.trail import Actor
+from smppd.cli.commands import CommandError, add_config, load_settings
+from smppd.cli.desk import Office
+from smppd.cli.unlocking import refuse_shredded, unlock, witnessed_trail
+from smppd.config import Console, SecretError, Settings
+from smppd.console.office import OfficeError, Offices
+from smppd.control.client import ask as control
+from smppd.operators.desk import Desk
+from smppd.store.api import StoreError
+from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.vault.kek import VaultError
+from smppd.vault.keys import InstallSecrets
+from smppd.vault.seal import SealError
+
+log = logging.getLogger("smppd.console")
+
+
+def register(subparsers: Any) -> None:
+    """Adds the command's parser."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "console",
+        help="the web console",
+        description="Serve the web console until SIGTERM. It runs as the daemon's user, beside the daemon: it asks the daemon"
+        " by the control socket and reads the records in the store. Operators log in with passphrase and code.",
+    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="where browsers find it, instead of `console.address`")
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs until told to stop; 0 after a clean stop, 1 when it could not start."""
+    settings = load_settings(args)
+    console = settings.console if args.address is None else with_address(settings.console, args.address)
+    from smppd.daemon.logs import configure
+    from smppd.daemon.secrecy import forbid_cores
+
+    guarded = forbid_cores()
+    # Standard error, whatever the daemon does: two processes do not rotate one file.
+    configure(settings.log.model_copy(update={"file": None}))
+    if not guarded:
+        log.warning("core files are possible: they would hold keys and passphrases")
+    from twisted.internet import reactor as installed
+
+    from smppd.console.main import StartError, serve
+
+    reactor: Any = installed
+    ask = partial(control, settings.store.directory)
+    try:
+        server, port = serve(reactor, settings, console, offices(settings), ask, time.time, os.urandom)
+    except StartError as error:
+        raise CommandError(f"cannot start: {error}") from error
+
+    def on_stop(_number: int, _frame: FrameType | None) -> None:
+        reactor.callFromThread(stop)
+
+    def stop() -> None:
+        server.stop().addBoth(lambda _result: reactor.running and reactor.stop())
+
+    signal.signal(signal.SIGTERM, on_stop)
+    signal.signal(signal.SIGINT, on_stop)
+    scheme = "http" if console.tls is None else "https"
+    log.info("the console listens", extra={"fields": {"address": f"{scheme}://{console.address}", "port": port}})
+    reactor.run(installSignalHandlers=False)
+    return 0
+
+
+def with_address(console: Console, address: str) -> Console:
+    """The settings with another address. CommandError, status 2, where it cannot be used so."""
+    try:
+        return Console.model_validate({**console.model_dump(), "address": address})
+    except ValidationError as error:
+        why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise CommandError(f"--address {address}: {why}", 2) from None
+
+
+def offices(settings: Settings) -> Offices:
+    """Opens the people of the installation, again and again; the key-encryption key is asked for once."""
+    kept: list[InstallSecrets] = []
+
+    @contextmanager
+    def opened() -> Iterator[ConsoleOffice]:
+        directory = settings.store.directory
+        try:
+            refuse_shredded(directory)
+            if not kept:
+                kept.append(unlock(settings).install)
+            with ExitStack() as stack:
+                desk = Desk(SqliteDocuments(directory), kept[0])
+                stack.callback(desk.close)
+                yield ConsoleOffice(desk, stack.enter_context(witnessed_trail(directory, kept[0])))
+        except (VaultError, StoreError, SealError, SecretError) as error:
+            raise OfficeError(str(error)) from None
+
+    return opened
+
+
+class ConsoleOffice(Office):
+    """An office that says what is wrong as the console understands it."""
+
+    def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
+        """See `Office`. OfficeError."""
+        try:
+            super().record(event, who, what, result, actor)
+        except CommandError as error:
+            raise OfficeError(str(error)) from None

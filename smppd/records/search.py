@@ -75,10 +75,12 @@ def by_number(
     since: float = 0.0,
     until: float = float("inf"),
     progress: Callable[[float], object] | None = None,
+    before: int = LAST_ID,
 ) -> Iterator[Found]:
     """Records sent from or to a number and accepted at `since <= t < until` (epoch seconds), newest first.
 
-    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. progress(done): 0.0 to 1.0, after each
+    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. before: only records with a lower id, for
+    whoever goes on where he was; what is newer is not looked through again. progress(done): 0.0 to 1.0, after each
     stretch of the log looked through. Newest is what was accepted last, whatever the clock said. Memory is bounded by
     what is found in one stretch. What cannot be read is in `reader.damaged`. Raises StoreError.
     """
@@ -90,11 +92,11 @@ def by_number(
     # Records whose periods died are found by what their holds know of them.
     held = reader.held.find(wanted)
     kept = frozenset(held)
-    before = 0
     # Both are newest first: ids rise with the rows.
-    for record_id in merge(_living(reader, wanted, only, since, until, progress), held, reverse=True):
-        if record_id != before:
-            before = record_id
+    latest = before
+    for record_id in merge(_living(reader, wanted, only, since, until, progress, before), held, reverse=True):
+        if record_id < latest:
+            latest = record_id
             found = _checked(reader, record_id, since, until, only if record_id in kept else None)
             if found is not None:
                 yield found
@@ -107,6 +109,7 @@ def _living(
     since: float,
     until: float,
     progress: Callable[[float], object] | None,
+    before: int,
 ) -> Iterator[int]:
     """The ids of records with one of the numbers whose period lives, newest first."""
     records = reader.records
@@ -117,7 +120,7 @@ def _living(
     lowest, highest = bounds
     blinds = Blinds(reader.ring, forms, living, since, until)
     upto = records.indexed()
-    listed = windows(records, upto, lowest, since, until)
+    listed = [one for one in windows(records, upto, lowest, since, until) if one.low < before]
     for done in range(len(listed) + 1):
         yield from indexed(records, blinds, listed[-done]) if done else _tail(reader, blinds, upto, highest)
         if progress is not None:

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.cli.commands import consent as command
-from smppd.cli.consents import ConsentBook
-from smppd.cli.unlocking import unlock
 from smppd.config import load
 from smppd.consent.register import Register
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.control.wire import ControlError
 from smppd.daemon import consents as daemon_side
 from smppd.daemon.consents import expiry
+from smppd.office.consents import ConsentBook
+from smppd.office.unlocking import unlock
 from smppd.vault import certificate
 from tests.cli.installation import Run
 from tests.cli.staff import Staff

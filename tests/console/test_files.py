@@ -41,7 +41,13 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 def test_the_policy_lets_only_our_own_files_in() -> None:
     policy = dict(HEADERS)["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy and ":" not in policy
-    for part in ("script-src 'self'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+    for part in (
+        "script-src 'self'",
+        "style-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ):
         assert part in policy
 
 
@@ -61,7 +67,13 @@ def test_texts_have_the_contrast_that_wcag_asks_for() -> None:
         pairs = [(text, back) for text in ("text", "quiet", "link") for back in ("back", "card", "stripe", "side")]
         pairs += [(word, f"{word}-back") for word in ("good", "warn", "bad")]
         pairs += [(word, "card") for word in ("good", "bad")] + [("good", "back"), ("button-text", "button")]
-        pairs += [("card", "bad"), ("text", "bad-back"), ("text", "warn-back"), ("text", "good-back"), ("bad", "stripe")]
+        pairs += [
+            ("card", "bad"),
+            ("text", "bad-back"),
+            ("text", "warn-back"),
+            ("text", "good-back"),
+            ("bad", "stripe"),
+        ]
         for one, other in pairs:
             high, low = sorted((_luminance(colours[one]), _luminance(colours[other])), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= 4.5, (one, other)

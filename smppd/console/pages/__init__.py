@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from smppd.console.flow import Flows
 from smppd.console.gate import Gate
 from smppd.console.page import Page
 from smppd.console.pages import acts, logins, now, policy, traffic
@@ -11,4 +12,5 @@ from smppd.console.pages import acts, logins, now, policy, traffic
 
 def pages(gate: Gate) -> Sequence[Page]:
     """The pages of a console. gate: for those about logins."""
-    return (*now.PAGES, *traffic.PAGES, *acts.PAGES, *policy.PAGES, *logins.pages(gate))
+    flows = Flows()
+    return (*now.pages(flows), *traffic.pages(flows), *acts.PAGES, *policy.PAGES, *logins.pages(gate))

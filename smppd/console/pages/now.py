@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from smppd.console.flow import Flows
 from smppd.console.page import Answer, Asked, Page, show
 from smppd.operators.roles import Act, may
 
@@ -44,7 +46,7 @@ def alarms(health: Mapping[str, Any]) -> list[Alarm]:
     return sorted(found, key=lambda one: one.state != "failed")
 
 
-def _now(asked: Asked) -> Answer:
+def _now(flows: Flows, asked: Asked) -> Answer:
     daemon, roles = asked.daemon, asked.authority.roles
     looks = any(may(roles, act) for act in LOOKING)
     owner = asked.authority.accounts is not None
@@ -53,7 +55,7 @@ def _now(asked: Asked) -> Answer:
         return show("now", looks=False, owner=False, alarms=alarms(health), health=health)
     accounts = daemon.show("accounts")
     upstreams = [] if owner else daemon.show("upstreams")
-    flow = daemon.show("flow")
+    flow = flows.of(asked)
     queues = daemon.show("queues")
     busiest = sorted(accounts, key=lambda one: (-(one["rate"] or 0), -(one["queued"] or 0), one["name"]))[:_BUSIEST]
     stuck = [one for one in queues if one["why"] != "flowing"]
@@ -87,4 +89,6 @@ def _totals(accounts: Iterable[Mapping[str, Any]], upstreams: Iterable[Mapping[s
     )
 
 
-PAGES: Final = (Page("/", "Now", None, _now, menu="Traffic", owners=True, live=True),)
+def pages(flows: Flows) -> tuple[Page, ...]:
+    """The page, on the flow that is kept."""
+    return (Page("/", "Now", None, partial(_now, flows), menu="Traffic", owners=True, live=True),)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
+from smppd.console.flow import Flows
 from smppd.console.page import Answer, Asked, Page, Refusal, show
 from smppd.console.paging import named, slice_of
 from smppd.operators.roles import Act
@@ -38,7 +40,7 @@ def _accounts(asked: Asked) -> Answer:
 _ORDERS: Final = {"rate": "rate", "queued": "queued", "oldest": "oldest", "mailbox": "mailbox"}
 
 
-def _account(asked: Asked) -> Answer:
+def _account(flows: Flows, asked: Asked) -> Answer:
     name = asked.args["name"]
     found = next((one for one in asked.daemon.show("accounts") if one["name"] == name), None)
     if found is None or not asked.sees(name):
@@ -47,15 +49,15 @@ def _account(asked: Asked) -> Answer:
         "account",
         title=name,
         account=found,
-        flow=asked.daemon.show("flow"),
+        flow=flows.of(asked),
         sessions=asked.daemon.show("sessions", account=name),
         queues=[one for one in asked.daemon.show("queues") if one["account"] == name],
         limits=[one for one in asked.daemon.show("limits") if one["of"] == name],
     )
 
 
-def _upstreams(asked: Asked) -> Answer:
-    return show("upstreams", upstreams=asked.daemon.show("upstreams"), flow=asked.daemon.show("flow"))
+def _upstreams(flows: Flows, asked: Asked) -> Answer:
+    return show("upstreams", upstreams=asked.daemon.show("upstreams"), flow=flows.of(asked))
 
 
 def _queues(asked: Asked) -> Answer:
@@ -83,13 +85,16 @@ def _bans(asked: Asked) -> Answer:
     return show("bans", bans=slice_of(found, asked.query), wanted=asked.query.get("address", ""))
 
 
-PAGES: Final = (
-    Page("/sessions", "Sessions", Act.SEARCH, _sessions, "Traffic", owners=True, live=True, also=_LOOKING),
-    Page("/upstreams", "Upstreams", Act.SEARCH, _upstreams, "Traffic", live=True, also=_LOOKING),
-    Page("/accounts", "Accounts", Act.SEARCH, _accounts, "Traffic", owners=True, live=True, also=_LOOKING),
-    Page("/accounts/{name}", "Account", Act.SEARCH, _account, owners=True, live=True, also=_LOOKING),
-    Page("/queues", "Queues", Act.SEARCH, _queues, "Traffic", owners=True, live=True, also=_LOOKING),
-    Page("/messages", "On their way", Act.SEARCH, _messages, "Traffic", owners=True, live=True, also=_LOOKING),
-    Page("/limits", "Limits", Act.SEARCH, _limits, "Traffic", live=True, also=_LOOKING),
-    Page("/bans", "Bans", Act.RUNTIME, _bans, "Traffic", live=True, also=frozenset({Act.AUDIT})),
-)
+def pages(flows: Flows) -> tuple[Page, ...]:
+    """The pages, on the flow that is kept."""
+    account, upstreams = partial(_account, flows), partial(_upstreams, flows)
+    return (
+        Page("/sessions", "Sessions", Act.SEARCH, _sessions, "Traffic", owners=True, live=True, also=_LOOKING),
+        Page("/upstreams", "Upstreams", Act.SEARCH, upstreams, "Traffic", live=True, also=_LOOKING),
+        Page("/accounts", "Accounts", Act.SEARCH, _accounts, "Traffic", owners=True, live=True, also=_LOOKING),
+        Page("/accounts/{name}", "Account", Act.SEARCH, account, owners=True, live=True, also=_LOOKING),
+        Page("/queues", "Queues", Act.SEARCH, _queues, "Traffic", owners=True, live=True, also=_LOOKING),
+        Page("/messages", "On their way", Act.SEARCH, _messages, "Traffic", owners=True, live=True, also=_LOOKING),
+        Page("/limits", "Limits", Act.SEARCH, _limits, "Traffic", live=True, also=_LOOKING),
+        Page("/bans", "Bans", Act.RUNTIME, _bans, "Traffic", live=True, also=frozenset({Act.AUDIT})),
+    )

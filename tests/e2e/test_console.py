@@ -1,4 +1,4 @@
-"""The console as a process, over TLS, before the real daemon: a login, an act, bad requests, a daemon that goes away, the end."""
+"""The console as a process, over TLS, before the real daemon: a login, an act, bad requests, and the end."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from smppd.audit.trail import Actor
 from smppd.cli.commands import CommandError, add_config, load_settings
-from smppd.cli.desk import Office
-from smppd.cli.unlocking import refuse_shredded, unlock, witnessed_trail
 from smppd.config import Console, SecretError, Settings
 from smppd.console.office import OfficeError, Offices
 from smppd.control.client import ask as control
+from smppd.office.desk import Office
+from smppd.office.unlocking import refuse_shredded, unlock, witnessed_trail
 from smppd.operators.desk import Desk
 from smppd.store.api import StoreError
 from smppd.store.sqlite.documents import SqliteDocuments

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from smppd.console.gate import Gate
 from smppd.console.page import Page
-from smppd.console.pages import logins, now
+from smppd.console.pages import (
+    approvals,
+    audit,
+    consents,
+    erasures,
+    explaining,
+    holds,
+    logins,
+    messages,
+    now,
+    opt_outs,
+)
+
+RECORDS_AND_PEOPLE: Final = (
+    *messages.PAGES,
+    *explaining.PAGES,
+    *opt_outs.PAGES,
+    *consents.PAGES,
+    *holds.PAGES,
+    *erasures.PAGES,
+    *approvals.PAGES,
+    *audit.PAGES,
+)
 
 
 def pages(gate: Gate) -> Sequence[Page]:
     """The pages of a console. gate: for those about logins."""
-    return (*now.PAGES, *logins.pages(gate))
+    return (*now.PAGES, *RECORDS_AND_PEOPLE, *logins.pages(gate))

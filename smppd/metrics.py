@@ -193,3 +193,8 @@ class Metrics:
 def total(counter: Counter) -> float:
     """What one child of a counter stands at. The library shows it by collecting only, which builds samples for each look."""
     return float(counter._value.get())
+
+
+def totals(counter: Counter) -> dict[tuple[str, ...], float]:
+    """What every child of a counter stands at, by its labels."""
+    return {tuple(map(str, labels)): total(child) for labels, child in list(counter._metrics.items())}

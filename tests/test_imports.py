@@ -316,7 +316,8 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
-    frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "log_changes"}),
+    frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "flow", "log_changes"}),
+    frozenset({"views"}),
     frozenset({"relay"}),
 )
 

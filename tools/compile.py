@@ -40,9 +40,11 @@ LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
         "relay.erasing",
+        "relay.flow",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",
+        "relay.views",
     }
 )
 SINGLE: Final = tuple(

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "bans": "show and lift the bans of addresses that guessed passwords",
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",
+    "show": "show who is bound, what waits and why, and what is in force",
     "status": "show how the running daemon does",
     "console": "serve the web console",
     "schema": "print the JSON Schema of the configuration",

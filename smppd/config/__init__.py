@@ -28,7 +28,7 @@ from smppd.config.reload import Changes, changes
 from smppd.config.rules import FAMILIES, Action, Condition, Policy, ProtectedBrand, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.senders import AuthorisedSender, Senders
-from smppd.config.settings import ConsentRegister, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
+from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 from smppd.config.tlvs import TlvTest
@@ -53,6 +53,7 @@ __all__ = [
     "ConsentRegister",
     "Console",
     "ConsoleTls",
+    "Control",
     "DelayGrowth",
     "Dlt",
     "Fault",

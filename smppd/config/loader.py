@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -105,6 +106,7 @@ def parse(content: bytes, path: Path) -> Settings:
         context = Context(absolute.parent)
         settings = Settings.model_validate({**plain, "path": absolute}, context=context)
         settings._read_files = tuple(dict.fromkeys(context.read))
+        settings._digest = hashlib.sha256(content).hexdigest()
     except ValidationError as error:
         faults.update(_validation_faults(file, tree, error))
     for loc, message in references(plain):

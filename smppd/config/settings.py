@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +117,26 @@ class Http(Addressed):
             if not is_loopback(host):
                 raise ValueError(f"{host} is not loopback, and there is no login: say `plaintext: allowed` if meant")
         return value
+
+
+class Control(Model):
+    """A second control socket, for who may not enter the store's directory."""
+
+    path: AnyPath | None = Field(
+        default=None,
+        description="Where it is; commands of root and of the daemon's user take the one in the store's directory.",
+    )
+    group: str | None = Field(
+        default=None, min_length=1, max_length=32, description="The group that may connect to it; then it logs in."
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Control:
+        if self.group is not None and self.path is None:
+            raise ValueError("`group` needs `path`: nobody else may enter the store's directory")
+        if self.path is not None and len(os.fsencode(self.path.name)) > 64:
+            raise ValueError("`path` must end in a name of at most 64 octets")
+        return self
 
 
 class DelayGrowth(Backoff):
@@ -243,6 +264,9 @@ class Settings(Model):
     store: Store = Field(description="Where messages and records are kept.")
     keys: Keys = Field(description="Where the key-encryption key is kept.")
     http: Http | None = Field(default_factory=Http, description="Metrics and health; null: none.")
+    control: Control = Field(
+        default_factory=Control, description="A second control socket, for a group that has to log in."
+    )
     console: Console = Field(default_factory=Console, description="The web console, a process of its own.")
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
@@ -257,6 +281,18 @@ class Settings(Model):
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
     _read_files: tuple[ReadFile, ...] = PrivateAttr(default=())
+    _digest: str = PrivateAttr(default="")
+
+    @property
+    def control_socket(self) -> Path:
+        """Where whoever need not be root or the daemon's user asks the daemon: `control.path`, else the socket in the store's
+        directory, which only these two can reach."""
+        return self.control.path or self.store.directory / "control.sock"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file in hexadecimal; empty of settings that no file was read for."""
+        return self._digest
 
     @property
     def read_files(self) -> tuple[ReadFile, ...]:
@@ -287,6 +323,7 @@ class Settings(Model):
                 "dlt",
                 "retention",
                 "console",
+                "control",
                 "limits",
                 "log",
                 "shipping",

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from smppd.config import Settings
 from smppd.console.asking import Daemon
@@ -112,7 +113,7 @@ class App:
             return self._logout(incoming, token, form)
         if route is None or not _may_know(route, visitor):
             raise Refusal(404, "There is no such page.")
-        if route.act is not None and not visitor.operator.may(route.act):
+        if not route.opens(visitor.operator.may):
             return self._message(403, "No role of yours allows this page.", visitor, token)
         if incoming.method == "POST":
             if not route.posts:
@@ -122,6 +123,7 @@ class App:
         asked = Asked(
             visitor.authority,
             "POST" if incoming.method == "POST" else "GET",
+            incoming.path,
             args,
             query,
             form,
@@ -156,19 +158,23 @@ class App:
             name = re.sub(r"[^A-Za-z0-9._-]", "_", answer.filename) or "file"
             headers = (("Content-Disposition", f'attachment; filename="{name}"'),)
             return Reply(answer.status, answer.body, answer.kind, headers)
-        values = {"title": page.title, **answer.values, "asked": asked, "page": page}
+        here = asked.path + ("?" + urlencode(asked.query) if asked.query else "")
+        values = {"title": page.title, **answer.values, "asked": asked, "page": page, "here": here}
         return Reply(answer.status, self._render(answer.template, values, visitor, token, notes=not asked.refresh))
 
     def _render(
         self, template: str, values: Mapping[str, Any], visitor: Visitor | None, token: str, *, notes: bool = True
     ) -> bytes:
-        menu = [page for page in self._pages if page.menu and visitor is not None and _may_open(page, visitor)]
+        menu: dict[str, list[Page]] = {}
+        for page in self._pages:
+            if page.menu and visitor is not None and _may_open(page, visitor):
+                menu.setdefault(page.menu, []).append(page)
         common = {
             "me": None if visitor is None else visitor.operator.name,
             "roles": [] if visitor is None else sorted(visitor.operator.roles),
-            "accounts": None if visitor is None else visitor.authority.accounts,
+            "accounts_seen": None if visitor is None else visitor.authority.accounts,
             "may": (lambda act: False) if visitor is None else visitor.operator.may,
-            "menu": menu,
+            "menu": list(menu.items()),
             "form_token": self._gate.form_token(token) if token else "",
             "notes": self._gate.notes(token) if notes and visitor is not None else [],
             "now": self._now(),
@@ -263,4 +269,4 @@ def _may_know(page: Page, visitor: Visitor) -> bool:
 
 
 def _may_open(page: Page, visitor: Visitor) -> bool:
-    return _may_know(page, visitor) and (page.act is None or visitor.operator.may(page.act))
+    return _may_know(page, visitor) and page.opens(visitor.operator.may)

@@ -1,37 +1,43 @@
-"""What the console needs of an installation to know people: their documents, and the audit trail."""
+"""The people of an installation, opened again and again: the key-encryption key is asked for once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from smppd.audit.trail import Actor
+from smppd.config import SecretError, Settings
+from smppd.office.desk import Office
+from smppd.office.errors import OfficeError
+from smppd.office.unlocking import refuse_shredded, unlock, witnessed_trail
 from smppd.operators.desk import Desk
-from smppd.operators.people import Operator, People
+from smppd.store.api import StoreError
+from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.vault.kek import VaultError
+from smppd.vault.keys import InstallSecrets
+from smppd.vault.seal import SealError
 
-
-class OfficeError(Exception):
-    """The store, its keys or the audit trail cannot be used. The text is a sentence without anything secret."""
-
-
-class Office(Protocol):
-    """The desk, the people and the trail of a store, open for one thread."""
-
-    @property
-    def desk(self) -> Desk:
-        """The sealed documents."""
-
-    @property
-    def people(self) -> People:
-        """The operators."""
-
-    def vouched(self, operator: Operator) -> bool:
-        """Whether an operator is as the audit trail says that he was left."""
-
-    def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
-        """Puts an entry on the trail. OfficeError when it cannot be written: then nothing may be done."""
-
+__all__ = ["Office", "OfficeError", "Offices", "offices"]
 
 Offices = Callable[[], AbstractContextManager[Office]]
 """Opens the office, in the thread that uses it. OfficeError, from the body of the `with` too."""
+
+
+def offices(settings: Settings) -> Offices:
+    """Opens the people of the installation that these settings name."""
+    kept: list[InstallSecrets] = []
+
+    @contextmanager
+    def opened() -> Iterator[Office]:
+        directory = settings.store.directory
+        try:
+            refuse_shredded(directory)
+            if not kept:
+                kept.append(unlock(settings).install)
+            with ExitStack() as stack:
+                desk = Desk(SqliteDocuments(directory), kept[0])
+                stack.callback(desk.close)
+                yield Office(desk, stack.enter_context(witnessed_trail(directory, kept[0])))
+        except (VaultError, StoreError, SealError, SecretError) as error:
+            raise OfficeError(f"the operators of this store cannot be reached: {error}") from None
+
+    return opened

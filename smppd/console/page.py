@@ -48,6 +48,7 @@ class Asked(NamedTuple):
 
     authority: Authority
     method: str
+    path: str
     args: Mapping[str, str]
     query: Mapping[str, str]
     form: Mapping[str, str]
@@ -105,7 +106,9 @@ class Page(NamedTuple):
     """path: fixed words and names in braces, each for one part: `/log/{id}`. title: in the heading and the navigation.
     act: what one of the roles has to allow; None for whoever is logged in. menu: its group in the navigation, empty where it
     has no line there. owners: whether account owners may ask too; then the handler shows nothing of other accounts. posts:
-    whether it takes forms. live: whether the browser asks for its part `#live` again every few seconds."""
+    whether it takes forms. live: whether the browser asks for its block `live` again every few seconds. also: acts of which
+    any opens it as well.
+    """
 
     path: str
     title: str
@@ -115,3 +118,8 @@ class Page(NamedTuple):
     owners: bool = False
     posts: bool = False
     live: bool = False
+    also: frozenset[Act] = frozenset()
+
+    def opens(self, may: Callable[[Act], bool]) -> bool:
+        """Whether somebody who may do what `may` says may ask for it."""
+        return self.act is None or any(may(act) for act in (self.act, *self.also))

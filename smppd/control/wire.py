@@ -1,15 +1,39 @@
-"""What both ends of the control socket know: its name, its limits, and how a request is refused."""
+"""What both ends of the control socket know: its name, its version, its limits, and how a request is refused.
+
+docs/control.md has the interface as its users see it.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 NAME: Final = "control.sock"
+VERSION: Final = 1
+"""Of requests and answers. Fields may be added under the same number; a field keeps its meaning."""
 REQUEST_MAX: Final = 1 << 20
 """Octets of a request, its end included. An erasure names all holds in force in one, some 150 octets each."""
+STRANGERS_MAX: Final = 16 << 10
+"""The same of a user who has to log in: he asks for less."""
 ANSWER_MAX: Final = 16 << 20
 WITHIN: Final = 5.0
-"""Seconds that a connection lives at most, on either side."""
+"""Seconds until a request is whole."""
+ANSWERED_WITHIN: Final = 30.0
+"""Seconds from then on until its answer is taken. Both ends keep to it."""
+
+
+class Code(StrEnum):
+    """What kind of error an answer is. VERSION: of the request. REQUEST: it is malformed. LOGIN: one for all failed logins.
+    ROLE: no role allows it. UNKNOWN: there is no such thing. STATE: not now. FAILED: a bug of ours; it is in the log."""
+
+    VERSION = "version"
+    REQUEST = "request"
+    LOGIN = "login"
+    ROLE = "role"
+    UNKNOWN = "unknown"
+    STATE = "state"
+    FAILED = "failed"
+
 
 CHANGES: Final = 500
 """Items in one request that changes a register (opt-outs, consents): some 3 ms of the reactor."""
@@ -19,4 +43,9 @@ EXPLAIN: Final = "explain screens"
 
 
 class ControlError(Exception):
-    """A request that cannot be done, or a daemon that cannot be asked. The text is one clear sentence."""
+    """A request that cannot be done, or a daemon that cannot be asked. The text is one clear sentence. ``code``: of the
+    daemon's answer; empty where there is no daemon that answers."""
+
+    def __init__(self, message: str, code: str = Code.STATE) -> None:
+        super().__init__(message)
+        self.code = str(code)

@@ -24,10 +24,12 @@ from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.consent.suppression import Hashes, Register
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
+from smppd.daemon.acts import ActHandler, ActInForce, Acts
+from smppd.daemon.askers import Askers
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.consents import consent_requests, load
-from smppd.daemon.control import ControlServer
+from smppd.daemon.control import ControlServer, group_number
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
@@ -42,6 +44,7 @@ from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
+from smppd.daemon.showing import Seen, Showing
 from smppd.daemon.slow_start import LONGER, SlowStartStore
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
@@ -96,6 +99,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._acts = Acts()
 
     @property
     def settings(self) -> Settings:
@@ -150,6 +154,7 @@ class Daemon:
         _remember(settings.store.directory, kek)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
+        self._install = install
         self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
         self.audit = self._integrity.audit
         undo.callback(self.audit.close)
@@ -314,6 +319,27 @@ class Daemon:
                 **consent_requests(self._consents),
             },
             self.metrics,
+            shows=Showing(
+                Seen(
+                    lambda: self.settings,
+                    self.relay,
+                    self.customers,
+                    self.upstreams,
+                    self.door,
+                    self.metrics,
+                    self._reload,
+                    self._worker,
+                    self.traffic.suspensions.suspended,
+                    self.acts_in_force,
+                    self.health,
+                )
+            ).views(),
+            acts=self._act_handlers(),
+            askers=Askers(
+                settings.store.directory, self._install, self._worker, self.reactor.callLater, self._shipper.wake
+            ),
+            place=settings.control.path,
+            group=group_number(settings.control.group),
         )
         self._control.start()
         if settings.http is not None:
@@ -328,6 +354,14 @@ class Daemon:
             )
             port = self._http.start()
             log.info("serving http", extra={"fields": {"address": f"{settings.http.host}:{port}"}})
+
+    def _act_handlers(self) -> dict[str, ActHandler]:
+        """What can be done to the running daemon, by the name of the act."""
+        return {}
+
+    def acts_in_force(self) -> list[ActInForce]:
+        """The acts that stand."""
+        return self._acts.in_force()
 
     def _gauges(self) -> None:
         self.relay.set_gauges()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smppd import config
 from smppd.config import ConfigError, Settings
@@ -34,6 +35,17 @@ from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.keys import Kek, KeyRing, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
+FAULTS: Final = 100
+"""Faults of a refused reload that are remembered; the log has all."""
+
+
+class LastReload(NamedTuple):
+    """How the last reload ended that was asked for: ``at`` in epoch seconds; ``result``: `done` or `refused`; ``faults``: the
+    first ones."""
+
+    at: float
+    result: str
+    faults: tuple[str, ...] = ()
 
 
 class ReloadTargets(NamedTuple):
@@ -59,10 +71,20 @@ class Reload:
     take a quarter of a second."""
 
     def __init__(
-        self, settings: Settings, targets: ReloadTargets, worker: Worker, count: Callable[[str], None]
+        self,
+        settings: Settings,
+        targets: ReloadTargets,
+        worker: Worker,
+        count: Callable[[str], None],
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """``count(where)`` counts an error that was caught at an edge: a bug."""
+        """``count(where)`` counts an error that was caught at an edge: a bug. ``wall``: epoch seconds."""
         self.settings = settings
+        self.last: LastReload | None = None
+        """None before the first one."""
+        self.loaded = wall()
+        """When the settings in force were taken, in epoch seconds."""
+        self._wall = wall
         self._targets = targets
         self._worker = worker
         self._count = count
@@ -132,6 +154,8 @@ class Reload:
         """Uses a configuration. All of it was tried before: nothing fails from here on."""
         targets = self._targets
         new = self.settings = fresh.settings
+        self.loaded = self._wall()
+        self.last = LastReload(self.loaded, "done")
         targets.ring.use(fresh.kek, fresh.wrapped)
         targets.lists.use(new, fresh.lists)
         targets.screens.use(fresh.screens)
@@ -153,6 +177,7 @@ class Reload:
     def _refused(self, faults: list[str]) -> None:
         for fault in faults:
             log.error("reload refused", extra={"fields": {"fault": fault}})
+        self.last = LastReload(self._wall(), "refused", tuple(faults[:FAULTS]))
         self._targets.metrics.reloads.labels("refused").inc()
         self._targets.audit(AuditEvent.RELOAD, {"faults": str(len(faults))}, "refused")
         self._targets.notifier.ready("reload refused, nothing changed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, Final
 
 from smppd import config
@@ -13,6 +13,7 @@ from smppd.metrics import Metrics
 from smppd.net.auth import Authenticator, BindCheck, Decision
 from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedBinds
 from smppd.net.limits import BindRate
+from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, bind_response, read_bind
 from smppd.protocol.session import Role, Session, SessionState, Timers
@@ -88,7 +89,7 @@ class Customers:
     def handler(self, pipe: Pipe) -> CustomerLink:
         """The handler of a new connection."""
         self._made += 1
-        link = CustomerLink(self, pipe, self._turns[self._made % TURNS])
+        link = CustomerLink(self, pipe, self._turns[self._made % TURNS], self._made)
         self.links.add(link)
         return link
 
@@ -126,6 +127,13 @@ class Customers:
         self.refusals.tick(now)
         self.accepted.tick(now)
 
+    def views(self, accounts: Container[str] | None) -> Iterator[SessionView]:
+        """The sessions, in the order of connecting; of some accounts alone, or all (None). Each is made as it is asked for."""
+        now = self.now()
+        for link in sorted(self.links, key=lambda one: one.number):
+            if accounts is None or link.name in accounts:
+                yield link.view(now)
+
     def ban_began(self, peer: str, who: tuple[str, str]) -> None:
         """A ban of an address began, or of one name from an address; `smppd bans list` shows which."""
         fields = {"peer": peer, who[0]: who[1]}
@@ -151,11 +159,14 @@ class CustomerLink:
         "_check",
         "_customers",
         "_leave_by",
+        "_meter",
+        "_mode",
         "_over",
         "_pipe",
         "_up",
         "account",
         "address",
+        "number",
         "session",
         "version",
         "_turn",
@@ -163,22 +174,38 @@ class CustomerLink:
 
     account: Account
 
-    def __init__(self, customers: Customers, pipe: Pipe, turn: set[CustomerLink]) -> None:
-        """`turn`: those that are swept together."""
+    def __init__(self, customers: Customers, pipe: Pipe, turn: set[CustomerLink], number: int) -> None:
+        """`turn`: those that are swept together. `number`: of the connection, which no other one gets."""
         self._customers = customers
         self._pipe = pipe
         self._check: BindCheck | None = None
         self._up = False
         self._over = False
         self._leave_by: float | None = None  # set once the session is to be unbound
+        self._mode: str | None = None
+        self.number = number
         self.version = 0x34
         self.address = pipe.peer.encode()
-        self.session = Session(Role.SMSC, customers.timers, customers.now())
+        now = customers.now()
+        self.session = Session(Role.SMSC, customers.timers, now)
+        self._meter = Meter(now)
         self._turn = turn
         turn.add(self)
 
     def __repr__(self) -> str:
         return f"<CustomerLink {self._pipe.peer} {self.session.state.value}>"
+
+    @property
+    def name(self) -> str | None:
+        """Its account's name; None before a bind."""
+        return None if self._mode is None else self.account.name
+
+    def view(self, now: float) -> SessionView:
+        """What an operator sees of it."""
+        version = None if self._mode is None else version_name(self.version)
+        return view(
+            f"c{self.number}", "customer", self.name, self._pipe, self.session, self._meter, self._mode, version, now
+        )
 
     # -- transport.Handler ---------------------------------------------------------------------------------------------
 
@@ -309,6 +336,7 @@ class CustomerLink:
         """Deadlines."""
         try:
             session = self.session
+            self._meter.look(session.messages_received, now)
             expired = session.sweep(now)
             if session.unknown_responses:
                 self._customers.metrics.stray_responses.labels("customer").inc(session.unknown_responses)
@@ -405,7 +433,7 @@ class CustomerLink:
             self.session.accept_bind(bind.command, window=settings.window, outstanding_limit=settings.deliver_window)
             self._up = True
             self._pipe.mark_bound()
-            mode = _MODES[bind.command]
+            mode = self._mode = _MODES[bind.command]
             customers.metrics.binds.labels(account.name, mode).inc()
             fields = {
                 "account": account.name,

@@ -15,6 +15,7 @@ from smppd.net.endpoints import Listener
 from smppd.net.handshakes import Handshakes
 from smppd.net.limits import BindGuard, ConnectionLimits, Networks, normal_address
 from smppd.net.transport import Handler, Pipe
+from smppd.relay.views import LimitView
 
 log = logging.getLogger("smppd.door")
 
@@ -39,6 +40,7 @@ class Door:
         self.ports: list[tuple[str, bool]] = []
         """Address with the port that was taken, and whether it speaks TLS."""
         limits, known = settings.limits, Networks.of(settings.accounts)
+        self._limits = limits
         self._admission = ConnectionLimits(limits, known)
         self.guard = BindGuard(limits, serves=self._admission.serves)
         self._handshakes = Handshakes(reactor, limits, known)
@@ -89,6 +91,7 @@ class Door:
         """New accounts and limits."""
         known = Networks.of(new.accounts)
         self.authenticator.reload(new.accounts, new.limits)
+        self._limits = new.limits
         self._admission.reload(new.limits, known)
         self._handshakes.reload(new.limits, known)
 
@@ -103,6 +106,15 @@ class Door:
     def lift(self, address: str) -> int:
         """Ends the bans and delays of an address; how many bans. ValueError when it is none."""
         return self.guard.lift(normal_address(str(ip_address(address.partition("/")[0]))), self._reactor.seconds())
+
+    def limits(self) -> list[LimitView]:
+        """How much of the limits on connections is used."""
+        limits, counts = self._limits, self._admission
+        places = (
+            ("connections", limits.connections, counts.connections),
+            ("connections not bound", limits.unbound, counts.unbound),
+        )
+        return [LimitView(name, None, limit, used, round(used / limit, 4)) for name, limit, used in places]
 
     def gauges(self) -> None:
         """Sets what is counted when it is asked for."""

@@ -321,6 +321,12 @@ class TlsStream:
         return self._tls.version()
 
     @property
+    def cipher(self) -> str | None:
+        """OpenSSL's name of the cipher suite; None before the handshake."""
+        chosen = self._tls.cipher()
+        return None if chosen is None else chosen[0]
+
+    @property
     def certificate(self) -> bytes | None:
         """The peer's verified certificate, DER."""
         return self._tls.getpeercert(binary_form=True) if self.open else None

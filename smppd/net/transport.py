@@ -209,6 +209,11 @@ class Pipe(TwistedProtocol):
         except AttributeError:
             return 0
 
+    @property
+    def tls_cipher(self) -> str | None:
+        """OpenSSL's name of the cipher suite; None where it is plain."""
+        return None if self._tls is None else self._tls.cipher
+
     def write(self, data: bytes) -> None:
         """Sends octets; after the pipe's end they are dropped."""
         if self._state is not _State.OPEN or not data:

@@ -11,6 +11,7 @@ from smppd import config
 from smppd.config import SecretError
 from smppd.metrics import Metrics
 from smppd.net.endpoints import ConnectAttempt, connect
+from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.tls import TlsClient, TlsError, client_of
 from smppd.net.transport import Pipe
 from smppd.protocol.operations import Bind, write_bind
@@ -57,6 +58,8 @@ class Upstreams:
         self.now = now
         self.random = random
         self.links: dict[str, list[UpstreamLink]] = {}
+        self.made = 0
+        """Connections that came about, which are numbered."""
         self.retired: list[UpstreamLink] = []
         """Sessions that the configuration no longer has, until they are unbound."""
 
@@ -89,6 +92,21 @@ class Upstreams:
         for links in list(self.links.values()):
             yield from links
         yield from list(self.retired)
+
+    def views(self) -> Iterator[SessionView]:
+        """The sessions, in the order of connecting. Each is made as it is asked for."""
+        now = self.now()
+        for link in sorted(self.every(), key=lambda one: one.number):
+            if (found := link.view(now)) is not None:
+                yield found
+
+    def trouble(self, name: str) -> tuple[float | None, str | None]:
+        """Of an upstream that wants a session: in how many seconds the next try to connect is due, None where none is, and why
+        the last one ended, as a sentence; None where all its sessions are bound."""
+        links = self.links.get(name, ())
+        due = [one.again_at - self.now() for one in links if one.again_at is not None]
+        failed = max((one for one in links if one.last_error is not None), key=lambda one: one.failed_at, default=None)
+        return max(0.0, min(due)) if due else None, None if failed is None else failed.last_error
 
     def tick(self, now: float) -> None:
         """Once a second: everybody's deadlines."""
@@ -131,6 +149,12 @@ class UpstreamLink:
         self._stopped = False
         self._leave_by = 0.0
         self._over = False  # the session has ended and the relay knows; the connection is still closing
+        self._meter = Meter(0.0)
+        self._refused = ""
+        self.number = 0  # of its connection
+        self.again_at: float | None = None
+        self.failed_at = 0.0
+        self.last_error: str | None = None  # until it is bound again
         self.session: Session | None = None
 
     def __repr__(self) -> str:
@@ -138,7 +162,7 @@ class UpstreamLink:
 
     def start(self) -> None:
         """Connects."""
-        self._timer = None
+        self._timer = self.again_at = None
         if self._stopped:
             return
         self._attempt = connect(self._owner.reactor, self.settings, self._owner.limits, self, self.tls)
@@ -152,7 +176,7 @@ class UpstreamLink:
             self._leave_by = now + self.settings.response
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer = None
+                self._timer = self.again_at = None
             if session is None and self._attempt is not None:
                 self._attempt.cancel()
         if session is None or self._over:
@@ -173,6 +197,15 @@ class UpstreamLink:
             return 0
         return sum(1 for entry in self.session.outstanding.values() if isinstance(entry.token, Message))
 
+    def view(self, now: float) -> SessionView | None:
+        """What an operator sees of its connection, None where there is none."""
+        session, pipe, settings = self.session, self._pipe, self.settings
+        if session is None or pipe is None:
+            return None
+        mode = self._command.name.lower().removeprefix("bind_")
+        name, version = settings.name, settings.interface_version
+        return view(f"u{self.number}", "carrier", name, pipe, session, self._meter, mode, version, now)
+
     def _again(self, reason: str) -> None:
         self._attempt = None
         if self._stopped:
@@ -182,6 +215,9 @@ class UpstreamLink:
         seconds = min(pause.most, pause.first * 2 ** min(self._failures, 16))
         self._failures += 1
         seconds *= 0.7 + 0.3 * self._owner.random.random()
+        self.failed_at = self._owner.now()
+        self.again_at = self.failed_at + seconds
+        self.last_error, self._refused = self._refused or reason, ""
         log.warning(
             "upstream not connected",
             extra={"fields": {"upstream": self.settings.name, "reason": reason, "again_in": round(seconds, 1)}},
@@ -221,6 +257,9 @@ class UpstreamLink:
             window=_DELIVER_WINDOW,
             outstanding_limit=settings.window,
         )
+        self._meter = Meter(now)
+        self._owner.made += 1
+        self.number = self._owner.made
         try:
             password = settings.password.resolve()
         except SecretError as error:
@@ -287,10 +326,12 @@ class UpstreamLink:
         name = self.settings.name
         if status:
             log.error("upstream refused the bind", extra={"fields": {"upstream": name, "status": status_name(status)}})
+            self._refused = f"the bind was refused: {status_name(status)}"
             session.close("bind refused")
             return
         session.bound_as(self._command)
         self._failures = 0
+        self.last_error = None
         bound = self._bound = Bound(self, session)
         log.info("upstream bound", extra={"fields": {"upstream": name, "mode": self._command.name.lower()}})
         self._owner.relay.carrier_bound(self._state, bound, now)
@@ -349,6 +390,7 @@ class UpstreamLink:
         if session is None or self._over:
             return
         try:
+            self._meter.look(session.answers_received, now)
             expired = session.sweep(now)
             if session.unknown_responses:
                 self._owner.metrics.stray_responses.labels("upstream").inc(session.unknown_responses)

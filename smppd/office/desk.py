@@ -15,6 +15,7 @@ from smppd.office.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnesse
 from smppd.operators.approvals import GRANTED, Request
 from smppd.operators.desk import Desk
 from smppd.operators.people import Operator, People
+from smppd.operators.vouching import vouched
 from smppd.store.api import StoreError
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.documents import SqliteDocuments
@@ -38,14 +39,8 @@ class Office:
         self._trail = trail
 
     def vouched(self, operator: Operator) -> bool:
-        """Whether an operator is as the audit trail says that he was left. If not, somebody put an older document back, or a
-        change broke off between the trail and the store. More recovery codes than the last login with one left are an older
-        document too. VaultError."""
-        told = self._trail.newest_of_operator(operator.name)
-        if told is None or told.get("state") != self.people.state(operator):
-            return False
-        left = self._trail.recovery_codes_left(operator.name)
-        return left is None or len(operator.recovery) <= left
+        """See `operators.vouching`. VaultError."""
+        return vouched(self.people, self._trail, operator)
 
     def granted(self, request: Request) -> bool:
         """Whether the audit trail's newest answer to a request is that it was granted. If not, an older document was put back.

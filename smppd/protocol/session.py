@@ -131,7 +131,8 @@ class Received:
 
 class Session:
     """See the module. ``out`` collects what to send; ``close_reason`` is set once the connection has to end; ``nacks``
-    collects what the peer said by generic_nack, for the log, and is emptied by who has told it."""
+    collects what the peer said by generic_nack, for the log, and is emptied by who has told it. ``messages_received``,
+    ``answers_received``: of the peer's messages, and of its answers to what we asked, so far."""
 
     __slots__ = (
         "_bad",
@@ -140,6 +141,7 @@ class Session:
         "_enquired",
         "_held",
         "_last_received",
+        "_latest",
         "_late",
         "_opened",
         "_partial_since",
@@ -147,9 +149,11 @@ class Session:
         "_sequence",
         "_splitter",
         "_stray",
+        "answers_received",
         "blocked",
         "close_reason",
         "garbage",
+        "messages_received",
         "nacks",
         "out",
         "outstanding",
@@ -179,6 +183,9 @@ class Session:
         self._plain: bytes | None = None
         self.close_reason: str | None = None
         self.unknown_responses = 0
+        self.messages_received = 0
+        self.answers_received = 0
+        self._latest = b""
         self.nacks: list[Nack] = []
         self._splitter = Splitter(timers.max_pdu_unbound if role is Role.SMSC else timers.max_pdu)
         self._held: list[bytes] = []
@@ -209,6 +216,21 @@ class Session:
     def can_send(self) -> bool:
         """Whether submit_sm may go to the peer (ESME role)."""
         return self.state is SessionState.BOUND_TRX or self.state is SessionState.BOUND_TX
+
+    @property
+    def opened_at(self) -> float:
+        """When the connection began, in monotonic seconds."""
+        return self._opened
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer was heard last, in monotonic seconds."""
+        return self._last_received
+
+    @property
+    def latest_command(self) -> int:
+        """The command_id of the latest PDU that was handled; 0 before the first."""
+        return int.from_bytes(self._latest, "big")
 
     @property
     def room(self) -> int:
@@ -282,11 +304,16 @@ class Session:
             position += 1
             if self.close_reason is not None:
                 self.unanswered += taken
+                self._count(got, raw)
                 return got
             if not streaming:
+                self._latest = raw[4:8]
                 frames = self._next(got)
                 position = 0
         self.unanswered += taken
+        # Once a chunk, for whoever looks at the session.
+        if position:
+            self._count(got, frames[position - 1])
         if splitter.fault is not None:
             self.garbage = self.state is SessionState.OPEN
             self.close(f"framing: {splitter.fault}")
@@ -299,6 +326,11 @@ class Session:
                 # Dribbled octets do not renew the deadline of a PDU; finishing one, or our own holding back, does.
                 self._partial_since = now
         return got
+
+    def _count(self, got: Received, latest: bytes) -> None:
+        self.messages_received += len(got.messages)
+        self.answers_received += len(got.answers)
+        self._latest = latest[4:8]
 
     def _waits(self, got: Received) -> bool:
         """Whether a bind is being decided, the peer's by us or the answer to ours by our caller."""

@@ -86,7 +86,7 @@ class Gauges:
         wall = self._context.wall()
         for upstream in self._context.upstreams.values():
             for message in [*upstream.codes.heads(), *upstream.ready.heads()]:
-                since = _waits_since(message, wall)
+                since = waits_since(message, wall)
                 oldest = released.get(message.account)
                 if oldest is None or since < oldest:
                     released[message.account] = since
@@ -97,7 +97,7 @@ class Gauges:
         that has to wait for its hour waits from then on."""
         wall = self._context.wall()
         first = [lane.hot.first() for lane in account.lanes.values()] + [account.pinned_parts.first()]
-        since = [_waits_since(message, wall) for message in first if message is not None]
+        since = [waits_since(message, wall) for message in first if message is not None]
         if account in self._released:
             since.append(self._released[account])
         return max(0.0, wall - min(since)) if since else 0.0
@@ -167,7 +167,7 @@ class Gauges:
         metrics.hot_octets.set(context.ledger.octets)
 
 
-def _waits_since(message: Message, wall: float) -> float:
+def waits_since(message: Message, wall: float) -> float:
     """The epoch second since which nothing but a carrier is waited for."""
     since = id_time(message.id)
     gate = message.lane.gate

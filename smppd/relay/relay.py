@@ -6,7 +6,7 @@ end. No code outside this room uses the parts behind `Relay`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
+from smppd.relay.flow import Flow, FlowMeter
 from smppd.relay.gauges import Gauges, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
@@ -50,6 +51,7 @@ from smppd.relay.short_ids import ShortIds
 from smppd.relay.spill import Spill
 from smppd.relay.state.backlog import Expiry
 from smppd.relay.state.model import Account, CustomerPeer, Message, Peer, UpstreamState
+from smppd.relay.views import LimitView, MessageQuery, Names, View, Views
 from smppd.relay.withdrawal import Withdrawal
 from smppd.store.api import Batch, ColdRow, Kind, OptOut, Store
 from smppd.vault.keys import KeyRing
@@ -200,6 +202,8 @@ class Relay:
             (Expiry(Kind.WAITING, _EXPIRED), self.receipts.expired_rows),
         )
         self.counts = Gauges(context, store)
+        self.flow_meter = FlowMeter(context)
+        self.views = Views(context, self.counts, self.flow_meter)
         self._looked = now()
         self._swept = 0.0
         self._log_changes = LogChanges()
@@ -519,6 +523,7 @@ class Relay:
         if not self.ready:
             return
         chore = self.context.guard.do_chore
+        chore("flow", lambda: self.flow_meter.tick(now))
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.settle_early(now))
         chore("rerouting", lambda: self.rerouting.reroute_some(now))
@@ -602,3 +607,30 @@ class Relay:
     def picture(self) -> Picture:
         """Counts and states of everything."""
         return self.counts.picture()
+
+    # What an operator sees of it: `relay.views`. ``names``: of the accounts that may be seen, None for all.
+
+    def show_accounts(self, names: Names) -> Iterator[View]:
+        """The accounts, each made as it is asked for."""
+        return self.views.accounts(names)
+
+    def show_upstreams(self) -> Iterator[View]:
+        """The upstreams, likewise."""
+        return self.views.upstreams()
+
+    def show_queues(self, names: Names, upstream: str | None, stopped: Collection[str]) -> Iterator[View]:
+        """The lanes in which something waits, likewise; those of one upstream alone, or of all (None). ``stopped``: upstreams
+        that an act has paused."""
+        return self.views.queues(names, upstream, stopped)
+
+    def show_messages(self, query: MessageQuery, then: Callable[[list[View], bool], None]) -> None:
+        """Messages on their way: ``then(messages, more)``, perhaps later."""
+        self.views.messages(query, then)
+
+    def show_limits(self, names: Names) -> list[LimitView]:
+        """How much of each limit is used."""
+        return self.views.limits(names)
+
+    def show_flow(self, since: float, names: Names) -> Flow:
+        """How many messages went by in each of the last seconds, from a time on (epoch seconds)."""
+        return self.flow_meter.since(since, names)

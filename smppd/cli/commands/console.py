@@ -7,27 +7,15 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
 
 from pydantic import ValidationError
 
-from smppd.audit.trail import Actor
 from smppd.cli.commands import CommandError, add_config, load_settings
-from smppd.config import Console, SecretError, Settings
-from smppd.console.office import OfficeError, Offices
+from smppd.config import Console
 from smppd.control.client import ask as control
-from smppd.office.desk import Office
-from smppd.office.unlocking import refuse_shredded, unlock, witnessed_trail
-from smppd.operators.desk import Desk
-from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.vault.kek import VaultError
-from smppd.vault.keys import InstallSecrets
-from smppd.vault.seal import SealError
 
 log = logging.getLogger("smppd.console")
 
@@ -59,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from twisted.internet import reactor as installed
 
     from smppd.console.main import StartError, serve
+    from smppd.console.office import offices
 
     reactor: Any = installed
     ask = partial(control, settings.store.directory)
@@ -88,35 +77,3 @@ def with_address(console: Console, address: str) -> Console:
     except ValidationError as error:
         why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise CommandError(f"--address {address}: {why}", 2) from None
-
-
-def offices(settings: Settings) -> Offices:
-    """Opens the people of the installation, again and again; the key-encryption key is asked for once."""
-    kept: list[InstallSecrets] = []
-
-    @contextmanager
-    def opened() -> Iterator[ConsoleOffice]:
-        directory = settings.store.directory
-        try:
-            refuse_shredded(directory)
-            if not kept:
-                kept.append(unlock(settings).install)
-            with ExitStack() as stack:
-                desk = Desk(SqliteDocuments(directory), kept[0])
-                stack.callback(desk.close)
-                yield ConsoleOffice(desk, stack.enter_context(witnessed_trail(directory, kept[0])))
-        except (VaultError, StoreError, SealError, SecretError) as error:
-            raise OfficeError(str(error)) from None
-
-    return opened
-
-
-class ConsoleOffice(Office):
-    """An office that says what is wrong as the console understands it."""
-
-    def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
-        """See `Office`. OfficeError."""
-        try:
-            super().record(event, who, what, result, actor)
-        except CommandError as error:
-            raise OfficeError(str(error)) from None

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import difflib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from smppd.cli.commands import DEFAULT_CONFIG, CommandError, load_settings, say
 from smppd.cli.progress import progress
-from smppd.config import Settings, stamp_of
+from smppd.config import Settings
 from smppd.lists.compiler import place_of
 from smppd.lists.compiling import Compilation, Outcome
 from smppd.lists.forms import WHAT, form_of
 from smppd.lists.lists import DIRECTORY, spec_of
-from smppd.lists.table import ListFault, open_table, read_header
+from smppd.lists.standing import standing
+from smppd.lists.table import ListFault, open_table
 from smppd.office.unlocking import unlock
 from smppd.policy.listed import domain_forms
 from smppd.vault.kek import VaultError
-
-_BUCKET = 4
 
 
 def register(subparsers: Any) -> None:
@@ -81,44 +78,15 @@ def _named(settings: Settings, name: str) -> str:
 # -- show --------------------------------------------------------------------------------------------------------------
 
 
-def standing(settings: Settings, name: str) -> dict[str, Any]:
-    """How a list stands by its files; without a key, so that what is compiled is not held against it."""
-    spec = spec_of(settings, name)
-    source = stamp_of(spec.file)
-    found: dict[str, Any] = {"name": name, "kind": spec.kind, "file": os.fspath(spec.file), "entries": None}
-    path = place_of(settings.store.directory / DIRECTORY, name)
+def _standing(settings: Settings, name: str) -> dict[str, Any]:
     try:
-        header = read_header(path)
-    except FileNotFoundError:
-        return {**found, "state": "not compiled" if source is not None else "not compiled, and its file is missing"}
-    except ListFault as fault:
-        return {**found, "state": f"what is compiled {fault}"}
+        return standing(settings, name)
     except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from None
-    if header.kind != spec.kind:
-        return {**found, "state": f"what is compiled is a list of {header.kind}"}
-    state = (
-        "its file is missing"
-        if source is None
-        else "its file changed"
-        if source != header.source
-        else "its settings changed"
-        if header.spec != spec.digest()
-        else "current"
-    )
-    return {
-        **found,
-        "entries": header.entries,
-        "skipped": header.skipped,
-        "compiled": dt.datetime.fromtimestamp(header.compiled, dt.UTC).isoformat(timespec="seconds"),
-        "disk": path.stat().st_size,
-        "memory": _BUCKET * ((1 << header.bits) + 1),
-        "state": state,
-    }
+        raise CommandError(f"{error.filename}: {error.strerror}") from None
 
 
 def _show(settings: Settings, args: argparse.Namespace) -> int:
-    found = [standing(settings, name) for name in settings.lists]
+    found = [_standing(settings, name) for name in settings.lists]
     if args.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -150,7 +118,7 @@ def _size(octets: int) -> str:
 def _compile(settings: Settings, args: argparse.Namespace) -> int:
     names = [_named(settings, name) for name in args.name]
     if not names:
-        names = [name for name in settings.lists if standing(settings, name)["state"] != "current"]
+        names = [name for name in settings.lists if _standing(settings, name)["state"] != "current"]
     key = unlock(settings).install.lists
     outcomes: dict[str, Outcome] = {}
     for name in names:

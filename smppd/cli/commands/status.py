@@ -7,10 +7,11 @@ import http.client
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
+from smppd.cli.tables import age, cell, console_for, table
 from smppd.config import Settings
 from smppd.config.units import parse_duration
 
@@ -161,10 +162,7 @@ def sentence(where: str, readiness: Mapping[str, Any]) -> str:
 
 def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
     """The tables, on standard output."""
-    from rich.console import Console  # slow to import, and not needed for --json
-
-    # A file or a pipe has no width to fold names at.
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    console = console_for(sys.stdout)
     store = state.get("store")
     store = store if isinstance(store, dict) else {}
     full = store.get("full")
@@ -185,10 +183,10 @@ def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
         (_ACCOUNTS, state.get("accounts")),
         (_LISTENERS, state.get("listeners")),
     ):
-        _table(console, columns, rows)
+        table(console, columns, rows)
     checks = readiness.get("checks")
     if isinstance(checks, dict):
-        _table(console, (("check", "name"), ("", "text")), [{"name": n, "text": t} for n, t in checks.items()])
+        table(console, (("check", "name"), ("", "text")), [{"name": n, "text": t} for n, t in checks.items()])
 
 
 def _form(state: Mapping[str, Any]) -> str:
@@ -197,46 +195,3 @@ def _form(state: Mapping[str, Any]) -> str:
         return "compiled"
     why = state.get("interpreted_because")
     return f"interpreted: {cell(why)}" if why else "interpreted"
-
-
-def _table(console: Any, columns: Sequence[tuple[str, str]], rows: object) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    if not found:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, (title, key) in enumerate(columns):
-        numbers = number > 0 and all(isinstance(row.get(key), (int, float)) for row in found)
-        table.add_column(title, justify="right" if numbers else "left", overflow="fold")
-    for row in found:
-        table.add_row(*(Text(cell(row.get(key))) for _, key in columns))
-    console.print(table)
-
-
-def cell(value: object) -> str:
-    """A value in a table: yes and no, a dash for nothing, and no control character of whoever answered."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(cell(one) for one in value) or "-"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
-
-
-def age(seconds: object) -> str:
-    """A length of time in its two greatest units, such as `3d 4h`."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e12:
-        return "?"
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, length)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])

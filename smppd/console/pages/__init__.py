@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from smppd.console.flow import Flows
 from smppd.console.gate import Gate
 from smppd.console.page import Page
 from smppd.console.pages import (
+    acts,
     approvals,
     audit,
     consents,
@@ -18,6 +20,8 @@ from smppd.console.pages import (
     messages,
     now,
     opt_outs,
+    policy,
+    traffic,
 )
 
 RECORDS_AND_PEOPLE: Final = (
@@ -34,4 +38,5 @@ RECORDS_AND_PEOPLE: Final = (
 
 def pages(gate: Gate) -> Sequence[Page]:
     """The pages of a console. gate: for those about logins."""
-    return (*now.PAGES, *RECORDS_AND_PEOPLE, *logins.pages(gate))
+    flows = Flows()
+    return (*now.pages(flows), *traffic.pages(flows), *acts.PAGES, *policy.PAGES, *RECORDS_AND_PEOPLE, *logins.pages(gate))

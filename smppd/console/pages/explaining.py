@@ -36,4 +36,4 @@ def _page(
     return show("explain", given=given, parts_of=parts, remarks=remarks or [], accounts_offered=accounts(asked))
 
 
-PAGES: Final = (Page("/explain", "Try a message", Act.SEARCH, _explain, menu="Messages", owners=True, posts=True),)
+PAGES: Final = (Page("/explain", "Try a message", Act.SEARCH, _explain, menu="Policy", owners=True, posts=True),)

@@ -17,4 +17,4 @@ def pages(gate: Gate) -> tuple[Page, ...]:
             return go("/logins", "The login was ended.")
         return show("logins", logins=gate.logins(operator, asked.session))
 
-    return (Page("/logins", "My logins", None, logins, menu="Me", owners=True, posts=True),)
+    return (Page("/logins", "My logins", None, logins, owners=True, posts=True),)

@@ -200,7 +200,7 @@ def _request(asked: Asked, identity: str) -> dict[str, Any] | None:
 
 
 PAGES: Final = (
-    Page("/log", "Search", Act.SEARCH, _search, menu="Messages", owners=True, posts=True),
+    Page("/log", "Search", Act.SEARCH, _search, menu="Records", owners=True, posts=True),
     Page("/log/message", "A message", Act.SEARCH, _message, owners=True, posts=True),
     Page("/log/reveal", "A message", Act.REVEAL, _reveal, owners=True, posts=True),
 )

@@ -203,6 +203,7 @@ class SubmitDesk:
         if counter is None:
             counter = self._refusals[key] = self._context.metrics.refused.labels(account.name, rule)
         counter.inc(number)
+        account.count_refused(number)
 
     def _hit(self, policy: str, rule: str, shadow: bool) -> None:
         key = (policy, rule, shadow)

@@ -110,6 +110,7 @@ class HeldParts:
         if account.pipeline is not None and messages:
             account.pipeline.forget_parts(Sm(messages[0].frame))
         self._context.metrics.refused.labels(account.name, "incomplete").inc(len(messages))
+        account.count_refused(len(messages))
         self._context.log_counts.count(why, account.name, len(messages))
         for message in messages:
             self._dispatch.end_guarded(message, State.REJECTED, Status.RSUBMITFAIL)

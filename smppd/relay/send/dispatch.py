@@ -408,6 +408,7 @@ class Dispatch:
         knows its end."""
         status = int(why.status)
         self._context.metrics.refused.labels(message.account.name, why.rule).inc()
+        message.account.count_refused(1)
         try:
             if message.customer is not None:
                 self.refuse_waiting(message, status, self._context.now())

@@ -558,6 +558,7 @@ class Account:
         self.addressed: AddressChains[Message] = AddressChains()
         self.pinned_parts: Queue[Message] = Queue()
         self._queued = 0
+        self._refused = 0
         self.turn = 0
         self.closed = False
         self.accepted = metrics.accepted.labels(self.name)
@@ -584,6 +585,15 @@ class Account:
     def queued(self) -> int:
         """How many of its messages no carrier has yet, in memory and as rows."""
         return self._queued
+
+    @property
+    def refused(self) -> int:
+        """How many of its messages were refused since the start."""
+        return self._refused
+
+    def count_refused(self, number: int) -> None:
+        """So many messages more were refused."""
+        self._refused += number
 
     def count_queued(self, number: int) -> None:
         """So many messages more wait for a carrier. Called by `relay.state.phases` for those in memory, by its lanes for

@@ -128,6 +128,15 @@ class Queue(Generic[T]):
         """All ids, oldest first."""
         return sorted([*self._line, *self._between]) if self._between else list(self._line)
 
+    def oldest(self, most: int) -> list[T]:
+        """The oldest ones, in their order."""
+        found = list(islice(self._line.values(), most))
+        if self._between:
+            found += [self._between[identity] for identity in heapq.nsmallest(most, self._between)]
+            found.sort(key=lambda one: one.id)
+            del found[most:]
+        return found
+
     def clear(self) -> None:
         """Forgets all."""
         self._line.clear()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from smppd.cli.commands import status
-from smppd.cli.commands.status import age, cell
 from smppd.cli.main import main
+from smppd.cli.tables import age, cell
 from smppd.config import Http
 from smppd.daemon.http import Health, HttpServer, assess
 from smppd.daemon.worker import Worker

@@ -13,7 +13,7 @@ ANOTHER_PERSON: Final = 3
 
 class OfficeError(Exception):
     """It was not done; the text is the sentence to say, without anything secret. `status`: FAILED, WRONG or ANOTHER_PERSON,
-    which is the exit status of a command too. `request`: the number of the request that waits for another person, 0 for none."""
+    which is the exit status of a command too. `request`: the number of the request that waits for a person, 0 for none."""
 
     def __init__(self, message: str, status: int = FAILED, request: int = 0) -> None:
         super().__init__(message)

@@ -199,6 +199,7 @@ class _Request(http.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content.tell() + len(data) > MAX_BODY:
+            self.gone = True
             self.channel.cut()
         else:
             self.content.write(data)
@@ -208,6 +209,8 @@ class _Request(http.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Like the base class, less forms and queries."""
+        if self.gone:
+            return
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, self.query = path.partition(b"?")
         self.content.seek(0)
@@ -233,8 +236,8 @@ class _Request(http.Request):
         for name, value in (*fixed, *reply.headers):
             out.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("ascii", "replace"))
         out.write(reply.body)
+        self.channel.answered()  # before the end, behind which the next request may be here at once
         out.finish()
-        self.channel.answered()
 
 
 class _Channel(http.HTTPChannel):

@@ -19,6 +19,7 @@ BENCH_ARGS ?=
 TORTURE_ARGS ?=
 FUZZ_ARGS ?=
 STACKS_ARGS ?=
+CONSOLE_ARGS ?=
 
 export PYTHON
 # The tests start hundreds of processes, and each would compile the sources anew.
@@ -26,7 +27,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks alerts coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks console-check alerts coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -103,6 +104,9 @@ fuzz: $(FUZZ_STAMP) ## hostile bytes at everything that parses, guided by covera
 
 stacks: $(VENV_STAMP) $(NODE_STAMP) ## other people's stacks meet through smppd, Jasmin among them (network)
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.stacks $(STACKS_ARGS)
+
+console-check: $(VENV_STAMP) ## the web console in headless Chromium (Debian: chromium, chromium-driver; network for axe-core)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.console $(CONSOLE_ARGS)
 
 alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where there is none (network)
 	@tools/promtool.sh

@@ -60,7 +60,7 @@ Generated from the settings' own descriptions by `smppd schema --markdown`; a te
 - **Files with secrets** (passwords, private keys) are refused when others can read them or write to them: mode 0600 or 0640.
   Wherever a file is named, `{credential: NAME}` names a systemd credential instead.
 - A reload (SIGHUP) applies everything or nothing. Addresses of `listeners` and their TLS on or off, `store`, `keys`,
-  `http` and `node` need a restart, and a reload that would change them is refused.
+  `http`, `control` and `node` need a restart, and a reload that would change them is refused.
 """
 
 # Where each section's table goes, and the heading that says where its keys stand in the file.
@@ -113,6 +113,7 @@ _ORDER: Final = (
     ("Store", "store"),
     ("KeyRef", "keys"),
     ("Http", "http"),
+    ("Control", "control"),
     ("Limits", "limits"),
     ("DelayGrowth", "limits.id_delay"),
     ("Log", "log"),

@@ -43,8 +43,10 @@ class _Kept:
         drop = max(0, keep + new - SECONDS)
         for group in _GROUPS:
             found: Series = {}
-            for name, kinds in (answer.get(group) or {}).items():
+            said = answer.get(group) or {}
+            for name in [*said, *(name for name in self.groups[group] if name not in said and keep > drop)]:
                 before = self.groups[group].get(name, {})
+                kinds = said.get(name) or dict.fromkeys(before, ())
                 found[name] = {
                     kind: [*_padded(before.get(kind, ()), keep)[drop:], *([0.0] * (new - len(values))), *values]
                     for kind, values in kinds.items()
@@ -66,7 +68,8 @@ class Flows:
         return self.read((asked.authority.roles, asked.authority.accounts), asked.daemon, asked.now)
 
     def read(self, scope: object, daemon: Asking, now: float) -> dict[str, Series]:
-        """`accounts` and `upstreams`, each a Series. scope: what the daemon's answer depends on. now: epoch seconds. Refusal."""
+        """`accounts` and `upstreams`, each a Series. scope: what the daemon's answer depends on. now: epoch seconds.
+        Refusal."""
         with self._lock:
             if scope not in self._kept and len(self._kept) >= _SCOPES:
                 del self._kept[next(iter(self._kept))]

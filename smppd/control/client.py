@@ -39,7 +39,7 @@ def ask(place: Path, request: Mapping[str, object], *, within: float = WITHIN + 
             raise ControlError(
                 "only root, the daemon's own user and the group of its control socket may ask the daemon", ""
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = getattr(error, "strerror", None) or "no answer in time"
             raise ControlError(f"the daemon on {where} cannot be asked: {why}", "") from None
     if not isinstance(answer, dict):

@@ -5,6 +5,7 @@ docs/control.md has the interface as its users see it.
 
 from __future__ import annotations
 
+import grp
 from enum import StrEnum
 from typing import Final
 
@@ -49,3 +50,11 @@ class ControlError(Exception):
     def __init__(self, message: str, code: str = Code.STATE) -> None:
         super().__init__(message)
         self.code = str(code)
+
+
+def group_number(name: str | None) -> int | None:
+    """The number of a group of this host, None for none. ValueError where there is none of this name."""
+    try:
+        return None if name is None else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ValueError(f"control.group: there is no group {name!r} on this host") from None

@@ -10,7 +10,6 @@ some items at a time, a turn of the reactor for each, and the next items only wh
 from __future__ import annotations
 
 import errno
-import grp
 import json
 import logging
 import os
@@ -174,14 +173,6 @@ class ControlServer:
         error = failure.value
         where = (type(error), error, failure.getTracebackObject())
         log.error("a request on the control socket failed", exc_info=where)
-
-
-def group_number(name: str | None) -> int | None:
-    """The number of a group of this host, None for none. ValueError where there is none of this name."""
-    try:
-        return None if name is None else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ValueError(f"control.group: there is no group {name!r} on this host") from None
 
 
 def _read_act(request: Mapping[str, Any]) -> ActRequest:

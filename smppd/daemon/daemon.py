@@ -22,6 +22,7 @@ from smppd.config.retention import floor, unfounded
 from smppd.consent.register import Register as ConsentRegister
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.consent.suppression import Hashes, Register
+from smppd.control.wire import group_number
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
 from smppd.daemon.acts import ActHandler, ActInForce, Acts
@@ -29,7 +30,7 @@ from smppd.daemon.askers import Askers
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
 from smppd.daemon.consents import consent_requests, load
-from smppd.daemon.control import ControlServer, group_number
+from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain

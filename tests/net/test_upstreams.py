@@ -478,3 +478,32 @@ def test_the_end_unbinds_at_once_and_gives_what_is_unanswered_back(make: Make) -
     assert [tokens for _, tokens in world.relay.downs] == [[], [lost]]
     world.passes(120)
     assert len(world.attempts) == 1
+
+
+# -- what an operator sees ---------------------------------------------------------------------------------------------
+
+
+def test_a_link_that_is_seen_and_why_it_is_not_there(make: Make) -> None:
+    world = make(upstream(window=7))
+    assert list(world.side.views()) == [] and world.side.trouble("carrier-a") == (None, None)
+    world.attempt.fails(Reason.REFUSED, "")
+    again, why = world.side.trouble("carrier-a")
+    assert again is not None and 0.7 <= again <= 1.0 and why == "connection refused"
+    world.clock.advance(1.0)
+    carrier = world.attempt.opens()
+    (one,) = world.side.views()
+    assert (one.id, one.side, one.name, one.mode, one.state) == ("u1", "carrier", "carrier-a", "transceiver", "open")
+    carrier.accepts(Status.RBINDFAIL)
+    carrier.breaks()
+    assert world.side.trouble("carrier-a")[1] == "the bind was refused: ESME_RBINDFAIL"
+    world.passes(3)
+    carrier = world.bound()
+    carrier.gets(message(1), message(2))
+    (one,) = world.side.views()
+    assert (one.id, one.state, one.outstanding_window, one.outstanding, one.messages) == ("u2", "bound", 7, 2, 0)
+    assert world.side.trouble("carrier-a") == (None, None), "it is bound"
+    carrier.says(pdu(Command.SUBMIT_SM_RESP, 0, 2, b"id-1\0"))
+    (one,) = world.side.views()
+    assert (one.outstanding, one.messages, one.last_pdu) == (1, 1, "submit_sm_resp")
+    carrier.breaks()
+    assert list(world.side.views()) == [] and world.side.trouble("nobody") == (None, None)

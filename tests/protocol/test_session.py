@@ -290,3 +290,25 @@ def test_any_split_of_a_bound_stream_is_the_same_conversation(frames: list[bytes
 
     stream = b"".join(frames)
     assert talk([stream]) == talk([stream[at : at + size] for at in range(0, len(stream), size)])
+
+
+# -- what is counted ---------------------------------------------------------------------------------------------------
+
+
+def test_a_session_counts_messages_and_answers_once_a_chunk() -> None:
+    session = standing(Role.SMSC, S.BOUND_TRX, window=2)
+    assert (session.messages_received, session.latest_command, session.opened_at) == (0, Command.BIND_TRANSCEIVER, 0.0)
+    session.receive(sm(2) + sm(3) + sm(4), 5.0)
+    assert (session.messages_received, session.heard_at) == (2, 5.0), "the third waits"
+    session.answered(2)
+    session.receive(b"", 6.0)
+    assert (session.messages_received, session.latest_command) == (3, Command.SUBMIT_SM)
+    session.receive(sm(5) + enquire(6), 7.0)
+    assert (session.messages_received, session.latest_command) == (4, Command.ENQUIRE_LINK)
+    session.answered(2)
+    session.receive(pdu(Command.UNBIND, 0, 7), 8.0)
+    assert session.latest_command == Command.UNBIND and session.close_reason is not None
+    carrier = standing(Role.ESME, S.BOUND_TRX)
+    number = carrier.request(sm(0), object(), 1.0)
+    carrier.receive(pdu(Command.SUBMIT_SM_RESP, 0, number, b"x\0"), 2.0)
+    assert (carrier.answers_received, carrier.messages_received) == (1, 0)

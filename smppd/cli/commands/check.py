@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from smppd.cli.commands import add_config, add_json, load_settings, say
 from smppd.config import Account, ConfigError, Fault, Policy, Settings, faults_at, units
 from smppd.config.retention import unfounded
+from smppd.control.wire import group_number
 from smppd.lists.compiler import place_of
 from smppd.lists.lists import DIRECTORY
 from smppd.store.api import StoreError
@@ -103,6 +104,7 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
             if isinstance(upstream.tls.ca, Path):
                 yield from _chain(f"upstreams[{index}].tls.ca", upstream.tls.ca, now)
     yield from _shipping(settings, now)
+    yield from _control(settings)
     for name, source in settings.lists.items():
         if not source.file.is_file() and not place_of(settings.store.directory / DIRECTORY, name).exists():
             yield f"lists.{name}.file", f"{source.file} does not exist, and nothing is compiled of it"
@@ -120,6 +122,18 @@ def _shipping(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]
         directory = shipping.file.path.parent
         if not directory.is_dir():
             yield "shipping.file.path", f"{directory} is not a directory"
+
+
+def _control(settings: Settings) -> Iterator[tuple[str, str]]:
+    path, group = settings.control.path, settings.control.group
+    if path is not None and not path.parent.is_dir():
+        yield "control.path", f"{path.parent} is not a directory"
+    if path is not None and group is not None and path.is_relative_to(settings.store.directory):
+        yield "control.path", "lies in the store's directory, which only root and the daemon's user may enter"
+    try:
+        group_number(group)
+    except ValueError as error:
+        yield "control.group", str(error).partition(": ")[2]
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -436,7 +436,9 @@ def _flow(flow: object) -> list[Any]:
         some = found.get(side)
         for name, series in some.items() if isinstance(some, dict) else ():
             for what in counts:
-                numbers = [n for n in series.get(what, ()) if isinstance(n, int | float)][-_BARS:]
+                found_numbers = series.get(what) if isinstance(series, dict) else None
+                numbers = found_numbers[-_BARS:] if isinstance(found_numbers, list) else []
+                numbers = [one for one in numbers if isinstance(one, int | float)]
                 if any(numbers):
                     latest = numbers[-10:]
                     rate = sum(latest) / len(latest)

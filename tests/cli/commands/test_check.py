@@ -406,3 +406,23 @@ def test_a_bad_line_of_a_list_of_senders_is_a_fault_with_its_number(
     path = write(tmp_path, BASE + "senders:\n  authorised: {file: senders.csv}\n")
     assert main(["check", "--config", str(path)]) == 1
     assert "senders.csv: line 3: its expires must be a day" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "path", "words"),
+    [
+        ("{group: root}", "control", "`group` needs `path`"),
+        ("{path: gone/control.sock}", "control.path", "is not a directory"),
+        ("{path: var/second.sock, group: root}", "control.path", "only root and the daemon's user may enter"),
+        ("{path: control.sock, group: no-such-group-here}", "control.group", "there is no group"),
+        ("{path: " + "x" * 65 + "}", "control", "at most 64 octets"),
+    ],
+)
+def test_a_control_socket_that_nobody_could_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], section: str, path: str, words: str
+) -> None:
+    (tmp_path / "var").mkdir()
+    file = write(tmp_path, BASE + f"control: {section}\n")
+    assert main(["check", "--json", "--config", str(file)]) == 1
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert fault["path"] == path and words in fault["message"] and fault["line"] > 1

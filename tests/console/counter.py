@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 import pytest
 
 from smppd.audit.trail import Actor
-from smppd.cli.commands.console import offices
 from smppd.config import Settings, load
 from smppd.console.app import App
 from smppd.console.asking import Daemon
 from smppd.console.gate import Visitor
+from smppd.console.office import offices
 from smppd.console.pages import RECORDS_AND_PEOPLE
 from smppd.console.web import Incoming, Reply
 from smppd.control.wire import ControlError

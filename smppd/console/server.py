@@ -158,6 +158,7 @@ def tls_context(certificate: Path, key: Path) -> CertificateOptions:
             certificate=chain[0],
             extraCertChain=chain[1:],
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableProtocols=[b"http/1.1"],  # a browser asks for it, and would be cut off without an answer
         )
         options.getContext().set_session_cache_mode(SSL.SESS_CACHE_OFF)
     except (crypto.Error, SSL.Error, IndexError) as error:

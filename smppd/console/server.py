@@ -135,7 +135,7 @@ class ConsoleServer:
             request.respond(reply, secure)
 
     def _failed(self, request: _Request, failure: Failure, secure: bool) -> None:
-        if failure.check(Busy) is None:
+        if not isinstance(failure.value, Busy):
             log.error("a request failed", exc_info=failure.value)
             request.respond(
                 Reply(500, b"It failed; the console's log says why.\n", "text/plain; charset=utf-8"), secure

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 import pytest
 
 from smppd.audit.trail import Actor
-from smppd.cli.commands.console import offices
 from smppd.config import Settings, load
 from smppd.console.app import App
 from smppd.console.asking import Daemon
 from smppd.console.gate import Visitor
+from smppd.console.office import offices
 from smppd.console.pages import RECORDS_AND_PEOPLE
 from smppd.console.web import Incoming, Reply
 from smppd.control.wire import ControlError
@@ -101,9 +101,11 @@ class Counter:
         where, _, query = path.partition("?")
         return Shown(self.app.reply(self._incoming("GET", who, where, query, b"")))
 
-    def post(self, who: Person, path: str, **form: str) -> Shown:
+    def post(self, person: Person, path: str, /, **form: str) -> Shown:
         """A form that is sent, with its token."""
-        return Shown(self.app.reply(self._incoming("POST", who, path, "", urlencode({"form": TOKEN, **form}).encode())))
+        return Shown(
+            self.app.reply(self._incoming("POST", person, path, "", urlencode({"form": TOKEN, **form}).encode()))
+        )
 
     @staticmethod
     def _incoming(method: str, who: Person, path: str, query: str, body: bytes) -> Incoming:

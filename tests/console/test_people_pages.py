@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,7 @@ def test_a_hold_protects_at_once_and_needs_two(
     assert counter.post(dora, "/holds", **ORDER).status == 303
     assert "protects from now on" in counter.gate.said[-1]
     shown = counter.get(dora, "/holds")
-    assert "pending" in shown.text and "+44770***0123" in shown.text and HOSTILE not in shown.html
+    assert "pending" in shown.text and "44770***0123" in shown.text and HOSTILE not in shown.html
     assert "900123" not in shown.html
     assert counter.post(dora, "/holds/1", what="activate").status == 202
     assert counter.post(dirk, "/approvals", number="1", answer="grant").status == 303
@@ -278,7 +279,7 @@ def test_the_trail_is_read_in_pages(counter: Counter, record: str, dora: Person,
     assert shown.status == 200 and "Older ones" in shown.text
     number = shown.hidden("before")
     older = counter.post(dora, "/audit", before=number)
-    first = [int(row.split("<")[0]) for row in older.html.split('<th scope="row">')[1:]]
+    first = [int(one) for one in re.findall(r'<th scope="row"[^>]*>(\d+)<', older.html)]
     assert first[0] == int(number) - 1 and first == sorted(first, reverse=True)
     only = counter.post(dora, "/audit", event="opt out", who="cleo")
     assert "opt out" in only.text and "operator" not in only.text.split("Newest first")[1].replace("operators", "")

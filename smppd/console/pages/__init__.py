@@ -39,4 +39,11 @@ RECORDS_AND_PEOPLE: Final = (
 def pages(gate: Gate) -> Sequence[Page]:
     """The pages of a console. gate: for those about logins."""
     flows = Flows()
-    return (*now.pages(flows), *traffic.pages(flows), *acts.PAGES, *policy.PAGES, *RECORDS_AND_PEOPLE, *logins.pages(gate))
+    return (
+        *now.pages(flows),
+        *traffic.pages(flows),
+        *acts.PAGES,
+        *policy.PAGES,
+        *RECORDS_AND_PEOPLE,
+        *logins.pages(gate),
+    )

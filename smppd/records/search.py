@@ -82,12 +82,12 @@ def by_number(
 ) -> Iterator[Found]:
     """Records sent from or to a number and accepted at `since <= t < until` (epoch seconds), newest first.
 
-    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. before: only records with a lower id, for whoever
+    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. before: only records with a lower id, for who
     goes on where he was; what is newer is not looked through again. reached(id): called after each stretch, when all records
-    from this id on were looked at; where it says True the search ends there. Stretches are shorter with it, since many accounts
+    from this id on were looked at; where it says True the search ends there. Stretches are shorter with it, as many accounts
     have many keys. progress(done): 0.0 to 1.0, after each stretch of the log looked through. Newest is what was accepted last,
-    whatever the clock said. Memory is bounded by what is found in one stretch. What cannot be read is in `reader.damaged`. Raises
-    StoreError.
+    whatever the clock said. Memory is bounded by what is found in one stretch. What cannot be read is in `reader.damaged`.
+    Raises StoreError.
     """
     wanted = tuple(dict.fromkeys(forms))
     only = None if accounts is None else frozenset(accounts)

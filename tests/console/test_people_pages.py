@@ -11,6 +11,7 @@ import pytest
 
 from smppd.control.wire import ControlError
 from smppd.message import State
+from smppd.store.api import Doubt
 from tests.cli.staff import Person, Staff
 from tests.console.counter import Counter
 
@@ -119,9 +120,7 @@ def test_what_waits_is_decided_once(counter: Counter, cleo: Person, staff: Staff
     assert counter.post(cleo, "/opt-outs/decide", record="1", decision="perhaps").status == 400
 
 
-def _doubt(record: int) -> object:
-    from smppd.store.api import Doubt
-
+def _doubt(record: int) -> Doubt:
     return Doubt(record, b"k" * 16, "acme", "*", 1_700_000_000)
 
 

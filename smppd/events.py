@@ -42,6 +42,7 @@ class AuditEvent(StrEnum):
     SUSPENSION = "suspension"
     TRAFFIC = "traffic"
     CONSENT = "consent"
+    ACT = "act"
     ENTRIES_DROPPED = "entries dropped"
 
 

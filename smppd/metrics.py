@@ -152,6 +152,7 @@ class Metrics:
         self.no_login = counter(
             "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
         )
+        self.acts_in_force = gauge("acts_in_force", "Acts of operators that stand: `smppd show acts`", "act")
         self.consents = gauge("consents", "Consents that count, by person, class and sender")
         self.ready = gauge("ready", "1 while the daemon is ready to serve")
         self.clock_behind = gauge("clock_behind_seconds", "How far the clock is behind the newest message id")

@@ -39,6 +39,7 @@ ROOMS: Final = ("consent", "policy", "relay", "traffic")  # with what is split o
 LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
+        "relay.acting",
         "relay.erasing",
         "relay.flow",
         "relay.operations",

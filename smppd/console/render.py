@@ -102,4 +102,4 @@ def share(value: float | None) -> str:
 
 
 def _drawn(values: Sequence[float], label: str) -> Markup:
-    return Markup(sparkline(values, label))  # made of numbers; the label is escaped there
+    return Markup(sparkline(values, plain(label)))  # made of numbers; the label is escaped there

@@ -158,6 +158,7 @@ def tls_context(certificate: Path, key: Path) -> CertificateOptions:
             certificate=chain[0],
             extraCertChain=chain[1:],
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableProtocols=[b"http/1.1"],  # a browser asks for it, and would be cut off without an answer
         )
         options.getContext().set_session_cache_mode(SSL.SESS_CACHE_OFF)
     except (crypto.Error, SSL.Error, IndexError) as error:
@@ -199,6 +200,7 @@ class _Request(http.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         if self.content.tell() + len(data) > MAX_BODY:
+            self.gone = True
             self.channel.cut()
         else:
             self.content.write(data)
@@ -208,6 +210,8 @@ class _Request(http.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Like the base class, less forms and queries."""
+        if self.gone:
+            return
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, self.query = path.partition(b"?")
         self.content.seek(0)
@@ -233,8 +237,8 @@ class _Request(http.Request):
         for name, value in (*fixed, *reply.headers):
             out.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("ascii", "replace"))
         out.write(reply.body)
+        self.channel.answered()  # before the end, behind which the next request may be here at once
         out.finish()
-        self.channel.answered()
 
 
 class _Channel(http.HTTPChannel):

@@ -16,7 +16,7 @@ from smppd.operators.roles import Authority
 
 class ActInForce(NamedTuple):
     """An act that stands. ``since``, ``until``: epoch seconds, None for an act that has no end of its own. ``by``: as the audit
-    trail names him. ``survives``: a restart."""
+    trail names him. ``survives``: a restart. ``configured``: False where its target is not in the configuration any more."""
 
     act: str
     target: str
@@ -25,6 +25,7 @@ class ActInForce(NamedTuple):
     reason: str
     until: float | None
     survives: bool
+    configured: bool = True
 
 
 class ActRequest(NamedTuple):

@@ -17,6 +17,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 
 from smppd import __version__, native
+from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.config.retention import floor, unfounded
 from smppd.consent.register import Register as ConsentRegister
@@ -25,7 +26,8 @@ from smppd.consent.suppression import Hashes, Register
 from smppd.control.wire import group_number
 from smppd.daemon import garbage, memory
 from smppd.daemon import health as state
-from smppd.daemon.acts import ActHandler, ActInForce, Acts
+from smppd.daemon.act_room import ActRoom
+from smppd.daemon.acts import ActHandler, ActInForce
 from smppd.daemon.askers import Askers
 from smppd.daemon.background import Background
 from smppd.daemon.clock import ClockWatch
@@ -47,6 +49,7 @@ from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.showing import Seen, Showing
 from smppd.daemon.slow_start import LONGER, SlowStartStore
+from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
 from smppd.daemon.traffic import TrafficMemory
@@ -68,6 +71,8 @@ from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
 from smppd.vault.keys import ERASED, REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
 
@@ -100,7 +105,6 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
-        self._acts = Acts()
 
     @property
     def settings(self) -> Settings:
@@ -176,6 +180,17 @@ class Daemon:
             time.monotonic,
         )
         self.traffic.load()
+        self._acts = StandingActs(
+            lambda: SqliteDocuments(settings.store.directory),
+            lambda: AuditTrail(settings.store.directory / AUDIT_FILE, install.audit),
+            DocumentSealer(install),
+            self.metrics,
+            self._worker,
+            time.time,
+            lambda: self.audit.written(),
+            lambda: self.settings,
+        )
+        self._acts.load()
         self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))
         with closing(SqliteConsents(settings.store.directory)) as consents:
             self._consents.load(load(consents))
@@ -290,6 +305,19 @@ class Daemon:
         self.door = Door(self.reactor, settings, self.metrics)
         self.customers = Customers(self.relay, self.door.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
+        self._act_room = ActRoom(
+            self._acts,
+            self.relay,
+            self.customers,
+            self.upstreams,
+            self.door,
+            self.traffic,
+            lambda: self.settings,
+            self.reload,
+            self.reactor.callLater,
+            time.time,
+        )
+        self._act_room.resume()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         targets = ReloadTargets(
             self.relay,
@@ -358,7 +386,7 @@ class Daemon:
 
     def _act_handlers(self) -> dict[str, ActHandler]:
         """What can be done to the running daemon, by the name of the act."""
-        return {}
+        return self._act_room.handlers()
 
     def acts_in_force(self) -> list[ActInForce]:
         """The acts that stand."""
@@ -368,6 +396,7 @@ class Daemon:
         self.relay.set_gauges()
         self.door.gauges()
         self.traffic.set_gauges()
+        self._acts.set_gauges()
         self.metrics.consents.set(len(self._consents))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -381,6 +410,7 @@ class Daemon:
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
+            self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
             self._do("flush", self.relay.flush)

@@ -18,6 +18,7 @@ STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
 EXPIRING: Final = 7 * 86400.0
 """Seconds before its end at which a certificate makes /readyz say `degraded`."""
+_NAMED: Final = 5
 _STORE_CHECKS: Final = {
     Availability.OK: "ok",
     Availability.FULL: "failed: no space",
@@ -40,12 +41,15 @@ def health(
     condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
-    missing = f"degraded: {up} of {enabled} upstreams are bound"
+    missing = [f"{up} of {enabled} upstreams are bound"] if up < enabled else []
+    if condition.stopped:
+        more = f" and {len(condition.stopped) - _NAMED} more" if len(condition.stopped) > _NAMED else ""
+        missing.append(f"paused by act: {', '.join(condition.stopped[:_NAMED])}{more}")
     checks = {
         "store": _STORE_CHECKS[store.availability],
         "spool": "ok" if condition.ready else "failed: still reading back",
         "draining": "failed: stopping" if draining else "ok",
-        "upstreams": "ok" if up >= enabled else missing,
+        "upstreams": f"degraded: {'; '.join(missing)}" if missing else "ok",
         "certificates": _certificates([one.tls.expires.timestamp() for one in listeners if one.tls is not None]),
         "clock": clock,
         "shipping": shipping,

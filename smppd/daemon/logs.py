@@ -395,6 +395,8 @@ class _Installed:
         self.count: Callable[[str], None] | None = None
         self.hooks: tuple[Any, Any, Any] | None = None
         self.level = logging.WARNING
+        self.configured = "info"
+        self.override: str | None = None
         self.begun = False  # Twisted's log can be begun once in a process
 
     def counted(self, where: str) -> None:
@@ -421,7 +423,8 @@ def configure(settings: Log, *, count: Callable[[str], None] | None = None) -> N
         _remove()
     _installed.handler, _installed.count = handler, count
     root.addHandler(handler)
-    root.setLevel(settings.level.upper())
+    _installed.configured = settings.level
+    root.setLevel((_installed.override or settings.level).upper())
     if first:
         sys.excepthook, threading.excepthook, sys.unraisablehook = _uncaught, _uncaught_in_thread, _unraisable
         if _installed.begun:
@@ -430,6 +433,13 @@ def configure(settings: Log, *, count: Callable[[str], None] | None = None) -> N
             # Until this call Twisted prints critical events, messages included, to standard error.
             _installed.begun = True
             globalLogBeginner.beginLoggingTo([_OBSERVER], redirectStandardIO=False)
+
+
+def override_level(level: str | None) -> None:
+    """Another level than the configured one, which a reload leaves alone; None: as configured."""
+    _installed.override = level
+    if _installed.handler is not None:
+        logging.getLogger().setLevel((level or _installed.configured).upper())
 
 
 def reopen() -> None:
@@ -456,7 +466,7 @@ def reset() -> None:
     sys.excepthook, threading.excepthook, sys.unraisablehook = _installed.hooks
     logging.getLogger().setLevel(_installed.level)
     _remove()
-    _installed.handler = _installed.count = _installed.hooks = None
+    _installed.handler = _installed.count = _installed.hooks = _installed.override = None
 
 
 def _remove() -> None:

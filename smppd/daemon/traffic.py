@@ -173,6 +173,10 @@ class TrafficMemory:
             extra={"fields": {"account": made.account, "hits": made.hits, "rules": rules}},
         )
 
+    def is_unwritten(self, account: str) -> bool:
+        """Whether its suspension is not in the store yet, so that it cannot be taken out of there."""
+        return account in self._unwritten
+
     def read_suspensions(self) -> list[str]:
         """Reads again what stands in the store, after a command has changed it. A few documents. StoreError."""
         with closing(self._documents()) as documents:

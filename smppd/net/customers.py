@@ -146,6 +146,22 @@ class Customers:
         self.refusals.tick(now, every=True)
         self.accepted.tick(now, every=True)
 
+    def meant(
+        self, *, account: str | None = None, address: str | None = None, number: int | None = None
+    ) -> list[CustomerLink]:
+        """The connections of an account, those from an address, or the one of this number."""
+        return [
+            link
+            for link in self.links
+            if (account is not None and link.name == account)
+            or (address is not None and link.peer == address)
+            or (number is not None and link.number == number)
+        ]
+
+    def kick(self, links: Iterable[CustomerLink]) -> None:
+        """Unbinds customers, in steps: each when its messages are answered, within the response timer. They may bind again."""
+        self._each(links, CustomerLink.unbind)
+
     def unbind_all(self, *, at_once: bool = False) -> None:
         """Unbinds every customer: each when its messages are answered, or ``at_once``."""
         self.draining = True
@@ -199,6 +215,11 @@ class CustomerLink:
     def name(self) -> str | None:
         """Its account's name; None before a bind."""
         return None if self._mode is None else self.account.name
+
+    @property
+    def peer(self) -> str:
+        """The address it comes from."""
+        return self._pipe.peer
 
     def view(self, now: float) -> SessionView:
         """What an operator sees of it."""

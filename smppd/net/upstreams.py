@@ -61,13 +61,17 @@ class Upstreams:
         self.made = 0
         """Connections that came about, which are numbered."""
         self.retired: list[UpstreamLink] = []
-        """Sessions that the configuration no longer has, until they are unbound."""
+        """Sessions that the configuration no longer has, or that an act has ended, until they are unbound."""
+        self._closed: set[str] = set()
+        self._wanted: dict[str, config.Upstream] = {}
+        self._tls: Contexts = {}
 
     def use(self, settings: tuple[config.Upstream, ...], limits: config.Limits, tls: Contexts) -> None:
         """Brings the sessions to what the configuration says. Those of an unchanged upstream stay up, and use new
         certificates from their next connection on; the others are unbound when what they sent is answered."""
         self.limits = limits
         wanted = {one.name: one for one in settings if one.enabled}
+        self._wanted, self._tls = wanted, tls
         for name in list(self.links):
             if name in wanted and all(link.settings == wanted[name] for link in self.links[name]):
                 for link in self.links[name]:
@@ -76,16 +80,50 @@ class Upstreams:
             for link in self.links.pop(name):
                 self.retired.append(link)
                 link.stop()
-        for name, one in wanted.items():
-            if name not in self.links:
-                state = self.relay.upstream(name)
-                self.links[name] = [
-                    UpstreamLink(self, state, one, tls[name], command)
-                    for _ in range(one.sessions)
-                    for command in _MODES[one.bind]
-                ]
-                for link in self.links[name]:
-                    link.start()
+        for name in wanted:
+            self._make(name)
+
+    def _make(self, name: str) -> None:
+        """Begins to bind an upstream's sessions, unless they stand or an act has ended them."""
+        one = self._wanted.get(name)
+        if one is None or name in self.links or name in self._closed:
+            return
+        state = self.relay.upstream(name)
+        self.links[name] = [
+            UpstreamLink(self, state, one, self._tls[name], command)
+            for _ in range(one.sessions)
+            for command in _MODES[one.bind]
+        ]
+        for link in self.links[name]:
+            link.start()
+
+    def close(self, name: str) -> None:
+        """Unbinds the sessions to an upstream when what they sent is answered, and binds none until ``open``; also where the
+        configuration has it only later."""
+        self._closed.add(name)
+        for link in self.links.pop(name, []):
+            self.retired.append(link)
+            link.stop()
+
+    def open(self, name: str) -> None:
+        """Binds the sessions that ``close`` ended."""
+        self._closed.discard(name)
+        self._make(name)
+
+    def meant(self, *, name: str | None = None, number: int | None = None) -> list[UpstreamLink]:
+        """The sessions that stand to an upstream, or the one of this number."""
+        return [
+            link
+            for link in self.every()
+            if link.session is not None and (link.settings.name == name if name is not None else link.number == number)
+        ]
+
+    @staticmethod
+    def kick(links: list[UpstreamLink]) -> None:
+        """Unbinds sessions: each when what it sent is answered, within the response timer. They are bound again, as after a
+        lost link."""
+        for link in links:
+            link.kick()
 
     def every(self) -> Iterator[UpstreamLink]:
         """All links, also those that are on their way out."""
@@ -149,6 +187,7 @@ class UpstreamLink:
         self._stopped = False
         self._leave_by = 0.0
         self._over = False  # the session has ended and the relay knows; the connection is still closing
+        self._kicked = False  # this session is to be unbound, and the next one not
         self._meter = Meter(0.0)
         self._refused = ""
         self.number = 0  # of its connection
@@ -170,15 +209,26 @@ class UpstreamLink:
     def stop(self, *, at_once: bool = False) -> None:
         """Connects no more, sends no more messages, and unbinds when those sent are answered (within the response
         timer), or ``at_once``."""
-        session, now = self.session, self._owner.now()
+        session = self.session
         if not self._stopped:
             self._stopped = True
-            self._leave_by = now + self.settings.response
+            self._leave_by = self._owner.now() + self.settings.response
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = self.again_at = None
             if session is None and self._attempt is not None:
                 self._attempt.cancel()
+        self._leave(at_once=at_once)
+
+    def kick(self) -> None:
+        """Unbinds this session when what it sent is answered (within the response timer). Another one is bound then."""
+        if not self._stopped and not self._kicked:
+            self._kicked = True
+            self._leave_by = self._owner.now() + self.settings.response
+            self._leave(at_once=False)
+
+    def _leave(self, *, at_once: bool) -> None:
+        session, now = self.session, self._owner.now()
         if session is None or self._over:
             return
         try:
@@ -190,6 +240,10 @@ class UpstreamLink:
             self.settle()
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
+
+    @property
+    def _leaves(self) -> bool:
+        return self._stopped or self._kicked
 
     def waiting(self) -> int:
         """Submits whose answer is still to come."""
@@ -210,7 +264,8 @@ class UpstreamLink:
         self._attempt = None
         if self._stopped:
             return
-        self._owner.metrics.link_failures.labels(self.settings.name).inc()
+        if not self._kicked:
+            self._owner.metrics.link_failures.labels(self.settings.name).inc()
         pause = self.settings.reconnect
         seconds = min(pause.most, pause.first * 2 ** min(self._failures, 16))
         self._failures += 1
@@ -234,7 +289,7 @@ class UpstreamLink:
         """The pipe is open: binds."""
         self._attempt = None
         self._pipe = pipe
-        self._over = False
+        self._over = self._kicked = False
         settings, limits = self.settings, self._owner.limits
         now = self._owner.now()
         session = self.session = Session(
@@ -296,6 +351,7 @@ class UpstreamLink:
             self._broken()
         self.session = self._pipe = self._bound = None
         self._again(reason)
+        self._kicked = False
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
@@ -346,7 +402,7 @@ class UpstreamLink:
         self._over = True
         tokens = session.abandon()
         if bound is not None:
-            if not self._stopped:
+            if not self._leaves:
                 log.warning("upstream lost", extra={"fields": {"upstream": self.settings.name, "reason": reason}})
             self._owner.relay.carrier_left(self._state, bound, tokens, self._owner.now())
 
@@ -355,7 +411,7 @@ class UpstreamLink:
         session, pipe = self.session, self._pipe
         if session is None or pipe is None:
             return
-        if self._stopped and session.bound and not session.unanswered and not self.waiting():
+        if self._leaves and session.bound and not session.unanswered and not self.waiting():
             session.unbind(self._owner.now())
         if session.out:
             pipe.write(session.take())
@@ -379,7 +435,7 @@ class UpstreamLink:
                 pipe.write(session.take())
             if session.blocked and session.unanswered < session.window:
                 self._work(b"")
-            elif session.close_reason is not None or self._stopped:
+            elif session.close_reason is not None or self._leaves:
                 self.settle()
         except Exception:  # noqa: BLE001  the session's edge
             self._broken()
@@ -400,7 +456,7 @@ class UpstreamLink:
                     session.close("bind not answered")
                 else:
                     self._owner.relay.carrier_silent(self._state, expired, now)
-            if self._stopped and now >= self._leave_by and session.bound:
+            if self._leaves and now >= self._leave_by and session.bound:
                 session.unbind(now)
             if session.blocked:
                 self._work(b"")

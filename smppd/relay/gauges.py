@@ -63,11 +63,13 @@ class Picture(NamedTuple):
 
 class Readiness(NamedTuple):
     """What /readyz needs to know. ``ready``: all is read back. ``upstreams``: to how many messages can be sent while their
-    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted."""
+    receipts come in too. ``oldest``: for how many seconds the oldest message has waited to be submitted. ``stopped``: the
+    upstreams of the configuration that acts pause."""
 
     ready: bool
     upstreams: int
     oldest: float
+    stopped: tuple[str, ...] = ()
 
 
 class Gauges:
@@ -112,7 +114,8 @@ class Gauges:
         context = self._context
         up = sum(1 for one in context.upstreams.values() if one.links and one.receivers)
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
-        return Readiness(ready, up, oldest)
+        stopped = sorted([one.name for one in context.upstreams.values() if one.act and not one.gone])
+        return Readiness(ready, up, oldest, tuple(stopped))
 
     def picture(self) -> Picture:
         """See ``Picture``."""
@@ -149,7 +152,7 @@ class Gauges:
             oldest.set(self.oldest(account))
             held.set(self.held_for_hours(account))
         for upstream in context.upstreams.values():
-            if upstream.gone and not upstream.links:
+            if (upstream.gone or upstream.act == "drained") and not upstream.links:
                 # Nobody expects it to be up: a series with 0 links would raise an alert.
                 metrics.forget_upstream(upstream.name)
                 continue
@@ -184,6 +187,6 @@ def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
         len(one.ready) + len(one.codes),
         len(one.unknown),
         len(one.ids) + one.cold_waiting,
-        one.paused_until > now,
+        one.paused_until > now or bool(one.act),
         total(one.submitted),
     )

@@ -34,6 +34,7 @@ REROUTE: Final = "reroute"
 LINK: Final = "link"
 TIMER: Final = "timer"
 START: Final = "start"
+ACT: Final = "act"
 STORE: Final = "store"
 PLACES: Final = (
     SUBMIT,
@@ -51,6 +52,7 @@ PLACES: Final = (
     LINK,
     TIMER,
     START,
+    ACT,
     STORE,
 )
 """Where an item was met: the values of a metric's label, and of the column `place`."""

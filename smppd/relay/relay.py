@@ -16,7 +16,7 @@ from smppd.consent.register import ConsentScreen
 from smppd.consent.screen import OptOutScreen
 from smppd.consent.suppression import KEY_OCTETS, Hashes, Register
 from smppd.consent.words import WordTable
-from smppd.ids import Ids
+from smppd.ids import Ids, id_at, id_time
 from smppd.message import Verdict
 from smppd.metrics import Metrics
 from smppd.policy.hours.hours import Hours
@@ -29,6 +29,7 @@ from smppd.relay.accept.desk import SubmitDesk
 from smppd.relay.accept.duplicates import Duplicates
 from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
+from smppd.relay.acting import Acted, Acting, Waiting
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
@@ -196,6 +197,7 @@ class Relay:
             self.reply_senders,
             self.erased_numbers,
         )
+        self.acting = Acting(context, store, self.dispatch, self.rerouting)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -294,6 +296,10 @@ class Relay:
     def upstream(self, name: str) -> UpstreamState:
         """An upstream of the configuration. KeyError."""
         return self.context.upstreams[name]
+
+    def has_upstream(self, name: str) -> bool:
+        """Whether there is an upstream of this name: in the configuration, or what waits for it or its receipts knows it."""
+        return name in self.context.upstreams
 
     def lifetime(self, owner: str) -> float:
         """Seconds for which what is damaged may be kept, by its owner: see ``Guard.lifetime``. Any thread."""
@@ -507,6 +513,35 @@ class Relay:
         """The same of what belongs to some records: in a restored store, where only their ids are known."""
         self.erasing.erase(OfRecords(records), then, acts=True)
 
+    # -- acts of an operator -------------------------------------------------------------------------------------------
+
+    def set_upstream_act(self, name: str, act: str) -> None:
+        """Pauses an upstream (``UpstreamState.act``: `paused`, `draining` or `drained`), or lets it go on (empty): no message
+        is released to it, and what was released and not sent goes back. One that is not in the configuration keeps it, and has
+        it when it comes back."""
+        context = self.context
+        self.dispatch.set_act(context.upstream(name), act, context.now())
+        context.store.kick()
+        context.flush()
+
+    def upstream_awaits(self, name: str) -> tuple[int, int]:
+        """What an upstream is still waited for: (answers to what was sent, receipts)."""
+        upstream = self.context.upstream(name)
+        sent = sum(
+            1 for link in upstream.links for e in link.session.outstanding.values() if isinstance(e.token, Message)
+        )
+        return sent, len(upstream.ids) + upstream.cold_waiting
+
+    def act_on_waiting(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
+        """Ends messages that wait, or gives them another way: see `relay.acting`. ``then(acted)`` on the reactor thread when
+        all of it is durable."""
+        self.acting.act(wanted, then)
+
+    def last_id(self, ago: float = 0.0) -> int:
+        """The highest id that a message which was accepted until now can have, or until so many seconds ago."""
+        newest = self.context.new_id()
+        return newest if ago <= 0 else id_at(id_time(newest) - ago)
+
     # -- opt-outs ------------------------------------------------------------------------------------------------------
 
     def change_opt_outs(
@@ -585,7 +620,7 @@ class Relay:
                 end(alive)
                 self._store.kick()
                 context.flush()
-            return any(context.ledger.is_dropped(row.kind, row.id) for row in alive)
+            return any(context.ledger.is_dropped(row.kind, row.owner, row.id) for row in alive)
 
         expiry.look(self._store, wall, context.guarded_rows, end_rows)
 

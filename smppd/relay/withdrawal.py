@@ -47,7 +47,7 @@ class Withdrawal:
         """A cold row does not open, and the store has set it aside. It is not counted any more, and its record says what is
         known."""
         context = self._context
-        if context.ledger.is_dropped(kind, identity):
+        if context.ledger.is_dropped(kind, owner, identity):
             return
         if kind is Kind.QUEUE:
             name, _, route = owner.partition("\n")

@@ -27,7 +27,7 @@ def test_the_defaults() -> None:
     ],
 )
 def test_what_is_refused(fields: dict[str, object], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
+    with pytest.raises(ValidationError, match=why or None):
         Console.model_validate(fields)
 
 

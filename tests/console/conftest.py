@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from smppd.console.pages import pages
 from smppd.office.desk import Office
 from smppd.operators import totp
 from smppd.operators.desk import Desk
-from smppd.operators.people import Operator, People, new_credentials
+from smppd.operators.people import Credentials, Operator, People, new_credentials
 from smppd.operators.roles import Role
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.keys import KeyStore
@@ -30,6 +31,12 @@ PASSPHRASE = "walnut ferry ochre lamp"
 
 Entry = tuple[str, str, dict[str, str | int], str]
 """Of the audit trail: event, who, what, result."""
+
+
+@cache
+def credentials(name: str) -> Credentials:
+    """Of a person, the same in all tests: a hash takes a while."""
+    return new_credentials(name, PASSPHRASE, os.urandom)
 
 
 class StandIn(Office):
@@ -83,7 +90,7 @@ class Installation:
 
     def add(self, name: str, *roles: Role, **fields: object) -> None:
         """A new operator."""
-        made = new_credentials(name, PASSPHRASE, os.urandom)
+        made = credentials(name)
         with self.office() as office:
             hashes = office.people.recovery_hashes(name, made.codes)
             operator = Operator(

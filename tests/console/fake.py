@@ -172,13 +172,11 @@ class FakeDaemon:
     def __call__(self, request: Mapping[str, object]) -> dict[str, Any]:
         self.asked.append(dict(request))
         if self.down:
-            raise ControlError("no smppd runs on the store var")
+            raise ControlError("no smppd runs on the store var", "")
         if request["do"] == "act":
             if self.refuses is not None:
                 code, sentence = self.refuses
-                error = ControlError(sentence)
-                error.code = code  # type: ignore[attr-defined]
-                raise error
+                raise ControlError(sentence, code)
             return {"v": 1, "said": f"{request['act']} of {request['target']} is done.", "changed": True}
         what = str(request["do"]).removeprefix("show ")
         found = self.shows[what]

@@ -266,7 +266,6 @@ def test_an_answer_that_is_none_fails_one_page_alone(place: Installation, caplog
         ("/sessions?name=" + "x" * 2001, 400),
         ("/sessions?page=999999999999", 200),
         ("/sessions?page=-1&side=%22&name=%00", 200),
-        ("//evil.example/", 404),
     ],
 )
 def test_odd_requests(place: Installation, path: str, status: int) -> None:

@@ -77,7 +77,7 @@ _WITH_ACTIONS = frozenset(
         "approvals",
         "report",
     )
-    + ("lists", "suspensions", "traffic")
+    + ("lists", "suspensions", "traffic", "act")
 )
 
 

@@ -367,6 +367,23 @@ def test_a_drain_does_not_wait_for_ever_for_anybody() -> None:
     assert stuck.gone and world.errors() == 0
 
 
+def test_a_kick_unbinds_those_that_are_meant_when_their_answers_are_out() -> None:
+    world = World(account(), account("zeta"))
+    busy, other = world.bound(), world.bound(system_id=b"zeta")
+    busy.feeds(sm(2))
+    customers = world.customers
+    assert customers.meant(account="acme") == [busy.link] and customers.meant(number=other.link.number) == [other.link]
+    assert len(customers.meant(address=busy.link.peer)) == 2 and customers.meant(address="198.51.100.1") == []
+    customers.kick(customers.meant(account="acme"))
+    assert busy.hears() == [] and other.hears() == []
+    world.relay.answer()
+    assert busy.hears() == [("submit_sm_resp", 0, 2), ("unbind", 0, 1)]
+    busy.feeds(pdu(Command.UNBIND_RESP, 0, 1))
+    assert busy.gone and not other.gone
+    again = world.bound()
+    assert customers.meant(account="acme") == [again.link], "it may bind again"
+
+
 def test_a_reload_reaches_sessions_that_stand() -> None:
     world = World(account(), account("other"))
     client, other = world.bound(), world.bound(b"other")

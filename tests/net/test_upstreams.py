@@ -480,6 +480,71 @@ def test_the_end_unbinds_at_once_and_gives_what_is_unanswered_back(make: Make) -
     assert len(world.attempts) == 1
 
 
+# -- acts of an operator -----------------------------------------------------------------------------------------------
+
+
+def test_a_kicked_link_answers_out_is_unbound_and_binds_again(make: Make) -> None:
+    world = make()
+    old = world.bound()
+    sent = message()
+    old.gets(sent)
+    old.hears()
+    (link,) = world.side.meant(name="carrier-a")
+    assert world.side.meant(number=link.number) == [link] and world.side.meant(number=99) == []
+    world.side.kick([link])
+    assert [tokens for _, tokens in world.relay.downs] == [[]], "nothing more is sent over it"
+    world.side.kick([link])
+    assert old.hears() == [], "its answer is waited for"
+    old.says(pdu(Command.SUBMIT_SM_RESP, 0, 2, b"id\0"))
+    assert world.relay.answers == [(sent, 0)] and old.hears() == [("unbind", 0, 3)]
+    old.says(pdu(Command.UNBIND_RESP, 0, 3))
+    assert old.gone and len(world.attempts) == 1
+    world.passes(2)
+    assert len(world.attempts) == 2 and world.failures() == 0
+    new = world.bound()
+    new.gets(message(2))
+    new.hears()
+    new.says(pdu(Command.SUBMIT_SM_RESP, 0, 2, b"id\0"))
+    assert new.hears() == [], "the new one stays"
+    new.breaks()
+    assert world.failures() == 1
+
+
+def test_a_kicked_link_whose_carrier_never_answers_goes_too(make: Make) -> None:
+    world = make(upstream(response="5s"))
+    old = world.bound()
+    sent = message()
+    old.gets(sent)
+    old.hears()
+    world.side.kick(world.side.meant(name="carrier-a"))
+    world.passes(7)
+    assert world.relay.silent == [sent] and old.hears() == [("unbind", 0, 3)]
+    world.passes(9)
+    assert old.gone and len(world.attempts) == 2
+
+
+def test_a_closed_upstream_is_unbound_and_not_bound_before_it_is_opened(make: Make) -> None:
+    world = make(upstream(sessions=2))
+    binds = [attempt.opens().accepts() for attempt in world.attempts]
+    world.side.close("carrier-a")
+    world.side.close("carrier-a")
+    for one in binds:
+        assert one.hears() == [("unbind", 0, 2)]
+        one.says(pdu(Command.UNBIND_RESP, 0, 2))
+    world.passes(120)
+    assert len(world.attempts) == 2 and not world.side.connected()
+    world.use(upstream(sessions=1))
+    assert len(world.attempts) == 2, "a reload does not undo it"
+    world.use()
+    world.side.open("carrier-a")
+    assert len(world.attempts) == 2, "the configuration does not have it"
+    world.side.close("carrier-a")
+    world.use(upstream(sessions=1))
+    world.side.open("carrier-a")
+    world.side.open("carrier-a")
+    assert len(world.attempts) == 3
+
+
 # -- what an operator sees ---------------------------------------------------------------------------------------------
 
 

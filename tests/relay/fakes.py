@@ -176,7 +176,8 @@ class FakeCustomer:
 
 
 class FakeLink:
-    """A bound session to a carrier, played by the test. ``waiting``: submit_sm that have no answer."""
+    """A bound session to a carrier, played by the test. ``waiting``: submit_sm that have no answer; ``attempts``: of each that
+    came, whose record it is, whether that is flagged as a possible duplicate, and its sequence number."""
 
     def __init__(self, world: World, state: UpstreamState, window: int, command: int) -> None:
         self.world = world
@@ -188,6 +189,7 @@ class FakeLink:
         self.session.bound_as(command)
         self.waiting: list[Sm] = []
         self.sent: list[Sm] = []
+        self.attempts: list[tuple[int, bool, int]] = []
         self.responses: list[tuple[int, int]] = []
         self.gone = False
         self._numbers = count(1)
@@ -201,8 +203,12 @@ class FakeLink:
             if frame[4] & 0x80:
                 self.responses.append((int.from_bytes(frame[12:16], "big"), int.from_bytes(frame[8:12], "big")))
             elif frame[7] != 0x15:
-                self.waiting.append(Sm(frame))
-                self.sent.append(Sm(frame))
+                sm = Sm(frame)
+                self.waiting.append(sm)
+                self.sent.append(sm)
+                entry = self.session.outstanding.get(sm.sequence)
+                if entry is not None and isinstance(entry.token, Message):
+                    self.attempts.append((entry.token.id, entry.token.duplicate, sm.sequence))
 
     def texts(self) -> list[bytes]:
         """Texts of what waits for an answer, in order."""

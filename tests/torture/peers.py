@@ -14,17 +14,19 @@ T = TypeVar("T")
 
 
 class Peers:
-    """One SMSC and some customers."""
+    """One SMSC, or some with one book, and some customers. ``smscs``: how many; ``smsc`` is the first."""
 
-    def __init__(self, script: Callable[[Submit, int], Step] | None = None) -> None:
+    def __init__(self, script: Callable[[Submit, int], Step] | None = None, smscs: int = 1) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="peers", daemon=True)
         self._thread.start()
         self.smsc = Smsc(script)
+        self.others = [self.smsc.another(number) for number in range(1, smscs)]
         self.customers: list[Customer] = []
         self.at_end: list[Callable[[], object]] = []
         """What else has to be stopped at the end, however it comes; last one first."""
-        self.wait(self.smsc.start())
+        for each in (self.smsc, *self.others):
+            self.wait(each.start())
 
     def __enter__(self) -> Self:
         return self
@@ -34,7 +36,8 @@ class Peers:
             function()
         for each in self.customers:
             self.wait(each.stop())
-        self.wait(self.smsc.stop())
+        for one in (self.smsc, *self.others):
+            self.wait(one.stop())
         self.wait(asyncio.sleep(0.02))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)

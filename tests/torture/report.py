@@ -158,6 +158,20 @@ def _privacy(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
+def _acts(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    row = rows[-1]
+    return [
+        ("length, load", f"{row['seconds'] / 60:.0f} min, {row['rate']} msg/s"),
+        ("acts", ", ".join(f"{name} {count}" for name, count in row["acts"].items())),
+        ("of them with something to change", str(row["acts_that_changed"])),
+        ("kills, of them while an act on all that waits was done", f"{row['kills']}, {row['kills_midway']}"),
+        ("slowest start", f"{row['recovery_ms'][1] / 1000:.1f} s"),
+        ("messages ended by `expire`", f"{row['expired']:,}"),
+        ("refused while the account was suspended, or behind an unbind", f"{_sum(rows, 'refused'):,}"),
+        *_books(rows),
+    ]
+
+
 def _soak(rows: Sequence[Row]) -> list[tuple[str, str]]:
     row = rows[-1]
     ratios = row.get("ratios", {})
@@ -180,6 +194,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "mailbox": ("Receipts for a customer who is not there", _mailbox),
     "clock": ("The clock jumps", _clock),
     "privacy": ("Rotation, purge, erasure and holds under load", _privacy),
+    "acts": ("All that an operator can do, at random, under load and kills", _acts),
     "soak": ("An hour at 70 % of capacity", _soak),
 }
 

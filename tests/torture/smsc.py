@@ -165,6 +165,14 @@ class Smsc:
         self._next = 0xA000000000000000
         self._server: asyncio.Server | None = None
 
+    def another(self, number: int) -> Smsc:
+        """Another SMSC with the same script and the same book, whose ids are others."""
+        made = Smsc(self.script)
+        made.book = self.book
+        made._attempts = self._attempts
+        made._next += number << 56
+        return made
+
     async def start(self, port: int = 0) -> int:
         """Listens; the port."""
 

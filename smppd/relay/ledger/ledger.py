@@ -42,7 +42,7 @@ class Ledger:
         self._here: dict[int, Living] = {}  # what lives in the present place
         self._opened = 0
         self._octets = 0
-        self._dropping: set[tuple[int, int]] = set()
+        self._dropping: set[tuple[int, str, int]] = set()
 
     # -- what is alive -------------------------------------------------------------------------------------------------
 
@@ -194,6 +194,22 @@ class Ledger:
         self._take(thing)
         thing.cold = (row.kind, row.owner, row.key)
 
+    def to_row(self, thing: Living, row: ColdRow) -> None:
+        """A thing that lives in the spool, or as a row, lives as another row from now on, and not in memory."""
+        if thing.home:
+            return self.shelve(thing, row)
+        if thing.cold is not None:
+            kind, owner, key = thing.cold
+            self.drop_row(kind, owner, key, thing.id)
+        self._take(thing)
+        self._store.batch.moves.append(row)
+        thing.cold = (row.kind, row.owner, row.key)
+
+    def move_row(self, row: ColdRow, to: ColdRow) -> None:
+        """A row that stands for itself belongs to another owner from now on."""
+        self._store.batch.moves.append(to)
+        self.drop_row(row.kind, row.owner, row.key, row.id)
+
     def rewrite_row(self, thing: Living, row: ColdRow) -> None:
         """Writes the row of a thing anew, in the place of the one before."""
         self._store.batch.moves.append(row)
@@ -234,18 +250,18 @@ class Ledger:
         """Drops a row with the current batch. Until that is durable queries may still bring it: see ``alive``."""
         batch = self._store.batch
         batch.drop.append((kind, owner, key, identity))
-        gone = (kind, identity)
+        gone = (kind, owner, identity)
         self._dropping.add(gone)
         batch.then.append(lambda: self._dropping.discard(gone))
 
-    def is_dropped(self, kind: int, identity: int) -> bool:
+    def is_dropped(self, kind: int, owner: str, identity: int) -> bool:
         """Whether a row is as good as gone."""
-        return (kind, identity) in self._dropping
+        return (kind, owner, identity) in self._dropping
 
     def alive(self, rows: list[ColdRow]) -> list[ColdRow]:
         """The rows that nobody has ended since the query was made."""
         dropping = self._dropping
-        return [row for row in rows if (row.kind, row.id) not in dropping] if dropping else rows
+        return [row for row in rows if (row.kind, row.owner, row.id) not in dropping] if dropping else rows
 
 
 def message_row(message: Message) -> ColdRow:

@@ -75,7 +75,13 @@ class Dispatch:
             self._ledger.open(message, kept=False)
             return
         upstream = lane.active
-        if upstream is None or not upstream.links or upstream is not lane.upstreams[0] or lane.gate is not None:
+        if (
+            upstream is None
+            or not upstream.links
+            or upstream.act
+            or upstream is not lane.upstreams[0]
+            or lane.gate is not None
+        ):
             upstream = self.lanes.choose_upstream(lane, now)
         hot = lane.hot
         if (
@@ -151,6 +157,7 @@ class Dispatch:
         if (
             upstream.links
             and upstream.paused_until <= now
+            and not upstream.act
             and not lane.overtaken_by(message)
             and (lane.active is upstream or self.lanes.pinned(message, now) is upstream)
         ):
@@ -181,7 +188,7 @@ class Dispatch:
 
     def send_ready(self, upstream: UpstreamState, now: float) -> None:
         """Sends what may be sent: by window, by rate, in order."""
-        if self.draining or upstream.paused_until > now or not upstream.links:
+        if self.draining or upstream.paused_until > now or not upstream.links or upstream.act:
             return
         if len(upstream.pinned_parts):
             self.lanes.release_pinned(upstream, now)
@@ -475,6 +482,35 @@ class Dispatch:
         upstream.lanes.clear()
         upstream.code_lanes.clear()
         for other in {lane.active for lane in lanes if lane.active is not None}:
+            self.send_ready(other, now)
+
+    def set_act(self, upstream: UpstreamState, act: str, now: float) -> None:
+        """An operator pauses an upstream (``UpstreamState.act``), or lets it go on (empty). What was released to it and not
+        sent goes back in order, and its lanes take the next upstream of their route. What was sent is not touched."""
+        was, upstream.act = upstream.act, act
+        if bool(was) == bool(act):
+            return
+        others: dict[UpstreamState, None] = {}
+        if act:
+            released = upstream.released()
+            self.lanes.recall(released, now)
+            others = dict.fromkeys([one.lane.active for one in released if one.lane.active is not None])
+        for account in self._context.accounts.values():
+            for lane in account.lanes.values():
+                try:
+                    if lane.active is upstream if act else upstream in lane.upstreams:
+                        self.lanes.choose_upstream(lane, now)
+                        self.lanes.activate(lane)
+                        if lane.active is not None:
+                            others[lane.active] = None
+                except Exception as error:  # noqa: BLE001  the edge of a lane
+                    self._context.guard.caught(LINK, error, owner=account.name)
+        if act:
+            upstream.lanes.clear()
+            upstream.code_lanes.clear()
+        else:
+            others[upstream] = None
+        for other in others:
             self.send_ready(other, now)
 
     def sweep(self, now: float) -> None:

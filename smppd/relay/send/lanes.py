@@ -55,15 +55,16 @@ class Lanes:
 
     def takes_messages(self, upstream: UpstreamState, now: float) -> bool:
         """Whether an upstream takes messages now, apart from its rate and window."""
-        return bool(upstream.links) and upstream.paused_until <= now
+        return bool(upstream.links) and upstream.paused_until <= now and not upstream.act
 
     def choose_upstream(self, lane: Lane, now: float) -> UpstreamState | None:
         """Chooses the upstream that serves the lane now: the first one that is up and takes messages. Where none does, the
-        first one that is up, though it pauses or its probe has no answer yet. None serves a lane whose hour it is not."""
+        first one that is up, though it pauses or its probe has no answer yet; never one that an act has paused. None serves a
+        lane whose hour it is not, or which an act goes through."""
         best: UpstreamState | None = None
-        if lane.gate is None or not lane.is_shut(self._context.wall()):
+        if not lane.held and (lane.gate is None or not lane.is_shut(self._context.wall())):
             for upstream in lane.upstreams:
-                if upstream.links and not upstream.gone:
+                if upstream.links and not upstream.gone and not upstream.act:
                     if upstream.paused_until <= now and not upstream.is_probing:
                         best = upstream
                         break
@@ -88,6 +89,17 @@ class Lanes:
         upstream = lane.active
         if upstream is not None and (len(lane.hot) or lane.cold):
             upstream.lanes_like(lane)[lane] = None
+
+    def hold(self, lane: Lane, now: float) -> None:
+        """An act goes through the lane: no upstream serves it, and what was released and not sent goes back. What is being
+        released goes back when its batch is durable."""
+        lane.held = True
+        self.choose_upstream(lane, now)
+
+    def let_go(self, lane: Lane, now: float) -> None:
+        """The act is through."""
+        lane.held = False
+        self.serve_lane(lane, now)
 
     def serve_lane(self, lane: Lane, now: float) -> None:
         """Chooses the upstream of a lane that got something, and lets it send."""

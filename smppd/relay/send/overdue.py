@@ -59,7 +59,7 @@ class Overdue:
             for lane in list(account.lanes.values()):
                 try:
                     if len(lane) or (lane.gate is not None and lane.active is not None):
-                        if lanes.choose_upstream(lane, now) is None and lane.awaiting_word:
+                        if lanes.choose_upstream(lane, now) is None and lane.awaiting_word and not lane.held:
                             self.refuse_without_way(lane, now)
                         lanes.activate(lane)
                         lanes.read_oldest(lane)

@@ -140,10 +140,10 @@ class Rerouting:
 
     def _hot(self, lane: Lane, search: _Search, waiting: list[Message], now: float) -> None:
         going: dict[Lane, list[Message]] = {}
-        for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
+        for message, target in zip(waiting, self.targets(lane.account, waiting, now), strict=True):
             if target is None:
                 search.stay.add(message.id)
-            elif _fits(target, message.id):
+            elif fits(target, message.id):
                 going.setdefault(target, []).append(message)
             else:
                 search.behind = True
@@ -182,10 +182,10 @@ class Rerouting:
                     lanes.set_row_aside(row, error)
         going: dict[Lane, list[Message]] = {}
         behind = False
-        for message, target in zip(waiting, self._targets(lane.account, waiting, now), strict=True):
+        for message, target in zip(waiting, self.targets(lane.account, waiting, now), strict=True):
             if target is None:
                 continue
-            if not _fits(target, message.id):
+            if not fits(target, message.id):
                 if not behind:  # the next look begins with this one
                     behind = True
                     search.again = now + AGAIN
@@ -202,7 +202,7 @@ class Rerouting:
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
-    def _targets(self, account: Account, messages: list[Message], now: float) -> list[Lane | None]:
+    def targets(self, account: Account, messages: list[Message], now: float) -> list[Lane | None]:
         """The lane of each message by the present routes; None where no route matches. Policy is asked for its tags and its
         route, as when the message came. A refusal of policy does not count now, since the message was accepted."""
         # A pipeline of its own: the account's pipeline remembers these parts, and must not see them twice.
@@ -265,7 +265,7 @@ class Rerouting:
             context.store.kick()
 
 
-def _fits(target: Lane, identity: int) -> bool:
+def fits(target: Lane, identity: int) -> bool:
     """Whether a message may stand in the memory of a lane: not while older rows of that lane are still to be read."""
     if not target.cold or identity <= target.upto:
         return True

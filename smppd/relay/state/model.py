@@ -285,7 +285,8 @@ class Lane:
     ``backlog`` counts the rows on disk, which are all younger. ``name`` is the owner of the rows. ``leaving``: how many
     messages are released in batches that are not durable yet. ``waits_for_batches``: others were put back meanwhile; they
     must not be released again before those batches are durable, since only then it is known which of the messages in them
-    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word.
+    are younger. ``awaiting_word``: the messages in ``hot`` whose customer waits for the carrier's word. ``held``: an act goes
+    through it (`relay.acting`), and no upstream serves it meanwhile.
 
     ``code``: its messages are one-time codes, which overtake others. ``gate``: the hours in which its messages may leave, None
     for any; ``gate_key`` is their name. While they may not, the lane has no upstream. ``marks``: what ``route`` says of both.
@@ -301,6 +302,7 @@ class Lane:
         "code",
         "gate",
         "gate_key",
+        "held",
         "hot",
         "marks",
         "name",
@@ -321,6 +323,7 @@ class Lane:
         self._leaving = 0
         self._waits = False
         self.active: UpstreamState | None = None
+        self.held = False
         marked = read_route(route)
         self.marks = marked.marks
         self.code = marked.code
@@ -644,7 +647,8 @@ class UpstreamState(Awaited["Message"]):
     binds are of SMPP 3.3, which has no TLVs. ``own_statuses``: those of its refusals that the standard does not name and that
     metrics tell apart. ``early``: receipts of the last moment whose message is not known yet, by id; neither durable nor
     acknowledged. ``parked``: receipts that wait for their message, durable, by id, ``parked_keys`` by what the message may be
-    called. ``gone``: not in the configuration, or disabled there.
+    called. ``gone``: not in the configuration, or disabled there. ``act``: what an operator has made of it while smppd runs,
+    `paused`, `draining` or `drained`; no message is released to it unless this is empty.
     """
 
     def __init__(self, settings: UpstreamSettings, metrics: Metrics, now: float) -> None:
@@ -652,6 +656,7 @@ class UpstreamState(Awaited["Message"]):
         self.name = settings.name
         self.settings = settings
         self.gone = not settings.enabled
+        self.act = ""
         self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region

@@ -59,9 +59,9 @@ FOLLOWS: Final = _table(
     (_P.RESTORED, (_P.HELD, _P.QUEUED, _P.UNKNOWN, _P.SUBMITTED, _P.SHELVED, _P.DONE)),
     # Its message is whole, or its time is over.
     (_P.HELD, (_P.QUEUED, _P.DONE)),
-    # To QUEUED: into another lane, since the routes have changed. To SUBMITTED, here and below: the carrier's answer to an
-    # earlier attempt came very late.
-    (_P.QUEUED, (_P.QUEUED, _P.PINNED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
+    # To QUEUED: into another lane, since the routes have changed. To ROW: into another lane, where all older ones are rows. To
+    # SUBMITTED, here and below: the carrier's answer to an earlier attempt came very late.
+    (_P.QUEUED, (_P.QUEUED, _P.ROW, _P.PINNED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     (_P.ROW, (_P.DONE,)),
     (_P.PINNED, (_P.QUEUED, _P.RELEASING, _P.SUBMITTED, _P.DONE)),
     # Back to QUEUED: its carrier went away, pauses, or older ones were put back meanwhile.

@@ -63,6 +63,13 @@ class Phases:
         message.lane = lane
         self.move(message, Phase.QUEUED)
 
+    def to_row(self, message: Message, lane: Lane) -> None:
+        """A message that waits in memory waits in another lane, on disk."""
+        message.lane.hot.remove(message)
+        message.lane.awaiting_word.pop(message.id, None)
+        message.lane = lane
+        self.move(message, Phase.ROW)
+
     def end(self, message: Message, upstreams: Iterable[UpstreamState]) -> None:
         """Ends a message whose handling an error interrupted. It is taken out of every list in which it could stand,
         whatever its phase is."""

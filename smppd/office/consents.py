@@ -227,7 +227,8 @@ class ConsentDesk:
         """What is on record, which is on the audit trail when this returns. OfficeError where there is nothing."""
         number = self.number(account, typed)
         entries = self.book.of([number.encode()], [account])
-        what = {"account": account, "reason": why.reason, "note": mask_digits(why.note), "consents": len(entries)}
+        note = mask_digits(why.note)
+        what: dict[str, str | int] = {"account": account, "reason": why.reason, "note": note, "consents": len(entries)}
         self.note(action, what, "shown" if entries else "nothing found", number)
         if not entries:
             raise OfficeError(f"there is no consent of {mask_number('+' + number)} on record")

@@ -67,23 +67,23 @@ class Order(NamedTuple):
 
 
 def asked_for(settings: Settings, order: Order, authority: Authority, now: float) -> Hold:
-    """What was asked for, without a number yet. OfficeError."""
+    """What was asked for, without a number yet. OfficeError, in the words of `smppd hold add`."""
     if order.number is None and order.account is None:
-        raise OfficeError("give a number, an account or both: nobody can hold everything", WRONG)
+        raise OfficeError("give --number, --account or both: nobody can hold everything", WRONG)
     if order.account is not None and not order.account.strip():
-        raise OfficeError("the account is empty", WRONG)
+        raise OfficeError("--account is empty", WRONG)
     if authority.accounts is not None and order.account not in authority.accounts:
-        raise OfficeError("you may hold nothing beyond your accounts: name one of them", WRONG)
+        raise OfficeError("you may hold nothing beyond your accounts: give --account", WRONG)
     until = float("inf") if order.until is None else order.until
     if order.since >= until:
-        raise OfficeError("its beginning is not before its end", WRONG)
+        raise OfficeError("--since is not before --until", WRONG)
     if order.expires <= now:
-        raise OfficeError("the time when it expires is not in the future", WRONG)
+        raise OfficeError("--expires is not in the future", WRONG)
     if order.expires > now + LONGEST:
-        raise OfficeError("it would expire more than ten years from now: ask for a shorter time, and again then", WRONG)
+        raise OfficeError("--expires is more than ten years away: ask for a shorter time, and again then", WRONG)
     authority_name, reference = (" ".join(printable(one).split()) for one in (order.authority, order.reference))
     if not authority_name or not reference or max(len(authority_name), len(reference)) > WORDS:
-        raise OfficeError(f"who demands it and the reference need 1 to {WORDS} characters each", WRONG)
+        raise OfficeError(f"--authority and --reference need 1 to {WORDS} characters each", WRONG)
     return Hold(
         0,
         _forms(settings, order),
@@ -111,7 +111,7 @@ def _forms(settings: Settings, order: Order) -> tuple[bytes, ...]:
         raise OfficeError("give a phone number, a short code or an alphanumeric sender", WRONG)
     if exact.isdigit() and len(exact) > SHORT_DIGITS and parse("+" + exact.decode(), None) is None:
         raise OfficeError(
-            f"{mask_number(order.number)} may be anybody's: write it with + and its country code, or name its country",
+            f"{mask_number(order.number)} may be anybody's: write it with + and its country code, or give --region",
             WRONG,
         )
     return (*forms.exact, *(forms.ambiguous if order.also_national else ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
@@ -21,8 +22,6 @@ from smppd.vault.seal import RecordHeader, SealError
 
 ALONE: Final = 100
 """So many records may one person reveal at a time; for more, and for the reason `law`, two have to agree."""
-LOOKED_AT: Final = 2000
-"""So many records of a number are looked at for one page of those in a given state."""
 LISTED: Final = 20_000
 """So many records are looked at for one page of those of a time, and ..."""
 STATES: Final = 500
@@ -41,10 +40,12 @@ class Question(NamedTuple):
     typed_until: str = ""
     state: str = ""
     before: int = LAST_ID
+    enough: float | None = None
+    """Seconds after which a search ends where it is, and says how far that was; None: it goes through all."""
 
 
 class Results(NamedTuple):
-    """What a search found. rows: as `messages.as_dict`; more: there are more; last: the id that the next page begins below;
+    """What a search found. rows: as `messages.as_dict`; more: there may be more; last: the id that the next page begins below;
     damaged: ids that cannot be opened; forms, regions: what was searched for, and in which countries."""
 
     rows: list[dict[str, Any]]
@@ -80,7 +81,15 @@ def search(
     elif authority.accounts is not None:
         accounts = sorted(authority.accounts)
     found: list[Found] = []
-    more, last = False, question.before
+    more, last, until_id = False, question.before, 0
+    ends = None if question.enough is None else time.monotonic() + question.enough
+
+    def reached(low: int) -> bool:
+        nonlocal more, until_id
+        more = ends is not None and time.monotonic() >= ends
+        until_id = low
+        return more
+
     every = by_number(
         reader,
         forms.exact + forms.ambiguous,
@@ -89,14 +98,18 @@ def search(
         until,
         progress,
         question.before,
+        None if ends is None else reached,
     )
-    for looked, one in enumerate(every):
-        if len(found) == question.limit or (question.state and looked == LOOKED_AT):
+    for one in every:
+        late = ends is not None and time.monotonic() >= ends
+        if len(found) == question.limit or (late and last < question.before):
             more = True
             break
         last = one.record.header.record_id
         if not question.state or state_of(reader.events(last))[0] == question.state:
             found.append(one)
+    else:
+        last = until_id if more else last
     damaged = reader.damaged if authority.accounts is None else []  # nobody can tell whose these are
     if reveal and second is None and len(found) > ALONE:
         second = _second(access, question, why, forms)

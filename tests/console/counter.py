@@ -101,9 +101,11 @@ class Counter:
         where, _, query = path.partition("?")
         return Shown(self.app.reply(self._incoming("GET", who, where, query, b"")))
 
-    def post(self, who: Person, path: str, **form: str) -> Shown:
+    def post(self, person: Person, path: str, /, **form: str) -> Shown:
         """A form that is sent, with its token."""
-        return Shown(self.app.reply(self._incoming("POST", who, path, "", urlencode({"form": TOKEN, **form}).encode())))
+        return Shown(
+            self.app.reply(self._incoming("POST", person, path, "", urlencode({"form": TOKEN, **form}).encode()))
+        )
 
     @staticmethod
     def _incoming(method: str, who: Person, path: str, query: str, body: bytes) -> Incoming:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from smppd.console.lifeline import lifeline
 from smppd.console.page import Answer, Asked, Page, Refusal, show
 from smppd.console.pages.saying import PAGE, account, accounts, moment, said, why
-from smppd.ids import parse_shown
+from smppd.ids import id_time, parse_shown
 from smppd.message import State
 from smppd.numbering import SHORT_DIGITS
 from smppd.office.access import REASONS, Access, Why
@@ -25,6 +25,8 @@ from smppd.records.listing import Place
 
 SHOWN_FOR: Final = 120
 """Seconds after which a revealed message is masked again by itself."""
+ENOUGH: Final = 0.2
+"""Seconds after which a page of a search by number ends where it is: then there is more."""
 LONGEST: Final = 31 * 86400.0
 """Seconds of the time that can be listed without a phone number."""
 _STATES: Final = sorted(
@@ -61,6 +63,7 @@ def _search(asked: Asked) -> Answer:
         since.typed if since is not None else "",
         until.typed if until is not None else "",
         form["state"],
+        enough=ENOUGH,
     )
     if form["number"]:
         return _by_number(asked, form, question, reason)
@@ -113,6 +116,7 @@ def _by_number(asked: Asked, form: dict[str, str], question: Question, reason: W
         form,
         rows=found.rows,
         more=f"{found.last:016x}" if found.more else "",
+        reached=iso(id_time(found.last) * 1000) if found.more else "",
         damaged=len(found.damaged),
         national=any(row["match"] == "national digits" for row in found.rows),
         hint=hint,

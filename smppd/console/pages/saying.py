@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import wraps
 from typing import Final
@@ -20,6 +21,8 @@ NOTE_MAX: Final = 500
 """Characters of a note."""
 PAGE: Final = 50
 """Rows of a list on one page."""
+
+_OPTION: Final = re.compile(r"--([a-z-]+)")
 
 log = logging.getLogger("smppd.console")
 
@@ -55,7 +58,8 @@ def _waits(asked: Asked, error: OfficeError) -> Answer:
 
 
 def sentence(text: str) -> str:
-    """A sentence for a page."""
+    """A sentence for a page. Fields are called there as the options of commands are."""
+    text = _OPTION.sub(r"\1", text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 

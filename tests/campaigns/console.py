@@ -238,7 +238,7 @@ def run(arguments: argparse.Namespace) -> None:
         accounts = [acme, account("globex", max_binds=4), account("initech")]
         gateway = stack.enter_context(Gateway(scratch / "gateway", certs, upstreams, accounts, policies=policies))
         codes = people(gateway)
-        console = Console(gateway, certs, hosts=["localhost"])
+        console = Console(gateway, certs, hosts=["localhost"], session="1h", idle="30m")
         stack.callback(console.stop)
         stack.enter_context(traffic(gateway, "acme"))
         stack.enter_context(traffic(gateway, "globex"))
@@ -250,6 +250,7 @@ def run(arguments: argparse.Namespace) -> None:
         accessible(browser, console, axe, pictures)
         without_scripts(browser, console)
         left_open(browser, console, gateway, arguments.seconds)
+        browser.open(console.url + "/")
         log_out(browser)
         roles(browser, console, codes, axe, pictures)
         idle(browser, gateway, certs, codes["ada"])

@@ -247,7 +247,8 @@ def run(arguments: argparse.Namespace) -> None:
         browser.size(*DESKTOP)
         operator(browser, console, gateway, codes["ada"], pictures)
         hostile(browser, console, gateway)
-        accessible(browser, console, axe, pictures)
+        if not arguments.no_axe:
+            accessible(browser, console, axe)
         without_scripts(browser, console)
         left_open(browser, console, gateway, arguments.seconds)
         browser.open(console.url + "/")
@@ -399,7 +400,7 @@ def hostile(browser: Chromium, console: Console, gateway: Gateway) -> None:
     browser.wait("the daemon's sentence", lambda: browser.find(".note.good"))
 
 
-def accessible(browser: Chromium, console: Console, axe: str, pictures: Path | None) -> None:
+def accessible(browser: Chromium, console: Console, axe: str) -> None:
     """axe-core on every page; the keyboard; nothing that the browser complains about."""
     browser.complaints()
     for scheme in ("light", "dark"):
@@ -538,6 +539,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="console-check")
     parser.add_argument("--screenshots", type=Path, help="a directory for pictures of the pages")
     parser.add_argument("--axe", type=Path, help="axe.min.js, instead of fetching it")
+    parser.add_argument("--no-axe", action="store_true", help="leave out that every page is read by axe-core")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each measurement of CPU lasts")
     try:
         run(parser.parse_args(words))

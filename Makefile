@@ -27,7 +27,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks console-check alerts coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks console-check alerts coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -83,6 +83,9 @@ bench-traffic: native ## what is found of artificial traffic, false alarms, memo
 
 bench-records: native ## search, export, verification and purge over a big log: docs/records-benchmark.md; BENCH_ARGS="--records N"
 	@$(BIN)/python -m bench.records $(BENCH_ARGS)
+
+bench-console: native ## the console's pages about records and people over a big log with many accounts; BENCH_ARGS="--records N --accounts N"
+	@$(BIN)/python -m bench.console $(BENCH_ARGS)
 
 bench-limits: native ## fills what peers can pile up, asks for the longest turn: docs/limits.md; BENCH_ARGS="queue": this alone
 	@$(BIN)/python -m bench.limits $(BENCH_ARGS)

@@ -17,7 +17,7 @@ from smppd.office.life import Step, gap_of
 
 MOST: Final = 12
 """Steps that are drawn; of more the first and the last ones are."""
-_WIDTH: Final = 132
+_WIDTH: Final = 150
 _HEIGHT: Final = 118
 _LINE: Final = 52
 _LABEL: Final = 22

@@ -24,6 +24,7 @@ each segment is read once."""
 _KEYS: Final = 2000
 """So many keys of periods are meant by one stretch, where a search may be ended between two: some 0.1 s."""
 _HOUR_MS: Final = 3_600_000
+_NUMBERS: Final = f"/{Part.NUMBERS.value}/".encode()
 _PAGE: Final = 64
 _NEEDLES: Final = 32
 _VOUCHED: Final = 2000
@@ -154,6 +155,8 @@ def periods(records: Records, accounts: frozenset[str] | None) -> list[tuple[str
     """Accounts and live periods of which numbers can be searched."""
     listed = []
     for scope, _ in records.keys.scan(b"period/"):
+        if _NUMBERS not in scope:  # half of them; an account's name has no slash there
+            continue
         parsed = read_scope(scope)
         if parsed is not None and parsed[1] is Part.NUMBERS and (accounts is None or parsed[0] in accounts):
             listed.append((parsed[0], parsed[2]))

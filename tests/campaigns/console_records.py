@@ -22,7 +22,7 @@ def look_at_a_message(browser: Any, url: str, number: str, pictures: Path | None
     person reads of it, masked and whole. pictures: for message-desktop.png and revealed-desktop.png."""
     browser.open(url + "/log")
     browser.type("#number", number)
-    browser.script("document.getElementById('reason').value = 'support'")
+    browser.click("#reason option:nth-child(2)")
     browser.type("#note", "ticket 17")
     browser.click("main form.card button")
     browser.wait("what was found", lambda: browser.find("#found"))

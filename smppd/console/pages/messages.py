@@ -177,6 +177,7 @@ def _shown(asked: Asked, identity: str, reveal: bool) -> Answer:
         row=row,
         steps=steps,
         gap_of=gap_of,
+        iso=iso,
         line=lifeline(steps),
         revealed=reveal,
         until=asked.now + SHOWN_FOR,

@@ -43,7 +43,7 @@ from tests.e2e.probes import Probe, status, submit_body
 from tests.ports import free_port
 
 AXE: Final = "axe-core@4.10.3"
-ATTACKED: Final = "+447700900123"
+ATTACKED: Final = "+12125550123"
 TEXT: Final = "<script>1</script>"
 HOSTILE: Final = b"<img src=x>"
 """A sender's name as a customer may send it: 11 characters at the most."""

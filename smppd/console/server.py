@@ -153,6 +153,7 @@ def tls_context(certificate: Path, key: Path) -> CertificateOptions:
     """TLS 1.2 and 1.3 with a certificate, its chain and its key. OSError or ValueError where they cannot be used."""
     from OpenSSL import SSL, crypto
 
+    suites: Any = AcceptableCiphers  # it has no types
     try:
         chain = _certificates(certificate.read_bytes())
         private = crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes(), b"")
@@ -161,7 +162,7 @@ def tls_context(certificate: Path, key: Path) -> CertificateOptions:
             certificate=chain[0],
             extraCertChain=chain[1:],
             raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(CIPHERS),
+            acceptableCiphers=suites.fromOpenSSLCipherString(CIPHERS),
             acceptableProtocols=[b"http/1.1"],  # a browser asks for it, and would be cut off without an answer
         )
         options.getContext().set_session_cache_mode(SSL.SESS_CACHE_OFF)

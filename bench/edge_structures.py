@@ -17,7 +17,7 @@ from bench.limits_stand import Stand, configuration, forget_peak, memory, peak
 from bench.structures import Structure, fill_submitted, mobile, sends, submit, various
 from smppd.config import Settings
 from smppd.daemon import health
-from smppd.daemon.control import Listing
+from smppd.daemon.answers import Listing
 from smppd.daemon.control_requests import control_requests
 from smppd.events import AuditEvent
 from smppd.ids import id_time
@@ -224,6 +224,16 @@ def asked(what: str, **more: str) -> Any:
     return act
 
 
+def shown_sessions(stand: EdgeStand) -> None:
+    """`smppd show sessions` of all of them."""
+    pieces: list[Any] = []
+    views = (one._asdict() for one in stand.customers.views(None))
+    stand.turn(lambda: pieces.append(Listing("sessions", views).pieces()))
+    piece: list[Any] = [b""]
+    while piece.pop() is not None:
+        stand.turn(lambda: piece.append(next(pieces[0], None)))
+
+
 # -- the audit trail -----------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +318,7 @@ EDGE: Final = (
             "the disk takes again": disk_again,
             "a tenth silent for `inactivity`": silent(7300.0, 1),
             "told to end": drain,
+            "smppd show sessions": shown_sessions,
         },
         accounts=ACCOUNTS,
         tls=True,

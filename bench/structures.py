@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import Any, Final
 from bench.config import rules
 from bench.limits_stand import Peer, Stand, configuration
 from smppd.config import Settings
+from smppd.daemon.answers import Listing
 from smppd.protocol.wire import Command, Fields, Status, address_field, build_sm, pdu, tlv
+from smppd.relay.relay import Relay
+from smppd.relay.views import MessageQuery
 
 SOURCE: Final = address_field(1, 1, b"447700900001")
 TO: Final = b"447700900123"
@@ -185,7 +188,39 @@ def validity_ends(stand: Stand) -> None:
         raise RuntimeError("they do not end")
 
 
-QUEUE_ACTS: Final[dict[str, Act]] = {
+def written(items: Callable[[Relay], Iterable[object]]) -> Act:
+    """A long answer on the control socket: made and written piece by piece, a turn for each."""
+
+    def act(stand: Stand) -> None:
+        made: list[Any] = []
+        stand.turn(lambda: made.append(Listing("items", items(stand.relay)).pieces()))
+        piece: list[Any] = [b""]
+        while piece.pop() is not None:
+            stand.turn(lambda: piece.append(next(made[0], None)))
+
+    return act
+
+
+def shown_messages(stand: Stand, **query: Any) -> None:
+    """`smppd show messages`, as many as may be."""
+    answers: list[Any] = []
+    stand.turn(
+        lambda: stand.relay.show_messages(MessageQuery(limit=1000, **query), lambda *found: answers.append(found))
+    )
+    while not answers:  # rows are read in the store's thread
+        stand.run(0.02)
+    stand.turn(lambda: list(Listing("messages", answers[0][0]).pieces()))
+
+
+SHOW_ACTS: Final[dict[str, Act]] = {
+    "smppd show accounts": written(lambda relay: relay.show_accounts(None)),
+    "smppd show upstreams": written(lambda relay: relay.show_upstreams()),
+    "smppd show queues": written(lambda relay: relay.show_queues(None, None, ())),
+    "smppd show limits": written(lambda relay: relay.show_limits(None)),
+    "smppd show messages": shown_messages,
+    "smppd show messages, an owner's": lambda stand: shown_messages(stand, accounts=frozenset({"nobody"})),
+}
+QUEUE_ACTS: Final[dict[str, Act]] = SHOW_ACTS | {
     "submit_sm": sends(submit()),
     "submit_sm, a chunk of 64 KiB": sends(*various(350)),
     "submit_multi of 254": sends(multi()),
@@ -445,7 +480,7 @@ STRUCTURES: Final = (
     }, sections=PLAIN),
     Structure("submitted", "100,000 messages that wait for their receipts", fill_submitted, {
         "a receipt": reported(1), "receipts, a chunk": lambda stand: reported(100)(stand), "a carrier accepts": accepts,
-        "a receipt of nobody's": unknown_receipts,
+        "a receipt of nobody's": unknown_receipts, **SHOW_ACTS,
     }, sections=PLAIN),
     Structure(
         "submitted-large", "4,000 messages of 60,000 octets that wait for their receipts",

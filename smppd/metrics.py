@@ -6,7 +6,7 @@ Counters are added to once per chunk or commit, through children bound when a se
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -198,4 +198,5 @@ def total(counter: Counter) -> float:
 
 def totals(counter: Counter) -> dict[tuple[str, ...], float]:
     """What every child of a counter stands at, by its labels."""
-    return {tuple(map(str, labels)): total(child) for labels, child in list(counter._metrics.items())}
+    children: dict[Any, Any] = counter._metrics
+    return {tuple(map(str, labels)): total(child) for labels, child in list(children.items())}

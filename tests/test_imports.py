@@ -316,7 +316,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
-    frozenset({"operations", "recovery", "spill", "withdrawal", "erasing", "gauges", "flow", "log_changes"}),
+    frozenset({"operations", "recovery", "spill", "withdrawal", "acting", "erasing", "gauges", "flow", "log_changes"}),
     frozenset({"views"}),
     frozenset({"relay"}),
 )

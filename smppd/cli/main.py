@@ -49,9 +49,9 @@ COMMANDS: Final = {
     "traffic": "show and release what stands against unusual traffic",
     "suspensions": "show, begin and end suspensions of accounts",
     "show": "show who is bound, what waits and why, and what is in force",
+    "act": "do something to the running daemon: pause, drain, kick, expire, move",
     "status": "show how the running daemon does",
     "console": "serve the web console",
-    "act": "do something to the running daemon: pause, drain, kick, expire, move",
     "schema": "print the JSON Schema of the configuration",
 }
 """Every command, its module in `smppd.cli.commands`, and its line in the help."""

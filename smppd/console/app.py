@@ -112,7 +112,7 @@ class App:
         if incoming.path == LOGOUT:
             return self._logout(incoming, token, form)
         if route is None or not _may_know(route, visitor):
-            raise Refusal(404, "There is no such page.")
+            return self._message(404, "There is no such page.", visitor, token)
         if not route.opens(visitor.operator.may):
             return self._message(403, "No role of yours allows this page.", visitor, token)
         if incoming.method == "POST":

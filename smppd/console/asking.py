@@ -54,6 +54,8 @@ class Daemon:
             kept = self._kept.get(key)
             if kept is not None and self._clock() < kept.until:
                 return _named(kept.answer, what)
+            if len(self._asking) >= _ANSWERS:
+                self._asking.clear()
             one = self._asking.setdefault(key, threading.Lock())
         with one:  # who asks the same meanwhile waits for this answer
             with self._lock:
@@ -75,7 +77,6 @@ class Daemon:
         with self._lock:
             if len(self._kept) >= _ANSWERS:
                 self._kept = {old: one for old, one in self._kept.items() if now < one.until}
-                self._asking.clear()
             if len(self._kept) >= _ANSWERS:
                 self._kept.clear()
             kept = self._kept[key] = _Kept(answer, now + KEPT)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.protocol import connectionDone
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.python.failure import Failure
 from twisted.web import http
 
@@ -45,6 +45,9 @@ LOGINS: Final = 2
 PAGES_WAITING: Final = 48
 LOGINS_WAITING: Final = 12
 """Requests that may wait for one of these threads; more are told to come again."""
+
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2, as towards customers: forward secrecy and authenticated encryption."""
 
 log = logging.getLogger("smppd.console")
 
@@ -135,7 +138,7 @@ class ConsoleServer:
             request.respond(reply, secure)
 
     def _failed(self, request: _Request, failure: Failure, secure: bool) -> None:
-        if failure.check(Busy) is None:
+        if not isinstance(failure.value, Busy):
             log.error("a request failed", exc_info=failure.value)
             request.respond(
                 Reply(500, b"It failed; the console's log says why.\n", "text/plain; charset=utf-8"), secure
@@ -158,9 +161,11 @@ def tls_context(certificate: Path, key: Path) -> CertificateOptions:
             certificate=chain[0],
             extraCertChain=chain[1:],
             raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableCiphers=AcceptableCiphers.fromOpenSSLCipherString(CIPHERS),
             acceptableProtocols=[b"http/1.1"],  # a browser asks for it, and would be cut off without an answer
         )
         options.getContext().set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        options.getContext().set_options(SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE)
     except (crypto.Error, SSL.Error, IndexError) as error:
         raise ValueError(f"{certificate} and {key} are no certificate and its key") from error
     return options

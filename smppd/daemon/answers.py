@@ -22,12 +22,12 @@ Pieces: TypeAlias = Generator[bytes, None, None]
 
 
 class Listing(NamedTuple):
-    """A long answer: `{"v": 1, FIELDS, NAME: BODY}`. ``body``: an iterable of items, which becomes a list, or a mapping of
+    """A long answer: `{"v": 1, FIELDS, NAME: ITEMS}`. ``items``: an iterable, which becomes a list, or a mapping of
     names to values. What is an iterator, or a mapping, is made and written item by item. ``fields``: what stands before it,
     small."""
 
     name: str
-    body: Iterable[object] | Mapping[str, object]
+    items: Iterable[object] | Mapping[str, object]
     fields: Mapping[str, object] = {}
 
     def pieces(self, clock: Callable[[], float] = time.monotonic) -> Pieces:
@@ -35,7 +35,7 @@ class Listing(NamedTuple):
         head = json.dumps({"v": VERSION, **self.fields})[:-1] + ", " + json.dumps(self.name) + ": "
         parts = [head]
         count, until = 0, clock() + PIECE_SECONDS
-        for part in _parts(self.body):
+        for part in _parts(self.items):
             parts.append(part)
             count += 1
             if count >= ITEMS or clock() >= until:

@@ -153,7 +153,7 @@ class Askers:
             people = People(desk)
             operator = people.get(name)
             if operator is None or operator.disabled or not vouched(people, trail, operator):
-                what = {"act": do[:64], "reason": "no such operator, or not any more"}
+                what: dict[str, str | int] = {"act": do[:64], "reason": "no such operator, or not any more"}
                 self._record(trail, AuditEvent.LOGIN_REFUSED, actor.who, what, "refused", actor)
                 raise ControlError("there is no such operator, or he may do nothing any more", Code.LOGIN)
             return self._allowed(trail, operator, actor, do, needed)
@@ -162,7 +162,7 @@ class Askers:
         authority = Authority(actor, operator.name, operator.roles, operator.sees())
         act = next((one for one in sorted(needed) if may(operator.roles, one)), None)
         if act is None:
-            what = {"act": do[:64], "reason": "role"}
+            what: dict[str, str | int] = {"act": do[:64], "reason": "role"}
             self._record(trail, AuditEvent.LOGIN_REFUSED, authority.who, what, "refused", actor)
             raise ControlError(f"{operator.name} may not do this: no role of his allows it", Code.ROLE)
         return authority._replace(act=act)
@@ -222,9 +222,10 @@ class Askers:
 def _claim(login: object) -> Claim:
     """What somebody says who logs in. ControlError where it is not written so."""
     texts = [login.get(name) for name in Claim._fields] if isinstance(login, dict) else []
-    if len(texts) != len(Claim._fields) or not all(isinstance(one, str) and len(one) <= _TEXT for one in texts):
+    written = [one for one in texts if isinstance(one, str) and len(one) <= _TEXT]
+    if len(written) != len(Claim._fields):
         raise ControlError("`login` needs name, passphrase and code", Code.REQUEST)
-    return Claim(*texts)
+    return Claim(*written)
 
 
 def _user(uid: int) -> str:

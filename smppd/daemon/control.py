@@ -110,7 +110,8 @@ class ControlServer:
 
     def answer(self, raw: bytes, uid: int, trusted: bool) -> Deferred[Answer]:
         """What a request is answered. It never fails."""
-        answered: Deferred[Answer] = maybeDeferred(self._answer, raw, uid, trusted)
+        work: Any = self._answer  # answers at once or later
+        answered: Deferred[Answer] = maybeDeferred(work, raw, uid, trusted)
         answered.addErrback(self._refused)
         return answered
 
@@ -157,22 +158,21 @@ class ControlServer:
             raise ControlError(f"there is no act {asked.act!r}; `smppd act --help` has them", Code.UNKNOWN)
         if len(self._one_act.waiting) >= CONNECTIONS:
             raise ControlError("too many acts wait for the one that is being done", Code.STATE)
-        done: Deferred[Done] = self._one_act.run(handler, asked, who)
+        work: Any = handler  # does it at once or later
+        done: Deferred[Done] = self._one_act.run(work, asked, who)
         return done.addCallback(lambda one: {"said": one.said, "changed": one.changed})
 
     def _refused(self, failure: Failure) -> Answer:
         error = failure.value
         if isinstance(error, ControlError):
             return {"error": str(error), "code": error.code}
-        self.failed(failure)
+        self.failed(error)
         return {"error": "internal error; see the daemon's log", "code": str(Code.FAILED)}
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, error: BaseException | None) -> None:
         """An error of ours while a request is answered: a bug."""
         self._metrics.errors.labels("control").inc()
-        error = failure.value
-        where = (type(error), error, failure.getTracebackObject())
-        log.error("a request on the control socket failed", exc_info=where)
+        log.error("a request on the control socket failed", exc_info=error)
 
 
 def _read_act(request: Mapping[str, Any]) -> ActRequest:
@@ -257,8 +257,8 @@ class _Writer:
         transport: Any = self._channel.transport
         try:
             piece = next(self._pieces, None)
-        except Exception:  # noqa: BLE001  the edge: the daemon goes on; whoever asks has no whole line, and says so
-            self._server.failed(Failure())
+        except Exception as error:  # noqa: BLE001  the edge: the daemon goes on; whoever asks has no whole line, and says so
+            self._server.failed(error)
             self._channel.cut()
             return
         if piece is not None:

@@ -6,8 +6,9 @@ import pwd
 from typing import Any
 
 from smppd.control.wire import ControlError
+from smppd.daemon.answers import Listing
 from smppd.daemon.audit_log import Audit
-from smppd.daemon.control import Listing, RequestHandler
+from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.net.door import Door
 from smppd.vault.keys import KeyRing

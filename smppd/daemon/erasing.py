@@ -19,7 +19,8 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
-from smppd.daemon.control import Listing, RequestHandler
+from smppd.daemon.answers import Listing
+from smppd.daemon.control import RequestHandler
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines

@@ -146,7 +146,7 @@ class Showing:
         stopped = {one.target for one in self._seen.acts() if one.act in _PAUSING}
         upstream = _text(request, "upstream") if who.accounts is None else None
         queues = self._seen.relay.show_queues(_names(request, who), upstream, stopped)
-        hidden = {} if who.accounts is None else {"upstreams": []}
+        hidden: dict[str, Any] = {} if who.accounts is None else {"upstreams": []}
         return self._listing("queues", (one | hidden for one in queues))
 
     def _messages(self, request: dict[str, Any], who: Authority) -> Deferred[Answer]:

@@ -13,7 +13,6 @@ from contextlib import closing
 from typing import Any, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
@@ -195,7 +194,7 @@ class StandingActs(Acts):
                 try:
                     answered.callback(then())
                 except Exception:  # noqa: BLE001  whoever asked hears of it
-                    answered.errback(Failure())
+                    answered.errback()
 
         said: dict[str, str | int] = {"act": asked.act, "target": asked.target, "reason": asked.reason}
         self._worker.run("act", lambda: self._write_down(said | dict(facts or {}), who, write), over)

@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 
 from smppd.config import Settings
 from smppd.control.wire import ControlError
-from smppd.daemon.control import Listing, RequestHandler
+from smppd.daemon.answers import Listing
+from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.policy.screens import Screen

@@ -50,7 +50,7 @@ class _Series:
 
     def __init__(self, counter: Any) -> None:
         self.counter = counter
-        self.was = total(counter)
+        self.was = 0.0  # counters begin with the process, and an account's before the first look at it
         self.ring: array[int] | None = None
 
     def note(self, place: int) -> None:

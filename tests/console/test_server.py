@@ -47,7 +47,8 @@ class AtOnce:
 
 class Transport(StringTransport):
     def __init__(self, host: str = "198.51.100.7") -> None:
-        super().__init__(IPv4Address("TCP", "192.0.2.1", 9181), IPv4Address("TCP", host, 40000))
+        base: Any = super()
+        base.__init__(IPv4Address("TCP", "192.0.2.1", 9181), IPv4Address("TCP", host, 40000))
         self.aborted = False
 
     def abortConnection(self) -> None:
@@ -67,8 +68,8 @@ class Memory:
         workers: Any = self.at_once
         self.server._pages = self.server._logins = workers
 
-    def connect(self, host: str = "198.51.100.7") -> tuple[Any, Transport]:
-        transport = Transport(host)
+    def connect(self, host: str = "198.51.100.7") -> tuple[Any, Any]:
+        transport: Any = Transport(host)
         channel = self.server._factory.buildProtocol(transport.getPeer())
         channel.callLater = self.clock.callLater
         channel.makeConnection(transport)

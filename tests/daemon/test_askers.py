@@ -145,7 +145,7 @@ def test_an_operator_whom_they_name_has_his_own_rights(gate: Gate) -> None:
     gate.add("olga", Role.ACCOUNT_OWNER, accounts=("acme",))
     assert gate.asks({"operator": "ada"}, trusted=True, needed=ACTS_NEED).who.startswith("ada (")
     owner = gate.asks({"operator": "olga"}, trusted=True)
-    assert owner.accounts == {"acme"} and owner.sees("acme") and not owner.sees("other")
+    assert owner.accounts == frozenset({"acme"}) and owner.sees("acme") and not owner.sees("other")
     code, said = refused(gate, {"operator": "olga"}, trusted=True, needed=ACTS_NEED)
     assert code == "role" and "olga may not" in said
     assert gate.entries()[-1][2] == {"act": "show sessions", "reason": "role"}

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ def test_another_version_is_refused(side: Side, version: Any) -> None:
 def test_what_is_not_there_is_said_so_after_it_is_known_who_asks(side: Side) -> None:
     for do in ("show nothing", "show ", "things", "acts"):
         with pytest.raises(ControlError) as caught:
-            side.run(lambda do=do: ask(side.directory, {"do": do}))
+            side.run(partial(ask, side.directory, {"do": do}))
         assert caught.value.code == "request"
     with pytest.raises(ControlError) as caught:
         side.run(lambda: ask(side.directory, {"do": "act", "act": "fly", "target": "x", "reason": "why not"}))
@@ -355,7 +356,7 @@ def test_a_second_socket_is_its_groups(loop: Loop, tmp_path: Path) -> None:
     about = place.stat()
     assert stat.S_IMODE(about.st_mode) == 0o660 and about.st_gid == groups[-1]
     for way in (place, tmp_path / "store"):
-        assert side.run(lambda way=way: ask(way, {"do": "note"}))["v"] == 1
+        assert side.run(partial(ask, way, {"do": "note"}))["v"] == 1
     with pytest.raises(OSError, match="another process listens"):
         Side(loop, tmp_path, place=place)
     assert side.run(lambda: ask(place, {"do": "note"}))["noted"] == 3

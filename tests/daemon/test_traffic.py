@@ -10,7 +10,7 @@ import pytest
 
 from smppd.config import Settings
 from smppd.control.wire import ControlError
-from smppd.daemon.control import Listing
+from smppd.daemon.answers import Listing
 from smppd.daemon.traffic import CAPS, EVERY, TRAFFIC, TrafficMemory
 from smppd.events import AuditEvent
 from smppd.metrics import Metrics

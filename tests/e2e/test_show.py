@@ -82,7 +82,10 @@ def place(make_gateway: Callable[..., Gateway]) -> Iterator[Place]:
         # Other's messages go to a carrier that is down, and wait.
         gateway = make_gateway([Upstream(smsc.port)], [account(), account("other")], control=control)
         gateway.config["upstreams"].append(gateway._upstream(Upstream(free_port(), name="dead")))
-        gateway.config["routes"] = [{"accounts": ["other"], "upstreams": ["dead"]}, {"upstreams": ["sim"]}]
+        gateway.config["routes"] = [
+            {"accounts": ["other"], "upstreams": ["dead"]},
+            {"accounts": ["acme"], "upstreams": ["sim"]},
+        ]
         tls = gateway.config["listeners"][0]["tls"]
         tls |= {"client_ca": str(gateway.certificates / "ca.pem"), "client_certificates": "optional"}
         gateway.write_config()

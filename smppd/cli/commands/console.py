@@ -7,15 +7,18 @@ import logging
 import os
 import signal
 import time
-from functools import partial
+from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.config import Console
 from smppd.control.client import ask as control
+
+_LOOK: Final = 10.0
+"""Seconds that the daemon has to answer a question."""
 
 log = logging.getLogger("smppd.console")
 
@@ -50,7 +53,14 @@ def run(args: argparse.Namespace) -> int:
     from smppd.console.office import offices
 
     reactor: Any = installed
-    ask = partial(control, settings.store.directory)
+    directory = settings.store.directory
+
+    def ask(request: Mapping[str, object]) -> dict[str, Any]:
+        # A look that takes longer is given up, so that a daemon that hangs does not hold every page.
+        if request.get("do") == "act":
+            return control(directory, request)
+        return control(directory, request, within=_LOOK)
+
     try:
         server, port = serve(reactor, settings, console, offices(settings), ask, time.time, os.urandom)
     except StartError as error:

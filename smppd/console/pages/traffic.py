@@ -50,7 +50,7 @@ def _account(flows: Flows, asked: Asked) -> Answer:
         title=name,
         account=found,
         flow=flows.of(asked),
-        sessions=asked.daemon.show("sessions", account=name),
+        sessions=slice_of(asked.daemon.show("sessions", account=name), {}),
         queues=[one for one in asked.daemon.show("queues") if one["account"] == name],
         limits=[one for one in asked.daemon.show("limits") if one["of"] == name],
     )

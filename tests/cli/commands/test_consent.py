@@ -17,8 +17,8 @@ from smppd.consent.register import Register
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.control.wire import ControlError
 from smppd.daemon import consents as daemon_side
-from smppd.office import consents as asking_side
 from smppd.daemon.consents import expiry
+from smppd.office import consents as asking_side
 from smppd.office.consents import ConsentBook
 from smppd.office.unlocking import unlock
 from smppd.vault import certificate

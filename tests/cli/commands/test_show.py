@@ -46,7 +46,8 @@ class Daemon:
                 one.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
 
     def close(self) -> None:
-        self.listening.shutdown(socket.SHUT_RDWR)
+        if self.listening.fileno() >= 0:
+            self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()
 
 
@@ -186,7 +187,7 @@ def test_again_and_again_until_it_is_told_to_end(run: Run, daemon: Daemon, monke
         if len(slept) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(show.time, "sleep", sleep)
+    monkeypatch.setattr("smppd.cli.commands.show.time.sleep", sleep)
     status, out, _ = run("show", "queues", "--watch")
     assert status == 0 and out.count("nothing waits") == 3 and slept == [2.0] * 3
     slept.clear()

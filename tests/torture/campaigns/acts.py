@@ -1,8 +1,8 @@
 """acts: an operator does all that he can do, at random, under a steady load, while the daemon is killed again and again.
 
-There are two upstreams, whose SMSCs have one book. Acts come every half a second: pauses, drains, kicks, suspensions, the end of
-what waits, another route or another upstream for it. One kill in two comes while an act is being done. What has to survive is looked for
-after each start, and at the end every message has its fate.
+There are two upstreams, whose SMSCs have one book. Acts come every half a second: pauses, drains, kicks, suspensions, the end
+of what waits, another route or another upstream for it. One kill in two comes while an act is being done. What has to survive
+is looked for after each start, and at the end every message has its fate.
 """
 
 from __future__ import annotations
@@ -72,8 +72,11 @@ class Operator:
         """One act, whatever comes to his mind."""
         random, name = self._random, self._random.choice(UPSTREAMS)
         what = random.choice(
-            ("pause", "pause", "drain", "unpause", "unpause", "unpause", "kick", "kick", "expire", "requeue", "move")
-            + ("move", "suspend", "resume", "resume", "log-level", "unban", "reload")
+            ("pause",) * 5
+            + ("drain",) * 2
+            + ("unpause",) * 4
+            + ("kick", "kick", "expire", "requeue", "requeue", "move", "move")
+            + ("suspend", "resume", "resume", "resume", "log-level", "unban", "reload")
         )
         if what in ("pause", "drain", "unpause"):
             more = {"for": random.choice((0.0, 2.0))} if what == "drain" else {}
@@ -97,6 +100,15 @@ class Operator:
             self.stopped.pop(name, None)
         elif self.stopped.get(name) != "drain":
             self.stopped[name] = what
+
+    def piles_up(self) -> None:
+        """Both upstreams are paused for a while, so that messages wait."""
+        if self.suspended and self.act("resume", "acme"):
+            self.suspended = False
+        for name in UPSTREAMS:
+            if self.act("pause", name):
+                self._stopped("pause", name)
+        time.sleep(self._random.uniform(1.0, 4.0))
 
     def looks(self) -> None:
         """After a start: what has to stand stands."""
@@ -155,6 +167,7 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                 if random.random() < 0.5:
                     # In the middle: an act on all that waits is asked for, and its answer is not waited for.
                     midway += 1
+                    operator.piles_up()
                     what = random.choice(("expire", "requeue", "move"))
                     to = {"to": UPSTREAMS[1]} if what == "move" else {}
                     asking = threading.Thread(target=operator.act, args=(what, UPSTREAMS[0]), kwargs=to)

@@ -188,10 +188,10 @@ class App:
     # -- logging in and out ------------------------------------------------------------------------------------------------
 
     def _to_login(self, incoming: Incoming, refresh: bool, token: str) -> Reply:
-        gone = (set_cookie("session", "", incoming.secure),) if token else ()
         if refresh:
-            # htmx loads the whole page anew, which leads to the login.
-            return Reply(401, headers=(("HX-Refresh", "true"), *gone))
+            # htmx loads the whole page anew, which leads to the login and says why.
+            return Reply(401, headers=(("HX-Refresh", "true"),))
+        gone = (set_cookie("session", "", incoming.secure),) if token else ()
         where = "?ended=1" if token else ""
         return Reply(303, headers=(("Location", LOGIN + where), *gone))
 

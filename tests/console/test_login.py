@@ -131,7 +131,9 @@ def test_a_login_ends_when_nobody_clicks(place: Installation) -> None:
         status = browser.get("/sessions", hx_request="true").status
     assert status == 401 and dict(browser.reply.headers)["HX-Refresh"] == "true"
     browser.get("/sessions")
-    assert browser.location == "/login" and "__Host-smppd-session" not in browser.cookies
+    assert browser.location == "/login?ended=1" and "__Host-smppd-session" not in browser.cookies
+    browser.get(browser.location)
+    assert "Your login has ended" in browser.words
 
 
 def test_a_login_ends_whatever_is_done(place: Installation) -> None:

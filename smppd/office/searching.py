@@ -22,7 +22,7 @@ from smppd.vault.seal import RecordHeader, SealError
 
 ALONE: Final = 100
 """So many records may one person reveal at a time; for more, and for the reason `law`, two have to agree."""
-LISTED: Final = 20_000
+LISTED: Final = 10_000
 """So many records are looked at for one page of those of a time, and ..."""
 STATES: Final = 500
 """... for so many of them at most it is looked up in which state they are."""

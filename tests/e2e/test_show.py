@@ -9,10 +9,13 @@ import signal
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -80,11 +83,14 @@ def place(make_gateway: Callable[..., Gateway]) -> Iterator[Place]:
         control = {}
     with RawSmsc() as smsc, ExitStack() as stack:
         # Other's messages go to a carrier that is down, and wait.
-        gateway = make_gateway([Upstream(smsc.port)], [account(), account("other")], control=control)
+        accounts = [account(), account("other"), account("night", **{"class": "promotional"})]
+        opens = (datetime.now(ZoneInfo("Europe/London")) + timedelta(hours=12)).strftime("%H:00-%H:59")
+        hours = {"countries": {"GB": opens}}
+        gateway = make_gateway([Upstream(smsc.port)], accounts, control=control, quiet_hours=hours)
         gateway.config["upstreams"].append(gateway._upstream(Upstream(free_port(), name="dead")))
         gateway.config["routes"] = [
             {"accounts": ["other"], "upstreams": ["dead"]},
-            {"accounts": ["acme"], "upstreams": ["sim"]},
+            {"accounts": ["acme", "night"], "upstreams": ["sim"]},
         ]
         tls = gateway.config["listeners"][0]["tls"]
         tls |= {"client_ca": str(gateway.certificates / "ca.pem"), "client_certificates": "optional"}
@@ -128,6 +134,40 @@ def test_what_waits_and_why(place: Place) -> None:
     assert config["settings"]["accounts"][0]["password_hash"] == "***" and config["last_reload"] is None
     assert place.show("bans") == place.show("suspensions") == place.show("acts") == []
     wait_for("a second", lambda: "acme" in place.show("flow")["accounts"])
+
+
+def test_a_lane_that_waits_for_its_hour(place: Place) -> None:
+    with Probe(place.gateway.plain_port) as probe:
+        assert probe.bind("night", PASSWORD) == 0
+        assert status(probe.ask(SUBMIT, submit_body(b"an offer"))) == 0
+        (lane,) = place.show("queues", account="night")
+        assert lane["why"] == "hour" and lane["opens"] > time.time() + 10 * 3600 and lane["waiting"] == 1
+        assert place.show("accounts", account="night")[0]["held"] == 1
+        (found,) = [one for one in place.show("sessions") if one["name"] == "night"]
+        assert found["tls"] is None and found["id"] not in ("c1", "c2", "c3")
+
+
+def test_an_upstream_that_an_act_has_paused(place: Place) -> None:
+    act = {"do": "act", "target": "sim", "reason": "maintenance"}
+    assert ask(place.store, act | {"act": "pause"})["changed"] is True
+    assert ask(place.store, act | {"act": "pause"})["changed"] is False
+    assert status(place.probes[0].ask(SUBMIT, submit_body(b"later"))) == 0
+    (one,) = place.show("upstreams", upstream="sim")
+    assert (one["state"], one["links"], one["act"]["act"], one["act"]["reason"]) == (
+        "paused",
+        1,
+        "pause",
+        "maintenance",
+    )
+    assert [lane["why"] for lane in place.show("queues", account="acme")] == ["paused"]
+    (stands,) = place.show("acts")
+    assert (stands["act"], stands["target"], stands["survives"]) == ("pause", "sim", True)
+    assert place.show("acts", operator="olga") == []
+    done = place.gateway.command("show", "acts")
+    assert done.returncode == 0 and "maintenance" in done.stdout
+    assert ask(place.store, act | {"act": "unpause"})["changed"] is True
+    wait_for("it flows again", lambda: place.show("queues", account="acme") == [])
+    assert place.show("acts") == [] and place.show("upstreams", upstream="sim")[0]["state"] == "bound"
 
 
 def test_the_command_shows_each_view_and_reloads_are_told(place: Place) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.wire import Status
-from smppd.relay.acting import EXPIRE, MOVE, REQUEUE, Acted, Waiting
+from smppd.relay.acting import ACTS, EXPIRE, MOVE, REQUEUE, STEP, Acted, Waiting
 from smppd.relay.state.model import Message
 from smppd.relay.state.phase import Phase
 from tests.relay.accept.test_desk import part
@@ -473,4 +473,24 @@ def test_one_act_after_another() -> None:
     world.relay.act_on_waiting(Waiting(EXPIRE, upto, "acme"), lambda acted: said.append(f"{acted.changed} ended"))
     world.passes(5, step=0.1)
     assert said == ["300 moved", "300 ended"]
+    world.check()
+
+
+@pytest.mark.parametrize("what", [EXPIRE, MOVE])
+def test_many_are_done_in_small_steps(what: str) -> None:
+    world = World(settings(hot=200, routes=ONLY_A))
+    piled(world, 2000)
+    said: list[Acted] = []
+    to = "b" if what == MOVE else ""
+    world.relay.act_on_waiting(Waiting(what, world.relay.last_id(), upstream="a", to=to), said.append)
+    commits = 0
+    while not said:
+        world.store.hand_over()
+        for batch, _ in world.store.under_way:
+            assert max(len(batch.events), len(batch.drop), len(batch.marks)) <= 2 * (ACTS + STEP)
+            commits += 1
+        world.commits_once()
+        world.turns()
+        world.now += 0.01
+    assert said == [Acted(2000)] and commits >= 2000 / (ACTS + STEP)
     world.check()

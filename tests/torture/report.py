@@ -161,7 +161,7 @@ def _privacy(rows: Sequence[Row]) -> list[tuple[str, str]]:
 def _acts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     row = rows[-1]
     return [
-        ("length, load", f"{row['seconds'] / 60:.0f} min, {row['rate']} msg/s"),
+        ("length, aim, submitted", f"{row['seconds'] / 60:g} min, {row['rate']} msg/s, {row['sent']:,}"),
         ("acts", ", ".join(f"{name} {count}" for name, count in row["acts"].items())),
         ("of them with something to change", str(row["acts_that_changed"])),
         ("kills, of them while an act on all that waits was done", f"{row['kills']}, {row['kills_midway']}"),

@@ -27,7 +27,7 @@ UNREACHABLE: Final = 2
 _EVERY: Final = 2.0
 _LEAST: Final = 0.5
 _MOST: Final = 3600.0
-_BARS: Final = 60
+_BARS: Final = 40
 
 
 def register(subparsers: Any) -> None:
@@ -443,9 +443,9 @@ def _flow(flow: object) -> list[Any]:
                     latest = numbers[-10:]
                     rate = sum(latest) / len(latest)
                     rows.append({"name": name, "what": what, "rate": rate, "bars": sparkline(numbers)})
-    columns = (("name", "name"), ("", "what"), ("msg/s", "rate"), ("last minute", "bars"))
+    columns = (("name", "name"), ("", "what"), ("msg/s", "rate"), (f"last {_BARS} s", "bars"))
     made = table_of(columns, rows)
-    return [Text("nothing has flowed in the last minute")] if made is None else [made]
+    return [Text("nothing has flowed lately")] if made is None else [made]
 
 
 _SPECIAL: Final[dict[str, Callable[[object], list[Any]]]] = {"health": _health, "config": _config, "flow": _flow}

@@ -21,6 +21,7 @@ FUZZ_ARGS ?=
 STACKS_ARGS ?=
 FEED_ARGS ?=
 PROMETHEUS_ARGS ?=
+CONSOLE_ARGS ?=
 
 export PYTHON
 # The tests start hundreds of processes, and each would compile the sources anew.
@@ -28,7 +29,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq alerts prometheus trace-check coverage certs \
+.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
 	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -85,6 +86,9 @@ bench-traffic: native ## what is found of artificial traffic, false alarms, memo
 bench-records: native ## search, export, verification and purge over a big log: docs/records-benchmark.md; BENCH_ARGS="--records N"
 	@$(BIN)/python -m bench.records $(BENCH_ARGS)
 
+bench-console: native ## the console's pages about records and people over a big log with many accounts; BENCH_ARGS="--records N --accounts N"
+	@$(BIN)/python -m bench.console $(BENCH_ARGS)
+
 bench-limits: native ## fills what peers can pile up, asks for the longest turn: docs/limits.md; BENCH_ARGS="queue": this alone
 	@$(BIN)/python -m bench.limits $(BENCH_ARGS)
 
@@ -111,6 +115,9 @@ feed-kills: $(VENV_STAMP) native-if-possible ## the event feed over twenty kills
 
 feed-rabbitmq: $(VENV_STAMP) native-if-possible ## the same into a real RabbitMQ of Debian's packages (network, for aio-pika)
 	@$(BIN)/python -m tests.campaigns.feed --rabbitmq $(FEED_ARGS)
+
+console-check: $(VENV_STAMP) ## the web console in headless Chromium (Debian: chromium, chromium-driver; network for axe-core)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.console $(CONSOLE_ARGS)
 
 alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where there is none (network)
 	@tools/promtool.sh

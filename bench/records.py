@@ -74,10 +74,10 @@ class _Clock:
         return self.now
 
 
-def prepare(directory: Path) -> Path:
-    """An installation with the accounts, without a store yet; its configuration file."""
+def prepare(directory: Path, many: int = ACCOUNTS) -> Path:
+    """An installation with so many accounts, without a store yet; its configuration file."""
     directory.mkdir(parents=True)
-    names = [f"acme-{n}" for n in range(ACCOUNTS)]
+    names = [f"acme-{n}" for n in range(many)]
     retain = {"body": "30d", "numbers": "30d", "billing": "60d"}
     hashed = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$3bYkP0P3vKQm3mB7m3x0sX9r5o3cVbXw1bN2oO3y0f4"
     accounts = [
@@ -128,7 +128,7 @@ def fill(path: Path, count: int, seed: int, say: Callable[[str], None]) -> dict[
             to = COMMON[1:].encode()
         else:
             to = b"447700900%06d" % random.randrange(NUMBERS)  # too long for any number that is given out
-        owner = owners[random.randrange(ACCOUNTS)]
+        owner = owners[random.randrange(len(owners))]
         text = _TEXT % (n, n % 9_999_991)
         body = b"\0\1\1121255501%02d\0\1\1%s\0\0\0\0\0\0\1\0\0\0" % (n % 100, to)
         identity = context.new_id()

@@ -107,12 +107,20 @@ TABLE: dict[str, frozenset[str]] = {
     # Chooses between compiled and interpreted before any other module of ours is imported.
     "native": frozenset(),
 }
+# What people do with the data of an installation, whoever serves them. Of the relay it knows how a route is found.
+TABLE["office"] = (
+    TABLE["records"]
+    | TABLE["operators"]
+    | frozenset(
+        {"consent", "control", "lists", "operators", "policy", "protocol", "records", "store", "relay.accept.routing"}
+    )
+)
 # The web console is a process of its own: it asks the daemon as anybody does, and knows nothing of it.
 TABLE["console"] = (
     TABLE["records"]
     | TABLE["reports"]
     | TABLE["operators"]
-    | frozenset({"consent", "control", "durable", "numbering", "reports"})
+    | frozenset({"consent", "control", "durable", "numbering", "office", "reports"})
 )
 # These are what a person starts: they may import anything and nobody below imports them.
 TOP = frozenset({"cli", "__main__"})

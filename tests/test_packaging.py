@@ -334,6 +334,22 @@ def test_the_unit_hands_over_every_secret_that_its_configuration_names() -> None
     assert named == handed
 
 
+def test_the_consoles_unit_may_no_more_than_the_daemons() -> None:
+    daemon, console = service(read("deploy/smppd.service")), service(read("deploy/smppd-console.service"))
+    kept = (
+        "ProtectSystem",
+        "NoNewPrivileges",
+        "CapabilityBoundingSet",
+        "MemoryDenyWriteExecute",
+        "RestrictAddressFamilies",
+    )
+    same = (*kept, "User", "DynamicUser", "StateDirectory", "SystemCallFilter", "UMask", "LimitCORE", "LoadCredential")
+    for name in (*same, "PrivateDevices", "PrivateUsers", "ProtectHome", "PrivateTmp", "RestrictNamespaces"):
+        assert daemon[name] == console[name], name
+    assert console["ExecStart"] == ["/opt/smppd/bin/smppd console --config /etc/smppd/smppd.yaml"]
+    assert int(console["CPUWeight"][0]) < 100, "the daemon goes first"
+
+
 def test_install_steps_are_the_documented_ones() -> None:
     script = read("tools/install-steps.sh")
     steps = [

@@ -17,17 +17,16 @@ from typing import Final
 from smppd.audit.trail import Actor, current_actor
 from smppd.cli.commands import CommandError, say
 from smppd.cli.credentials import TokenFile, add_credentials, claim_of, claimed_address, place
-from smppd.cli.desk import Office, has_people, open_office, told
 from smppd.config import Settings
 from smppd.events import AuditEvent
-from smppd.operators.approvals import ASKED, DENIED, GRANTED, Approvals, Request
+from smppd.office.authority import approver as office_approver
+from smppd.office.authority import authority_of, check_role
+from smppd.office.desk import Office, has_people, open_office, told
 from smppd.operators.login import REFUSAL_FLOOR, REFUSED, Claim, check
 from smppd.operators.people import Operator
-from smppd.operators.roles import Act, Authority, may
+from smppd.operators.roles import Act, Authority
 from smppd.operators.sessions import current
 
-ANOTHER_PERSON: Final = 3
-"""Exit status: it was asked for, and another person has to agree."""
 NOBODY_YET: Final = "there are no operators yet: `smppd operators add`"
 NEEDED: Final = "log in: --operator NAME, or `smppd login`"
 
@@ -51,11 +50,9 @@ def authorise(act: Act, args: argparse.Namespace, settings: Settings) -> Authori
         return Authority(actor, act=act)
     with open_office(settings) as office:
         authority = identify(act, args, office, actor)
-        if not authority.operator or may(authority.roles, act):
-            return authority
-        what = {"act": act.value, "reason": "role"}
-        office.record(AuditEvent.LOGIN_REFUSED, authority.who, what, "refused", actor)
-        raise CommandError(f"{authority.operator} may not do this: no role of his allows it ({act.value})")
+        if authority.operator:
+            check_role(office, authority, act)
+        return authority
 
 
 def identify(act: Act | None, args: argparse.Namespace, office: Office, actor: Actor) -> Authority:
@@ -66,7 +63,7 @@ def identify(act: Act | None, args: argparse.Namespace, office: Office, actor: A
         if not office.people.any():
             raise CommandError(NOBODY_YET, 2)
         operator = log_in(office, claim_of(name, getattr(args, "credentials", None)), actor)
-        return _authority(operator, actor, act)
+        return authority_of(operator, actor, act)
     if getattr(args, "credentials", None) is not None:
         raise CommandError("--credentials are whose? Add --operator NAME", 2)
     tokens = token_file(office)
@@ -74,7 +71,7 @@ def identify(act: Act | None, args: argparse.Namespace, office: Office, actor: A
     if token is not None:
         session = current(office.desk, token, place(), claimed_address(), time.time())
         if session is not None and office.vouched(session.operator):
-            return _authority(session.operator, actor, act)
+            return authority_of(session.operator, actor, act)
         tokens.remove()
         say("Your session has ended.")
     if act is Act.SEARCH or os.geteuid() == 0 or not (office.people.any() or office.emptied()):
@@ -119,78 +116,12 @@ def token_file(office: Office) -> TokenFile:
     return TokenFile(office.desk.hash("install", place())[:24])
 
 
-def _authority(operator: Operator, actor: Actor, act: Act | None) -> Authority:
-    return Authority(actor, operator.name, operator.roles, operator.sees(), act)
-
-
 # -- two people --------------------------------------------------------------------------------------------------------
 
 
 def approver(
     authority: Authority, args: argparse.Namespace, settings: Settings, kind: str, what: Mapping[str, str | int]
 ) -> str:
-    """The second person who agreed to exactly this act (`kind`, `what`), empty where none is needed because nobody logged in.
-    Where nobody agreed yet the request is put down for another person, and CommandError (status 3) says so: then nothing was
-    done."""
-    with told():
-        peopled = has_people(settings)
-    if not peopled:
-        return ""
-    with open_office(settings) as office:
-        if not authority.operator:
-            facts: dict[str, str | int] = {"action": "not needed", "kind": kind, "reason": "no login", "login": "none"}
-            office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
-            return ""
-        return _second(authority, args, office, kind, what)
-
-
-def _second(
-    authority: Authority, args: argparse.Namespace, office: Office, kind: str, what: Mapping[str, str | int]
-) -> str:
-    approvals, now = Approvals(office.desk), time.time()
-    request = approvals.find(authority.operator, kind, what, now)
-    if request is not None and request.state == GRANTED:
-        if office.granted(request):
-            return request.by
-        facts: dict[str, str | int] = {"action": "not as the audit trail left it", **request_facts(request)}
-        office.record(AuditEvent.APPROVAL, authority.who, facts, "refused", authority.actor)
-        approvals.remove(request.number)
-        raise CommandError(
-            f"request {request.number} was not granted by what the audit trail says: an older row of it was put back. It is"
-            " taken away; run this again to ask anew"
-        )
-    if request is not None and request.state == DENIED:
-        approvals.remove(request.number)  # told once; whoever asks again, asks anew
-        raise CommandError(f"request {request.number} was denied by {request.by}")
-    if request is None:
-        if authority.act is None:
-            raise AssertionError("whoever asks for another person was authorised for an act")
-        request = approvals.ask(
-            authority.operator,
-            kind,
-            authority.act,
-            what,
-            now,
-            person=authority.actor.who,
-            accounts=authority.accounts,
-            note=str(getattr(args, "note", "") or ""),
-            reason=str(getattr(args, "reason", "") or ""),
-        )
-        facts = {"action": ASKED, **request_facts(request)}
-        office.record(AuditEvent.APPROVAL, authority.who, facts, "done", authority.actor)
-    raise CommandError(
-        f"asked for as request {request.number}: another person has to agree (`smppd approvals grant {request.number}`);"
-        " then run this again",
-        ANOTHER_PERSON,
-    )
-
-
-def request_facts(request: Request) -> dict[str, str | int]:
-    """What the audit trail says of a request: nothing of what it is about, which may name a person's number."""
-    return {
-        "kind": request.kind,
-        "number": request.number,
-        "asker": request.asker,
-        "reason": request.reason,
-        "note": request.note,
-    }
+    """See `office.authority.approver`; reason and note are the command's."""
+    note, reason = (str(getattr(args, name, "") or "") for name in ("note", "reason"))
+    return office_approver(authority, settings, kind, what, note, reason)

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final, Protocol, TextIO
 
-from smppd.cli.access import printable
+from smppd.office.access import printable
 
 _TITLES: Final = {"under_way": "On its way", "records": "Messages", "consents": "Consents on record"}
 SECTIONS: Final = tuple(_TITLES)

@@ -53,6 +53,7 @@ COMMANDS: Final = {
     "show": "show who is bound, what waits and why, and what is in force",
     "act": "do something to the running daemon: pause, drain, kick, expire, move",
     "status": "show how the running daemon does",
+    "console": "serve the web console",
     "schema": "print the JSON Schema of the configuration",
 }
 """Every command, its module in `smppd.cli.commands`, and its line in the help."""

@@ -29,10 +29,10 @@ from smppd import __version__
 from smppd.audit.trail import AuditTrail
 from smppd.cli.authority import approver, authorise
 from smppd.cli.commands import CommandError, say
-from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.durable import replace_file, sync_directory
 from smppd.events import AuditEvent
+from smppd.office.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
 from smppd.operators.roles import Act
 from smppd.records.erasure_journal import NAME as JOURNAL
 from smppd.records.holds import HoldState

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from smppd.config.console import Console, ConsoleTls
 from smppd.config.dlt import AccountDlt, Dlt, Registry
 from smppd.config.feed import Feed, FeedFile, FeedSocket
 from smppd.config.keeping import Basis, Ceiling, Floor, Kept, Retain, Retention
@@ -52,6 +53,8 @@ __all__ = [
     "ConfigError",
     "ConfigFileError",
     "ConsentRegister",
+    "Console",
+    "ConsoleTls",
     "Control",
     "DelayGrowth",
     "Dlt",

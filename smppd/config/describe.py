@@ -116,6 +116,8 @@ _ORDER: Final = (
     ("Store", "store"),
     ("KeyRef", "keys"),
     ("Http", "http"),
+    ("Console", "console"),
+    ("ConsoleTls", "console.tls"),
     ("Control", "control"),
     ("Limits", "limits"),
     ("DelayGrowth", "limits.id_delay"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from smppd.config.console import Console
 from smppd.config.dlt import Dlt
 from smppd.config.feed import Feed
+from smppd.config.hosts import is_host
 from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
@@ -106,9 +107,7 @@ class Http(Addressed):
     @field_validator("hosts")
     @classmethod
     def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if any(
-            not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]+", host) for host in value
-        ):
+        if not all(map(is_host, value)):
             raise ValueError("must be host names or addresses, without a port")
         return value
 
@@ -275,6 +274,7 @@ class Settings(Model):
     control: Control = Field(
         default_factory=Control, description="A second control socket, for a group that has to log in."
     )
+    console: Console = Field(default_factory=Console, description="The web console, a process of its own.")
     limits: Limits = Field(default_factory=Limits, description="What hostile or broken peers may cost.")
     log: Log = Field(default_factory=Log, description="Structured log.")
     shipping: Shipping = Field(
@@ -338,6 +338,7 @@ class Settings(Model):
                 "consent",
                 "dlt",
                 "retention",
+                "console",
                 "control",
                 "limits",
                 "log",

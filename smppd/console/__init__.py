@@ -1,1 +1,1 @@
-"""The web console: a process of its own, which reads by the control socket and the records' interface."""
+"""The web console: pages for a browser, from a process of its own that asks the running daemon as any command does."""

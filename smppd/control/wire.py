@@ -36,6 +36,13 @@ class Code(StrEnum):
     FAILED = "failed"
 
 
+CHANGES: Final = 500
+"""Items in one request that changes a register (opt-outs, consents): some 3 ms of the reactor."""
+
+EXPLAIN: Final = "explain screens"
+"""The request by which the running daemon is asked what its screens say of a message (`daemon.explaining`)."""
+
+
 class ControlError(Exception):
     """A request that cannot be done, or a daemon that cannot be asked. The text is one clear sentence. ``code``: of the
     daemon's answer; empty where there is no daemon that answers."""

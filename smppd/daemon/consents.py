@@ -1,9 +1,9 @@
-"""The register of consents between the daemon and commands: commands write the store, and tell the running daemon what counts
-from now on and what does not; a daemon that starts reads the store."""
+"""The register of consents in the daemon: who changes it writes the store and tells the running daemon what counts from now on
+and what does not (`office.consents`); a daemon that starts reads the store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +11,12 @@ from typing import Any, Final
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.consent.register import Register
 from smppd.consent.register_proof import HASH
-from smppd.control.client import ask
-from smppd.control.wire import ControlError
+from smppd.control.wire import CHANGES, ControlError
 from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.store.consents import Consents, Standing
 from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.files import in_use
 
-CHANGES: Final = 500
-"""Consents in one request."""
 _PAGE: Final = 5000
 
 
@@ -72,22 +68,3 @@ def expiry(directory: Path, trail: AuditTrail, actor: Actor) -> Callable[[float]
             trail.append(AuditEvent.CONSENT, actor.who, what, "destroyed", source=actor.source)
 
     return expire
-
-
-def tell(directory: Path, add: Sequence[Standing] = (), remove: Sequence[Standing] = ()) -> bool:
-    """Tells the daemon that uses the store what changed; False where none does. ControlError where one does and cannot be told:
-    what it knows is older than the store then."""
-    if not in_use(directory):
-        return False
-    for at in range(0, max(len(add), len(remove)), CHANGES):
-        request = {
-            "do": "consents changed",
-            "add": [_said(one) for one in add[at : at + CHANGES]],
-            "remove": [_said(one) for one in remove[at : at + CHANGES]],
-        }
-        ask(directory, request)
-    return True
-
-
-def _said(one: Standing) -> tuple[str, str, str]:
-    return one.account, one.subject.hex(), one.scopes.hex()

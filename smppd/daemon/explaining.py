@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from smppd.control.wire import ControlError
+from smppd.control.wire import EXPLAIN, ControlError
 from smppd.daemon.control import RequestHandler
 from smppd.message import Address, Verdict
 from smppd.relay.relay import Relay
 
-EXPLAIN = "explain screens"
 _LONGEST = 100_000
 
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import exposition
@@ -25,9 +23,9 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from smppd.config import Http
+from smppd.config.hosts import Hosts
 from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
-from smppd.net.limits import normal_address
 
 CONNECTIONS: Final = 64
 """Connections at one time; for one more the oldest is cut."""
@@ -50,8 +48,6 @@ _DEGRADED: Final = "degraded"
 _FAILED: Final = "failed"
 _TEXT: Final = b"text/plain; charset=utf-8"
 _JSON: Final = b"application/json"
-
-_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 
 _log = logging.getLogger(__name__)
 
@@ -110,10 +106,7 @@ class HttpServer:
         self._refresh = refresh
         self._worker = worker
         self._port: Any = None
-        self._names: Final = {_plain(host) for host in (*settings.hosts, settings.host, "localhost")} - {
-            "0.0.0.0",
-            "::",
-        }
+        self._names: Final = Hosts((*settings.hosts, settings.host))
         self._factory = _Factory(reactor, self._answer)
         # Media type -> who waits for the scrape under way.
         self._scrapes: dict[str, list[_Request]] = {}
@@ -171,12 +164,11 @@ class HttpServer:
         named = request.requestHeaders.getRawHeaders(b"host") or []
         if not named and request.clientproto == b"HTTP/1.0":
             return 0  # no browser asks so, and simple health checks do
-        host = _host(named[0]) if len(named) == 1 else None
-        if host is None:
+        if len(named) != 1:
             return 400
         asked: Any = request  # the base class has no types
         local = str(getattr(asked.getHost(), "host", ""))  # the address it was reached at
-        return 0 if host in self._names or _loopback(host) or host == _plain(local) else 421
+        return self._names.refusal(named[0].decode("latin-1"), local)
 
     def _failed(self, request: _Request) -> None:
         self._series.errors.labels("http").inc()
@@ -255,27 +247,6 @@ class HttpServer:
 
 
 _HEALTH_PATHS: Final = frozenset((b"/healthz", b"/readyz"))
-
-
-def _plain(host: str) -> str:
-    """A host in one form: an address in its shortest, a name in small letters without the final dot."""
-    try:
-        return normal_address(str(ip_address(host)))
-    except ValueError:
-        return host.lower().removesuffix(".")
-
-
-def _host(header: bytes) -> str | None:
-    """The host of a Host header, in one form; None when it is malformed (RFC 3986 section 3.2.2)."""
-    found = _HOST.fullmatch(header.decode("latin-1").strip())
-    return _plain(found[1] or found[2]) if found else None
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _json(value: dict[str, object]) -> bytes:

@@ -1,19 +1,17 @@
-"""Opt-outs beside the message path: what commands change goes through the running daemon, by its control socket, or where none
-runs into the store; and what words changed is put on the audit trail.
+"""Opt-outs beside the message path: what people change comes to the running daemon by its control socket (`office.opt_outs`);
+and what words changed is put on the audit trail.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import Any, Final
 
 from smppd.consent.suppression import KEY_OCTETS
-from smppd.control.client import ask
-from smppd.control.wire import ControlError
+from smppd.control.wire import CHANGES, ControlError
 from smppd.daemon.audit_log import Audit
 from smppd.daemon.control import RequestHandler
 from smppd.daemon.worker import Worker
@@ -21,23 +19,13 @@ from smppd.events import AuditEvent
 from smppd.records.looks import MONTH, LookKey, key_of, month_of
 from smppd.relay.receipts.opt_outs import Change
 from smppd.relay.relay import Relay
-from smppd.store.api import OptOut, StoreError
-from smppd.store.sqlite.files import Lock
+from smppd.store.api import OptOut
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.opt_outs import OptOutRows
 from smppd.vault.kek import Kek
 
-CHANGES: Final = 500
-"""Changes in one request: some 3 ms of the reactor."""
-PATIENCE: Final = 60.0
-"""Seconds that a command waits until its changes are durable."""
-_FIRST, _MOST = 0.005, 0.1
 _KEPT: Final = 16
 _TEXT: Final = 200
 _LATEST: Final = (1 << 53) - 1
-
-
-# -- the daemon's side -------------------------------------------------------------------------------------------------
 
 
 def opt_out_requests(relay: Relay) -> dict[str, RequestHandler]:
@@ -132,38 +120,3 @@ class TrailOfWords:
             MONTH: self._key.month,
         }
         self._audit(AuditEvent.OPT_OUT, facts)
-
-
-# -- the command's side ------------------------------------------------------------------------------------------------
-
-
-def change_register(directory: Path, changes: Sequence[OptOut], decided: Sequence[int] = ()) -> None:
-    """Makes up to `CHANGES` changes, durable when this returns. Making one again changes nothing. ControlError and StoreError:
-    then it is to be run again."""
-    try:
-        lock = Lock(directory)
-    except StoreError:
-        _ask(directory, changes, decided)
-        return
-    try:
-        with OptOutRows(directory, read_only=False) as rows:
-            rows.write(changes, decided)
-    finally:
-        lock.release()
-
-
-def _ask(directory: Path, changes: Sequence[OptOut], decided: Sequence[int]) -> None:
-    request = {
-        "do": "optout change",
-        "changes": [[one.key.hex(), *one[1:]] for one in changes],
-        "decided": [f"{record:x}" for record in decided],
-    }
-    job = ask(directory, request)["job"]
-    deadline, pause, wait = time.monotonic() + PATIENCE, _FIRST, Event()
-    while not (told := ask(directory, {"do": "optout state", "job": job}))["over"]:
-        if time.monotonic() > deadline:
-            raise ControlError(f"the daemon did not store it within {PATIENCE:.0f} s: run the command again")
-        wait.wait(pause)
-        pause = min(_MOST, 2 * pause)
-    if not told["stored"]:
-        raise ControlError("the daemon has no space to store it: nothing has changed; run the command again")

@@ -21,7 +21,10 @@ from smppd.vault.seal import PeriodKeys, SealError, iter_indexes, iter_times
 _WINDOW: Final = 400
 """Extents that are looked through at a time at most: as many as a merged segment of the index holds (`indexer.FAN`), so that
 each segment is read once."""
+_KEYS: Final = 2000
+"""So many keys of periods are meant by one stretch, where a search may be ended between two: some 0.1 s."""
 _HOUR_MS: Final = 3_600_000
+_NUMBERS: Final = f"/{Part.NUMBERS.value}/".encode()
 _PAGE: Final = 64
 _NEEDLES: Final = 32
 _VOUCHED: Final = 2000
@@ -75,12 +78,17 @@ def by_number(
     since: float = 0.0,
     until: float = float("inf"),
     progress: Callable[[float], object] | None = None,
+    before: int = LAST_ID,
+    reached: Callable[[int], bool] | None = None,
 ) -> Iterator[Found]:
     """Records sent from or to a number and accepted at `since <= t < until` (epoch seconds), newest first.
 
-    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. progress(done): 0.0 to 1.0, after each
-    stretch of the log looked through. Newest is what was accepted last, whatever the clock said. Memory is bounded by
-    what is found in one stretch. What cannot be read is in `reader.damaged`. Raises StoreError.
+    forms: normal forms (`vault.numbers.search_forms`). accounts: None for all. before: only records with a lower id, for who
+    goes on where he was; what is newer is not looked through again. reached(id): called after each stretch, when all records
+    from this id on were looked at; where it says True the search ends there. Stretches are shorter with it, as many accounts
+    have many keys. progress(done): 0.0 to 1.0, after each stretch of the log looked through. Newest is what was accepted last,
+    whatever the clock said. Memory is bounded by what is found in one stretch. What cannot be read is in `reader.damaged`.
+    Raises StoreError.
     """
     wanted = tuple(dict.fromkeys(forms))
     only = None if accounts is None else frozenset(accounts)
@@ -90,11 +98,23 @@ def by_number(
     # Records whose periods died are found by what their holds know of them.
     held = reader.held.find(wanted)
     kept = frozenset(held)
-    before = 0
     # Both are newest first: ids rise with the rows.
-    for record_id in merge(_living(reader, wanted, only, since, until, progress), held, reverse=True):
-        if record_id != before:
-            before = record_id
+    latest = before
+    lowest = 0
+
+    def ends(low: int) -> bool:
+        nonlocal lowest
+        if reached is None or not reached(low):
+            return False
+        lowest = low
+        return True
+
+    living = _living(reader, wanted, only, since, until, progress, before, None if reached is None else ends)
+    for record_id in merge(living, held, reverse=True):
+        if record_id < lowest:
+            return
+        if record_id < latest:
+            latest = record_id
             found = _checked(reader, record_id, since, until, only if record_id in kept else None)
             if found is not None:
                 yield found
@@ -107,6 +127,8 @@ def _living(
     since: float,
     until: float,
     progress: Callable[[float], object] | None,
+    before: int,
+    reached: Callable[[int], bool] | None,
 ) -> Iterator[int]:
     """The ids of records with one of the numbers whose period lives, newest first."""
     records = reader.records
@@ -117,25 +139,32 @@ def _living(
     lowest, highest = bounds
     blinds = Blinds(reader.ring, forms, living, since, until)
     upto = records.indexed()
-    listed = windows(records, upto, lowest, since, until)
+    most = _WINDOW
+    if reached is not None:
+        most = max(1, min(_WINDOW, len(records.extents(upto)) * _KEYS // len(living)))
+    listed = [one for one in windows(records, upto, lowest, since, until, most) if one.low < before]
     for done in range(len(listed) + 1):
         yield from indexed(records, blinds, listed[-done]) if done else _tail(reader, blinds, upto, highest)
         if progress is not None:
             progress((done + 1) / (len(listed) + 1))
+        if reached is not None and 0 < done < len(listed) and reached(listed[-done].low):
+            return
 
 
 def periods(records: Records, accounts: frozenset[str] | None) -> list[tuple[str, Period]]:
     """Accounts and live periods of which numbers can be searched."""
     listed = []
     for scope, _ in records.keys.scan(b"period/"):
+        if _NUMBERS not in scope:  # half of them; an account's name has no slash there
+            continue
         parsed = read_scope(scope)
         if parsed is not None and parsed[1] is Part.NUMBERS and (accounts is None or parsed[0] in accounts):
             listed.append((parsed[0], parsed[2]))
     return listed
 
 
-def windows(records: Records, upto: int, lowest: int, since: float, until: float) -> list[Extent]:
-    """What of the indexed rows may hold records of this time, oldest first, some extents joined to one each."""
+def windows(records: Records, upto: int, lowest: int, since: float, until: float, most: int = _WINDOW) -> list[Extent]:
+    """What of the indexed rows may hold records of this time, oldest first, up to `most` extents joined to one each."""
     listed = records.extents(upto)
     begun = listed[0].first if listed else upto + 1
     found: list[Extent] = []
@@ -148,7 +177,7 @@ def windows(records: Records, upto: int, lowest: int, since: float, until: float
     for one in listed:
         if not one.touches(since, until):
             continue
-        if some and (len(some) == _WINDOW or bisect_left(ends, one.first) != bisect_left(ends, some[0].first)):
+        if some and (len(some) == most or bisect_left(ends, one.first) != bisect_left(ends, some[0].first)):
             found.append(_joined(some))
             some = []
         some.append(one)

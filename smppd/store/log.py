@@ -85,6 +85,9 @@ class Log(Protocol):
     def packed(self, after: int, until: int, limit: int) -> list[tuple[int, bytes]]:
         """(id, records) of the first ``limit`` rows above ``after`` up to ``until``, rising."""
 
+    def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """(id, records) of the last ``limit`` rows below ``seq``, rising."""
+
     def extents(self, upto: int = LAST_ID) -> list[Extent]:
         """Those that were written of rows up to this one, oldest first."""
 
@@ -178,9 +181,6 @@ class IndexRows(Log, Protocol):
 
     def measured_from(self) -> int | None:
         """The oldest row that is in an extent; None where there are no extents."""
-
-    def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
-        """(id, records) of the last ``limit`` rows below ``seq``, rising."""
 
     def erased(self, low: int, high: int) -> frozenset[int]:
         """Ids from ``low`` to ``high`` of records whose numbers were erased: they are to be in no index."""

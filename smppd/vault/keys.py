@@ -228,6 +228,7 @@ def period_from_code(code: int) -> Period:
     return period
 
 
+@lru_cache(4096)
 def period_from_label(label: str) -> Period:
     """The inverse of `Period.label`. Raises VaultError for anything else."""
     forms = {13: ("%Y-%m-%dT%H", _hour), 10: ("%Y-%m-%d", _day), 7: ("%Y-%m", _month)}

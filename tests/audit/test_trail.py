@@ -342,3 +342,22 @@ def test_the_witness_is_told_of_each_entry_and_stops_who_cannot_tell_it(tmp_path
 
     with AuditTrail(tmp_path / "audit.db", KEY, witness=fails) as writer, pytest.raises(VaultError, match="no"):
         writer.append("reveal", "alice", {}, "done")
+
+
+def test_pages_of_the_newest(tmp_path: Path) -> None:
+    with trail(tmp_path) as writer:
+        assert writer.newest(1 << 53, 3, 100) == ([], 0)
+        for number in range(1, 11):
+            writer.append("bind" if number % 2 else "key", "alice (as root)" if number < 6 else "bob", {}, "ok")
+        seen: list[int] = []
+        before = 1 << 53
+        while before:
+            page, before = writer.newest(before, 3, 100)
+            seen += [entry.id for entry in page]
+        assert seen == list(range(10, 0, -1))
+        assert [one.id for one in writer.newest(1 << 53, 50, 100, events=("key",), who="alice")[0]] == [4, 2]
+        assert [one.id for one in writer.newest(1 << 53, 50, 100, who="alice (as root)")[0]] == [5, 4, 3, 2, 1]
+        page, more = writer.newest(1 << 53, 50, 4, who="alice")
+        assert (page, more) == ([], 7), "what may be looked at on one page was; it goes on there"
+        assert [one.id for one in writer.newest(more, 50, 4, who="alice")[0]] == [5, 4, 3]
+        assert writer.newest(1 << 53, 50, 100, since_ms=NOON * 1000 + 1)[0] == []

@@ -20,7 +20,8 @@ from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import Builder
 
 MODULES = (
-    "smppd.cli.access",
+    "smppd.office.access",
+    "smppd.office.authority",
     "smppd.cli.authority",
     "smppd.cli.commands.approvals",
     "smppd.cli.commands.login",

@@ -10,8 +10,9 @@ import pytest
 from smppd.consent.register import Register
 from smppd.consent.register_proof import ANY, ConsentKeys
 from smppd.control.wire import ControlError
-from smppd.daemon import consents as module
-from smppd.daemon.consents import consent_requests, load, tell
+from smppd.daemon.consents import consent_requests, load
+from smppd.office import consents as module
+from smppd.office.consents import tell
 from smppd.store.consents import Standing
 
 KEYS = ConsentKeys(b"k" * 32)

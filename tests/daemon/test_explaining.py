@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from smppd.control.wire import ControlError
-from smppd.daemon.explaining import EXPLAIN, explain_requests
+from smppd.control.wire import EXPLAIN, ControlError
+from smppd.daemon.explaining import explain_requests
 from smppd.protocol.wire import Command, address_field, build_sm
 from tests.relay.fakes import FROM, TO, World, settings
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from smppd.control.wire import ControlError
-from smppd.daemon.opt_outs import CHANGES, TrailOfWords, opt_out_requests
+from smppd.control.wire import CHANGES, ControlError
+from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.events import AuditEvent
 from smppd.records.looks import key_of
 from smppd.relay.receipts.opt_outs import Change

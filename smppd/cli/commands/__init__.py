@@ -11,16 +11,13 @@ import sys
 from pathlib import Path
 
 from smppd.config import Settings, load
+from smppd.office.errors import OfficeError
 
 DEFAULT_CONFIG = Path("/etc/smppd/smppd.yaml")
 
 
-class CommandError(Exception):
-    """The command failed; the text is the sentence to say. `status` is the exit status."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
+CommandError = OfficeError
+"""The command failed; the text is the sentence to say. `status` is the exit status."""
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ import os
 import sys
 from typing import Any, Final, NamedTuple
 
-from smppd.cli.access import printable
 from smppd.cli.authority import add_login, authorise, wanted
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.cli.credentials import claim_of
@@ -16,6 +15,7 @@ from smppd.config import Settings
 from smppd.config.units import parse_duration
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
+from smppd.office.access import printable
 from smppd.operators.roles import Act
 
 _REASON: Final = 200

@@ -16,9 +16,10 @@ from pathlib import Path
 from smppd.audit.shipping import TARGETS, Cursor, Place, ShippingError, cursor_path
 from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
-from smppd.cli.unlocking import AUDIT_FILE, store_directory, unlock
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
+from smppd.office.times import Moment, moment_of
+from smppd.office.unlocking import AUDIT_FILE, store_directory, unlock
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
 from smppd.records.shipped import Expected, Half, ShippedLine, ShippedVerdict, check_audit, half_faults, read_shipped
 from smppd.store.api import StoreError
@@ -27,7 +28,6 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError
 
 _COPIED_MS = 600_000  # a copy of a collector's file is so old, unless --as-of says otherwise
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,28 +75,12 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
 
 
-class Moment(int):
-    """Epoch milliseconds, and how somebody typed them."""
-
-    typed: str = ""
-
-
 def moment(text: str) -> Moment:
-    """Epoch milliseconds of an ISO 8601 date or time (UTC unless it says otherwise) or of an age such as `24h`."""
-    age = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if age:
-        return _moment(time.time() - int(age[1]) * _UNITS[age[2]], text)
+    """An option's time, see `office.times.moment_of`."""
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("not an ISO date or time, nor an age like 24h") from None
-    return _moment((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), text)
-
-
-def _moment(seconds: float, typed: str) -> Moment:
-    made = Moment(seconds * 1000)
-    made.typed = typed
-    return made
+        return moment_of(text, time.time())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_notes(parser: argparse.ArgumentParser) -> None:

@@ -26,12 +26,12 @@ from smppd.backup.manifest import KEY_MANIFEST, BackupError, Manifest, Progress,
 from smppd.backup.restore import Checked, verify
 from smppd.backup.take import KEYS_LAST, take
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.unlocking import AUDIT_FILE, KEYS_FILE, source_kek, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.config.units import format_duration, parse_duration
 from smppd.daemon.tidying import tidy
 from smppd.events import AuditEvent
 from smppd.ids import id_time
+from smppd.office.unlocking import AUDIT_FILE, KEYS_FILE, source_kek, unlock, witnessed_trail
 from smppd.relay.ledger.journal import Entry, read
 from smppd.store.api import Kind, StoreError
 from smppd.store.sqlite.erasure_rows import SqliteErasures

@@ -10,34 +10,27 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from smppd.audit.trail import AuditTrail
-from smppd.cli.access import REASONS, printable
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.consents import ConsentBook, entry_facts
 from smppd.cli.progress import progress
-from smppd.cli.unlocking import unlock, witnessed_trail
+from smppd.cli.reason import why_of
 from smppd.cli.whole_file import WholeFile
-from smppd.config import Settings
 from smppd.consent.register import MOST
-from smppd.consent.register_csv import BadLine, NoTable, iso, number_of, read
-from smppd.consent.register_proof import ANY, CLASSES, ConsentKeys, scopes_of, sender_form
+from smppd.consent.register_csv import BadLine, NoTable, read
+from smppd.consent.register_proof import ANY, CLASSES
 from smppd.control.wire import ControlError
-from smppd.events import AuditEvent
-from smppd.operators.roles import Act, Authority
-from smppd.records.looks import LookKey, key_of
+from smppd.office.access import REASONS, printable
+from smppd.office.consents import ConsentDesk, open_consents
+from smppd.operators.roles import Act
 from smppd.store.api import StoreError
 from smppd.store.consents import ConsentRow
-from smppd.store.sqlite.keys import KeyStore
-from smppd.vault.certificate import certify
 from smppd.vault.kek import VaultError
-from smppd.vault.keys import InstallSecrets
-from smppd.vault.mask import mask_digits, mask_number
+from smppd.vault.mask import mask_number
 
 SHOWN: Final = 50
 """Bad lines that are named; of the rest the number is."""
@@ -110,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"there is no account {printable(args.account)}", 2)
     action = {"import": _import, "withdraw": _withdraw, "check": _check, "show": _show, "export": _export}
     try:
-        with _desk(settings, authority) as desk:
+        with open_consents(settings, authority) as desk:
             return action[args.action](desk, args)
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(f"the register of consents cannot be reached: {error}", 2) from None
@@ -120,59 +113,11 @@ def run(args: argparse.Namespace) -> int:
         ) from None
 
 
-class _Desk:
-    """What every action works with."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        authority: Authority,
-        book: ConsentBook,
-        install: InstallSecrets,
-        trail: AuditTrail,
-        key: LookKey,
-    ) -> None:
-        self.settings = settings
-        self.authority = authority
-        self.book = book
-        self.install = install
-        self._trail = trail
-        self._key = key
-
-    def number(self, args: argparse.Namespace) -> str:
-        """The number of a call, as international digits. CommandError, which does not repeat it."""
-        try:
-            return number_of(args.number, self.book.region()(args.account))
-        except ValueError:
-            raise CommandError("this is no international phone number", 2) from None
-
-    def put_on_trail(self, action: str, what: Mapping[str, str | int], result: str, number: str = "") -> None:
-        """An entry on the audit trail, durable when this returns."""
-        facts: dict[str, str | int] = {"action": action, **what, **self.authority.facts}
-        if number:
-            facts["number"] = self._key.hash(number.encode())
-        self._trail.append(AuditEvent.CONSENT, self.authority.who, facts, result, source=self.authority.actor.source)
-
-
-@contextmanager
-def _desk(settings: Settings, authority: Authority) -> Iterator[_Desk]:
-    kek, install = unlock(settings)
-    with ExitStack() as opened:
-        rows = KeyStore(settings.store.directory)
-        try:
-            key = key_of(kek, rows, time.time())
-        finally:
-            rows.close()
-        trail = opened.enter_context(witnessed_trail(settings.store.directory, install))
-        book = opened.enter_context(ConsentBook(settings, install))
-        yield _Desk(settings, authority, book, install, trail, key)
-
-
 # -- import ------------------------------------------------------------------------------------------------------------
 
 
-def _import(desk: _Desk, args: argparse.Namespace) -> int:
-    desk.put_on_trail("import", {"file": "standard input" if str(args.file) == "-" else args.file.name}, "begun")
+def _import(desk: ConsentDesk, args: argparse.Namespace) -> int:
+    desk.note("import", {"file": "standard input" if str(args.file) == "-" else args.file.name}, "begun")
     if str(args.file) == "-":
         done = _Importing(desk, args).run(sys.stdin, 0)
     else:
@@ -181,7 +126,7 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
                 done = _Importing(desk, args).run(file, args.file.stat().st_size)
         except OSError as error:
             raise CommandError(f"{args.file} cannot be read: {error.strerror}", 2) from None
-    desk.put_on_trail("import", done.counts(), "done")
+    desk.note("import", done.counts(), "done")
     if args.json:
         print(json.dumps({**done.counts(), "bad": [one._asdict() for one in done.bad]}))
     else:
@@ -196,7 +141,7 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
 class _Importing:
     """One import. Each chunk is durable, and known to the daemon, before the next is read."""
 
-    def __init__(self, desk: _Desk, args: argparse.Namespace) -> None:
+    def __init__(self, desk: ConsentDesk, args: argparse.Namespace) -> None:
         self._desk = desk
         self._account: str | None = args.account
         self.good = self.new = self.wrong = 0
@@ -267,29 +212,18 @@ class _Counted:
 # -- one number --------------------------------------------------------------------------------------------------------
 
 
-def _withdraw(desk: _Desk, args: argparse.Namespace) -> int:
-    number = desk.number(args)
-    note = mask_digits(args.note)
-    now = time.time()
-    desk.put_on_trail("withdraw", {"account": args.account, "note": note}, "begun", number)
-    count = desk.book.withdraw([number.encode()], [args.account], now, note)
-    if not count:
-        desk.book.note_withdrawal(args.account, number, now, note)
-    desk.put_on_trail("withdraw", {"account": args.account, "consents": count}, "done", number)
+def _withdraw(desk: ConsentDesk, args: argparse.Namespace) -> int:
+    count = desk.withdraw(args.account, args.number, args.note)
     if args.json:
         print(json.dumps({"withdrawn": count}))
     else:
-        print(f"{count} consents of {mask_number('+' + number)} withdrawn." if count else "There was none; noted.")
+        number = mask_number("+" + desk.number(args.account, args.number))
+        print(f"{count} consents of {number} withdrawn." if count else "There was none; noted.")
     return 0
 
 
-def _check(desk: _Desk, args: argparse.Namespace) -> int:
-    number = desk.number(args)
-    keys = desk.book.keys
-    wanted = _scopes(keys, args.message_class, args.sender, desk.book.region()(args.account))
-    rows = [one.row for one in desk.book.of([number.encode()], [args.account]) if not one.row.withdrawn]
-    found = any(not wanted.isdisjoint(scopes_of(row.scopes)) for row in rows)
-    desk.put_on_trail("check", {"account": args.account}, "yes" if found else "no", number)
+def _check(desk: ConsentDesk, args: argparse.Namespace) -> int:
+    found = desk.check(args.account, args.number, args.message_class, args.sender)
     if args.json:
         print(json.dumps({"consent": found}))
     else:
@@ -297,24 +231,8 @@ def _check(desk: _Desk, args: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
-def _scopes(keys: ConsentKeys, message_class: str, sender: str, region: str | None) -> frozenset[bytes]:
-    senders = {ANY.encode(), sender_form(sender, region)}
-    return frozenset(keys.scope(one, whom) for one in (message_class, ANY) for whom in senders)
-
-
-def _found(desk: _Desk, args: argparse.Namespace, action: str) -> list[dict[str, Any]]:
-    """What is on record, which is on the audit trail when this returns. CommandError where there is nothing."""
-    number = desk.number(args)
-    entries = desk.book.of([number.encode()], [args.account])
-    what = {"account": args.account, "reason": args.reason, "note": mask_digits(args.note), "consents": len(entries)}
-    desk.put_on_trail(action, what, "shown" if entries else "nothing found", number)
-    if not entries:
-        raise CommandError(f"there is no consent of {mask_number('+' + number)} on record")
-    return [entry_facts(one) for one in entries]
-
-
-def _show(desk: _Desk, args: argparse.Namespace) -> int:
-    found = _found(desk, args, "show")
+def _show(desk: ConsentDesk, args: argparse.Namespace) -> int:
+    found = desk.found(args.account, args.number, why_of(args), "show")
     if args.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -327,25 +245,11 @@ def _show(desk: _Desk, args: argparse.Namespace) -> int:
     return 0
 
 
-def _export(desk: _Desk, args: argparse.Namespace) -> int:
+def _export(desk: ConsentDesk, args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None
-        consents = _found(desk, args, "export")
-        proof = {
-            "what": "consents on record",
-            "account": args.account,
-            "exported": iso(time.time()),
-            "consents": consents,
-        }
-        # One text and the signature of exactly its octets, so that whoever has both can verify it without this program.
-        signed = certify(proof, desk.install.checkpoint)
-        whole = {
-            "proof": signed.text.decode(),
-            "signature": signed.signature.hex(),
-            "public_key": signed.public.decode(),
-        }
         out = sys.stdout if file is None else file.text
-        out.write(json.dumps(whole, indent=2) + "\n")
+        out.write(desk.proof(args.account, args.number, why_of(args)))
         if file is not None:
             file.commit()
             say(f"The proof is in {args.out}.")

@@ -14,13 +14,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from smppd.cli.access import Access, add_reason, form_of, printable, region_of
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.unlocking import source_kek, unlock, witnessed_trail
+from smppd.cli.reason import add_reason, why_of
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.message import Address
+from smppd.office.access import Access, form_of, printable, region_of
+from smppd.office.unlocking import source_kek, unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.text import Alphabet, decode, is_text
 from smppd.protocol.wire import BodyError, Command, Sm
@@ -148,7 +149,7 @@ def _show(settings: Settings, authority: Authority, args: argparse.Namespace) ->
         event = AuditEvent.REVEAL if args.reveal else AuditEvent.SHOW
         parties = () if item is None or data is None else _parties(settings, item, data)
         ids = [Shown(item.id & (1 << 64) - 1, parties)] if item is not None and (item.id or parties) else []
-        access.record(event, args, what, ids, result)
+        access.record(event, why_of(args), what, ids, result)
         if item is None:
             raise CommandError(f"there is no item {args.number} (any more)")
     alphabets = {one.system_id: one.default_alphabet for one in settings.accounts}

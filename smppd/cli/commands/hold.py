@@ -21,31 +21,27 @@ from rich.console import Console
 from rich.progress import Progress
 
 from smppd import __version__
-from smppd.cli.access import Access, addresses_of, guarded, printable
-from smppd.cli.authority import add_login, approver, authorise
+from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.holding import open_holds
-from smppd.cli.unlocking import unlock
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.message import FINAL_STATES, State
-from smppd.numbering import REGIONS, SHORT_DIGITS, parse
+from smppd.office.access import Access, Why, addresses_of, guarded, printable
+from smppd.office.holding import Order, as_dict, asked_for, iso, one_of, open_hold_desk, open_holds, sees
+from smppd.office.unlocking import unlock
 from smppd.operators.roles import Act, Authority
 from smppd.records.capture import Capture, gather
 from smppd.records.evidence import write
-from smppd.records.holds import LONGEST, PENDING, Hold, Holds, HoldState
-from smppd.records.looks import MONTH, Shown
+from smppd.records.holds import PENDING, Hold, Holds, HoldState
+from smppd.records.looks import Shown
 from smppd.records.lookup import Found
 from smppd.records.opening import open_bundle
-from smppd.records.search import accounts
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.bundle import SealedWriter, fingerprint, read_private, read_public
 from smppd.vault.kek import VaultError
 from smppd.vault.mask import mask_number
-from smppd.vault.numbers import search_forms
 from smppd.vault.seal import SealError
 
-_WORDS: Final = 200
 _PAGE: Final = 200
 _KEY_FILE: Final = 65536
 
@@ -125,103 +121,43 @@ def _number(text: str) -> int:
 
 
 def _add(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
-    now = time.time()
-    hold = _asked_for(settings, args, authority, now)
-    with Access(settings, authority) as access, _holds(settings) as holds:
-        if hold.account and hold.account not in _accounts(access):
-            raise CommandError(f"there is no account {printable(hold.account)}, and nothing of one in the log", 2)
-        known = holds.asked(hold)
-        if known is None:
-            hold = hold._replace(number=holds.number())
-            _tell(access, authority, {"action": "asked", **_facts(access, hold)}, "pending")
-            holds.add(hold)
-        else:
-            hold = known  # asked for before: it goes on
+    order = Order(
+        args.number,
+        args.account,
+        args.since,
+        args.until,
+        args.region,
+        args.also_national,
+        args.authority,
+        args.reference,
+        args.expires,
+    )
+    hold = asked_for(settings, order, authority, time.time())
+    with open_hold_desk(settings, authority) as desk:
+        hold = desk.ask(hold)  # or the one that was asked for before: it goes on
         refused: CommandError | None = None
         try:
             if hold.state is HoldState.ACTIVE:
-                return _active(hold, _gathered(access, holds, hold))
-            second = approver(authority, args, settings, "hold", _asked(access, hold))
-            _tell(access, authority, {"action": "added", "hold": hold.number, "second": second}, "active")
-            hold = holds.activate(hold.number, second)
+                return _active(hold, _gathered(desk.access, desk.holds, hold))
+            hold = desk.activate(hold)
         except CommandError as error:
             refused = error
-        count = _gathered(access, holds, hold)
+        count = _gathered(desk.access, desk.holds, hold)
         if refused is not None:
-            ends = _iso(min(hold.ends, hold.added + PENDING))
+            ends = iso(min(hold.ends, hold.added + PENDING))
             say(f"Hold {hold.number} is pending: it keeps {count} records, and what comes, until {ends} at the latest.")
             raise refused
     return _active(hold, count)
 
 
 def _active(hold: Hold, count: int) -> int:
-    print(f"Hold {hold.number} is active until {_iso(hold.expires)}: it keeps {count} records, and what comes.")
+    print(f"Hold {hold.number} is active until {iso(hold.expires)}: it keeps {count} records, and what comes.")
     return 0
 
 
-def _asked_for(settings: Settings, args: argparse.Namespace, authority: Authority, now: float) -> Hold:
-    """What was asked for, without a number yet. CommandError."""
-    if args.number is None and args.account is None:
-        raise CommandError("give --number, --account or both: nobody can hold everything", 2)
-    if args.account is not None and not args.account.strip():
-        raise CommandError("--account is empty", 2)
-    if authority.accounts is not None and args.account not in authority.accounts:
-        raise CommandError("you may hold nothing beyond your accounts: give --account", 2)
-    until = float("inf") if args.until is None else args.until
-    if args.since >= until:
-        raise CommandError("--since is not before --until", 2)
-    if args.expires <= now:
-        raise CommandError("--expires is not in the future", 2)
-    if args.expires > now + LONGEST:
-        raise CommandError("--expires is more than ten years away: ask for a shorter time, and again then", 2)
-    authority_name, reference = (" ".join(printable(one).split()) for one in (args.authority, args.reference))
-    if not authority_name or not reference or max(len(authority_name), len(reference)) > _WORDS:
-        raise CommandError(f"--authority and --reference need 1 to {_WORDS} characters each", 2)
-    return Hold(
-        0,
-        _forms(settings, args),
-        args.account or "",
-        args.since,
-        until,
-        authority_name,
-        reference,
-        args.expires,
-        authority.who,
-        now,
-    )
-
-
-def _forms(settings: Settings, args: argparse.Namespace) -> tuple[bytes, ...]:
-    if args.number is None:
-        return ()
-    region = args.region.upper() if args.region else None
-    if region is not None and region not in REGIONS:
-        raise CommandError(f"{printable(region)} is no country of two letters (ISO 3166)", 2)
-    mine = next((one.region for one in settings.accounts if one.system_id == args.account), None)
-    forms = search_forms(args.number, region or mine or settings.region)
-    exact = forms.exact[0]
-    if not any(chr(octet).isalnum() for octet in exact):
-        raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
-    if exact.isdigit() and len(exact) > SHORT_DIGITS and parse("+" + exact.decode(), None) is None:
-        raise CommandError(
-            f"{mask_number(args.number)} may be anybody's: write it with + and its country code, or give --region", 2
-        )
-    return (*forms.exact, *(forms.ambiguous if args.also_national else ()))
-
-
-def _accounts(access: Access) -> set[str]:
-    return {one.system_id for one in access.settings.accounts} | set(accounts(access.reader.records))
-
-
 def _release(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
-    with Access(settings, authority) as access, _holds(settings) as holds:
-        hold = _one(holds, args.id, authority)
-        if not hold.lives:
-            raise CommandError(f"hold {hold.number} is {hold.state} already")
-        facts: dict[str, str | int] = {"hold": hold.number, "authority": hold.authority, "reference": hold.reference}
-        second = approver(authority, args, settings, "hold release", facts)
-        _tell(access, authority, {"action": "released", **facts, "second": second}, "ended")
-        holds.end(hold.number, HoldState.RELEASED, time.time())
+    with open_hold_desk(settings, authority) as desk:
+        hold = desk.release(args.id)
     print(f"Hold {hold.number} is released: what only it kept cannot be opened any more.")
     say("The rows go with the daemon's next purge, within the hour, or with `smppd purge`.")
     return 0
@@ -241,43 +177,6 @@ def _gathered(access: Access, holds: Holds, hold: Hold) -> int:
     return holds.rows.count(hold.number)
 
 
-def _facts(access: Access, hold: Hold) -> dict[str, str | int]:
-    """What a hold is, as the trail and the second person see it. The number only as a keyed hash."""
-    facts: dict[str, str | int] = {
-        "hold": hold.number,
-        "authority": hold.authority,
-        "reference": hold.reference,
-        "expires": _iso(hold.expires),
-    }
-    if hold.forms:
-        facts["number"] = " ".join(access.subject(form) for form in hold.forms)
-    if hold.account:
-        facts["account"] = hold.account
-    if hold.since:
-        facts["since"] = _iso(hold.since)
-    if hold.until != float("inf"):
-        facts["until"] = _iso(hold.until)
-    return facts
-
-
-def _asked(access: Access, hold: Hold) -> dict[str, str | int]:
-    """The same for the person who has to agree: with the number itself, which is sealed in the request."""
-    facts = _facts(access, hold)
-    if hold.forms:
-        facts["number"] = " ".join(form.decode("utf-8", "replace") for form in hold.forms)
-    return facts
-
-
-def _tell(access: Access, authority: Authority, facts: dict[str, str | int], result: str) -> None:
-    if "number" in facts:
-        facts = facts | {MONTH: access.look_key.month}
-    facts = facts | authority.facts
-    try:
-        access.trail.append(AuditEvent.HOLD, authority.who, facts, result, source=authority.actor.source)
-    except VaultError as error:
-        raise CommandError(f"nothing was done, because it cannot be recorded: {error}") from None
-
-
 @contextmanager
 def _holds(settings: Settings) -> Iterator[Holds]:
     holds = open_holds(settings)
@@ -287,30 +186,19 @@ def _holds(settings: Settings) -> Iterator[Holds]:
         holds.close()
 
 
-def _one(holds: Holds, number: int, authority: Authority) -> Hold:
-    hold = holds.get(number)
-    if hold is None or not _may(hold, authority):
-        raise CommandError(f"there is no hold {number}")
-    return hold
-
-
-def _may(hold: Hold, authority: Authority) -> bool:
-    return authority.accounts is None or hold.account in authority.accounts
-
-
 # -- list and show -----------------------------------------------------------------------------------------------------
 
 
 def _list(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
     with _holds(settings) as holds:
-        listed = [one for one in holds.all() if _may(one, authority)]
+        listed = [one for one in holds.all() if sees(one, authority)]
     if args.json:
-        print(json.dumps({"holds": [_as_dict(one) for one in listed]}, indent=2))
+        print(json.dumps({"holds": [as_dict(one) for one in listed]}, indent=2))
         return 0
     for one in listed:
         scope = [mask_number(one.forms[0].decode("utf-8", "replace"))] if one.forms else []
         scope += [f"account {one.account}"] if one.account else []
-        said = f"until {_iso(one.ends)}" if one.lives else f"since {_iso(one.ended)}"
+        said = f"until {iso(one.ends)}" if one.lives else f"since {iso(one.ended)}"
         print(
             f"{one.number:>4}  {one.state:<8}  {said}  {' in '.join(scope)}  {one.authority}, {one.reference}".rstrip()
         )
@@ -321,8 +209,8 @@ def _list(settings: Settings, args: argparse.Namespace, authority: Authority) ->
 
 def _show(settings: Settings, args: argparse.Namespace, authority: Authority) -> int:
     with _holds(settings) as holds:
-        hold = _one(holds, args.id, authority)
-        facts = _as_dict(hold) | {"records": holds.rows.count(hold.number) if hold.lives else 0}
+        hold = one_of(holds, args.id, authority)
+        facts = as_dict(hold) | {"records": holds.rows.count(hold.number) if hold.lives else 0}
     if args.json:
         print(json.dumps(facts, indent=2))
         return 0
@@ -330,25 +218,6 @@ def _show(settings: Settings, args: argparse.Namespace, authority: Authority) ->
         if value not in (None, "", []):
             print(f"{name.replace('_', ' '):<10}  {', '.join(value) if isinstance(value, list) else value}")
     return 0
-
-
-def _as_dict(hold: Hold) -> dict[str, Any]:
-    return {
-        "hold": hold.number,
-        "state": hold.state.value,
-        "numbers": [mask_number(form.decode("utf-8", "replace")) for form in hold.forms],
-        "account": hold.account or None,
-        "since": _iso(hold.since) if hold.since else None,
-        "until": None if hold.until == float("inf") else _iso(hold.until),
-        "authority": hold.authority,
-        "reference": hold.reference,
-        "asked": _iso(hold.added),
-        "who": hold.who,
-        "second": hold.second or None,
-        "expires": _iso(hold.expires),
-        "ends": _iso(hold.ends) if hold.lives else None,
-        "ended": _iso(hold.ended) if hold.ended else None,
-    }
 
 
 # -- evidence ----------------------------------------------------------------------------------------------------------
@@ -363,7 +232,7 @@ def _bundle(settings: Settings, args: argparse.Namespace, authority: Authority) 
         raise CommandError(f"{args.out}: there is a file already", 2)
     made_for = fingerprint(to)
     with Access(settings, authority) as access, _holds(settings) as holds:
-        hold = _one(holds, args.id, authority)
+        hold = one_of(holds, args.id, authority)
         if not hold.lives:
             raise CommandError(f"hold {hold.number} is {hold.state}: nothing is kept of it")
         count = _gathered(access, holds, hold)
@@ -371,8 +240,7 @@ def _bundle(settings: Settings, args: argparse.Namespace, authority: Authority) 
             raise CommandError(f"hold {hold.number} keeps no records")
         install = unlock(settings).install
         facts: dict[str, str | int] = {"hold": hold.number, "authority": hold.authority, "key": made_for}
-        args.reason, args.note = "law", hold.reference
-        access.record(AuditEvent.EVIDENCE, args, facts, _shown(access, hold), "sealed")
+        access.record(AuditEvent.EVIDENCE, Why("law", hold.reference), facts, _shown(access, hold), "sealed")
         fresh = args.out.with_name(args.out.name + ".new")
         try:
             fresh.unlink(missing_ok=True)  # of one that was killed
@@ -426,7 +294,7 @@ def _describe(access: Access, found: Found) -> dict[str, Any]:
     ]
     said: dict[str, Any] = {
         "id": f"{header.record_id:016x}",
-        "time": _iso(header.accepted_ms / 1000),
+        "time": iso(header.accepted_ms / 1000),
         "account": header.account,
         "direction": header.direction.name,
         "from": None,
@@ -447,7 +315,7 @@ def _describe(access: Access, found: Found) -> dict[str, Any]:
         said["text_hash"] = record.content_hash.hex()
     said["events"] = [
         {
-            "time": _iso(event.time / 1000),
+            "time": iso(event.time / 1000),
             "state": _state(event.state),
             "error": event.error,
             "upstream": event.upstream,
@@ -499,10 +367,6 @@ def _small(path: Path) -> bytes:
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @contextmanager

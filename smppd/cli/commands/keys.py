@@ -17,18 +17,18 @@ from rich.progress import Progress
 from smppd.audit.trail import AuditTrail, current_actor
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
-from smppd.cli.unlocking import AUDIT_FILE as AUDIT_FILE
-from smppd.cli.unlocking import KEYS_FILE as KEYS_FILE
-from smppd.cli.unlocking import existing_store as existing_store
-from smppd.cli.unlocking import open_trail as open_trail
-from smppd.cli.unlocking import refuse_shredded as refuse_shredded
-from smppd.cli.unlocking import store_directory as store_directory
-from smppd.cli.unlocking import unlock as unlock
-from smppd.cli.unlocking import witnessed_trail as witnessed_trail
 from smppd.config import Settings
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
+from smppd.office.unlocking import AUDIT_FILE as AUDIT_FILE
+from smppd.office.unlocking import KEYS_FILE as KEYS_FILE
+from smppd.office.unlocking import existing_store as existing_store
+from smppd.office.unlocking import open_trail as open_trail
+from smppd.office.unlocking import refuse_shredded as refuse_shredded
+from smppd.office.unlocking import store_directory as store_directory
+from smppd.office.unlocking import unlock as unlock
+from smppd.office.unlocking import witnessed_trail as witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost

@@ -10,7 +10,6 @@ from typing import Any
 
 from smppd.cli.commands import DEFAULT_CONFIG, CommandError, load_settings, say
 from smppd.cli.progress import progress
-from smppd.cli.unlocking import unlock
 from smppd.config import Settings
 from smppd.lists.compiler import place_of
 from smppd.lists.compiling import Compilation, Outcome
@@ -18,6 +17,7 @@ from smppd.lists.forms import WHAT, form_of
 from smppd.lists.lists import DIRECTORY, spec_of
 from smppd.lists.standing import standing
 from smppd.lists.table import ListFault, open_table
+from smppd.office.unlocking import unlock
 from smppd.policy.listed import domain_forms
 from smppd.vault.kek import VaultError
 

@@ -12,8 +12,8 @@ from smppd.audit.trail import current_actor
 from smppd.cli.authority import NOBODY_YET, log_in, token_file
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.credentials import add_credentials, claim_of, place
-from smppd.cli.desk import has_people, open_office, told
 from smppd.config.units import format_duration, parse_duration
+from smppd.office.desk import has_people, open_office, told
 from smppd.operators.sessions import DEFAULT, LONGEST, begin, end
 
 _SHORTEST: Final = 10.0

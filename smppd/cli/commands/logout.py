@@ -6,7 +6,7 @@ import argparse
 
 from smppd.cli.authority import token_file
 from smppd.cli.commands import CommandError, add_config, load_settings
-from smppd.cli.desk import has_people, open_office, told
+from smppd.office.desk import has_people, open_office, told
 from smppd.operators.sessions import end
 
 

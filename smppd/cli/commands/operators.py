@@ -19,9 +19,9 @@ from typing import Any, Final
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.credentials import first_line, secret_from_terminal
-from smppd.cli.desk import Office, open_office
 from smppd.config import Settings
 from smppd.events import AuditEvent
+from smppd.office.desk import Office, open_office
 from smppd.operators import totp
 from smppd.operators.people import (
     Credentials,

@@ -11,31 +11,23 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
-from smppd.audit.trail import AuditTrail
-from smppd.cli.access import printable, region_of
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.progress import progress
-from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.cli.whole_file import WholeFile
-from smppd.config import Account, Settings
 from smppd.config.senders import SENDER_MAX
-from smppd.consent.suppression import ANY, KEY_OCTETS, Hashes
-from smppd.control.wire import ControlError
-from smppd.daemon.opt_outs import CHANGES, change_register
-from smppd.events import AuditEvent
-from smppd.numbering import normalise
-from smppd.operators.roles import Act, Authority
-from smppd.records.looks import MONTH, LookKey, key_of
+from smppd.consent.suppression import KEY_OCTETS
+from smppd.control.wire import CHANGES, ControlError
+from smppd.office.access import printable, region_of
+from smppd.office.opt_outs import OptOuts, change_register, number_of, open_opt_outs, sender_of
+from smppd.office.opt_outs import at as iso
+from smppd.operators.roles import Act
 from smppd.store.api import OptOut, StoreError
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.opt_outs import OptOutRows
 from smppd.vault.kek import VaultError
 from smppd.vault.mask import mask_digits
 
@@ -45,7 +37,6 @@ SHOWN: Final = 50
 """Bad lines that are named; of the rest the number is."""
 _ACTS: Final = {"remove": Act.OPT_IN, "check": Act.SEARCH}
 _SOURCE: Final = 60
-_LEAST, _LONGEST = 3, 20
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -97,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     authority = authorise(act, args, settings)
     action = {"add": _add, "remove": _remove, "check": _check, "import": _import, "export": _export, "review": _review}
     try:
-        with _desk(settings, authority) as desk:
+        with open_opt_outs(settings, authority) as desk:
             return action[args.action](desk, args)
     except (VaultError, StoreError, OSError) as error:
         raise CommandError(f"the opt-outs cannot be reached: {error}", 2) from None
@@ -105,172 +96,42 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
 
 
-class _Desk:
-    """What every action works with."""
-
-    def __init__(
-        self, settings: Settings, authority: Authority, hashes: Hashes, trail: AuditTrail, key: LookKey
-    ) -> None:
-        self.settings = settings
-        self.authority = authority
-        self.hashes = hashes
-        self._trail = trail
-        self._key = key
-        self.accounts = {one.system_id: one for one in settings.accounts if authority.sees(one.system_id)}
-
-    @property
-    def directory(self) -> Path:
-        """The store's."""
-        return self.settings.store.directory
-
-    def account(self, name: str) -> Account:
-        """An account that he may see. CommandError."""
-        found = self.accounts.get(name)
-        if found is None:
-            raise CommandError(f"there is no account {printable(name)}", 2)
-        return found
-
-    def number(self, typed: str, account: Account) -> bytes:
-        """A number in its normal form. CommandError, which does not repeat it."""
-        number = number_of(typed, region_of(self.settings, account.system_id))
-        if number is None:
-            raise CommandError("this is no phone number", 2)
-        return number
-
-    def sender(self, typed: str | None, account: Account) -> bytes:
-        """A sender in its normal form; `ANY` for none. CommandError for what no message can come from."""
-        sender = sender_of(typed, region_of(self.settings, account.system_id))
-        if len(sender) > SENDER_MAX:
-            raise CommandError(f"a sender has {SENDER_MAX} octets at the most", 2)
-        return sender
-
-    def note(self, action: str, facts: dict[str, str | int], result: str, number: bytes | None = None) -> None:
-        """Puts an entry on the trail. VaultError: then nothing may be done."""
-        who, source = self.authority.who, self.authority.actor.source
-        named: dict[str, str | int] = (
-            {} if number is None else {"number": self._key.hash(number), MONTH: self._key.month}
-        )
-        facts = {"action": action, **facts, **named, **self.authority.facts}
-        self._trail.append(AuditEvent.OPT_OUT, who, facts, result, source=source)
-
-    def rows(self) -> OptOutRows:
-        """The register as it is on disk."""
-        return OptOutRows(self.directory)
-
-
-@contextmanager
-def _desk(settings: Settings, authority: Authority) -> Iterator[_Desk]:
-    kek, install = unlock(settings)
-    keys = KeyStore(settings.store.directory)
-    try:
-        key = key_of(kek, keys, time.time())
-    finally:
-        keys.close()
-    with closing(witnessed_trail(settings.store.directory, install)) as trail:
-        yield _Desk(settings, authority, Hashes(install.suppression), trail, key)
-
-
-def number_of(typed: str, region: str | None) -> bytes | None:
-    """The normal form of a number that somebody wrote; None for what is none."""
-    try:
-        number = normalise(typed.strip().encode("latin-1"), 0, 0, region)
-    except UnicodeEncodeError:
-        return None
-    return number if number.isdigit() and _LEAST <= len(number) <= _LONGEST else None
-
-
-def sender_of(typed: str | None, region: str | None) -> bytes:
-    """The normal form of a sender, a number or a name; `ANY` for none and for `*`."""
-    if typed is None or typed.strip() in ("", "*"):
-        return ANY
-    return normalise(typed.strip().encode("utf-8"), 0, 0, region)
-
-
 # -- one number --------------------------------------------------------------------------------------------------------
 
 
-def _add(desk: _Desk, args: argparse.Namespace) -> int:
-    account = desk.account(args.account)
-    number, sender = desk.number(args.number, account), desk.sender(args.sender, account)
-    facts = {"account": account.system_id, "sender": desk.hashes.label(account.system_id, sender), "note": args.note}
-    desk.note("add", dict(facts), "asked", number)
-    change_register(desk.directory, [_entry(desk, account, sender, number, "command")])
-    desk.note("add", dict(facts), "done", number)
-    say(f"Opted out of {_from(args.sender, account)}.")
+def _add(desk: OptOuts, args: argparse.Namespace) -> int:
+    desk.add(args.account, args.number, args.sender, args.note, "command")
+    say(f"Opted out of messages of {args.account}{'' if args.sender is None else ' from this sender'}.")
     return 0
 
 
-def _remove(desk: _Desk, args: argparse.Namespace) -> int:
-    account = desk.account(args.account)
-    number = desk.number(args.number, account)
-    senders = _senders(desk, args.sender, account)
-    facts = {"account": account.system_id, "note": args.note}
-    with desk.rows() as rows:
-        keys = [desk.hashes.key(account.system_id, sender, number) for sender in senders]
-        there = sum(1 for key in keys if rows.get(key) is not None)
-    desk.note("remove", dict(facts), "asked", number)
-    entries = [_entry(desk, account, sender, number, "command", stands=False) for sender in senders]
-    for at in range(0, len(entries), CHANGES):
-        change_register(desk.directory, entries[at : at + CHANGES])
-    desk.note("remove", facts | {"entries": there}, "done" if there else "not found", number)
+def _remove(desk: OptOuts, args: argparse.Namespace) -> int:
+    there, ranges = desk.remove(args.account, args.number, args.sender, args.note, "command")
     say(f"{there} entries lifted." if there else "Nothing was lifted: it had not opted out.")
-    _say_ranges(args, account)
+    _say_ranges(ranges)
     return 0 if there else 1
 
 
-def _check(desk: _Desk, args: argparse.Namespace) -> int:
-    account = desk.account(args.account)
-    number = desk.number(args.number, account)
-    senders = list(dict.fromkeys((ANY, *_senders(desk, args.sender, account))))
-    with desk.rows() as rows:
-        found = [
-            one
-            for sender in senders
-            if (one := rows.get(desk.hashes.key(account.system_id, sender, number))) is not None
-        ]
-    desk.note("check", {"account": account.system_id}, "found" if found else "not found", number)
+def _check(desk: OptOuts, args: argparse.Namespace) -> int:
+    found, ranges = desk.check(args.account, args.number, args.sender)
     if args.json:
-        entries = [{"sender": one.sender, "at": _iso(one.at), "source": one.source} for one in found]
+        entries = [{"sender": one.sender, "at": iso(one.at), "source": one.source} for one in found]
         print(json.dumps({"opted_out": bool(found), "entries": entries}, indent=2))
     else:
         for one in found:
             sender = "every sender" if one.sender == "*" else printable(one.sender)
-            print(f"opted out  {sender}  {_iso(one.at)}  {printable(one.source)}")
+            print(f"opted out  {sender}  {iso(one.at)}  {printable(one.source)}")
         if not found:
             print("not opted out")
-    _say_ranges(args, account)
+    _say_ranges(ranges)
     return 0 if found else 1
 
 
-def _say_ranges(args: argparse.Namespace, account: Account) -> None:
-    """Which senders were not asked: a hash cannot be made of a range."""
-    if args.sender is None and any(number.endswith("*") for number in account.numbers):
+def _say_ranges(ranges: bool) -> None:
+    if ranges:
         say(
             "Numbers of the account's ranges (`*`) and names were not looked at: give the one that is meant by --sender."
         )
-
-
-def _senders(desk: _Desk, typed: str | None, account: Account) -> list[bytes]:
-    """The sender that was named; without one every one that can be meant: any, and the account's own numbers."""
-    sender = desk.sender(typed, account)
-    if sender != ANY:
-        return [sender]
-    own = (desk.sender(number, account) for number in account.numbers if not number.endswith("*"))
-    return list(dict.fromkeys((ANY, *own)))
-
-
-def _entry(desk: _Desk, account: Account, sender: bytes, number: bytes, source: str, *, stands: bool = True) -> OptOut:
-    name = account.system_id
-    key, label = desk.hashes.key(name, sender, number), desk.hashes.label(name, sender)
-    return OptOut(key, name, label, int(time.time()), source, stands)
-
-
-def _from(sender: str | None, account: Account) -> str:
-    return f"messages of {account.system_id}" + ("" if sender is None else " from this sender")
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------
@@ -284,7 +145,7 @@ class _Read(NamedTuple):
     bad: int
 
 
-def _import(desk: _Desk, args: argparse.Namespace) -> int:
+def _import(desk: OptOuts, args: argparse.Namespace) -> int:
     name = "standard input" if str(args.file) == "-" else str(args.file)
     try:
         if str(args.file) == "-":
@@ -316,7 +177,7 @@ def _import(desk: _Desk, args: argparse.Namespace) -> int:
     return 1 if read.bad else 0
 
 
-def _read(desk: _Desk, args: argparse.Namespace, file: TextIO) -> _Read:
+def _read(desk: OptOuts, args: argparse.Namespace, file: TextIO) -> _Read:
     first = file.readline()
     try:
         columns = [name.strip().lower() for name in _values(first)]
@@ -352,7 +213,7 @@ def _values(line: str) -> list[str]:
         raise ValueError("no line of a CSV file") from None
 
 
-def _row(desk: _Desk, args: argparse.Namespace, row: dict[str, str]) -> OptOut:
+def _row(desk: OptOuts, args: argparse.Namespace, row: dict[str, str]) -> OptOut:
     """The entry of a line. ValueError says what is wrong with it, and repeats nothing of it."""
 
     def value(column: str) -> str:
@@ -397,7 +258,7 @@ def _time(text: str) -> int:
     return seconds
 
 
-def _export(desk: _Desk, args: argparse.Namespace) -> int:
+def _export(desk: OptOuts, args: argparse.Namespace) -> int:
     if args.account:
         desk.account(args.account)
     facts: dict[str, str | int] = {"account": args.account} if args.account else {}
@@ -413,7 +274,7 @@ def _export(desk: _Desk, args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(desk: _Desk, args: argparse.Namespace, out: TextIO) -> int:
+def _write(desk: OptOuts, args: argparse.Namespace, out: TextIO) -> int:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     number = 0
@@ -422,20 +283,18 @@ def _write(desk: _Desk, args: argparse.Namespace, out: TextIO) -> int:
             if (args.account and one.account != args.account) or not desk.authority.sees(one.account):
                 continue
             number += 1
-            writer.writerow((desk.hashes.mark, one.account, one.sender, one.key.hex(), _iso(one.at), one.source))
+            writer.writerow((desk.hashes.mark, one.account, one.sender, one.key.hex(), iso(one.at), one.source))
     return number
 
 
 # -- review ------------------------------------------------------------------------------------------------------------
 
 
-def _review(desk: _Desk, args: argparse.Namespace) -> int:
-    with desk.rows() as rows:
-        waiting = {one.record: one for one in rows.doubts() if desk.authority.sees(one.account)}
+def _review(desk: OptOuts, args: argparse.Namespace) -> int:
     if not (args.suppress or args.dismiss):
         shown = [
-            {"record": f"{one.record:016x}", "account": one.account, "sender": one.sender, "at": _iso(one.at)}
-            for one in waiting.values()
+            {"record": f"{one.record:016x}", "account": one.account, "sender": one.sender, "at": iso(one.at)}
+            for one in desk.doubts()
         ]
         if args.json:
             print(json.dumps({"waiting": shown}, indent=2))
@@ -445,21 +304,7 @@ def _review(desk: _Desk, args: argparse.Namespace) -> int:
             say(f"{len(shown)} wait. `smppd log show RECORD --reveal` shows one; then --suppress or --dismiss it.")
         return 0
     refused, none = _records(args.suppress), _records(args.dismiss)
-    missing = [record for record in (*refused, *none) if record not in waiting]
-    if missing:
-        raise CommandError(f"{missing[0]:016x} does not wait for anybody", 1)
-    facts: dict[str, str | int] = {
-        "suppress": " ".join(f"{record:016x}" for record in refused),
-        "dismiss": " ".join(f"{record:016x}" for record in none),
-    }
-    desk.note("review", dict(facts), "asked")
-    now = int(time.time())
-    for record in refused:
-        one = waiting[record]
-        change_register(desk.directory, [OptOut(one.key, one.account, one.sender, now, "review")], [record])
-    for at in range(0, len(none), CHANGES):
-        change_register(desk.directory, [], none[at : at + CHANGES])
-    desk.note("review", facts, "done")
+    desk.decide(refused, none)
     say(f"{len(refused)} suppressed, {len(none)} dismissed.")
     return 0
 

@@ -20,12 +20,12 @@ from smppd.audit.trail import Actor, current_actor
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.erasing import eraser_of
-from smppd.cli.holding import open_holds
-from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.daemon.consents import expiry
 from smppd.daemon.tidying import tidy
 from smppd.daemon.traces import each, trace_expiry
 from smppd.ids import id_time
+from smppd.office.holding import open_holds
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act
 from smppd.records.due import PurgePlan
 from smppd.records.keeping import Keeper

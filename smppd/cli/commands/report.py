@@ -16,12 +16,12 @@ from typing import Final
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings
 from smppd.cli.commands.audit import moment
-from smppd.cli.holding import open_holds
 from smppd.cli.progress import progress as progress_bar
-from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
 from smppd.ids import id_time
+from smppd.office.holding import open_holds
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.people import KIND as OPERATOR
 from smppd.operators.roles import Act, Authority
 from smppd.records.lookup import LogReader

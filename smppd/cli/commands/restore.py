@@ -12,10 +12,10 @@ from smppd.backup.manifest import read_manifest
 from smppd.backup.restore import Restored, restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
-from smppd.cli.unlocking import source_kek
 from smppd.config.retention import floor
 from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
+from smppd.office.unlocking import source_kek
 from smppd.store.api import StoreError
 from smppd.vault.kek import VaultError
 

@@ -16,11 +16,11 @@ from smppd.audit.trail import current_actor
 from smppd.cli.authority import NOBODY_YET, add_login, identify, wanted
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.credentials import claim_of
-from smppd.cli.desk import has_people, open_office, told
 from smppd.cli.tables import Column, age, cell, console_for, sparkline, table_of
 from smppd.config import Settings
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
+from smppd.office.desk import has_people, open_office, told
 from smppd.operators.roles import Act
 
 UNREACHABLE: Final = 2

@@ -21,20 +21,22 @@ from rich.progress import Progress
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.backup.erasures import spread
-from smppd.cli.access import REASONS, Access
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.consents import ConsentBook, Entry
 from smppd.cli.erasing import eraser_of
-from smppd.cli.holding import open_holds
-from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
-from smppd.cli.unlocking import unlock, witnessed_trail
+from smppd.cli.numbers import typed_of
 from smppd.config import Settings
 from smppd.control.wire import ControlError
 from smppd.daemon.erasing import Underway, erase_underway
 from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
-from smppd.numbering import SEPARATORS
+from smppd.office.access import REASONS, Access
+from smppd.office.consents import ConsentBook, Entry
+from smppd.office.desk import open_office
+from smppd.office.erasures import was_run, wish_of
+from smppd.office.holding import open_holds
+from smppd.office.numbers import forms_of_search, refuse_nothing, regions_of_search, without_number
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.records.erasure import DONE, STATE, WAY_HELD, Eraser, utc
 from smppd.records.erasure_journal import CONSENT, REPLIES
@@ -75,6 +77,9 @@ def register_erase(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="TEXT",
         help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
     )
+    parser.add_argument(
+        "--asked", type=int, metavar="N", help="run what somebody asked for in the console: number and reason are in it"
+    )
     finish = "only finish erasures that were begun, by the floors and holds of now"
     parser.add_argument("--resume", action="store_true", help=finish)
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -87,9 +92,11 @@ def run_erase(args: argparse.Namespace) -> int:
     """Run `subject erase`; 0 when all is erased, 1 when some of it is queued or has to be done again, 2 when called wrongly."""
     settings = load_settings(args)
     authority = authorise(Act.ERASE, args, settings)
+    if args.asked is not None:
+        _take_asked(settings, args)
     if not args.resume:
         if args.number is None or args.reason is None or not args.note.strip():
-            raise CommandError("give NUMBER, --reason and --note; or --resume alone", 2)
+            raise CommandError("give NUMBER, --reason and --note; or --asked or --resume alone", 2)
     elif args.number is not None:
         raise CommandError("--resume takes no number: it finishes what was begun", 2)
     try:
@@ -102,9 +109,22 @@ def run_erase(args: argparse.Namespace) -> int:
             with eraser:
                 if args.resume:
                     return _resume(eraser, known, args)
-                return _Erasure(settings, args, authority, kek, install, trail, eraser, known, holds).run()
+                status = _Erasure(settings, args, authority, kek, install, trail, eraser, known, holds).run()
+        if args.asked is not None:
+            with open_office(settings) as office:
+                was_run(office, args.asked)
+        return status
     except (VaultError, StoreError, ControlError, OSError) as error:
         raise CommandError(f"not all is erased: {error}; {_AGAIN}") from None
+
+
+def _take_asked(settings: Settings, args: argparse.Namespace) -> None:
+    if args.resume or args.number is not None:
+        raise CommandError("--asked stands alone: what it is about is in the request", 2)
+    with open_office(settings) as office:
+        wish = wish_of(office, args.asked, time.time())
+    args.number, args.region, args.account = wish.subject, wish.region, wish.accounts
+    args.also_national, args.reason, args.note = wish.also_national, wish.reason, wish.note
 
 
 def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> int:
@@ -159,17 +179,17 @@ class _Erasure:
         self._eraser = eraser
         self._known = known
         self._holds = holds
-        forms = forms_of_search(regions_of_search(settings, args), args)
-        if not any(form.strip(SEPARATORS + b"+") for form in forms.exact):
-            raise CommandError("give a phone number, a short code or an alphanumeric sender", 2)
+        asked = typed_of(args)
+        forms = forms_of_search(regions_of_search(settings, asked), asked)
+        refuse_nothing(forms)
         self._all = forms
         self._forms = forms.exact + (forms.ambiguous if args.also_national else ())
         self._accounts: frozenset[str] | None = frozenset(args.account) if args.account else None
         if authority.accounts is not None:
-            asked = authority.accounts if self._accounts is None else self._accounts
-            if not asked <= authority.accounts:
+            wanted = authority.accounts if self._accounts is None else self._accounts
+            if not wanted <= authority.accounts:
                 raise CommandError("these are not all your accounts", 2)
-            self._accounts = asked
+            self._accounts = wanted
 
     def run(self) -> int:
         """See the module."""

@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from smppd import __version__
-from smppd.cli.access import BINARY, REASONS, Access, addresses_of, guarded, printable, text_of_sm
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.consents import ConsentBook, Entry, entry_facts
 from smppd.cli.export_forms import Form, JsonForm, LinesForm, PageForm
-from smppd.cli.numbers import forms_of_search, regions_of_search, without_number
+from smppd.cli.numbers import typed_of
 from smppd.cli.progress import progress
+from smppd.cli.reason import why_of
 from smppd.cli.underway import Journal, OnItsWay, holds_nothing, read_thing, receipt_text
-from smppd.cli.unlocking import unlock
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.ids import id_time
 from smppd.message import Address
+from smppd.office.access import BINARY, REASONS, Access, addresses_of, guarded, printable, text_of_sm
+from smppd.office.consents import ConsentBook, Entry, entry_facts
+from smppd.office.numbers import forms_of_search, regions_of_search, without_number
+from smppd.office.unlocking import unlock
 from smppd.operators.roles import Act, Authority
 from smppd.policy.content import part_of
 from smppd.protocol.text import decode
@@ -135,8 +137,8 @@ class _Export:
         self._args = args
         self._authority = authority
         self._accounts = accounts
-        regions = regions_of_search(settings, args)
-        forms = forms_of_search(regions, args)
+        regions = regions_of_search(settings, typed_of(args))
+        forms = forms_of_search(regions, typed_of(args))
         if not any(form.isdigit() for form in forms.exact):
             raise CommandError("give a phone number: a sender's name is no person's", 2)
         self._typed = args.number
@@ -199,7 +201,7 @@ class _Export:
         if self._args.out is not None:
             what["form"] = self._args.out.suffix.lower()
         shown = [Shown(identity, self._subject.own) for identity in ids]
-        self._access.record(AuditEvent.EXPORT, self._args, what, shown, result)
+        self._access.record(AuditEvent.EXPORT, why_of(self._args), what, shown, result)
 
     def _known(self) -> list[str]:
         every = {

@@ -10,12 +10,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from smppd.cli.access import Access, guarded
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.numbers import forms_of_search, regions_of_search
-from smppd.cli.unlocking import source_kek
+from smppd.cli.numbers import typed_of
 from smppd.events import AuditEvent
+from smppd.office.access import Access, Why, guarded
+from smppd.office.numbers import forms_of_search, regions_of_search
+from smppd.office.unlocking import source_kek
 from smppd.operators.roles import Act
 from smppd.records.looks import Look, keys_left, looks_at
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -43,12 +44,13 @@ def run_looks(args: argparse.Namespace) -> int:
     """Run `subject looks`; 0, 1 when nobody looked, 2 without a store. The question itself is on the trail, as a search."""
     settings = load_settings(args)
     authority = authorise(Act.AUDIT, args, settings)
-    args.account, args.reason, args.note = None, "security", "subject looks"
-    forms = forms_of_search(regions_of_search(settings, args), args)
+    args.account = None
+    asked = typed_of(args)
+    forms = forms_of_search(regions_of_search(settings, asked), asked)
     with Access(settings, authority) as access, guarded():
         found = _looks(access, forms)
         what: dict[str, str | int] = {"number": " ".join(access.subject(form) for form in forms.exact)}
-        access.record(AuditEvent.SEARCH, args, what, [], f"{len(found)} looks found")
+        access.record(AuditEvent.SEARCH, Why("security", "subject looks"), what, [], f"{len(found)} looks found")
     rows = [_facts(look) for look in found]
     if args.json:
         print(json.dumps({"looks": rows}, indent=2))

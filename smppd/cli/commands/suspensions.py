@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from smppd.audit.trail import AuditTrail
-from smppd.cli.access import printable
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
-from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
+from smppd.office.access import printable
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
 from smppd.store.sqlite.documents import SqliteDocuments

@@ -6,13 +6,13 @@ import argparse
 import json
 from typing import Any
 
-from smppd.cli.access import printable
 from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.config import Settings
 from smppd.config.units import format_duration
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
+from smppd.office.access import printable
 from smppd.operators.roles import Act
 
 

@@ -89,6 +89,11 @@ class _SqliteLog:
             (after, until, limit),
         )
 
+    def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Log`."""
+        query = "SELECT seq, CAST(records AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+        return [(row[0], row[1]) for row in reversed(self.data.all(query, (seq, limit)))]
+
     def extents(self, upto: int = LAST_ID) -> list[Extent]:
         """See `store.log.Log`."""
         if not self._measured:
@@ -244,11 +249,6 @@ class SqliteIndex(_SqliteLog):
         """See `store.log.IndexRows`."""
         row = self.data.one("SELECT min(first) FROM extents")
         return None if row is None else row[0]
-
-    def before(self, seq: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `store.log.IndexRows`."""
-        query = "SELECT seq, CAST(records AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT ?"
-        return [(row[0], row[1]) for row in reversed(self.data.all(query, (seq, limit)))]
 
     def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
         """See `store.log.IndexRows`."""

@@ -12,14 +12,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.cli.commands import consent as command
-from smppd.cli.consents import ConsentBook
-from smppd.cli.unlocking import unlock
 from smppd.config import load
 from smppd.consent.register import Register
 from smppd.consent.register_proof import PURPOSE, ConsentKeys
 from smppd.control.wire import ControlError
 from smppd.daemon import consents as daemon_side
 from smppd.daemon.consents import expiry
+from smppd.office import consents as asking_side
+from smppd.office.consents import ConsentBook
+from smppd.office.unlocking import unlock
 from smppd.vault import certificate
 from tests.cli.installation import Run
 from tests.cli.staff import Staff
@@ -153,8 +154,8 @@ def test_the_running_daemon_knows_when_the_command_ends(
     install = unlock(load(tmp_path / "smppd.yaml")).install
     register = Register(ConsentKeys(install.for_purpose(PURPOSE)))
     handler = daemon_side.consent_requests(register)["consents changed"]
-    monkeypatch.setattr(daemon_side, "in_use", lambda _directory: True)
-    monkeypatch.setattr(daemon_side, "ask", lambda _directory, request: handler(request, 0))
+    monkeypatch.setattr(asking_side, "in_use", lambda _directory: True)
+    monkeypatch.setattr(asking_side, "ask", lambda _directory, request: handler(request, 0))
 
     def knows(number: str = PERSON) -> bool:
         return register.stands("acme", number[1:].encode(), "promotional", lambda: b"x")
@@ -175,7 +176,7 @@ def test_the_running_daemon_knows_when_the_command_ends(
     def refuse(_directory: Path, _request: Any) -> Any:
         raise ControlError("no answer")
 
-    monkeypatch.setattr(daemon_side, "ask", refuse)
+    monkeypatch.setattr(asking_side, "ask", refuse)
     status, _, err = run("consent", "import", written(tmp_path, line(OTHER)), "--account", "acme")
     assert status == 1 and "could not be told" in err and "run the command again" in err
 

@@ -30,7 +30,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from smppd.audit.trail import AuditTrail
 from smppd.cli.commands import CommandError
-from smppd.cli.commands import hold as command
 from smppd.config import Retain
 from smppd.message import State
 from smppd.vault.kek import VaultError, load_kek
@@ -144,13 +143,13 @@ def test_a_second_person_has_to_agree(run: Run, record: int, monkeypatch: pytest
     asked: list[tuple[str, dict[str, str | int]]] = []
     agreed = ""
 
-    def approver(_authority: object, _args: object, _settings: object, kind: str, what: dict[str, str | int]) -> str:
+    def approver(_authority: object, _settings: object, kind: str, what: dict[str, str | int]) -> str:
         asked.append((kind, what))
         if not agreed:
             raise CommandError("asked for; another person has to agree: approval 7", 3)
         return agreed
 
-    monkeypatch.setattr(command, "approver", approver)
+    monkeypatch.setattr("smppd.office.holding.approver", approver)
     words = ("hold", "add", "--number", SUBJECT, "--since", "2026-01-01", *WHY)
     status, out, err = run(*words)
     assert (status, out) == (3, "") and "Hold 1 is pending: it keeps 1 records" in err and "another person" in err

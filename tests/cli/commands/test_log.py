@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from smppd.audit.trail import AuditTrail
-from smppd.cli.access import printable, text_of
-from smppd.cli.commands import log as command
 from smppd.message import Event, State
+from smppd.office.access import printable, text_of
+from smppd.office.messages import state_of
 from smppd.protocol.text import Alphabet
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import Content, join_pdu, split_pdu
@@ -302,10 +302,10 @@ def test_texts_are_decoded_as_the_phone_does(
 
 
 def test_the_state_is_the_last_final_one() -> None:
-    assert command._state([]) == ("STORED", None)
-    assert command._state([Event(1, 2, State.SUBMITTED), Event(1, 3, State.RECEIPT_DONE)])[0] == "SUBMITTED"
-    assert command._state([Event(1, 2, State.DELIVERED), Event(1, 3, 250)])[0] == "DELIVERED"
-    assert command._state([Event(1, 3, 250)])[0] == "state 250"
+    assert state_of([]) == ("STORED", None)
+    assert state_of([Event(1, 2, State.SUBMITTED), Event(1, 3, State.RECEIPT_DONE)])[0] == "SUBMITTED"
+    assert state_of([Event(1, 2, State.DELIVERED), Event(1, 3, 250)])[0] == "DELIVERED"
+    assert state_of([Event(1, 3, 250)])[0] == "state 250"
 
 
 def test_an_id_that_lost_its_leading_zero_in_a_spreadsheet_is_found(run: Run, record: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from smppd.consent.suppression import ANY, Hashes
-from smppd.control.wire import ControlError
-from smppd.daemon.opt_outs import CHANGES, change_register
+from smppd.control.wire import CHANGES, ControlError
+from smppd.office.opt_outs import change_register
 from smppd.store.api import Doubt, OptOut
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import Lock

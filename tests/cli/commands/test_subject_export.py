@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.cli.access import BINARY
 from smppd.cli.commands import CommandError, subject_export
 from smppd.cli.export_forms import JsonForm
 from smppd.config import Settings
 from smppd.message import State, pack_event
+from smppd.office.access import BINARY
 from smppd.operators.roles import Act, Authority
 from smppd.records.export import Subject
 from smppd.vault.kek import VaultError

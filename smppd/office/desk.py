@@ -1,4 +1,4 @@
-"""Opens what the commands about people work on: operators, sessions and approvals of a store, and its audit trail."""
+"""Opens what whoever has to do with people works on: operators, sessions and approvals of a store, and its audit trail."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.cli.commands import CommandError
-from smppd.cli.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
+from smppd.office.errors import WRONG, OfficeError
+from smppd.office.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnessed_trail
 from smppd.operators.approvals import GRANTED, Request
 from smppd.operators.desk import Desk
 from smppd.operators.people import Operator, People
@@ -65,11 +65,11 @@ class Office:
         )
 
     def record(self, event: str, who: str, what: Mapping[str, str | int], result: str, actor: Actor) -> None:
-        """Puts an entry on the trail. CommandError when it cannot be written: then nothing may be done."""
+        """Puts an entry on the trail. OfficeError when it cannot be written: then nothing may be done."""
         try:
             self._trail.append(event, who, what, result, source=actor.source)
         except VaultError as error:
-            raise CommandError(f"nothing was done, because it cannot be recorded: {error}") from None
+            raise OfficeError(f"nothing was done, because it cannot be recorded: {error}") from None
 
 
 def has_people(settings: Settings) -> bool:
@@ -85,14 +85,14 @@ def has_people(settings: Settings) -> bool:
 
 @contextmanager
 def open_office(settings: Settings) -> Iterator[Office]:
-    """The office of a store. CommandError, status 2, where there is no store or its keys do not fit."""
+    """The office of a store. OfficeError, status 2, where there is no store or its keys do not fit."""
     with ExitStack() as stack:
         with told():
             office = _opened(settings.store.directory, settings, stack)
         try:
             yield office
         except (VaultError, StoreError, SealError) as error:
-            raise CommandError(f"the operators of this store cannot be reached: {error}", 2) from None
+            raise OfficeError(f"the operators of this store cannot be reached: {error}", WRONG) from None
 
 
 def _opened(directory: Path, settings: Settings, stack: ExitStack) -> Office:
@@ -110,4 +110,4 @@ def told() -> Iterator[None]:
     try:
         yield
     except (VaultError, StoreError, SealError, OSError) as error:
-        raise CommandError(f"who you are cannot be checked: {error}", 2) from None
+        raise OfficeError(f"who you are cannot be checked: {error}", WRONG) from None

@@ -5,7 +5,6 @@ Whatever shows protected content goes through `Access.record`: when the entry ca
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from smppd.audit.trail import current_actor
-from smppd.cli.commands import CommandError
-from smppd.cli.unlocking import AUDIT_FILE, unlock, witnessed_trail
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.message import Address
 from smppd.numbering import normalise
+from smppd.office.errors import WRONG, OfficeError
+from smppd.office.unlocking import AUDIT_FILE, unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
@@ -45,28 +44,22 @@ BINARY: Final = "binary, in hexadecimal"
 """Remark on a text that is none."""
 _WHOLE: Final = (AuditEvent.REVEAL, AuditEvent.EXPORT, AuditEvent.EVIDENCE)
 """Looks at whole records: their entries name the parties, hashed."""
-_MISSING: Final = 2
 _NO_ADDRESSES: Final = bytes(6)
 
 
-def add_reason(parser: argparse.ArgumentParser) -> None:
-    """Adds `--reason`, `--note` and `--reveal`."""
-    parser.add_argument("--reason", required=True, choices=REASONS, help="why you look; goes on the audit trail")
-    parser.add_argument(
-        "--note",
-        default="",
-        metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
-    )
-    parser.add_argument("--reveal", action="store_true", help="show whole numbers and texts; needs --note")
+class Why(NamedTuple):
+    """Why somebody looks: one of REASONS, and in words."""
+
+    reason: str
+    note: str
 
 
 class Access:
     """The opened log and the trail on which looks at it are recorded."""
 
     def __init__(self, settings: Settings, authority: Authority | None = None) -> None:
-        """authority: on whose word (`cli.authority.authorise`); None: nobody logged in. Raises CommandError with
-        status 2 when the store, its keys or its audit trail are missing or do not fit."""
+        """authority: on whose word (`cli.authority.authorise`, a session of the console); None: nobody logged in. Raises
+        OfficeError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
         directory = settings.store.directory
         self.settings = settings
         self.authority = Authority(current_actor()) if authority is None else authority
@@ -83,7 +76,7 @@ class Access:
                 self.reader.close()
                 raise
         except (VaultError, StoreError, OSError) as error:
-            raise CommandError(f"the log cannot be read: {error}", _MISSING) from None
+            raise OfficeError(f"the log cannot be read: {error}", WRONG) from None
         self._kek = kek
         self._audit_key = install.audit
         self.directory = directory
@@ -132,31 +125,31 @@ class Access:
     def record(
         self,
         event: str,
-        args: argparse.Namespace,
+        why: Why,
         what: Mapping[str, str | int],
         ids: Iterable[int | Shown],
         result: str,
     ) -> None:
-        """Puts a look on the audit trail: who, from where, why (`args.reason`, `args.note`), what, which records. On
-        stable storage when it returns; CommandError if it cannot be written: then show nothing.
+        """Puts a look on the audit trail: who, from where, why, what, which records. On
+        stable storage when it returns; OfficeError if it cannot be written: then show nothing.
 
         ids: of the records; of those that are shown whole (reveals, exports) `Shown`, so that their parties can be told later
         who looked at them."""
         who, source = self.authority.who, self.authority.actor.source
         listed = [one if isinstance(one, Shown) else Shown(one) for one in ids]
-        why: dict[str, str | int] = {"reason": args.reason, "note": args.note, **what, **self.authority.facts}
+        facts: dict[str, str | int] = {"reason": why.reason, "note": why.note, **what, **self.authority.facts}
         whole = event in _WHOLE
         key = self.look_key if whole or "number" in what else None
         more: dict[str, str | int] = {"records": len(listed)}
         for portion in facts_of(listed, key, whole):
-            self._append(event, who, why | more | portion, result, source)
+            self._append(event, who, facts | more | portion, result, source)
             more = {"continued": 1}
 
     def _append(self, event: str, who: str, facts: Mapping[str, str | int], result: str, source: str) -> None:
         try:
             self.trail.append(event, who, facts, result, source=source)
         except VaultError as error:
-            raise CommandError(f"nothing is shown, because the look cannot be recorded: {error}") from None
+            raise OfficeError(f"nothing is shown, because the look cannot be recorded: {error}") from None
 
     def text(self, record: OpenRecord) -> TextShown:
         """The text of a record in its account's alphabet."""
@@ -241,4 +234,4 @@ def guarded() -> Iterator[None]:
     try:
         yield
     except (VaultError, StoreError) as error:
-        raise CommandError(str(error)) from None
+        raise OfficeError(str(error)) from None

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.cli.numbers import forms_of_search, regions_of_search
+from smppd.cli.numbers import typed_of
 from smppd.config.references import references
 from smppd.numbering import normalise, normalise_prefix, regions_of
+from smppd.office.numbers import forms_of_search, regions_of_search
 from smppd.policy.pipeline import compile_policies, pipeline_for
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
 from smppd.relay.accept.routing import Router
@@ -206,7 +207,8 @@ def test_the_log_is_searched_by_the_regions_of_the_configuration(region: str | N
 
 
 def looked_for(configured: Any, args: Namespace) -> SearchForms:
-    return forms_of_search(regions_of_search(configured, args), args)
+    asked = typed_of(args)
+    return forms_of_search(regions_of_search(configured, asked), asked)
 
 
 @settings(deadline=None, max_examples=300)

@@ -15,13 +15,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
-from smppd.cli.access import REASONS, Access, addresses_of, guarded, printable
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings, say
-from smppd.cli.commands.audit import Moment, moment
+from smppd.cli.commands.audit import moment
 from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
 from smppd.message import Address, State
+from smppd.office.access import REASONS, Access, Why, addresses_of, guarded, printable
+from smppd.office.times import Moment
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.carrier_errors import carrier_error
 from smppd.records.export import iso
@@ -250,7 +251,8 @@ class _Export:
     def _record(self, result: str, more: dict[str, str | int]) -> None:
         args = self._args
         what: dict[str, str | int] = {"export": args.format, **self._asked(), **more}
-        self._access.record(AuditEvent.REVEAL if args.reveal else AuditEvent.SEARCH, args, what, self._shown, result)
+        event, why = AuditEvent.REVEAL if args.reveal else AuditEvent.SEARCH, Why(args.reason, args.note)
+        self._access.record(event, why, what, self._shown, result)
 
     def _asked(self) -> dict[str, str | int]:
         """What is asked for, as it was typed: `--since 7d` is the same act an hour later."""

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from smppd.audit.trail import AuditTrail
-from smppd.cli.access import REASONS, Access, form_of, guarded, printable, region_of
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.pcapng import PcapngWriter
-from smppd.cli.unlocking import unlock, witnessed_trail
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Settings
 from smppd.config.units import format_duration
 from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
 from smppd.message import Address
+from smppd.office.access import REASONS, Access, Why, form_of, guarded, printable, region_of
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.capture import Entry, Kind, unpack
 from smppd.protocol.wire import BodyError, Sm
@@ -208,7 +208,7 @@ def _export(settings: Settings, args: argparse.Namespace, authority: Authority) 
             if messages > ALONE or args.reason == "law":
                 what["second"] = approver(authority, args, settings, "trace export", {**what, "reason": args.reason})
             said = {"messages": messages, **what}
-            access.record(AuditEvent.REVEAL, args, said, shown, "exported as pcapng")
+            access.record(AuditEvent.REVEAL, Why(args.reason, args.note), said, shown, "exported as pcapng")
             # What came after the look above is not in the file: nobody would know whom it shows.
             entries = unpack(traces.blocks(trace.number))
             count = PcapngWriter(file.text.buffer).write(_first(entries, messages))

@@ -124,7 +124,7 @@ def test_nothing_is_there_where_the_look_cannot_be_recorded(
     def fails(*_words: object, **_named: object) -> None:
         raise CommandError("nothing is shown")
 
-    monkeypatch.setattr("smppd.cli.access.Access.record", fails)
+    monkeypatch.setattr("smppd.office.access.Access.record", fails)
     file = tmp_path / "out.csv"
     assert run("log", "export", "--reveal", *WHY, "--out", str(file))[0] == 1
     assert not file.exists()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The package's life in a Debian root of its own (`make deb-steps`), from a clean copy of what git tracks: two packages are built, the first is
-# installed, its store made and messages accepted into it, upgraded to the second, removed and purged.
+# The package's life in a Debian root of its own (`make deb-steps`), built from a clean copy of what git tracks: it is installed, its
+# store made and messages accepted into it, upgraded, removed, installed again and purged.
 # There is no systemd as process 1 in such a root: the unit's own commands are run by tools/unit.py, as the package's user and with its
 # files, and what the maintainer scripts would ask systemctl is left out by them. Needs root, debootstrap, and a network.
 set -euo pipefail
@@ -12,28 +12,39 @@ chmod 755 "$work"
 trap 'rm -rf --one-file-system "$work"' EXIT
 step() { echo "deb-steps: $*"; }
 
-step "a clean copy, and two packages from it"
-mkdir "$work/src"
-git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory "$work/src"
-(
-    cd "$work/src"
-    unset VIRTUAL_ENV PYTHONPATH MAKEFLAGS MAKELEVEL
-    export SOURCE_DATE_EPOCH=1700000000
-    # The Python that Debian installs is the one that the package is for.
-    PYTHON=${PYTHON:-python3.11} make deb
-    cp dist/*.deb "$work/first.deb"
-    # The version after it: its own number, and a line that shows whose files these are.
-    REVISION=2 tools/deb.sh
-    mv "$(ls dist/*-2_*.deb)" "$work/second.deb"
-)
+# DEB=FILE: a package that was built before, from this checkout; only its life is played then. BASE=FILE: a root as a tar archive.
+source=$PWD
+if [ -n "${DEB:-}" ]; then
+    cp "$DEB" "$work/first.deb"
+else
+    step "a package from a clean copy"
+    source=$work/src
+    mkdir "$source"
+    git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from=- | tar --extract --directory "$source"
+    # The Python of the packages is Debian's; what makes them is a Python of the same version.
+    (cd "$source" && unset VIRTUAL_ENV PYTHONPATH MAKEFLAGS MAKELEVEL && PYTHON=${PYTHON:-python3.11} make deb)
+    cp "$source"/dist/*.deb "$work/first.deb"
+fi
+step "the version after it: the same files under the next number"
+dpkg-deb --raw-extract "$work/first.deb" "$work/next"
+sed -i 's/^\(Version: .*\)-1$/\1-2/' "$work/next/DEBIAN/control"
+dpkg-deb --root-owner-group -Zgzip --build "$work/next" "$work/second.deb" >/dev/null
+rm -rf "$work/next"
 dpkg-deb --info "$work/first.deb"
 
 step "a root with nothing in it but Debian's base"
 root=$work/root
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-mirror=$(grep -rhoE '^(deb|URIs:) *(\[[^]]*\] *)?https?://[^ ]+' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | grep -oE 'https?://[^ ]+' | grep -v security | head -1)
-debootstrap --variant=minbase --include=python3,adduser,init-system-helpers,man-db,bash-completion,logrotate "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" >"$work/debootstrap.log" 2>&1 ||
-    { tail -20 "$work/debootstrap.log" >&2; exit 1; }
+# Where this machine's own apt takes the base of this release from.
+mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT) $(IDENTIFIER)' |
+    awk -v suite="$suite" '$2 == suite && $3 == "main" && $4 == "Packages" { print $1; exit }')
+packages=python3,adduser,init-system-helpers,man-db,bash-completion,logrotate
+if [ -n "${BASE:-}" ]; then
+    mkdir "$root" && tar --extract --file "$BASE" --directory "$root"
+elif ! debootstrap --variant=minbase --include=$packages "$suite" "$root" "${mirror:-http://deb.debian.org/debian}" >"$work/log" 2>&1; then
+    tail -20 "$work/log" >&2
+    exit 1
+fi
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "$@"; }
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"
 mount --bind /dev "$root/dev" 2>/dev/null || mknod -m 666 "$root/dev/urandom" c 1 9 2>/dev/null || true
@@ -53,22 +64,22 @@ in_root bash -c 'source /usr/share/bash-completion/bash_completion; source /usr/
     COMP_WORDS=(smppd key); COMP_CWORD=1; _shtab_smppd key; [[ " ${COMPREPLY[*]} " == *" keys "* ]]'
 
 step "configure, start, accept messages, stop"
-PYTHON=$work/src/.venv/bin/python "$work/src/certs/make.sh" "$work/made" >/dev/null
+PYTHON=$source/.venv/bin/python "$source/certs/make.sh" "$work/made" >/dev/null
 install -m 644 "$work/made/server.pem" "$root/etc/smppd/server.pem"
 install -m 600 "$work/made/server.key" "$root/etc/smppd/credentials/server.key"
 install -m 600 /dev/stdin "$root/etc/smppd/credentials/carrier-a" <<<"not a real one"
-(cd "$work/src" && .venv/bin/python -m tools.debroot prepare "$root")
+(cd "$source" && .venv/bin/python -m tools.debroot prepare "$root")
 in_root env CREDENTIALS_DIRECTORY=/etc/smppd/credentials smppd keys init
 in_root chown -R smppd:smppd /var/lib/smppd
 in_root env CREDENTIALS_DIRECTORY=/etc/smppd/credentials smppd check
-(cd "$work/src" && .venv/bin/python -m tools.debroot accept "$root" 20)
+(cd "$source" && .venv/bin/python -m tools.debroot accept "$root" 10)
 before=$(in_root sha256sum /etc/smppd/credentials/kek)
 
 step "upgrade"
 in_root dpkg --install /root/second.deb
 in_root dpkg-query --show smppd | grep -- '-2$'
 [ "$before" = "$(in_root sha256sum /etc/smppd/credentials/kek)" ]
-(cd "$work/src" && .venv/bin/python -m tools.debroot kept "$root" 20)
+(cd "$source" && .venv/bin/python -m tools.debroot kept "$root" 10)
 
 step "remove: the store and its keys stay"
 in_root dpkg --remove smppd
@@ -76,7 +87,7 @@ in_root dpkg --remove smppd
 
 step "install again, and find the messages"
 in_root dpkg --install /root/second.deb
-(cd "$work/src" && .venv/bin/python -m tools.debroot kept "$root" 20)
+(cd "$source" && .venv/bin/python -m tools.debroot kept "$root" 10)
 
 step "purge: what is people's stays, what is ours goes"
 in_root dpkg --purge smppd

@@ -31,6 +31,8 @@ trap 'rm -rf "$root"' EXIT
 stage=$root/stage
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 umask 022
+# make sets it for the tests; the package has its compiled files where Python looks for them.
+unset PYTHONPYCACHEPREFIX
 
 home=usr/lib/smppd
 mkdir -p "$stage/usr/lib"
@@ -46,6 +48,9 @@ cat >"$stage/$home/bin/smppd" <<'SCRIPT'
 #!/usr/lib/smppd/bin/python3
 import sys
 
+# What dpkg put here is all that is here, also when root runs a command.
+sys.dont_write_bytecode = True
+
 from smppd.__main__ import main
 
 sys.exit(main())
@@ -55,6 +60,7 @@ rm -rf "$stage/$home/include" "$stage/$home/share"
 find "$stage/$home" -name direct_url.json -delete
 # Compiled here, once: nobody may write below /usr/lib/smppd when it runs. Times do not matter, the contents' hash does.
 "$python" -m compileall -q --invalidation-mode unchecked-hash -s "$stage" -p / "$stage/$home/lib"
+find "$stage/$home" -name '*.pyc' | grep -q . || fail "nothing was compiled"
 if grep -rIl -e "$root" "$stage" | head -1 | grep .; then fail "a file names the directory in which it was built"; fi
 
 # What the libraries inside ask the system for is what `Depends` names, and no more.

@@ -60,8 +60,9 @@ rm -rf "$stage/$home/include" "$stage/$home/share"
 find "$stage/$home" -name direct_url.json -delete
 # Compiled here, once: nobody may write below /usr/lib/smppd when it runs. Times do not matter, the contents' hash does.
 "$python" -m compileall -q --invalidation-mode unchecked-hash -s "$stage" -p / "$stage/$home/lib"
-find "$stage/$home" -name '*.pyc' | grep -q . || fail "nothing was compiled"
-if grep -rIl -e "$root" "$stage" | head -1 | grep .; then fail "a file names the directory in which it was built"; fi
+[ -n "$(find "$stage/$home" -name '*.pyc' -print -quit)" ] || fail "nothing was compiled"
+named=$(grep -rIl -e "$root" "$stage" || true)
+[ -z "$named" ] || fail "files name the directory in which they were built: $named"
 
 # What the libraries inside ask the system for is what `Depends` names, and no more.
 needed=$(find "$stage/$home" -name '*.so*' -type f -exec objdump -p {} + | awk '$1 == "NEEDED" { print $2 }' | sort -u)

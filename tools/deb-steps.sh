@@ -52,8 +52,8 @@ mount -t proc proc "$root/proc"
 trap 'umount "$root/proc" "$root/dev" 2>/dev/null || true; rm -rf --one-file-system "$work"' EXIT
 
 step "install"
-cp "$work/first.deb" "$work/second.deb" "$root/root/"
-in_root dpkg --install /root/first.deb
+cp "$work/first.deb" "$work/second.deb" "$root/"
+in_root dpkg --install /first.deb
 in_root smppd --version | grep compiled
 in_root getent passwd smppd
 [ "$(in_root stat -c '%a %U' /var/lib/smppd)" = "700 smppd" ]
@@ -76,7 +76,7 @@ in_root env CREDENTIALS_DIRECTORY=/etc/smppd/credentials smppd check
 before=$(in_root sha256sum /etc/smppd/credentials/kek)
 
 step "upgrade"
-in_root dpkg --install /root/second.deb
+in_root dpkg --install /second.deb
 in_root dpkg-query --show smppd | grep -- '-2$'
 [ "$before" = "$(in_root sha256sum /etc/smppd/credentials/kek)" ]
 (cd "$source" && .venv/bin/python -m tools.debroot kept "$root" 10)
@@ -86,7 +86,7 @@ in_root dpkg --remove smppd
 [ -e "$root/var/lib/smppd/data.db" ] && [ -e "$root/etc/smppd/credentials/kek" ] && [ ! -e "$root/usr/lib/smppd/bin" ]
 
 step "install again, and find the messages"
-in_root dpkg --install /root/second.deb
+in_root dpkg --install /second.deb
 (cd "$source" && .venv/bin/python -m tools.debroot kept "$root" 10)
 
 step "purge: what is people's stays, what is ours goes"
@@ -97,7 +97,7 @@ in_root getent passwd smppd >/dev/null
 
 step "purge of a package that was never used leaves nothing"
 rm -rf "$root/var/lib/smppd" "$root/etc/smppd"
-in_root dpkg --install /root/second.deb
+in_root dpkg --install /second.deb
 in_root dpkg --purge smppd
 [ ! -e "$root/var/lib/smppd" ] && [ ! -e "$root/etc/smppd" ] && ! in_root getent passwd smppd
 echo "deb-steps: the package installs, starts, upgrades with its store, is removed and purged"

@@ -27,6 +27,9 @@ RUN /opt/smppd/bin/python -m compileall -q /opt/smppd/lib
 RUN /opt/smppd/bin/smppd --version | grep compiled
 
 FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="smppd" \
+    org.opencontainers.image.description="SMPP daemon between customers and carriers" \
+    org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 smppd \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/smppd --shell /usr/sbin/nologin smppd \
     && install -d -o smppd -g smppd -m 0700 /var/lib/smppd

@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.stamp-venv
 NODE_STAMP := $(VENV)/.stamp-node
 FUZZ_STAMP := $(VENV)/.stamp-fuzz
+PACKAGES_STAMP := $(VENV)/.stamp-packages
+CHART_STAMP := $(VENV)/.stamp-chart
 SOURCES := smppd tests tools certs $(wildcard bench)
 PYTEST_ARGS ?=
 # Test files run side by side, two processes for each processor, since many tests wait for a daemon or a timer; a part of the
@@ -30,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
-	lock lock-check wheel install-steps docker-steps docker clean distclean native-if-possible
+	lock lock-check wheel man completion sbom deb deb-steps chart import-samples install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,10 +147,34 @@ lock: ## new versions into requirements/*.txt (network; PYTHON must be 3.11 with
 lock-check: $(VENV_STAMP) ## do the locks install on every supported Python and processor? (network)
 	@PYTHON=$(BIN)/python tools/lock-check.sh
 
-wheel: native ## dist/: smppd with its compiled modules, for this Python and processor
+wheel: native $(PACKAGES_STAMP) ## dist/: smppd with its compiled modules, man pages and completion, for this Python and processor
 	@rm -rf build dist
+	@$(BIN)/python -m tools.pages dist/pages
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir dist .
 	@ls dist
+
+man: $(PACKAGES_STAMP) ## dist/pages/man: a man page for each command
+	@$(BIN)/python -m tools.pages dist/pages
+	@ls dist/pages/man
+
+completion: $(PACKAGES_STAMP) ## dist/pages: completion for bash (smppd) and zsh (_smppd)
+	@$(BIN)/python -m tools.pages dist/pages
+	@ls dist/pages
+
+sbom: $(PACKAGES_STAMP) ## dist/smppd.cdx.json: what is inside, as CycloneDX
+	@$(BIN)/python -m tools.sbom dist/smppd.cdx.json
+
+deb: wheel sbom ## dist/smppd_VERSION_ARCH.deb, for the Debian that this is; REVISION=2: the package's own number
+	@tools/deb.sh
+
+deb-steps: ## builds two packages from a clean copy, installs, starts, upgrades, removes and purges them in a Debian root (network, root)
+	@tools/deb-steps.sh
+
+chart: $(CHART_STAMP) ## dist/: the Helm chart, rendered by Helm's engine and held against Kubernetes' schemas
+	@$(VENV)/chart/bin/python tools/chart.py dist
+
+import-samples: $(VENV_STAMP) ## `smppd import` on the samples that Kannel's and Jasmin's own packages ship (network)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.imports
 
 install-steps: $(VENV_STAMP) ## the installation of docs/operations.md, its systemd unit included, without systemd (network)
 	@PYTHON=$(BIN)/python tools/install-steps.sh
@@ -171,6 +197,15 @@ $(VENV_STAMP): requirements/runtime.txt requirements/build.txt requirements/dev.
 
 $(FUZZ_STAMP): $(VENV_STAMP) requirements/fuzz.txt
 	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-deps -r requirements/fuzz.txt
+	@touch $@
+
+$(PACKAGES_STAMP): $(VENV_STAMP) requirements/packages.txt
+	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-deps -r requirements/packages.txt
+	@touch $@
+
+$(CHART_STAMP): $(VENV_STAMP) requirements/chart.txt
+	@$(BIN)/python -m venv --clear $(VENV)/chart
+	@$(VENV)/chart/bin/python -m pip install --quiet --require-hashes --only-binary :all: --no-deps -r requirements/chart.txt
 	@touch $@
 
 $(NODE_STAMP): $(VENV_STAMP) requirements/node.txt tests/peers/package.json tests/peers/package-lock.json tools/node.sh

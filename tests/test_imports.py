@@ -75,6 +75,8 @@ TABLE: dict[str, frozenset[str]] = {
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
+    # Configurations of other gateways: text in, ours out.
+    "migration": frozenset({"passwords"}),
     # How others speak to the running daemon.
     "control": frozenset(),
     "net": frozenset({"relay", "protocol", "message", "config", "metrics", "events", "passwords"}),

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import smppd
+from smppd.config import parse
 from tools.unit import Unit, UnitError, service
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("runtime", "build", "dev", "peers", "node", "fuzz")
+LOCKS = ("runtime", "build", "dev", "peers", "node", "fuzz", "packages", "chart")
 
 # Put together so that this file does not hold what it forbids.
 PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE" + rb" KEY-----")
@@ -376,3 +378,77 @@ def test_the_documented_unit_starts_reloads_and_stops(installed: Unit) -> None:
     installed.wait_for("WATCHDOG=1")
     installed.reload()
     installed.stop()
+
+
+# -- the Debian package, the chart ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["postinst", "prerm", "postrm"])
+def test_the_maintainer_scripts_are_shell_and_stop_at_a_failure(name: str) -> None:
+    script = ROOT / "deploy" / "deb" / name
+    lines = script.read_text().splitlines()
+    assert lines[0] == "#!/bin/sh" and "set -e" in lines
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+def test_no_maintainer_script_deletes_what_is_people_s() -> None:
+    for name in ("postinst", "prerm", "postrm"):
+        for command in re.findall(r"^\s*(?:.*; )?(rm .*)$", read(f"deploy/deb/{name}"), flags=re.M):
+            assert not re.search(r"^rm (-\S* )*-\w*r|/var/lib/smppd|/etc/smppd", command), command
+
+
+def test_the_package_depends_on_one_python() -> None:
+    control = read("deploy/deb/control")
+    assert "python3 (>= @PYTHON@~), python3 (<< @BELOW@~)" in control
+    assert set(re.findall(r"@(\w+)@", control)) == set(re.findall(r"@([A-Z_]+)@", read("tools/deb.sh")))
+
+
+def test_the_package_s_unit_is_the_unit() -> None:
+    """What tools/deb.sh exchanges in the unit stands there."""
+    unit = read("deploy/smppd.service")
+    for line in ("DynamicUser=yes", "Type=notify-reload"):
+        assert re.search(f"^{line}$", unit, flags=re.M)
+    assert unit.count("/opt/smppd/bin/") == 2 and unit.startswith("# ")
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load(read("deploy/helm/smppd/Chart.yaml"))
+    assert (chart["version"], chart["appVersion"]) == (smppd.__version__, smppd.__version__)
+
+
+def test_the_chart_s_values_are_those_of_its_schema() -> None:
+    values = yaml.safe_load(read("deploy/helm/smppd/values.yaml"))
+    schema = json.loads(read("deploy/helm/smppd/values.schema.json"))
+    assert values.keys() == schema["properties"].keys() - {"global"}
+    for name, section in schema["properties"].items():
+        if "properties" in section:
+            assert values[name].keys() == section["properties"].keys(), name
+
+
+def test_the_chart_s_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = yaml.safe_load(read("deploy/helm/smppd/values.yaml"))
+    for name in ("tls.crt", "tls.key", "kek"):
+        (tmp_path / name).write_text("here\n")
+        (tmp_path / name).chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = parse(values["config"].encode(), tmp_path / "smppd.yaml")
+    assert settings.http is not None and settings.http.port == values["http"]["port"]
+    assert settings.listeners[0].port == values["service"]["targetPort"]
+    assert settings.drain < values["terminationGracePeriodSeconds"]
+
+
+def test_the_chart_s_pod_is_restricted() -> None:
+    pod = read("deploy/helm/smppd/templates/statefulset.yaml") + read("deploy/helm/smppd/templates/_helpers.tpl")
+    for line in (
+        "replicas: 1",
+        "runAsNonRoot: true",
+        "runAsUser: 10001",
+        "seccompProfile: {type: RuntimeDefault}",
+        "allowPrivilegeEscalation: false",
+        "readOnlyRootFilesystem: true",
+        "capabilities: {drop: [ALL]}",
+        "automountServiceAccountToken: false",
+        "{path: /healthz, port: http}",
+        "{path: /readyz, port: http}",
+    ):
+        assert line in pod, line

@@ -16,7 +16,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("runtime", "build", "dev", "peers", "node", "fuzz")  # in the order in which they constrain each other
+LOCKS = (
+    "runtime",
+    "build",
+    "dev",
+    "peers",
+    "node",
+    "fuzz",
+    "packages",
+    "chart",
+)  # in the order in which they constrain each other
 OLDEST = (3, 11)
 # Resolved alone and cut to the packages they name: they are installed with --no-deps (see peers.in).
 NO_DEPS = frozenset({"peers", "node", "fuzz"})

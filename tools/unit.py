@@ -127,13 +127,16 @@ class Unit:
         self._notify.settimeout(0.2)
         while wanted:
             assert self.process is not None
-            if self.process.poll() is not None:
-                raise UnitError(f"the daemon ended with status {self.process.returncode} before it said {wanted[0]}")
             if time.monotonic() > deadline:
                 raise UnitError(f"the daemon did not say {wanted[0]}")
+            ended = self.process.poll() is not None
             try:
                 said = self._notify.recv(4096).decode().splitlines()
             except TimeoutError:
+                # What it said before it ended has been read by now.
+                if ended:
+                    status = self.process.returncode
+                    raise UnitError(f"the daemon ended with status {status} before it said {wanted[0]}") from None
                 continue
             self.said += said
             for line in said:
@@ -167,7 +170,7 @@ def _runs_for_others(smppd: Path) -> bool:
         done = subprocess.run(
             [smppd, "--version"], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, check=False
         )
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         return False
     return done.returncode == 0
 

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import smppd
 from smppd import native
@@ -55,6 +55,7 @@ COMMANDS: Final = {
     "status": "show how the running daemon does",
     "console": "serve the web console",
     "schema": "print the JSON Schema of the configuration",
+    "import": "make a configuration out of Kannel's or Jasmin's",
 }
 """Every command, its module in `smppd.cli.commands`, and its line in the help."""
 
@@ -158,3 +159,25 @@ def _parser(module: ModuleType) -> argparse.ArgumentParser:
     parser = _Parser(prog="smppd", description=_DESCRIPTION)
     module.register(parser.add_subparsers(metavar="COMMAND", dest="command", required=True, parser_class=_Parser))
     return parser
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """The parser of every command together, for what is made of all of them: man pages, completion."""
+    parser = argparse.ArgumentParser(prog="smppd", description=_DESCRIPTION)
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = _Summaries(parser.add_subparsers(metavar="COMMAND", dest="command"))
+    for name in filter(available, COMMANDS):
+        importlib.import_module(f"{_PACKAGE}.{name}").register(commands)
+    return parser
+
+
+class _Summaries:
+    """Takes commands' parsers, and gives each its line of the overview."""
+
+    def __init__(self, commands: Any) -> None:
+        self._commands = commands
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        options.setdefault("help", COMMANDS[name])
+        parser: argparse.ArgumentParser = self._commands.add_parser(name, **options)
+        return parser

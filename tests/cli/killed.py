@@ -84,17 +84,24 @@ def _count(last: int, how: signal.Signals = signal.SIGKILL) -> Callable[[], int]
 
         return call
 
-    class Counted(sqlite3.Connection):
-        def execute(self, *args: Any) -> sqlite3.Cursor:
-            tick()
-            return super().execute(*args)
+    def counting(kind: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+        class Counted(kind):  # type: ignore[misc, valid-type]
+            def execute(self, *args: Any) -> Any:
+                tick()
+                return super().execute(*args)
 
-        def executemany(self, *args: Any) -> sqlite3.Cursor:
-            tick()
-            return super().executemany(*args)
+            def executemany(self, *args: Any) -> Any:
+                tick()
+                return super().executemany(*args)
+
+        return Counted
 
     connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **named: connect(*args, factory=Counted, **named)  # type: ignore[assignment]
+
+    def connected(*args: Any, factory: type[sqlite3.Connection] = sqlite3.Connection, **named: Any) -> Any:
+        return connect(*args, factory=counting(factory), **named)
+
+    sqlite3.connect = connected
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
     return lambda: number

@@ -190,7 +190,7 @@ def test_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--text", "x", "--to", "1" * 30], 2, "would not be accepted: destination_addr"),
         (["--text", "x", "--to", ""], 2, "ESME_RINVDSTADR"),
         (["--text", "x", "--to", " "], 2, "ESME_RINVDSTADR"),
-        (["--text", "x", "--from", "中"], 2, "--from has characters"),
+        (["--text", "x", "--from", "中"], 2, "`from` has characters"),
     ],
 )
 def test_mistakes(

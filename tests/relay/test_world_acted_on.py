@@ -107,6 +107,10 @@ class ActedOn(Peers):
         for name in ("a", "b"):
             self.is_unpaused(name)
         self.takes_other_routes(ROUTES[0])
+        # What a carrier may have comes back to its lane only when nobody knows what became of it.
+        for name in list(self.links):
+            self.is_cut(name)
+        self.world.passes(200, step=20)
         # All that waits for b alone goes by a, as the peers' own end expects.
         for name in ("acme", "zeta"):
             self.begins(Waiting(REQUEUE, self.world.relay.last_id(), name))

@@ -2,7 +2,8 @@
 
 A customer submits 500 messages a second over one session, an SMSC sends a receipt for each, and the daemon with all its
 processes is killed at random moments. Then the log's own octets say which lines there have to be, and each must stand once in
-the feed's file and once at a consumer of its socket. With `--rabbitmq` docs/examples/feed_to_rabbitmq.py stands before a real
+the feed's file and once at a consumer of its socket; and `log export`, gone on with from its last cursor after each kill while
+messages flow, must give each message once. With `--rabbitmq` docs/examples/feed_to_rabbitmq.py stands before a real
 broker (Debian's `rabbitmq-server`; aio-pika is installed into an environment that is removed afterwards): each line must be in
 a queue that is bound for all, and what comes again must carry the key that it had. Ends with 1 where one did not.
 
@@ -51,6 +52,28 @@ else:
         print(json.dumps({"message_id": properties.message_id, "line": json.loads(body)}))
 connection.close()
 """
+
+
+class Exports:
+    """`log export`, again and again, each from the last cursor of the one before."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._after: list[str] = []
+        self.told: Counter[str] = Counter()
+        self.number = 0
+
+    def go_on(self) -> int:
+        """The messages since the last time; how many."""
+        done = self._gateway.command("log", "export", "--format", "jsonl", *self._after)
+        if done.returncode:
+            raise RuntimeError(f"log export: {done.returncode}: {done.stderr.strip()[:200]}")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.told.update(row["id"] for row in rows)
+        if rows:
+            self._after = ["--after", rows[-1]["cursor"]]
+        self.number += 1
+        return len(rows)
 
 
 class Broker:
@@ -161,6 +184,7 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
         shipper = Shipper(broker, socket, scratch / "cursor")
         stack.callback(lambda: shipper.end())
     customer = SteadyCustomer(gateway.plain_port, args.rate)
+    exports = Exports(gateway)
     began = time.monotonic()
     flowing = 0.0
     for number in range(args.kills):
@@ -168,6 +192,7 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
         seconds = rng.uniform(args.seconds / 5, args.seconds)
         customer.run(gateway, seconds)
         flowing += seconds
+        exports.go_on()
         if shipper is not None and args.kill_shipper and number % 4 == 3:
             shipper.again()
     gateway.start()
@@ -179,6 +204,12 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
     if broker is not None and shipper is not None:
         wrong_there, again = _in_broker(broker, store)
         wrong += wrong_there
+    while exports.go_on():
+        pass
+    records = Counter(f"{one:016x}" for what, one in expected(store).values() if what == "record")
+    if exports.told != records:
+        missing, more = records - exports.told, exports.told - records
+        wrong.append(f"the exports: {missing.total()} messages missing, {more.total()} twice or strange")
     gateway.finish()
     consumer.end()
     figures = {
@@ -189,6 +220,8 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
         "gaps": int(gaps),
         "files": len(list(file.parent.glob("feed.jsonl*"))),
         "connections": consumer.connections,
+        "exports": exports.number,
+        "exported": exports.told.total(),
         "seconds": round(time.monotonic() - began),
     }
     if broker is not None:

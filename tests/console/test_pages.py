@@ -197,6 +197,20 @@ def test_a_wrong_role_is_refused(place: Installation) -> None:
     assert auditor.get("/rules").status == 200 and auditor.get("/accounts").status == 403
 
 
+    assert [(event, who, what["act"]) for event, who, what, _ in place.entries if what.get("reason") == "role"] == [
+        ("login refused", "sue (console)", act) for act in ("runtime",) * 5
+    ] + [("login refused", "aud (console)", "search")]
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_page_in_the_menu_asks_for_nothing_that_its_role_may_not_see(place: Installation, role: Role) -> None:
+    place.add("max", role, accounts=("acme",) if role is Role.ACCOUNT_OWNER else ())
+    browser = place.logged_in("max")
+    browser.get("/")
+    paths = re.findall(r'<li><a href="([^"]+)"', browser.text)
+    assert len(paths) > 2
+    for path in set(paths) & set(PAGES):
+        assert browser.get(path).status == 200, (path, browser.words)
 def test_an_owner_sees_his_account_alone(place: Installation) -> None:
     browser = place.logged_in("olga")
     for path in ("/", "/sessions", "/accounts", "/accounts/acme", "/queues", "/messages"):

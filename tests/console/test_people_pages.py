@@ -313,6 +313,38 @@ def test_a_message_is_tried_and_nothing_is_stored(
 
 def test_every_page_opens_for_whoever_may(counter: Counter, record: str, staff: Staff, dora: Person) -> None:
     for path in ("/log", "/log/message", "/explain", "/opt-outs", "/consents", "/holds", "/erasures", "/approvals"):
+def test_a_daemon_that_hangs_is_waited_for_once_whatever_the_parts(
+    counter: Counter, record: str, cleo: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waited = [100.0], []
+
+    def hang(_place: object, _request: object, *, within: float) -> dict[str, object]:
+        waited.append(within)
+        now[0] += within
+        raise ControlError("no answer in time", "")
+
+    monkeypatch.setattr(explaining, "ask", hang)
+    monkeypatch.setattr(explaining, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    form = {"account": "acme", "from": "Acme", "to": SUBJECT, "text": "x" * 1000}
+    shown = counter.post(cleo, "/explain", **form)
+    assert shown.status == 200 and "Part 7 of 7" in shown.text and waited == [10.0]
+
+
+def test_who_has_not_the_role_is_on_the_trail(
+    counter: Counter, record: str, cleo: Person, otto: Person, staff: Staff
+) -> None:
+    before = len(staff.trail("login refused"))
+    assert counter.get(cleo, "/holds").status == 403
+    assert counter.post(cleo, "/consents/proof", number=SUBJECT, account="acme", **WHY).status == 403
+    assert counter.get(otto, "/erasures").status == 404
+    assert counter.get(otto, "/nothing").status == 404
+    assert [(one["who"], one["what"], one["result"]) for one in staff.trail("login refused")[before:]] == [
+        ("cleo (console)", {"act": "hold", "reason": "role"}, "refused"),
+        ("cleo (console)", {"act": "export", "reason": "role"}, "refused"),
+        ("otto (console)", {"act": "erase", "reason": "role"}, "refused"),
+    ]
+
+
         shown = counter.get(dora, path)
         assert shown.status == 200, (path, shown.text)
         assert "style=" not in shown.html and "<script>" not in shown.html

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from smppd.config import Settings
 from smppd.console.asking import Daemon
@@ -155,7 +155,8 @@ class App:
         for route in self._routes:
             found = route.pattern.fullmatch(path)
             if found is not None:
-                return route.page, found.groupdict()
+                # An account's name may have signs that a path has only as octets in hexadecimal: a+b is a%2Bb.
+                return route.page, {name: unquote(value) for name, value in found.groupdict().items()}
         return None, {}
 
     def _answered(self, answer: Answer, page: Page, asked: Asked, visitor: Visitor, token: str) -> Reply:
@@ -270,7 +271,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     fixed, names = parts[::2], parts[1::2]
     text = re.escape(fixed[0])
     for name, after in zip(names, fixed[1:], strict=True):
-        text += f"(?P<{name}>[A-Za-z0-9._:-]{{1,128}})" + re.escape(after)
+        text += f"(?P<{name}>(?:[!$&-.0-~]|%(?!2[Ff])[2-7][0-9A-Fa-f]){{1,128}})" + re.escape(after)
     return re.compile(text)
 
 

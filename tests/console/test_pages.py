@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 
@@ -297,6 +298,15 @@ def test_methods(place: Installation) -> None:
 
 
 def test_empty_lists_say_what_to_do(place: Installation) -> None:
+@pytest.mark.parametrize("name", ["acme+eu", "a@b.example", "100%25", "x(1)&y?z#", "<b>"])
+def test_every_name_that_an_account_may_have_has_its_page(place: Installation, name: str) -> None:
+    place.daemon.shows["accounts"] = [account(name)]
+    browser = place.logged_in("ada")
+    browser.get("/accounts")
+    (path,) = re.findall(r'href="(/accounts/[^"]+)"', browser.text)
+    assert browser.get(unescape(path)).status == 200 and name in browser.words.replace(" ", "")
+
+
     for what in ("sessions", "accounts", "upstreams", "queues", "messages", "bans", "acts", "limits", "rules"):
         place.daemon.shows[what] = []
     browser = place.logged_in("ada")

@@ -7,6 +7,7 @@ from html import unescape
 
 import pytest
 
+from smppd.operators.roles import Role
 from tests.console.conftest import Installation
 from tests.console.fake import Browser, account, message, queue, session, upstream
 
@@ -196,8 +197,6 @@ def test_a_wrong_role_is_refused(place: Installation) -> None:
     auditor = place.logged_in("aud")
     assert auditor.get("/").status == 200 and "acme" not in auditor.words
     assert auditor.get("/rules").status == 200 and auditor.get("/accounts").status == 403
-
-
     assert [(event, who, what["act"]) for event, who, what, _ in place.entries if what.get("reason") == "role"] == [
         ("login refused", "sue (console)", act) for act in ("runtime",) * 5
     ] + [("login refused", "aud (console)", "search")]
@@ -212,6 +211,8 @@ def test_a_page_in_the_menu_asks_for_nothing_that_its_role_may_not_see(place: In
     assert len(paths) > 2
     for path in set(paths) & set(PAGES):
         assert browser.get(path).status == 200, (path, browser.words)
+
+
 def test_an_owner_sees_his_account_alone(place: Installation) -> None:
     browser = place.logged_in("olga")
     for path in ("/", "/sessions", "/accounts", "/accounts/acme", "/queues", "/messages"):
@@ -297,7 +298,6 @@ def test_methods(place: Installation) -> None:
     assert browser.get("/logout").status == 303 and browser.get("/").status == 200, "a link logs nobody out"
 
 
-def test_empty_lists_say_what_to_do(place: Installation) -> None:
 @pytest.mark.parametrize("name", ["acme+eu", "a@b.example", "100%25", "x(1)&y?z#", "<b>"])
 def test_every_name_that_an_account_may_have_has_its_page(place: Installation, name: str) -> None:
     place.daemon.shows["accounts"] = [account(name)]
@@ -307,6 +307,7 @@ def test_every_name_that_an_account_may_have_has_its_page(place: Installation, n
     assert browser.get(unescape(path)).status == 200 and name in browser.words.replace(" ", "")
 
 
+def test_empty_lists_say_what_to_do(place: Installation) -> None:
     for what in ("sessions", "accounts", "upstreams", "queues", "messages", "bans", "acts", "limits", "rules"):
         place.daemon.shows[what] = []
     browser = place.logged_in("ada")

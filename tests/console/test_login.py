@@ -211,5 +211,19 @@ def test_without_tls_the_cookies_say_so(place: Installation) -> None:
 @pytest.mark.parametrize("cookie", ["", "x", "0" * 64, "\xff" * 200])
 def test_a_cookie_that_is_none_of_ours_opens_nothing(place: Installation, cookie: str) -> None:
     browser = Browser(place.app)
+@pytest.mark.parametrize(
+    "others", ['state={"a": "b"}', 'a=b c; d[1]="', 'smppd-session=x y; smppd-form="', "=; ;;", "\xff=\0"]
+)
+def test_cookies_of_other_servers_on_this_host_are_in_nobodys_way(place: Installation, others: str) -> None:
+    browser = place.logged_in("ada", secure=False, address="")
+    session = browser.cookies["smppd-session"]
+    browser.cookies = {others.partition("=")[0]: others.partition("=")[2], "smppd-session": session}
+    assert browser.get("/").status == 200
+    other = Browser(place.app, secure=False, address="")
+    other.cookies = {"state": '{"a": "b"}'}
+    other.send("/login", place.claim("ada"))
+    assert "Next code" in other.words
+
+
     browser.cookies = {"__Host-smppd-session": cookie} if cookie else {}
     assert browser.get("/").status == 303 and browser.location.startswith("/login")

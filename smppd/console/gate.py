@@ -124,6 +124,8 @@ class Gate:
             if is_known(office.desk, operator.name, browser, address, now):
                 return self._open(office, operator, outcome.recovery, browser, address, agent, now, new=False)
         token = self._draw(_TOKEN_BYTES).hex()
+            # Somebody has passphrase and code, whether the second one follows or not.
+            self._tell_login(office, operator, outcome.recovery, actor, "new", "second code asked")
         with self._lock:
             self._waiting = {key: one for key, one in self._waiting.items() if now < one.until}
             while len(self._waiting) >= LOGINS:
@@ -162,6 +164,16 @@ class Gate:
         return outcome.operator
 
     def _open(
+    @staticmethod
+    def _tell_login(
+        office: Office, operator: Operator, recovery: bool, actor: Actor, browser: str, result: str
+    ) -> None:
+        facts: dict[str, str | int] = {"name": operator.name, "factor": "recovery code" if recovery else "code"}
+        if recovery:
+            facts["codes_left"] = len(operator.recovery)
+        facts["browser"] = browser
+        office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, result, actor)
+
         self,
         office: Office,
         operator: Operator,
@@ -172,12 +184,7 @@ class Gate:
         now: float,
         new: bool,
     ) -> Entry:
-        facts: dict[str, str | int] = {"name": operator.name, "factor": "recovery code" if recovery else "code"}
-        if recovery:
-            facts["codes_left"] = len(operator.recovery)
-        facts["browser"] = "new" if new else "known"
-        actor = _actor(address)
-        office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, "done", actor)
+        self._tell_login(office, operator, recovery, _actor(address), "new" if new else "known", "done")
         browser = remember(office.desk, operator.name, browser, address, now, self._draw)
         token, until = sessions.begin(office.desk, operator, PLACE, now, self._session, self._draw)
         login = _Login(self._draw(8).hex(), operator.name, now, until, address, agent[:200], new)

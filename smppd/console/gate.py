@@ -18,6 +18,7 @@ from smppd.audit.trail import Actor
 from smppd.console.browsers import is_known, network_of, remember
 from smppd.console.office import Office, Offices
 from smppd.events import AuditEvent
+from smppd.office.approving import CONSOLE
 from smppd.operators import sessions
 from smppd.operators.login import Claim, Outcome, check, check_code
 from smppd.operators.people import Operator
@@ -123,9 +124,9 @@ class Gate:
                 return Entry()
             if is_known(office.desk, operator.name, browser, address, now):
                 return self._open(office, operator, outcome.recovery, browser, address, agent, now, new=False)
-        token = self._draw(_TOKEN_BYTES).hex()
             # Somebody has passphrase and code, whether the second one follows or not.
             self._tell_login(office, operator, outcome.recovery, actor, "new", "second code asked")
+        token = self._draw(_TOKEN_BYTES).hex()
         with self._lock:
             self._waiting = {key: one for key, one in self._waiting.items() if now < one.until}
             while len(self._waiting) >= LOGINS:
@@ -163,7 +164,6 @@ class Gate:
             office.record(AuditEvent.LOGIN_REFUSED, actor.who, facts, "refused", actor)
         return outcome.operator
 
-    def _open(
     @staticmethod
     def _tell_login(
         office: Office, operator: Operator, recovery: bool, actor: Actor, browser: str, result: str
@@ -174,6 +174,7 @@ class Gate:
         facts["browser"] = browser
         office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, result, actor)
 
+    def _open(
         self,
         office: Office,
         operator: Operator,
@@ -299,7 +300,7 @@ class Gate:
 
 
 def _actor(address: str) -> Actor:
-    return Actor("console", f"console, browser at {address or 'this host'}")
+    return Actor(CONSOLE, f"console, browser at {address or 'this host'}")
 
 
 def _hash(token: str) -> str:

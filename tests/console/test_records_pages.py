@@ -259,6 +259,16 @@ def test_an_owner_sees_his_own_and_no_trace_of_others(
     counter: Counter, record: str, log: Builder, staff: Staff
 ) -> None:
     otto = staff.add("otto", "account-owner", options=("--account", "other"))
+def test_root_does_not_agree_to_what_he_may_have_asked_for_in_a_browser(
+    counter: Counter, cleo: Person, record: str, staff: Staff
+) -> None:
+    assert counter.post(cleo, "/log/reveal", id=record, reason="law", note="order 12/26").status == 202
+    status, _, err = staff.run("approvals", "grant", "1")
+    assert status == 1 and "the same person" in err
+    assert counter.post(cleo, "/log/reveal", id=record, reason="law", note="order 12/26").status == 202
+    assert staff.run("approvals", "deny", "1")[0] == 0, "he may end it"
+
+
     mine = log.record(TEXT.encode(), destination=SUBJECT[1:].encode(), account="other")
     log.commit()
     for form in ({"number": SUBJECT}, {"since": "2h"}):

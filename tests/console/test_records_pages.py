@@ -117,6 +117,13 @@ def test_without_a_number_a_time_is_asked_for(counter: Counter, cleo: Person, re
     assert staff.trail("search")[0]["what"]["accounts"] == "acme"
 
 
+@pytest.mark.parametrize("beyond", ["999999999w", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+def test_a_time_beyond_the_calendar_is_none(counter: Counter, cleo: Person, record: str, beyond: str) -> None:
+    for form in ({"since": beyond}, {"since": "1d", "until": beyond}, {"number": SUBJECT, "since": beyond}):
+        shown = searched(counter, cleo, **form)
+        assert shown.status == 400 and "give a date or a time" in shown.text, form
+
+
 def test_by_state(counter: Counter, cleo: Person, record: str, log: Builder) -> None:
     waiting = log.record(TEXT.encode(), destination=SUBJECT[1:].encode())
     log.commit()
@@ -252,13 +259,6 @@ def test_for_the_law_two_have_to_agree(counter: Counter, cleo: Person, record: s
     assert staff.trail("reveal")[-1]["what"]["second"] == "dora"
 
 
-# -- what must not be seen ---------------------------------------------------------------------------------------------
-
-
-def test_an_owner_sees_his_own_and_no_trace_of_others(
-    counter: Counter, record: str, log: Builder, staff: Staff
-) -> None:
-    otto = staff.add("otto", "account-owner", options=("--account", "other"))
 def test_root_does_not_agree_to_what_he_may_have_asked_for_in_a_browser(
     counter: Counter, cleo: Person, record: str, staff: Staff
 ) -> None:
@@ -269,6 +269,13 @@ def test_root_does_not_agree_to_what_he_may_have_asked_for_in_a_browser(
     assert staff.run("approvals", "deny", "1")[0] == 0, "he may end it"
 
 
+# -- what must not be seen ---------------------------------------------------------------------------------------------
+
+
+def test_an_owner_sees_his_own_and_no_trace_of_others(
+    counter: Counter, record: str, log: Builder, staff: Staff
+) -> None:
+    otto = staff.add("otto", "account-owner", options=("--account", "other"))
     mine = log.record(TEXT.encode(), destination=SUBJECT[1:].encode(), account="other")
     log.commit()
     for form in ({"number": SUBJECT}, {"since": "2h"}):

@@ -6,11 +6,13 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from smppd.control.wire import ControlError
 from smppd.message import State
+from smppd.office import explaining
 from smppd.store.api import Doubt
 from tests.cli.staff import Person, Staff
 from tests.console.counter import Counter
@@ -311,8 +313,6 @@ def test_a_message_is_tried_and_nothing_is_stored(
     assert staff.trail() == before
 
 
-def test_every_page_opens_for_whoever_may(counter: Counter, record: str, staff: Staff, dora: Person) -> None:
-    for path in ("/log", "/log/message", "/explain", "/opt-outs", "/consents", "/holds", "/erasures", "/approvals"):
 def test_a_daemon_that_hangs_is_waited_for_once_whatever_the_parts(
     counter: Counter, record: str, cleo: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +345,8 @@ def test_who_has_not_the_role_is_on_the_trail(
     ]
 
 
+def test_every_page_opens_for_whoever_may(counter: Counter, record: str, staff: Staff, dora: Person) -> None:
+    for path in ("/log", "/log/message", "/explain", "/opt-outs", "/consents", "/holds", "/erasures", "/approvals"):
         shown = counter.get(dora, path)
         assert shown.status == 200, (path, shown.text)
         assert "style=" not in shown.html and "<script>" not in shown.html

@@ -10,6 +10,8 @@ from smppd.console.pages.saying import account, accounts, said
 from smppd.office.explaining import Trial, conclusion, explain_trial
 from smppd.operators.roles import Act
 
+WITHIN: Final = 10.0
+"""Seconds that the daemon has to say what its screens would do, for all parts of a message."""
 _FIELDS: Final = ("account", "from", "to", "text")
 
 
@@ -23,7 +25,7 @@ def _explain(asked: Asked) -> Answer:
     if name is None:
         raise Refusal(400, "Say of which account the message is.")
     try:
-        explained = explain_trial(asked.settings, Trial(name, given["from"], given["to"], given["text"]))
+        explained = explain_trial(asked.settings, Trial(name, given["from"], given["to"], given["text"]), WITHIN)
     except ConfigError:
         raise Refusal(409, "The policies of this configuration cannot be used; `smppd check` says why.") from None
     parts = [{"part": one, "conclusion": conclusion(one)} for one in explained.parts]

@@ -10,6 +10,7 @@ import pytest
 
 from smppd.audit.trail import AuditTrail
 from smppd.message import State
+from smppd.protocol.wire import Tag, tlv
 from smppd.vault.kek import VaultError
 from tests.cli.staff import Person, Staff
 from tests.console.counter import Counter, Shown
@@ -231,6 +232,13 @@ def test_a_reveal_shows_all_for_two_minutes(counter: Counter, cleo: Person, reco
     (entry,) = staff.trail("reveal")
     assert entry["what"]["note"] == "ticket 17" and entry["who"] == "cleo (console)" and "subjects" in entry["what"]
     assert TEXT not in str(entry)
+
+
+def test_a_long_text_is_shown_to_its_end(counter: Counter, cleo: Person, log: Builder) -> None:
+    payload = b"a" * 20_000 + b" the end"
+    identity = log.record(b"", destination=SUBJECT[1:].encode(), tlvs=tlv(Tag.MESSAGE_PAYLOAD, payload))
+    log.commit()
+    assert payload.decode() in counter.post(cleo, "/log/reveal", id=f"{identity:016x}", **LOOK).text
 
 
 def test_a_reveal_needs_words_and_a_role(counter: Counter, cleo: Person, record: str, staff: Staff) -> None:

@@ -313,6 +313,17 @@ def test_a_message_is_tried_and_nothing_is_stored(
     assert staff.trail() == before
 
 
+def test_a_console_older_than_the_configuration_says_so(
+    counter: Counter, record: str, cleo: Person, staff: Staff
+) -> None:
+    form = {"account": "acme", "from": "Acme", "to": SUBJECT, "text": "hi"}
+    assert "configuration was changed" not in counter.post(cleo, "/explain", **form).text
+    file = staff.path / "smppd.yaml"
+    file.write_text(file.read_text() + "\n# other rules\n")
+    assert "configuration was changed" in counter.post(cleo, "/explain", **form).text
+    assert "configuration was changed" in counter.get(cleo, "/explain").text
+
+
 def test_a_daemon_that_hangs_is_waited_for_once_whatever_the_parts(
     counter: Counter, record: str, cleo: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -309,7 +309,7 @@ def test_a_message_is_tried_and_nothing_is_stored(
     assert HOSTILE not in shown.html
     assert counter.post(cleo, "/explain", **form | {"to": ""}).status == 400
     assert counter.post(cleo, "/explain", **form | {"account": "nobody"}).status == 409
-    assert counter.post(otto, "/explain", **form).status == 404
+    assert counter.post(otto, "/explain", **form | {"account": "other"}).status == 404, "rules and carriers are not his"
     assert staff.trail() == before
 
 

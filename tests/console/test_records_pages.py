@@ -294,7 +294,8 @@ def test_an_owner_sees_his_own_and_no_trace_of_others(
     assert searched(counter, otto, number=SUBJECT, account="acme").status == 404
     assert TEXT in counter.post(otto, "/log/reveal", id=f"{mine:016x}", **LOOK).text
     assert counter.post(otto, "/log/reveal", id=record, **LOOK).status == other.status
-    for path in ("/holds", "/holds/1", "/erasures", "/audit", "/reports"):
+    assert "/explain" not in counter.post(otto, "/log/message", id=f"{mine:016x}", **LOOK).html
+    for path in ("/holds", "/holds/1", "/erasures", "/audit", "/reports", "/explain"):
         assert counter.get(otto, path).status == 404, path
 
 

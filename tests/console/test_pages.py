@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from urllib.parse import unquote
 
 import pytest
 
@@ -122,6 +123,28 @@ def test_an_act_asks_for_a_reason_and_says_back_what_the_daemon_said(place: Inst
     assert "kick of c17 is done." in browser.words
     browser.get("/sessions")
     assert "is done" not in browser.words
+
+
+def test_an_account_and_an_upstream_of_one_name_are_told_apart(place: Installation) -> None:
+    place.daemon.shows["upstreams"] = [upstream("acme", waiting=77)]
+    place.daemon.shows["sessions"].append(session(id="u5", side="carrier", name="acme", address="192.0.2.201:3550"))
+    browser = place.logged_in("ada")
+    for page, words in (
+        ("/accounts/acme", {"kick": "192.0.2.7:40123", "requeue": "Waiting 40", "expire": "Waiting 40"}),
+        ("/upstreams", {"kick": "192.0.2.201:3550", "requeue": "Waiting for it 77"}),
+    ):
+        browser.get(page)
+        links = dict(re.findall(r'href="(/act/(?:kick|requeue|expire)\?target=\w+%3Aacme)"()', browser.text))
+        assert len(links) == len(words)
+        for link in links:
+            browser.get(link)
+            act = link.split("/")[2].partition("?")[0]
+            assert words[act] in browser.words and "all 2" not in browser.words
+            browser.post(
+                f"/act/{act}", {"form": browser.token(), "target": unquote(link.partition("=")[2]), "reason": "r"}
+            )
+    assert [one["target"] for one in place.daemon.acts()].count("account:acme") == 3
+    assert [one["target"] for one in place.daemon.acts()].count("upstream:acme") == 2
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])

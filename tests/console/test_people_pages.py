@@ -254,6 +254,16 @@ def test_an_erasure_that_was_asked_for_can_be_taken_back(
     assert counter.post(dora, "/erasures", number="+-", **WHY).status == 400
 
 
+def test_an_erasure_that_finds_nothing_is_not_asked_for_any_longer(
+    counter: Counter, record: str, dora: Person, staff: Staff
+) -> None:
+    assert counter.post(dora, "/erasures", number="+447700900999", **WHY).status == 303
+    status, _, err = staff.run("subject", "erase", "--asked", "1", "--yes")
+    assert status == 1 and "there is nothing of" in err
+    assert "--asked" not in counter.get(dora, "/erasures").text, "the request held the number of somebody unknown"
+    assert [one["what"]["action"] for one in staff.trail("erasure")] == ["asked", "withdrawn"]
+
+
 # -- approvals ---------------------------------------------------------------------------------------------------------
 
 

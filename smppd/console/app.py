@@ -10,8 +10,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from smppd.config import Settings
 from smppd.console.asking import Daemon
@@ -21,7 +22,9 @@ from smppd.console.office import OfficeError, Offices
 from smppd.console.page import FIELD_MAX, Answer, Asked, Page, Refusal
 from smppd.console.render import Renderer
 from smppd.console.web import Incoming, Reply, set_cookie
+from smppd.office.authority import check_role
 from smppd.operators.login import REFUSAL_FLOOR, Claim
+from smppd.operators.roles import Act
 
 LOGIN: Final = "/login"
 LOGIN_PATHS: Final = frozenset({LOGIN, "/login/code"})
@@ -111,9 +114,12 @@ class App:
             return self._to_login(incoming, refresh, token)
         if incoming.path == LOGOUT:
             return self._logout(incoming, token, form)
+        allowed = route is not None and route.opens(visitor.operator.may)
+        if route is not None and route.act is not None and not allowed:
+            self._tell_refused(visitor, route.act)
         if route is None or not _may_know(route, visitor):
             return self._message(404, "There is no such page.", visitor, token)
-        if not route.opens(visitor.operator.may):
+        if not allowed:
             return self._message(403, "No role of yours allows this page.", visitor, token)
         if incoming.method == "POST":
             if not route.posts:
@@ -140,11 +146,17 @@ class App:
             return self._message(refusal.status, refusal.sentence, visitor, token)
         return self._answered(answer, route, asked, visitor, token)
 
+    def _tell_refused(self, visitor: Visitor, act: Act) -> None:
+        """Puts on the trail that somebody asked for what no role of his allows, as commands do."""
+        with suppress(OfficeError), self._offices() as office:
+            check_role(office, visitor.authority, act)
+
     def _route(self, path: str) -> tuple[Page | None, dict[str, str]]:
         for route in self._routes:
             found = route.pattern.fullmatch(path)
             if found is not None:
-                return route.page, found.groupdict()
+                # An account's name may have signs that a path has only as octets in hexadecimal: a+b is a%2Bb.
+                return route.page, {name: unquote(value) for name, value in found.groupdict().items()}
         return None, {}
 
     def _answered(self, answer: Answer, page: Page, asked: Asked, visitor: Visitor, token: str) -> Reply:
@@ -259,7 +271,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     fixed, names = parts[::2], parts[1::2]
     text = re.escape(fixed[0])
     for name, after in zip(names, fixed[1:], strict=True):
-        text += f"(?P<{name}>[A-Za-z0-9._:-]{{1,128}})" + re.escape(after)
+        text += f"(?P<{name}>(?:[!$&-.0-~]|%(?!2[Ff])[2-7][0-9A-Fa-f]){{1,128}})" + re.escape(after)
     return re.compile(text)
 
 

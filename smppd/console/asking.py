@@ -2,6 +2,9 @@
 
 Many browsers that look at one page cost the daemon one question in two seconds. What was shown to one is given to another only
 where both have the same roles and the same accounts, for that is all the daemon's answer depends on.
+
+A daemon that hangs answers nobody, and each question waits for it in a thread that makes pages. So as long as the last one
+was not answered one question at a time waits, and the others are told at once.
 """
 
 from __future__ import annotations
@@ -31,6 +34,13 @@ class _Kept(NamedTuple):
     until: float
 
 
+class _Away(NamedTuple):
+    """The daemon did not answer. until: it is not asked again before."""
+
+    sentence: str
+    until: float
+
+
 class Daemon:
     """The daemon. For any thread."""
 
@@ -41,6 +51,7 @@ class Daemon:
         self._kept: dict[tuple[object, ...], _Kept] = {}
         self._asking: dict[tuple[object, ...], threading.Lock] = {}
         self._lock = threading.Lock()
+        self._away: _Away | None = None
 
     def on_behalf(self, authority: Authority) -> Asking:
         """The daemon, for one person."""
@@ -61,7 +72,7 @@ class Daemon:
             with self._lock:
                 kept = self._kept.get(key)
             if kept is None or self._clock() >= kept.until:
-                kept = self._keep(key, self._answer(request))
+                kept = self._keep(key, self._looked(request))
         return _named(kept.answer, what)
 
     def done(self, authority: Authority, act: str, target: str, reason: str, fields: Mapping[str, str | int]) -> str:
@@ -75,17 +86,34 @@ class Daemon:
     def _keep(self, key: tuple[object, ...], answer: dict[str, Any]) -> _Kept:
         now = self._clock()
         with self._lock:
-            if len(self._kept) >= _ANSWERS:
-                self._kept = {old: one for old, one in self._kept.items() if now < one.until}
+            # One that nobody is given any more is let go at once: with a thousand accounts it may be megabytes.
+            self._kept = {old: one for old, one in self._kept.items() if now < one.until}
             if len(self._kept) >= _ANSWERS:
                 self._kept.clear()
             kept = self._kept[key] = _Kept(answer, now + KEPT)
         return kept
 
+    def _looked(self, request: Mapping[str, object]) -> dict[str, Any]:
+        with self._lock:
+            away = self._away
+            if away is not None:
+                if self._clock() < away.until:
+                    raise Refusal(503, away.sentence)
+                self._away = _Away(away.sentence, float("inf"))  # this thread tries, and says how it went
+        try:
+            return self._answer(request)
+        finally:
+            with self._lock:
+                if self._away is not None and self._away.until == float("inf"):
+                    self._away = None
+
     def _answer(self, request: Mapping[str, object]) -> dict[str, Any]:
         try:
-            return self._ask(request)
+            answer = self._ask(request)
+            self._away = None
+            return answer
         except ControlError as error:
+            self._away = None if error.code else _Away(_sentence(str(error)), self._clock() + KEPT)
             raise Refusal(_STATUS.get(str(getattr(error, "code", "")), 503), _sentence(str(error))) from None
 
 

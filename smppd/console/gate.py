@@ -18,6 +18,7 @@ from smppd.audit.trail import Actor
 from smppd.console.browsers import is_known, network_of, remember
 from smppd.console.office import Office, Offices
 from smppd.events import AuditEvent
+from smppd.office.approving import CONSOLE
 from smppd.operators import sessions
 from smppd.operators.login import Claim, Outcome, check, check_code
 from smppd.operators.people import Operator
@@ -123,6 +124,8 @@ class Gate:
                 return Entry()
             if is_known(office.desk, operator.name, browser, address, now):
                 return self._open(office, operator, outcome.recovery, browser, address, agent, now, new=False)
+            # Somebody has passphrase and code, whether the second one follows or not.
+            self._tell_login(office, operator, outcome.recovery, actor, "new", "second code asked")
         token = self._draw(_TOKEN_BYTES).hex()
         with self._lock:
             self._waiting = {key: one for key, one in self._waiting.items() if now < one.until}
@@ -161,6 +164,16 @@ class Gate:
             office.record(AuditEvent.LOGIN_REFUSED, actor.who, facts, "refused", actor)
         return outcome.operator
 
+    @staticmethod
+    def _tell_login(
+        office: Office, operator: Operator, recovery: bool, actor: Actor, browser: str, result: str
+    ) -> None:
+        facts: dict[str, str | int] = {"name": operator.name, "factor": "recovery code" if recovery else "code"}
+        if recovery:
+            facts["codes_left"] = len(operator.recovery)
+        facts["browser"] = browser
+        office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, result, actor)
+
     def _open(
         self,
         office: Office,
@@ -172,12 +185,7 @@ class Gate:
         now: float,
         new: bool,
     ) -> Entry:
-        facts: dict[str, str | int] = {"name": operator.name, "factor": "recovery code" if recovery else "code"}
-        if recovery:
-            facts["codes_left"] = len(operator.recovery)
-        facts["browser"] = "new" if new else "known"
-        actor = _actor(address)
-        office.record(AuditEvent.LOGIN, f"{operator.name} ({actor.who})", facts, "done", actor)
+        self._tell_login(office, operator, recovery, _actor(address), "new" if new else "known", "done")
         browser = remember(office.desk, operator.name, browser, address, now, self._draw)
         token, until = sessions.begin(office.desk, operator, PLACE, now, self._session, self._draw)
         login = _Login(self._draw(8).hex(), operator.name, now, until, address, agent[:200], new)
@@ -292,7 +300,7 @@ class Gate:
 
 
 def _actor(address: str) -> Actor:
-    return Actor("console", f"console, browser at {address or 'this host'}")
+    return Actor(CONSOLE, f"console, browser at {address or 'this host'}")
 
 
 def _hash(token: str) -> str:

@@ -15,6 +15,8 @@ from smppd.operators.approvals import ASKED, DENIED, GRANTED, Approvals, Request
 from smppd.operators.roles import Authority, may
 from smppd.vault.mask import mask_digits, mask_number, mask_text
 
+CONSOLE: Final = "console"
+"""Who the audit trail names behind an operator who logged in to the console: the kernel knows nothing of him there."""
 _NUMBERS: Final = frozenset({"number", "numbers", "subject"})
 """Facts that are phone numbers."""
 
@@ -65,6 +67,8 @@ def _why_not(office: Office, request: Request, authority: Authority) -> str:
         return f"request {request.number} was {request.state} already, by {request.by}"
     if authority.operator == request.asker:
         return "nobody agrees to what he asked for himself"
+    if not authority.operator and request.person == CONSOLE:
+        return "it was asked for in the console, and nobody can tell whether it was the same person: log in to agree"
     if not authority.operator and _person(authority.actor.who) == _person(request.person):
         return "whoever asked as an operator cannot agree without a login: it would be the same person"
     mine = office.people.get(authority.operator) if authority.operator else None

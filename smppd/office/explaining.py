@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from smppd.config import ConfigError, Settings, fault_at
 from smppd.control.client import ask
-from smppd.control.wire import EXPLAIN, ControlError
+from smppd.control.wire import ANSWERED_WITHIN, EXPLAIN, WITHIN, ControlError
 from smppd.lists.lists import Lists
 from smppd.lists.named import NamedList
 from smppd.message import Verdict
@@ -61,16 +62,17 @@ class Explained(NamedTuple):
     remarks: list[str]
 
 
-def explain_trial(settings: Settings, trial: Trial) -> Explained:
-    """What would be done with each part of a message. OfficeError where it is none; ConfigError where the policies cannot be
-    used."""
+def explain_trial(settings: Settings, trial: Trial, within: float = WITHIN + ANSWERED_WITHIN) -> Explained:
+    """What would be done with each part of a message. within: seconds that the daemon has to answer for all of them.
+    OfficeError where it is none; ConfigError where the policies cannot be used."""
     remarks: list[str] = []
     pipeline = _pipeline(settings, trial, remarks)
     router = Router(settings)
     parts = []
+    until = time.monotonic() + within
     for number, sm in enumerate(_frames(trial, pipeline.alphabet)):
         explanation = explain(pipeline, sm, float(number))
-        screens = _screens(settings, trial.account, sm, explanation.verdict)
+        screens = _screens(settings, trial.account, sm, explanation.verdict, until)
         parts.append(Part(explanation, _way(router, trial.account, sm, explanation.verdict), screens))
     return Explained(parts, remarks)
 
@@ -153,7 +155,9 @@ def _way(router: Router, account: str, sm: wire.Sm, verdict: Verdict | None) -> 
     return joined.split(",") if joined else []
 
 
-def _screens(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None) -> list[tuple[str, str]] | None:
+def _screens(
+    settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | None, until: float
+) -> list[tuple[str, str]] | None:
     if verdict is not None and (verdict.refusal is not None or verdict.hold):
         return []
     source = None if verdict is None or verdict.source is None else verdict.source
@@ -164,10 +168,14 @@ def _screens(settings: Settings, account: str, sm: wire.Sm, verdict: Verdict | N
         "class": verdict.message_class if verdict is not None else "",
         "source": source and [source.ton, source.npi, source.digits.hex()],
     }
+    left = until - time.monotonic()
+    if left <= 0:
+        return None
     try:
-        return [(str(name), str(says)) for name, says in ask(settings.store.directory, request)["screens"]]
+        answer = ask(settings.store.directory, request, within=left)
     except ControlError:
         return None
+    return [(str(name), str(says)) for name, says in answer["screens"]]
 
 
 def conclusion(part: Part) -> str:

@@ -19,16 +19,17 @@ def moment_of(text: str, now: float) -> Moment:
     """Epoch milliseconds of an ISO 8601 date or time (UTC unless it says otherwise) or of an age such as `24h`. now: epoch
     seconds. ValueError, whose text is a sentence."""
     age = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if age:
-        return _moment(now - int(age[1]) * _UNITS[age[2]], text)
     try:
+        if age:
+            return _moment(now - int(age[1]) * _UNITS[age[2]], text)
         at = datetime.fromisoformat(text)
         return _moment((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         raise ValueError("not an ISO date or time, nor an age like 24h") from None
 
 
 def _moment(seconds: float, typed: str) -> Moment:
+    datetime.fromtimestamp(seconds, UTC)  # what is beyond the calendar cannot be put down
     made = Moment(seconds * 1000)
     made.typed = typed
     return made

@@ -91,6 +91,7 @@ class Installation:
     def add(self, name: str, *roles: Role, **fields: object) -> None:
         """A new operator."""
         made = credentials(name)
+        self.daemon.roles[name] = roles
         with self.office() as office:
             hashes = office.people.recovery_hashes(name, made.codes)
             operator = Operator(

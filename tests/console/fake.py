@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from smppd.console.app import App
 from smppd.console.web import Incoming, Reply
 from smppd.control.wire import ControlError
+from smppd.daemon.askers import SHOWS_NEED
+from smppd.operators.roles import Role, may
 
 NOW = 1_796_000_000.0
 """The time of the tests: a Monday in November 2026."""
@@ -132,9 +134,11 @@ def message(**fields: Any) -> dict[str, Any]:
 
 
 class FakeDaemon:
-    """Answers requests. `shows`: what each view has; `asked`: all requests; `refuses`: code and sentence for the next act."""
+    """Answers requests. `shows`: what each view has; `asked`: all requests; `refuses`: code and sentence for the next act;
+    `roles`: of the operators, who are shown what the real daemon would show them."""
 
     def __init__(self) -> None:
+        self.roles: dict[str, tuple[Role, ...]] = {}
         self.asked: list[dict[str, Any]] = []
         self.refuses: tuple[str, str] | None = None
         self.down = False
@@ -152,6 +156,7 @@ class FakeDaemon:
                 "loaded": NOW - 3600,
                 "hash": "ab" * 32,
                 "last_reload": None,
+                "acts": [],
                 "settings": {"listeners": [{"address": "0.0.0.0:3550"}], "drain": 30, "accounts": []},
             },
             "limits": [{"name": "binds", "of": "acme", "limit": 8, "used": 1, "share": 0.125}],
@@ -179,6 +184,9 @@ class FakeDaemon:
                 raise ControlError(sentence, code)
             return {"v": 1, "said": f"{request['act']} of {request['target']} is done.", "changed": True}
         what = str(request["do"]).removeprefix("show ")
+        roles = self.roles.get(str(request.get("operator")), ())
+        if not any(may(roles, act) for act in SHOWS_NEED[what]):
+            raise ControlError("no role of his allows it", "role")
         found = self.shows[what]
         if isinstance(found, list) and request.get("operator") == "olga":
             found = [one for one in found if one.get("account", one.get("name", one.get("of"))) == "acme"]

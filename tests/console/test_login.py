@@ -25,6 +25,7 @@ def test_a_new_browser_gives_two_codes_and_a_known_one_gives_one(place: Installa
     browser.send("/login", place.claim("ada"))
     assert browser.location == "/", "this browser is known now"
     assert [(event, what.get("browser"), result) for event, _, what, result in place.entries] == [
+        ("login", "new", "second code asked"),
         ("login", "new", "done"),
         ("login", "known", "done"),
     ]
@@ -117,7 +118,9 @@ def test_guessing_is_slowed_down_at_the_second_code_too(place: Installation) -> 
     right = totp.code_at(place.people["ada"].secret, int(place.now) // totp.STEP + 1)
     browser.post("/login/code", {"form": browser.token(), "code": right})
     assert browser.reply.status == 403, "it has to wait now, whatever the code"
-    assert [what.get("reason") for _, _, what, _ in place.entries] == ["code"] * FREE, "the others are told together"
+    asked, *refused = place.entries
+    assert asked[3] == "second code asked", "somebody has passphrase and code, whether he comes in or not"
+    assert [what.get("reason") for _, _, what, _ in refused] == ["code"] * FREE, "the others are told together"
 
 
 def test_a_login_ends_when_nobody_clicks(place: Installation) -> None:
@@ -206,6 +209,20 @@ def test_a_form_from_another_site_is_refused(place: Installation) -> None:
 def test_without_tls_the_cookies_say_so(place: Installation) -> None:
     browser = place.logged_in("ada", secure=False, address="")
     assert set(browser.cookies) == {"smppd-session", "smppd-browser"}
+
+
+@pytest.mark.parametrize(
+    "others", ['state={"a": "b"}', 'a=b c; d[1]="', 'smppd-session=x y; smppd-form="', "=; ;;", "\xff=\0"]
+)
+def test_cookies_of_other_servers_on_this_host_are_in_nobodys_way(place: Installation, others: str) -> None:
+    browser = place.logged_in("ada", secure=False, address="")
+    session = browser.cookies["smppd-session"]
+    browser.cookies = {others.partition("=")[0]: others.partition("=")[2], "smppd-session": session}
+    assert browser.get("/").status == 200
+    other = Browser(place.app, secure=False, address="")
+    other.cookies = {"state": '{"a": "b"}'}
+    other.send("/login", place.claim("ada"))
+    assert "Next code" in other.words
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "0" * 64, "\xff" * 200])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 
+from smppd.operators.roles import Role
 from tests.console.conftest import Installation
 from tests.console.fake import Browser, account, message, queue, session, upstream
 
@@ -122,6 +125,28 @@ def test_an_act_asks_for_a_reason_and_says_back_what_the_daemon_said(place: Inst
     assert "is done" not in browser.words
 
 
+def test_an_account_and_an_upstream_of_one_name_are_told_apart(place: Installation) -> None:
+    place.daemon.shows["upstreams"] = [upstream("acme", waiting=77)]
+    place.daemon.shows["sessions"].append(session(id="u5", side="carrier", name="acme", address="192.0.2.201:3550"))
+    browser = place.logged_in("ada")
+    for page, words in (
+        ("/accounts/acme", {"kick": "192.0.2.7:40123", "requeue": "Waiting 40", "expire": "Waiting 40"}),
+        ("/upstreams", {"kick": "192.0.2.201:3550", "requeue": "Waiting for it 77"}),
+    ):
+        browser.get(page)
+        links = dict(re.findall(r'href="(/act/(?:kick|requeue|expire)\?target=\w+%3Aacme)"()', browser.text))
+        assert len(links) == len(words)
+        for link in links:
+            browser.get(link)
+            act = link.split("/")[2].partition("?")[0]
+            assert words[act] in browser.words and "all 2" not in browser.words
+            browser.post(
+                f"/act/{act}", {"form": browser.token(), "target": unquote(link.partition("=")[2]), "reason": "r"}
+            )
+    assert [one["target"] for one in place.daemon.acts()].count("account:acme") == 3
+    assert [one["target"] for one in place.daemon.acts()].count("upstream:acme") == 2
+
+
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
 def test_an_act_without_a_reason_is_not_done(place: Installation, reason: str) -> None:
     browser = place.logged_in("ada")
@@ -195,6 +220,20 @@ def test_a_wrong_role_is_refused(place: Installation) -> None:
     auditor = place.logged_in("aud")
     assert auditor.get("/").status == 200 and "acme" not in auditor.words
     assert auditor.get("/rules").status == 200 and auditor.get("/accounts").status == 403
+    assert [(event, who, what["act"]) for event, who, what, _ in place.entries if what.get("reason") == "role"] == [
+        ("login refused", "sue (console)", act) for act in ("runtime",) * 5
+    ] + [("login refused", "aud (console)", "search")]
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_page_in_the_menu_asks_for_nothing_that_its_role_may_not_see(place: Installation, role: Role) -> None:
+    place.add("max", role, accounts=("acme",) if role is Role.ACCOUNT_OWNER else ())
+    browser = place.logged_in("max")
+    browser.get("/")
+    paths = re.findall(r'<li><a href="([^"]+)"', browser.text)
+    assert len(paths) > 2
+    for path in set(paths) & set(PAGES):
+        assert browser.get(path).status == 200, (path, browser.words)
 
 
 def test_an_owner_sees_his_account_alone(place: Installation) -> None:
@@ -280,6 +319,15 @@ def test_methods(place: Installation) -> None:
     browser.get("/sessions")
     assert browser.post("/sessions", {"form": browser.token()}).status == 405
     assert browser.get("/logout").status == 303 and browser.get("/").status == 200, "a link logs nobody out"
+
+
+@pytest.mark.parametrize("name", ["acme+eu", "a@b.example", "100%25", "x(1)&y?z#", "<b>"])
+def test_every_name_that_an_account_may_have_has_its_page(place: Installation, name: str) -> None:
+    place.daemon.shows["accounts"] = [account(name)]
+    browser = place.logged_in("ada")
+    browser.get("/accounts")
+    (path,) = re.findall(r'href="(/accounts/[^"]+)"', browser.text)
+    assert browser.get(unescape(path)).status == 200 and name in browser.words.replace(" ", "")
 
 
 def test_empty_lists_say_what_to_do(place: Installation) -> None:

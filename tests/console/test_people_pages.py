@@ -6,11 +6,13 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from smppd.control.wire import ControlError
 from smppd.message import State
+from smppd.office import explaining
 from smppd.store.api import Doubt
 from tests.cli.staff import Person, Staff
 from tests.console.counter import Counter
@@ -252,6 +254,16 @@ def test_an_erasure_that_was_asked_for_can_be_taken_back(
     assert counter.post(dora, "/erasures", number="+-", **WHY).status == 400
 
 
+def test_an_erasure_that_finds_nothing_is_not_asked_for_any_longer(
+    counter: Counter, record: str, dora: Person, staff: Staff
+) -> None:
+    assert counter.post(dora, "/erasures", number="+447700900999", **WHY).status == 303
+    status, _, err = staff.run("subject", "erase", "--asked", "1", "--yes")
+    assert status == 1 and "there is nothing of" in err
+    assert "--asked" not in counter.get(dora, "/erasures").text, "the request held the number of somebody unknown"
+    assert [one["what"]["action"] for one in staff.trail("erasure")] == ["asked", "withdrawn"]
+
+
 # -- approvals ---------------------------------------------------------------------------------------------------------
 
 
@@ -307,8 +319,51 @@ def test_a_message_is_tried_and_nothing_is_stored(
     assert HOSTILE not in shown.html
     assert counter.post(cleo, "/explain", **form | {"to": ""}).status == 400
     assert counter.post(cleo, "/explain", **form | {"account": "nobody"}).status == 409
-    assert counter.post(otto, "/explain", **form).status == 404
+    assert counter.post(otto, "/explain", **form | {"account": "other"}).status == 404, "rules and carriers are not his"
     assert staff.trail() == before
+
+
+def test_a_console_older_than_the_configuration_says_so(
+    counter: Counter, record: str, cleo: Person, staff: Staff
+) -> None:
+    form = {"account": "acme", "from": "Acme", "to": SUBJECT, "text": "hi"}
+    assert "configuration was changed" not in counter.post(cleo, "/explain", **form).text
+    file = staff.path / "smppd.yaml"
+    file.write_text(file.read_text() + "\n# other rules\n")
+    assert "configuration was changed" in counter.post(cleo, "/explain", **form).text
+    assert "configuration was changed" in counter.get(cleo, "/explain").text
+
+
+def test_a_daemon_that_hangs_is_waited_for_once_whatever_the_parts(
+    counter: Counter, record: str, cleo: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waited = [100.0], []
+
+    def hang(_place: object, _request: object, *, within: float) -> dict[str, object]:
+        waited.append(within)
+        now[0] += within
+        raise ControlError("no answer in time", "")
+
+    monkeypatch.setattr(explaining, "ask", hang)
+    monkeypatch.setattr(explaining, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    form = {"account": "acme", "from": "Acme", "to": SUBJECT, "text": "x" * 1000}
+    shown = counter.post(cleo, "/explain", **form)
+    assert shown.status == 200 and "Part 7 of 7" in shown.text and waited == [10.0]
+
+
+def test_who_has_not_the_role_is_on_the_trail(
+    counter: Counter, record: str, cleo: Person, otto: Person, staff: Staff
+) -> None:
+    before = len(staff.trail("login refused"))
+    assert counter.get(cleo, "/holds").status == 403
+    assert counter.post(cleo, "/consents/proof", number=SUBJECT, account="acme", **WHY).status == 403
+    assert counter.get(otto, "/erasures").status == 404
+    assert counter.get(otto, "/nothing").status == 404
+    assert [(one["who"], one["what"], one["result"]) for one in staff.trail("login refused")[before:]] == [
+        ("cleo (console)", {"act": "hold", "reason": "role"}, "refused"),
+        ("cleo (console)", {"act": "export", "reason": "role"}, "refused"),
+        ("otto (console)", {"act": "erase", "reason": "role"}, "refused"),
+    ]
 
 
 def test_every_page_opens_for_whoever_may(counter: Counter, record: str, staff: Staff, dora: Person) -> None:

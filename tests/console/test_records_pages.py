@@ -10,6 +10,7 @@ import pytest
 
 from smppd.audit.trail import AuditTrail
 from smppd.message import State
+from smppd.protocol.wire import Tag, tlv
 from smppd.vault.kek import VaultError
 from tests.cli.staff import Person, Staff
 from tests.console.counter import Counter, Shown
@@ -115,6 +116,13 @@ def test_without_a_number_a_time_is_asked_for(counter: Counter, cleo: Person, re
     assert record not in searched(counter, cleo, since="2h", account="other").text
     assert record not in searched(counter, cleo, since="2h", until="90m").text
     assert staff.trail("search")[0]["what"]["accounts"] == "acme"
+
+
+@pytest.mark.parametrize("beyond", ["999999999w", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+def test_a_time_beyond_the_calendar_is_none(counter: Counter, cleo: Person, record: str, beyond: str) -> None:
+    for form in ({"since": beyond}, {"since": "1d", "until": beyond}, {"number": SUBJECT, "since": beyond}):
+        shown = searched(counter, cleo, **form)
+        assert shown.status == 400 and "give a date or a time" in shown.text, form
 
 
 def test_by_state(counter: Counter, cleo: Person, record: str, log: Builder) -> None:
@@ -226,6 +234,13 @@ def test_a_reveal_shows_all_for_two_minutes(counter: Counter, cleo: Person, reco
     assert TEXT not in str(entry)
 
 
+def test_a_long_text_is_shown_to_its_end(counter: Counter, cleo: Person, log: Builder) -> None:
+    payload = b"a" * 20_000 + b" the end"
+    identity = log.record(b"", destination=SUBJECT[1:].encode(), tlvs=tlv(Tag.MESSAGE_PAYLOAD, payload))
+    log.commit()
+    assert payload.decode() in counter.post(cleo, "/log/reveal", id=f"{identity:016x}", **LOOK).text
+
+
 def test_a_reveal_needs_words_and_a_role(counter: Counter, cleo: Person, record: str, staff: Staff) -> None:
     assert counter.post(cleo, "/log/reveal", id=record, reason="support", note=" ").status == 400
     ben = staff.add("ben", "operator")
@@ -252,6 +267,16 @@ def test_for_the_law_two_have_to_agree(counter: Counter, cleo: Person, record: s
     assert staff.trail("reveal")[-1]["what"]["second"] == "dora"
 
 
+def test_root_does_not_agree_to_what_he_may_have_asked_for_in_a_browser(
+    counter: Counter, cleo: Person, record: str, staff: Staff
+) -> None:
+    assert counter.post(cleo, "/log/reveal", id=record, reason="law", note="order 12/26").status == 202
+    status, _, err = staff.run("approvals", "grant", "1")
+    assert status == 1 and "the same person" in err
+    assert counter.post(cleo, "/log/reveal", id=record, reason="law", note="order 12/26").status == 202
+    assert staff.run("approvals", "deny", "1")[0] == 0, "he may end it"
+
+
 # -- what must not be seen ---------------------------------------------------------------------------------------------
 
 
@@ -269,7 +294,8 @@ def test_an_owner_sees_his_own_and_no_trace_of_others(
     assert searched(counter, otto, number=SUBJECT, account="acme").status == 404
     assert TEXT in counter.post(otto, "/log/reveal", id=f"{mine:016x}", **LOOK).text
     assert counter.post(otto, "/log/reveal", id=record, **LOOK).status == other.status
-    for path in ("/holds", "/holds/1", "/erasures", "/audit", "/reports"):
+    assert "/explain" not in counter.post(otto, "/log/message", id=f"{mine:016x}", **LOOK).html
+    for path in ("/holds", "/holds/1", "/erasures", "/audit", "/reports", "/explain"):
         assert counter.get(otto, path).status == 404, path
 
 

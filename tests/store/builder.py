@@ -104,13 +104,14 @@ class Builder:
         content: Content = Content.ENCRYPT,
         body: float = 30 * DAY,
         numbers: float = 30 * DAY,
+        tlvs: bytes = b"",
     ) -> int:
-        """Seals a record into the batch; returns its id. body, numbers: retention in seconds."""
+        """Seals a record into the batch; returns its id. body, numbers: retention in seconds. tlvs: packed."""
         batch = self.store.batch
         if not batch.seq:
             batch.seq = self.new_id()
         record_id = self.new_id()
-        addresses, rest = split_pdu(submit_sm(text, source, destination))
+        addresses, rest = split_pdu(submit_sm(text, source, destination, tlvs))
         secrets = batch.secrets_for_next() or os.urandom(64)
         when = int(self.now)
         packed = seal_record(

@@ -33,7 +33,7 @@ from smppd.events import AuditEvent
 from smppd.office.access import REASONS, Access
 from smppd.office.consents import ConsentBook, Entry
 from smppd.office.desk import open_office
-from smppd.office.erasures import was_run, wish_of
+from smppd.office.erasures import was_run, wish_of, withdraw
 from smppd.office.holding import open_holds
 from smppd.office.numbers import forms_of_search, refuse_nothing, regions_of_search, without_number
 from smppd.office.unlocking import unlock, witnessed_trail
@@ -114,8 +114,18 @@ def run_erase(args: argparse.Namespace) -> int:
             with open_office(settings) as office:
                 was_run(office, args.asked)
         return status
+    except _Nothing:
+        if args.asked is not None:
+            # Its number would stay in the request, of somebody of whom nothing else is left.
+            with open_office(settings) as office:
+                withdraw(office, authority, args.asked, time.time())
+        raise
     except (VaultError, StoreError, ControlError, OSError) as error:
         raise CommandError(f"not all is erased: {error}; {_AGAIN}") from None
+
+
+class _Nothing(CommandError):
+    """There is nothing of this number."""
 
 
 def _take_asked(settings: Settings, args: argparse.Namespace) -> None:
@@ -206,7 +216,7 @@ class _Erasure:
         with self._traces() as opened:
             traces = len(opened.may_hold(self._accounts))
         if not found and not on_its_way and not damaged and not consents and not traces:
-            raise CommandError(
+            raise _Nothing(
                 f"there is nothing of {mask_number(args.number)} in the log or on its way: nothing was erased"
             )
         if not args.yes and not self._confirmed(len(found), on_its_way + len(damaged) + consents + traces):

@@ -15,6 +15,8 @@ from smppd.operators.roles import Act
 REASON_MAX: Final = 200
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _LONGEST: Final = 30 * 86400.0
+_KINDS: Final = frozenset({"account", "upstream"})
+"""Kinds that are said before a name, since a partner may be both."""
 
 
 class Field(NamedTuple):
@@ -172,24 +174,36 @@ def _fields(form: Form, given: Any) -> dict[str, str | int]:
 
 def _about(asked: Asked, form: Form, name: str, target: str) -> list[tuple[str, str]]:
     """What the target is now, so that nobody acts on another one than he means."""
+    kind, named = _meant(form, target)
     if name == "kick":
-        found = [one for one in asked.daemon.show("sessions") if target in (one["id"], one["name"], one["address"])]
+        sides = {"account": ("customer",), "upstream": ("carrier",)}.get(kind, ("customer", "carrier"))
+        found = [
+            one
+            for one in asked.daemon.show("sessions")
+            if one["side"] in sides and named in (one["id"], one["name"], one["address"])
+        ]
         if not found:
             return [("Sessions", "none: it has ended already, or there is none of this name")]
         if len(found) > 1:
-            return [("Sessions", f"all {len(found)} of {target}")]
+            return [("Sessions", f"all {len(found)} of {named}")]
         one = found[0]
         return [("Of", one["name"] or "nobody yet"), ("Address", one["address"]), ("State", one["state"])]
-    if form.of == "upstream":
-        up = next((one for one in asked.daemon.show("upstreams") if one["name"] == target), None)
+    if kind == "upstream":
+        up = next((one for one in asked.daemon.show("upstreams") if one["name"] == named), None)
         if up is not None:
             return [("State", up["state"]), ("Links", str(up["links"])), ("Waiting for it", f"{up['waiting']:,}")]
-    if form.of == "account":
-        one = next((one for one in asked.daemon.show("accounts") if one["name"] == target), None)
+    if kind == "account":
+        one = next((one for one in asked.daemon.show("accounts") if one["name"] == named), None)
         if one is not None:
             suspended = "suspended" if one["suspended"] or one["configured_suspended"] else "not suspended"
             return [("State", suspended), ("Sessions", str(one["sessions"])), ("Waiting", f"{one['queued']:,}")]
     return []
+
+
+def _meant(form: Form, target: str) -> tuple[str, str]:
+    """The kind and the name of a target: `account:acme`, as one is told from an upstream of the same name."""
+    kind, mark, name = target.partition(":")
+    return (kind, name) if mark and kind in _KINDS else (form.of, target)
 
 
 PAGES: Final = (

@@ -21,7 +21,7 @@ def _rules(asked: Asked) -> Answer:
 def _config(asked: Asked) -> Answer:
     found = asked.daemon.show("config")
     lines = outline(found.get("settings"))
-    return show("config", config=found, lines=lines[:_LINES], all_lines=len(lines), acts=asked.daemon.show("acts"))
+    return show("config", config=found, lines=lines[:_LINES], all_lines=len(lines), acts=found.get("acts") or [])
 
 
 def outline(value: Any, depth: int = 0) -> list[tuple[int, str, str]]:

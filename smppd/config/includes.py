@@ -149,7 +149,7 @@ def _names(pattern: str, main: Path, entry: Node, at: str, wrong: list[Mistake])
         return []
 
     if not _WILD & set(pattern):
-        if (main.parent / pattern).is_dir():
+        if _is_directory(main.parent / pattern):
             return fault(f"{pattern} is a directory: write {os.path.join(pattern, '*.yaml')}")
         return [pattern]
     directory = os.path.dirname(pattern)
@@ -165,6 +165,14 @@ def _names(pattern: str, main: Path, entry: Node, at: str, wrong: list[Mistake])
     if len(found) > MAX_FILES:
         return fault(f"matches more than {MAX_FILES} files")
     return sorted(found)
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether it is one, as far as can be seen: why a path cannot be followed is said when it is read."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 class _Joiner:

@@ -156,6 +156,9 @@ def test_what_a_name_can_stand_for_instead_of_a_file(house: Path) -> None:
         "smppd.yaml:9:11: include[0]: nowhere cannot be looked into: No such file or directory"
     ]
     assert "only the last part" in of("'*/a.yaml'")[0] and "only the last part" in of("'accounts.d/**'")[0]
+    long = "x" * 300 + ".yaml"
+    assert of(long) == [f"smppd.yaml:9:10: include: {long} cannot be read: File name too long"]
+    assert of("accounts.d/10-a.yaml/b.yaml")[0].endswith("cannot be read: Not a directory")
     assert of("7") == ["smppd.yaml:9:10: include: 7 cannot be read: No such file or directory"]
     assert "must be" in of("[{a: 1}]")[0] and "must be paths or patterns" in of("''")[0]
     os.mkfifo(house / "pipe.yaml")

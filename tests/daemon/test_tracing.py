@@ -149,8 +149,10 @@ def test_asked_again_stopped_and_stopped_again(room: Room) -> None:
 
 def test_a_session_by_its_id(room: Room) -> None:
     client = room.world.bound()
-    done = room.asks("c1")
+    done = room.asks("session:c1")
     assert isinstance(done, Done) and done.said.startswith("Trace 1 of session c1 is on")
+    again = room.asks("session:c1")
+    assert isinstance(again, Done) and not again.changed
     refused = room.asks("acme")
     assert isinstance(refused, ControlError) and "another trace" in str(refused)
     says(client, 5)
@@ -231,3 +233,8 @@ def test_who_sees_some_accounts_alone_traces_these(room: Room) -> None:
     owner = ADA._replace(accounts=frozenset({"acme"}))
     with pytest.raises(ControlError, match="no such"):
         room.tracing.act(ActRequest("trace", "other", "x", {}), owner)
+    room.asks("other")
+    for name in ("other", "a3"):
+        with pytest.raises(ControlError, match="no such"):
+            room.tracing.act(ActRequest("trace", name, "x", {"stop": True}), owner)
+    assert room.tracing.on == 1

@@ -256,7 +256,7 @@ class Tracing:
         found = []
         if kind in ("", "account") and self._customers.relay.account(name) is not None:
             found.append(_Peer("account", name, name))
-        if kind in ("", "upstream") and name in self._upstreams.links:
+        if kind in ("", "upstream") and self._upstreams.wants(name):
             found.append(_Peer("upstream", name, ""))
         if len(found) > 1:
             raise ControlError(
@@ -274,7 +274,7 @@ class Tracing:
                 one for one in self._customers.links if one.is_of(peer.name)
             ]
         else:
-            links = self._upstreams.links[peer.name]
+            links = self._upstreams.links.get(peer.name, [])  # one that is drained has none
         return any(one.is_traced for one in links)
 
     # -- while it is on ------------------------------------------------------------------------------------------------

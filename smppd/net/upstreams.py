@@ -192,6 +192,10 @@ class Upstreams:
         for link in links:
             link.kick()
 
+    def wants(self, name: str) -> bool:
+        """Whether the configuration has this upstream, though an act may have ended its sessions."""
+        return name in self._wanted
+
     def every(self) -> Iterator[UpstreamLink]:
         """All links, also those that are on their way out."""
         for links in list(self.links.values()):

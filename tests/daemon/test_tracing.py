@@ -47,6 +47,8 @@ class Room:
         clock: Any = self.world.clock
         clock.callFromThread = lambda function, *args: self.calls.put(lambda: function(*args))
         upstreams: Any = SimpleNamespace(links={"both": []}, traced={}, find=lambda _name: None)
+        upstreams.wants = lambda name: name in ("both", "drained")
+        upstreams.trace = lambda name, recording: upstreams.traced.update({name: recording})
         acts: Any = SimpleNamespace(done=self._on_trail)
         self.tracing = Tracing(
             path,
@@ -161,6 +163,11 @@ def test_a_session_by_its_id(room: Room) -> None:
     room.settle()
     (one,) = room.kept()
     assert (one.why, one.account, one.pdus) == ("the session ended", "acme", 2)
+
+
+def test_an_upstream_that_is_drained_is_traced_before_it_is_bound_again(room: Room) -> None:
+    done = room.asks("drained")
+    assert isinstance(done, Done) and done.said.startswith("Trace 1 of upstream drained is on")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from smppd.relay.acting import EXPIRE, MOVE, REQUEUE, Acted, Waiting
 from smppd.relay.relay import Relay
 from smppd.traffic import suspension
 from smppd.traffic.suspension import Suspension
+from smppd.vault.mask import mask_digits
 
 log = logging.getLogger("smppd.acts")
 
@@ -226,7 +227,8 @@ class ActRoom:
         stands = suspensions.standing(account).suspension
         if stands is not None:
             return Done(f"{account} is suspended already, by {stands.by}.", False)
-        made = Suspension(account, self._wall(), who.operator or who.actor.who, " ".join(asked.reason.split()))
+        reason = mask_digits(" ".join(asked.reason.split()))
+        made = Suspension(account, self._wall(), who.operator or who.actor.who, reason)
         sealed = self._standing.sealer.seal(suspension.KIND, account, made.as_dict())
 
         def then() -> Done:

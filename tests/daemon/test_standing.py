@@ -397,6 +397,14 @@ def test_suspensions_are_those_that_exist(house: House) -> None:
     assert not house.ask("resume", "acme").changed
 
 
+def test_a_number_in_a_reason_is_masked_wherever_it_is_shown(house: House) -> None:
+    for act, target in (("suspend", "acme"), ("pause", "a")):
+        house.room.handlers()[act](ActRequest(act, target, "asked by +44 7700 900123", {}), ROOT)
+    suspended = house.fakes.suspensions.standing("acme").suspension
+    assert suspended is not None and suspended.reason == "asked by ***"
+    assert [one.reason for one in house.standing.in_force()] == ["asked by ***"]
+
+
 def test_unban_and_reload(house: House) -> None:
     assert house.ask("unban", "192.0.2.1") == Done("1 ban of 192.0.2.1 lifted.", True)
     house.fakes.bans = 0

@@ -135,9 +135,10 @@ def _files(node: Node, main: Path, wrong: list[Mistake]) -> Iterator[_Named]:
         if not isinstance(pattern, str) or not pattern or "\0" in pattern:
             continue
         for name in _names(pattern, main, entry, at, wrong):
-            if name not in seen:
-                seen.add(name)
-                yield _Named(str(main.parent / name), main.parent / name, entry, at)
+            path = main.parent / name  # `./a.yaml` is `a.yaml`
+            if str(path) not in seen:
+                seen.add(str(path))
+                yield _Named(str(path), path, entry, at)
 
 
 def _names(pattern: str, main: Path, entry: Node, at: str, wrong: list[Mistake]) -> list[str]:
@@ -149,7 +150,7 @@ def _names(pattern: str, main: Path, entry: Node, at: str, wrong: list[Mistake])
         return []
 
     if not _WILD & set(pattern):
-        if (main.parent / pattern).is_dir():
+        if _is_directory(main.parent / pattern):
             return fault(f"{pattern} is a directory: write {os.path.join(pattern, '*.yaml')}")
         return [pattern]
     directory = os.path.dirname(pattern)
@@ -165,6 +166,14 @@ def _names(pattern: str, main: Path, entry: Node, at: str, wrong: list[Mistake])
     if len(found) > MAX_FILES:
         return fault(f"matches more than {MAX_FILES} files")
     return sorted(found)
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether it is one, as far as can be seen: why a path cannot be followed is said when it is read."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 class _Joiner:
@@ -234,14 +243,16 @@ class _Joiner:
             else:
                 self._wrong(one, f"{one.name} cannot be read: {error.strerror}")
             return None, None
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(opened)
+            self._wrong(one, f"{one.name} is not a file")
+            return None, None
         with open(opened, "rb") as file:
-            found = os.fstat(opened)
-            if not stat.S_ISREG(found.st_mode):
-                self._wrong(one, f"{one.name} is not a file")
-                return None, None
             first = self._places.setdefault((found.st_dev, found.st_ino), one.name)
-            if first != one.name:
-                self._wrong(one, f"{one.name} is the same file as {first}")
+            if first != one.name or first == str(self._main):
+                same = "the configuration itself" if first == one.name else f"the same file as {first}"
+                self._wrong(one, f"{one.name} is {same}")
                 return None, None
             try:
                 content = file.read(MAX_OCTETS + 1)

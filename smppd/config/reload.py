@@ -61,6 +61,8 @@ def changes(old: Settings, new: Settings) -> Changes:
         "traces",
     ):
         found += _differences(section, getattr(old, section), getattr(new, section))
+    if old.region != new.region:
+        found.append(f"region {old.region or 'none'} -> {new.region or 'none'}")
     if old.drain != new.drain:
         found.append(f"drain {_shown('drain', old.drain)} -> {_shown('drain', new.drain)}")
     refused += [f"{name} changed: needs a restart" for name in _RESTART if getattr(old, name) != getattr(new, name)]

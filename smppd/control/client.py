@@ -40,7 +40,8 @@ def ask(place: Path, request: Mapping[str, object], *, within: float = WITHIN + 
                 "only root, the daemon's own user and the group of its control socket may ask the daemon", ""
             ) from None
         except (OSError, ValueError, RecursionError) as error:
-            why = getattr(error, "strerror", None) or "no answer in time"
+            late = isinstance(error, OSError)
+            why = getattr(error, "strerror", None) or ("no answer in time" if late else "its answer is not whole")
             raise ControlError(f"the daemon on {where} cannot be asked: {why}", "") from None
     if not isinstance(answer, dict):
         raise ControlError(f"what answers on {where} does not speak like smppd", "")

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -31,6 +31,7 @@ from smppd.relay.acting import EXPIRE, MOVE, REQUEUE, Acted, Waiting
 from smppd.relay.relay import Relay
 from smppd.traffic import suspension
 from smppd.traffic.suspension import Suspension
+from smppd.vault.mask import mask_digits
 
 log = logging.getLogger("smppd.acts")
 
@@ -48,6 +49,7 @@ _SESSION: Final = re.compile(r"([cu])([0-9]{1,18})")
 _AGES: Final = 10 * 365 * 86400.0
 _RETRY: Final = 5.0
 
+T = TypeVar("T")
 Target = tuple[str, str]
 """(kind, name): session, account, upstream, address or message."""
 
@@ -80,6 +82,8 @@ class ActRoom:
         self._later = later
         self._wall = wall
         self._level_timer: Any = None
+        self._written: set[str] = set()
+        """Documents of drains that are being written or taken away: one of both at a time, or the first came back."""
 
     def handlers(self) -> dict[str, ActHandler]:
         """The acts by their names."""
@@ -118,7 +122,7 @@ class ActRoom:
     def tick(self) -> None:
         """Call about once a second: ends drains whose time has come."""
         for one in self._standing.all():
-            if one.act != "drain" or one.more.get("drained"):
+            if one.act != "drain" or one.more.get("drained") or one.name in self._written:
                 continue
             sent, receipts = self._relay.upstream_awaits(one.target)
             if sent or (receipts and self._wall() < one.since + one.more["for"]):
@@ -131,11 +135,19 @@ class ActRoom:
         self._upstreams.close(one.target)
         log.warning("upstream drained, its links are unbound", extra={"fields": {"upstream": one.target}})
 
-        def again() -> None:
-            if self._standing.get(one.name) is one:
-                self._standing.keep(self._standing.save(one), lambda: self._later(_RETRY, again))
+        def write() -> None:
+            if self._standing.get(one.name) is not one:
+                return
+            if one.name in self._written:  # an operator ends it at this moment
+                again()
+                return
+            self._written.add(one.name)
+            self._standing.keep(self._standing.save(one), again, lambda: self._written.discard(one.name))
 
-        again()
+        def again() -> None:
+            self._later(_RETRY, write)
+
+        write()
 
     # -- targets -------------------------------------------------------------------------------------------------------
 
@@ -215,7 +227,8 @@ class ActRoom:
         stands = suspensions.standing(account).suspension
         if stands is not None:
             return Done(f"{account} is suspended already, by {stands.by}.", False)
-        made = Suspension(account, self._wall(), who.operator or who.actor.who, " ".join(asked.reason.split()))
+        reason = mask_digits(" ".join(asked.reason.split()))
+        made = Suspension(account, self._wall(), who.operator or who.actor.who, reason)
         sealed = self._standing.sealer.seal(suspension.KIND, account, made.as_dict())
 
         def then() -> Done:
@@ -285,16 +298,24 @@ class ActRoom:
         if stands is None:
             _, name = self._target(asked, who, "upstream")
             return Done(f"{name} is not paused.", False)
+        document = _pause_of(name)
+        if document in self._written:
+            raise ControlError(f"the drain of {name} is being written: try again")
 
         def then() -> Done:
-            self._standing.take(_pause_of(name))
+            self._standing.take(document)
             self._relay.set_upstream_act(name, "")
             self._upstreams.open(name)
             log.warning("upstream takes messages again, by act", extra={"fields": {"upstream": name}})
             without = "" if self._relay.has_upstream(name) else ", once the configuration has it again"
             return Done(f"{name} takes messages again{without}.", True)
 
-        return self._standing.done(asked, who, then, write=self._standing.forget(_pause_of(name)))
+        def over(done: T) -> T:
+            self._written.discard(document)
+            return done
+
+        self._written.add(document)
+        return self._standing.done(asked, who, then, write=self._standing.forget(document)).addBoth(over)
 
     # -- messages that wait --------------------------------------------------------------------------------------------
 
@@ -367,6 +388,8 @@ class ActRoom:
 
     def _log_level(self, asked: ActRequest, who: Authority) -> Done | Deferred[Done]:
         level = asked.target
+        if who.accounts is not None:
+            raise ControlError("this is about all accounts", Code.ROLE)
         if level not in _LEVELS:
             raise ControlError(f"a level is one of {', '.join(_LEVELS)}", Code.REQUEST)
         stands = self._standing.get(_LEVEL)

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from smppd.control.wire import (
     ANSWERED_WITHIN,
@@ -186,6 +188,7 @@ def _read_act(request: Mapping[str, Any]) -> ActRequest:
     return ActRequest(act[:REASON], target, reason, dict(request))
 
 
+@implementer(IHalfCloseableProtocol)
 class _Channel(TwistedProtocol):
     """One connection for one request."""
 
@@ -221,6 +224,15 @@ class _Channel(TwistedProtocol):
             self._server.answer(line, self._uid, self.trusted).addCallback(self._say)
         elif len(self._data) >= most:
             self.cut()
+
+    def readConnectionLost(self) -> None:
+        """The peer says nothing more, as `nc -N` does behind its request: it may still read the answer."""
+        if not self._asked:
+            self.cut()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more can be said."""
+        self.cut()
 
     def connectionLost(self, reason: Any = None) -> None:
         self._server.channels.pop(self, None)

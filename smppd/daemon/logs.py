@@ -13,6 +13,7 @@ written `BURST` times a second and then summed up.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -433,6 +434,21 @@ def configure(settings: Log, *, count: Callable[[str], None] | None = None) -> N
             # Until this call Twisted prints critical events, messages included, to standard error.
             _installed.begun = True
             globalLogBeginner.beginLoggingTo([_OBSERVER], redirectStandardIO=False)
+
+
+def try_file(settings: Log) -> None:
+    """Raises OSError where `configure` would for want of its file, as far as that can be known beforehand. Makes no file."""
+    path = settings.file
+    if path is None:
+        return
+    try:
+        # Without O_NONBLOCK a pipe would wait here for its reader.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
+    except FileNotFoundError:
+        if not os.access(path.parent, os.F_OK):
+            raise
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
 
 
 def override_level(level: str | None) -> None:

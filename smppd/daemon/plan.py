@@ -15,11 +15,13 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
 
+from smppd.config import Settings
 from smppd.control.wire import ControlError
 from smppd.daemon.answers import Listing
 from smppd.daemon.control import RequestHandler
 from smppd.daemon.reload import REFUSALS, Fresh, NeedsRestart, Reload, ReloadTargets, faults_of
 from smppd.daemon.worker import Worker
+from smppd.lists.lists import spec_of
 from smppd.lists.named import NamedList
 from smppd.net.customers import Ending
 from smppd.net.upstreams import LinkChange
@@ -135,10 +137,8 @@ class Plans:
             self._made(job, said._replace(faults=list(changes.refusals)))
         except REFUSALS as refusal:
             self._made(job, plan._replace(faults=faults_of(refusal)))
-        except Exception as bug:  # the daemon's edge: whoever asked is told
-            self._targets.metrics.errors.labels("plan").inc()
-            log.exception("error in a plan")
-            self._made(job, plan._replace(faults=[type(bug).__name__]))
+        except Exception as bug:  # noqa: BLE001  the daemon's edge: whoever asked is told
+            self._failed(job, plan, bug)
         else:
             self._look(job, plan, fresh)
         finally:
@@ -154,19 +154,29 @@ class Plans:
     def _look(self, job: int, plan: Plan, fresh: Fresh) -> None:
         """Asks everybody, and then for the sessions, in slices."""
         new, relay = fresh.settings, self._targets.relay
-        plan = plan._replace(
-            hash=new.digest,
-            changes=fresh.changes,
-            links=self._targets.upstreams.changes(new.upstreams),
-            stranded=relay.stranded(new, fresh.routing, fresh.pipelines),
-            unrouted=relay.unrouted(fresh.routing)[:UNROUTED],
-            rules=sum(len(policy.rules) for policy in new.policies.values()),
-            lists=[name for name, source in new.lists.items() if self._reload.settings.lists.get(name) != source],
-        )
-        wanted = {one.system_id: one for one in new.accounts}
-        self._go_on(job, plan, self._targets.customers.endings(wanted))
+        try:
+            so_far = plan._replace(
+                hash=new.digest,
+                changes=fresh.changes,
+                links=self._targets.upstreams.changes(new.upstreams),
+                stranded=relay.stranded(new, fresh.routing, fresh.pipelines),
+                unrouted=relay.unrouted(fresh.routing)[:UNROUTED],
+                rules=sum(len(policy.rules) for policy in new.policies.values()),
+                lists=[name for name in new.lists if _compiles_anew(self._reload.settings, new, name)],
+            )
+            endings = self._targets.customers.endings({one.system_id: one for one in new.accounts})
+        except Exception as bug:  # noqa: BLE001  likewise: the next plan waits for this one
+            self._failed(job, plan, bug)
+        else:
+            self._go_on(job, so_far, endings)
 
     def _go_on(self, job: int, plan: Plan, endings: Iterator[Ending | None]) -> None:
+        try:
+            self._some_sessions(job, plan, endings)
+        except Exception as bug:  # noqa: BLE001  likewise
+            self._failed(job, Plan(plan.path, plan.in_force), bug)
+
+    def _some_sessions(self, job: int, plan: Plan, endings: Iterator[Ending | None]) -> None:
         until = time.monotonic() + SLICE
         found: list[SessionEnd] = []
         for ending in endings:
@@ -181,9 +191,19 @@ class Plans:
                 return
         self._made(job, plan._replace(sessions=plan.sessions + found))
 
+    def _failed(self, job: int, plan: Plan, bug: Exception) -> None:
+        self._targets.metrics.errors.labels("plan").inc()
+        log.error("error in a plan", exc_info=bug)
+        self._made(job, plan._replace(faults=[type(bug).__name__]))
+
     def _made(self, job: int, plan: Plan) -> None:
         self._jobs[job] = plan
         self._making = None
         if self._waiting is not None:
             job, self._waiting = self._waiting, None
             self._make(job)
+
+
+def _compiles_anew(old: Settings, new: Settings, name: str) -> bool:
+    """Whether a list of the new settings is another one than before."""
+    return name not in old.lists or spec_of(old, name) != spec_of(new, name)

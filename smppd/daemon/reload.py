@@ -18,7 +18,7 @@ from smppd.daemon.audit_log import Audit
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
 from smppd.daemon.keys_ahead import KeysAhead
-from smppd.daemon.logs import configure
+from smppd.daemon.logs import configure, try_file
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.systemd import Notifier
@@ -144,6 +144,8 @@ class Reload:
         changes = config.changes(before, new)
         if changes.refusals:
             raise NeedsRestart(changes, new)
+        if new.log != before.log:
+            try_file(new.log)
         kek = load_kek(new.keys)
         wrapped = opened_by(kek, new.store.directory)
         lists = self._targets.lists.of(new)
@@ -169,6 +171,8 @@ class Reload:
             if fresh is None:
                 raise error or AssertionError("nothing was read")
             if fresh.settings.log != self.settings.log:
+                # A certificate that cannot be used refuses the log's settings too.
+                self._targets.door.try_listeners(fresh.settings)
                 configure(fresh.settings.log, count=self._count)
             self._targets.door.reload_listeners(fresh.settings)
         except REFUSALS as refusal:

@@ -37,6 +37,7 @@ _NAME: Final = 64
 _STATES: Final = {"pause": "paused", "drain": "draining"}
 """What an act makes of an upstream."""
 _PAUSING: Final = frozenset(_STATES)
+_OF_NO_ACCOUNT: Final = _PAUSING | {"log-level"}
 
 
 class Seen(NamedTuple):
@@ -179,7 +180,7 @@ class Showing:
         return self._listing("suspensions", ({name: getattr(one, name) for name in fields} for one in found))
 
     def _acts(self, _request: dict[str, Any], who: Authority) -> Answer:
-        found = [one for one in self._seen.acts() if who.accounts is None or one.target in who.accounts]
+        found = [one for one in self._seen.acts() if who.accounts is None or _account_of(one) in who.accounts]
         return self._listing("acts", (one._asdict() for one in found))
 
     # -- how it is set up ----------------------------------------------------------------------------------------------
@@ -267,6 +268,14 @@ class Showing:
         accounts, upstreams = Lazy(flow.accounts, flow.account), Lazy(flow.upstreams, flow.upstream)
         body = {"step": 1, "from": flow.first, "accounts": accounts, "upstreams": upstreams}
         return self._listing("flow", body)
+
+
+def _account_of(act: ActInForce) -> str | None:
+    """The account that an act is about; None of one that is about something else, whose name may be an account's too."""
+    kind, mark, name = act.target.partition(":")
+    if mark:
+        return name if kind == "account" else None
+    return None if act.act in _OF_NO_ACCOUNT else act.target
 
 
 def _text(request: Mapping[str, Any], name: str) -> str | None:

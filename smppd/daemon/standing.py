@@ -224,20 +224,27 @@ class StandingActs(Acts):
         """Deletes its document."""
         return lambda documents: documents.remove(KIND, name)
 
-    def keep(self, write: Callable[[Documents], object], again: Callable[[], object]) -> None:
-        """Writes what no one waits for; ``again()`` on the reactor thread where the disk does not take it now."""
+    def keep(
+        self,
+        write: Callable[[Documents], object],
+        again: Callable[[], object],
+        over: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Writes what no one waits for; on the reactor thread ``over()`` at the end, and ``again()`` then where the disk does
+        not take it now."""
 
         def work() -> None:
             with closing(self._documents()) as documents:
                 write(documents)
 
-        def over(_none: None, error: Exception | None) -> None:
+        def written(_none: None, error: Exception | None) -> None:
+            over()
             if error is not None:
                 self._metrics.chores_failed.labels("acts").inc()
                 log.error("an act cannot be written now", extra={"fields": {"reason": type(error).__name__}})
                 again()
 
-        self._worker.run("act", work, over)
+        self._worker.run("act", work, written)
 
 
 def number_of(asked: ActRequest, name: str, default: float, most: float) -> float:

@@ -46,6 +46,7 @@ _EVERY: Final = 1.0
 _ENOUGH: Final = 256 << 10
 _JOIN: Final = 10.0
 
+_SESSION: Final = "session:"
 _NOBODY: Final = "there is no such session, account or upstream"
 _TOLD: Final = (TraceError, StoreError, VaultError, SealError, OSError)
 
@@ -211,8 +212,10 @@ class Tracing:
 
     def _stop(self, request: ActRequest, authority: Authority) -> Done | Deferred[Done]:
         running = self._of(request.target)
+        peer = self._peer(request.target) if running is None else running.peer
+        if authority.accounts is not None and peer.account not in authority.accounts:
+            raise ControlError(_NOBODY, Code.UNKNOWN)
         if running is None:
-            peer = self._peer(request.target)
             return Done(f"{peer} is not being traced.", False)
 
         def end(_none: None) -> Done | Deferred[Done]:
@@ -236,22 +239,24 @@ class Tracing:
         ]
 
     def _of(self, target: str) -> _Running | None:
-        return next((one for one in self._running if target in (one.peer.name, one.peer.target)), None)
+        name = target.removeprefix(_SESSION)
+        return next((one for one in self._running if name in (one.peer.name, one.peer.target)), None)
 
     def _peer(self, target: str) -> _Peer:
-        """Who is meant: a session (`c17`, `u4`), an account, an upstream; `account:NAME` and `upstream:NAME` where a name is
-        both."""
-        link = self._customers.find(target) or self._upstreams.find(target)
+        """Who is meant: a session (`c17`, `session:c17`), an account, an upstream; `account:NAME` and `upstream:NAME` where a
+        name is both."""
+        session = target.removeprefix(_SESSION)
+        link = self._customers.find(session) or self._upstreams.find(session)
         if link is not None:
             account = (link.name or "") if isinstance(link, CustomerLink) else ""
-            return _Peer("session", target, account, link)
+            return _Peer("session", session, account, link)
         kind, colon, name = target.partition(":")
         if not colon or kind not in ("account", "upstream"):
             kind, name = "", target
         found = []
         if kind in ("", "account") and self._customers.relay.account(name) is not None:
             found.append(_Peer("account", name, name))
-        if kind in ("", "upstream") and name in self._upstreams.links:
+        if kind in ("", "upstream") and self._upstreams.wants(name):
             found.append(_Peer("upstream", name, ""))
         if len(found) > 1:
             raise ControlError(
@@ -269,7 +274,7 @@ class Tracing:
                 one for one in self._customers.links if one.is_of(peer.name)
             ]
         else:
-            links = self._upstreams.links[peer.name]
+            links = self._upstreams.links.get(peer.name, [])  # one that is drained has none
         return any(one.is_traced for one in links)
 
     # -- while it is on ------------------------------------------------------------------------------------------------

@@ -192,6 +192,10 @@ class Upstreams:
         for link in links:
             link.kick()
 
+    def wants(self, name: str) -> bool:
+        """Whether the configuration has this upstream, though an act may have ended its sessions."""
+        return name in self._wanted
+
     def every(self) -> Iterator[UpstreamLink]:
         """All links, also those that are on their way out."""
         for links in list(self.links.values()):
@@ -460,7 +464,9 @@ class UpstreamLink:
             self._broken()
         end: SessionEnd | None = None
         if self._bound is not None:
-            end = "ours" if self.session is not None and self.session.close_reason in _BY_US else "lost"
+            # Some carriers close the connection where they should answer an unbind.
+            ours = self._kicked or (self.session is not None and self.session.close_reason in _BY_US)
+            end = "ours" if ours else "lost"
         self.session = self._pipe = self._bound = None
         self._again(reason, end)
         self._kicked = False

@@ -226,7 +226,7 @@ def waits_since(message: Message, wall: float) -> float:
 def _upstream(one: UpstreamState, now: float) -> UpstreamPicture:
     return UpstreamPicture(
         one.name,
-        ", ".join(one.settings.address),
+        ", ".join(getattr(one.settings, "address", ())),  # a stand-in for one that left the configuration has none
         not one.gone,
         len(one.links),
         sum(len(link.session.outstanding) for link in one.links),

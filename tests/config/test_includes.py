@@ -156,16 +156,28 @@ def test_what_a_name_can_stand_for_instead_of_a_file(house: Path) -> None:
         "smppd.yaml:9:11: include[0]: nowhere cannot be looked into: No such file or directory"
     ]
     assert "only the last part" in of("'*/a.yaml'")[0] and "only the last part" in of("'accounts.d/**'")[0]
+    long = "x" * 300 + ".yaml"
+    assert of(long) == [f"smppd.yaml:9:10: include: {long} cannot be read: File name too long"]
+    assert of("accounts.d/10-a.yaml/b.yaml")[0].endswith("cannot be read: Not a directory")
     assert of("7") == ["smppd.yaml:9:10: include: 7 cannot be read: No such file or directory"]
     assert "must be" in of("[{a: 1}]")[0] and "must be paths or patterns" in of("''")[0]
     os.mkfifo(house / "pipe.yaml")
     assert of("pipe.yaml") == ["smppd.yaml:9:10: include: pipe.yaml is not a file"]
+    (house / "places" / "a.yaml").mkdir(parents=True)
+    opened = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        assert of("places/*.yaml") == ["smppd.yaml:9:10: include: places/a.yaml is not a file"]
+    assert len(os.listdir("/proc/self/fd")) == opened
     (house / "dangling.yaml").symlink_to(house / "gone.yaml")
     assert of("dangling.yaml") == ["smppd.yaml:9:10: include: dangling.yaml is a link to a file that does not exist"]
     (house / "self.yaml").symlink_to(house / "smppd.yaml")
     assert "self.yaml is the same file as smppd.yaml" in of("self.yaml")[0]
     (house / "again.yaml").symlink_to(house / "more.yaml")
     assert "again.yaml is the same file as more.yaml" in of("[more.yaml, again.yaml]")[0]
+    itself = ["smppd.yaml:9:10: include: smppd.yaml is the configuration itself"]
+    assert of("smppd.yaml") == of("./smppd.yaml") == of("'smppd*.yaml'") == itself
+    put(house, "one.yaml", account("once"))
+    assert len(taken(house, BASE + "include: [one.yaml, ./one.yaml, one*.yaml]\n").accounts) == 2
 
 
 def test_a_link_is_followed_and_one_file_is_taken_once(house: Path) -> None:

@@ -90,6 +90,8 @@ def test_a_refusal_has_its_code_and_an_older_daemons_has_none(other: Other, plac
 def test_what_is_no_answer_is_said_so(other: Other, place: Path, data: bytes) -> None:
     other.says(data)
     assert refused(place).code == ""
+    whole = data in (b"[]\n", b"5")
+    assert ("does not speak like smppd" if whole else "its answer is not whole") in str(refused(place))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

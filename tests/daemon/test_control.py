@@ -197,6 +197,26 @@ def test_what_is_no_request_is_said_so(side: Side, data: bytes) -> None:
     assert side.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "control"}) is None
 
 
+def test_who_says_nothing_more_behind_his_request_is_answered_too(side: Side) -> None:
+    """As `nc -N` and `socat` do, which close their half when their input is at its end."""
+
+    def asks(data: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(10)
+            where = os.open(side.directory, os.O_RDONLY)
+            one.connect(f"/proc/self/fd/{where}/{wire.NAME}")
+            os.close(where)
+            one.sendall(data)
+            one.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: one.recv(65536), b""))
+
+    for do, key in (("show later", "later"), ("show things", "things"), ("list", "items")):
+        side.items = iter(range(2 * ITEMS))
+        answer = side.run(partial(asks, json.dumps({"do": do}).encode() + b"\n"))
+        assert key in json.loads(answer)
+    assert side.run(lambda: asks(b'{"do": "sh')) == b"" and not side.server.channels
+
+
 def test_an_erasure_beside_a_thousand_holds_is_one_request(side: Side) -> None:
     held = [(["34343737303039303030313233"], f"account-{number}", 1.7e9, None, number) for number in range(1000)]
     assert side.run(lambda: ask(side.directory, {"do": "note", "held": held}))["noted"] == 1

@@ -4,6 +4,7 @@ e2e/test_plan.py."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,43 @@ def test_what_a_reload_would_refuse_is_refused_in_the_plan(house: House, monkeyp
     house.read()
     assert house.state(job)["plan"]["faults"] == ["ZeroDivisionError"]
     assert house.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "plan"}) == 1
+
+
+def test_a_log_file_that_a_reload_could_not_open_is_a_fault_and_none_is_made(house: House, tmp_path: Path) -> None:
+    for place, fault in ((tmp_path / "none" / "log", "No such file"), (tmp_path, "Is a directory")):
+        changed(house, log={"file": place})
+        job = house.begins()
+        house.read()
+        (said,) = house.state(job)["plan"]["faults"]
+        assert fault in said
+    changed(house, log={"file": tmp_path / "log"})
+    job = house.begins()
+    house.read()
+    assert house.state(job)["plan"]["faults"] == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["stranded", "endings"])
+def test_a_bug_of_ours_holds_up_no_later_plan(house: House, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def breaks(*_given: object) -> Iterator[Any]:
+        yield 1 // 0
+
+    with monkeypatch.context() as broken:
+        broken.setattr(house, where, breaks if where == "endings" else lambda *_given: 1 // 0)
+        job, later = house.begins(), house.begins()
+        house.read()
+        assert house.state(job)["plan"]["faults"] == ["ZeroDivisionError"]
+    house.read()
+    assert house.state(later)["plan"]["faults"] == []
+    assert house.metrics.registry.get_sample_value("smppd_internal_errors_total", {"where": "plan"}) == 1
+
+
+def test_lists_are_compiled_anew_where_what_is_compiled_of_them_is_another(house: House, tmp_path: Path) -> None:
+    source = {"file": str(tmp_path / "a.csv"), "kind": "numbers"}
+    house.reload.settings = changed(house, lists={"a": source, "b": source})
+    changed(house, lists={"a": source | {"when_absent": "pass"}, "b": source | {"bad_lines": "skip"}, "c": source})
+    job = house.begins()
+    house.read()
+    assert house.state(job)["plan"]["lists"] == ["b", "c"]
 
 
 def test_one_is_made_at_a_time_and_whoever_asks_meanwhile_gets_the_next(house: House) -> None:

@@ -138,6 +138,25 @@ def test_what_needs_a_restart_or_raises_changes_nothing(world: World) -> None:
     assert world.reload.settings is before and world.audited == ["refused"] * 2
 
 
+def test_a_log_file_that_cannot_be_opened_and_a_bad_certificate_leave_the_log_as_it_was(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(module, "configure", lambda log, *, count: taken.append(log))
+    changed(world, log={"file": tmp_path / "none" / "smppd.log"})
+    world.reload.ask()
+    world.read()
+    changed(world, log={"level": "debug"})
+    world.fails = "door.try_listeners"
+    world.reload.ask()
+    world.read()
+    assert world.audited == ["refused"] * 2 and taken == []
+    world.fails = ""
+    world.reload.ask()
+    world.read()
+    assert world.audited[-1] == "done" and [one.level for one in taken] == ["debug"]
+
+
 def test_how_the_last_one_ended_is_remembered_and_shown(world: World) -> None:
     def value(name: str) -> float | None:
         return world.metrics.registry.get_sample_value(f"smppd_config_{name}")

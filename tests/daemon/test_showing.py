@@ -155,7 +155,7 @@ def test_everything_is_there_for_who_runs_it(house: House) -> None:
     assert house.show("accounts")[0]["suspended"] == {"since": 7.0, "by": "ada", "reason": RTS}
     upstream = house.show("upstreams", upstream="a")[0]
     assert (upstream["state"], upstream["act"]["reason"], upstream["again_in"]) == ("paused", "maintenance", 4.2)
-    assert upstream["last_error"] == "connection refused"
+    assert upstream["last_error"] == "connection refused" and upstream["address"] == "127.0.0.1:2776"
     assert house.names("queues", "why") == ["no link", "no link"]
     assert house.names("bans", "address") == ["192.0.2.9"] and house.names("suspensions", "hits") == [3, 3]
     assert house.names("limits", "share")[0] == 0.9
@@ -173,7 +173,12 @@ def test_an_owner_sees_his_account_alone_everywhere(house: House) -> None:
     for what in ("sessions", "accounts", "queues", "messages", "suspensions", "limits"):
         assert house.show(what, OWNER), f"his own {what}"
         assert house.show(what, OWNER, account="other") == [], what
-    assert house.names("acts", "target", OWNER) == ["acme"]
+    # What has his account's name and is something else is no business of his.
+    house.acts.append(ActInForce("pause", "acme", 6.0, "ada", "why", None, True))
+    house.acts.append(ActInForce("trace", "upstream:acme", 6.0, "ada", "why", None, False))
+    house.acts.append(ActInForce("expire", "account:acme", 6.0, "ada", "why", None, True))
+    assert house.names("acts", "target", OWNER) == ["acme", "account:acme"]
+    assert house.names("acts", "act", OWNER) == ["suspend", "expire"]
     assert house.show("upstreams", OWNER) == house.show("rules", OWNER) == house.show("lists", OWNER) == []
     assert house.show("queues", OWNER)[0]["upstreams"] == [] and house.show("messages", OWNER)[0]["upstream"] is None
     other = next(one for one in house.show("messages") if one["account"] == "other")

@@ -258,6 +258,41 @@ def test_a_drain_ends_with_its_links(house: House) -> None:
     assert house.fakes.closed == set() and house.fakes.acts == {"a": ""}
 
 
+def test_a_drain_that_is_ended_while_it_comes_to_its_end_stays_ended(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write has a thread of its own: which of two is durable first nobody knows."""
+    waiting: list[Callable[[], None]] = []
+    at_once = house.run
+    monkeypatch.setattr(house, "run", lambda *job: waiting.append(lambda: at_once(*job)))
+
+    def unpauses() -> list[Any]:
+        got: list[Any] = []
+        answered: Any = house.room.handlers()["unpause"](ActRequest("unpause", "a", "a test", {}), ROOT)
+        answered.addBoth(got.append)
+        return got
+
+    house.room.handlers()["drain"](ActRequest("drain", "a", "a test", {}), ROOT)
+    waiting.pop()()
+    got = unpauses()
+    house.room.tick()  # all is answered
+    while waiting:
+        waiting.pop()()  # the later one first
+    assert got[0].changed and house.stands() == [] and not house.disk.kept
+    assert house.fakes.closed == set() and house.fakes.acts == {"a": ""}
+
+    house.room.handlers()["drain"](ActRequest("drain", "a", "a test", {}), ROOT)
+    waiting.pop()()
+    house.room.tick()
+    assert house.fakes.acts == {"a": "drained"}
+    with pytest.raises(ControlError, match="is being written"):
+        unpauses()
+    waiting.pop()()
+    got = unpauses()
+    waiting.pop()()
+    assert got[0].changed and not waiting and not house.disk.kept
+
+
 def test_a_pause_may_become_a_drain(house: House) -> None:
     house.ask("pause", "a")
     assert house.ask("drain", "a").changed and house.stands() == [("drain", "a")]
@@ -338,6 +373,7 @@ def test_an_owner_acts_on_his_accounts_alone(house: House) -> None:
         ("kick", "u1"),
     ):
         assert house.refusal(act, target, OWNER) == Code.UNKNOWN
+    assert house.refusal("log-level", "debug", OWNER) == house.refusal("reload", "", OWNER) == Code.ROLE
     assert house.ask("kick", "acme", OWNER).changed and house.refusal("reload", "", OWNER) == Code.ROLE
 
 
@@ -359,6 +395,14 @@ def test_suspensions_are_those_that_exist(house: House) -> None:
     house.fakes.unwritten.clear()
     assert house.ask("resume", "acme").changed and not house.disk.kept
     assert not house.ask("resume", "acme").changed
+
+
+def test_a_number_in_a_reason_is_masked_wherever_it_is_shown(house: House) -> None:
+    for act, target in (("suspend", "acme"), ("pause", "a")):
+        house.room.handlers()[act](ActRequest(act, target, "asked by +44 7700 900123", {}), ROOT)
+    suspended = house.fakes.suspensions.standing("acme").suspension
+    assert suspended is not None and suspended.reason == "asked by ***"
+    assert [one.reason for one in house.standing.in_force()] == ["asked by ***"]
 
 
 def test_unban_and_reload(house: House) -> None:

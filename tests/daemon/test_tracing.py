@@ -47,6 +47,8 @@ class Room:
         clock: Any = self.world.clock
         clock.callFromThread = lambda function, *args: self.calls.put(lambda: function(*args))
         upstreams: Any = SimpleNamespace(links={"both": []}, traced={}, find=lambda _name: None)
+        upstreams.wants = lambda name: name in ("both", "drained")
+        upstreams.trace = lambda name, recording: upstreams.traced.update({name: recording})
         acts: Any = SimpleNamespace(done=self._on_trail)
         self.tracing = Tracing(
             path,
@@ -149,8 +151,10 @@ def test_asked_again_stopped_and_stopped_again(room: Room) -> None:
 
 def test_a_session_by_its_id(room: Room) -> None:
     client = room.world.bound()
-    done = room.asks("c1")
+    done = room.asks("session:c1")
     assert isinstance(done, Done) and done.said.startswith("Trace 1 of session c1 is on")
+    again = room.asks("session:c1")
+    assert isinstance(again, Done) and not again.changed
     refused = room.asks("acme")
     assert isinstance(refused, ControlError) and "another trace" in str(refused)
     says(client, 5)
@@ -159,6 +163,11 @@ def test_a_session_by_its_id(room: Room) -> None:
     room.settle()
     (one,) = room.kept()
     assert (one.why, one.account, one.pdus) == ("the session ended", "acme", 2)
+
+
+def test_an_upstream_that_is_drained_is_traced_before_it_is_bound_again(room: Room) -> None:
+    done = room.asks("drained")
+    assert isinstance(done, Done) and done.said.startswith("Trace 1 of upstream drained is on")
 
 
 @pytest.mark.parametrize(
@@ -231,3 +240,8 @@ def test_who_sees_some_accounts_alone_traces_these(room: Room) -> None:
     owner = ADA._replace(accounts=frozenset({"acme"}))
     with pytest.raises(ControlError, match="no such"):
         room.tracing.act(ActRequest("trace", "other", "x", {}), owner)
+    room.asks("other")
+    for name in ("other", "a3"):
+        with pytest.raises(ControlError, match="no such"):
+            room.tracing.act(ActRequest("trace", name, "x", {"stop": True}), owner)
+    assert room.tracing.on == 1

@@ -625,6 +625,19 @@ def test_a_kicked_link_answers_out_is_unbound_and_binds_again(make: Make) -> Non
     assert world.failures() == 1
 
 
+def test_a_carrier_that_closes_where_it_should_answer_our_unbind_leaves_no_address(make: Make) -> None:
+    world = make(upstream(address=["127.0.0.1:1", "127.0.0.2:1"]))
+    old = world.bound()
+    world.side.kick(world.side.meant(name="carrier-a"))
+    assert old.hears() == [("unbind", 0, 2)]
+    old.breaks()
+    world.passes(2)
+    assert [attempt.at for attempt in world.attempts] == [0, 0]
+    world.bound().breaks()
+    world.passes(2)
+    assert world.attempt.at == 1, "this one was lost"
+
+
 def test_a_kicked_link_whose_carrier_never_answers_goes_too(make: Make) -> None:
     world = make(upstream(response="5s"))
     old = world.bound()

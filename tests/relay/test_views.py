@@ -236,6 +236,16 @@ def test_an_upstream_that_is_down_bound_and_backing_off() -> None:
     assert (one["waiting_receipts"], one["submitted"]) == (1, 1) and one["oldest_receipt"] >= 12
 
 
+def test_an_upstream_has_its_addresses_in_their_order_and_one_that_left_has_none() -> None:
+    world = World(settings(a={"address": ["127.0.0.1:1", "127.0.0.2:1"]}))
+    world.relay.set_upstream_act("left", "paused")  # by an act that stands since before a restart
+    shown = {one["name"]: one["address"] for one in world.relay.show_upstreams()}
+    assert shown == {"a": "127.0.0.1:1, 127.0.0.2:1", "b": "127.0.0.1:2776"}
+    pictured = {one.name: one.address for one in world.relay.picture().upstreams}
+    assert pictured == {**shown, "left": ""}
+    world.relay.set_gauges()
+
+
 def test_why_a_lane_waits() -> None:
     world = World(settings(a={"throughput": 1, "burst": 1}, routes=[{"upstreams": ["a"]}]))
     acme = world.customer()

@@ -29,6 +29,7 @@ from smppd.store.sqlite.files import in_use
 from smppd.traffic.suspension import KIND, Suspension
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import VaultError
+from smppd.vault.mask import mask_digits
 from smppd.vault.seal import SealError
 
 _REASON: Final = 200
@@ -141,7 +142,8 @@ def _add(settings: Settings, opened: _Opened, args: argparse.Namespace, authorit
         say(f"{account} is suspended already.")
         return 1
     _record(opened, authority, {"action": "suspended", "account": account, "reason": reason})
-    made = Suspension(account, time.time(), authority.operator or authority.actor.who, reason)
+    # It is shown to whoever sees the account, and the trail masks its own copy.
+    made = Suspension(account, time.time(), authority.operator or authority.actor.who, mask_digits(reason))
     opened.documents.add(KIND, account, opened.sealer.seal(KIND, account, made.as_dict()))
     print(f"{account} is suspended{_tell(settings)}")
     return 0

@@ -34,6 +34,12 @@ def test_by_hand_shown_and_lifted(run: Run, tmp_path: Path) -> None:
     ]
 
 
+def test_a_number_in_the_reason_is_masked(run: Run) -> None:
+    assert run("suspensions", "add", "acme", "--reason", "asked by +44 7700 900123")[0] == 0
+    (one,) = json.loads(run("suspensions", "list", "--json")[1])["suspensions"]
+    assert one["reason"] == "asked by ***"
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [

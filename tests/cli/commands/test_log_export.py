@@ -88,6 +88,14 @@ def test_chained_by_the_cursor_of_the_last_line(run: Run, log: Builder) -> None:
     assert found == made
 
 
+def test_a_cursor_that_is_none_of_this_log(run: Run, log: Builder) -> None:
+    fill(log)
+    status, out, err = run("log", "export", "--after", "7fffffffffffffff-3")
+    assert (status, rows(out)) == (1, []) and "--after is behind all of this log" in err
+    end = err.split("--after ")[1].split()[0]
+    assert end == "7fffffffffffffff-3"
+
+
 def test_no_cell_is_a_formula(run: Run, log: Builder) -> None:
     log.record(b"=1+1", source=b"=cmd", destination=b"447700900123")
     log.commit()
@@ -97,6 +105,7 @@ def test_no_cell_is_a_formula(run: Run, log: Builder) -> None:
     assert out[0] == 0, out
     found = rows((log.directory.parent / "out.csv").read_text())
     assert (found[0]["text"], found[0]["from"], found[1]["upstream_id"]) == ("'=1+1", "'=cmd", "'=HYPERLINK(1)")
+    assert log_export._cell("\N{FULLWIDTH EQUALS SIGN}1") == "'\N{FULLWIDTH EQUALS SIGN}1"
 
 
 def test_a_reveal_is_named_on_the_trail_and_only_then_there(run: Run, log: Builder, tmp_path: Path) -> None:

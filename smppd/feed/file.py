@@ -21,6 +21,8 @@ MODE: Final = 0o640
 PLACE_FILE: Final = "feed-file.json"
 """In the store's directory."""
 _BACK: Final = 64 * 1024
+_BEGINNING: Final = b'{"v":'
+"""How each line begins."""
 _VERSION: Final = 1
 
 
@@ -105,7 +107,7 @@ class FeedFile:
         if not self._path.parent.is_dir():  # what is in it comes back with it
             raise FeedError(f"{self._path.parent}: there is no such directory")
         try:
-            found = self._last(self._path, cut=True) or self._last(self._old(1), cut=False)
+            found = _last(self._path, cut=True) or _last(_old(self._path, 1), cut=False)
         except OSError as error:
             raise self._failed(error) from None
         if found is None:
@@ -174,9 +176,6 @@ class FeedFile:
     def _failed(self, error: OSError) -> FeedError:
         return FeedError(f"{self._path}: {error.strerror or error}")
 
-    def _old(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
-
     def _due(self, size: int, more: int) -> bool:
         if not size:
             return False
@@ -205,7 +204,7 @@ class FeedFile:
 
     def _shift(self) -> None:
         """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
-        old = [self._path, *(self._old(number) for number in range(1, self._keep + 1))]
+        old = [self._path, *(_old(self._path, number) for number in range(1, self._keep + 1))]
         # A gap, left by a kill or by somebody's own hand, takes the shift up.
         free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
         for number in range(free, 0, -1):
@@ -213,21 +212,52 @@ class FeedFile:
         sync_directory(self._path.parent)
         self._began = self._wall()
 
-    def _last(self, path: Path, *, cut: bool) -> Cursor | None:
-        """The cursor of the last whole line. cut: what follows that line is cut off."""
-        try:
-            handle = os.open(path, (os.O_RDWR if cut else os.O_RDONLY) | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            size = os.fstat(handle).st_size
-            end = _newline(handle, size)
-            if cut and end < size:
-                os.ftruncate(handle, end)
-            begin = _newline(handle, end - 1) if end else 0
-            return cursor_of(os.pread(handle, end - begin, begin)) if end else None
-        finally:
-            os.close(handle)
+
+def says(path: Path) -> bool:
+    """Whether a feed's file, or its newest old one, has a line that says where it goes on. Raises FeedError."""
+    try:
+        return (_last(path, cut=False) or _last(_old(path, 1), cut=False)) is not None
+    except OSError as error:
+        raise FeedError(f"{path}: {error.strerror or error}") from None
+
+
+def _old(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _last(path: Path, *, cut: bool) -> Cursor | None:
+    """The cursor of the last whole line of the feed's. cut: what follows the last whole line is cut off. Raises FeedError for a
+    file in which no line is the feed's, and leaves it as it is: it is somebody else's."""
+    try:
+        handle = os.open(path, (os.O_RDWR if cut else os.O_RDONLY) | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(handle).st_size
+        end = _newline(handle, size)
+        found = _cursor_before(handle, end)
+        if found is None and size:
+            torn = os.pread(handle, len(_BEGINNING), 0)
+            # The one line that it has is half there, or a power cut left zeros of it.
+            if end or not (_BEGINNING.startswith(torn) or not torn.strip(b"\0")):
+                raise FeedError(f"{path} is no file of the feed, it was left as it is: move it away")
+        if cut and end < size:
+            os.ftruncate(handle, end)
+        return found
+    finally:
+        os.close(handle)
+
+
+def _cursor_before(handle: int, end: int) -> Cursor | None:
+    """That of the last line of the feed's that ends at `end` or before: somebody may have written lines of his own there."""
+    least = max(0, end - _BACK)
+    while end > least:
+        begin = _newline(handle, end - 1)
+        found = cursor_of(os.pread(handle, end - begin, begin)) if end - begin <= _BACK else None
+        if found is not None:
+            return found
+        end = begin
+    return None
 
 
 def _newline(handle: int, end: int) -> int:

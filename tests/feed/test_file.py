@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.feed.file import MODE, FeedError, FeedFile, Kept, PlaceFile
+from smppd.feed.file import MODE, FeedError, FeedFile, Kept, PlaceFile, says
 from smppd.feed.lines import Cursor, Line, mark_line
 from smppd.records.places import Place
 
@@ -237,3 +237,32 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FeedError, match="No such file"):
         file.append((line(1),), line(1).cursor)
     assert "feed" in repr(file)
+
+
+def test_lines_of_somebody_else_behind_the_last_one_repeat_nothing(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, rotate=2 * len(line(1).data))
+    stand.tell(1, 2)
+    stand.tell(3, 4)
+    with stand.path.open("ab") as file:
+        file.write(b"# a note\n{}\nand half")
+    again = stand.opened()
+    assert again.cursor == line(4).cursor
+    assert stand.path.read_bytes().endswith(b"{}\n")
+    assert says(stand.path)
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0 and more", b"listeners:\n  - a\nhalf", b"\0" * 9 + b"\n"])
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    stand = Stand(tmp_path)
+    stand.path.write_bytes(content)
+    with pytest.raises(FeedError, match="is no file of the feed"):
+        stand.opened()
+    assert stand.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"\0" * 50, b'{"v', b'{"v":1,"cur'])
+def test_what_a_power_cut_left_of_the_first_line_is_cut_off(tmp_path: Path, content: bytes) -> None:
+    stand = Stand(tmp_path)
+    stand.path.write_bytes(content)
+    assert stand.opened().cursor == Cursor() and stand.path.read_bytes() == b""
+    assert not says(stand.path)

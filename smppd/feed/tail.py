@@ -186,6 +186,11 @@ class Tail:
                 lines.append(gap_line(at, before, "restored", self._now_ms()))
                 gaps += 1
             return at, False, gaps
+        if at.log.taken and at.log != self._whole and rows[0].seq != at.log.seq and not gaps:
+            # A row of which something was taken stays until a purge: this place is one of another store, or of before.
+            before, at = at, at._replace(log=Place(rows[0].seq))
+            lines.append(gap_line(at, before, "restored", self._now_ms()))
+            gaps += 1
         octets = 0
         for row in rows:
             try:

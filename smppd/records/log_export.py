@@ -127,19 +127,20 @@ class LogExport:
         """Rows that were purged before the export came so far, if there were some."""
         self.purged = 0
         """Messages behind the place where it began that were purged out of rows which are still there."""
-        self.beyond = False
-        """Whether that place is behind all of the log: it is of another store, or of before this one was put back."""
+        self.foreign = False
+        """Whether that place is none of this log: it is of another store, or of before this one was put back."""
 
     def messages(self, after: Place, since: float, until: float) -> Iterator[Exported]:
         """Messages behind a place that were accepted at ``since <= t`` (epoch seconds), up to the first one that was
         accepted at ``until`` or later: an export that goes on from there gives that one and those behind it."""
         self.cursor = after
+        unknown = after.taken > 0 and self._records.row(after.seq) is None
         end = (self._records.bounds() or (0, 0))[1]
         deleted = self._records.anchor()[1]
         if deleted is not None and Place() < after and after.seq <= deleted:
             self.missed = after, Place(deleted + 1)
             self.cursor = Place(deleted + 1)
-        self.beyond = after.seq > max(end, deleted or 0) + 1
+        self.foreign = after.seq > max(end, deleted or 0) + 1 or (unknown and after.seq > (deleted or 0))
         self._goes_on = Place() < after
         self.cursor = max(self.cursor, self._begin(since))
         before: LogRow | None = None

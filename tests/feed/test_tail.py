@@ -257,6 +257,11 @@ def test_a_store_that_was_put_back_is_a_gap(feed: Feed) -> None:
     back, later = told(feed.tail(memory), end)
     assert [(line["event"], line["reason"]) for line in back] == [("gap", "restored")]
     assert later.log <= Place(rows[-3] + 1)
+    memory = feed.memory()
+    del memory.log[rows[-2]]
+    (gap, *rest), later = told(feed.tail(memory), end._replace(log=Place(rows[-2], 1)))
+    assert (gap["reason"], gap["cursor"]) == ("restored", f"{Place(rows[-1])}.{end.trail}"), "also once there is more"
+    assert {line["event"] for line in rest} > {"accepted"} and later == end
 
 
 def test_a_row_that_was_altered_stops_nothing(feed: Feed) -> None:

@@ -242,11 +242,11 @@ class _Export:
             say(
                 f"{export.purged} messages behind --after were purged before they were exported: retention is over for them."
             )
-        if export.beyond:
-            say("--after is behind all of this log: it is of another store, or this one was put back from a backup.")
+        if export.foreign:
+            say("--after is no cursor of this log: it is of another store, or this one was put back from a backup.")
         if export.damaged:
             say(f"{len(export.damaged)} rows of the log were altered and are left out: run `smppd log verify`.")
-        return 1 if export.damaged or export.beyond else 0
+        return 1 if export.damaged or export.foreign else 0
 
     def _wanted(self, after: Place) -> Iterator[Exported]:
         args = self._args

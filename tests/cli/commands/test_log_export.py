@@ -91,9 +91,11 @@ def test_chained_by_the_cursor_of_the_last_line(run: Run, log: Builder) -> None:
 def test_a_cursor_that_is_none_of_this_log(run: Run, log: Builder) -> None:
     fill(log)
     status, out, err = run("log", "export", "--after", "7fffffffffffffff-3")
-    assert (status, rows(out)) == (1, []) and "--after is behind all of this log" in err
+    assert (status, rows(out)) == (1, []) and "--after is no cursor of this log" in err
     end = err.split("--after ")[1].split()[0]
     assert end == "7fffffffffffffff-3"
+    assert run("log", "export", "--after", "0000000000000007-1")[0] == 1, "of a row that was never here"
+    assert run("log", "export", "--after", "0000000000000007-0")[0] == 0, "nothing was taken of it"
 
 
 def test_no_cell_is_a_formula(run: Run, log: Builder) -> None:

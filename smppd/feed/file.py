@@ -7,6 +7,7 @@ counts where lines are filtered, and where somebody took the file away.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -91,6 +92,7 @@ class FeedFile:
         self._wall = wall
         self._began = wall()
         self._saved = Cursor()
+        self._claimed = -1
         self.cursor = Cursor()
         """All before it is written, or is not told."""
 
@@ -107,6 +109,12 @@ class FeedFile:
         if not self._path.parent.is_dir():  # what is in it comes back with it
             raise FeedError(f"{self._path.parent}: there is no such directory")
         try:
+            with suppress(FileNotFoundError):
+                handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    self._claim(handle)
+                finally:
+                    os.close(handle)
             found = _last(self._path, cut=True) or _last(_old(self._path, 1), cut=False)
         except OSError as error:
             raise self._failed(error) from None
@@ -173,6 +181,26 @@ class FeedFile:
         except OSError as error:
             raise self._failed(error) from None
 
+    def close(self) -> None:
+        """Lets the file go."""
+        if self._claimed >= 0:
+            os.close(self._claimed)
+            self._claimed = -1
+
+    def _claim(self, handle: int) -> None:
+        """The file of this handle is ours alone, while we are there. Raises FeedError where it is another one's: two stores
+        would each go on behind the other's lines."""
+        if self._claimed >= 0 and os.path.samestat(os.fstat(self._claimed), os.fstat(handle)):
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FeedError(f"{self._path} is written by another feed") from None
+        except OSError:
+            pass  # a file system without locks
+        self.close()
+        self._claimed = os.dup(handle)
+
     def _failed(self, error: OSError) -> FeedError:
         return FeedError(f"{self._path}: {error.strerror or error}")
 
@@ -190,6 +218,11 @@ class FeedFile:
             handle = os.open(self._path, flags | os.O_CREAT, MODE)
             self._began = self._wall()
             sync_directory(self._path.parent)
+        try:
+            self._claim(handle)
+        except FeedError:
+            os.close(handle)
+            raise
         return handle, os.fstat(handle).st_size
 
     def _write(self, handle: int, size: int, data: bytes) -> None:

@@ -28,12 +28,16 @@ class Stand:
         self.now = 1000.0
         self._values = rotate, every, keep
         self.place.save(Kept(Cursor(), self.now))
+        self._made: list[FeedFile] = []
         self.file = self.opened()
 
     def opened(self) -> FeedFile:
         """As a process that was started again has it."""
+        for one in self._made:
+            one.close()
         rotate, every, keep = self._values
         file = FeedFile(self.path, self.place, rotate=rotate, every=every, keep=keep, wall=lambda: self.now)
+        self._made.append(file)
         file.open()
         return file
 
@@ -266,3 +270,22 @@ def test_what_a_power_cut_left_of_the_first_line_is_cut_off(tmp_path: Path, cont
     stand.path.write_bytes(content)
     assert stand.opened().cursor == Cursor() and stand.path.read_bytes() == b""
     assert not says(stand.path)
+
+
+def test_a_file_that_another_feed_writes_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    stand, place = Stand(tmp_path, rotate=2 * len(line(1).data)), PlaceFile(tmp_path / "other" / "place")
+    place.save(Kept(Cursor(), 0.0))
+    stand.tell(1)
+    other = FeedFile(stand.path, place, rotate=0, every=None, keep=1, wall=lambda: 0.0)
+    for at in (3, 5):  # also once it was rotated
+        with pytest.raises(FeedError, match="is written by another feed"):
+            other.open()
+        stand.tell(at, at + 1)
+    with pytest.raises(FeedError, match="is written by another feed"):
+        other.append((line(9),), line(9).cursor)
+    assert stand.told() == [1, 3, 4, 5, 6]
+    stand.file.close()
+    other.open()
+    assert other.cursor == line(6).cursor
+    other.close()

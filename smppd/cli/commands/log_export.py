@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -119,7 +120,15 @@ def run_export(args: argparse.Namespace) -> int:
         file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None
         access = opened.enter_context(Access(settings, authority))
         opened.enter_context(guarded())
-        return _Export(access, args, accounts, file).run(after)
+        try:
+            return _Export(access, args, accounts, file).run(after)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if file is None:  # the interpreter's last flush would fail once more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            name = "standard output" if file is None else file.path
+            raise CommandError(f"{name}: it cannot be written: {error.strerror or error}") from None
 
 
 def _accounts(args: argparse.Namespace, authority: Authority) -> frozenset[str] | None:
@@ -221,6 +230,7 @@ class _Export:
                 break
         else:
             end = max(end, export.cursor)
+        (sys.stdout if self._file is None else self._file.text).flush()
         if args.reveal and not second and count > ALONE:
             second = self._second()
         facts: dict[str, str | int] = {"messages": count, "cursor": str(end)}

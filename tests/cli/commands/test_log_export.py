@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from smppd.audit.trail import Actor
 from smppd.cli.commands import CommandError, log_export
 from smppd.cli.commands.log_export import COLUMNS, REVEALED
+from smppd.cli.whole_file import WholeFile
 from smppd.message import State
 from smppd.operators.roles import Act, Authority
 from tests.cli.commands.test_log import log, trail
@@ -190,3 +192,19 @@ def test_bad_calls(run: Run, log: Builder, words: tuple[str, ...]) -> None:
         assert ended.code == 2
     else:
         assert status == 2 and err
+
+
+@pytest.mark.parametrize("where", ["file", "standard output"])
+def test_a_disk_without_space_is_a_sentence(
+    run: Run, log: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    fill(log)
+    file = tmp_path / "out.csv"
+    if where == "file":
+        monkeypatch.setattr(WholeFile, "_open", lambda _self: os.open("/dev/full", os.O_WRONLY))
+        status, _out, err = run("log", "export", "--out", str(file))
+    else:
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr("sys.stdout", full)
+            status, _out, err = run("log", "export")
+    assert status == 1 and "it cannot be written: No space left on device" in err and not file.exists()

@@ -158,6 +158,10 @@ class Tail:
 
     def _from_trail(self, after: Cursor, lines: list[Line]) -> tuple[Cursor, int]:
         at = after
+        if (
+            after.trail > self._trail_head
+        ):  # which is as old as the last look: entries that are newer may have been read since
+            self._trail_head = self._trail.head()[0]
         if after.trail > self._trail_head:
             at = after._replace(trail=self._trail_head)
             lines.append(gap_line(at, after, "restored", self._now_ms()))

@@ -160,6 +160,25 @@ def test_the_end_is_where_nothing_follows(feed: Feed) -> None:
     assert told(tail)[1] == tail.end()
 
 
+def test_the_end_is_no_gap_where_the_trail_has_grown_since_the_last_look(fresh: Feed) -> None:
+    fresh.fill(1)
+    tail = fresh.tail(fresh.memory())
+    tail.look()
+    fresh.trail.append("suspension", "ada", {"action": "suspended", "account": "beta", "reason": "abuse"}, "done")
+    assert told(tail, tail.end())[0] == []
+
+
+def test_entries_that_came_since_the_last_look_at_the_trail_are_told_once(fresh: Feed) -> None:
+    fresh.fill(2)
+    tail = fresh.tail(fresh.memory())
+    tail.look()
+    fresh.trail.append("suspension", "ada", {"action": "suspended", "account": "acme", "reason": "abuse"}, "done")
+    lines, end = told(tail)
+    assert [line["event"] for line in lines if line["key"][0] in "ag"] == ["suspended", "suspended"], "and no gap"
+    fresh.now += module.TRAIL_LOOK
+    assert told(tail, end)[0] == [], "none again"
+
+
 def test_the_end_of_an_empty_log(fresh: Feed) -> None:
     memory = fresh.memory()
     end = fresh.tail(memory).end()

@@ -242,6 +242,10 @@ class FeedFile:
         free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
         for number in range(free, 0, -1):
             os.replace(old[number - 1], old[number])
+        beyond = self._keep + 1  # of when more were kept
+        while (one := _old(self._path, beyond)).exists():
+            one.unlink()
+            beyond += 1
         sync_directory(self._path.parent)
         self._began = self._wall()
 

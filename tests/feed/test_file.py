@@ -118,6 +118,21 @@ def test_it_rotates_by_size(tmp_path: Path) -> None:
     assert stand.told()[-8:] == list(range(12, 20)), "a batch stays together"
 
 
+def test_where_fewer_are_kept_than_before_the_others_go(tmp_path: Path) -> None:
+    size = len(line(1).data)
+    stand = Stand(tmp_path, rotate=size, keep=5)
+    stand.tell(1)
+    for number in range(2, 9):
+        stand.tell(number)
+    assert stand.told() == [3, 4, 5, 6, 7, 8]
+    fewer = FeedFile(stand.path, stand.place, rotate=size, every=None, keep=2, wall=lambda: 0.0)
+    stand.file.close()
+    fewer.open()
+    stand.tell(9, file=fewer)
+    assert stand.told() == [7, 8, 9]
+    fewer.close()
+
+
 def test_it_rotates_by_age_though_nothing_comes(tmp_path: Path) -> None:
     stand = Stand(tmp_path, every=60.0)
     stand.tell(1)

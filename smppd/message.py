@@ -109,6 +109,8 @@ FINAL_STATES: Final = frozenset(
     {State.DELIVERED, State.EXPIRED, State.DELETED, State.UNDELIVERABLE, State.UNKNOWN, State.REJECTED, State.SKIPPED}
 )
 
+BESIDE: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED, State.OPTED_OUT, State.OPTED_IN})
+"""What happens to a message's receipt, or because of what it says: the message itself stays in the state that it is in."""
 
 _EVENT: Final = Struct(">QQBBIB")
 

@@ -58,6 +58,8 @@ async def ship(feed: str, exchange: AbstractExchange, cursor_file: Path) -> None
 
 async def publish(exchange: AbstractExchange, line: dict[str, Any]) -> None:
     """One line. The broker has it on its disk when this returns, where a durable queue is bound for it."""
+    if line.get("code") in ("full", "busy"):
+        raise ConnectionError(line["error"])  # later there may be room
     if "error" in line:
         raise SystemExit(f"the feed says: {line['error']}")
     if line["event"] == "mark":

@@ -57,7 +57,6 @@ from smppd.daemon.tidying import on_request
 from smppd.daemon.tracing import Tracing
 from smppd.daemon.traffic import TrafficMemory
 from smppd.daemon.worker import Worker
-from smppd.feed.file import FeedError
 from smppd.ids import Ids
 from smppd.lists.lists import Lists
 from smppd.metrics import Metrics
@@ -132,7 +131,7 @@ class Daemon:
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
-        except (VaultError, StoreError, PolicyError, TlsError, FeedError, ValueError) as error:
+        except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
             raise StartError(str(error)) from error
         sys.setswitchinterval(_SWITCH)
         garbage.begin()

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from smppd.audit.trail import AuditTrail
-from smppd.config import Feed, Settings
+from smppd.config import Feed, FeedFile, Settings
 from smppd.feed.child import Job
-from smppd.feed.file import PLACE_FILE, FeedError, Kept, PlaceFile
+from smppd.feed.file import PLACE_FILE, FeedError, Kept, PlaceFile, says
 from smppd.feed.lines import Wanted
 from smppd.feed.tail import Tail
 from smppd.metrics import Metrics
@@ -48,9 +49,9 @@ class _Process(threading.Thread):
         begin: Callable[[], None],
         metrics: Metrics,
         command: Sequence[str],
-        previous: threading.Thread | None,
+        previous: _Process | None,
     ) -> None:
-        """begin(): called before each process. previous: the thread of the settings before, which ends first."""
+        """begin(): called before each process. previous: that of the settings before, which ends first."""
         super().__init__(name="feed", daemon=True)
         self._job = job
         self._begin = begin
@@ -62,32 +63,46 @@ class _Process(threading.Thread):
         self._ended = threading.Event()
         self._counted: dict[str, int] = {}
         self._reason = ""
-        self._behind = 0.0
+        self._behind = self._slowest = 0.0
         self._heard = time.monotonic()
+        """When a process last said how far it is: one that cannot begin never does."""
 
     def end(self) -> None:
         """The process finishes what is committed by now, and ends. Does not wait."""
-        self._ended.set()
         with self._lock:
+            self._ended.set()
             if self._process is not None and self._process.stdin is not None:
                 with suppress(OSError):
                     self._process.stdin.close()
 
-    def kill(self) -> None:
-        """Ends it at once."""
+    def wait(self, patience: float) -> bool:
+        """After `end`: waits until it is over, and ends it at once after so many seconds. Whether it ended by itself."""
+        self.join(patience)
+        if not self.is_alive():
+            return True
         with self._lock:
             if self._process is not None:
                 self._process.kill()
+        self.join(1.0)
+        return False
 
     def behind(self) -> float:
         """Seconds that the file lacks of what is committed. Any thread."""
+        return self._behind + self._silence()
+
+    def slowest(self) -> float:
+        """Seconds that the slowest consumer lacks. Any thread."""
+        return self._slowest + self._silence()
+
+    def _silence(self) -> float:
         silent = time.monotonic() - self._heard
-        return self._behind + (silent if silent > SILENCE else 0.0)
+        return silent if silent > SILENCE else 0.0
 
     def run(self) -> None:
         """See the class."""
         if self._previous is not None:
-            self._previous.join()
+            self._previous.wait(PATIENCE)
+            self._previous = None
         pause = PAUSE[0]
         while not self._ended.is_set():
             began = time.monotonic()
@@ -140,7 +155,6 @@ class _Process(threading.Thread):
 
     def _take(self, said: dict[str, Any]) -> None:
         """A report of the process."""
-        self._heard = time.monotonic()
         reason = str(said.get("reason", ""))
         if reason and not self._reason:
             log.warning("the feed waits, nothing of it is lost", extra={"fields": {"reason": reason}})
@@ -152,12 +166,12 @@ class _Process(threading.Thread):
         if said.get("ended"):
             return
         metrics = self._metrics
+        self._heard = time.monotonic()
         self._behind = float(said.get("behind", 0.0))
-        if self._job.feed.file is not None:
-            metrics.feed_behind.labels("file").set(self._behind)
-        if self._job.feed.socket is not None:
-            metrics.feed_behind.labels("socket").set(float(said.get("slowest", 0.0)))
-        metrics.feed_consumers.set(int(said.get("consumers", 0)))
+        self._slowest = float(said.get("slowest", 0.0))
+        with self._lock:
+            if not self._ended.is_set():  # else the gauge is the next one's
+                metrics.feed_consumers.set(int(said.get("consumers", 0)))
         for name, counter in (
             ("lines", metrics.feed_lines.labels("file")),
             ("sent", metrics.feed_lines.labels("socket")),
@@ -181,9 +195,12 @@ class Feeding:
         self._process: _Process | None = None
 
     def start(self, settings: Settings) -> None:
-        """Takes the settings of the start: what is committed from here on is told. Raises FeedError, StoreError, VaultError."""
+        """Takes the settings of the start: what is committed from here on is told. Raises StoreError and VaultError."""
         if settings.feed.file is not None:
-            self._begin_place()
+            try:
+                self._begin_place(settings.feed.file)
+            except FeedError as error:  # messages do not wait for it; the feed's own thread tries again
+                log.warning("the feed waits, nothing of it is lost", extra={"fields": {"reason": str(error)}})
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
@@ -199,14 +216,19 @@ class Feeding:
         self._forget()
         if feed.on:
             job = Job(self._directory, feed, settings.keys if masked else None)
-            begin = self._begin_place if feed.file is not None else lambda: None
-            self._process = _Process(job, begin, self._metrics, self._command, previous)
-            self._process.start()
+            begin = (lambda: None) if feed.file is None else partial(self._begin_place, feed.file)
+            process = self._process = _Process(job, begin, self._metrics, self._command, previous)
+            if feed.file is not None:
+                self._metrics.feed_behind.labels("file").set_function(process.behind)
+            if feed.socket is not None:
+                self._metrics.feed_behind.labels("socket").set_function(process.slowest)
+            process.start()
 
-    def _begin_place(self) -> None:
-        """A feed without a place begins with what comes from now on; that is kept before anything comes."""
+    def _begin_place(self, file: FeedFile) -> None:
+        """A feed without a place begins with what comes from now on; that is kept before anything comes. Where its file says
+        how far it is, it goes on there: somebody took the place away."""
         place = PlaceFile(self._directory / PLACE_FILE)
-        if place.load() is not None:
+        if place.load() is not None or says(file.path):
             return
         with (
             closing(SqliteRecords(self._directory)) as records,
@@ -233,8 +255,5 @@ class Feeding:
         if process is None:
             return
         process.end()
-        process.join(PATIENCE)
-        if process.is_alive():
-            process.kill()
-            process.join(1.0)
+        if not process.wait(PATIENCE):
             log.warning("the feed did not end by itself; what it lacks is told after the next start")

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +45,8 @@ PAUSE: Final = 1.0
 """Seconds until a file that could not be written is tried again."""
 LAST: Final = 2.0
 """Seconds for what is to be told when the daemon ends."""
+TROUBLES: Final = (FeedError, StoreError, VaultError, SealError)
+"""After these trying again may help."""
 LOCK_FILE: Final = "feed.lock"
 """In the store's directory; whoever holds it tells the feed."""
 
@@ -74,32 +77,51 @@ class Teller:
     """Moves the file and the consumers on. Without a loop of its own: `step` is called again at once where it says so."""
 
     def __init__(
-        self, tail: Tail, file: FeedFile | None, server: Server | None, now: Callable[[], float] = time.monotonic
+        self,
+        tail: Tail,
+        file: FeedFile | None,
+        listen: Callable[[], Server] | None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """listen(): makes the server; called again where it could not listen."""
         self._tail = tail
         self._file = file
-        self._server = server
+        self._listen = listen
+        self._server: Server | None = None
         self._now = now
-        self._again = self._save_at = 0.0
+        self._again = self._save_at = self._serve_again = 0.0
         self._opened = self._begun = False
-        self._failing = now()
+        self._failing = self._unserved_at = now()
         self.lines = 0
         self.gaps = 0
         self.failures = 0
-        self.reason = ""
-        """Why the file does not go on, empty while it does."""
+        self.reason = self.unserved = ""
+        """Why the file does not go on, and why consumers are not served; empty while they are. Neither stops the other."""
 
     def step(self) -> bool:
         """Whether there may be more to do at once."""
         now = self._now()
+        busy = False
         try:
             self._tail.look()
-            busy = self._write(now) if self._file is not None and now >= self._again else False
-            if self._server is not None:
-                busy = self._server.step() or busy
-        except (FeedError, StoreError, VaultError, SealError) as error:
+            if self._file is None:
+                self.reason = ""
+            elif now >= self._again:
+                busy = self._write(now)
+        except TROUBLES as error:
             self._failed(str(error), now)
-            return False
+        if self._listen is not None and now >= self._serve_again:
+            try:
+                if self._server is None:
+                    self._server = self._listen()
+                busy = self._server.step() or busy
+                self.unserved = ""
+            except TROUBLES as error:
+                self.failures += 1
+                if not self.unserved:
+                    self._unserved_at = now
+                self.unserved = str(error)
+                self._serve_again = now + PAUSE
         return busy
 
     def _failed(self, reason: str, now: float) -> None:
@@ -135,6 +157,11 @@ class Teller:
             except FeedError as error:
                 self._failed(str(error), self._now())
 
+    def close(self) -> None:
+        """Lets the consumers go."""
+        if self._server is not None:
+            self._server.close()
+
     def report(self) -> dict[str, Any]:
         """How far it is, for the daemon."""
         file, server = self._file, self._server
@@ -142,15 +169,16 @@ class Teller:
             "lines": self.lines,
             "gaps": self.gaps,
             "failures": self.failures,
-            "reason": self.reason,
+            "reason": self.reason or self.unserved,
         }
+        unserved = self._now() - self._unserved_at if self.unserved else 0.0
         try:
-            said["behind"] = 0.0
+            said["behind"] = 0.0 if file is not None else unserved
             if file is not None and self._begun:
                 said["behind"] = self._tail.behind(file.cursor)
             elif self.reason:  # how far the file is, nobody knows
                 said["behind"] = self._now() - self._failing
-            said["slowest"] = server.slowest() if server is not None else 0.0
+            said["slowest"] = server.slowest() if server is not None else unserved
         except StoreError:
             said.setdefault("behind", 0.0)
             said.setdefault("slowest", 0.0)
@@ -189,7 +217,8 @@ def _tell(job: Job, stack: ExitStack) -> None:
     feed = job.feed
     ring = None if job.keys is None else KeyRing(load_kek(job.keys), records.keys)
     tail = Tail(records, trail, Wanted(frozenset(feed.accounts), frozenset(feed.events)), ring)
-    file = server = None
+    file: FeedFile | None = None
+    listen: Callable[[], Server] | None = None
     if feed.file is not None:
         file = FeedFile(
             feed.file.path,
@@ -202,18 +231,19 @@ def _tell(job: Job, stack: ExitStack) -> None:
     selector = selectors.DefaultSelector()
     stack.callback(selector.close)
     if feed.socket is not None:
-        tail.look()
-        server = Server(
-            feed.socket.path,
-            feed.socket.group,
-            feed.socket.consumers,
+        asked = feed.socket
+        listen = partial(
+            Server,
+            asked.path,
+            asked.group,
+            asked.consumers,
             tail,
             selector,
             now=time.monotonic,
             wall=time.time,
         )
-        stack.callback(server.close)
-    teller = Teller(tail, file, server)
+    teller = Teller(tail, file, listen)
+    stack.callback(teller.close)
     over: list[bool] = []
     selector.register(0, selectors.EVENT_READ, lambda: over.append(True))
     said = 0.0

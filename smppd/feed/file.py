@@ -7,6 +7,7 @@ counts where lines are filtered, and where somebody took the file away.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -21,6 +22,8 @@ MODE: Final = 0o640
 PLACE_FILE: Final = "feed-file.json"
 """In the store's directory."""
 _BACK: Final = 64 * 1024
+_BEGINNING: Final = b'{"v":'
+"""How each line begins."""
 _VERSION: Final = 1
 
 
@@ -89,6 +92,7 @@ class FeedFile:
         self._wall = wall
         self._began = wall()
         self._saved = Cursor()
+        self._claimed = -1
         self.cursor = Cursor()
         """All before it is written, or is not told."""
 
@@ -105,7 +109,13 @@ class FeedFile:
         if not self._path.parent.is_dir():  # what is in it comes back with it
             raise FeedError(f"{self._path.parent}: there is no such directory")
         try:
-            found = self._last(self._path, cut=True) or self._last(self._old(1), cut=False)
+            with suppress(FileNotFoundError):
+                handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    self._claim(handle)
+                finally:
+                    os.close(handle)
+            found = _last(self._path, cut=True) or _last(_old(self._path, 1), cut=False)
         except OSError as error:
             raise self._failed(error) from None
         if found is None:
@@ -171,11 +181,28 @@ class FeedFile:
         except OSError as error:
             raise self._failed(error) from None
 
+    def close(self) -> None:
+        """Lets the file go."""
+        if self._claimed >= 0:
+            os.close(self._claimed)
+            self._claimed = -1
+
+    def _claim(self, handle: int) -> None:
+        """The file of this handle is ours alone, while we are there. Raises FeedError where it is another one's: two stores
+        would each go on behind the other's lines."""
+        if self._claimed >= 0 and os.path.samestat(os.fstat(self._claimed), os.fstat(handle)):
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FeedError(f"{self._path} is written by another feed") from None
+        except OSError:
+            pass  # a file system without locks
+        self.close()
+        self._claimed = os.dup(handle)
+
     def _failed(self, error: OSError) -> FeedError:
         return FeedError(f"{self._path}: {error.strerror or error}")
-
-    def _old(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
 
     def _due(self, size: int, more: int) -> bool:
         if not size:
@@ -191,6 +218,11 @@ class FeedFile:
             handle = os.open(self._path, flags | os.O_CREAT, MODE)
             self._began = self._wall()
             sync_directory(self._path.parent)
+        try:
+            self._claim(handle)
+        except FeedError:
+            os.close(handle)
+            raise
         return handle, os.fstat(handle).st_size
 
     def _write(self, handle: int, size: int, data: bytes) -> None:
@@ -205,29 +237,64 @@ class FeedFile:
 
     def _shift(self) -> None:
         """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
-        old = [self._path, *(self._old(number) for number in range(1, self._keep + 1))]
+        old = [self._path, *(_old(self._path, number) for number in range(1, self._keep + 1))]
         # A gap, left by a kill or by somebody's own hand, takes the shift up.
         free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
         for number in range(free, 0, -1):
             os.replace(old[number - 1], old[number])
+        beyond = self._keep + 1  # of when more were kept
+        while (one := _old(self._path, beyond)).exists():
+            one.unlink()
+            beyond += 1
         sync_directory(self._path.parent)
         self._began = self._wall()
 
-    def _last(self, path: Path, *, cut: bool) -> Cursor | None:
-        """The cursor of the last whole line. cut: what follows that line is cut off."""
-        try:
-            handle = os.open(path, (os.O_RDWR if cut else os.O_RDONLY) | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            size = os.fstat(handle).st_size
-            end = _newline(handle, size)
-            if cut and end < size:
-                os.ftruncate(handle, end)
-            begin = _newline(handle, end - 1) if end else 0
-            return cursor_of(os.pread(handle, end - begin, begin)) if end else None
-        finally:
-            os.close(handle)
+
+def says(path: Path) -> bool:
+    """Whether a feed's file, or its newest old one, has a line that says where it goes on. Raises FeedError."""
+    try:
+        return (_last(path, cut=False) or _last(_old(path, 1), cut=False)) is not None
+    except OSError as error:
+        raise FeedError(f"{path}: {error.strerror or error}") from None
+
+
+def _old(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _last(path: Path, *, cut: bool) -> Cursor | None:
+    """The cursor of the last whole line of the feed's. cut: what follows the last whole line is cut off. Raises FeedError for a
+    file in which no line is the feed's, and leaves it as it is: it is somebody else's."""
+    try:
+        handle = os.open(path, (os.O_RDWR if cut else os.O_RDONLY) | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(handle).st_size
+        end = _newline(handle, size)
+        found = _cursor_before(handle, end)
+        if found is None and size:
+            torn = os.pread(handle, len(_BEGINNING), 0)
+            # The one line that it has is half there, or a power cut left zeros of it.
+            if end or not (_BEGINNING.startswith(torn) or not torn.strip(b"\0")):
+                raise FeedError(f"{path} is no file of the feed, it was left as it is: move it away")
+        if cut and end < size:
+            os.ftruncate(handle, end)
+        return found
+    finally:
+        os.close(handle)
+
+
+def _cursor_before(handle: int, end: int) -> Cursor | None:
+    """That of the last line of the feed's that ends at `end` or before: somebody may have written lines of his own there."""
+    least = max(0, end - _BACK)
+    while end > least:
+        begin = _newline(handle, end - 1)
+        found = cursor_of(os.pread(handle, end - begin, begin)) if end - begin <= _BACK else None
+        if found is not None:
+            return found
+        end = begin
+    return None
 
 
 def _newline(handle: int, end: int) -> int:

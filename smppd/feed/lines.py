@@ -187,13 +187,15 @@ def trail_line(cursor: Cursor, row: TrailRow) -> tuple[str, str, Line] | None:
         name = _SUSPENSIONS.get(action, "")
     elif row.event == AuditEvent.OPT_OUT and row.result == "done" and "word" not in facts:
         name = _OPT_OUTS.get(action, "")
+        if action == "review" and facts.get("suppress"):  # a person read what a handset said, and took it for a refusal
+            name = "opted_out"
     else:
         name = ""
     if not name:
         return None
     account = str(facts.get("account", ""))
     said: dict[str, Any] = {"event": name, "at": iso(row.at_ms), "account": account or None}
-    said |= {one: facts[one] for one in ("reason", "hits", "changed") if one in facts}
+    said |= {one: facts[one] for one in ("reason", "hits", "entries") if one in facts}
     return account, name, _line(cursor, f"a{cursor.trail}", said)
 
 

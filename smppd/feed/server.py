@@ -21,6 +21,8 @@ from smppd.feed.file import FeedError
 from smppd.feed.lines import Cursor, error_line, mark_line
 from smppd.feed.tail import Tail
 from smppd.records.places import BadPlace
+from smppd.store.api import StoreError
+from smppd.vault.keys import VaultError
 
 MODE: Final = 0o660
 REQUEST_OCTETS: Final = 4096
@@ -179,6 +181,8 @@ class Server:
                 cursor = Cursor(trail=0)
             else:
                 cursor = self._tail.end() if after == NEWEST else Cursor.parse(after)
+        except (StoreError, VaultError):
+            return self._refuse(consumer, "busy", "the log cannot be read just now: ask again")
         except BadPlace as error:
             return self._refuse(consumer, "cursor", str(error))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -51,6 +51,8 @@ TRAIL_LOOK: Final = 1.0
 """Seconds between two looks at the trail."""
 REMEMBERED: Final = 200_000
 """Records of which it is remembered whose they are: some 30 MB, with masked numbers 80. Others are read again."""
+FORGET: Final = 60.0
+"""Seconds after which masked numbers are read again from their records, which may have been erased meanwhile."""
 PAGES: Final = 32
 """Pages that are kept, since several readers come by at about the same time: 8 MiB."""
 _TRIES: Final = 5
@@ -97,6 +99,7 @@ class Tail:
         """The end of the newest row that was read to its end."""
         self._trail_head = -1
         self._trail_again = 0.0
+        self._forget_at = now() + FORGET
 
     # -- where there is something --------------------------------------------------------------------------------------
 
@@ -104,6 +107,10 @@ class Tail:
         """Looks for new rows; the id of the newest one. Call it before `page`."""
         bounds = self._records.bounds()
         self._newest = max(self._newest, bounds[1]) if bounds else self._newest
+        if self._keys is not None and self._now() >= self._forget_at:
+            self._forget_at = self._now() + FORGET
+            self._about.clear()
+            self._pages.clear()
         if self._now() >= self._trail_again:
             self._trail_again = self._now() + TRAIL_LOOK
             self._trail_head = self._trail.head()[0]
@@ -151,6 +158,10 @@ class Tail:
 
     def _from_trail(self, after: Cursor, lines: list[Line]) -> tuple[Cursor, int]:
         at = after
+        if (
+            after.trail > self._trail_head
+        ):  # which is as old as the last look: entries that are newer may have been read since
+            self._trail_head = self._trail.head()[0]
         if after.trail > self._trail_head:
             at = after._replace(trail=self._trail_head)
             lines.append(gap_line(at, after, "restored", self._now_ms()))
@@ -179,6 +190,11 @@ class Tail:
                 lines.append(gap_line(at, before, "restored", self._now_ms()))
                 gaps += 1
             return at, False, gaps
+        if at.log.taken and at.log != self._whole and rows[0].seq != at.log.seq and not gaps:
+            # A row of which something was taken stays until a purge: this place is one of another store, or of before.
+            before, at = at, at._replace(log=Place(rows[0].seq))
+            lines.append(gap_line(at, before, "restored", self._now_ms()))
+            gaps += 1
         octets = 0
         for row in rows:
             try:

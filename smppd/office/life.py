@@ -23,6 +23,8 @@ _OURS: Final = {
     State.REFUSED: "Refused",
     State.RECEIPT_DONE: "Delivered to the customer",
     State.RECEIPT_EXPIRED: "Receipt never taken",
+    State.OPTED_OUT: "The handset opted out",
+    State.OPTED_IN: "The handset opted in again",
 }
 _BAD: Final = frozenset(
     {

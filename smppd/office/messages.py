@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from smppd.message import FINAL_STATES, Address, Event, State
+from smppd.message import BESIDE, FINAL_STATES, Address, Event, State
 from smppd.office.access import Access, addresses_of, form_of, printable, region_of
 from smppd.protocol.carrier_errors import carrier_error
 from smppd.records.lookup import Found
@@ -77,7 +77,7 @@ def error_name(access: Access, event: Event) -> str:
 
 def state_of(events: list[Event]) -> tuple[str, Event | None]:
     """Where the message stands, in a word, and the last event that names where it went."""
-    of_message = [event for event in events if event.state not in RECEIPT]
+    of_message = [event for event in events if event.state not in BESIDE]
     final = [event for event in of_message if event.state in FINAL_STATES]
     said = (final or of_message)[-1:]
     went = next((event for event in reversed(events) if event.upstream_id), None)

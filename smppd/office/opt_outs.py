@@ -150,18 +150,17 @@ class OptOuts:
         missing = [record for record in (*refused, *none) if record not in waiting]
         if missing:
             raise OfficeError(f"{missing[0]:016x} does not wait for anybody")
-        facts: dict[str, str | int] = {
-            "suppress": " ".join(f"{record:016x}" for record in refused),
-            "dismiss": " ".join(f"{record:016x}" for record in none),
-        }
-        self.note("review", dict(facts), "asked")
+        self.note("review", _decided(refused, none), "asked")
         now = int(time.time())
         for record in refused:
             one = waiting[record]
             change_register(self.directory, [OptOut(one.key, one.account, one.sender, now, "review")], [record])
         for at in range(0, len(none), CHANGES):
             change_register(self.directory, [], none[at : at + CHANGES])
-        self.note("review", facts, "done")
+        for name in sorted({one.account for record, one in waiting.items() if record in {*refused, *none}}):
+            # An entry for each account: who is told what concerns one account alone is told it too.
+            mine = [[record for record in some if waiting[record].account == name] for some in (refused, none)]
+            self.note("review", {"account": name, **_decided(*mine)}, "done")
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -177,6 +176,13 @@ class OptOuts:
     def rows(self) -> OptOutRows:
         """The register as it is on disk."""
         return OptOutRows(self.directory)
+
+
+def _decided(refused: Sequence[int], none: Sequence[int]) -> dict[str, str | int]:
+    return {
+        "suppress": " ".join(f"{record:016x}" for record in refused),
+        "dismiss": " ".join(f"{record:016x}" for record in none),
+    }
 
 
 @contextmanager

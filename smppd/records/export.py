@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from smppd.message import FINAL_STATES, Address, Event, State
+from smppd.message import BESIDE, FINAL_STATES, Address, Event, State
 from smppd.numbering import SHORT_DIGITS, normalise
 from smppd.records.carrier_ids import without_numbers
 from smppd.records.lookup import Found, LogReader
@@ -23,7 +23,6 @@ from smppd.vault.seal import NumbersPart, OpenRecord, RecordHeader
 GONE: Final = "(gone)"
 """In the place of a number that cannot be read any more."""
 _EVENTS: Final = 1000
-_RECEIPTS: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
 
 
 class Reading(NamedTuple):
@@ -195,7 +194,7 @@ def iso(at_ms: float) -> str:
 
 
 def _state(events: list[Event]) -> str:
-    of_message = [event for event in events if event.state not in _RECEIPTS]
+    of_message = [event for event in events if event.state not in BESIDE]
     final = [event for event in of_message if event.state in FINAL_STATES]
     said = (final or of_message)[-1:]
     return state_name(said[0].state) if said else State.STORED.name

@@ -7,10 +7,11 @@ which never changes: exports that begin where others ended give each message onc
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from smppd.message import FINAL_STATES, Event, State, read_events
+from smppd.message import BESIDE, FINAL_STATES, Event, State, read_events
 from smppd.records.held import HeldParts
 from smppd.records.places import Place
 from smppd.records.segments import BUCKETS, records_between
@@ -34,8 +35,6 @@ STRETCH_OCTETS: Final = 32 << 20
 """Octets of its records, about."""
 _PAGE: Final = 64
 _HALF: Final = SECRETS_BYTES // 2
-_OF_RECEIPTS: Final = frozenset({State.RECEIPT_DONE, State.RECEIPT_EXPIRED})
-_OF_HANDSETS: Final = frozenset({State.OPTED_OUT, State.OPTED_IN})
 _SENT: Final = frozenset({State.SUBMITTED, State.UNANSWERED})
 
 
@@ -56,7 +55,7 @@ class Life(NamedTuple):
 
 def life_of(events: list[Event], mo: bool) -> Life:
     """events: of one message, oldest first. mo: it came from a handset."""
-    of_message = [one for one in events if one.state not in _OF_RECEIPTS and one.state not in _OF_HANDSETS]
+    of_message = [one for one in events if one.state not in BESIDE]
     final = [one for one in of_message if one.state in FINAL_STATES or one.state == State.REFUSED]
     known = [one for one in final if one.state != State.UNKNOWN] or final
     said = (known or of_message)[-1:]
@@ -118,22 +117,31 @@ class LogExport:
         self._bodies = bodies
         self._stretch = stretch
         self._secrets: tuple[int, bytes] = (-1, b"")
+        self._goes_on = False
+        self._gone: deque[Place] = deque()
         self.cursor = Place()
         """Everything before it was gone through."""
         self.damaged: list[int] = []
         """Rows that were altered, and are left out."""
         self.missed: tuple[Place, Place] | None = None
-        """What was purged before the export came so far, if there was something."""
+        """Rows that were purged before the export came so far, if there were some."""
+        self.purged = 0
+        """Messages behind the place where it began that were purged out of rows which are still there."""
+        self.foreign = False
+        """Whether that place is none of this log: it is of another store, or of before this one was put back."""
 
     def messages(self, after: Place, since: float, until: float) -> Iterator[Exported]:
         """Messages behind a place that were accepted at ``since <= t`` (epoch seconds), up to the first one that was
         accepted at ``until`` or later: an export that goes on from there gives that one and those behind it."""
         self.cursor = after
+        unknown = after.taken > 0 and self._records.row(after.seq) is None
         end = (self._records.bounds() or (0, 0))[1]
         deleted = self._records.anchor()[1]
         if deleted is not None and Place() < after and after.seq <= deleted:
             self.missed = after, Place(deleted + 1)
             self.cursor = Place(deleted + 1)
+        self.foreign = after.seq > max(end, deleted or 0) + 1 or (unknown and after.seq > (deleted or 0))
+        self._goes_on = Place() < after
         self.cursor = max(self.cursor, self._begin(since))
         before: LogRow | None = None
         over = False
@@ -141,6 +149,7 @@ class LogExport:
             standing, events, last, over = self._gather(since, until, end, before)
             lives = self._events(standing, events, last)
             for one in standing:
+                self._pass(one.place)
                 try:
                     record = self._open(one)
                 except SealError:
@@ -148,9 +157,16 @@ class LogExport:
                     continue
                 mo = record.header.direction is Direction.MO
                 yield Exported(one.place, record, life_of(lives[record.header.record_id], mo))
+            self._pass(self.cursor)
             before = last
             if last is None:
                 return
+
+    def _pass(self, place: Place) -> None:
+        """The export is as far as this place: counts what was purged before it."""
+        while self._gone and self._gone[0] <= place:
+            self._gone.popleft()
+            self.purged += 1
 
     def _begin(self, since: float) -> Place:
         """Before the first row that may hold messages of this time, as far as the extents say."""
@@ -201,6 +217,9 @@ class LogExport:
                     mine = events.get(event.id)
                     if mine is not None:
                         mine.append(event)
+                if self._goes_on:
+                    over = self.cursor.taken if stopped else row.written
+                    self._gone.extend(Place(row.seq, number + 1) for number in sorted(gone) if taken <= number < over)
                 if stopped:
                     return standing, events, row, True
                 self.cursor, before = Place(row.seq, max(taken, row.written)), row

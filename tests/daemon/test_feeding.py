@@ -13,9 +13,10 @@ from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.daemon import feeding
 from smppd.daemon.feeding import Feeding
-from smppd.feed.file import PLACE_FILE, FeedError, PlaceFile
-from smppd.feed.lines import Cursor
+from smppd.feed.file import PLACE_FILE, PlaceFile
+from smppd.feed.lines import Cursor, mark_line
 from smppd.metrics import Metrics
+from smppd.records.places import Place
 from tests.e2e.harness import wait_for
 from tests.store.builder import Builder
 
@@ -116,7 +117,59 @@ def test_one_that_hangs_is_killed_at_the_end(
     assert feed.check() == "ok"
 
 
-def test_a_place_that_is_none_stops_the_start(store: Builder, made: Callable[[str], Feeding]) -> None:
-    (store.directory / PLACE_FILE).write_text("{}")
-    with pytest.raises(FeedError, match="is not what smppd wrote"):
-        made(WORKS).start(settings(store))
+def test_a_place_that_is_none_stops_the_feed_and_not_the_daemon(
+    store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(feeding, "SILENCE", 0.0)
+    place = store.directory / PLACE_FILE
+    place.write_text("{}")
+    feed = made(WORKS)
+    feed.start(settings(store, alarm_after=0.05))
+    wait_for("the alarm", lambda: feed.check() != "ok")
+    assert place.read_text() == "{}", "it is left as it is"
+    place.unlink()
+    wait_for("the feed", lambda: sample(metrics, "feed_lines_total", target="file") == 3)
+
+
+def test_without_a_place_the_file_says_where_it_goes_on(store: Builder, made: Callable[[str], Feeding]) -> None:
+    (store.directory / "feed.jsonl").write_bytes(mark_line(Cursor(Place(5, 1)), 1000).data)
+    made(WORKS).start(settings(store))
+    assert PlaceFile(store.directory / PLACE_FILE).load() is None, "what came since is not passed over"
+
+
+def test_one_that_cannot_begin_is_behind(
+    store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(feeding, "SILENCE", 0.2)
+    feed = made(DIES)
+    feed.start(settings(store, alarm_after=0.3))
+    wait_for("the alarm", lambda: feed.check() != "ok")
+    assert (sample(metrics, "feed_behind_seconds", target="file") or 0) > 0.3, "the alert hears of it"
+
+
+def test_the_last_report_of_a_feed_that_is_off_sets_nothing(
+    store: Builder, made: Callable[[str], Feeding], metrics: Metrics
+) -> None:
+    feed = made(WORKS + f"; print('''{REPORT}''', flush=True)")
+    feed.start(settings(store))
+    wait_for("a report", lambda: sample(metrics, "feed_consumers") == 1)
+    process = feed._process
+    assert process is not None
+    off = Settings.model_fields["feed"].get_default(call_default_factory=True)
+    feed.use(settings(store).model_copy(update={"feed": off}))
+    assert process.wait(10)
+    assert sample(metrics, "feed_behind_seconds", target="file") is None
+    assert sample(metrics, "feed_consumers") == 0
+
+
+def test_a_reload_ends_one_that_hangs(
+    store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "PATIENCE", 0.3)
+    feed = made(HANGS)
+    feed.start(settings(store))
+    feed._command = [sys.executable, "-c", WORKS]
+    feed.use(settings(store, alarm_after=9.0))
+    wait_for("the next one", lambda: sample(metrics, "feed_lines_total", target="file") == 3)

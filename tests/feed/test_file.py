@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.feed.file import MODE, FeedError, FeedFile, Kept, PlaceFile
+from smppd.feed.file import MODE, FeedError, FeedFile, Kept, PlaceFile, says
 from smppd.feed.lines import Cursor, Line, mark_line
 from smppd.records.places import Place
 
@@ -28,12 +28,16 @@ class Stand:
         self.now = 1000.0
         self._values = rotate, every, keep
         self.place.save(Kept(Cursor(), self.now))
+        self._made: list[FeedFile] = []
         self.file = self.opened()
 
     def opened(self) -> FeedFile:
         """As a process that was started again has it."""
+        for one in self._made:
+            one.close()
         rotate, every, keep = self._values
         file = FeedFile(self.path, self.place, rotate=rotate, every=every, keep=keep, wall=lambda: self.now)
+        self._made.append(file)
         file.open()
         return file
 
@@ -112,6 +116,21 @@ def test_it_rotates_by_size(tmp_path: Path) -> None:
     assert stand.told() == [4, 5, 6, 7, 8, 9, 10, 11], "the oldest is deleted"
     stand.tell(*range(12, 20))
     assert stand.told()[-8:] == list(range(12, 20)), "a batch stays together"
+
+
+def test_where_fewer_are_kept_than_before_the_others_go(tmp_path: Path) -> None:
+    size = len(line(1).data)
+    stand = Stand(tmp_path, rotate=size, keep=5)
+    stand.tell(1)
+    for number in range(2, 9):
+        stand.tell(number)
+    assert stand.told() == [3, 4, 5, 6, 7, 8]
+    fewer = FeedFile(stand.path, stand.place, rotate=size, every=None, keep=2, wall=lambda: 0.0)
+    stand.file.close()
+    fewer.open()
+    stand.tell(9, file=fewer)
+    assert stand.told() == [7, 8, 9]
+    fewer.close()
 
 
 def test_it_rotates_by_age_though_nothing_comes(tmp_path: Path) -> None:
@@ -237,3 +256,51 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FeedError, match="No such file"):
         file.append((line(1),), line(1).cursor)
     assert "feed" in repr(file)
+
+
+def test_lines_of_somebody_else_behind_the_last_one_repeat_nothing(tmp_path: Path) -> None:
+    stand = Stand(tmp_path, rotate=2 * len(line(1).data))
+    stand.tell(1, 2)
+    stand.tell(3, 4)
+    with stand.path.open("ab") as file:
+        file.write(b"# a note\n{}\nand half")
+    again = stand.opened()
+    assert again.cursor == line(4).cursor
+    assert stand.path.read_bytes().endswith(b"{}\n")
+    assert says(stand.path)
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\0 and more", b"listeners:\n  - a\nhalf", b"\0" * 9 + b"\n"])
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    stand = Stand(tmp_path)
+    stand.path.write_bytes(content)
+    with pytest.raises(FeedError, match="is no file of the feed"):
+        stand.opened()
+    assert stand.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"\0" * 50, b'{"v', b'{"v":1,"cur'])
+def test_what_a_power_cut_left_of_the_first_line_is_cut_off(tmp_path: Path, content: bytes) -> None:
+    stand = Stand(tmp_path)
+    stand.path.write_bytes(content)
+    assert stand.opened().cursor == Cursor() and stand.path.read_bytes() == b""
+    assert not says(stand.path)
+
+
+def test_a_file_that_another_feed_writes_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    stand, place = Stand(tmp_path, rotate=2 * len(line(1).data)), PlaceFile(tmp_path / "other" / "place")
+    place.save(Kept(Cursor(), 0.0))
+    stand.tell(1)
+    other = FeedFile(stand.path, place, rotate=0, every=None, keep=1, wall=lambda: 0.0)
+    for at in (3, 5):  # also once it was rotated
+        with pytest.raises(FeedError, match="is written by another feed"):
+            other.open()
+        stand.tell(at, at + 1)
+    with pytest.raises(FeedError, match="is written by another feed"):
+        other.append((line(9),), line(9).cursor)
+    assert stand.told() == [1, 3, 4, 5, 6]
+    stand.file.close()
+    other.open()
+    assert other.cursor == line(6).cursor
+    other.close()

@@ -16,6 +16,7 @@ from smppd.feed import server as module
 from smppd.feed.file import FeedError
 from smppd.feed.lines import Cursor
 from smppd.feed.server import Server
+from smppd.store.api import StoreBusy
 from tests.feed.test_tail import Feed, keys, told
 
 
@@ -198,3 +199,12 @@ def test_what_stands_in_the_place(stand: Stand, tmp_path: Path) -> None:
     assert read(stand.connect(ask("newest")))
     with pytest.raises(FeedError, match="there is no group"):
         Server(tmp_path / "s", "no such group", 1, stand.tail, stand.selector, now=lambda: 0.0, wall=lambda: 0.0)
+
+
+def test_a_log_that_cannot_be_read_just_now(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy() -> Cursor:
+        raise StoreBusy("locked")
+
+    monkeypatch.setattr(stand.tail, "end", busy)
+    (said,) = read(stand.connect(ask("newest")))
+    assert said["code"] == "busy" and stand.server.consumers == 0

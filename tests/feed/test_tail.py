@@ -21,7 +21,7 @@ from smppd.records.places import BadPlace, Place
 from smppd.store.log import LogRow, pack_purged
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.keys import KeyRing
-from smppd.vault.seal import iter_records, verify_digest
+from smppd.vault.seal import erase, iter_records, verify_digest
 from tests.records.memorylog import MemoryLog
 from tests.store.builder import Builder
 
@@ -160,6 +160,25 @@ def test_the_end_is_where_nothing_follows(feed: Feed) -> None:
     assert told(tail)[1] == tail.end()
 
 
+def test_the_end_is_no_gap_where_the_trail_has_grown_since_the_last_look(fresh: Feed) -> None:
+    fresh.fill(1)
+    tail = fresh.tail(fresh.memory())
+    tail.look()
+    fresh.trail.append("suspension", "ada", {"action": "suspended", "account": "beta", "reason": "abuse"}, "done")
+    assert told(tail, tail.end())[0] == []
+
+
+def test_entries_that_came_since_the_last_look_at_the_trail_are_told_once(fresh: Feed) -> None:
+    fresh.fill(2)
+    tail = fresh.tail(fresh.memory())
+    tail.look()
+    fresh.trail.append("suspension", "ada", {"action": "suspended", "account": "acme", "reason": "abuse"}, "done")
+    lines, end = told(tail)
+    assert [line["event"] for line in lines if line["key"][0] in "ag"] == ["suspended", "suspended"], "and no gap"
+    fresh.now += module.TRAIL_LOOK
+    assert told(tail, end)[0] == [], "none again"
+
+
 def test_the_end_of_an_empty_log(fresh: Feed) -> None:
     memory = fresh.memory()
     end = fresh.tail(memory).end()
@@ -184,6 +203,28 @@ def test_numbers_are_masked_or_not_told(fresh: Feed, masked: bool) -> None:
             assert (line["from"], line["to"]) == ("44770***0001", "+44770***0123")
     lonely = fresh.tail(fresh.memory(), masked=masked).page(Cursor.parse(lines[0]["cursor"]))
     assert json.loads(lonely.lines[0].data)["account"] == "acme", "whose it is is read from its record"
+
+
+def test_masked_numbers_are_forgotten_once_they_are_erased(fresh: Feed) -> None:
+    record = fresh.builder.record(b"secret text", source=b"447700900001", destination=b"447700900123")
+    fresh.builder.commit()
+    fresh.builder.event(record, State.SUBMITTED)
+    fresh.builder.commit()
+    memory = fresh.memory()
+    tail = fresh.tail(memory, masked=True)
+    lines, end = told(tail)
+    assert lines[-1]["to"] == "+44770***0123"
+    row = memory.log[min(memory.log)]
+    memory.log[row.seq] = row._replace(records=erase(row.records))
+    fresh.builder.event(record, State.DELIVERED)
+    fresh.builder.commit()
+    newest = max(fresh.memory().log)
+    memory.log[newest] = fresh.memory().log[newest]
+    fresh.now += module.FORGET
+    (line,), _end = told(tail, end)
+    assert line["event"] == "receipt" and "to" not in line and line["account"] == "acme"
+    again = told(tail)[0]
+    assert len(again) == 3 and not [one for one in again if "to" in one], "nor to those who come later"
 
 
 def test_filters(feed: Feed) -> None:
@@ -235,6 +276,11 @@ def test_a_store_that_was_put_back_is_a_gap(feed: Feed) -> None:
     back, later = told(feed.tail(memory), end)
     assert [(line["event"], line["reason"]) for line in back] == [("gap", "restored")]
     assert later.log <= Place(rows[-3] + 1)
+    memory = feed.memory()
+    del memory.log[rows[-2]]
+    (gap, *rest), later = told(feed.tail(memory), end._replace(log=Place(rows[-2], 1)))
+    assert (gap["reason"], gap["cursor"]) == ("restored", f"{Place(rows[-1])}.{end.trail}"), "also once there is more"
+    assert {line["event"] for line in rest} > {"accepted"} and later == end
 
 
 def test_a_row_that_was_altered_stops_nothing(feed: Feed) -> None:
@@ -252,6 +298,9 @@ def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:
     trail.append("opt out", "ada", {"action": "add", "account": "acme"}, "asked")
     trail.append("opt out", "ada", {"action": "add", "account": "acme"}, "done")
     trail.append("opt out", "smppd", {"action": "stop", "account": "acme", "word": "stop"}, "done")
+    trail.append("opt out", "ada", {"action": "review", "suppress": "07", "dismiss": ""}, "asked")
+    trail.append("opt out", "ada", {"action": "review", "account": "beta", "suppress": "07", "dismiss": ""}, "done")
+    trail.append("opt out", "ada", {"action": "review", "account": "beta", "suppress": "", "dismiss": "08"}, "done")
     trail.append("suspension", "ada", {"action": "lifted", "account": "acme", "reason": "paid"}, "done")
     trail.append("show", "ada", {"action": "add", "account": "acme"}, "done")
     said = fresh.builder.record(b"STOP")
@@ -261,6 +310,7 @@ def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:
     lines, _end = told(fresh.tail(fresh.memory()))
     assert [(line["event"], line["account"]) for line in lines] == [
         ("opted_out", "acme"),
+        ("opted_out", "beta"),
         ("resumed", "acme"),
         ("accepted", "acme"),
         ("opted_out", "acme"),

@@ -179,6 +179,14 @@ def test_places_outlive_a_purge(log: Builder) -> None:
     memory.log[first] = without(memory.log[first], {0, 1})
     left = {one.record.header.record_id: one.place for one in export(log, memory).messages(Place(), 0, 1e12)}
     assert left == {one: every[one] for one in made[2:]}
+    one = export(log, memory)
+    assert ids(list(one.messages(Place(), 0, 1e12))) == made[2:] and one.purged == 0, "it began with what is there"
+    one = export(log, memory)
+    assert ids(list(one.messages(every[made[0]], 0, 1e12))) == made[2:] and one.purged == 1, (
+        "the second was never exported"
+    )
+    one = export(log, memory)
+    assert next(one.messages(every[made[1]], 0, 1e12)).place == every[made[2]] and one.purged == 0
     rows = sorted(memory.log)
     memory.trim((rows[2], memory.log[rows[2]].chain), rows[3], 0, 10)
     one = export(log, memory)

@@ -25,7 +25,7 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.config import Settings
 from smppd.events import AuditEvent
-from smppd.message import FINAL_STATES, State
+from smppd.message import BESIDE, FINAL_STATES, State
 from smppd.office.access import Access, Why, addresses_of, guarded, printable
 from smppd.office.holding import Order, as_dict, asked_for, iso, one_of, open_hold_desk, open_holds, sees
 from smppd.office.unlocking import unlock
@@ -290,7 +290,7 @@ def _describe(access: Access, found: Found) -> dict[str, Any]:
     record, header = found.record, found.record.header
     events = access.reader.events(header.record_id)
     final = [event for event in events if event.state in FINAL_STATES] or [
-        event for event in events if event.state not in (State.RECEIPT_DONE, State.RECEIPT_EXPIRED)
+        event for event in events if event.state not in BESIDE
     ]
     said: dict[str, Any] = {
         "id": f"{header.record_id:016x}",

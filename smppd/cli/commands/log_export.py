@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from smppd.cli.commands import CommandError, add_config, load_settings, say
 from smppd.cli.commands.audit import moment
 from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
-from smppd.message import Address, State
+from smppd.message import BESIDE, Address, State
 from smppd.office.access import REASONS, Access, Why, addresses_of, guarded, printable
 from smppd.office.times import Moment
 from smppd.operators.roles import Act, Authority
@@ -43,9 +44,10 @@ ALONE: Final = 100
 MOST_REVEALED: Final = 100_000
 """A revealed export names each record on the audit trail: no more of them at a time."""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
-_DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would take for a formula (CWE-1236)."""
-_STATES: Final = tuple(state.name.lower() for state in State)
+_DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
+    "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
+"""How a cell begins that a spreadsheet would take for a formula (CWE-1236); East Asian ones take the wide signs too."""
+_STATES: Final = tuple(state.name.lower() for state in State if state not in BESIDE)
 
 
 def register_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -101,7 +103,8 @@ def _positive(text: str) -> int:
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Run `log export`; 0 also for no message, 1 where rows were altered and left out, 2 without a store."""
+    """Run `log export`; 0 also for no message, 1 where rows were altered and left out or where the cursor is none
+    of this log, 2 without a store."""
     settings = load_settings(args)
     try:
         after = Place() if args.after is None else Place.parse(args.after)
@@ -117,7 +120,15 @@ def run_export(args: argparse.Namespace) -> int:
         file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None
         access = opened.enter_context(Access(settings, authority))
         opened.enter_context(guarded())
-        return _Export(access, args, accounts, file).run(after)
+        try:
+            return _Export(access, args, accounts, file).run(after)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if file is None:  # the interpreter's last flush would fail once more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            name = "standard output" if file is None else file.path
+            raise CommandError(f"{name}: it cannot be written: {error.strerror or error}") from None
 
 
 def _accounts(args: argparse.Namespace, authority: Authority) -> frozenset[str] | None:
@@ -219,6 +230,7 @@ class _Export:
                 break
         else:
             end = max(end, export.cursor)
+        (sys.stdout if self._file is None else self._file.text).flush()
         if args.reveal and not second and count > ALONE:
             second = self._second()
         facts: dict[str, str | int] = {"messages": count, "cursor": str(end)}
@@ -236,9 +248,15 @@ class _Export:
         if export.missed is not None:
             first, last = export.missed
             say(f"What was between {first} and {last} was purged before it was exported: retention is over for it.")
+        if export.purged and self._accounts is None:
+            say(
+                f"{export.purged} messages behind --after were purged before they were exported: retention is over for them."
+            )
+        if export.foreign:
+            say("--after is no cursor of this log: it is of another store, or this one was put back from a backup.")
         if export.damaged:
             say(f"{len(export.damaged)} rows of the log were altered and are left out: run `smppd log verify`.")
-        return 1 if export.damaged else 0
+        return 1 if export.damaged or export.foreign else 0
 
     def _wanted(self, after: Place) -> Iterator[Exported]:
         args = self._args

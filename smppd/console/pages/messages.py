@@ -12,7 +12,7 @@ from smppd.console.lifeline import lifeline
 from smppd.console.page import Answer, Asked, Page, Refusal, show
 from smppd.console.pages.saying import PAGE, account, accounts, moment, said, why
 from smppd.ids import id_time, parse_shown
-from smppd.message import State
+from smppd.message import BESIDE, State
 from smppd.numbering import SHORT_DIGITS
 from smppd.office.access import REASONS, Access, Why
 from smppd.office.life import gap_of, life_of
@@ -30,9 +30,7 @@ ENOUGH: Final = 0.2
 LONGEST: Final = 31 * 86400.0
 """Seconds of the time that can be listed without a phone number."""
 _STATES: Final = sorted(
-    state.name
-    for state in State
-    if state not in (State.SCHEDULED, State.RECEIPT_DONE, State.RECEIPT_EXPIRED, State.RESENT)
+    state.name for state in State if state not in BESIDE and state not in (State.SCHEDULED, State.RESENT)
 )
 _FIELDS: Final = ("number", "region", "id", "account", "since", "until", "state", "reason", "note")
 

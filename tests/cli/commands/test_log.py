@@ -306,6 +306,7 @@ def test_the_state_is_the_last_final_one() -> None:
     assert state_of([Event(1, 2, State.SUBMITTED), Event(1, 3, State.RECEIPT_DONE)])[0] == "SUBMITTED"
     assert state_of([Event(1, 2, State.DELIVERED), Event(1, 3, 250)])[0] == "DELIVERED"
     assert state_of([Event(1, 3, 250)])[0] == "state 250"
+    assert state_of([Event(1, 2, State.ACCEPTED), Event(1, 2, State.OPTED_OUT)])[0] == "ACCEPTED"
 
 
 def test_an_id_that_lost_its_leading_zero_in_a_spreadsheet_is_found(run: Run, record: str) -> None:

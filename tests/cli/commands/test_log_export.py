@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from smppd.audit.trail import Actor
 from smppd.cli.commands import CommandError, log_export
 from smppd.cli.commands.log_export import COLUMNS, REVEALED
+from smppd.cli.whole_file import WholeFile
 from smppd.message import State
 from smppd.operators.roles import Act, Authority
 from tests.cli.commands.test_log import log, trail
@@ -88,6 +90,16 @@ def test_chained_by_the_cursor_of_the_last_line(run: Run, log: Builder) -> None:
     assert found == made
 
 
+def test_a_cursor_that_is_none_of_this_log(run: Run, log: Builder) -> None:
+    fill(log)
+    status, out, err = run("log", "export", "--after", "7fffffffffffffff-3")
+    assert (status, rows(out)) == (1, []) and "--after is no cursor of this log" in err
+    end = err.split("--after ")[1].split()[0]
+    assert end == "7fffffffffffffff-3"
+    assert run("log", "export", "--after", "0000000000000007-1")[0] == 1, "of a row that was never here"
+    assert run("log", "export", "--after", "0000000000000007-0")[0] == 0, "nothing was taken of it"
+
+
 def test_no_cell_is_a_formula(run: Run, log: Builder) -> None:
     log.record(b"=1+1", source=b"=cmd", destination=b"447700900123")
     log.commit()
@@ -97,6 +109,7 @@ def test_no_cell_is_a_formula(run: Run, log: Builder) -> None:
     assert out[0] == 0, out
     found = rows((log.directory.parent / "out.csv").read_text())
     assert (found[0]["text"], found[0]["from"], found[1]["upstream_id"]) == ("'=1+1", "'=cmd", "'=HYPERLINK(1)")
+    assert log_export._cell("\N{FULLWIDTH EQUALS SIGN}1") == "'\N{FULLWIDTH EQUALS SIGN}1"
 
 
 def test_a_reveal_is_named_on_the_trail_and_only_then_there(run: Run, log: Builder, tmp_path: Path) -> None:
@@ -179,3 +192,19 @@ def test_bad_calls(run: Run, log: Builder, words: tuple[str, ...]) -> None:
         assert ended.code == 2
     else:
         assert status == 2 and err
+
+
+@pytest.mark.parametrize("where", ["file", "standard output"])
+def test_a_disk_without_space_is_a_sentence(
+    run: Run, log: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    fill(log)
+    file = tmp_path / "out.csv"
+    if where == "file":
+        monkeypatch.setattr(WholeFile, "_open", lambda _self: os.open("/dev/full", os.O_WRONLY))
+        status, _out, err = run("log", "export", "--out", str(file))
+    else:
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr("sys.stdout", full)
+            status, _out, err = run("log", "export")
+    assert status == 1 and "it cannot be written: No space left on device" in err and not file.exists()

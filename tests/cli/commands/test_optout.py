@@ -202,6 +202,15 @@ def test_a_person_decides(staff: Staff) -> None:
     status, out, _ = staff.run("optout", "review", "--json")
     assert status == 0 and [one["record"] for one in json.loads(out)["waiting"]] == [f"{n:016x}" for n in (7, 8, 9)]
     assert staff.run("optout", "review", "--suppress", "7", "--dismiss", "8")[0] == 0
+    shown = staff.run("audit", "show", "--json", "--event", "opt out")[1]
+    (done,) = [
+        one
+        for one in map(json.loads, shown.splitlines())
+        if (one["what"]["action"], one["result"]) == ("review", "done")
+    ]
+    assert (done["what"]["account"], done["what"]["suppress"]) == ("acme", f"{7:016x}"), (
+        "the feed tells it of its account"
+    )
     assert staff.run("optout", "check", NUMBER, *ACME)[0] == 0
     assert staff.run("optout", "review")[1].split()[0] == f"{9:016x}"
     assert staff.run("optout", "review", "--dismiss", "8")[0] == 1

@@ -21,7 +21,7 @@ from smppd import __version__
 from smppd.spans.job import Job
 from smppd.spans.lives import Kind, Span
 
-TIMEOUT: Final = 10.0
+TIMEOUT: Final = 5.0
 """Seconds for one request, and for those that repeat it at once."""
 _KINDS: Final = {
     Kind.MESSAGE: SpanKind.INTERNAL,

@@ -28,7 +28,7 @@ class Tracing(Model):
         description="The collector's URL, as https://collector.example:4318/v1/traces; plain http on loopback only.",
     )
     sample: Annotated[float, BeforeValidator(_number)] = Field(
-        default=0.001, gt=0, le=1, description="The share of messages that are traced."
+        default=0.001, gt=0, le=1, description="The share of messages that are traced, above 0 and at most 1."
     )
     headers: SecretRef | None = Field(
         default=None, description="Where further headers stand, a line each: `Authorization: Bearer ...`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from smppd.spans.lives import Kind, Span
 
 TIMEOUT: Final = 5.0
 """Seconds for one request, and for those that repeat it at once."""
+ANSWER: Final = 64 << 10
+"""Octets of an answer that are read; nothing of it is used but its status."""
 _KINDS: Final = {
     Kind.MESSAGE: SpanKind.INTERNAL,
     Kind.SUBMIT: SpanKind.PRODUCER,
@@ -54,6 +57,11 @@ class _Adapter(HTTPAdapter):
             self.reason = "the collector cannot be reached"
             raise
         self.reason = f"the collector answers with status {response.status_code}"
+        answer = response.raw.read(ANSWER, decode_content=False)
+        if len(answer) == ANSWER:
+            response.raw.close()  # with what is left of it the connection cannot be used again
+        response.headers.pop("Content-Encoding", None)
+        response.raw = io.BytesIO(answer)
         if 300 <= response.status_code < 400:
             response.close()
             raise requests.exceptions.InvalidURL(self.reason)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from itertools import repeat
+from pathlib import Path
 
 import pytest
 
@@ -52,10 +53,17 @@ def send(gateway: Gateway, count: int, *, receipts: bool = True) -> list[str]:
     return found
 
 
-def test_whole_spans_and_nothing_personal(make_gateway: Callable[..., Gateway], smsc: Smsc, there: Collector) -> None:
-    acme = account(receipts={"window": 50})
-    tracing = {"otlp": there.url, "sample": 1.0}
-    gateway = make_gateway([Upstream(smsc.port, tls=True)], [acme], tracing=tracing)
+def test_whole_spans_over_tls_and_nothing_personal(
+    make_gateway: Callable[..., Gateway], smsc: Smsc, certificates: Path
+) -> None:
+    with Collector(certificate=(certificates / "server.pem", certificates / "server.key")) as there:
+        acme = account(receipts={"window": 50})
+        tracing = {"otlp": there.url, "sample": 1.0, "ca": str(certificates / "ca.pem")}
+        gateway = make_gateway([Upstream(smsc.port, tls=True)], [acme], tracing=tracing)
+        _whole(gateway, there)
+
+
+def _whole(gateway: Gateway, there: Collector) -> None:
     with gateway:
         begins(gateway)
         ids = send(gateway, 20)

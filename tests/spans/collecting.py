@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import ssl
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,8 @@ class Collector:
     def __init__(self, port: int = 0, certificate: tuple[Path, Path] | None = None) -> None:
         """certificate: (chain, key) for TLS."""
         self.status = 200
+        self.answer = ExportTraceServiceResponse().SerializeToString()
+        self.connections = 0
         self.headers: dict[str, str] = {}
         self.octets: list[bytes] = []
         """Of each request that was taken, as they are behind the compression."""
@@ -77,6 +80,12 @@ def attributes(of: Any) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     collector: Collector
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        """A connection."""
+        super().setup()
+        self.collector.connections += 1
 
     def do_POST(self) -> None:
         """Takes a request."""
@@ -84,14 +93,14 @@ class _Handler(BaseHTTPRequestHandler):
         collector.asked += 1
         collector.headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        answer = ExportTraceServiceResponse().SerializeToString()
         if collector.status == 200 and self.path == PATH:
             collector.octets.append(gzip.decompress(body))
         self.send_response(collector.status)
         self.send_header("Location", "http://127.0.0.1:9/")
-        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Length", str(len(collector.answer)))
         self.end_headers()
-        self.wfile.write(answer)
+        with suppress(OSError):  # who asked may have heard enough
+            self.wfile.write(collector.answer)
 
     def log_message(self, *_given: object) -> None:
         """Says nothing."""

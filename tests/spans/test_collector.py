@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ def test_an_answer_that_takes_nothing(there: collecting.Collector, status: int) 
     there.status = status
     assert Collector(job(there.url)).send(spans()) == f"the collector answers with status {status}"
     assert there.asked == 1, "nothing is followed, and nothing of it is tried at once"
+
+
+def test_a_connection_is_used_again_and_an_endless_answer_ends_it(there: collecting.Collector) -> None:
+    sender = Collector(job(there.url))
+    assert [sender.send(spans()) for _ in range(3)] == [""] * 3
+    assert there.connections == 1
+    there.answer = b"x" * (20 << 20)
+    tracemalloc.start()
+    try:
+        assert sender.send(spans()) == ""
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    there.answer = b""
+    assert sender.send(spans()) == "" and there.connections == 2
+    assert len(there.octets) == 5
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,19 +212,22 @@ class Lives:
         if event.upstream:
             life.upstream = event.upstream
         if state is State.SUBMITTED:
-            life.tries += 1
+            life.tries = max(life.tries, 1)  # it may be the late answer to what counted as unanswered
             if stage is _Stage.SUBMITTING:
                 spans.append(life.stage_ends(event, state, failed=False))
                 life.stage = _Stage.CARRIED
         elif state is State.UNANSWERED:
-            life.tries += 1
+            life.tries = max(life.tries, 1)
             if stage is _Stage.SUBMITTING:
                 spans.append(life.stage_ends(event, state, failed=True))
         elif state is State.RESENT:
+            life.tries = max(life.tries, 1) + 1
             if stage is _Stage.SUBMITTING:
                 life.since_ms = max(life.since_ms, event.time)
         elif state in FINAL_STATES or state is State.REFUSED:
             # Without an upstream it ended here, while it waited: no carrier has a part in it.
+            if stage is _Stage.SUBMITTING and event.upstream:
+                life.tries = max(life.tries, 1)
             if life.final_ms is None and (stage is _Stage.CARRIED or (stage is _Stage.SUBMITTING and event.upstream)):
                 spans.append(life.stage_ends(event, state, failed=state in _FAILED))
             life.stage = _Stage.DELIVERING
@@ -234,9 +237,9 @@ class Lives:
             if stage is _Stage.DELIVERING:
                 spans.append(life.stage_ends(event, state, failed=state is State.RECEIPT_EXPIRED)._replace(upstream=""))
             return spans
-        life.state = state
-        if event.error:
-            life.error = event.error
+        if life.final_ms is None or state in FINAL_STATES or state is State.REFUSED:
+            life.state = state
+            life.error = event.error or life.error
         return spans
 
     def overdue(self, now_ms: int) -> list[Span]:

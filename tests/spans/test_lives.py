@@ -83,6 +83,25 @@ def test_no_answer_and_a_resend(lives: Lives) -> None:
     assert len({one.span for one in spans}) == 5, "the second of a kind has an id of its own"
 
 
+def test_a_late_answer_is_no_second_try_and_nothing_comes_behind_the_end(lives: Lives) -> None:
+    spans = play(
+        lives,
+        event(State.UNANSWERED, 60, "a"),
+        event(State.SUBMITTED, 70, "a"),
+        event(State.UNKNOWN, 80, "a"),
+        event(State.ENROUTE, 85, "a", error=9),
+        event(State.DELIVERED, 90, "a"),
+        event(State.ENROUTE, 95, "a", error=9),
+        event(State.RECEIPT_DONE, 100),
+    )
+    assert shown(spans)[2:] == [
+        ("CARRIER", 70, 80, "a", "UNKNOWN", True),
+        ("DELIVER", 90, 100, "", "RECEIPT_DONE", False),
+        ("MESSAGE", 0, 100, "a", "DELIVERED", False),
+    ]
+    assert (spans[-1].tries, spans[-1].error) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("events", "expected"),
     [

@@ -181,6 +181,12 @@ class Metrics:
             "feed_gaps", "Stretches that the feed could not tell since they were purged or put back"
         )
         self.feed_failures = counter("feed_failures", "Times that the feed could not go on")
+        self.tracing_spans = counter("tracing_spans", "Spans that the collector took")
+        self.tracing_dropped = counter(
+            "tracing_dropped", "Spans that were not sent: `open`, `queue` (too many), `collector` (not taken)", "why"
+        )
+        self.tracing_failures = counter("tracing_failures", "Times that the collector took nothing, or tracing ended")
+        self.tracing_open = gauge("tracing_open", "Sampled messages that are followed")
         self.no_login = counter(
             "acts_without_login", "Acts that need a login and were done without one, by anybody on this host", "event"
         )

@@ -72,6 +72,8 @@ TABLE: dict[str, frozenset[str]] = {
     ),
     # What happened to messages, told from the committed log by a process of its own, which opens the store itself.
     "feed": frozenset({"durable", "ids", "message", "config", "events", "vault", "audit", "store", "records"}),
+    # A sample of their lives as spans, by a process of its own too.
+    "spans": frozenset({"message", "config", "vault", "store"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
@@ -98,6 +100,7 @@ TABLE: dict[str, frozenset[str]] = {
             "store",
             "records",
             "feed",
+            "spans",
             "operators",
             "relay",
             "net",

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = (
     "runtime",
+    "otel",
     "build",
     "dev",
     "peers",

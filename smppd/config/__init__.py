@@ -31,6 +31,7 @@ from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.senders import AuthorisedSender, Senders
 from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
+from smppd.config.spans import Tracing
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 from smppd.config.tlvs import TlvTest
 from smppd.config.tracing import Traces
@@ -102,6 +103,7 @@ __all__ = [
     "SyslogTls",
     "TlvTest",
     "Traces",
+    "Tracing",
     "Upstream",
     "UpstreamTls",
     "Weighted",

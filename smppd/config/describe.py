@@ -130,6 +130,7 @@ _ORDER: Final = (
     ("Feed", "feed"),
     ("FeedFile", "feed.file"),
     ("FeedSocket", "feed.socket"),
+    ("Tracing", "tracing"),
 )
 
 

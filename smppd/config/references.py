@@ -56,9 +56,10 @@ def references(plain: Any) -> Iterator[Found]:
     for loc, route in _each(plain, "routes"):
         yield from _known(loc, route, "upstreams", upstream_names, "upstream")
         yield from _known(loc, route, "accounts", account_names, "account")
-    feed = plain.get("feed")
-    if isinstance(feed, dict):
-        yield from _known(("feed",), feed, "accounts", account_names, "account")
+    for name in ("feed", "tracing"):
+        section = plain.get(name)
+        if isinstance(section, dict):
+            yield from _known((name,), section, "accounts", account_names, "account")
     for name, policy in policies.items():
         if isinstance(policy, dict):
             yield from _rules(("policies", name, "rules"), policy.get("rules"), upstream_names)

@@ -58,6 +58,7 @@ def changes(old: Settings, new: Settings) -> Changes:
         "log",
         "shipping",
         "feed",
+        "tracing",
         "traces",
     ):
         found += _differences(section, getattr(old, section), getattr(new, section))
@@ -139,6 +140,8 @@ def _shown(schema: str, value: Any) -> str:
     """The value as an operator writes it; its unit is known by the pattern in its JSON Schema."""
     if value is None:
         return "none"
+    if isinstance(value, float) and "'type': 'number'" in schema:
+        return f"{value:g}"
     if isinstance(value, float):
         return units.format_rate(value) if "/[smh]" in schema else units.format_duration(value)
     return units.format_size(value) if "KiB" in schema else str(value)

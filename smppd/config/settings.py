@@ -42,6 +42,7 @@ from smppd.config.rules import Policy, ProtectedBrand
 from smppd.config.secrets import KeyRef
 from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
+from smppd.config.spans import Tracing
 from smppd.config.stamps import ReadFile
 from smppd.config.tracing import Traces
 
@@ -281,6 +282,9 @@ class Settings(Model):
         default_factory=Shipping, description="Where the audit trail and the log's checkpoints go as they are made."
     )
     feed: Feed = Field(default_factory=Feed, description="What happened to messages, for other programs.")
+    tracing: Tracing = Field(
+        default_factory=Tracing, description="A sample of the messages' lives as OpenTelemetry spans."
+    )
     traces: Traces = Field(default_factory=Traces, description="What `smppd act trace` keeps of a peer's PDUs.")
     drain: Duration = duration("30s", "Time to finish what is in flight when told to stop.")
     region: Region | None = Field(
@@ -344,6 +348,7 @@ class Settings(Model):
                 "log",
                 "shipping",
                 "feed",
+                "tracing",
                 "traces",
             )
             return {key: item for key, item in value.items() if item is not None or key not in optional}

@@ -51,6 +51,7 @@ from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.showing import Seen, Showing
 from smppd.daemon.slow_start import LONGER, SlowStartStore
+from smppd.daemon.spans import Spans
 from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.tidying import on_request
@@ -68,6 +69,7 @@ from smppd.policy.pipeline import PolicyError, pipelines
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
+from smppd.spans.job import TracingError, job_of
 from smppd.store.api import StoreError
 from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import settle
@@ -131,7 +133,7 @@ class Daemon:
             raise StartError(f"cannot listen on {error.interface}:{error.port}: {why}") from error
         except OSError as error:
             raise StartError(f"{error.filename or settings.store.directory}: {error.strerror or error}") from error
-        except (VaultError, StoreError, PolicyError, TlsError, ValueError) as error:
+        except (VaultError, StoreError, PolicyError, TlsError, TracingError, ValueError) as error:
             raise StartError(str(error)) from error
         sys.setswitchinterval(_SWITCH)
         garbage.begin()
@@ -253,6 +255,9 @@ class Daemon:
         self._feeding = Feeding(settings.store.directory, self.metrics)
         undo.callback(self._feeding.stop)
         self._feeding.start(settings)
+        self._spans = Spans(self.metrics)
+        undo.callback(self._spans.stop)
+        self._spans.use(job_of(settings))
         self._files = FileWatch(self.lists, settings, self.metrics, self.reactor.callFromThread, self.reload)
         undo.callback(self._files.stop)
         self._files.settle()
@@ -353,6 +358,7 @@ class Daemon:
             self.notifier,
             self._shipper,
             self._feeding,
+            self._spans,
             self.screens,
             self.lists,
             self._files,
@@ -540,7 +546,9 @@ class Daemon:
         self._history.stop()
         if not status:
             self.traffic.stop()
+        self._spans.end()
         self._feeding.stop()
+        self._spans.stop()
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
         self._shipper.stop()

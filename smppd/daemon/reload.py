@@ -21,6 +21,7 @@ from smppd.daemon.keys_ahead import KeysAhead
 from smppd.daemon.logs import configure, try_file
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
+from smppd.daemon.spans import Spans
 from smppd.daemon.systemd import Notifier
 from smppd.daemon.worker import Worker
 from smppd.events import AuditEvent
@@ -34,6 +35,7 @@ from smppd.net.upstreams import Contexts, Upstreams, contexts
 from smppd.policy.pipeline import Pipeline, PolicyError, pipelines
 from smppd.policy.screens import Screen
 from smppd.relay.relay import Relay, Routing
+from smppd.spans.job import Job, TracingError, job_of
 from smppd.store.api import StoreError
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.keys import Kek, KeyRing, VaultError, load_install, load_kek
@@ -66,6 +68,7 @@ class ReloadTargets(NamedTuple):
     notifier: Notifier
     shipper: Shipper
     feeding: Feeding
+    spans: Spans
     screens: Screens
     lists: Lists
     files: FileWatch
@@ -159,6 +162,7 @@ class Reload:
             kek,
             wrapped,
             tls_context(new.shipping),
+            job_of(new),
             self._targets.screens.of(new, lists),
             lists,
         )
@@ -204,6 +208,7 @@ class Reload:
         targets.upstreams.use(new.upstreams, new.limits, fresh.tls)
         targets.shipper.use(new.shipping, fresh.shipping)
         targets.feeding.use(new)
+        targets.spans.use(fresh.spans)
         targets.files.use(new)
         targets.relay.flush()
         for change in fresh.changes:
@@ -251,6 +256,7 @@ class Fresh(NamedTuple):
     kek: Kek
     wrapped: dict[bytes, bytes]
     shipping: ssl.SSLContext | None
+    spans: Job | None
     screens: dict[str, tuple[Screen, ...]]
     lists: Mapping[str, NamedList]
 
@@ -264,5 +270,5 @@ class NeedsRestart(Exception):
         self.settings = settings
 
 
-REFUSALS: Final = (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, NeedsRestart)
+REFUSALS: Final = (ConfigError, PolicyError, TlsError, VaultError, StoreError, OSError, NeedsRestart, TracingError)
 """Why a reload is refused."""

@@ -25,6 +25,7 @@ from smppd.config.retention import unfounded
 from smppd.control.wire import group_number
 from smppd.lists.compiler import place_of
 from smppd.lists.lists import DIRECTORY
+from smppd.spans.job import TracingError, job_of
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import connect, keys_lost
 from smppd.store.sqlite.keys import ReadOnlyKeys
@@ -122,6 +123,7 @@ def deeper(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
     yield from _shipping(settings, now)
     yield from _control(settings)
     yield from _feed(settings)
+    yield from _tracing(settings, now)
     for name, source in settings.lists.items():
         if not source.file.is_file() and not place_of(settings.store.directory / DIRECTORY, name).exists():
             yield f"lists.{name}.file", f"{source.file} does not exist, and nothing is compiled of it"
@@ -164,6 +166,15 @@ def _feed(settings: Settings) -> Iterator[tuple[str, str]]:
             grp.getgrnam(socket.group)
         except KeyError:
             yield "feed.socket.group", f"there is no group {socket.group} here"
+
+
+def _tracing(settings: Settings, now: dt.datetime) -> Iterator[tuple[str, str]]:
+    if settings.tracing.on and isinstance(settings.tracing.ca, Path):
+        yield from _chain("tracing.ca", settings.tracing.ca, now)
+    try:
+        job_of(settings)
+    except TracingError as error:
+        yield error.setting, error.message
 
 
 def _policy(settings: Settings) -> Iterator[tuple[str, str]]:

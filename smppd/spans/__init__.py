@@ -1,0 +1,1 @@
+"""Tracing: a sample of the messages' lives as OpenTelemetry spans, made of the committed log by a process of its own."""

@@ -150,7 +150,7 @@ class Views:
         state = "down" if not one.links else "backing off" if pause > 0 or one.failures else "bound"
         return {
             "name": one.name,
-            "address": str(getattr(settings, "address", "")) or None,
+            "address": ", ".join(getattr(settings, "address", ())) or None,
             "enabled": not one.gone,
             "state": state,
             "links": len(one.links),

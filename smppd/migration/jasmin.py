@@ -173,6 +173,10 @@ def read_jasmin(sources: Sequence[Source], hashed: Hash) -> Draft:
             read_console(source, console, draft)
     _console(console, found, draft)
     if not (found.connectors or found.users or found.routes or listening):
+        if not draft.left:
+            raise MigrationError(
+                f"{sources[0].name if sources else 'Jasmin'}: nothing in it is of Jasmin's configuration"
+            )
         draft.leave(Place(sources[0].name if sources else "jasmin"), "nothing was found that smppd could take over")
     if listening is not None:
         place, keys = listening

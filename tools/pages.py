@@ -1,7 +1,7 @@
 """Man pages and completion out of the commands' own parsers: `python -m tools.pages DIR` (`make man`, `make completion`).
 
 DIR/man/smppd.1 has the overview, DIR/man/smppd-COMMAND.1 each command with its actions; DIR/smppd and DIR/_smppd complete in
-bash and zsh. The same sources give the same octets: the date is SOURCE_DATE_EPOCH, or the changelog's newest release.
+bash and zsh. The same sources give the same octets on the same day: the date is that of SOURCE_DATE_EPOCH, or today.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -147,8 +148,31 @@ def available(name: str) -> bool:
     return importlib.util.find_spec(f"{_PACKAGE}.{name}") is not None
 
 
+class _Actions(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Gives each action its line in the help of its command: without one argparse does not even name it."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        description = options.get("description")
+        if description and "help" not in options:
+            options["help"] = _line_of(str(description))
+        made: argparse.ArgumentParser = super().add_parser(name, **options)
+        return made
+
+
+def _line_of(description: str) -> str:
+    """The first sentence of a description, as a line of a list."""
+    line = re.split(r"[.:] ", description.removesuffix("."), maxsplit=1)[0]
+    if line[1:2].islower() or line[1:2] == " ":
+        line = line[0].lower() + line[1:]
+    return line.replace("%", "%%")
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what was wrong with a call in one sentence."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("action", "parsers", _Actions)
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; `{self.prog} --help` explains", file=sys.stderr)
@@ -163,7 +187,7 @@ def _parser(module: ModuleType) -> argparse.ArgumentParser:
 
 def whole_parser() -> argparse.ArgumentParser:
     """The parser of every command together, for what is made of all of them: man pages, completion."""
-    parser = argparse.ArgumentParser(prog="smppd", description=_DESCRIPTION)
+    parser = _Parser(prog="smppd", description=_DESCRIPTION)
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = _Summaries(parser.add_subparsers(metavar="COMMAND", dest="command"))
     for name in filter(available, COMMANDS):

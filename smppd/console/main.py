@@ -45,6 +45,7 @@ def serve(
     try:
         return server, server.start()
     except CannotListenError as error:
-        raise StartError(f"{console.address} cannot be listened on: {error.socketError}") from None
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        raise StartError(f"{console.address} cannot be listened on: {reason}") from None
     except (OSError, ValueError) as error:
         raise StartError(f"the certificate cannot be used: {error}") from None

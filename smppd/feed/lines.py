@@ -52,6 +52,7 @@ _OF_HANDSETS: Final = (State.OPTED_OUT, State.OPTED_IN)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 _CURSOR: Final = re.compile(r"([0-9a-f]{16}-[0-9]{1,9})\.([0-9]{1,18})")
 _SUSPENSIONS: Final = {"suspended": "suspended", "lifted": "resumed"}
+_ACTS: Final = {"suspend": "suspended", "resume": "resumed"}
 _OPT_OUTS: Final = {"add": "opted_out", "remove": "opted_in", "import": "opted_out"}
 
 
@@ -189,6 +190,9 @@ def trail_line(cursor: Cursor, row: TrailRow) -> tuple[str, str, Line] | None:
         name = _OPT_OUTS.get(action, "")
         if action == "review" and facts.get("suppress"):  # a person read what a handset said, and took it for a refusal
             name = "opted_out"
+    elif row.event == AuditEvent.ACT and row.result == "done":
+        name = _ACTS.get(str(facts.get("act", "")), "")
+        facts["account"] = str(facts.get("target", "")).removeprefix("account:")
     else:
         name = ""
     if not name:

@@ -104,7 +104,8 @@ class Draft:
         return f"Draft({len(self.accounts)} accounts, {len(self.upstreams)} upstreams, {len(self.secrets)} secrets)"
 
     def leave(self, place: Place, what: str) -> None:
-        """Writes down that something was not carried over, or only in part."""
+        """Writes down that something was not carried over, or only in part. Nothing of it moves a terminal."""
+        what = "".join(char if char.isprintable() else "?" for char in what)
         if len(self.left) < MAX_LEFT:
             self.left.append(Left(place, what))
         else:

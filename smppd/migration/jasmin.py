@@ -32,6 +32,8 @@ _STORE: Final = b"Persisted on "
 """The first line of each file of the store."""
 _HOST: Final = "0.0.0.0"
 _PORT: Final = "2775"
+_NUMBERS: Final = 10**18
+"""No number in a store of Jasmin's is as large."""
 _NO: Final = frozenset({"no", "false", "f", "n", "0"})
 # smpp.pdu numbers its enumerations from 1, in this order; SMPP 3.4, 5.2.6.
 _NPI: Final = (0, 1, 3, 4, 6, 8, 9, 10, 14, 18)
@@ -171,6 +173,10 @@ def read_jasmin(sources: Sequence[Source], hashed: Hash) -> Draft:
             read_console(source, console, draft)
     _console(console, found, draft)
     if not (found.connectors or found.users or found.routes or listening):
+        if not draft.left:
+            raise MigrationError(
+                f"{sources[0].name if sources else 'Jasmin'}: nothing in it is of Jasmin's configuration"
+            )
         draft.leave(Place(sources[0].name if sources else "jasmin"), "nothing was found that smppd could take over")
     if listening is not None:
         place, keys = listening
@@ -307,7 +313,7 @@ def _table(place: Place, data: Thing, found: _Found, draft: Draft) -> None:
     routes = found.mo_routes if data.kind.startswith("MO") else found.routes
     for row in rows:
         for order, route in row.items() if isinstance(row, dict) else ():
-            if isinstance(route, Thing) and isinstance(order, int):
+            if isinstance(route, Thing) and isinstance(order, int) and abs(order) < _NUMBERS:
                 routes.append(_stored_route(place, order, route))
 
 
@@ -360,9 +366,14 @@ def _plain(value: Any) -> str:
         return (
             _plain(value.arguments[0]) if value.arguments and not isinstance(value.arguments[0], (Thing, tuple)) else ""
         )
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value)[:4096] if isinstance(value, (str, int, float)) else ""
+    if isinstance(value, str):
+        # Half of a surrogate pair cannot be written into a file.
+        return value[:4096].encode("utf-8", "replace").decode()
+    if isinstance(value, int) and abs(value) >= _NUMBERS:
+        return ""
+    return str(value) if isinstance(value, (int, float)) else ""
 
 
 def _enumerated(word: str, text: str) -> str:

@@ -98,7 +98,7 @@ _SMSC: Final = {
     "alt-addr-charset": "senders pass octet by octet",
     "alt-dcs": "data_coding passes as the customer gave it",
     "max-sms-octets": "long messages pass as the customer cut them",
-    "our-host": "the source address of our own connections is the system's choice",
+    "our-host": "the source address of our own connections is `upstreams[].source_address`",
     "ssl-client-certkey-file": "client certificates are two files here: `upstreams[].tls: {certificate: …, key: …}`",
     "retry": "a link is always made again: `upstreams[].reconnect`",
 }
@@ -391,9 +391,8 @@ def _values(group: Group, draft: Draft, name: str, upstream: Section) -> None:
 
 def _sendsms_user(group: Group, draft: Draft, senders: dict[str | None, list[str]]) -> None:
     name = group.get("username")
-    allowed = group.get("user-allow-ip")
-    networks: list[str] | str = networks_of(allowed.split(";")) if allowed and "*.*.*.*" not in allowed else "any"
-    account = draft.account(group.place, name, group.get("password"), networks or "any")
+    networks = _networks(group.get("user-allow-ip").split(";"), name, group.place_of("user-allow-ip"), draft)
+    account = draft.account(group.place, name, group.get("password"), networks)
     if account is None:
         return
     if rate := a_second(group.get("throughput")):
@@ -404,6 +403,23 @@ def _sendsms_user(group: Group, draft: Draft, senders: dict[str | None, list[str
     )
     smsc_id = (group.get("forced-smsc") or group.get("default-smsc")).lower() or None
     senders.setdefault(smsc_id, []).append(name)
+
+
+def _networks(patterns: Iterable[str], name: str, place: Place, draft: Draft) -> list[str] | str:
+    """Where an account may connect from. Addresses that cannot be read are told, and never open it to everybody."""
+    named = [one.strip() for one in patterns if one.strip()]
+    if not named or "*.*.*.*" in named:
+        return "any"
+    read = networks_of(named)
+    unread = sum(not networks_of([one]) for one in named)
+    if unread:
+        where = "from there" if read else "from anywhere but this host"
+        draft.leave(
+            place,
+            f"account {shown(name)}: {unread} of its {len(named)} addresses could not be read, and it may not connect {where}:"
+            " write them into its `networks`",
+        )
+    return read or ["127.0.0.1/32"]
 
 
 def _opensmppbox(box: Group, draft: Draft, has_logins: bool) -> None:
@@ -430,10 +446,7 @@ def _logins(
         if len(draft.accounts) >= MAX_THINGS:
             raise MigrationError(f"{source.name}: more than {MAX_THINGS:,} accounts")
         patterns = [part for word in words[3:] for part in re.split(r"[;,]", word) if part]
-        networks = networks_of(patterns)
-        if patterns and not networks and "*.*.*.*" not in patterns:
-            draft.leave(place, f"account {shown(words[0])}: its addresses could not be read")
-        account = draft.account(place, words[0], words[1], networks or "any")
+        account = draft.account(place, words[0], words[1], _networks(patterns, words[0], place, draft))
         if account is None:
             continue
         if window is not None:

@@ -16,6 +16,10 @@ from typing import Any, Final, NoReturn
 MAX_OPCODES: Final = 2_000_000
 MAX_DEPTH: Final = 200_000
 """Things on the stack at one time."""
+MAX_COPIED: Final = 16 << 20
+"""Octets and keys that are copied in all: what stands there once can be named a million times, in two octets each."""
+MAX_NAME: Final = 512
+"""Characters of the name of a class."""
 
 
 class PickleError(Exception):
@@ -93,6 +97,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self._copied = 0
 
     def step(self, name: str, argument: Any) -> None:
         """One opcode."""
@@ -113,6 +118,12 @@ class _Machine:
             if done is None:
                 self.unknown(name)
             done(argument)
+
+    def copies(self, size: int) -> None:
+        """Counts what is copied, before it is."""
+        self._copied += size
+        if self._copied > MAX_COPIED:
+            raise PickleError("it is too large")
 
     def unknown(self, name: str) -> NoReturn:
         raise PickleError(f"it has what no store has ({name})")
@@ -154,6 +165,8 @@ class _Machine:
 
     def on_stack_global(self, argument: Any) -> None:
         name, module = self.pop(), self.pop()
+        if not isinstance(name, str) or not isinstance(module, str) or len(name) + len(module) > MAX_NAME:
+            raise PickleError("it names a class by what is no name")
         self.stack.append(_Name(f"{module}.{name}"))
 
     def on_tuple(self, argument: Any) -> None:
@@ -210,6 +223,8 @@ class _Machine:
 
     def on_newobj(self, argument: Any) -> None:
         arguments, kind = self.pop(), self.pop()
+        if isinstance(arguments, tuple) and arguments and isinstance(arguments[0], str):
+            self.copies(len(arguments[0]))
         self.stack.append(_made(kind, arguments))
 
     on_reduce = on_newobj
@@ -224,6 +239,7 @@ class _Machine:
         if isinstance(state, tuple) and len(state) == 2:
             state = state[1] if isinstance(state[1], dict) else state[0]  # the state of a class with slots
         if isinstance(thing, Thing) and isinstance(state, dict):
+            self.copies(len(state))
             thing.state.update(state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from smppd import native
 from smppd.cli import main
 from smppd.cli.commands import CommandError
 from smppd.config import SecretError
+from tools.pages import children
 
 
 def smppd_run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -51,6 +53,19 @@ def test_a_wrong_option_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> N
         main.main(["check", "--confg", "x"])
     assert caught.value.code == 2
     assert "unrecognized arguments: --confg x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in main.COMMANDS if main.available(name)])
+def test_every_action_has_a_line_in_its_commands_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = children(main.whole_parser())[name]
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            told = {one.dest: one.help for one in action._choices_actions}
+            assert set(told) == set(action.choices) and all(told.values())
+    with pytest.raises(SystemExit):
+        main.main([name, "--help"])
+    out = capsys.readouterr().out
+    assert all(f"    {one}" in out for one in children(command))
 
 
 @pytest.mark.parametrize("name", [name for name in main.COMMANDS if main.available(name)])

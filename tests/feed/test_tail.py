@@ -303,6 +303,13 @@ def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:
     trail.append("opt out", "ada", {"action": "review", "account": "beta", "suppress": "", "dismiss": "08"}, "done")
     trail.append("suspension", "ada", {"action": "lifted", "account": "acme", "reason": "paid"}, "done")
     trail.append("show", "ada", {"action": "add", "account": "acme"}, "done")
+    for act, target, result in (
+        ("suspend", "acme", "done"),
+        ("resume", "account:acme", "done"),
+        ("suspend", "beta", "failed"),
+        ("pause", "carrier-a", "done"),
+    ):
+        trail.append("act", "ada", {"act": act, "target": target, "reason": "why"}, result)
     said = fresh.builder.record(b"STOP")
     fresh.builder.event(said, State.OPTED_OUT, b"")
     fresh.builder.event(fresh.builder.new_id(), State.OPTED_IN, b"beta")
@@ -311,6 +318,8 @@ def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:
     assert [(line["event"], line["account"]) for line in lines] == [
         ("opted_out", "acme"),
         ("opted_out", "beta"),
+        ("resumed", "acme"),
+        ("suspended", "acme"),
         ("resumed", "acme"),
         ("accepted", "acme"),
         ("opted_out", "acme"),

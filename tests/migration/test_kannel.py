@@ -142,6 +142,24 @@ def test_customers() -> None:
     assert ("smpplogins.txt:5", "this line is no system_id and password") in left
 
 
+def test_addresses_that_cannot_be_read_open_an_account_to_nobody() -> None:
+    text = "group = sendsms-user\nusername = shop\npassword = never-shown-but-4-Hashed\nuser-allow-ip = {}\n"
+    for allowed, networks in (("gateway;10.0.0.1-9", ["127.0.0.1/32"]), ("192.0.2.7;gateway", ["192.0.2.7/32"])):
+        draft = read(text.format(allowed))
+        assert draft.accounts[0]["networks"] == networks
+        assert any(
+            "addresses could not be read" in what
+            for what_place, what in left_of(draft)
+            if what_place == "kannel.conf:4"
+        )
+    draft = read(KANNEL, "acme never-shown-But-5-hashed VMA gateway.example.net\n")
+    assert draft.accounts[1]["networks"] == ["127.0.0.1/32"]
+    assert (
+        "smpplogins.txt:1",
+        "account acme may connect from anywhere, as before: name its `networks`",
+    ) not in left_of(draft)
+
+
 def test_everything_that_was_left_has_its_line() -> None:
     left = left_of(read(KANNEL))
     lines = {place for place, _ in left}

@@ -221,6 +221,7 @@ def test_an_upstream_that_is_down_bound_and_backing_off() -> None:
     one = named(world.relay.show_upstreams(), "a")
     assert (one["state"], one["links"], one["waiting"], one["window"]) == ("down", 0, 2, 0)
     assert named(world.relay.show_upstreams(), "b")["waiting"] == 0, "their first choice is another"
+    assert one["address"] == ", ".join(world.relay.context.upstreams["a"].settings.address)
     a = world.carrier(window=10)
     world.commits()
     one = named(world.relay.show_upstreams(), "a")

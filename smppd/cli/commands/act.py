@@ -37,7 +37,7 @@ _KINDS: Final = {
         "Unbind sessions when their answers are through. A carrier's link binds again by itself.",
     ),
     "suspend": _Kind("ACCOUNT", "End an account's right to submit; its binds stay. As `smppd suspensions add`."),
-    "resume": _Kind("ACCOUNT", "Give it back. As `smppd suspensions lift`."),
+    "resume": _Kind("ACCOUNT", "Give an account its right to submit back. As `smppd suspensions lift`."),
     "pause": _Kind(
         _UPSTREAM, "Release no message to an upstream; routes fall through to their next, receipts come in."
     ),

@@ -287,6 +287,14 @@ def _kept(console: Console, stage: Stage, daemon: _Daemon) -> None:
             "more of them",
         ),
         (f"{smppd} status --config {config}", "how it does"),
+        (
+            f"{smppd} show sessions --watch --config {config}",
+            "who is connected; `show --help` has what else can be seen",
+        ),
+        (
+            f"{smppd} act pause simulated --reason test --config {config}",
+            "messages wait, until `act unpause simulated`",
+        ),
         (f"http://127.0.0.1:{stage.http_port}/metrics", "what Prometheus would see"),
         (f"127.0.0.1:{stage.plain_port}, system_id demo, password in {secret}", "for an SMPP client of your own"),
     ):

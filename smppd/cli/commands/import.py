@@ -119,7 +119,8 @@ def _write(out: Path, text: str, draft: Draft) -> None:
     files = {out.parent / name: value for name, value in draft.secrets.items()}
     there = [path for path in (out, *files) if path.exists() or path.is_symlink()]
     if there:
-        raise CommandError(f"{there[0]} is there already: name another file with --out", status=2)
+        where = "another file" if there[0] == out else "a file in another directory"
+        raise CommandError(f"{there[0]} is there already: name {where} with --out", status=2)
     try:
         for path, value in files.items():
             path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -48,7 +48,7 @@ def test_nothing_is_replaced(kannel: list[str], tmp_path: Path, capsys: pytest.C
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "carrier-b").write_text("mine\n")
     assert main([*kannel, "--out", str(tmp_path / "smppd.yaml")]) == 2
-    assert "carrier-b is there already" in capsys.readouterr().err
+    assert "carrier-b is there already: name a file in another directory" in capsys.readouterr().err
     assert not (tmp_path / "smppd.yaml").exists() and not (tmp_path / "secrets" / "carrier_a").exists()
     assert (tmp_path / "secrets" / "carrier-b").read_text() == "mine\n"
 

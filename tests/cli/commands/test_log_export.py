@@ -73,7 +73,8 @@ def test_json_lines_and_filters(run: Run, log: Builder) -> None:
     found: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and [one["id"] for one in found] == made[:2]
     assert tuple(found[0]) == COLUMNS and found[0]["to"] == "+44770***0123" and found[0]["error"] is None
-    assert rows(run("log", "export", "--account", "nobody")[1]) == []
+    status, out, err = run("log", "export", "--account", "nobody")
+    assert (status, rows(out)) == (0, []) and err.startswith("The configuration has no account nobody:")
     assert len(rows(run("log", "export", "--since", "2h")[1])) == 4
     assert rows(run("log", "export", "--since", "5m")[1]) == []
     assert rows(run("log", "export", "--until", "2h")[1]) == []

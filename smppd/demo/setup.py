@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,7 @@ from smppd.passwords import ALPHABET, hashed, weakness
 MARK: Final = ".smppd-demo"
 ACCOUNT: Final = "demo"
 UPSTREAM: Final = "simulated"
+_PORTS: Final = range(31_000, 32_700)
 _OURS: Final = ("store", "keys", "secrets", "smppd.yaml", "smppd.log")
 
 _CONFIG: Final = """\
@@ -156,9 +159,12 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that nobody listens on."""
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(server.getsockname()[1]) for server in servers]
-    for server in servers:
-        server.close()
-    return ports
+    """Different ports of 127.0.0.1 that nobody listens on. They are below those that the kernel gives to outgoing connections,
+    so that none of these takes one before the demo listens there. OSError where there are none."""
+    ports: list[int] = []
+    for port in secrets.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(errno.EADDRINUSE, "no free ports")

@@ -135,11 +135,13 @@ def test_the_demo_leaves_nothing_behind_when_interrupted(number: signal.Signals,
     )
     try:
         assert demo.stdout is not None
+        said = []
         for line in demo.stdout:
+            said.append(line)
             if line.startswith(b"accepted"):
                 break
         children = descendants(demo.pid)
-        assert len(children) >= 3
+        assert len(children) >= 3, said
         os.kill(demo.pid, number)
         began = time.monotonic()
         rest = demo.stdout.read()

@@ -236,6 +236,7 @@ def run(arguments: argparse.Namespace) -> None:
         policies = {"standard": [{"name": "links", "mode": "shadow", "when": {"text": "http"}, "do": "refuse"}]}
         acme = account("acme", throughput="100/s", max_binds=8, policies=["standard"])
         accounts = [acme, account("globex", max_binds=4), account("initech")]
+        accounts += [account(f"customer-{number:04}") for number in range(arguments.accounts)]
         gateway = stack.enter_context(Gateway(scratch / "gateway", certs, upstreams, accounts, policies=policies))
         codes = people(gateway)
         console = Console(gateway, certs, hosts=["localhost"], session="1h", idle="30m")
@@ -540,6 +541,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--screenshots", type=Path, help="a directory for pictures of the pages")
     parser.add_argument("--axe", type=Path, help="axe.min.js, instead of fetching it")
     parser.add_argument("--no-axe", action="store_true", help="leave out that every page is read by axe-core")
+    parser.add_argument("--accounts", type=int, default=0, metavar="N", help="so many more, which send nothing")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each measurement of CPU lasts")
     try:
         run(parser.parse_args(words))

@@ -89,4 +89,5 @@ class Recorder:
             nonces,
         )
         batch.records.append(record)
+        batch.recorded.append(identity)
         batch.secrets.append(secrets)

@@ -146,14 +146,15 @@ class Batch:
     """Everything that becomes durable in one commit, and whom to tell.
 
     ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with, which come from
-    ``secrets_for_next`` as far as that has some.
-    ``accepts``: spool entries whose loss is answered (a refused message, an unacknowledged receipt); they are dropped when
-    the disk is full. ``marks``: spool entries about things that have happened; they are kept and tried again.
-    ``events``: log events. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool
-    entries (kept and tried again). ``segments``: spool segments that are no longer needed. ``meta``: numbers to remember,
-    ``damaged``: what is set aside; both kept and tried again. ``opt_outs``: changes of the register, in order; ``doubts`` and
-    ``decided``: what waits for a person, and the records of which that was decided. These three are dropped with a batch that
-    is refused: whoever asked for them is told (``asked``), and asks again. The rest is the relay's: handed back untouched.
+    ``secrets_for_next`` as far as that has some. ``accepts``: spool entries whose loss is answered (a refused message, an
+    unacknowledged receipt); they are dropped when the disk is full. ``marks``: spool entries about things that have happened;
+    they are kept and tried again. ``events``: log events. ``recorded``: the ids of the records, and of events that belong to no
+    record and say what only this batch makes so; with a batch that is refused their events are dropped too. ``put``/``drop``:
+    cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool entries (kept and tried again). ``segments``:
+    spool segments that are no longer needed. ``meta``: numbers to remember, ``damaged``: what is set aside; both kept and tried
+    again. ``opt_outs``: changes of the register, in order; ``doubts`` and ``decided``: what waits for a person, and the records
+    of which that was decided. These three are dropped with a batch that is refused: whoever asked for them is told (``asked``),
+    and asks again. The rest is the relay's: handed back untouched.
     """
 
     __slots__ = (
@@ -175,6 +176,7 @@ class Batch:
         "moves",
         "opt_outs",
         "put",
+        "recorded",
         "records",
         "released",
         "secrets",
@@ -185,6 +187,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
+        self.recorded: list[int] = []
         self.secrets: list[bytes] = []
         self.accepts: list[bytes] = []
         self.marks: list[bytes] = []
@@ -281,8 +284,8 @@ class Sink(Protocol):
         """The batch is on stable storage."""
 
     def batch_refused(self, batch: Batch, reason: str) -> None:
-        """The store is full or away: nothing of the batch is stored. Its marks, events, drops and moves are already in the next
-        batch."""
+        """The store is full or away: nothing of the batch is stored. Its marks, drops, moves and the events of
+        older records are already in the next batch."""
 
     def store_broken(self, reason: str) -> None:
         """An I/O error: nothing may be acknowledged any more; the daemon has to end."""

@@ -188,3 +188,7 @@ def carry_over(refused: Batch, following: Batch) -> None:
     batch. The rest is lost with the batch, and answered."""
     for name in _KEPT:
         getattr(following, name)[:0] = getattr(refused, name)
+    if refused.recorded:
+        # What is told of a record that was lost with the batch would be told of nothing.
+        lost = {identity.to_bytes(8, "big") for identity in refused.recorded}
+        following.events[: len(refused.events)] = [event for event in refused.events if event[:8] not in lost]

@@ -106,7 +106,9 @@ def test_without_space_nobody_is_acknowledged_and_nothing_holds() -> None:
     acme.submits(b"yes")
     here.commits()
     assert acme.statuses() == [0] and a.texts() == [b"yes"]
+    assert not {State.OPTED_OUT, State.ACCEPTED} & {event.state for event in here.store.events}, "nothing is told of it"
     opts_out(here, a)  # the carrier sends it again
+    assert [event.state for event in here.store.events].count(State.OPTED_OUT) == 1
     assert len(here.register) == 1 and a.texts() == [b"yes", CONFIRMED.encode()]
     here.check()
 

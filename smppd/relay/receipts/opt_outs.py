@@ -144,7 +144,9 @@ class OptOuts:
         if record:
             self._context.append_event(record, state)
         else:
-            self._context.append_event(self._context.new_id(), state, detail=account.name.encode())
+            identity = self._context.new_id()
+            self._context.store.batch.recorded.append(identity)
+            self._context.append_event(identity, state, detail=account.name.encode())
 
     def _change(self, account: Account, senders: list[bytes], number: bytes, word: str, stands: bool) -> bool:
         """Puts the changes into the batch. False where all of it was so already: said twice, or delivered twice."""

@@ -1,4 +1,7 @@
-"""Settings of tracing: a sample of the messages' lives as OpenTelemetry spans, sent to a collector."""
+"""Settings of tracing, the section `tracing`: a sample of the messages' lives as OpenTelemetry spans, sent to a collector.
+
+The section `traces` is something else, the PDUs that `smppd act trace` kept: `config.tracing`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ def _number(value: object) -> object:
 
 
 class Tracing(Model):
-    """A sample of the messages' lives as spans (OTLP over HTTP); without `otlp` there is none. Needs the extra
-    `smppd[otel]`."""
+    """A sample of the messages' lives as OpenTelemetry spans (OTLP over HTTP); without `otlp` there is none. Needs the extra
+    `smppd[otel]`. `traces` is something else: PDUs."""
 
     otlp: str | None = Field(
         default=None,

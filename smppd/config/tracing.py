@@ -1,4 +1,7 @@
-"""Settings of traces: the PDUs of a peer that an operator has kept for some minutes."""
+"""Settings of traces, the section `traces`: the PDUs of a peer that an operator has kept for some minutes (`smppd act trace`).
+
+The section `tracing` is something else, OpenTelemetry: `config.spans`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _MOST: Final = 31 * 86400.0
 
 
 class Traces(Model):
-    """What `smppd act trace` keeps."""
+    """What `smppd act trace` keeps of a peer's PDUs. `tracing` is something else: OpenTelemetry."""
 
     retain: PositiveDuration = duration(
         "7d", "Time after which a trace is destroyed, with its key; 1 hour to 31 days. It holds texts and numbers."

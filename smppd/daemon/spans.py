@@ -1,4 +1,4 @@
-"""Tracing as the daemon sees it: a process of its own (`spans.child`), which is started again when it ends.
+"""Tracing (OpenTelemetry) as the daemon sees it: a process of its own (`spans.child`), which is started again when it ends.
 
 The daemon writes nothing for it, hears how much it sent, and is ready whatever becomes of it.
 """

@@ -2,7 +2,7 @@
 
 What is heard is gathered on the reactor thread (`net.tracing`) and written by a thread of its own, a block a second or more
 often, so a kill loses the last second at most. A trace ends by its time, at a limit, when it is told to, when its file is
-destroyed, and with the daemon.
+destroyed, and with the daemon. The section `tracing` of the configuration is something else: `daemon.spans`.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class FeedFile:
         if kept is not None:
             self._began = kept.began
             self._saved = kept.cursor
-        if not self._path.parent.is_dir():  # what is in it comes back with it
+        if not self._path.parent.is_dir():  # perhaps not mounted now: the feed's file is there again with it
             raise FeedError(f"{self._path.parent}: there is no such directory")
         try:
             with suppress(FileNotFoundError):
@@ -238,7 +238,7 @@ class FeedFile:
     def _shift(self) -> None:
         """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
         old = [self._path, *(_old(self._path, number) for number in range(1, self._keep + 1))]
-        # A gap, left by a kill or by somebody's own hand, takes the shift up.
+        # Files are renamed up to the first number that is free: a kill, or somebody who deleted a file, may have left it so.
         free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
         for number in range(free, 0, -1):
             os.replace(old[number - 1], old[number])

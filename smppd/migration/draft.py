@@ -117,7 +117,7 @@ class Draft:
         for name in ("listeners", "accounts", "upstreams", "routes"):
             if getattr(self, name):
                 found[name] = getattr(self, name)
-        # A daemon has to listen somewhere: the port that others take for SMPP, on loopback, where nothing is in danger.
+        # A daemon has to listen somewhere: on the usual port of SMPP, and on loopback, where no stranger reaches it.
         found.setdefault("listeners", [{"address": "127.0.0.1:2775"}])
         found = {"listeners": found.pop("listeners"), **found}
         return {**found, "store": {"path": "var/smppd"}, "keys": {"file": "var/keys/kek"}}

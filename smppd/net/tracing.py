@@ -1,6 +1,7 @@
 """Traces on the reactor thread: what goes through some pipes is gathered, bounded, until somebody takes it to the disk.
 
 A pipe that is not traced knows of none of this; one that is has a `PipeTap`, which is told of each chunk in both directions.
+These are traces of PDUs (`smppd act trace`); OpenTelemetry is in `spans`.
 """
 
 from __future__ import annotations

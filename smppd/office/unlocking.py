@@ -1,4 +1,4 @@
-"""Opens an installation for a command: its KEK and secrets, looked at before anything else is opened, and its trail."""
+"""Opens an installation for a command or the console: KEK and secrets, looked at before all else is opened, and its trail."""
 
 from __future__ import annotations
 

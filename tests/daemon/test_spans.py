@@ -1,4 +1,4 @@
-"""Tracing as the daemon sees it: its process's reports, its death, settings that change, the end."""
+"""Tracing (OpenTelemetry) as the daemon sees it: its process's reports, its death, settings that change, the end."""
 
 from __future__ import annotations
 

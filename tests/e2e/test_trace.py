@@ -1,4 +1,6 @@
-"""A trace on the running daemon, over TLS: begun, exported, ended, killed, erased; nothing readable on disk."""
+"""A trace of PDUs (`smppd act trace`) on the running daemon, over TLS: begun, exported, ended, killed, erased; nothing readable
+on disk.
+"""
 
 from __future__ import annotations
 

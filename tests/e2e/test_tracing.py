@@ -1,4 +1,6 @@
-"""Tracing of the running daemon: whole spans at a collector, nothing personal in them, a collector that goes and comes back."""
+"""OpenTelemetry (`tracing`) of the running daemon: whole spans at a collector, nothing personal in them, a collector that goes
+and comes back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcripts of traces on real pipes and sessions: what is heard, what is not, and when it ends."""
+"""Transcripts of traces of PDUs on real pipes and sessions: what is heard, what is not, and when it ends."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def run_export(args: argparse.Namespace) -> int:
     authority = authorise(Act.REVEAL if args.reveal else Act.SEARCH, args, settings)
     accounts = _accounts(args, authority)
     for name in sorted(set(args.account or ()) - {one.system_id for one in settings.accounts}):
-        # Its records may outlive it; what is more likely is a slip of the pen.
+        # Records stay in the log when their account leaves the configuration. A mistyped name is more likely: so it is said.
         say(f"The configuration has no account {printable(name)}: what the log still has of it is exported.")
     with ExitStack() as opened:
         file = opened.enter_context(WholeFile(args.out, force=args.force)) if args.out is not None else None

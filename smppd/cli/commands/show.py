@@ -141,7 +141,8 @@ def _operator(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         with open_office(settings) as office:
             operator = identify(Act.SEARCH, args, office, current_actor()).operator
     except CommandError as error:
-        # At three in the morning what can be seen is shown: the daemon believes this user without a name.
+        # In an emergency, with the store or its keys not to be read, whoever asks sees what there is to see all the same: the
+        # daemon knows from the kernel that this user is root or its own, and needs no operator's name.
         if name is not None or error.status != UNREACHABLE:
             raise
         return {}

@@ -86,7 +86,8 @@ def _number(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs `trace ACTION`; 0, 1 where it is not so, 2 without a store, 3 where another person has to agree."""
+    """Runs `trace ACTION`; 0, 1 where there is no such trace or it is refused, 2 without a store, 3 where another person
+    has to agree."""
     settings = load_settings(args)
     if args.action == "export" and not args.note.strip():
         raise CommandError("--note is empty: say the reason in words", 2)

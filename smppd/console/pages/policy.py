@@ -1,4 +1,4 @@
-"""What decides: the rules with their hits, the big lists, and the configuration in force."""
+"""What decides about messages: the rules with their hits, and the configuration in force."""
 
 from __future__ import annotations
 

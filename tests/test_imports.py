@@ -23,6 +23,7 @@ TABLE: dict[str, frozenset[str]] = {
     "passwords": frozenset(),
     "durable": frozenset(),
     "child": frozenset(),
+    "narrow_http": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
@@ -107,6 +108,7 @@ TABLE: dict[str, frozenset[str]] = {
             "net",
             "traffic",
             "control",
+            "narrow_http",
             "native",
         }
     ),
@@ -126,12 +128,12 @@ TABLE["console"] = (
     TABLE["records"]
     | TABLE["reports"]
     | TABLE["operators"]
-    | frozenset({"consent", "control", "durable", "numbering", "office", "reports"})
+    | frozenset({"consent", "control", "durable", "narrow_http", "numbering", "office", "reports"})
 )
 # These are what a person starts: they may import anything and nobody below imports them.
 TOP = frozenset({"cli", "__main__"})
 
-TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo", "console"})
+TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo", "console", "narrow_http"})
 # What callers of the store see has no Twisted either: only the store's threads have.
 TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
@@ -197,7 +199,7 @@ def import_faults(module: str, name: str) -> Iterator[str]:
     if name.split(".")[0] in FORBIDDEN_MODULES:
         yield f"{name.split('.')[0]} must not occur"
     if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
-        yield "Twisted appears in net, the store's threads, daemon, console, cli and demo only"
+        yield "Twisted appears in net, the store's threads, daemon, console, narrow_http, cli and demo only"
     if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
         yield "sqlite3 is imported in store/sqlite only"
     if under(name, "smpp"):

@@ -29,8 +29,8 @@ def begin() -> bytes:
 
 
 def run(work: Callable[[bytes], None], *troubles: type[Exception]) -> int:
-    """Does the job. The exit status: 0 where it was done; 1 after one of the troubles, OSError or an error of ours, and then the
-    last line says why."""
+    """Does the job. The exit status: 0 where it was done; 1 after one of the troubles, OSError or an error of ours, and then
+    the last line says why."""
     expected: tuple[type[Exception], ...] = (OSError, *troubles)
     job = begin()
     if not job:

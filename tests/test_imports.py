@@ -325,7 +325,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"ledger"}),
     frozenset({"guard"}),
     frozenset({"context"}),
-    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
+    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders", "turns"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
     frozenset(

@@ -9,9 +9,10 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.wire import Status
-from smppd.relay.acting import ACTS, EXPIRE, MOVE, REQUEUE, STEP, Acted, Waiting
+from smppd.relay.acting import EXPIRE, MOVE, REQUEUE, STEP, Acted, Waiting
 from smppd.relay.state.model import Message
 from smppd.relay.state.phase import Phase
+from smppd.relay.turns import ACTS
 from tests.relay.accept.test_desk import part
 from tests.relay.fakes import TO, FakeLink, World, settings
 from tests.relay.send.test_dispatch import numbered

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TextIO
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings, say
 from smppd.cli.commands.audit import moment
+from smppd.cli.reason import NOTE
 from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
 from smppd.message import BESIDE, State
@@ -87,7 +88,7 @@ def register_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         "--note",
         default="",
         metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+        help=NOTE,
     )
     parser.add_argument(
         "--reveal", action="store_true", help="whole numbers and texts; needs --reason, --note and --out"

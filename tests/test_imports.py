@@ -22,13 +22,15 @@ TABLE: dict[str, frozenset[str]] = {
     "numbering": frozenset(),
     "passwords": frozenset(),
     "durable": frozenset(),
+    "child": frozenset(),
+    "narrow_http": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering", "pacing"}),
     # Big lists by name. What rules ask of one is policy's; how it is compiled, kept and exchanged is here.
-    "lists": frozenset({"config", "policy", "numbering", "durable"}),
+    "lists": frozenset({"config", "policy", "numbering", "durable", "child"}),
     # What is unusual in an account's traffic: screens, as `policy` has them, with a memory of their own.
     "traffic": frozenset({"message", "protocol", "config", "numbering", "policy"}),
     "ids": frozenset(),
@@ -71,9 +73,9 @@ TABLE: dict[str, frozenset[str]] = {
         {"durable", "pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}
     ),
     # What happened to messages, told from the committed log by a process of its own, which opens the store itself.
-    "feed": frozenset({"durable", "ids", "message", "config", "events", "vault", "audit", "store", "records"}),
+    "feed": frozenset({"durable", "child", "ids", "message", "config", "events", "vault", "audit", "store", "records"}),
     # A sample of their lives as spans, by a process of its own too.
-    "spans": frozenset({"message", "config", "vault", "store"}),
+    "spans": frozenset({"child", "message", "config", "vault", "store"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),
@@ -106,6 +108,7 @@ TABLE: dict[str, frozenset[str]] = {
             "net",
             "traffic",
             "control",
+            "narrow_http",
             "native",
         }
     ),
@@ -125,12 +128,12 @@ TABLE["console"] = (
     TABLE["records"]
     | TABLE["reports"]
     | TABLE["operators"]
-    | frozenset({"consent", "control", "durable", "numbering", "office", "reports"})
+    | frozenset({"consent", "control", "durable", "narrow_http", "numbering", "office", "reports"})
 )
 # These are what a person starts: they may import anything and nobody below imports them.
 TOP = frozenset({"cli", "__main__"})
 
-TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo", "console"})
+TWISTED_ROOMS = frozenset({"net", "store", "daemon", "cli", "demo", "console", "narrow_http"})
 # What callers of the store see has no Twisted either: only the store's threads have.
 TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 # The other side of the wire in `smppd demo`. Whoever speaks to smpp.twisted does so in smpp.pdu's operations, so these
@@ -196,7 +199,7 @@ def import_faults(module: str, name: str) -> Iterator[str]:
     if name.split(".")[0] in FORBIDDEN_MODULES:
         yield f"{name.split('.')[0]} must not occur"
     if under(name, "twisted") and (room not in TWISTED_ROOMS or module in TWISTED_FREE_MODULES):
-        yield "Twisted appears in net, the store's threads, daemon, console, cli and demo only"
+        yield "Twisted appears in net, the store's threads, daemon, console, narrow_http, cli and demo only"
     if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
         yield "sqlite3 is imported in store/sqlite only"
     if under(name, "smpp"):
@@ -322,7 +325,7 @@ RELAY: tuple[frozenset[str], ...] = (
     frozenset({"ledger"}),
     frozenset({"guard"}),
     frozenset({"context"}),
-    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders"}),
+    frozenset({"restore", "record", "short_ids", "alphabets", "reply_senders", "turns"}),
     frozenset({"deliver", "send"}),
     frozenset({"accept", "receipts"}),
     frozenset(

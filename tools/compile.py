@@ -46,6 +46,7 @@ LEFT_OUT: Final = frozenset(
         "relay.receipts.mo_owners",
         "relay.recovery",
         "relay.stranded",
+        "relay.turns",
         "relay.views",
     }
 )

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from smppd.audit.shipping import Line, ShippingError
-from smppd.durable import sync_directory
+from smppd.durable import append_whole, end_of_last_line, rotate_files, sync_directory
 
 MODE: Final = 0o640
 """Its group may read it: a collector's, for example."""
-_BACK: Final = 64 * 1024
 
 
 class FileTarget:
@@ -45,9 +43,9 @@ class FileTarget:
                 if self._rotate and size and size + len(data) > self._rotate:
                     os.close(handle)
                     handle = -1
-                    self._shift()
+                    rotate_files(self._path, self._keep)
                     handle, size = self._open()
-                self._append(handle, size, data)
+                append_whole(handle, size, data, sync=True)
             finally:
                 if handle >= 0:
                     os.close(handle)
@@ -64,33 +62,13 @@ class FileTarget:
             sync_directory(self._path.parent)
         try:
             size = os.fstat(handle).st_size
-            end = _whole(handle, size)
+            end = end_of_last_line(handle, size)
             if end < size:
                 os.ftruncate(handle, end)
             return handle, end
         except BaseException:
             os.close(handle)
             raise
-
-    def _append(self, handle: int, size: int, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fsync(handle)
-        except OSError:
-            with suppress(OSError):  # the next `_open` does it otherwise
-                os.ftruncate(handle, size)
-            raise
-
-    def _shift(self) -> None:
-        """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
-        old = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._keep + 1))]
-        # A gap, left by a kill or by somebody's own hand, takes the shift up.
-        free = next((n for n in range(1, len(old)) if not old[n].exists()), len(old) - 1)
-        for n in range(free, 0, -1):
-            os.replace(old[n - 1], old[n])
-        sync_directory(self._path.parent)
 
     def watch(self) -> None:
         """Nothing happens to a file while nothing is written."""
@@ -101,16 +79,3 @@ class FileTarget:
 
     def close(self) -> None:
         """Nothing is open between two batches."""
-
-
-def _whole(handle: int, size: int) -> int:
-    """Where the last whole line ends."""
-    end = size
-    while end:
-        begin = max(0, end - _BACK)
-        piece = os.pread(handle, end - begin, begin)
-        newline = piece.rfind(b"\n")
-        if newline >= 0:
-            return begin + newline + 1
-        end = begin
-    return 0

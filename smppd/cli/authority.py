@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from smppd.audit.trail import Actor, current_actor
@@ -85,6 +86,17 @@ def wanted(args: argparse.Namespace) -> str | None:
     """The name after `--operator`."""
     name: str | None = getattr(args, "operator", None)
     return name
+
+
+def is_believed(directory: Path) -> bool:
+    """Whether the daemon believes this user who he is: root, and the user that it runs as itself. directory: its store's; where
+    there is none, everybody is, and hears of it from the daemon that is not there."""
+    try:
+        return os.geteuid() in (0, directory.stat().st_uid)
+    except FileNotFoundError:
+        return True
+    except PermissionError:
+        return False
 
 
 def log_in(office: Office, claim: Claim, actor: Actor) -> Operator:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from smppd.office.access import REASONS, Why
+
+NOTE: Final = "the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***"
+"""The help of `--note`."""
 
 
 def add_reason(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +18,7 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
         "--note",
         default="",
         metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+        help=NOTE,
     )
     parser.add_argument("--reveal", action="store_true", help="show whole numbers and texts; needs --note")
 

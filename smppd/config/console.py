@@ -6,15 +6,14 @@ from typing import Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from smppd.config.hosts import is_host
 from smppd.config.kinds import (
     Address,
     Addressed,
     FilePath,
+    HostNames,
     Model,
     PositiveDuration,
     PrivateFile,
-    Texts,
     duration,
     is_loopback,
     split_address,
@@ -39,18 +38,11 @@ class Console(Addressed):
     tls: ConsoleTls | None = Field(
         default=None, validate_default=True, description="Its certificate; without one, on loopback only."
     )
-    hosts: Texts = Field(
+    hosts: HostNames = Field(
         default=(), description="Names it may be asked by (Host), besides loopback's and its own address."
     )
     session: PositiveDuration = duration("15m", "How long a login lasts at most, whatever is done; 1h at most.")
     idle: PositiveDuration = duration("5m", "After how long without a click a login ends.")
-
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(is_host, value)):
-            raise ValueError("must be host names or addresses, without a port")
-        return value
 
     @field_validator("tls")
     @classmethod

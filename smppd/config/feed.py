@@ -8,13 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from smppd.config.kinds import AnyPath, Int, Model, PositiveDuration, Size, Texts, duration, size
+from smppd.config.kinds import AnyPath, Int, Model, PositiveDuration, RotatedSize, Texts, duration, size
 
 FeedEvent = Literal[
     "accepted", "acknowledged", "deleted", "expired", "not_taken", "opted_in", "opted_out", "receipt", "received", "refused",
     "rejected", "replaced", "replaces", "resent", "resumed", "scheduled", "submitted", "suspended", "unanswered", "unknown",
 ]  # fmt: skip
-_LEAST = 64 * 1024
 _LONGEST = 107  # sun_path, unix(7)
 
 
@@ -22,16 +21,9 @@ class FeedFile(Model):
     """A file that gets one JSON object a line."""
 
     path: AnyPath = Field(description="The file; its directory must exist. Mode 0640 less the umask.")
-    rotate: Size = size("64MiB", "Size at which it becomes `PATH.1`, and a new one begins; 0: never.")
+    rotate: RotatedSize = size("64MiB", "Size at which it becomes `PATH.1`, and a new one begins; 0: never.")
     rotate_every: PositiveDuration | None = Field(default=None, description="Age at which it does; null: never.")
     keep: Int = Field(default=10, ge=1, le=10_000, description="So many old files are kept, the oldest is deleted.")
-
-    @field_validator("rotate")
-    @classmethod
-    def _rotate(cls, value: int) -> int:
-        if value and value < _LEAST:
-            raise ValueError("must be 0 or at least 64KiB")
-        return value
 
 
 class FeedSocket(Model):

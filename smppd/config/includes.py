@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
 from smppd.config.tree import MAX_OCTETS, Entry, Node, Tree, TreeError, read_tree
@@ -30,6 +30,7 @@ MAPPINGS: Final = ("policies", "lists", "brands")
 MAX_FILES: Final = 10_000
 MAX_TOTAL: Final = 64 << 20
 """How many files may be included, and their octets in all. One file has at most `tree.MAX_OCTETS`, as the main one."""
+Kind = TypeVar("Kind")
 _WILD: Final = frozenset("*?[")
 
 
@@ -271,22 +272,26 @@ class _Joiner:
             if key == INCLUDE:
                 mistake(Mistake(*where, "an included file includes no other"))
             elif key in LISTS:
-                self._add_list(key, entry, file)
+                items = self._value(key, entry, file, list, "must be a list in an included file")
+                if items is not None:
+                    self._add_list(key, items, file)
             elif key in MAPPINGS:
-                self._add_mapping(key, entry, file)
+                entries = self._value(key, entry, file, dict, "must be a mapping")
+                if entries is not None:
+                    self._add_mapping(key, entries, file)
             elif not key.startswith("x-"):
                 sections = ", ".join((*LISTS, *MAPPINGS))
                 mistake(Mistake(*where, f"cannot stand in an included file, which may have {sections}"))
 
-    def _add_list(self, section: str, entry: Entry, file: str) -> None:
+    def _value(self, section: str, entry: Entry, file: str, kind: type[Kind], wrong: str) -> Kind | None:
+        """What a file has of a section; None where it is empty, or not of its kind, which is a mistake."""
         value = entry.node.value
-        if value is None:
-            return
-        if not isinstance(value, list):
-            self._result.mistakes.append(
-                Mistake(file, entry.node.line, entry.node.column, section, "must be a list in an included file")
-            )
-            return
+        if value is None or isinstance(value, kind):
+            return value
+        self._result.mistakes.append(Mistake(file, entry.node.line, entry.node.column, section, wrong))
+        return None
+
+    def _add_list(self, section: str, value: list[Node], file: str) -> None:
         items = self._lists.get(section)
         if items is None:
             main = self._present(section)
@@ -296,15 +301,7 @@ class _Joiner:
         self._result._begins[section, file] = len(items)
         items += value
 
-    def _add_mapping(self, section: str, entry: Entry, file: str) -> None:
-        value = entry.node.value
-        if value is None:
-            return
-        if not isinstance(value, dict):
-            self._result.mistakes.append(
-                Mistake(file, entry.node.line, entry.node.column, section, "must be a mapping")
-            )
-            return
+    def _add_mapping(self, section: str, value: dict[str, Entry], file: str) -> None:
         entries = self._mappings.get(section)
         if entries is None:
             main = self._present(section)

@@ -33,6 +33,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from smppd.config import private, units
+from smppd.config.hosts import is_host
 from smppd.config.stamps import ReadFile
 from smppd.numbering import REGIONS
 from smppd.pacing import breathe
@@ -121,6 +122,17 @@ Size = Annotated[
     int, BeforeValidator(_unit(units.parse_size, "size", "64KiB")), Field(ge=0), _schema(units.SIZE_PATTERN, "64KiB")
 ]
 """Octets, from `64KiB`, `10kB`."""
+_LEAST_ROTATED: Final = 64 * 1024
+
+
+def _rotated(value: int) -> int:
+    if value and value < _LEAST_ROTATED:
+        raise ValueError("must be 0 or at least 64KiB")
+    return value
+
+
+RotatedSize = Annotated[Size, AfterValidator(_rotated)]
+"""Octets of a file at which another one begins; 0: never."""
 
 
 def _percent(value: Any, info: ValidationInfo) -> Any:
@@ -200,6 +212,16 @@ class _Many:
 
 MANY: Final = _Many()
 Texts = Annotated[tuple[Text, ...], MANY]
+
+
+def _host_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(is_host, value)):
+        raise ValueError("must be host names or addresses, without a port")
+    return value
+
+
+HostNames = Annotated[Texts, AfterValidator(_host_names)]
+"""By which a server on HTTP may be asked (`config.hosts`)."""
 
 
 def _name(value: str) -> str:

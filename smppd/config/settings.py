@@ -12,7 +12,6 @@ from pydantic.json_schema import SkipJsonSchema
 from smppd.config.console import Console
 from smppd.config.dlt import Dlt
 from smppd.config.feed import Feed
-from smppd.config.hosts import is_host
 from smppd.config.hours import QuietHours
 from smppd.config.keeping import Retention
 from smppd.config.kinds import (
@@ -20,6 +19,7 @@ from smppd.config.kinds import (
     Addressed,
     AnyPath,
     Duration,
+    HostNames,
     Int,
     Model,
     Name,
@@ -101,16 +101,9 @@ class Http(Addressed):
         validate_default=True,
         description="`allowed` opens it beyond loopback, without a login: for a network of its own.",
     )
-    hosts: Texts = Field(
+    hosts: HostNames = Field(
         default=(), description="Names it may be asked by (Host), besides loopback's and its own address."
     )
-
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(is_host, value)):
-            raise ValueError("must be host names or addresses, without a port")
-        return value
 
     @field_validator("plaintext")
     @classmethod

@@ -7,14 +7,13 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from smppd.config.kinds import Addressed, AnyPath, Int, Model, PositiveDuration, Size, duration, size
+from smppd.config.kinds import Addressed, AnyPath, Int, Model, PositiveDuration, RotatedSize, duration, size
 from smppd.config.peers import Allowed, UpstreamTls, plaintext_rule
 
 Facility = Literal[
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
     "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ]  # fmt: skip
-_LEAST = 64 * 1024
 
 
 class ShippedFile(Model):
@@ -23,15 +22,8 @@ class ShippedFile(Model):
     path: AnyPath = Field(
         description="The file; its directory must exist. Mode 0640 less the umask where smppd makes it."
     )
-    rotate: Size = size("64MiB", "Size at which it becomes `PATH.1`, and a new one begins; 0: never.")
+    rotate: RotatedSize = size("64MiB", "Size at which it becomes `PATH.1`, and a new one begins; 0: never.")
     keep: Int = Field(default=10, ge=1, le=10_000, description="So many old files are kept, the oldest is deleted.")
-
-    @field_validator("rotate")
-    @classmethod
-    def _rotate(cls, value: int) -> int:
-        if value and value < _LEAST:
-            raise ValueError("must be 0 or at least 64KiB")
-        return value
 
 
 class SyslogTls(UpstreamTls):

@@ -8,17 +8,13 @@ and is small; what takes no login is answered from memory.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
 from twisted.python.failure import Failure
-from twisted.web import http
 
 from smppd.config import Console as ConsoleSettings
 from smppd.config.hosts import Hosts, plain_host
@@ -26,6 +22,7 @@ from smppd.console.app import LOGIN_PATHS, App
 from smppd.console.files import STATIC
 from smppd.console.threads import Busy, Workers
 from smppd.console.web import HEADERS, HSTS, Incoming, Reply
+from smppd.narrow_http import NarrowChannel, NarrowFactory, NarrowRequest
 
 CONNECTIONS: Final = 256
 """Connections at one time; for one more the one unused for longest is cut."""
@@ -62,7 +59,7 @@ class ConsoleServer:
         self._hosts: Final = Hosts((*settings.hosts, settings.host))
         self._pages = Workers(reactor, "pages", PAGES, PAGES_WAITING)
         self._logins = Workers(reactor, "logins", LOGINS, LOGINS_WAITING)
-        self._factory = _Factory(reactor, self._answer)
+        self._factory = _Factory(reactor, self._answer, IDLE)
         self._port: Any = None
 
     def start(self) -> int:
@@ -189,45 +186,17 @@ def browser_address(address: str) -> str:
         return plain
 
 
-# -- the protocol, narrowed --------------------------------------------------------------------------------------------
+# -- the protocol ------------------------------------------------------------------------------------------------------
 
 
-class _Request(http.Request):
-    """One request: a small body in memory, no cookies or forms of the base class, the reply whole at once."""
+class _Request(NarrowRequest):
+    """One request; its body is a form."""
 
     channel: _Channel
-    content: BytesIO
-    query = b""
-    gone = False
+    max_body = MAX_BODY
 
-    def gotLength(self, length: int | None) -> None:
-        """The base class would open a temporary file for a long body."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.content.tell() + len(data) > MAX_BODY:
-            self.gone = True
-            self.channel.cut()
-        else:
-            self.content.write(data)
-
-    def parseCookies(self) -> None:
-        """`web.Incoming` reads them."""
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Like the base class, less forms and queries."""
-        if self.gone:
-            return
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path, _, self.query = path.partition(b"?")
-        self.content.seek(0)
-        self.channel.asked()
-        self.channel.factory.answer(self)
-
-    def connectionLost(self, reason: Any) -> None:
-        self.gone = True
-        base: Any = super()
-        base.connectionLost(reason)
+    def keep(self, data: bytes) -> None:
+        self.content.write(data)
 
     def respond(self, reply: Reply, secure: bool) -> None:
         """Sends the reply, once; HEAD gets its headers only. Nothing when the browser went away."""
@@ -247,85 +216,31 @@ class _Request(http.Request):
         out.finish()
 
 
-class _Channel(http.HTTPChannel):
+class _Channel(NarrowChannel):
     """One connection."""
 
-    factory: _Factory
     requestFactory = _Request
-    maxHeaders = 64
-    _deadline: Any = None
-    _over = False
     address = ""
 
     def connectionMade(self) -> None:
-        base: Any = super()
-        base.connectionMade()
-        self.factory.channels[self] = None
-        self._wait(READ)
+        super().connectionMade()
+        self.wait(READ)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.channels.pop(self, None)
-        self._wait(None)
-        base: Any = super()
-        base.connectionLost(reason)
-
-    def asked(self) -> None:
-        """A request is here: it is answered, or cut."""
-        self._wait(REPLY)
+    def request_is_here(self) -> None:
+        """It is answered, or cut."""
+        self.wait(REPLY)
 
     def answered(self) -> None:
         """The reply is on its way; the next request has some time. The connection is now the one used last."""
         if self in self.factory.channels:
             self.factory.channels[self] = self.factory.channels.pop(self)
-            self._wait(IDLE + READ)
-
-    def _wait(self, seconds: float | None) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None if seconds is None else self.factory.clock.callLater(seconds, self.cut)
-
-    def lineReceived(self, line: bytes) -> None:
-        # After a refusal the base class would go on reading, and answer once for each line too many.
-        if not self._over:
-            base: Any = super()
-            base.lineReceived(line)
-
-    def loseConnection(self) -> None:
-        """Ends the connection after what is written."""
-        if not self._over:
-            self._over = True
-            base: Any = super()
-            base.loseConnection()
-
-    def cut(self) -> None:
-        """Ends the connection now."""
-        self.factory.channels.pop(self, None)
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+            self.wait(IDLE + READ)
 
 
-class _Factory(http.HTTPFactory):
-    """Connections up to the limits; no access log: paths name accounts and messages."""
+class _Factory(NarrowFactory[_Channel]):
+    """Connections up to the limits; the one unused for longest stands first."""
 
-    noisy = False
     protocol = _Channel  # type: ignore[assignment]  # HTTP/1.1 alone: no negotiation
-
-    def __init__(self, reactor: Any, answer: Callable[[_Request], None]) -> None:
-        super().__init__(timeout=IDLE, reactor=reactor)
-        self.answer = answer
-        self.clock = reactor
-        self.channels: dict[_Channel, None] = {}
-        """The one unused for longest first."""
-
-    def startFactory(self) -> None:
-        """The base class opens its access log here, and keeps a clock for it."""
-
-    def stopFactory(self) -> None:
-        """See `startFactory`."""
-
-    def log(self, request: Any) -> None:
-        """No access log."""
 
     def buildProtocol(self, addr: Any) -> Any:
         address = str(getattr(addr, "host", ""))

@@ -5,11 +5,8 @@ The daemon writes nothing for it, and waits for it only when it ends itself: the
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -19,6 +16,7 @@ from typing import Any, Final
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Feed, FeedFile, Settings
+from smppd.daemon.companion import Companion
 from smppd.feed.child import Job
 from smppd.feed.file import PLACE_FILE, FeedError, Kept, PlaceFile, says
 from smppd.feed.lines import Wanted
@@ -30,18 +28,19 @@ from smppd.store.sqlite.seals import AUDIT_FILE
 from smppd.vault.keys import VaultError
 
 log = logging.getLogger("smppd.feed")
-PAUSE: Final = (1.0, 60.0)
-"""The first and the longest pause before a process that ended is started again."""
 PATIENCE: Final = 4.0
 """Seconds that the daemon's end waits for the feed's."""
 SILENCE: Final = 30.0
 """Seconds without a report after which the feed counts as behind: the process hangs."""
 _COMMAND: Final = (sys.executable, "-m", "smppd.feed.child")
-_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-class _Process(threading.Thread):
-    """Runs one job until it is ended, a process after another."""
+class _Process(Companion):
+    """Runs the feed's process, and counts what it tells."""
+
+    label = "feed"
+    broken = "error in the feed"
+    too_early = "the feed's process ended, it is started again"
 
     def __init__(
         self,
@@ -52,39 +51,11 @@ class _Process(threading.Thread):
         previous: _Process | None,
     ) -> None:
         """begin(): called before each process. previous: that of the settings before, which ends first."""
-        super().__init__(name="feed", daemon=True)
-        self._job = job
-        self._begin = begin
-        self._metrics = metrics
-        self._command = command
-        self._previous = previous
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ended = threading.Event()
-        self._counted: dict[str, int] = {}
-        self._reason = ""
+        super().__init__(job.as_json(), metrics, metrics.feed_failures, log, command, previous, PATIENCE)
+        self._before = begin
         self._behind = self._slowest = 0.0
         self._heard = time.monotonic()
         """When a process last said how far it is: one that cannot begin never does."""
-
-    def end(self) -> None:
-        """The process finishes what is committed by now, and ends. Does not wait."""
-        with self._lock:
-            self._ended.set()
-            if self._process is not None and self._process.stdin is not None:
-                with suppress(OSError):
-                    self._process.stdin.close()
-
-    def wait(self, patience: float) -> bool:
-        """After `end`: waits until it is over, and ends it at once after so many seconds. Whether it ended by itself."""
-        self.join(patience)
-        if not self.is_alive():
-            return True
-        with self._lock:
-            if self._process is not None:
-                self._process.kill()
-        self.join(1.0)
-        return False
 
     def behind(self) -> float:
         """Seconds that the file lacks of what is committed. Any thread."""
@@ -98,71 +69,20 @@ class _Process(threading.Thread):
         silent = time.monotonic() - self._heard
         return silent if silent > SILENCE else 0.0
 
-    def run(self) -> None:
-        """See the class."""
-        if self._previous is not None:
-            self._previous.wait(PATIENCE)
-            self._previous = None
-        pause = PAUSE[0]
-        while not self._ended.is_set():
-            began = time.monotonic()
-            try:
-                status = self._once()
-            except Exception:  # the thread's edge
-                self._metrics.errors.labels("feed").inc()
-                log.exception("error in the feed")
-                status = -1
-            if self._ended.is_set():
-                break
-            pause = PAUSE[0] if time.monotonic() - began > PAUSE[1] else pause
-            fields = {"status": status, "reason": self._reason, "again_in": pause}
-            log.error("the feed's process ended, it is started again", extra={"fields": fields})
-            self._metrics.feed_failures.inc()
-            self._ended.wait(pause)
-            pause = min(2 * pause, PAUSE[1])
-
-    def _once(self) -> int:
+    def _begin(self) -> str:
         try:
-            self._begin()
+            self._before()
         except (FeedError, StoreError, VaultError) as error:
-            self._reason = str(error)
-            return 1
-        process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=_ROOT
-        )
-        assert process.stdin is not None and process.stdout is not None
-        with self._lock:
-            self._process = process
-            self._counted = {}
-        try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(self._job.as_json().encode() + b"\n")
-                process.stdin.flush()
-            if self._ended.is_set():
-                self.end()
-            for line in process.stdout:
-                self._take(json.loads(line))
-            return process.wait()
-        finally:
-            with self._lock:
-                self._process = None
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            with suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+            return str(error)
+        return ""
 
     def _take(self, said: dict[str, Any]) -> None:
-        """A report of the process."""
         reason = str(said.get("reason", ""))
         if reason and not self._reason:
             log.warning("the feed waits, nothing of it is lost", extra={"fields": {"reason": reason}})
         elif self._reason and not reason:
             log.info("the feed goes on")
         self._reason = reason
-        if said.get("bug"):
-            self._metrics.errors.labels("feed").inc()
         if said.get("ended"):
             return
         metrics = self._metrics
@@ -172,15 +92,10 @@ class _Process(threading.Thread):
         with self._lock:
             if not self._ended.is_set():  # else the gauge is the next one's
                 metrics.feed_consumers.set(int(said.get("consumers", 0)))
-        for name, counter in (
-            ("lines", metrics.feed_lines.labels("file")),
-            ("sent", metrics.feed_lines.labels("socket")),
-            ("gaps", metrics.feed_gaps),
-            ("failures", metrics.feed_failures),
-        ):
-            now = int(said.get(name, 0))
-            counter.inc(max(0, now - self._counted.get(name, 0)))
-            self._counted[name] = now
+        self._count("lines", said.get("lines", 0), metrics.feed_lines.labels("file"))
+        self._count("sent", said.get("sent", 0), metrics.feed_lines.labels("socket"))
+        self._count("gaps", said.get("gaps", 0), metrics.feed_gaps)
+        self._count("failures", said.get("failures", 0), metrics.feed_failures)
 
 
 class Feeding:

@@ -12,20 +12,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web import http
 
 from smppd.config import Http
 from smppd.config.hosts import Hosts
 from smppd.daemon.worker import Worker
 from smppd.metrics import Metrics
+from smppd.narrow_http import NarrowChannel, NarrowFactory, NarrowRequest
 
 CONNECTIONS: Final = 64
 """Connections at one time; for one more the oldest is cut."""
@@ -107,7 +104,7 @@ class HttpServer:
         self._worker = worker
         self._port: Any = None
         self._names: Final = Hosts((*settings.hosts, settings.host))
-        self._factory = _Factory(reactor, self._answer)
+        self._factory = _Factory(reactor, self._answer, IDLE)
         # Media type -> who waits for the scrape under way.
         self._scrapes: dict[str, list[_Request]] = {}
         self._asking: list[_Request] = []  # for the status
@@ -284,39 +281,13 @@ def _media_type(accept: str) -> str:
     return exposition.CONTENT_TYPE_PLAIN_0_0_4
 
 
-# -- the protocol, narrowed --------------------------------------------------------------------------------------------
+# -- the protocol ------------------------------------------------------------------------------------------------------
 
 
-class _Request(http.Request):
-    """One request: the body is thrown away, cookies and forms are not read, the answer is whole at once."""
+class _Request(NarrowRequest):
+    """One request; its body is thrown away."""
 
-    channel: _Channel
-    read = 0
-    gone = False
-
-    def gotLength(self, length: int | None) -> None:
-        """The base class would open a temporary file for a long body."""
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self.read += len(data)
-        if self.read > MAX_BODY:
-            self.channel.cut()
-
-    def parseCookies(self) -> None:
-        """There are none."""
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Like the base class, less forms and queries."""
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
-        self.channel.asked = True
-        self.channel.factory.answer(self)
-
-    def connectionLost(self, reason: Any) -> None:
-        self.gone = True
-        base: Any = super()
-        base.connectionLost(reason)
+    max_body = MAX_BODY
 
     def respond(self, code: int, body: bytes, kind: bytes = _TEXT, *, allow: bytes | None = None) -> None:
         """Sends the answer, once; HEAD gets its headers only. Nothing when the peer went away."""
@@ -338,82 +309,35 @@ class _Request(http.Request):
         out.finish()
 
 
-class _Channel(http.HTTPChannel):
+class _Channel(NarrowChannel):
     """One connection for one request."""
 
-    factory: _Factory
     requestFactory = _Request
-    maxHeaders = 64
-    _deadline: Any = None
-    _over = False
     asked = False
     """A request is here."""
 
     def connectionMade(self) -> None:
-        base: Any = super()
-        base.connectionMade()
-        self.factory.channels[self] = None
-        self._deadline = self.factory.clock.callLater(LIFETIME, self.cut)
+        super().connectionMade()
+        self.wait(LIFETIME)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.channels.pop(self, None)
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        base: Any = super()
-        base.connectionLost(reason)
-
-    def lineReceived(self, line: bytes) -> None:
-        # After a refusal the base class would go on reading, and answer once for each line too many.
-        if not self._over:
-            base: Any = super()
-            base.lineReceived(line)
-
-    def loseConnection(self) -> None:
-        """Ends the connection after what is written."""
-        if not self._over:
-            self._over = True
-            base: Any = super()
-            base.loseConnection()
+    def request_is_here(self) -> None:
+        """Its connection gives way last."""
+        self.asked = True
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Scrapes are seconds apart, and a connection kept open is a place taken."""
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
         return False
 
-    def cut(self) -> None:
-        """Ends the connection now."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
 
+class _Factory(NarrowFactory[_Channel]):
+    """Connections up to `CONNECTIONS`, the oldest giving way."""
 
-class _Factory(http.HTTPFactory):
-    """Connections up to `CONNECTIONS`, the oldest giving way; no access log, which would only tell of scrapes."""
-
-    noisy = False
     protocol = _Channel  # type: ignore[assignment]  # HTTP/1.1 alone: no negotiation
-
-    def __init__(self, reactor: Any, answer: Callable[[_Request], None]) -> None:
-        super().__init__(timeout=IDLE, reactor=reactor)
-        self.answer = answer
-        self.clock = reactor
-        self.channels: dict[_Channel, None] = {}
-        """In the order of connecting."""
-
-    def startFactory(self) -> None:
-        """The base class opens its access log here, and keeps a clock for it."""
-
-    def stopFactory(self) -> None:
-        """See `startFactory`."""
-
-    def log(self, request: Any) -> None:
-        """No access log."""
 
     def buildProtocol(self, addr: Any) -> Any:
         if len(self.channels) >= CONNECTIONS:
-            oldest = next((one for one in self.channels if not one.asked), next(iter(self.channels)))
-            del self.channels[oldest]
-            oldest.cut()
+            next((one for one in self.channels if not one.asked), next(iter(self.channels))).cut()
         return super().buildProtocol(addr)
 
     def busy(self) -> int:

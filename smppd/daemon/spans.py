@@ -5,129 +5,50 @@ The daemon writes nothing for it, hears how much it sent, and is ready whatever 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
+from smppd.daemon.companion import Companion
 from smppd.metrics import Metrics
 from smppd.spans.job import Job
 
 log = logging.getLogger("smppd.tracing")
-PAUSE: Final = (1.0, 60.0)
-"""The first and the longest pause before a process that ended is started again."""
 PATIENCE: Final = 3.0
 """Seconds that the daemon's end waits for the process's."""
 _COMMAND: Final = (sys.executable, "-m", "smppd.spans.child")
-_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
-class _Process(threading.Thread):
-    """Runs one job until it is ended, a process after another."""
+class _Process(Companion):
+    """Runs the process that sends traces, and counts what it tells."""
 
-    def __init__(self, job: Job, metrics: Metrics, command: Sequence[str], previous: threading.Thread | None) -> None:
-        """previous: the thread of the settings before, which ends first."""
-        super().__init__(name="spans", daemon=True)
-        self._job = job
-        self._metrics = metrics
-        self._command = command
-        self._previous = previous
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ended = threading.Event()
-        self._counted: dict[str, int] = {}
-        self._reason = ""
+    label = "tracing"
+    broken = "error in tracing"
+    too_early = "the process that sends traces ended, it is started again"
 
-    def end(self) -> None:
-        """The process sends what it has, and ends. Does not wait."""
-        self._ended.set()
-        with self._lock:
-            if self._process is not None and self._process.stdin is not None:
-                with suppress(OSError):
-                    self._process.stdin.close()
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        with self._lock:
-            if self._process is not None:
-                self._process.kill()
-
-    def run(self) -> None:
-        """See the class."""
-        if self._previous is not None:
-            self._previous.join()
-        pause = PAUSE[0]
-        while not self._ended.is_set():
-            began = time.monotonic()
-            try:
-                status = self._once()
-            except Exception:  # the thread's edge
-                self._metrics.errors.labels("tracing").inc()
-                log.exception("error in tracing")
-                status = -1
-            self._metrics.tracing_open.set(0)
-            if self._ended.is_set():
-                break
-            pause = PAUSE[0] if time.monotonic() - began > PAUSE[1] else pause
-            fields = {"status": status, "reason": self._reason, "again_in": pause}
-            log.error("the process that sends traces ended, it is started again", extra={"fields": fields})
-            self._metrics.tracing_failures.inc()
-            self._ended.wait(pause)
-            pause = min(2 * pause, PAUSE[1])
-
-    def _once(self) -> int:
+    def __init__(self, job: Job, metrics: Metrics, command: Sequence[str], previous: _Process | None) -> None:
+        """previous: that of the settings before, which ends first."""
+        super().__init__(job.as_json(), metrics, metrics.tracing_failures, log, command, previous, PATIENCE)
+        self._sample = job.sample
+        self._begun = False
         # What is configured counts, and nothing of the environment.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=_ROOT,
-            env=environment,
-        )
-        assert process.stdin is not None and process.stdout is not None
-        with self._lock:
-            self._process = process
-            self._counted = {}
-        try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(self._job.as_json().encode() + b"\n")
-                process.stdin.flush()
-            if self._ended.is_set():
-                self.end()
-            for number, line in enumerate(process.stdout):
-                said = json.loads(line)
-                if not number and not said.get("ended"):
-                    log.info("tracing begins", extra={"fields": {"sample": self._job.sample}})
-                self._take(said)
-            return process.wait()
-        finally:
-            with self._lock:
-                self._process = None
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            with suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+
+    def _begin(self) -> str:
+        self._begun = False
+        return ""
 
     def _take(self, said: dict[str, Any]) -> None:
-        """A report of the process."""
         metrics = self._metrics
-        if said.get("bug"):
-            metrics.errors.labels("tracing").inc()
         reason, before = str(said.get("reason", "")), self._reason
         self._reason = reason
         if said.get("ended"):
             return
+        if not self._begun:
+            self._begun = True
+            log.info("tracing begins", extra={"fields": {"sample": self._sample}})
         if reason and not before:
             log.warning("traces do not go out", extra={"fields": {"reason": reason}})
         elif before and not reason:
@@ -138,9 +59,8 @@ class _Process(threading.Thread):
         for why, number in dict(said.get("dropped", {})).items():
             self._count(f"dropped {why}", number, metrics.tracing_dropped.labels(why))
 
-    def _count(self, name: str, now: Any, counter: Any) -> None:
-        counter.inc(max(0, int(now) - self._counted.get(name, 0)))
-        self._counted[name] = int(now)
+    def _gone(self) -> None:
+        self._metrics.tracing_open.set(0)
 
 
 class Spans:
@@ -177,7 +97,4 @@ class Spans:
         if process is None:
             return
         process.end()
-        process.join(PATIENCE)
-        if process.is_alive():
-            process.kill()
-            process.join(1.0)
+        process.wait(PATIENCE)

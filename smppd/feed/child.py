@@ -1,8 +1,7 @@
 """The process that tells the feed: `python -m smppd.feed.child`, started by the daemon, of which nothing of this takes time.
 
-Its job comes as one line of JSON on standard input. It works until that input ends, which is when its parent does; then it
-tells what is committed by then, for a moment, and ends. It says on standard output, one JSON object a line, how far it is.
-Nothing that it says there holds anything of a message.
+It works until its parent ends (see `child`); then it tells what is committed by then, for a moment, and ends. Nothing that it
+reports holds anything of a message.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import selectors
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from smppd import child
 from smppd.audit.trail import AuditTrail
 from smppd.config import Feed, KeyRef
 from smppd.feed.file import PLACE_FILE, FeedError, FeedFile, PlaceFile
@@ -33,8 +31,6 @@ from smppd.store.sqlite.seals import AUDIT_FILE
 from smppd.vault.keys import KeyRing, VaultError, load_kek
 from smppd.vault.seal import SealError
 
-NICER: Final = 10
-"""How much it gives way to the daemon, see nice(2)."""
 LOOK: Final = 0.1
 """Seconds between two looks for new rows, where there were none."""
 SAY: Final = 1.0
@@ -189,23 +185,13 @@ class Teller:
 
 
 def main() -> int:
-    """Does the job on standard input. Exit status 0 where that ended, 1 where it could not begin: the last line says why."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it may hold keys
-    os.nice(NICER)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with open(0, "rb", buffering=0, closefd=False) as unbuffered:
-        job = Job.read(unbuffered.readline())
-    try:
-        with ExitStack() as stack:
-            _tell(job, stack)
-    except (FeedError, StoreError, VaultError, OSError) as error:
-        _say({"reason": str(error), "ended": True})
-        return 1
-    except Exception as bug:  # noqa: BLE001  the process's edge: a traceback might show what a row holds
-        _say({"reason": f"an error of ours: {type(bug).__name__}", "bug": True, "ended": True})
-        return 1
-    return 0
+    """Does the job on standard input; see `child.run`."""
+    return child.run(_work, FeedError, StoreError, VaultError)
+
+
+def _work(line: bytes) -> None:
+    with ExitStack() as stack:
+        _tell(Job.read(line), stack)
 
 
 def _tell(job: Job, stack: ExitStack) -> None:
@@ -251,14 +237,14 @@ def _tell(job: Job, stack: ExitStack) -> None:
         busy = teller.step()
         if time.monotonic() - said >= SAY:
             said = time.monotonic()
-            _say(teller.report())
+            child.say(teller.report())
         for key, _events in selector.select(0 if busy else LOOK):
             key.data()
     until = time.monotonic() + LAST
     while teller.step() and time.monotonic() < until:
         pass
     teller.end()
-    _say(teller.report())
+    child.say(teller.report())
 
 
 def _lock(directory: Path, stack: ExitStack) -> None:
@@ -266,14 +252,6 @@ def _lock(directory: Path, stack: ExitStack) -> None:
     handle = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     stack.callback(os.close, handle)
     fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def _say(what: dict[str, Any]) -> None:
-    try:
-        sys.stdout.write(json.dumps(what) + "\n")
-        sys.stdout.flush()
-    except OSError:
-        pass  # the daemon was killed, and the feed goes on to its end
 
 
 if __name__ == "__main__":

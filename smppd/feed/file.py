@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from smppd.durable import replace_file, sync_directory
+from smppd.durable import append_whole, end_of_last_line, old_file, replace_file, rotate_files, sync_directory
 from smppd.feed.lines import Cursor, Line, cursor_of
 
 MODE: Final = 0o640
@@ -115,7 +115,7 @@ class FeedFile:
                     self._claim(handle)
                 finally:
                     os.close(handle)
-            found = _last(self._path, cut=True) or _last(_old(self._path, 1), cut=False)
+            found = _last(self._path, cut=True) or _last(old_file(self._path, 1), cut=False)
         except OSError as error:
             raise self._failed(error) from None
         if found is None:
@@ -140,7 +140,7 @@ class FeedFile:
                         handle = -1
                         self._shift()
                         handle, size = self._opened()
-                    self._write(handle, size, data)
+                    append_whole(handle, size, data, sync=False)
                 finally:
                     if handle >= 0:
                         os.close(handle)
@@ -225,41 +225,21 @@ class FeedFile:
             raise
         return handle, os.fstat(handle).st_size
 
-    def _write(self, handle: int, size: int, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(handle, view) :]
-        except OSError:
-            with suppress(OSError):  # the next `open` does it otherwise
-                os.ftruncate(handle, size)
-            raise
-
     def _shift(self) -> None:
-        """PATH -> PATH.1 -> PATH.2 ...: the last goes first, so that a kill in between overwrites none."""
-        old = [self._path, *(_old(self._path, number) for number in range(1, self._keep + 1))]
-        # Files are renamed up to the first number that is free: a kill, or somebody who deleted a file, may have left it so.
-        free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
-        for number in range(free, 0, -1):
-            os.replace(old[number - 1], old[number])
         beyond = self._keep + 1  # of when more were kept
-        while (one := _old(self._path, beyond)).exists():
+        while (one := old_file(self._path, beyond)).exists():
             one.unlink()
             beyond += 1
-        sync_directory(self._path.parent)
+        rotate_files(self._path, self._keep)
         self._began = self._wall()
 
 
 def says(path: Path) -> bool:
     """Whether a feed's file, or its newest old one, has a line that says where it goes on. Raises FeedError."""
     try:
-        return (_last(path, cut=False) or _last(_old(path, 1), cut=False)) is not None
+        return (_last(path, cut=False) or _last(old_file(path, 1), cut=False)) is not None
     except OSError as error:
         raise FeedError(f"{path}: {error.strerror or error}") from None
-
-
-def _old(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
 
 
 def _last(path: Path, *, cut: bool) -> Cursor | None:
@@ -271,7 +251,7 @@ def _last(path: Path, *, cut: bool) -> Cursor | None:
         return None
     try:
         size = os.fstat(handle).st_size
-        end = _newline(handle, size)
+        end = end_of_last_line(handle, size)
         found = _cursor_before(handle, end)
         if found is None and size:
             torn = os.pread(handle, len(_BEGINNING), 0)
@@ -289,20 +269,9 @@ def _cursor_before(handle: int, end: int) -> Cursor | None:
     """That of the last line of the feed's that ends at `end` or before: somebody may have written lines of his own there."""
     least = max(0, end - _BACK)
     while end > least:
-        begin = _newline(handle, end - 1)
+        begin = end_of_last_line(handle, end - 1)
         found = cursor_of(os.pread(handle, end - begin, begin)) if end - begin <= _BACK else None
         if found is not None:
             return found
         end = begin
     return None
-
-
-def _newline(handle: int, end: int) -> int:
-    """Where the last line that ends before `end` ends."""
-    while end > 0:
-        begin = max(0, end - _BACK)
-        found = os.pread(handle, end - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-        end = begin
-    return 0

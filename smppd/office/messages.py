@@ -45,7 +45,7 @@ def as_dict(access: Access, found: Found, reveal: bool, forms: SearchForms | Non
     match = "exact"
     if record.numbers is not None:
         source, destination = addresses_of(record.numbers)
-        row["from"], row["to"] = _number(source, reveal), _number(destination, reveal)
+        row["from"], row["to"] = shown_number(source, reveal), shown_number(destination, reveal)
         region = region_of(access.settings, header.account)
         if forms is not None and not {form_of(source, region), form_of(destination, region)} & set(forms.exact):
             match = "national digits"
@@ -93,7 +93,8 @@ def state_name(state: int) -> str:
         return f"state {state}"
 
 
-def _number(address: Address, reveal: bool) -> str:
+def shown_number(address: Address, reveal: bool) -> str:
+    """`+44770***0123`; the whole of it where it is revealed."""
     digits = address.digits.decode("latin-1")
     if address.ton == 1 and digits.isdigit():
         digits = f"+{digits}"

@@ -28,24 +28,19 @@ from smppd.relay.send.rerouting import Rerouting, fits
 from smppd.relay.state.marks import read_route
 from smppd.relay.state.model import Account, Lane, Message
 from smppd.relay.state.phase import Phase
+from smppd.relay.turns import COMMIT, GO, WAIT, Turns
 from smppd.store.api import ColdRow, Store
 
 EXPIRE: Final = "expire"
 REQUEUE: Final = "requeue"
 MOVE: Final = "move"
 
-BUDGET: Final = 0.004
-"""Seconds of one turn of the reactor that it takes at most, and one step more."""
-PAUSE: Final = 0.002
 AGAIN: Final = 1.0
 """Seconds until it comes back to a lane that it could not finish."""
 STEP: Final = 25
 """Messages, or rows, of one step."""
-ACTS: Final = 200
-"""Messages that are changed in one batch at most."""
 
 _SOME: Final = 1000  # ids that are picked out of a queue in one step
-_GO, _WAIT, _COMMIT, _LATER = 0, 1, 2, 3
 _WAITS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
 
 
@@ -84,26 +79,22 @@ class _Job:
         self.again = 0.0
 
 
-class Acting:
+class Acting(Turns):
     """See the module. One act at a time; the next begins when the one before is over, or has to wait."""
 
     def __init__(self, context: Context, store: Store, dispatch: Dispatch, rerouting: Rerouting) -> None:
-        self._context = context
-        self._store = store
+        super().__init__(context, store)
         self._dispatch = dispatch
         self._lanes = dispatch.lanes
         self._rerouting = rerouting
         self._jobs: list[_Job] = []
         self._job: _Job | None = None
-        self._steps: Iterator[int] | None = None
         self._wanted = Waiting(EXPIRE, 0)
         self._looks = False
         self._rows: list[ColdRow] = []
         self._held: Lane | None = None
-        self._batch = self._left = self._changed = 0
+        self._left = self._changed = 0
         self._behind = self._carrier = self._late = False
-        self.longest = 0.0
-        """Seconds of the longest turn so far, for tests."""
 
     def act(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
         """Does it; ``then(acted)`` on the reactor thread when all of it is durable."""
@@ -124,12 +115,10 @@ class Acting:
             return
         self._jobs.remove(job)
         self._wanted = job.wanted
-        self._batch = self._left = 0
+        self._left = 0
         self._changed = job.changed
         self._carrier = self._late = False
-        self._steps = self._all(job.wanted)
-        # What was accepted or released before is durable then, and in its place.
-        self._when_durable()
+        self._begin(self._all(job.wanted))
 
     def _look_again(self) -> None:
         self._looks = False
@@ -144,39 +133,17 @@ class Acting:
         self._jobs.append(job)
         self._next()
 
-    def _when_durable(self) -> None:
-        self._batch = 0
-        self._store.batch.then.append(self._go)
-        self._store.kick()
+    def _broken(self, error: Exception) -> None:
+        self._context.guard.caught(ACT, error, owner=self._wanted.account or self._wanted.upstream)
+        self._end(failed=True)
 
-    def _go(self) -> None:
-        context, steps = self._context, self._steps
-        began = context.now()
-        while steps is not None:
-            try:
-                what = next(steps, None)
-            except Exception as error:  # noqa: BLE001  the edge of one act: the next ones still begin
-                context.guard.caught(ACT, error, owner=self._wanted.account or self._wanted.upstream)
-                self._over(failed=True)
-                break
-            if what is None:
-                self._over()
-                break
-            if what == _WAIT:
-                break
-            if what == _LATER:
-                self._put_off()
-                break
-            if what == _COMMIT or self._batch >= ACTS:
-                self._when_durable()
-                break
-            if context.now() - began >= BUDGET:
-                context.later(PAUSE, self._go)
-                break
-        self.longest = max(self.longest, context.now() - began)
-        context.flush()
+    def _over(self) -> None:
+        if self._late:
+            self._put_off()
+        else:
+            self._end()
 
-    def _over(self, *, failed: bool = False) -> None:
+    def _end(self, *, failed: bool = False) -> None:
         self._let_go()
         job, acted = self._job, Acted(self._changed, self._left, self._carrier, failed)
         assert job is not None
@@ -189,9 +156,7 @@ class Acting:
         else:
             for lane in self._meant(wanted):
                 yield from self._expire_lane(lane) if wanted.act == EXPIRE else self._move_lane(lane)
-        yield _COMMIT
-        if self._late:
-            yield _LATER
+        yield COMMIT
 
     def _meant(self, wanted: Waiting) -> list[Lane]:
         return [
@@ -208,13 +173,13 @@ class Acting:
         after, upto = 0, self._wanted.upto
         while True:
             lane.backlog.peek(self._store, after, STEP, self._context.guarded_rows, self._arrived)
-            yield _WAIT
+            yield WAIT
             rows, self._rows = self._rows, []
             use([r for r in self._context.ledger.alive(rows) if lane.upto < r.id <= upto])
             if self._behind or len(rows) < STEP or rows[-1].id >= upto:
                 return
             after = rows[-1].id
-            yield _GO
+            yield GO
 
     def _arrived(self, rows: list[ColdRow]) -> None:
         self._rows = rows
@@ -231,7 +196,7 @@ class Acting:
             if not lane.cold:
                 continue
             lane.backlog.peek(self._store, identity - 1, 1, self._context.guarded_rows, self._arrived)
-            yield _WAIT
+            yield WAIT
             rows, self._rows = self._rows, []
             if rows and rows[0].id == identity and self._context.ledger.alive(rows):
                 if identity <= lane.upto:  # read into memory meanwhile
@@ -281,8 +246,8 @@ class Acting:
                 for identity in ids[at : at + _SOME]:
                     message = queue.get(identity)
                     if message is not None and self._expire_if_meant(lane, message):
-                        yield _GO
-                yield _GO
+                        yield GO
+                yield GO
         held = self._context.phases.held.accounts.get(account.name)
         if held is not None:
             yield from self._expire_each(lane, [m for group in held.groups.values() for m in group.messages])
@@ -292,7 +257,7 @@ class Acting:
     def _expire_each(self, lane: Lane, messages: Sequence[Message]) -> Iterator[int]:
         for message in messages:
             if self._expire_if_meant(lane, message):
-                yield _GO
+                yield GO
 
     def _expire_if_meant(self, lane: Lane, message: Message) -> bool:
         if message.lane is not lane or message.id > self._wanted.upto or not message.stored:
@@ -324,7 +289,7 @@ class Acting:
         self._behind = False
         self._held = lane
         self._lanes.hold(lane, self._context.now())
-        yield _COMMIT  # what was being released is back
+        yield COMMIT  # what was being released is back
         yield from self._move_memory(lane)
         if lane.cold and not self._behind:
             yield from self._pages(lane, lambda rows: self._move_rows(lane, rows))
@@ -349,7 +314,7 @@ class Acting:
                 self._move(lane, some)
             if self._behind or ids[at] > upto:
                 return
-            yield _GO
+            yield GO
 
     def _targets(self, lane: Lane, messages: list[Message]) -> list[Lane | None]:
         if self._wanted.act == REQUEUE:

@@ -37,18 +37,13 @@ from smppd.relay.state.living import Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
 from smppd.relay.state.queues import Queue
+from smppd.relay.turns import COMMIT, GO, WAIT, Turns
 from smppd.store.api import ColdRow, Kind, Store
 
-BUDGET: Final = 0.004
-"""Seconds of one turn of the reactor that it takes at most, and one thing more."""
-PAUSE: Final = 0.002
 ROWS: Final = 100
 """Rows that are read at a time."""
-ACTS: Final = 200
-"""Things that are changed in one batch at most."""
 
 _SOME: Final = 1000  # things of a queue that are picked out in one step
-_GO, _WAIT, _COMMIT = 0, 1, 2
 _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
 _BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
 
@@ -190,7 +185,7 @@ def _forms(sm: Sm, regions: Collection[str | None]) -> set[bytes]:
     return {normalise(digits, ton, 0, region) for digits, ton in both for region in regions}
 
 
-class Erasing:
+class Erasing(Turns):
     """See the module. One erasure at a time; the next begins when the one before is over."""
 
     def __init__(
@@ -203,25 +198,20 @@ class Erasing:
         replies: ReplySenders,
         erased: ErasedNumbers,
     ) -> None:
-        self._context = context
+        super().__init__(context, store)
         self._replies = replies
         self._erased = erased
-        self._store = store
         self._dispatch = dispatch
         self._mailroom = mailroom
         self._parking = parking
         self._waiting: list[tuple[Wanted, bool, Callable[[Found], None]]] = []
-        self._steps: Iterator[int] | None = None
         self._wanted: Wanted = Person(())
         self._acts = False
         self._found = Found()
         self._then: Callable[[Found], None] = lambda _found: None
         self._rows: list[ColdRow] = []
         self._after: tuple[str, bytes, int] | None = None
-        self._changed = 0
         self._seen: set[int] = set()
-        self.longest = 0.0
-        """Seconds of the longest turn so far, for tests."""
 
     def erase(self, wanted: Wanted, then: Callable[[Found], None], *, acts: bool) -> None:
         """Looks for what is meant and, where ``acts``, takes it out; then(found) at the end."""
@@ -236,39 +226,7 @@ class Erasing:
         self._wanted, self._acts, self._then = self._waiting.pop(0)
         self._found = Found()
         self._seen = set()
-        self._steps = self._all()
-        # What was taken before is durable then, and in its place.
-        self._when_durable()
-
-    def _when_durable(self) -> None:
-        self._store.batch.then.append(self._go)
-        self._store.kick()
-
-    def _go(self) -> None:
-        context = self._context
-        began = context.now()
-        steps = self._steps
-        while steps is not None:
-            try:
-                what = next(steps, None)
-            except Exception as error:  # noqa: BLE001  the edge of one erasure: the next ones still begin
-                context.guard.caught(SWEEP, error, owner="erasure")
-                self._give_up()
-                break
-            if what is None:
-                self._over()
-                break
-            if what == _WAIT:
-                break
-            if what == _COMMIT:
-                self._changed = 0
-                self._when_durable()
-                break
-            if context.now() - began >= BUDGET:
-                context.later(PAUSE, self._go)
-                break
-        self.longest = max(self.longest, context.now() - began)
-        context.flush()
+        self._begin(self._all())
 
     def _over(self) -> None:
         then, found = self._then, self._found
@@ -284,8 +242,9 @@ class Erasing:
         else:
             tidied(True)
 
-    def _give_up(self) -> None:
-        """What was not looked at may still be there: whoever asked is told so, and asks again."""
+    def _broken(self, error: Exception) -> None:
+        # What was not looked at may still be there: whoever asked is told so, and asks again.
+        self._context.guard.caught(SWEEP, error, owner="erasure")
         then, found = self._then, self._found
         found.complete = False
         self._next()
@@ -296,19 +255,19 @@ class Erasing:
         if self._acts and isinstance(wanted, Person):
             # First, and durable: a receipt that comes meanwhile is parked already and found, or meets this.
             self._erased.remember(wanted.not_held(self._context.wall()))
-            yield _COMMIT
+            yield COMMIT
         yield from self._memory()
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
         yield from self._replies_of()
         yield from self._memory()
-        yield _COMMIT
+        yield COMMIT
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def _memory(self) -> Iterator[int]:
         things: list[Living] = self._context.ledger.living()
-        yield _GO
+        yield GO
         yield from self._each(things)
         for account in list(self._context.accounts.values()):
             for lane in list(account.lanes.values()):
@@ -325,7 +284,7 @@ class Erasing:
         """What was read back from rows, and so does not live in the spool."""
         ids = queue.ids()
         for at in range(0, len(ids), _SOME):
-            yield _GO
+            yield GO
             things = map(queue.get, ids[at : at + _SOME])
             yield from self._each([one for one in things if one is not None and not one.home])
 
@@ -335,7 +294,7 @@ class Erasing:
                 self._visit(thing)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._damaged(thing, error)
-            yield _COMMIT if self._changed >= ACTS else _GO
+            yield GO
 
     def _damaged(self, thing: Living, error: Exception) -> None:
         """What cannot be looked at is handled as anywhere else. Whoever erases looks at the damaged items too."""
@@ -400,7 +359,7 @@ class Erasing:
         if not self._acts:
             self._seen.add(message.id)
             return
-        self._changed += 1
+        self._batch += 1
         if phase in _ENDS:
             self._blank(message)  # its receipt has neither number nor text
             self._dispatch.end_guarded(message, State.DELETED)
@@ -465,7 +424,7 @@ class Erasing:
         if mail.about:
             self._found.records.add(mail.about)
         if self._acts:
-            self._changed += 1
+            self._batch += 1
         else:
             self._seen.add(mail.id)
 
@@ -491,7 +450,7 @@ class Erasing:
                 return
             self._found.parked += 1
             if self._acts:
-                self._changed += 1
+                self._batch += 1
                 self._parking.remove(parked)
             else:
                 self._seen.add(parked.id)
@@ -503,7 +462,7 @@ class Erasing:
         after: tuple[str, bytes, int] | None = ("", b"", 0)
         while after is not None:
             self._store.walk(kind, after, ROWS, self._arrived)
-            yield _WAIT
+            yield WAIT
             after = self._after
             rows, self._rows = self._rows, []
             for row in context.ledger.alive(rows):
@@ -511,7 +470,7 @@ class Erasing:
                     self._row(kind, row)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
-                yield _COMMIT if self._changed >= ACTS else _GO
+                yield GO
 
     def _replies_of(self) -> Iterator[int]:
         """What is remembered for replies of a person. No record speaks of it, so no hold keeps it."""
@@ -522,14 +481,14 @@ class Erasing:
             if not wanted.takes(account, ()):
                 continue
             self._replies.find_of(account, wanted.forms, lambda rows: self._arrived(rows, None))
-            yield _WAIT
+            yield WAIT
             rows, self._rows = self._rows, []
             self._found.replies += len(rows)
             self._found.reply_keys |= {row.key for row in rows}
             if self._acts and rows:
                 self._replies.forget(rows)
-                self._changed += len(rows)
-            yield _COMMIT if self._changed >= ACTS else _GO
+                self._batch += len(rows)
+            yield GO
 
     def _arrived(self, rows: list[ColdRow], following: tuple[str, bytes, int] | None) -> None:
         self._rows, self._after = rows, following
@@ -556,7 +515,7 @@ class Erasing:
             return
         message = self._dispatch.lanes.take_expired_row(row)
         if message is not None:
-            self._changed += 1
+            self._batch += 1
             self._blank(message)
             self._dispatch.end_guarded(message, State.DELETED)
 
@@ -570,7 +529,7 @@ class Erasing:
         if not self._acts:
             self._seen.add(row.id)
         else:
-            self._changed += 1
+            self._batch += 1
             self._blank(message)
             new = ColdRow(row.kind, row.owner, row.key, row.id, row.expires, write_message(message))
             context.ledger.rewrite_row(message, new)

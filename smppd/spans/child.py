@@ -1,22 +1,18 @@
 """The process that sends spans: `python -m smppd.spans.child`, started by the daemon, of which nothing of this takes time.
 
-Its job comes as one line of JSON on standard input. It works until that input ends, which is when its parent does; then it
-sends what it has, for a moment, and ends. It says on standard output, one JSON object a line, what it did. Nothing that it says
-there holds anything of a message.
+It works until its parent ends (see `child`); then it sends what it has, for a moment, and ends. Nothing that it reports holds
+anything of a message.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
 import select
-import signal
 import sys
 import threading
 import time
 from typing import Any, Final
 
+from smppd import child
 from smppd.spans.follower import Follower
 from smppd.spans.job import Job
 from smppd.spans.lives import Lives, Sampler
@@ -24,8 +20,6 @@ from smppd.spans.outbox import Outbox
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqliteRecords
 
-NICER: Final = 10
-"""How much it gives way to the daemon, see nice(2)."""
 LOOK: Final = 0.2
 """Seconds between two looks for new rows, where there were none."""
 SAY: Final = 1.0
@@ -82,22 +76,8 @@ class Tracer:
 
 
 def main() -> int:
-    """Does the job on standard input. Exit status 0 where that ended, 1 where it could not begin: the last line says why."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it has the headers
-    os.nice(NICER)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with open(0, "rb", buffering=0, closefd=False) as unbuffered:
-        job = Job.read(unbuffered.readline())
-    try:
-        _trace(job)
-    except (StoreError, OSError) as error:
-        _say({"reason": str(error), "ended": True})
-        return 1
-    except Exception as bug:  # noqa: BLE001  the process's edge: a traceback might show what a row holds
-        _say({"reason": f"an error of ours: {type(bug).__name__}", "bug": True, "ended": True})
-        return 1
-    return 0
+    """Does the job on standard input; see `child.run`."""
+    return child.run(lambda line: _trace(Job.read(line)), StoreError)
 
 
 def _trace(job: Job) -> None:
@@ -112,30 +92,22 @@ def _trace(job: Job) -> None:
         sender = threading.Thread(target=outbox.run, name="sender", daemon=True)
         sender.start()
         tracer = Tracer(follower, lives, outbox)
-        _say(tracer.report())
+        child.say(tracer.report())
         said = time.monotonic()
         busy = False
         while not select.select([0], [], [], 0 if busy else LOOK)[0]:
             busy = tracer.step(int(time.time() * 1000))
             if time.monotonic() - said >= SAY:
                 said = time.monotonic()
-                _say(tracer.report())
+                child.say(tracer.report())
         until = time.monotonic() + LAST
         while tracer.step(int(time.time() * 1000)) and time.monotonic() < until:
             pass
         tracer.end()
         sender.join(max(0.0, until - time.monotonic()))
-        _say(tracer.report())
+        child.say(tracer.report())
     finally:
         records.close()
-
-
-def _say(what: dict[str, Any]) -> None:
-    try:
-        sys.stdout.write(json.dumps(what) + "\n")
-        sys.stdout.flush()
-    except OSError:
-        pass  # the daemon was killed
 
 
 if __name__ == "__main__":

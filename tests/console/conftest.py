@@ -24,6 +24,8 @@ from smppd.operators.roles import Role
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.keys import InstallSecrets, create_install, load_install
+from tests.cli.staff import Staff
+from tests.console.counter import Counter
 from tests.console.fake import NOW, Browser, FakeDaemon
 from tests.vault.rows import kek
 
@@ -139,3 +141,16 @@ def place(tmp_path: Path) -> Installation:
     made.add("aud", Role.AUDITOR)
     made.add("olga", Role.ACCOUNT_OWNER, accounts=("acme",))
     return made
+
+
+@pytest.fixture
+def staff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Staff:
+    """An installation whose commands are run by root, who may do all without a login."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return Staff(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def counter(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """The pages that are made of its records, as its people get them."""
+    return Counter(staff, monkeypatch)

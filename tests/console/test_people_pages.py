@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,17 +18,6 @@ from tests.console.counter import Counter
 SUBJECT = "+447700900123"
 HOSTILE = "<script>alert(1)</script>"
 WHY = {"reason": "contract", "note": "ticket 17"}
-
-
-@pytest.fixture
-def staff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Staff:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    return Staff(tmp_path, capsys, monkeypatch)
-
-
-@pytest.fixture
-def counter(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    return Counter(staff, monkeypatch)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -20,17 +19,6 @@ SUBJECT = "+447700900123"
 TEXT = "your code is 4711"
 HOSTILE = "<script>alert(1)</script>\"'&"
 LOOK = {"reason": "support", "note": "ticket 17"}
-
-
-@pytest.fixture
-def staff(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Staff:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    return Staff(tmp_path, capsys, monkeypatch)
-
-
-@pytest.fixture
-def counter(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    return Counter(staff, monkeypatch)
 
 
 @pytest.fixture

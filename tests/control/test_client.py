@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,33 +15,20 @@ from hypothesis import strategies as st
 from smppd.control import client
 from smppd.control.client import ask
 from smppd.control.wire import NAME, ControlError
+from tests.control.listener import Listener
 
 
-class Other:
+class Other(Listener):
     """Whatever listens there. ``does`` gets the connection of each who asks."""
 
     def __init__(self, path: Path) -> None:
         self.does: Callable[[socket.socket], object] = lambda one: None
         self.requests: list[bytes] = []
-        self.listening = socket.socket(socket.AF_UNIX)
-        before = os.getcwd()
-        os.chdir(path.parent)  # a socket's path is short
-        try:
-            self.listening.bind(path.name)
-        finally:
-            os.chdir(before)
-        self.listening.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__(path)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                one, _ = self.listening.accept()
-            except OSError:
-                return
-            with one:
-                self.requests.append(one.makefile("rb").readline())
-                self.does(one)
+    def answer(self, line: bytes, one: socket.socket) -> None:
+        self.requests.append(line)
+        self.does(one)
 
     def says(self, data: bytes) -> None:
         self.does = lambda one: one.sendall(data)
@@ -55,8 +40,7 @@ def other(tmp_path: Path) -> Iterator[Other]:
     directory.mkdir()
     made = Other(directory / NAME)
     yield made
-    made.listening.shutdown(socket.SHUT_RDWR)
-    made.listening.close()
+    made.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
-from smppd.daemon import feeding
+from smppd.daemon import companion, feeding
 from smppd.daemon.feeding import Feeding
 from smppd.feed.file import PLACE_FILE, PlaceFile
 from smppd.feed.lines import Cursor, mark_line
@@ -98,7 +98,7 @@ def test_it_begins_with_what_comes_and_its_reports_are_counted(
 def test_a_process_that_ends_is_started_again(
     store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(companion, "PAUSE", (0.01, 0.05))
     feed = made(DIES)
     feed.start(settings(store))
     wait_for("three deaths", lambda: (sample(metrics, "feed_failures_total") or 0) >= 3)
@@ -120,7 +120,7 @@ def test_one_that_hangs_is_killed_at_the_end(
 def test_a_place_that_is_none_stops_the_feed_and_not_the_daemon(
     store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(companion, "PAUSE", (0.01, 0.05))
     monkeypatch.setattr(feeding, "SILENCE", 0.0)
     place = store.directory / PLACE_FILE
     place.write_text("{}")
@@ -141,7 +141,7 @@ def test_without_a_place_the_file_says_where_it_goes_on(store: Builder, made: Ca
 def test_one_that_cannot_begin_is_behind(
     store: Builder, made: Callable[[str], Feeding], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(companion, "PAUSE", (0.01, 0.05))
     monkeypatch.setattr(feeding, "SILENCE", 0.2)
     feed = made(DIES)
     feed.start(settings(store, alarm_after=0.3))

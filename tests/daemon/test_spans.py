@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from smppd.daemon import companion
 from smppd.daemon import spans as module
 from smppd.daemon.spans import Spans
 from smppd.metrics import Metrics
@@ -74,7 +77,7 @@ def test_reports_are_counted_and_the_log_says_it_once(
 def test_a_process_that_ends_is_started_again(
     tmp_path: Path, made: Callable[[str], Spans], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAUSE", (0.01, 0.05))
+    monkeypatch.setattr(companion, "PAUSE", (0.01, 0.05))
     made(DIES).use(job(tmp_path))
     wait_for("three deaths", lambda: (sample(metrics, "tracing_failures_total") or 0) >= 3)
     assert sample(metrics, "internal_errors_total", where="tracing") is None
@@ -106,3 +109,34 @@ def test_a_reload_begins_anew_where_something_changed(
     wait_for("the second", lambda: told.read_text() == "Falsehttp://127.0.0.1:1/Falsehttp://127.0.0.1:2/")
     spans.use(None)
     spans.stop()
+
+
+def test_a_reload_ends_one_that_hangs(
+    tmp_path: Path, made: Callable[[str], Spans], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    spans = made(HANGS)
+    spans.use(job(tmp_path))
+    spans._command = [sys.executable, "-c", WORKS]
+    spans.use(job(tmp_path, "http://127.0.0.1:2/"))
+    wait_for("the next one", lambda: sample(metrics, "tracing_spans_total") == 9)
+
+
+def test_one_that_is_ended_before_it_has_its_job_just_ends(
+    tmp_path: Path, made: Callable[[str], Spans], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = made("import sys; sys.stdin.readline()")
+    begin = subprocess.Popen
+
+    def popen(*args: Any, **kwargs: Any) -> Any:
+        process = begin(*args, **kwargs)
+        assert process.stdin is not None
+        spans.end()
+        process.stdin.close()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    spans.use(job(tmp_path))
+    assert spans._process is not None
+    spans._process.join(10)
+    assert not spans._process.is_alive() and sample(metrics, "internal_errors_total", where="tracing") is None

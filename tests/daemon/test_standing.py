@@ -19,12 +19,11 @@ from smppd.daemon.standing import KIND, Standing, StandingActs
 from smppd.metrics import Metrics
 from smppd.operators.roles import Act, Authority, Role
 from smppd.relay.acting import EXPIRE, Acted, Waiting
-from smppd.store.api import StoreFull
 from smppd.store.documents import FOREVER
 from smppd.traffic.suspension import Suspensions
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import create_install, load_install
-from tests.records.memorylog import MemoryDocuments
+from tests.records.memorylog import FillingDocuments
 from tests.relay.fakes import settings
 from tests.vault.rows import MemoryRows, kek
 
@@ -35,19 +34,6 @@ OWNER = Authority(Actor("bo", "host"), "bo", frozenset({Role.ACCOUNT_OWNER}), fr
 
 def _for(seconds: float) -> dict[str, Any]:
     return {"for": seconds}
-
-
-class Disk(MemoryDocuments):
-    """Documents that may be full."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.full = False
-
-    def put(self, kind: str, documents: Any, until: int = FOREVER) -> None:
-        if self.full:
-            raise StoreFull("no space")
-        super().put(kind, documents, until)
 
 
 class Link:
@@ -127,7 +113,7 @@ class House:
         create_install(kek(), rows)
         self.install = load_install(kek(), rows)
         self.directory = directory
-        self.disk = Disk()
+        self.disk = FillingDocuments()
         self.settings = settings()
         self.reloads = 0
         self.wall = 1000.0

@@ -16,12 +16,10 @@ from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Status, address_field, pdu
-from smppd.store.api import StoreFull
-from smppd.store.documents import FOREVER
 from smppd.traffic.suspension import KIND, Suspension
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import create_install, load_install
-from tests.records.memorylog import MemoryDocuments
+from tests.records.memorylog import FillingDocuments
 from tests.relay.fakes import FROM, TO, World, settings
 from tests.vault.rows import MemoryRows, kek
 
@@ -29,25 +27,12 @@ RULES = {"spam": [{"name": "prize", "when": {"text": "prize"}, "do": "refuse"}]}
 AFTER = {"hits": 3, "within": "1h", "rules": ["spam", "traffic"]}
 
 
-class Disk(MemoryDocuments):
-    """Documents that may be full."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.full = False
-
-    def put(self, kind: str, documents: Any, until: int = FOREVER) -> None:
-        if self.full:
-            raise StoreFull("no space")
-        super().put(kind, documents, until)
-
-
 class House:
     """A world whose accounts have their screens, in one process after another on the same disk."""
 
     def __init__(self, **acme: Any) -> None:
         self.settings = settings(policies=RULES, acme={"policies": ["spam"], **acme})
-        self.disk = Disk()
+        self.disk = FillingDocuments()
         rows = MemoryRows()
         create_install(kek(), rows)
         self.install = load_install(kek(), rows)

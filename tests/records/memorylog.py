@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from smppd.store.api import StoreError
+from smppd.store.api import StoreError, StoreFull
 from smppd.store.documents import FOREVER
 from smppd.store.holds import HeldRow, Mark
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
@@ -119,6 +119,19 @@ class MemoryDocuments:
 
     def close(self) -> None:
         pass
+
+
+class FillingDocuments(MemoryDocuments):
+    """The same on a disk that may be full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+
+    def put(self, kind: str, documents: Mapping[str, bytes], until: int = FOREVER) -> None:
+        if self.full:
+            raise StoreFull("no space")
+        super().put(kind, documents, until)
 
 
 class MemoryLog:

@@ -496,3 +496,14 @@ class World:
             assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
             assert parked == set(upstream.parked)
+
+
+def drained(world: World, link: FakeLink, most: int = 60) -> list[bytes]:
+    """All that comes to a carrier while time passes, each answered; in order."""
+    for _ in range(most):
+        world.passes(0.1, step=0.1)
+        while link.waiting:
+            link.answers(*[b"id-%d-%d" % (len(link.sent), n) for n in range(len(link.waiting))])
+            world.commits()
+    world.check()
+    return [sm.short_message for sm in link.sent]

@@ -9,11 +9,12 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.wire import Status
-from smppd.relay.acting import ACTS, EXPIRE, MOVE, REQUEUE, STEP, Acted, Waiting
+from smppd.relay.acting import EXPIRE, MOVE, REQUEUE, STEP, Acted, Waiting
 from smppd.relay.state.model import Message
 from smppd.relay.state.phase import Phase
+from smppd.relay.turns import ACTS
 from tests.relay.accept.test_desk import part
-from tests.relay.fakes import TO, FakeLink, World, settings
+from tests.relay.fakes import TO, World, drained, settings
 from tests.relay.send.test_dispatch import numbered
 from tests.relay.send.test_hours import Night
 
@@ -35,17 +36,6 @@ def act(world: World, what: str, seconds: float = 10.0, step: float = 0.1, **whi
     assert said, "it does not come to an end"
     world.check()
     return said[0]
-
-
-def drained(world: World, link: FakeLink, most: int = 60) -> list[bytes]:
-    """All that comes to a carrier while time passes, each answered; in order."""
-    for _ in range(most):
-        world.passes(0.1, step=0.1)
-        while link.waiting:
-            link.answers(*[b"id-%d-%d" % (len(link.sent), n) for n in range(len(link.waiting))])
-            world.commits()
-    world.check()
-    return [sm.short_message for sm in link.sent]
 
 
 def piled(world: World, count: int, start: int = 0, **more: Any) -> list[bytes]:

@@ -11,9 +11,10 @@ import pytest
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
-from smppd.relay.erasing import BUDGET, Erasing, Found, Kept
+from smppd.relay.erasing import Erasing, Found, Kept
 from smppd.relay.state.living import Living
 from smppd.relay.state.phase import Phase
+from smppd.relay.turns import BUDGET
 from smppd.store.api import ColdRow, Kind
 from tests.relay.fakes import FROM, TO, World, receipt, settings
 

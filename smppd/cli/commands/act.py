@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any, Final, NamedTuple
 
-from smppd.cli.authority import add_login, authorise, wanted
+from smppd.cli.authority import add_login, authorise, is_believed, wanted
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.cli.credentials import claim_of
 from smppd.config import Settings
@@ -126,13 +125,7 @@ def _asked(settings: Settings, args: argparse.Namespace, request: dict[str, obje
     """The daemon's answer. Whom the daemon believes says a name; anybody else says all that he logs in with."""
     directory = settings.store.directory
     try:
-        believed = os.geteuid() in (0, directory.stat().st_uid)
-    except FileNotFoundError:
-        believed = True  # there is no store: said below
-    except PermissionError:
-        believed = False
-    try:
-        if believed:
+        if is_believed(directory):
             authority = authorise(Act.RUNTIME, args, settings)
             return ask(directory, request | ({"operator": authority.operator} if authority.operator else {}))
         name = wanted(args)

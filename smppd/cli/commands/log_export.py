@@ -19,10 +19,12 @@ from typing import Any, Final, Protocol, TextIO
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, load_settings, say
 from smppd.cli.commands.audit import moment
+from smppd.cli.reason import NOTE
 from smppd.cli.whole_file import WholeFile
 from smppd.events import AuditEvent
-from smppd.message import BESIDE, Address, State
+from smppd.message import BESIDE, State
 from smppd.office.access import REASONS, Access, Why, addresses_of, guarded, printable
+from smppd.office.messages import shown_number, state_name
 from smppd.office.times import Moment
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.carrier_errors import carrier_error
@@ -32,7 +34,6 @@ from smppd.records.looks import Shown
 from smppd.records.lookup import Found
 from smppd.records.places import BadPlace, Place
 from smppd.records.vouch import Voucher
-from smppd.vault.mask import mask_number
 
 COLUMNS: Final = (
     "cursor", "id", "account", "direction", "accepted", "submitted", "final", "acknowledged", "state", "error", "error_name",
@@ -87,7 +88,7 @@ def register_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         "--note",
         default="",
         metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+        help=NOTE,
     )
     parser.add_argument(
         "--reveal", action="store_true", help="whole numbers and texts; needs --reason, --note and --out"
@@ -305,7 +306,7 @@ class _Export:
             "submitted": iso(life.submitted) if life.submitted else None,
             "final": iso(life.final) if life.final else None,
             "acknowledged": iso(life.acknowledged) if life.acknowledged else None,
-            "state": _state_name(life.state),
+            "state": state_name(life.state),
             "error": life.error or None,
             "error_name": carrier_error(self._tables.get(life.upstream), life.error) if life.error else None,
             "upstream": life.upstream or None,
@@ -319,7 +320,7 @@ class _Export:
         }
         if one.record.numbers is not None:
             source, destination = addresses_of(one.record.numbers)
-            row["from"], row["to"] = _number(source, reveal), _number(destination, reveal)
+            row["from"], row["to"] = shown_number(source, reveal), shown_number(destination, reveal)
         if reveal:
             shown = self._access.text(one.record)
             row["text"] = shown.text if shown.text is None or self._args.format == "jsonl" else printable(shown.text)
@@ -329,17 +330,3 @@ class _Export:
 
 def _as_typed(at: int | None) -> str:
     return at.typed if isinstance(at, Moment) else ""
-
-
-def _state_name(state: int) -> str:
-    try:
-        return State(state).name
-    except ValueError:
-        return f"state {state}"
-
-
-def _number(address: Address, reveal: bool) -> str:
-    digits = address.digits.decode("latin-1")
-    if address.ton == 1 and digits.isdigit():
-        digits = f"+{digits}"
-    return printable(digits if reveal else mask_number(digits))

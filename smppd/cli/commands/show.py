@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from smppd.audit.trail import current_actor
-from smppd.cli.authority import NOBODY_YET, add_login, identify, wanted
+from smppd.cli.authority import NOBODY_YET, add_login, identify, is_believed, wanted
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.credentials import claim_of
 from smppd.cli.tables import Column, age, cell, console_for, sparkline, table_of
@@ -107,13 +106,7 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
 def _way(args: argparse.Namespace, settings: Settings) -> tuple[Path, dict[str, Any]]:
     """Where to ask, and as whom. Whom the daemon believes says a name; anybody else says all that he logs in with."""
     directory = settings.store.directory
-    try:
-        believed = os.geteuid() in (0, directory.stat().st_uid)
-    except FileNotFoundError:
-        believed = True  # there is no store: said below
-    except PermissionError:
-        believed = False
-    if believed:
+    if is_believed(directory):
         return directory, _operator(args, settings)
     name = wanted(args)
     if name is None:

@@ -25,6 +25,7 @@ from smppd.cli.authority import add_login, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.erasing import eraser_of
 from smppd.cli.numbers import typed_of
+from smppd.cli.reason import NOTE
 from smppd.config import Settings
 from smppd.control.wire import ControlError
 from smppd.daemon.erasing import Underway, erase_underway
@@ -75,7 +76,7 @@ def register_erase(actions: argparse._SubParsersAction[argparse.ArgumentParser])
         "--note",
         default="",
         metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+        help=NOTE,
     )
     parser.add_argument(
         "--asked", type=int, metavar="N", help="run what somebody asked for in the console: number and reason are in it"

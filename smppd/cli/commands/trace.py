@@ -19,6 +19,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.cli.authority import add_login, approver, authorise
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.pcapng import PcapngWriter
+from smppd.cli.reason import NOTE
 from smppd.cli.whole_file import WholeFile
 from smppd.config import Settings
 from smppd.config.units import format_duration
@@ -68,7 +69,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--note",
         required=True,
         metavar="TEXT",
-        help="the reason in words, a ticket; kept for ever, so runs of 5 or more digits are stored as ***",
+        help=NOTE,
     )
     delete.add_argument("--reason", required=True, metavar="TEXT", help="why, without personal data; kept for ever")
     for action in (listing, show):

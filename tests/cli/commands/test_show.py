@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,39 +14,25 @@ from smppd.cli.commands import show
 from smppd.cli.tables import sparkline
 from smppd.daemon.askers import SHOWS_NEED
 from tests.cli.installation import Run
+from tests.control.listener import Listener
 
 HOSTILE = "evil\x1b[2J\u202e\r\nname"
 
 
-class Daemon:
+class Daemon(Listener):
     """Answers each request with what stands in `answers`, by what is asked."""
 
     def __init__(self, path: Path) -> None:
         self.answers: dict[str, Any] = {}
         self.asked: list[dict[str, Any]] = []
-        self.left = -1
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(os.fspath(path))
-        self.listening.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__(path)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                one, _ = self.listening.accept()
-            except OSError:
-                return
-            with one:
-                request = json.loads(one.makefile().readline())
-                self.asked.append(request)
-                what = request["do"].removeprefix("show ")
-                answer = self.answers.get(what, {"v": 1, "at": 1.8e9, what: []})
-                one.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
-
-    def close(self) -> None:
-        if self.listening.fileno() >= 0:
-            self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
+    def answer(self, line: bytes, one: socket.socket) -> None:
+        request = json.loads(line)
+        self.asked.append(request)
+        what = request["do"].removeprefix("show ")
+        answer = self.answers.get(what, {"v": 1, "at": 1.8e9, what: []})
+        one.sendall(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
 
 
 @pytest.fixture

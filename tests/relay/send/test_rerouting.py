@@ -12,7 +12,7 @@ from smppd.protocol.wire import Status
 from smppd.relay.state.model import Message
 from smppd.relay.state.phase import Phase
 from tests.relay.accept.test_desk import part
-from tests.relay.fakes import FROM, TO, World, settings
+from tests.relay.fakes import FROM, TO, World, drained, settings
 from tests.relay.send.test_dispatch import numbered
 
 OTHER = b"447700900555"
@@ -35,17 +35,6 @@ def without_a(world: World, routes: list[dict[str, Any]] | None = None) -> Setti
 def reloads(world: World, configuration: Settings) -> None:
     world.settings = configuration
     world.reloads(configuration)
-
-
-def drained(world: World, link: Any, most: int = 60) -> list[bytes]:
-    """Everything that comes to a carrier while time passes, each answered; in order."""
-    for _ in range(most):
-        world.passes(0.1, step=0.1)
-        while link.waiting:
-            link.answers(*[b"id-%d-%d" % (len(link.sent), n) for n in range(len(link.waiting))])
-            world.commits()
-    world.check()
-    return [sm.short_message for sm in link.sent]
 
 
 @pytest.mark.parametrize("disabled", [False, True])

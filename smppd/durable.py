@@ -71,7 +71,7 @@ def old_file(path: Path, number: int) -> Path:
 def rotate_files(path: Path, keep: int) -> None:
     """PATH -> PATH.1 -> PATH.2 ... PATH.keep: the last goes first, so that a kill in between overwrites none. OSError."""
     old = [path, *(old_file(path, number) for number in range(1, keep + 1))]
-    # A gap, left by a kill or by somebody's own hand, takes the shift up.
+    # Files are renamed up to the first number that is free: a kill, or somebody who deleted a file, may have left it so.
     free = next((number for number in range(1, len(old)) if not old[number].exists()), len(old) - 1)
     for number in range(free, 0, -1):
         os.replace(old[number - 1], old[number])

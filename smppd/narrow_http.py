@@ -43,6 +43,11 @@ class NarrowRequest(http.Request):
     def keep(self, data: bytes) -> None:
         """Takes a piece of the body. Here it is thrown away."""
 
+    def set_status(self, code: int) -> None:
+        """The status of the reply. Twisted does not know the phrase of 421 (RFC 9110 section 15.5.20)."""
+        base: Any = self  # the base class has no types
+        base.setResponseCode(code, b"Misdirected Request" if code == 421 else None)
+
     def parseCookies(self) -> None:
         """Whoever wants them reads them."""
 

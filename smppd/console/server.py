@@ -203,7 +203,7 @@ class _Request(NarrowRequest):
         if self.gone or self.finished:
             return
         out: Any = self  # the base class has no types
-        out.setResponseCode(reply.status)
+        self.set_status(reply.status)
         fixed = [*HEADERS, *((HSTS,) if secure else ())]
         if not any(name == "Cache-Control" for name, _ in reply.headers):
             fixed.append(("Cache-Control", "no-store"))

@@ -294,7 +294,7 @@ class _Request(NarrowRequest):
         if self.gone or self.finished:
             return
         out: Any = self  # the base class has no types
-        out.setResponseCode(code)
+        self.set_status(code)
         headers = {
             b"content-type": kind,
             b"content-length": b"%d" % len(body),

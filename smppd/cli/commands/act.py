@@ -43,7 +43,7 @@ _KINDS: Final = {
     "drain": _Kind(
         _UPSTREAM,
         "Pause an upstream, wait for its answers, then for its receipts, and unbind its links until it is unpaused.",
-        "for receipts, at most (default: 30s)",
+        "how long receipts are waited for, at most 7d (default: 30s)",
     ),
     "unpause": _Kind(_UPSTREAM, "End a pause or a drain."),
     "unban": _Kind("ADDRESS", "End all bans and delays of an address. As `smppd bans lift`."),
@@ -53,7 +53,7 @@ _KINDS: Final = {
     "requeue": _Kind(_WAITING, "What waits takes the route that it has now."),
     "move": _Kind(_UPSTREAM, "What waits for an upstream first waits for another one first; its order is kept."),
     "log-level": _Kind(
-        "LEVEL", "Log `debug`, `info`, `warning` or `error` for a while, then as configured.", "how long (default: 15m)"
+        "LEVEL", "Log `debug`, `info`, `warning` or `error` for a while, then as configured.", "how long, at most 1d (default: 15m)"
     ),
     "trace": _Kind(
         "SESSION|ACCOUNT|UPSTREAM",

@@ -49,7 +49,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "trace",
         description="Show, export and delete traces of a peer's PDUs; `smppd act trace` makes one. Works on the store, with or"
-        " without a daemon. Exit status: 0 done, 1 not so, 2 not reachable, 3 another person has to agree.",
+        " without a daemon. Exit status: 0 done, 1 no such trace, or refused, 2 not reachable, 3 another person has to agree.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", description="All traces that are kept.")

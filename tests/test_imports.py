@@ -22,13 +22,14 @@ TABLE: dict[str, frozenset[str]] = {
     "numbering": frozenset(),
     "passwords": frozenset(),
     "durable": frozenset(),
+    "secrecy": frozenset(),
     "config": frozenset({"pacing", "numbering"}),
     "metrics": frozenset(),
     "events": frozenset(),
     "message": frozenset({"protocol"}),
     "policy": frozenset({"message", "protocol", "config", "metrics", "numbering", "pacing"}),
     # Big lists by name. What rules ask of one is policy's; how it is compiled, kept and exchanged is here.
-    "lists": frozenset({"config", "policy", "numbering", "durable"}),
+    "lists": frozenset({"config", "policy", "numbering", "durable", "secrecy"}),
     # What is unusual in an account's traffic: screens, as `policy` has them, with a memory of their own.
     "traffic": frozenset({"message", "protocol", "config", "numbering", "policy"}),
     "ids": frozenset(),
@@ -71,9 +72,11 @@ TABLE: dict[str, frozenset[str]] = {
         {"durable", "pacing", "ids", "message", "vault", "audit", "config", "events", "store", "records"}
     ),
     # What happened to messages, told from the committed log by a process of its own, which opens the store itself.
-    "feed": frozenset({"durable", "ids", "message", "config", "events", "vault", "audit", "store", "records"}),
+    "feed": frozenset(
+        {"durable", "secrecy", "ids", "message", "config", "events", "vault", "audit", "store", "records"}
+    ),
     # A sample of their lives as spans, by a process of its own too.
-    "spans": frozenset({"message", "config", "vault", "store"}),
+    "spans": frozenset({"secrecy", "message", "config", "vault", "store"}),
     "relay": frozenset(
         {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
     ),

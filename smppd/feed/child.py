@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import selectors
 import signal
 import sys
@@ -27,6 +26,7 @@ from smppd.feed.file import PLACE_FILE, FeedError, FeedFile, PlaceFile
 from smppd.feed.lines import Wanted
 from smppd.feed.server import Server
 from smppd.feed.tail import Tail
+from smppd.secrecy import forbid_cores
 from smppd.store.api import StoreError
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import AUDIT_FILE
@@ -190,7 +190,7 @@ class Teller:
 
 def main() -> int:
     """Does the job on standard input. Exit status 0 where that ended, 1 where it could not begin: the last line says why."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it may hold keys
+    forbid_cores()  # it may hold keys
     os.nice(NICER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

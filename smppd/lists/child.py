@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from smppd.lists.compiler import Failed, ListSpec, Refused, compile_list
+from smppd.secrecy import forbid_cores
 
 NICER: Final = 10
 """How much it gives way to the daemon, see nice(2)."""
@@ -25,7 +25,7 @@ NICER: Final = 10
 
 def main() -> int:
     """Does the job on standard input. Exit status 0, whatever came of it: the last line says so."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it holds a key and numbers
+    forbid_cores()  # it holds a key and numbers
     os.nice(NICER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
     ended: list[int] = []

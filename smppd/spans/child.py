@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -17,6 +16,7 @@ import threading
 import time
 from typing import Any, Final
 
+from smppd.secrecy import forbid_cores
 from smppd.spans.follower import Follower
 from smppd.spans.job import Job
 from smppd.spans.lives import Lives, Sampler
@@ -83,7 +83,7 @@ class Tracer:
 
 def main() -> int:
     """Does the job on standard input. Exit status 0 where that ended, 1 where it could not begin: the last line says why."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it has the headers
+    forbid_cores()  # it has the headers
     os.nice(NICER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -269,8 +269,9 @@ class Tail:
             about = about_event(event, self._of(event.id))
             told = self._wanted.takes(about.account, event_name(event, about))
             yield cursor, event_line(cursor, event, about) if told else None, False
-        if not row.written and not events:
-            yield Cursor(Place(row.seq), at.trail), None, False
+        things = row.written + len(events)
+        if taken > things or not things:  # a reader says where it is, and may be wrong
+            yield Cursor(Place(row.seq, things), at.trail), None, False
 
     def _record(self, packed: bytes, number: int, secrets: bytes | None) -> tuple[int, int, About]:
         header = read_header(packed)

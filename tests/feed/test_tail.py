@@ -293,6 +293,16 @@ def test_a_row_that_was_altered_stops_nothing(feed: Feed) -> None:
     assert keys(lines)[-1] == keys(whole)[-1]
 
 
+def test_a_cursor_beyond_a_rows_end_confuses_no_other_reader(feed: Feed) -> None:
+    tail = feed.tail(feed.memory())
+    end = tail.end()
+    assert tail.page(end).lines == () and tail.behind(end) == 0.0
+    beyond = end._replace(log=Place(end.log.seq, end.log.taken + 7))
+    assert tail.page(beyond).cursor == end
+    feed.builder.now += 100
+    assert tail.behind(end) == 0.0
+
+
 def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:
     trail = fresh.trail
     trail.append("opt out", "ada", {"action": "add", "account": "acme"}, "asked")

@@ -49,7 +49,7 @@ class Feed:
             records.close()
 
     def tail(self, memory: MemoryLog, wanted: Wanted = EVERYTHING, *, masked: bool = False) -> Tail:
-        keys = KeyRing(self.builder.kek, memory.keys) if masked else None
+        keys = (lambda: KeyRing(self.builder.kek, memory.keys)) if masked else None
         return Tail(memory, self.trail, wanted, keys, now=lambda: self.now, wall=lambda: self.builder.now)
 
     def fill(self, rows: int = 6) -> None:
@@ -225,6 +225,19 @@ def test_masked_numbers_are_forgotten_once_they_are_erased(fresh: Feed) -> None:
     assert line["event"] == "receipt" and "to" not in line and line["account"] == "acme"
     again = told(tail)[0]
     assert len(again) == 3 and not [one for one in again if "to" in one], "nor to those who come later"
+
+
+def test_masked_numbers_are_forgotten_once_their_key_is_destroyed(fresh: Feed) -> None:
+    fresh.builder.record(b"secret text", source=b"447700900001", destination=b"447700900123")
+    fresh.builder.commit()
+    memory = fresh.memory()
+    tail = fresh.tail(memory, masked=True)
+    assert "to" in told(tail)[0][0]
+    for scope, _wrapped in list(memory.keys.scan(b"")):
+        memory.keys.delete(scope)
+    fresh.now += module.FORGET
+    (line,), _end = told(tail)
+    assert line["event"] == "accepted" and "to" not in line and "from" not in line
 
 
 def test_filters(feed: Feed) -> None:

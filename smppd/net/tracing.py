@@ -103,6 +103,13 @@ class Recording:
         if self._one_session:
             self._end("the session ended")
 
+    def leave(self, pipe: Pipe) -> None:
+        """A connection that is heard, if it is, belongs in here no longer."""
+        tap = pipe.tap
+        if isinstance(tap, PipeTap) and tap in self._taps:
+            pipe.tap = None
+            self.left(tap, "it binds for another account, and is heard no longer")
+
     def stop(self) -> None:
         """Takes all taps away; nothing more is gathered, and nobody is told."""
         self._ended = True

@@ -22,6 +22,8 @@ SESSIONS: Final = 10_000
 """Connections of one trace."""
 UNWRITTEN: Final = 8 << 20
 """Octets that may wait for the disk; more end the trace."""
+BUG: Final = "an error; the daemon's log has it"
+"""Why a trace ends by an error of ours."""
 
 
 class Recording:
@@ -120,7 +122,7 @@ class Recording:
     def failed(self) -> None:
         """An error of ours: it ends the trace, and none of the sessions that it hears."""
         log.exception("error in a trace")
-        self._end("an error; the daemon's log has it")
+        self._end(BUG)
 
     def _end(self, why: str) -> None:
         if not self._ended:

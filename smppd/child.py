@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Final
+
+from smppd.secrecy import forbid_cores
 
 NICER: Final = 10
 """How much it gives way to the daemon, see nice(2)."""
@@ -20,7 +21,7 @@ NICER: Final = 10
 
 def begin() -> bytes:
     """Makes this a process of the daemon, which leaves no core file; its job, with the end of the line."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a job may hold keys
+    forbid_cores()  # a job may hold keys
     os.nice(NICER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is its parent's, which then closes our input
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

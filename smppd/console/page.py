@@ -83,6 +83,9 @@ class Answer(NamedTuple):
     kind: str = "application/octet-stream"
     filename: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} {self.template} ***>"
+
 
 def show(template: str, /, status: int = 200, **values: Any) -> Answer:
     """A page of a template, `templates/NAME.html`."""

@@ -344,6 +344,7 @@ class Daemon:
             lambda: self.settings.store.reserve,
             time.time,
             now,
+            lambda: self.metrics.errors.labels("traces").inc(),
         )
         self._tracing.settle()
         targets = ReloadTargets(

@@ -30,15 +30,16 @@ def trace_expiry(
     actor: Actor,
     retain: Callable[[], float],
 ) -> Callable[[float], None]:
-    """For the purge: expire(now) destroys the traces that are older than `retain()` seconds, and says so on the trail. Raises
+    """For the purge: expire(now) destroys the traces that are older than `retain()` seconds; the trail is told first. Raises
     StoreError and VaultError."""
+
+    def tell(numbers: list[int]) -> None:
+        what: dict[str, str | int] = {"action": "retention", "traces": " ".join(map(str, numbers))}
+        trail.append(AuditEvent.TRACE, actor.who, what, "destroyed", source=actor.source)
 
     def expire(now: float) -> None:
         with open_traces(directory, wraps, install) as traces:
-            gone = traces.expire(now, retain())
-        if gone:
-            what: dict[str, str | int] = {"action": "retention", "traces": " ".join(map(str, gone))}
-            trail.append(AuditEvent.TRACE, actor.who, what, "destroyed", source=actor.source)
+            traces.expire(now, retain(), tell)
 
     return expire
 

@@ -24,7 +24,7 @@ from smppd.daemon.standing import StandingActs
 from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
 from smppd.net.customers import CustomerLink, Customers
-from smppd.net.tracing import OCTETS, Recording
+from smppd.net.tracing import BUG, OCTETS, Recording
 from smppd.net.upstreams import UpstreamLink, Upstreams
 from smppd.operators.roles import Authority
 from smppd.records.traces import Trace, TraceError, Traces
@@ -107,9 +107,10 @@ class Tracing:
         reserve: Callable[[], int],
         wall: Callable[[], float],
         now: Callable[[], float],
+        bug: Callable[[], object] = lambda: None,
     ) -> None:
         """directory: the store's. acts: put an act on the trail before it is done. reserve(): octets of its disk that no
-        trace takes."""
+        trace takes. bug(): counts an error of ours, from any thread."""
         self._directory = directory
         self._ring = ring
         self._install = install
@@ -121,6 +122,7 @@ class Tracing:
         self._reserve = reserve
         self._wall = wall
         self._now = now
+        self._bug = bug
         self._running: list[_Running] = []
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -197,6 +199,8 @@ class Tracing:
         peer = running.peer
 
         def over(why: str) -> None:
+            if why == BUG:
+                self._bug()
             # Never from within the pipe that is heard.
             self._reactor.callLater(0.0, self._end, running, why)
 
@@ -391,6 +395,7 @@ class Tracing:
                 result = work()
             except Exception as caught:
                 if not isinstance(caught, (*_TOLD, _Destroyed)):
+                    self._bug()
                     log.exception("error in a trace")
                 self._reactor.callFromThread(then, None, caught)
             else:
@@ -423,4 +428,4 @@ def _sentence(error: Exception | None) -> str:
         return f"the disk: {error.strerror or type(error).__name__}"
     if isinstance(error, _TOLD):
         return str(error)
-    return "an error; the daemon's log has it"
+    return BUG

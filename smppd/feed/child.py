@@ -201,7 +201,7 @@ def _tell(job: Job, stack: ExitStack) -> None:
     trail = AuditTrail(job.directory / AUDIT_FILE, None)
     stack.callback(trail.close)
     feed = job.feed
-    ring = None if job.keys is None else KeyRing(load_kek(job.keys), records.keys)
+    ring = None if job.keys is None else partial(KeyRing, load_kek(job.keys), records.keys)
     tail = Tail(records, trail, Wanted(frozenset(feed.accounts), frozenset(feed.events)), ring)
     file: FeedFile | None = None
     listen: Callable[[], Server] | None = None

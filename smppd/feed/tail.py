@@ -52,7 +52,8 @@ TRAIL_LOOK: Final = 1.0
 REMEMBERED: Final = 200_000
 """Records of which it is remembered whose they are: some 30 MB, with masked numbers 80. Others are read again."""
 FORGET: Final = 60.0
-"""Seconds after which masked numbers are read again from their records, which may have been erased meanwhile."""
+"""Seconds after which masked numbers are read again from their records, which may have been erased meanwhile, or their keys
+destroyed."""
 PAGES: Final = 32
 """Pages that are kept, since several readers come by at about the same time: 8 MiB."""
 _TRIES: Final = 5
@@ -78,17 +79,19 @@ class Tail:
         records: Records,
         trail: AuditTrail,
         wanted: Wanted,
-        keys: PeriodKeys | None = None,
+        keys: Callable[[], PeriodKeys] | None = None,
         *,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """keys: with them lines have masked numbers. now: monotonic seconds; wall: epoch seconds. The log and the trail stay
-        the caller's."""
+        """keys(): what opens numbers, with which lines have them masked; called again every FORGET seconds, for what it gave
+        may remember keys that were destroyed. now: monotonic seconds; wall: epoch seconds. The log and the trail stay the
+        caller's."""
         self._records = records
         self._trail = trail
         self._wanted = wanted
-        self._keys = keys
+        self._renewed = keys
+        self._keys = None if keys is None else keys()
         self._now = now
         self._wall = wall
         self._about: OrderedDict[int, About] = OrderedDict()
@@ -107,8 +110,9 @@ class Tail:
         """Looks for new rows; the id of the newest one. Call it before `page`."""
         bounds = self._records.bounds()
         self._newest = max(self._newest, bounds[1]) if bounds else self._newest
-        if self._keys is not None and self._now() >= self._forget_at:
+        if self._renewed is not None and self._now() >= self._forget_at:
             self._forget_at = self._now() + FORGET
+            self._keys = self._renewed()
             self._about.clear()
             self._pages.clear()
         if self._now() >= self._trail_again:
@@ -269,8 +273,9 @@ class Tail:
             about = about_event(event, self._of(event.id))
             told = self._wanted.takes(about.account, event_name(event, about))
             yield cursor, event_line(cursor, event, about) if told else None, False
-        if not row.written and not events:
-            yield Cursor(Place(row.seq), at.trail), None, False
+        things = row.written + len(events)
+        if taken > things or not things:  # a reader says where it is, and may be wrong
+            yield Cursor(Place(row.seq, things), at.trail), None, False
 
     def _record(self, packed: bytes, number: int, secrets: bytes | None) -> tuple[int, int, About]:
         header = read_header(packed)

@@ -532,6 +532,9 @@ class CustomerLink:
             return False
         if self._customers.traced:
             recording = self._customers.traced.get(bind.system_id.decode("latin-1"))
+            for one in self._customers.traced.values():
+                if one is not recording:  # a bind before this one named another account, and was refused
+                    one.leave(self._pipe)
             if recording is not None:
                 recording.tap(self._pipe, "customer", raw + self.session.unread)
         self._check = self._customers.authenticator.check(

@@ -23,6 +23,8 @@ SESSIONS: Final = 10_000
 """Connections of one trace."""
 UNWRITTEN: Final = 8 << 20
 """Octets that may wait for the disk; more end the trace."""
+BUG: Final = "an error; the daemon's log has it"
+"""Why a trace ends by an error of ours."""
 
 
 class Recording:
@@ -104,6 +106,13 @@ class Recording:
         if self._one_session:
             self._end("the session ended")
 
+    def leave(self, pipe: Pipe) -> None:
+        """A connection that is heard, if it is, belongs in here no longer."""
+        tap = pipe.tap
+        if isinstance(tap, PipeTap) and tap in self._taps:
+            pipe.tap = None
+            self.left(tap, "it binds for another account, and is heard no longer")
+
     def stop(self) -> None:
         """Takes all taps away; nothing more is gathered, and nobody is told."""
         self._ended = True
@@ -114,7 +123,7 @@ class Recording:
     def failed(self) -> None:
         """An error of ours: it ends the trace, and none of the sessions that it hears."""
         log.exception("error in a trace")
-        self._end("an error; the daemon's log has it")
+        self._end(BUG)
 
     def _end(self, why: str) -> None:
         if not self._ended:

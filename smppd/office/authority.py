@@ -13,7 +13,7 @@ from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.office.desk import Office, has_people, open_office, told
 from smppd.office.errors import ANOTHER_PERSON, OfficeError
-from smppd.operators.approvals import ASKED, DENIED, GRANTED, Approvals, Request
+from smppd.operators.approvals import ASKED, DENIED, GRANTED, MOST, Approvals, Request
 from smppd.operators.people import Operator
 from smppd.operators.roles import Act, Authority, may
 
@@ -80,6 +80,10 @@ def _second(
     if request is None:
         if authority.act is None:
             raise AssertionError("whoever asks for another person was authorised for an act")
+        if not approvals.may_ask(authority.operator, now):
+            raise OfficeError(
+                f"{MOST} requests of yours are open: they have to be answered, or be over, before you ask for more"
+            )
         request = approvals.ask(
             authority.operator,
             kind,

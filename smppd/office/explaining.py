@@ -54,6 +54,9 @@ class Part(NamedTuple):
     way: list[str] | None
     screens: list[tuple[str, str]] | None
 
+    def __repr__(self) -> str:
+        return "<Part ***>"
+
 
 class Explained(NamedTuple):
     """remarks: sentences about what could not be asked."""

@@ -17,6 +17,8 @@ UNANSWERED: Final = 72 * 3600.0
 """Seconds after which a request that nobody answered ends."""
 WINDOW: Final = 3600.0
 """Seconds for which what was agreed to may be done."""
+MOST: Final = 100
+"""Requests of one person that are not over: every look at one goes through all."""
 ASKED, GRANTED, DENIED = "asked", "granted", "denied"
 
 
@@ -92,6 +94,10 @@ class Approvals:
         if not self._desk.add(KIND, str(request.number), request._asdict(), request.until):
             raise AssertionError("a number was given twice")
         return request
+
+    def may_ask(self, asker: str, now: float) -> bool:
+        """Whether somebody may put one more down."""
+        return sum(one.asker == asker for one in self.all(now)) < MOST
 
     def load(self, number: int, now: float) -> tuple[Request, Paper] | None:
         """One that is not over, and what it was read from."""

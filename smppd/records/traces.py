@@ -8,7 +8,8 @@ left. A trace is no record of the log: no hold keeps it, no backup has it, and a
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
@@ -190,8 +191,11 @@ class Traces:
         for it sees that the file is gone."""
         there = self._keys.get(trace_scope(number)) is not None
         self._keys.delete(trace_scope(number))
-        self.path(number).unlink(missing_ok=True)
-        return self._documents.remove(KIND, _name(number)) or there
+        try:
+            self.path(number).unlink(missing_ok=True)
+        finally:  # a file that cannot be removed opens no more; `expire` tries again
+            known = self._documents.remove(KIND, _name(number))
+        return known or there
 
     def may_hold(self, accounts: Collection[str] | None) -> list[int]:
         """The numbers of traces in which messages of these accounts may stand; of any where None. Of one that cannot be read
@@ -202,22 +206,34 @@ class Traces:
             if accounts is None or one is None or not one.account or one.account in accounts
         ]
 
-    def expire(self, now: float, retain: float) -> list[int]:
-        """Destroys the traces that are older than `retain` seconds, and what a kill has left of others; their numbers."""
+    def expire(
+        self, now: float, retain: float, tell: Callable[[list[int]], object] = lambda _numbers: None
+    ) -> list[int]:
+        """Destroys the traces that are older than `retain` seconds, and what a kill has left of others; their numbers.
+        tell(numbers): called before any of them is destroyed. A file that cannot be removed stays, without its key, until the
+        next call: it stops nothing."""
         found = self._look()
         # One that cannot be read was altered: nobody knows how old it is.
         over = [number for number, trace in found if trace is None or trace.began + retain <= now]
         kept = {number for number, _ in found}.difference(over)
+        if over:
+            tell(over)
         for number in over:
-            self.destroy(number)
+            with suppress(OSError):
+                self.destroy(number)
         for scope, wrapped in list(self._keys.scan(TRACES)):
             name = scope.rpartition(b"/")[2]
-            if name.isdigit() and int(name) not in kept and blob_info(wrapped).created + _BEING_MADE < now:
-                self.destroy(int(name))
+            if name.isdigit() and int(name) not in kept and _created(wrapped) + _BEING_MADE < now:
+                with suppress(OSError):
+                    self.destroy(int(name))
         if self._directory.is_dir():
             for path in self._directory.glob("*.trace"):
-                if not (path.stem.isdigit() and int(path.stem) in kept) and path.stat().st_mtime + _BEING_MADE < now:
-                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # somebody may have removed it just now
+                    if (
+                        not (path.stem.isdigit() and int(path.stem) in kept)
+                        and path.stat().st_mtime + _BEING_MADE < now
+                    ):
+                        path.unlink(missing_ok=True)
         return over
 
     def _read(self, name: str, sealed: bytes) -> Trace:
@@ -225,6 +241,14 @@ class Traces:
             return Trace(**self._sealer.open(KIND, name, sealed))
         except TypeError:
             raise VaultError(f"trace {name} was written by another version") from None
+
+
+def _created(wrapped: bytes) -> float:
+    """When a key was wrapped, in epoch seconds; long ago where somebody altered it, for then it opens nothing."""
+    try:
+        return blob_info(wrapped).created
+    except VaultError:
+        return float("-inf")
 
 
 def _name(number: int) -> str:

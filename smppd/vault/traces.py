@@ -43,9 +43,9 @@ def new_key() -> bytes:
 
 
 class TraceWriter:
-    """Writes a new file. For one thread. OSError from the file: then nothing more may be written with it."""
+    """Writes a new file. For one thread. OSError from the file: a block may be half there then, so nothing more is written."""
 
-    __slots__ = ("_aead", "_bound", "_file", "_place", "octets")
+    __slots__ = ("_aead", "_bound", "_file", "_half", "_place", "octets")
 
     def __init__(self, file: BinaryIO, number: int, key: bytes) -> None:
         """file: new, empty and not buffered. key: of this trace, and never written with before."""
@@ -53,6 +53,7 @@ class TraceWriter:
         self._aead = AESGCM(key)
         self._bound = _HEAD.pack(MAGIC, number)
         self._place = 0
+        self._half = False
         self.octets = 0
         """Octets of the file."""
         self._put(self._bound)
@@ -61,13 +62,18 @@ class TraceWriter:
         return f"<TraceWriter {self._place} blocks ***>"
 
     def write(self, data: bytes) -> None:
-        """A block."""
+        """A block. SealError behind one that could not be written: whatever stood behind half a block would not open, nor would
+        the file count as whole up to there."""
+        if self._half:
+            raise SealError("a block before this one could not be written")
         if len(data) + _TAG > LARGEST:
             raise SealError("a block of a trace is too large")
         # A place is used up before anything of its block is on the disk: the same nonce never goes with other octets.
         nonce, self._place = _NONCE.pack(self._place), self._place + 1
         sealed = self._aead.encrypt(nonce, data, self._bound)
+        self._half = True
         self._put(_LENGTH.pack(len(sealed)) + sealed)
+        self._half = False
 
     def _put(self, data: bytes) -> None:
         view = memoryview(data)

@@ -8,7 +8,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from smppd.console.page import download, show
+from smppd.office.explaining import Part
 from smppd.operators.roles import Role
+from smppd.policy.explain import Explanation
 from tests.console.conftest import Installation
 from tests.console.fake import Browser, account, message, queue, session, upstream
 
@@ -352,3 +355,9 @@ def test_a_thousand_accounts_are_pages(place: Installation) -> None:
     assert "account-0777" in browser.words and "account-0800" not in browser.words
     browser.get("/")
     assert "the busiest 25 of 1,000" in browser.words
+
+
+def test_what_is_shown_stands_in_no_repr() -> None:
+    part = Part(Explanation([], None), ["447700900123"], None)
+    for one in (show("search", rows=["447700900123"]), download(b"447700900123", "text/plain", "447700900123"), part):
+        assert "***" in repr(one) and "447700900123" not in repr(one)

@@ -255,6 +255,21 @@ def test_for_the_law_two_have_to_agree(counter: Counter, cleo: Person, record: s
     assert staff.trail("reveal")[-1]["what"]["second"] == "dora"
 
 
+def test_nobody_has_more_than_so_many_open_requests(
+    counter: Counter, cleo: Person, record: str, log: Builder, staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smppd.operators.approvals.MOST", 1)
+    other = f"{log.record(b'another'):016x}"
+    log.commit()
+    law = {"reason": "law", "note": "order 12/26"}
+    assert counter.post(cleo, "/log/reveal", id=record, **law).status == 202
+    shown = counter.post(cleo, "/log/reveal", id=other, **law)
+    assert shown.status == 409 and "requests of yours are open" in shown.text
+    assert counter.post(cleo, "/log/reveal", id=record, **law).status == 202, "the same one again"
+    assert len(staff.trail("approval")) == 1
+    assert counter.post(staff.add("dora", "privacy-officer"), "/log/reveal", id=other, **law).status == 202
+
+
 def test_root_does_not_agree_to_what_he_may_have_asked_for_in_a_browser(
     counter: Counter, cleo: Person, record: str, staff: Staff
 ) -> None:

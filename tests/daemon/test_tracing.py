@@ -16,6 +16,7 @@ from smppd.control.wire import Code, ControlError
 from smppd.daemon.acts import ActRequest, Done
 from smppd.daemon.traces import open_traces
 from smppd.daemon.tracing import AT_ONCE, Tracing
+from smppd.net.tracing import BUG
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.capture import unpack
 from smppd.protocol.wire import pdu
@@ -44,6 +45,7 @@ class Room:
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.told: list[tuple[str, Any]] = []
         self.reserve = 0
+        self.bugs: list[int] = []
         clock: Any = self.world.clock
         clock.callFromThread = lambda function, *args: self.calls.put(lambda: function(*args))
         upstreams: Any = SimpleNamespace(links={"both": []}, traced={}, find=lambda _name: None)
@@ -62,6 +64,7 @@ class Room:
             lambda: self.reserve,
             lambda: NOON + clock.seconds(),
             clock.seconds,
+            lambda: self.bugs.append(1),
         )
 
     def _on_trail(self, request: ActRequest, who: Authority, then: Callable[[], Any], *, facts: Any) -> Deferred[Any]:
@@ -245,3 +248,19 @@ def test_who_sees_some_accounts_alone_traces_these(room: Room) -> None:
         with pytest.raises(ControlError, match="no such"):
             room.tracing.act(ActRequest("trace", name, "x", {"stop": True}), owner)
     assert room.tracing.on == 1
+
+
+def test_an_error_of_ours_ends_it_and_is_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = room.world.bound()
+    assert isinstance(room.asks("acme"), Done)
+    broken: Any = lambda *_: 1 / 0  # noqa: E731
+    monkeypatch.setattr("smppd.net.tracing.Recording.add", broken)
+    says(client, 9)
+    assert room.bugs == [1]
+    monkeypatch.undo()
+    room.passes(0.1)
+    room.settle()
+    assert room.tracing.on == 0 and room.kept()[0].why == BUG
+    monkeypatch.setattr("smppd.records.traces.Traces.begin", broken)
+    refused = room.asks("other")
+    assert isinstance(refused, ControlError) and BUG in str(refused) and room.bugs == [1, 1]

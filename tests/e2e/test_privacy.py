@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import subprocess
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +17,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from smppd.operators import totp
 from tests import forked
 from tests.audit.receiver import Receiver
-from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, wait_for
+from tests.cli.staff import Person
+from tests.e2e.feeding import Consumer
+from tests.e2e.harness import PASSWORD, UPSTREAM_PASSWORD, Gateway, Upstream, account, descendants, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
+from tests.e2e.test_console import Browser, Console
+from tests.spans.collecting import Collector
 
 COUNT: Final = 300
 WRONG: Final = "wr0ng-Zq7secret"
@@ -108,6 +115,8 @@ class Line(NamedTuple):
 
 
 _WHY: Final = ("--reason", "law", "--note", "the canary")
+_ALL: Final = ("body", "number", "sender", "MO sender", "MO body", "refused body")
+"""What stands in messages."""
 _ORDER: Final = ("--authority", "District Court", "--reference", "Order 12/26", "--expires", "2030-01-01")
 _CONSENT: Final = "number,form,time,sender,evidence"
 REGISTRY: Final[list[Line]] = [
@@ -136,6 +145,43 @@ REGISTRY: Final[list[Line]] = [
         ("log", "search", "+" + NUMBER, "--reason", "law", "--reveal", "--note", "the canary"),
         may=("body", "number", "sender", "refused body"),
     ),
+    Line(("log", "export")),
+    Line(("log", "export", "--format", "jsonl", "--out", "{out}/log.jsonl", "--state", "delivered")),
+    Line(("log", "export", "--out", "{out}/log.csv", "--reveal", *_WHY), may=_ALL),
+    Line(("log", "export", "--after", BODY), status=(2,)),
+    *(
+        Line(("show", what, *form))
+        for what in (
+            "sessions",
+            "accounts",
+            "upstreams",
+            "queues",
+            "messages",
+            "bans",
+            "suspensions",
+            "acts",
+            "config",
+            "limits",
+            "rules",
+            "lists",
+            "health",
+            "flow",
+        )
+        for form in ((), ("--json",))
+    ),
+    Line(("show", "message", NUMBER), status=(1, 2), may=("number",)),
+    Line(("act", "trace", "acme", "--reason", "again " + NUMBER)),
+    Line(("act", "trace", BODY, "--reason", "nobody"), status=(1,)),
+    Line(("act", "log-level", "debug", "--for", "5m", "--reason", "of " + NUMBER)),
+    Line(("check", "--plan")),
+    Line(("trace", "list")),
+    Line(("trace", "list", "--json")),
+    Line(("trace", "show", "1")),
+    Line(("trace", "export", "1", "--out", "{out}/customer.pcapng", *_WHY), may=_ALL),
+    Line(("trace", "export", "2", "--out", "{out}/carrier.pcapng", *_WHY), may=_ALL),
+    Line(("trace", "export", "1", "--out", "/dev/full", *_WHY), status=(1, 2)),
+    Line(("act", "trace", "acme", "--stop", "--reason", "the canary")),
+    Line(("trace", "delete", "1", "--reason", "of " + NUMBER)),
     Line(("damaged", "list")),
     Line(("bans", "list")),
     Line(("purge", "--dry-run")),
@@ -267,11 +313,19 @@ def collector(certificates: Path) -> Iterator[Receiver]:
         yield receiver
 
 
+@pytest.fixture(scope="module")
+def spans() -> Iterator[Collector]:
+    """Where spans are sent."""
+    with Collector() as there:
+        yield there
+
+
 @pytest.fixture(scope="module", params=["encrypt", "hash", "hide"])
 def used(
     request: pytest.FixtureRequest,
     make_gateway: Callable[..., Gateway],
     collector: Receiver,
+    spans: Collector,
     certificates: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
@@ -300,15 +354,18 @@ def used(
     syslog = {"address": f"127.0.0.1:{collector.port}", "tls": tls}
     lists = {"dnd": {"file": str(dnd), "kind": "numbers"}}
     shipping = {"file": {"path": "shipped.jsonl"}, "syslog": syslog}
-    with (
-        RawSmsc(script()) as smsc,
-        make_gateway([Upstream(smsc.port)], [customer], policies=policies, shipping=shipping, lists=lists) as gateway,
-    ):
+    sections = {"policies": policies, "shipping": shipping, "lists": lists}
+    sections["feed"] = {"file": {"path": "feed.jsonl"}, "socket": {"path": "feed.sock"}, "numbers": "masked"}
+    sections["tracing"] = {"otlp": spans.url, "sample": 1.0}
+    with RawSmsc(script()) as smsc, make_gateway([Upstream(smsc.port)], [customer], **sections) as gateway:
         _use(gateway, smsc)
         yield gateway
 
 
 def _use(gateway: Gateway, smsc: RawSmsc) -> None:
+    for act in (("log-level", "debug"), ("trace", "account:acme"), ("trace", "upstream:sim")):
+        done = gateway.command("act", *act, "--reason", "of " + NUMBER)
+        assert done.returncode == 0 and not found((done.stdout + done.stderr).encode()), done.stderr
     ca = gateway.certificates / "ca.pem"
     with Probe(gateway.tls_port, ca) as wrong:
         assert wrong.bind("acme", WRONG) == 0x0D
@@ -385,8 +442,24 @@ def test_nothing_is_in_the_clear_while_it_runs(used: Gateway) -> None:
     assert not found(used.http("/metrics")[1].encode())
 
 
+def test_nothing_is_in_what_the_feed_and_spans_say(used: Gateway, spans: Collector) -> None:
+    consumer = Consumer(used.directory / "feed.sock")
+    consumer.start()
+    events = {"accepted", "submitted", "receipt", "received", "refused"}
+    wait_for("all kinds of events", lambda: events <= {one.get("event") for one in list(consumer.lines)})
+    consumer.end()
+    told = json.dumps(consumer.lines).encode()
+    assert b"***" in told and not found(told)
+    file = used.directory / "feed.jsonl"
+    wait_for("the feed's file", lambda: file.exists() and b'"receipt"' in file.read_bytes())
+    assert not found(file.read_bytes())
+    wait_for("spans", lambda: len(spans.spans()) > 100)
+    assert not found(b"".join(spans.octets))
+
+
 def test_nothing_is_on_its_command_line_or_in_what_commands_print(used: Gateway) -> None:
-    assert not found(Path(f"/proc/{used.pid}/cmdline").read_bytes())
+    for pid in (used.pid, *descendants(used.pid)):
+        assert not found(Path(f"/proc/{pid}/cmdline").read_bytes())
     search = used.command("log", "search", "+" + NUMBER, "--reason", "support")
     assert not found((search.stdout + search.stderr).encode())
     assert search.returncode == 0 and "***" in search.stdout
@@ -421,6 +494,8 @@ def test_no_command_tells_more_than_it_was_asked_for(used: Gateway, collector: R
         drawn |= _drawn(done.stdout)
         assert names <= set(line.may), (line.words, names)
         revealed |= names if "--reveal" in line.words else set()
+        traced = line.words[:2] == ("trace", "export") and "/dev/full" not in line.words
+        assert not traced or {"body", "number"} <= names, "a trace shows what was sent"
     assert "number" in revealed and ("body" in revealed or used.config["accounts"][0]["content"] != "encrypt"), (
         "what is revealed to whoever asks for it is found: the search works on what commands print"
     )
@@ -476,6 +551,47 @@ def test_what_fails_tells_no_more(used: Gateway, tmp_path: Path) -> None:
     hidden.write_text(secret * 3)
     assert not found((said := used.command("check")).stdout.encode() + said.stderr.encode())
     hidden.write_text(secret)
+
+
+def test_the_consoles_log_and_what_it_leaves_say_nothing(used: Gateway, certificates: Path) -> None:
+    made = used.command("operators", "add", "cara", "--role", "privacy-officer", "--stdin", stdin=f"{PASSPHRASE}\n")
+    assert made.returncode == 0, made.stderr
+    cara = Person("cara", PASSPHRASE, made.stdout)
+    console = Console(used, certificates)
+    why = {"reason": "support", "note": "of " + NUMBER}
+    with Browser(console.port, console.ca) as browser:
+        browser.ask("/login")
+        assert browser.ask("/login", {"name": PASSPHRASE, "passphrase": TOTP, "code": WRONG}) == 403
+        step = int(time.time()) // totp.STEP
+        claim = {"name": "cara", "passphrase": PASSPHRASE, "code": cara.code(step * totp.STEP)}
+        assert browser.ask("/login", claim) == 200 and "Next code" in browser.text
+        assert browser.ask("/login/code", {"code": cara.code((step + 1) * totp.STEP)}) == 200
+        assert browser.ask(f"/log/{NUMBER}?{NUMBER}={BODY.replace(' ', '+')}") == 404
+        assert browser.ask("/log") == 200
+        browser.ask("/log", {"number": "+" + NUMBER, **why})
+        assert BODY not in browser.text
+        assert browser.ask("/log", {"since": "1d", **why}) == 200 and "***" in browser.text
+        assert not {name for name, _form in found(browser.text.encode())} - {"number"}, "the note is there again"
+        browser.ask("/log", {"number": BODY, "region": SENDER, **why})
+        browser.ask("/log/message", {"id": NUMBER, **why})
+        browser.ask("/opt-outs", {"number": "+" + NUMBER, "account": "acme", "sender": SENDER})
+        browser.ask(
+            "/opt-outs/add", {"number": "+" + PHONE, "account": "acme", "sender": SENDER, "note": "of " + NUMBER}
+        )
+        browser.ask("/consents", {"number": BODY, "account": "acme", "sender": SENDER})
+        browser.ask("/consents/show", {"number": "+" + NUMBER, "account": "acme", **why})
+        browser.ask("/erasures", {"number": "+" + PHONE, "account": "acme", **why})
+        browser.ask(
+            "/holds", {"number": "+" + PHONE, "authority": "court", "reference": "12/26", "expires": "2030-01-01"}
+        )
+        browser.ask("/explain", {"account": "acme", "from": SENDER, "to": "+" + NUMBER, "text": BODY})
+    said = console.log_text()
+    console.process.terminate()
+    assert console.process.wait(20) == 0
+    assert not found(said.encode()) and "Traceback" not in said
+    assert not {path.name: what for path in _files(used) if (what := found(path.read_bytes()))}
+    shown = used.command("audit", "show", "--json").stdout
+    assert "cara" in shown and not found(shown.encode())
 
 
 def _drawn(shown: str) -> set[bytes]:

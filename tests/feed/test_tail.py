@@ -49,7 +49,7 @@ class Feed:
             records.close()
 
     def tail(self, memory: MemoryLog, wanted: Wanted = EVERYTHING, *, masked: bool = False) -> Tail:
-        keys = KeyRing(self.builder.kek, memory.keys) if masked else None
+        keys = (lambda: KeyRing(self.builder.kek, memory.keys)) if masked else None
         return Tail(memory, self.trail, wanted, keys, now=lambda: self.now, wall=lambda: self.builder.now)
 
     def fill(self, rows: int = 6) -> None:
@@ -227,6 +227,19 @@ def test_masked_numbers_are_forgotten_once_they_are_erased(fresh: Feed) -> None:
     assert len(again) == 3 and not [one for one in again if "to" in one], "nor to those who come later"
 
 
+def test_masked_numbers_are_forgotten_once_their_key_is_destroyed(fresh: Feed) -> None:
+    fresh.builder.record(b"secret text", source=b"447700900001", destination=b"447700900123")
+    fresh.builder.commit()
+    memory = fresh.memory()
+    tail = fresh.tail(memory, masked=True)
+    assert "to" in told(tail)[0][0]
+    for scope, _wrapped in list(memory.keys.scan(b"")):
+        memory.keys.delete(scope)
+    fresh.now += module.FORGET
+    (line,), _end = told(tail)
+    assert line["event"] == "accepted" and "to" not in line and "from" not in line
+
+
 def test_filters(feed: Feed) -> None:
     wanted = Wanted(frozenset({"beta"}), frozenset({"accepted", "suspended"}))
     lines, end = told(feed.tail(feed.memory(), wanted))
@@ -291,6 +304,16 @@ def test_a_row_that_was_altered_stops_nothing(feed: Feed) -> None:
     lines, _end = told(feed.tail(memory))
     assert [line["reason"] for line in lines if line["event"] == "gap"] == ["damaged"]
     assert keys(lines)[-1] == keys(whole)[-1]
+
+
+def test_a_cursor_beyond_a_rows_end_confuses_no_other_reader(feed: Feed) -> None:
+    tail = feed.tail(feed.memory())
+    end = tail.end()
+    assert tail.page(end).lines == () and tail.behind(end) == 0.0
+    beyond = end._replace(log=Place(end.log.seq, end.log.taken + 7))
+    assert tail.page(beyond).cursor == end
+    feed.builder.now += 100
+    assert tail.behind(end) == 0.0
 
 
 def test_opt_outs_by_command_and_by_word(fresh: Feed) -> None:

@@ -80,6 +80,27 @@ def test_a_bind_that_names_the_account_is_heard_without_its_password_right_or_wr
     assert heard.take() == []
 
 
+def test_who_was_refused_and_binds_for_another_account_is_heard_no_longer() -> None:
+    world, acme, other = World(account(), account("other")), Heard(), Heard()
+    world.customers.trace("acme", acme.recording)
+    for traced in (False, True):
+        if traced:
+            world.customers.trace("other", other.recording)
+        client = world.client()
+        client.feeds(write_bind(Bind(TRX, 1, b"acme", b"wrong", b"", 0x34, 0, 0, b"")))
+        world.hand.decide()
+        world.passes(1.0)
+        client.feeds(write_bind(Bind(TRX, 2, b"other", PASSWORD, b"", 0x34, 0, 0, b"")))
+        world.hand.decide()
+        world.passes(1.0)
+        client.feeds(sm(3))
+        kinds = [one.kind for one in acme.take()]
+        assert kinds == [Kind.OPENED, Kind.RECEIVED, Kind.SENT, Kind.RECEIVED, Kind.CLOSED]
+        assert client.link.is_traced is traced
+        assert (sm(3) in [one.data for one in other.take()]) is traced
+    assert acme.over == other.over == []
+
+
 def test_a_session_that_ends_ends_the_trace_of_it_alone() -> None:
     world, heard, alone = World(), Heard(), Heard(one_session=True)
     client, other = world.bound(), world.bound()

@@ -140,3 +140,38 @@ def test_a_disk_that_fails_leaves_nothing(store: Store, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="space"):
         store.make()
     assert store.traces.all() == [] and store.files() == [] and list(store.keys.scan(b"trace/")) == []
+
+
+def test_one_that_cannot_be_removed_stops_none(store: Store) -> None:
+    old = [store.make(ASKED._replace(began=NOON - WEEK)) for _ in range(3)]
+    stuck = store.traces.path(old[1])
+    stuck.unlink()
+    (stuck / "in the way").mkdir(parents=True)
+    told: list[list[int]] = []
+
+    def tell(numbers: list[int]) -> None:
+        assert len(store.traces.all()) == 3, "before any is destroyed"
+        told.append(numbers)
+
+    assert store.traces.expire(NOON, WEEK, tell) == old
+    assert store.traces.all() == [] and store.files() == [stuck.name]
+    assert [store.keys.get(trace_scope(number)) for number in old] == [None] * 3
+    assert store.traces.expire(NOON, WEEK, tell) == [] and told == [old], "it is told once"
+
+
+def test_a_key_that_was_altered_goes_and_stops_nothing(store: Store) -> None:
+    store.keys.put_new(trace_scope(7), b"nothing that was ever wrapped")
+    old = store.make(ASKED._replace(began=NOON - WEEK))
+    assert store.traces.expire(NOON, WEEK) == [old]
+    assert store.keys.get(trace_scope(7)) is None
+
+
+def test_nothing_is_destroyed_that_cannot_be_told(store: Store) -> None:
+    number = store.make(ASKED._replace(began=NOON - WEEK))
+
+    def full(_numbers: list[int]) -> None:
+        raise SealError("the trail cannot be written")
+
+    with pytest.raises(SealError):
+        store.traces.expire(NOON, WEEK, full)
+    assert [one.number for one in store.traces.all()] == [number]

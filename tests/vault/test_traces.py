@@ -78,3 +78,29 @@ def test_too_large_a_block_is_refused() -> None:
     with pytest.raises(SealError, match="too large"):
         TraceWriter(io.BytesIO(), 3, new_key()).write(bytes(LARGEST))
     assert trace_scope(7) == b"trace/000007"
+
+
+class Full(io.BytesIO):
+    """A disk that is full behind so many octets, until somebody makes room."""
+
+    room = 1 << 20
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)[: self.room]
+        if not part:
+            raise OSError(28, "No space left on device")
+        self.room -= len(part)
+        return super().write(part)
+
+
+def test_nothing_is_written_behind_half_a_block() -> None:
+    key, file = new_key(), Full()
+    writer = TraceWriter(file, 3, key)
+    writer.write(b"whole")
+    file.room = 10
+    with pytest.raises(OSError, match="space"):
+        writer.write(b"x" * 100)
+    file.room = 1 << 20
+    with pytest.raises(SealError):
+        writer.write(b"the end")
+    assert read(file.getvalue(), key) == [b"whole"]

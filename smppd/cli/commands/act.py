@@ -53,7 +53,9 @@ _KINDS: Final = {
     "requeue": _Kind(_WAITING, "What waits takes the route that it has now."),
     "move": _Kind(_UPSTREAM, "What waits for an upstream first waits for another one first; its order is kept."),
     "log-level": _Kind(
-        "LEVEL", "Log `debug`, `info`, `warning` or `error` for a while, then as configured.", "how long, at most 1d (default: 15m)"
+        "LEVEL",
+        "Log `debug`, `info`, `warning` or `error` for a while, then as configured.",
+        "how long, at most 1d (default: 15m)",
     ),
     "trace": _Kind(
         "SESSION|ACCOUNT|UPSTREAM",

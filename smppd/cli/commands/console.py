@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(args)
     console = settings.console if args.address is None else with_address(settings.console, args.address)
     from smppd.daemon.logs import configure
-    from smppd.daemon.secrecy import forbid_cores
+    from smppd.secrecy import forbid_cores
 
     guarded = forbid_cores()
     # Standard error, whatever the daemon does: two processes do not rotate one file.

@@ -26,7 +26,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs until told to stop; 0 after a clean stop, 1 when it could not start, 3 when the store failed."""
     settings = load_settings(args)
-    from smppd.daemon.secrecy import forbid_cores
+    from smppd.secrecy import forbid_cores
 
     guarded = forbid_cores()
     from smppd.net.reactor import install

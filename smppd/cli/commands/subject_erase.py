@@ -257,6 +257,8 @@ class _Erasure:
         listed = dict.fromkeys(way.records, "") | found
         eraser.list_records(number, listed)
         eraser.list_others(number, [*self._consent_names(), *_reply_names(way)])
+        # Before it counts as begun: whoever finishes it for a command that was killed knows nothing of traces.
+        traces = self._destroy_traces()
         eraser.declare(number)
         tell("Erasing what is on its way")
         about = self._held()
@@ -266,7 +268,7 @@ class _Erasure:
         acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
         removed, left_damaged = self._remove_damaged(about)
         consents, kept_consents = self._remove_consents(now)
-        traces = self._destroy_traces()
+        traces += self._destroy_traces()  # what began meanwhile may show what was on its way
         kept = acted.counts.pop("kept", 0) + left_damaged
         if kept:
             say(f"{kept} things on their way are left as they are, because a hold is about them.")

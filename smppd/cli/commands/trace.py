@@ -30,6 +30,7 @@ from smppd.office.access import REASONS, Access, Why, form_of, guarded, printabl
 from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.protocol.capture import Entry, Kind, unpack
+from smppd.protocol.operations import read_cancel, read_multi, read_query, read_replace
 from smppd.protocol.wire import BodyError, Sm
 from smppd.records.looks import Shown
 from smppd.records.traces import Trace, TraceError, Traces
@@ -40,7 +41,12 @@ from smppd.vault.seal import SealError
 
 ALONE: Final = 100
 """So many messages of a trace may one person export; for more, and for the reason `law`, two have to agree."""
-_MESSAGES: Final = frozenset((0x4, 0x5, 0x103))  # submit_sm, deliver_sm, data_sm
+_MULTI: Final = 0x21
+_CANCEL: Final = 0x8
+_REPLACE: Final = 0x7
+_QUERY: Final = 0x3
+_MESSAGES: Final = frozenset((0x4, 0x5, 0x103, _MULTI, _CANCEL, _REPLACE, _QUERY))
+"""submit_sm, deliver_sm, data_sm; and what else shows a text or a number."""
 _FAULTS: Final = (VaultError, StoreError, SealError, TraceError, OSError)
 
 
@@ -252,17 +258,26 @@ def _people(settings: Settings, trace: Trace, entries: Iterator[Entry]) -> tuple
             continue
         messages += 1
         try:
-            sm = Sm(entry.data)
+            every = _parties(entry.data)
         except BodyError:
             continue
-        parties.add(
-            tuple(
-                dict.fromkeys(
-                    form_of(one, region) for one in (_address(sm.source_field), _address(sm.destination_field))
-                )
-            )
-        )
+        for some in every:
+            parties.add(tuple(dict.fromkeys(form_of(one, region) for one in some if one.digits)))
     return messages, [Shown(trace.number, one) for one in sorted(parties)]
+
+
+def _parties(pdu: bytes) -> list[tuple[Address, ...]]:
+    """Whom a PDU shows, those who belong together. BodyError where it is malformed."""
+    command = int.from_bytes(pdu[4:8], "big")
+    if command == _MULTI:
+        return [party for frame in read_multi(pdu).frames for party in _parties(frame)]
+    if command == _CANCEL:
+        cancel = read_cancel(pdu)
+        return [(Address(*cancel.source), Address(*cancel.destination))]
+    if command in (_REPLACE, _QUERY):
+        return [(Address(*(read_replace if command == _REPLACE else read_query)(pdu).source),)]
+    sm = Sm(pdu)
+    return [(_address(sm.source_field), _address(sm.destination_field))]
 
 
 def _address(field: bytes) -> Address:

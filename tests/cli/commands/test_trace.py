@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smppd.cli.commands import trace as module
+from smppd.daemon.erasing import erase_underway
 from smppd.daemon.traces import open_traces
 from smppd.protocol.capture import Kind, opened, pack
 from smppd.protocol.wire import pdu
 from smppd.records.traces import Trace
 from smppd.store.sqlite.keys import ReadOnlyKeys
-from smppd.vault.kek import load_kek
+from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
 from tests.cli.installation import FileSource
 from tests.cli.staff import Staff
@@ -46,6 +48,10 @@ def make(staff: Staff, *pdus: bytes, peer: str = "account", target: str = "acme"
             writer.write(b"".join(entries))
         traces.end(trace.number, now - 40, "its time was over", 1, len(pdus), 100)
     return trace.number
+
+
+def field(digits: bytes) -> bytes:
+    return b"\1\1" + digits + b"\0"
 
 
 def test_listed_shown_exported_deleted(staff: Staff, tmp_path: Path) -> None:
@@ -168,3 +174,40 @@ def test_an_erasure_destroys_the_traces_in_which_the_person_may_stand(staff: Sta
     assert [one["trace"] for one in json.loads(staff.run("trace", "list", "--json")[1])["traces"]] == [3]
     assert json.loads(staff.run(*words)[1])["on_its_way"]["traces"] == 1
     assert staff.run("trace", "list")[:2] == (0, "")
+
+
+def test_an_erasure_that_was_killed_leaves_no_trace_to_who_finishes_it(
+    staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(staff, sm(1))
+
+    def killed(*given: Any, acts: bool, **more: Any) -> Any:
+        if acts:
+            raise VaultError("killed")
+        return erase_underway(*given, acts=acts, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smppd.cli.commands.subject_erase.erase_underway", killed)
+        words = ("subject", "erase", "+447700900123", "--reason", "law", "--note", "art. 17", "--yes")
+        assert staff.run(*words)[0] == 1
+    assert staff.run("subject", "erase", "--resume")[0] == 0
+    assert staff.run("trace", "list")[:2] == (0, "")
+
+
+def test_whom_every_kind_of_pdu_shows_is_on_the_trail(staff: Staff, tmp_path: Path) -> None:
+    sender, numbers = field(b"447700900001"), [b"447700900%03d" % number for number in range(100, 104)]
+    multi = b"\0" + sender + b"\2" + b"".join(b"\1" + field(one) for one in numbers[:2]) + bytes(9) + b"\1x"
+    pdus = [
+        pdu(0x21, 0, 1, multi),
+        pdu(0x08, 0, 2, b"\0" + b"\0" + sender + field(numbers[2])),
+        pdu(0x07, 0, 3, b"1\0" + field(numbers[3]) + bytes(4) + b"\6secret"),
+        pdu(0x03, 0, 4, b"1\0" + sender),
+        pdu(0x21, 0, 5, b"broken"),
+    ]
+    make(staff, *pdus)
+    out = tmp_path / "t.pcapng"
+    status, said, err = staff.run("trace", "export", "1", "--out", str(out), *WHY)
+    assert (status, said) == (0, f"{out}: 5 PDUs of trace 1, 5 of them messages.\n"), err
+    for number in (b"447700900001", *numbers):
+        looks = json.loads(staff.run("subject", "looks", "+" + number.decode(), "--json")[1])["looks"]
+        assert [look["event"] for look in looks] == ["reveal"], number

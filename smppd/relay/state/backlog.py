@@ -33,8 +33,9 @@ def rows_for(rows: list[ColdRow], most: int) -> int:
 class Backlog:
     """The rows of one kind and owner. ``upto``: rows up to this id have been read into memory, or have ended.
 
-    Rows come with rising ids, but for those that an act brings from elsewhere (`came_between`): a page that was asked for before
-    such a row was durable does not have it, and would lead past it. Such a page ends before the first of these rows."""
+    Rows come with rising ids, but for those that an act brings from elsewhere (`came_between`): a page that was asked for
+    before such a row was durable does not have it, and would lead past it. Such a page ends before the first of these rows.
+    """
 
     __slots__ = ("_before", "_between", "_count", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
 

@@ -16,7 +16,7 @@ from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import spoken, told
-from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.files import Lock, briefly, connect
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
 from smppd.store.sqlite.segments import Segments
@@ -91,7 +91,8 @@ class SqliteStore(Committer):
     @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end. Raises ``StoreError``."""
-        return compact(self._both(), entries, most)
+        with briefly(self._data, self._secrets):
+            return compact(self._both(), entries, most)
 
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)

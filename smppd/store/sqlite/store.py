@@ -300,9 +300,13 @@ class SqliteStore(Committer):
         self._closing = True
         if self._writer.alive and self._writer.certain:
             self._writer.seal_alone(SealKind.STOP)
-        if self._writer.stop():
-            self._ahead.end(self.batch, self._secrets)
-        if entries is not None:
+        begun = self._writer.stop()
+        # One that still waits for another's lock may go on at any moment, on these very connections.
+        alone = not self._writer.alive
+        if begun and alone:
+            with briefly(self._secrets):
+                self._ahead.end(self.batch, self._secrets)
+        if entries is not None and alone:
             with suppress(StoreError):  # the next start does it
                 self.compact(entries)
         for db in (self._data, self._secrets, self.seals):

@@ -103,6 +103,8 @@ class Acting:
         self._held: Lane | None = None
         self._batch = self._left = self._changed = 0
         self._behind = self._carrier = self._late = False
+        self.brought = 0
+        """Messages that were put into another lane as rows."""
         self.longest = 0.0
         """Seconds of the longest turn so far, for tests."""
 
@@ -430,6 +432,7 @@ class Acting:
     def _came(self, lane: Lane, identity: int) -> None:
         """A message is in the batch as a row of a lane."""
         context = self._context
+        self.brought += 1
         lane.backlog.came_between(identity)
 
         def stored() -> None:

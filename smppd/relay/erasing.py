@@ -202,7 +202,11 @@ class Erasing:
         parking: Parking,
         replies: ReplySenders,
         erased: ErasedNumbers,
+        brought: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``brought()``: how many messages acts have put into another lane as rows so far."""
+        self._brought = brought
+        self._began = 0.0
         self._context = context
         self._replies = replies
         self._erased = erased
@@ -246,7 +250,7 @@ class Erasing:
 
     def _go(self) -> None:
         context = self._context
-        began = context.now()
+        began = self._began = context.now()
         steps = self._steps
         while steps is not None:
             try:
@@ -298,10 +302,18 @@ class Erasing:
             self._erased.remember(wanted.not_held(self._context.wall()))
             yield _COMMIT
         yield from self._memory()
+        brought = self._brought()
+        yield _COMMIT
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
         yield from self._replies_of()
         yield from self._memory()
+        while brought != self._brought():
+            # Meanwhile an act put messages into other lanes, where the rows may have been looked through already.
+            brought = self._brought()
+            yield _COMMIT
+            yield from self._cold(Kind.QUEUE)
+            yield from self._memory()
         yield _COMMIT
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -511,7 +523,11 @@ class Erasing:
                     self._row(kind, row)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
-                yield _COMMIT if self._changed >= ACTS else _GO
+                if self._changed >= ACTS or context.now() - self._began >= BUDGET:
+                    # In a later turn somebody else may have ended or moved the others: they are asked for anew.
+                    after = (row.owner, row.key, row.id)
+                    break
+            yield _COMMIT if self._changed >= ACTS else _GO
 
     def _replies_of(self) -> Iterator[int]:
         """What is remembered for replies of a person. No record speaks of it, so no hold keeps it."""

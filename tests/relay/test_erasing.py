@@ -11,7 +11,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
-from smppd.relay.acting import MOVE, Acted, Waiting
+from smppd.relay.acting import EXPIRE, MOVE, Acted, Waiting
 from smppd.relay.erasing import BUDGET, Erasing, Found, Kept
 from smppd.relay.state.living import Living
 from smppd.relay.state.phase import Phase
@@ -93,6 +93,37 @@ def test_what_an_act_brings_into_another_lane_meanwhile_is_found(steps: int) -> 
     assert len(done[0].records) == done[0].messages == 800 and world.account().queued == 0
     world.check()
     clean(world)
+
+
+@pytest.mark.parametrize("steps", [6, 9, 30])
+def test_a_row_that_ends_while_its_page_is_looked_through_ends_once(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    world = World(settings(hot=20, routes=[{"upstreams": ["b"]}]))
+    acme = world.customer()
+    for _ in range(4):
+        acme.submits(*[TEXT] * 100, registered=0)
+        world.commits()
+    erasing = world.relay.erasing
+    look = erasing._row
+
+    def slowly(kind: Kind, row: ColdRow) -> None:
+        look(kind, row)
+        world.now += BUDGET  # each row takes a turn
+
+    monkeypatch.setattr(erasing, "_row", slowly)
+    done: list[Found] = []
+    ended: list[Acted] = []
+    world.relay.erase_person([TO], None, done.append, acts=True)
+    for at in range(2000):
+        if at == steps:
+            world.relay.act_on_waiting(Waiting(EXPIRE, world.relay.last_id(), upstream="b"), ended.append)
+        world.passes(0.01, step=0.01, commit=False)
+        world.commits_once()
+    assert done and ended and done[0].messages and ended[0].changed
+    over = [event for event in world.store.events if event.state in (State.DELETED, State.EXPIRED)]
+    assert len(over) == len({event.id for event in over}) == 400 and world.account().queued == 0
+    world.check()
 
 
 def test_looking_changes_nothing() -> None:

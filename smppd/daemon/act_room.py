@@ -46,6 +46,7 @@ LEVEL_FOR: Final = 900.0
 LEVEL_MOST: Final = 86400.0
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _SESSION: Final = re.compile(r"([cu])([0-9]{1,18})")
+_LENGTH: Final = re.compile("[0-9]{1,3}")
 _AGES: Final = 10 * 365 * 86400.0
 _RETRY: Final = 5.0
 
@@ -470,14 +471,17 @@ def _tell(answered: Deferred[Done], one: Standing, acted: Acted) -> None:
 
 
 def _address(name: str, _who: Authority) -> str | None:
+    address, _, length = name.partition("/")
+    if "%" in name or (length and not _LENGTH.fullmatch(length)):  # any text could stand there, and in the log
+        return None
     try:
-        return str(ip_address(name.partition("/")[0]))
+        return str(ip_address(address))
     except ValueError:
         return None
 
 
 def _message(name: str, _who: Authority) -> str | None:
-    identity = parse_shown(name.encode())
+    identity = parse_shown(name.encode("ascii", "replace"))
     return f"{identity:016x}" if identity else None
 
 

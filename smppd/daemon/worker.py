@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 from collections.abc import Callable
@@ -27,7 +28,7 @@ class Worker:
 
     def run(self, name: str, work: Callable[[], T], then: Callable[[T | None, Exception | None], None]) -> None:
         """Does ``work()`` in a thread of that name; ``then(result, error)`` is called on the reactor thread, one of them None
-        (both where the result is)."""
+        (both where the result is). Where the host gives no thread that is an OSError, told in the same way."""
 
         def thread() -> None:
             result: T | None = None
@@ -42,7 +43,12 @@ class Worker:
                 self._end()
             self._notify(lambda: then(result, error))
 
-        threading.Thread(target=thread, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=thread, name=name, daemon=True).start()
+        except RuntimeError:
+            # Whoever waits for the end would wait for ever: the next reload, the next act, a place among the logins.
+            refused = OSError(errno.EAGAIN, "the host gives no further thread")
+            self._notify(lambda: then(None, refused))
 
     def _begin(self) -> None:
         with self._lock:

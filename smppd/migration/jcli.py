@@ -18,6 +18,8 @@ _COMMANDS: Final = frozenset(
 _PROMPT: Final = re.compile(r"^\s*(?:jcli\s*:\s*|>+\s?)+")
 _OPTION: Final = re.compile(r"^(?:-([a-z01]|--[a-z-]+)|--([a-z-]+))(?:[\s=]+(\S+))?")
 _LONG: Final = {"add": "a", "update": "u", "remove": "r", "show": "s", "list": "l", "enable": "e", "disable": "d"}
+MAX_KEYS: Final = 1_000
+"""Keys of one thing; Jasmin has fewer than a hundred. An update copies them."""
 
 
 class Entry(NamedTuple):
@@ -33,12 +35,36 @@ class Console:
     """Everything that the files say, in the order in which it was said. Removed things are gone."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self._entries: dict[str, dict[str, Entry]] = {}
         self.stopped: set[str] = set()
 
     def of(self, kind: str) -> list[Entry]:
         """The entries of a manager."""
-        return [entry for entry in self.entries if entry.kind == kind]
+        return list(self._named(kind).values())
+
+    def find(self, kind: str, name: str) -> Entry | None:
+        """The entry of this name."""
+        return self._named(kind).get(name)
+
+    def put(self, name: str, entry: Entry) -> None:
+        """An entry is saved: behind all others, in the place of the one of this name."""
+        named = self._named(entry.kind)
+        named.pop(name, None)
+        named[name] = entry
+
+    def remove(self, kind: str, name: str | None) -> None:
+        """The entry of this name is gone; None: all of the manager."""
+        if name is None:
+            self._named(kind).clear()
+        else:
+            self._named(kind).pop(name, None)
+
+    def count(self) -> int:
+        """How many entries there are."""
+        return sum(map(len, self._entries.values()))
+
+    def _named(self, kind: str) -> dict[str, Entry]:
+        return self._entries.setdefault(kind, {})
 
 
 # What names an entry of a manager, when it is updated or removed.
@@ -102,7 +128,7 @@ class _Reader:
         if option == "a":
             self._begin(Entry(manager, place, {}, {}))
         elif option in ("u", "s") and name:
-            found = self._find(manager, name)
+            found = self._console.find(manager, name)
             keys = {} if option == "s" or found is None else dict(found.keys)
             places = {} if found is None else dict(found.places)
             self._begin(Entry(manager, place, {**keys, _NAMED_BY[manager]: name}, places))
@@ -111,7 +137,7 @@ class _Reader:
             if option == "s" and manager in ("smppccm", "user"):
                 self._save()
         elif option in ("r", "f"):
-            self._remove(manager, None if option == "f" else name)
+            self._console.remove(manager, None if option == "f" else name)
         elif option in ("0", "d") and name:
             self._console.stopped.add(f"{manager} {name}")
         elif option in ("1", "e") and name:
@@ -139,6 +165,8 @@ class _Reader:
                 if len(inner) < 3:
                     return
                 word, rest = f"{word} {inner[0]} {inner[1]}", rest.split(None, 2)[2]
+            if len(self._open.keys) >= MAX_KEYS and word not in self._open.keys:
+                raise MigrationError(f"{place}: more than {MAX_KEYS:,} keys of one thing")
             self._open.keys[word] = rest
             self._open.places[word] = place
 
@@ -151,23 +179,9 @@ class _Reader:
         if not name:
             self._draft.leave(entry.place, f"{entry.kind}: saved without a name, so Jasmin refused it")
             return
-        self._remove(entry.kind, name)
-        if len(self._console.entries) >= MAX_THINGS:
+        self._console.put(name, entry)
+        if self._console.count() > MAX_THINGS:
             raise MigrationError(f"{self._name}: more than {MAX_THINGS:,} things are added in it")
-        self._console.entries.append(entry)
-
-    def _find(self, manager: str, name: str) -> Entry | None:
-        key = _NAMED_BY[manager]
-        found = [one for one in self._console.of(manager) if one.keys.get(key) == name]
-        return found[-1] if found else None
-
-    def _remove(self, manager: str, name: str | None) -> None:
-        key = _NAMED_BY[manager]
-        self._console.entries[:] = [
-            one
-            for one in self._console.entries
-            if one.kind != manager or (name is not None and one.keys.get(key) != name)
-        ]
 
 
 def call_of(text: str) -> tuple[str, str] | None:

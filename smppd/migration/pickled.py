@@ -8,6 +8,7 @@ Python's `Lib/pickletools.py`, protocols 0 to 5.
 from __future__ import annotations
 
 import pickletools
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ MAX_COPIED: Final = 16 << 20
 """Octets and keys that are copied in all: what stands there once can be named a million times, in two octets each."""
 MAX_NAME: Final = 512
 """Characters of the name of a class."""
+_KEYS: Final = sys.hash_info.modulus
+"""No number is a key that is not its own hash."""
 
 
 class PickleError(Exception):
@@ -265,4 +268,7 @@ def _put(mapping: dict[Any, Any], values: list[Any]) -> None:
     for key, value in zip(values[::2], values[1::2], strict=True):
         if not isinstance(key, (str, int, float, bytes, type(None))):
             raise PickleError("a key that is none")
+        # Numbers can be chosen so that they all have one hash: then each key is compared with all others.
+        if isinstance(key, int) and not -_KEYS < key < _KEYS:
+            raise PickleError("a key that is too large")
         mapping[key] = value

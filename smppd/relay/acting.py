@@ -7,9 +7,9 @@ between the messages. Things move while it lasts, from rows to memory and on. So
 its rows, then in memory once more. An act that was interrupted is begun again: what it has done is not there any more.
 
 REQUEUE and MOVE hold a lane while they go through it, so that no message overtakes an older one on its old way. A message
-changes its lane in one commit, as in `send.rerouting`; in memory where memory has room, else as a row. Where neither is
-possible, since older messages of the new lane have to be read first or memory is full, the lane goes on as before, and the act
-comes back to it after a second.
+changes its lane in one commit, as in `send.rerouting`; in memory where memory has room or the new lane goes on at once, else as
+a row. Where neither is possible, since older messages of the new lane have to be read first or memory is full, the lane goes on
+as before, and the act comes back to it after a second.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from smppd.relay.ledger.ledger import message_row
 from smppd.relay.restore import restored_row
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.send.rerouting import Rerouting, fits
+from smppd.relay.state.backlog import PAGE, rows_for
 from smppd.relay.state.marks import read_route
 from smppd.relay.state.model import Account, Lane, Message
 from smppd.relay.state.phase import Phase
@@ -95,6 +96,8 @@ class Acting(Turns):
         self._held: Lane | None = None
         self._left = self._changed = 0
         self._behind = self._carrier = self._late = False
+        self.brought = 0
+        """Messages that were put into another lane as rows."""
 
     def act(self, wanted: Waiting, then: Callable[[Acted], None]) -> None:
         """Does it; ``then(acted)`` on the reactor thread when all of it is durable."""
@@ -341,7 +344,7 @@ class Acting(Turns):
                     row = message_row_in(message, target)
                     context.phases.to_row(message, target)
                     context.ledger.to_row(message, row)
-                    context.store.batch.then.append(target.backlog.push_committed)
+                    self._came(target, message.id)
                 else:
                     self._behind = True
                     break
@@ -369,7 +372,7 @@ class Acting(Turns):
             if target is None or target is lane:
                 self._left += 1
                 continue
-            if fits(target, message.id) and not context.half_full:
+            if fits(target, message.id) and (not context.half_full or self._passes_on(target, found)):
                 lane.row_taken()
                 try:
                     if not self._lanes.doubt_restored(message, context.now()):
@@ -383,13 +386,32 @@ class Acting(Turns):
                 lane.row_taken()
                 context.ledger.move_row(row, to)
                 target.row_put()
-                context.store.batch.then.append(target.backlog.push_committed)
+                self._came(target, message.id)
             else:
                 self._behind = True
                 break
             touched[target] = None
             self._went(target.account)
         self._serve(touched)
+
+    def _came(self, lane: Lane, identity: int) -> None:
+        """A message is in the batch as a row of a lane."""
+        context = self._context
+        self.brought += 1
+        lane.backlog.came_between(identity)
+
+        def stored() -> None:
+            # Until now no page could lead past it.
+            if lane.backlog.between_committed():
+                self._lanes.serve_lane(lane, context.now())
+
+        context.store.batch.then.append(stored)
+
+    @staticmethod
+    def _passes_on(lane: Lane, rows: list[ColdRow]) -> bool:
+        """Whether rows may come into the memory of a lane although memory is full, with what others wait for: as many as a page
+        has, where the lane sends them on."""
+        return lane.active is not None and len(lane.hot) < rows_for(rows, PAGE)
 
     def _went(self, account: Account) -> None:
         self._count()

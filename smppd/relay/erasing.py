@@ -197,8 +197,11 @@ class Erasing(Turns):
         parking: Parking,
         replies: ReplySenders,
         erased: ErasedNumbers,
+        brought: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``brought()``: how many messages acts have put into another lane as rows so far."""
         super().__init__(context, store)
+        self._brought = brought
         self._replies = replies
         self._erased = erased
         self._dispatch = dispatch
@@ -257,10 +260,18 @@ class Erasing(Turns):
             self._erased.remember(wanted.not_held(self._context.wall()))
             yield COMMIT
         yield from self._memory()
+        brought = self._brought()
+        yield COMMIT
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
         yield from self._replies_of()
         yield from self._memory()
+        while brought != self._brought():
+            # Meanwhile an act put messages into other lanes, where the rows may have been looked through already.
+            brought = self._brought()
+            yield COMMIT
+            yield from self._cold(Kind.QUEUE)
+            yield from self._memory()
         yield COMMIT
 
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -470,7 +481,11 @@ class Erasing(Turns):
                     self._row(kind, row)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
-                yield GO
+                if self._spent():
+                    # In a later turn somebody else may have ended or moved the others: they are asked for anew.
+                    after = (row.owner, row.key, row.id)
+                    break
+            yield GO
 
     def _replies_of(self) -> Iterator[int]:
         """What is remembered for replies of a person. No record speaks of it, so no hold keeps it."""

@@ -197,6 +197,7 @@ class Relay:
             self.receipts.parking,
             self.reply_senders,
             self.erased_numbers,
+            lambda: self.acting.brought,
         )
         self.acting = Acting(context, store, self.dispatch, self.rerouting)
         self._expiries = (

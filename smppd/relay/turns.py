@@ -31,6 +31,7 @@ class Turns(ABC):
         self._steps: Iterator[int] | None = None
         self._batch = 0
         """Things that were changed since the last commit: the work counts them."""
+        self._began = 0.0
         self.longest = 0.0
         """Seconds of the longest turn so far, for tests."""
 
@@ -54,7 +55,7 @@ class Turns(ABC):
 
     def _go(self) -> None:
         context, steps = self._context, self._steps
-        began = context.now()
+        self._began = context.now()
         while steps is not None:
             try:
                 what = next(steps, None)
@@ -69,8 +70,12 @@ class Turns(ABC):
             if what == COMMIT or self._batch >= ACTS:
                 self._when_durable()
                 break
-            if context.now() - began >= BUDGET:
+            if self._spent():
                 context.later(PAUSE, self._go)
                 break
-        self.longest = max(self.longest, context.now() - began)
+        self.longest = max(self.longest, context.now() - self._began)
         context.flush()
+
+    def _spent(self) -> bool:
+        """Whether this turn has done its part: what is in hand then and may change meanwhile is not used any more."""
+        return self._batch >= ACTS or self._context.now() - self._began >= BUDGET

@@ -337,7 +337,9 @@ def test_so_many_at_one_time(house: House) -> None:
 def test_what_is_not_there(house: House) -> None:
     for act, target in (
         ("pause", "x"), ("drain", "x"), ("unpause", "x"), ("kick", "x"), ("kick", "c7"), ("suspend", "x"), ("resume", "x"),
-        ("expire", "x"), ("requeue", "x"), ("move", "x"), ("unban", "x"), ("move", "acme"),
+        ("expire", "x"), ("requeue", "x"), ("move", "x"), ("unban", "x"), ("move", "acme"), ("expire", "\ud800"),
+        # What may be a person's number is not taken for a part of an address, and put into the log.
+        ("unban", "192.0.2.1/+447700900123"), ("unban", "fe80::1%447700900123"), ("kick", "192.0.2.1/4477009"),
     ):  # fmt: skip
         assert house.refusal(act, target, to="b") == Code.UNKNOWN, act
     assert house.refusal("move", "a", to="c") == Code.UNKNOWN

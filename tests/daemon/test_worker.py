@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -29,6 +30,15 @@ def test_a_result_and_an_error_are_handed_back() -> None:
     assert heard(lambda: 7) == (7, None)
     result, error = heard(lambda: int("no"))
     assert result is None and isinstance(error, ValueError)
+
+
+def test_where_no_thread_can_be_started_that_is_handed_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    result, error = heard(lambda: 7)
+    assert result is None and isinstance(error, OSError) and "no further thread" in str(error)
 
 
 def test_it_gives_way_often_and_only_while_it_runs() -> None:

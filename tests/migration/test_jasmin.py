@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,26 @@ TEXT = b"X" + (1 << 20).to_bytes(4, "little") + b"x" * (1 << 20)
 def test_a_pickle_that_copies_without_end_is_refused(content: bytes) -> None:
     with pytest.raises(MigrationError, match="not a file of Jasmin's store"):
         read(b"Persisted on x\n\x80\x02" + content)
+
+
+@pytest.mark.parametrize("key", [sys.hash_info.modulus, -(2**80)])
+def test_a_pickle_whose_keys_have_one_hash_is_refused(key: int) -> None:
+    number = key.to_bytes(11, "little", signed=True)
+    with pytest.raises(MigrationError, match="a key that is too large"):
+        read(b"Persisted on x\n\x80\x02}\x8a\x0b" + number + b"Ns.")
+
+
+def test_a_thing_with_keys_without_end_is_refused() -> None:
+    letters = "abcdefghij"
+    keys = [f"{a}{b}{c}_{d} x" for a in letters for b in letters for c in letters for d in letters]
+    with pytest.raises(MigrationError, match="file0:1002: more than 1,000 keys of one thing"):
+        read("\n".join(["user -a", *keys, "ok"]))
+
+
+def test_what_is_saved_again_stands_last() -> None:
+    script = "".join(f"smppccm -a\ncid {one}\nhost 192.0.2.1\nok\n" for one in ("one", "two", "one"))
+    assert [upstream["name"] for upstream in read(script).upstreams] == ["two", "one"]
+    assert read(script + "smppccm -f\n" + "user -a\nuid u\nok\n").upstreams == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from smppd.relay.state.model import Message
 from smppd.relay.state.phase import Phase
 from smppd.relay.turns import ACTS
 from tests.relay.accept.test_desk import part
-from tests.relay.fakes import TO, World, drained, settings
+from tests.relay.fakes import HASH, TO, World, drained, settings
 from tests.relay.send.test_dispatch import numbered
 from tests.relay.send.test_hours import Night
 
@@ -363,6 +363,31 @@ def test_older_and_younger_rows_of_the_new_lane_keep_their_place() -> None:
     texts = drained(world, b, most=300)
     assert sorted(texts, key=int) == numbered(900)
     per_number = [[t for t in texts if (int(t) // 30 % 2) == one] for one in (0, 1)]
+    assert all(some == sorted(some, key=int) for some in per_number)
+
+
+@pytest.mark.parametrize("steps", [0, 4, 8, 13, 21])
+def test_rows_that_come_while_the_new_lane_is_read_are_read_too(steps: int) -> None:
+    apart = [{"destination": [OTHER.decode()], "upstreams": ["b", "a"]}, {"upstreams": ["a"]}]
+    beta = {"system_id": "beta", "password_hash": HASH, "networks": "any", "window": 1000, "throughput": None}
+    world = World(settings(hot=40, routes=apart, more=[beta]))
+    world.customer("beta").submits(*numbered(60))  # memory is full of what has no way
+    world.commits()
+    acme = world.customer()
+    for at in range(900):
+        acme.submits(b"%d" % at, to=OTHER if at % 2 else TO, registered=0)
+    world.commits()
+    said: list[Acted] = []
+    wanted = Waiting(MOVE, world.relay.last_id(), account="acme", upstream="a", to="b")
+    world.relay.act_on_waiting(wanted, said.append)
+    for _ in range(steps):
+        world.passes(0.002, step=0.002, commit=False)
+        world.commits_once()
+    b = world.carrier("b", window=7)
+    texts = drained(world, b, most=900)
+    assert sorted(texts, key=int) == numbered(900) and said
+    assert world.account().queued == 0 and not any(len(lane) for lane in world.account().lanes.values())
+    per_number = [[t for t in texts if int(t) % 2 == one] for one in (0, 1)]
     assert all(some == sorted(some, key=int) for some in per_number)
 
 

@@ -11,6 +11,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
+from smppd.relay.acting import EXPIRE, MOVE, Acted, Waiting
 from smppd.relay.erasing import Erasing, Found, Kept
 from smppd.relay.state.living import Living
 from smppd.relay.state.phase import Phase
@@ -65,6 +66,64 @@ def test_a_message_that_waits_is_deleted_with_a_receipt_that_says_nothing() -> N
     world.commits()
     assert [sm.destination_digits for sm in a.sent] == [OTHER]
     world.restarts()
+    world.check()
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5, 8, 12])
+def test_what_an_act_brings_into_another_lane_meanwhile_is_found(steps: int) -> None:
+    world = World(settings(hot=20, routes=[{"upstreams": ["b"]}]))
+    acme = world.customer()
+    for _ in range(8):
+        acme.submits(*[TEXT] * 100, registered=0)
+        world.commits()
+    done: list[Found] = []
+    moved: list[Acted] = []
+
+    def turn() -> None:
+        world.passes(0.01, step=0.01, commit=False)
+        world.commits_once()
+
+    # The new lane's name stands before that of the present one: its rows are looked through first.
+    world.relay.act_on_waiting(Waiting(MOVE, world.relay.last_id(), upstream="b", to="a"), moved.append)
+    for _ in range(steps):
+        turn()
+    world.relay.erase_person([TO], None, done.append, acts=True)
+    for _ in range(1000):
+        turn()
+    assert moved and done and done[0].complete
+    assert len(done[0].records) == done[0].messages == 800 and world.account().queued == 0
+    world.check()
+    clean(world)
+
+
+@pytest.mark.parametrize("steps", [6, 9, 30])
+def test_a_row_that_ends_while_its_page_is_looked_through_ends_once(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    world = World(settings(hot=20, routes=[{"upstreams": ["b"]}]))
+    acme = world.customer()
+    for _ in range(4):
+        acme.submits(*[TEXT] * 100, registered=0)
+        world.commits()
+    erasing = world.relay.erasing
+    look = erasing._row
+
+    def slowly(kind: Kind, row: ColdRow) -> None:
+        look(kind, row)
+        world.now += BUDGET  # each row takes a turn
+
+    monkeypatch.setattr(erasing, "_row", slowly)
+    done: list[Found] = []
+    ended: list[Acted] = []
+    world.relay.erase_person([TO], None, done.append, acts=True)
+    for at in range(2000):
+        if at == steps:
+            world.relay.act_on_waiting(Waiting(EXPIRE, world.relay.last_id(), upstream="b"), ended.append)
+        world.passes(0.01, step=0.01, commit=False)
+        world.commits_once()
+    assert done and ended and done[0].messages and ended[0].changed
+    over = [event for event in world.store.events if event.state in (State.DELETED, State.EXPIRED)]
+    assert len(over) == len({event.id for event in over}) == 400 and world.account().queued == 0
     world.check()
 
 

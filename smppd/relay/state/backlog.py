@@ -31,9 +31,13 @@ def rows_for(rows: list[ColdRow], most: int) -> int:
 
 
 class Backlog:
-    """The rows of one kind and owner. ``upto``: rows up to this id have been read into memory, or have ended."""
+    """The rows of one kind and owner. ``upto``: rows up to this id have been read into memory, or have ended.
 
-    __slots__ = ("_count", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
+    Rows come with rising ids, but for those that an act brings from elsewhere (`came_between`): a page that was asked for
+    before such a row was durable does not have it, and would lead past it. Such a page ends before the first of these rows.
+    """
+
+    __slots__ = ("_before", "_between", "_count", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
 
     def __init__(self, kind: Kind, owner: str) -> None:
         self.kind = kind
@@ -41,6 +45,8 @@ class Backlog:
         self.upto = 0
         self._count = 0
         self._unstored = 0
+        self._between = 0
+        self._before = 0  # the first id that a page under way may not lead past, 0 for none
         self._rows = FIRST_ROWS
         self._paging = False
 
@@ -70,6 +76,19 @@ class Backlog:
         """A row's batch is durable."""
         self._unstored -= 1
 
+    def came_between(self, identity: int) -> None:
+        """The row that was pushed last has an id that is not the highest of all. Its batch is kept until it is durable."""
+        self._between += 1
+        self._before = min(self._before or identity, identity)
+
+    def between_committed(self) -> bool:
+        """The batch of such a row is durable. Whether there is no other one that is not."""
+        self._unstored -= 1
+        self._between -= 1
+        if not self._between and not self._paging:
+            self._before = 0
+        return not self._between
+
     def push_refused(self) -> None:
         """A row's batch was refused."""
         self._count -= 1
@@ -88,6 +107,13 @@ class Backlog:
 
         def arrived(rows: list[ColdRow]) -> None:
             self._paging = False
+            if self._before:
+                whole, rows = rows, [row for row in rows if row.id < self._before]
+                if not self._between:
+                    self._before = 0
+                    if whole and not rows:
+                        self.page(store, limit, edge, then)
+                        return
             if rows:
                 self.upto = rows[-1].id
                 self._rows = rows_for(rows, PAGE)

@@ -25,9 +25,11 @@ log = logging.getLogger("smppd.store")
 SCHEMA_VERSION = 6
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 _PATIENCE = 60.0
+_BRIEF = 5.0
 _LOOK_AGAIN = 0.0002
 _LOOK_SELDOM = 0.005
-"""Seconds: how long the writer waits for another's lock, and its first and longest pause between two looks."""
+"""Seconds: how long the writer waits for another's lock, how long for what can be done later (`briefly`), and its first and
+longest pause between two looks."""
 _LOOKS = 5
 _LOOK_SECONDS = 0.02
 LOCK_FILE = "lock"
@@ -41,6 +43,8 @@ class WriterConnection(sqlite3.Connection):
     10 ms and more: a lock that another process holds for half a millisecond would cost a commit twice as much, one of four
     milliseconds eight."""
 
+    patience = _PATIENCE
+
     def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
         """As the base class. sqlite3.OperationalError with SQLITE_BUSY after a minute."""
         try:
@@ -50,7 +54,7 @@ class WriterConnection(sqlite3.Connection):
             if self.in_transaction or not is_busy(error):
                 raise
         pause = _LOOK_AGAIN
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + self.patience
         while True:
             time.sleep(pause)
             pause = min(pause * 1.1, _LOOK_SELDOM)
@@ -59,6 +63,19 @@ class WriterConnection(sqlite3.Connection):
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() >= until:
                     raise
+
+
+@contextmanager
+def briefly(*databases: sqlite3.Connection) -> Iterator[None]:
+    """In here these wait for another's lock for five seconds only: for what can be done later, where a start or end waits."""
+    writers = [db for db in databases if isinstance(db, WriterConnection)]
+    for db in writers:
+        db.patience = _BRIEF
+    try:
+        yield
+    finally:
+        for db in writers:
+            db.patience = _PATIENCE
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -16,7 +16,7 @@ from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import spoken, told
-from smppd.store.sqlite.files import Lock, connect
+from smppd.store.sqlite.files import Lock, briefly, connect
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
 from smppd.store.sqlite.segments import Segments
@@ -91,7 +91,8 @@ class SqliteStore(Committer):
     @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end. Raises ``StoreError``."""
-        return compact(self._both(), entries, most)
+        with briefly(self._data, self._secrets):
+            return compact(self._both(), entries, most)
 
     def _both(self) -> Files:
         return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
@@ -299,9 +300,13 @@ class SqliteStore(Committer):
         self._closing = True
         if self._writer.alive and self._writer.certain:
             self._writer.seal_alone(SealKind.STOP)
-        if self._writer.stop():
-            self._ahead.end(self.batch, self._secrets)
-        if entries is not None:
+        begun = self._writer.stop()
+        # One that still waits for another's lock may go on at any moment, on these very connections.
+        alone = not self._writer.alive
+        if begun and alone:
+            with briefly(self._secrets):
+                self._ahead.end(self.batch, self._secrets)
+        if entries is not None and alone:
             with suppress(StoreError):  # the next start does it
                 self.compact(entries)
         for db in (self._data, self._secrets, self.seals):

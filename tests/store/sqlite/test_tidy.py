@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -307,3 +309,47 @@ def test_nothing_to_do_is_said(log: Builder) -> None:
     store.use(KeyRing(log.kek, store.keys))
     assert store.compact(LivingEntries()) == Compacted()
     store.close()
+
+
+def test_an_end_waits_five_seconds_for_another_s_lock_and_not_a_minute(
+    log: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = waits(log)
+    passes_through(log)
+    log.closed = True
+    other = connect(log.directory / "data.db", "data")
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    log.store._writer.stop()
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    log.store.close(LivingEntries())
+    monkeypatch.undo()
+    assert 5 <= clock[0] < 10
+    other.close()
+    found, _ = replayed(log)
+    assert [one for one in found if one in entries] == entries
+
+
+def test_nothing_is_tidied_beside_a_writer_that_goes_on(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = log.store._writer
+    hold = threading.Event()
+    tidied: list[object] = []
+
+    def wait() -> None:
+        hold.wait(10)
+
+    writer.give(wait)
+    monkeypatch.setattr(writer._thread, "join", lambda _seconds: None)
+    monkeypatch.setattr(log.store, "compact", tidied.append)
+    log.closed = True
+    log.store.close(LivingEntries())
+    assert not tidied
+    hold.set()
+    monkeypatch.undo()
+    writer._thread.join(10)
+    assert not writer.alive

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from smppd.store.api import StoreError
 from smppd.store.postgres.connection import Connection
@@ -31,7 +31,10 @@ OLDEST: Final = 15
 USER: Final = "smppd"
 _PATIENCE: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
-_MISSING: Final = "these tests need PostgreSQL {0} or later and there is none in /usr/lib/postgresql or PATH: on Debian, apt install postgresql"
+_MISSING: Final = (
+    "these tests need PostgreSQL {0} or later and there is none in /usr/lib/postgresql or PATH:"
+    " on Debian, apt install postgresql"
+)
 _SETTINGS: Final = {
     "listen_addresses": "",
     "shared_buffers": "32MB",
@@ -202,8 +205,8 @@ class Server:
         if done.returncode:
             raise RuntimeError(f"{Path(words[0]).name}: {done.stderr[-2000:]}")
 
-    def _as_other(self) -> dict[str, object]:  # what Popen takes
-        made: dict[str, object] = {"cwd": "/", "env": {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}}
+    def _as_other(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"cwd": "/", "env": {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}}
         if self._user is not None:
             made |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return made | {"preexec_fn": _dying()}

@@ -1,1 +1,1 @@
-"""The store on PostgreSQL: a back end behind the seams of `smppd/store/`. Its driver is an extra, so nothing imports it unasked."""
+"""The store on PostgreSQL, a back end behind the seams of `smppd/store/`. Its driver is an extra: nothing imports it unasked."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
+from smppd.store.segments import ENTRIES
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.segments import ENTRIES
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, create_install
 from tests.store.builder import copied

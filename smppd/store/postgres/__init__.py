@@ -1,1 +1,1 @@
-"""The store on PostgreSQL, a back end behind the seams of `smppd/store/`. Nothing imports it unasked: its driver is an extra."""
+"""The store on PostgreSQL, a back end behind the seams of `smppd/store/`. Its driver is an extra; nobody imports it unasked."""

@@ -9,12 +9,15 @@ reduced to the name of the condition (PostgreSQL, appendix A) and a few known se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, Final
 
 import psycopg
 from psycopg import conninfo, errors
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
 
@@ -76,11 +79,20 @@ _DOES_NOT_EXIST: Final = re.compile(r'(database|role) "[^"]*" does not exist')
 
 
 class StoreAway(StoreError):
-    """The server cannot be reached, or lets nobody write, for now. ``certain``: nothing of the statement happened or will."""
+    """The server cannot be reached, or lets nobody write, for now. ``certain``: nothing of the statement happened or
+    will."""
 
     def __init__(self, reason: str, *, certain: bool) -> None:
         super().__init__(reason)
         self.certain = certain
+
+
+class ServerError(StoreError):
+    """The server refused a statement, and nothing of it is stored. ``code``: its SQLSTATE (PostgreSQL, appendix A)."""
+
+    def __init__(self, reason: str, code: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class Server:
@@ -104,7 +116,9 @@ class Server:
     def __repr__(self) -> str:
         return f"<{self.name} ***>"
 
-    def words(self, application: str, statement_seconds: float) -> dict[str, str]:
+    def words(
+        self, application: str, statement_seconds: float, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, str]:
         """The parameters to connect with. The password is among them: not for anybody to print."""
         session = {
             "search_path": SCHEMA,
@@ -114,6 +128,7 @@ class Server:
             "idle_in_transaction_session_timeout": str(int(statement_seconds * 1000)),
             "default_transaction_isolation": r"read\ committed",
             "jit": "off",
+            **settings,
         }
         options = " ".join([self._words.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())])
         made = _DEFAULTS | self._words | {"options": options.strip(), "application_name": application}
@@ -133,14 +148,16 @@ class Connection:
         application: str = "smppd",
         read_only: bool = False,
         statement_seconds: float = STATEMENT_SECONDS,
+        settings: Mapping[str, str] | None = None,
         advice: Callable[[str], object] = lambda _sentence: None,
     ) -> None:
-        """Connects, and refuses a server that would not keep what it acknowledged. application: as `pg_stat_activity` shows it.
-        statement_seconds: for each statement; 0 for no limit. advice(sentence): told of what is not good but may be meant."""
+        """Connects, and refuses a server that would not keep what it acknowledged. application: as `pg_stat_activity` shows
+        it. statement_seconds: for each statement; 0 for no limit. settings: others of the session, by name.
+        advice(sentence): told of what is not good but may be meant."""
         self.server = server
         self.warnings = 0
         try:
-            words: dict[str, Any] = {**server.words(application, statement_seconds)}
+            words: dict[str, Any] = {**server.words(application, statement_seconds, settings or {})}
             self._db = psycopg.connect(
                 **words,
                 autocommit=True,
@@ -214,6 +231,28 @@ class Connection:
         assert row is not None
         return row
 
+    def prepare(self, name: str, statement: str, types: Sequence[int]) -> None:
+        """Has the server prepare a statement for `execute`. types: the number of each parameter's type (`pg_type`)."""
+        try:
+            self._answer(self._db.pgconn.prepare(name.encode(), statement.encode(), types), ExecStatus.COMMAND_OK)
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def execute(self, name: str, values: list[bytes | None]) -> bytes | None:
+        """What a prepared statement gives: one row of one column. values: in the server's own binary form, and so is what
+        it gives. This is the shortest way that the driver has, for what is done for each commit."""
+        try:
+            given: Any = values  # the driver takes None too, and does not say so
+            done = self._db.pgconn.exec_prepared(name.encode(), given, [1] * len(values), 1)
+            return self._answer(done, ExecStatus.TUPLES_OK).get_value(0, 0)
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def _answer(self, result: PGresult, wanted: ExecStatus) -> PGresult:
+        if result.status != wanted:
+            raise errors.error_from_result(result)
+        return result
+
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Executes a statement; how many rows it changed."""
         try:
@@ -265,8 +304,8 @@ class Connection:
 
 
 def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
-    """The store's error for one of psycopg's. lost: the connection is not usable any more, so that nobody can tell what became
-    of the statement unless the server's own answer says so."""
+    """The store's error for one of psycopg's. lost: the connection is not usable any more, so that nobody can tell what
+    became of the statement unless the server's own answer says so."""
     code = error.sqlstate or ""
     if not code and lost:
         return StoreAway(f"{server.name}: the connection was lost", certain=False)
@@ -278,7 +317,7 @@ def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
     if code == _READ_ONLY or code[:2] in _AWAY:
         # A server that ends the session (57P01) may do so while a commit waits for a replica, and then it is stored.
         return StoreAway(text, certain=not lost)
-    return StoreError(text)
+    return ServerError(text, code)
 
 
 def _condition(error: psycopg.Error) -> str:

@@ -46,8 +46,8 @@ def version(db: Connection) -> int:
 
 
 def known(db: Connection) -> int:
-    """As `version`. Raises StoreError where there is no store, where it is of a newer smppd, or of an older one that no daemon
-    of this version has brought up yet."""
+    """As `version`. Raises StoreError where there is no store, where it is of a newer smppd, or of an older one that no
+    daemon of this version has brought up yet."""
     found, newest = version(db), len(steps())
     if not found:
         raise StoreError(f"{db.server.name}: there is no store here yet")
@@ -61,8 +61,8 @@ def known(db: Connection) -> int:
 
 
 def migrate(db: Connection, *, most: int | None = None) -> int:
-    """Brings the database up to the last step, or to step ``most``; how many steps that were. Raises StoreError: what was done
-    by then stays, what failed is undone."""
+    """Brings the database up to the last step, or to step ``most``; how many steps that were. Raises StoreError: what was
+    done by then stays, what failed is undone."""
     done = 0
     while True:
         with db.writing():

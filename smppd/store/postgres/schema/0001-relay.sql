@@ -1,10 +1,10 @@
 -- Version 1: what the relay needs of a store (`store.api`). All sealed as in the embedded store; integers are as there too.
 --
--- Nodes: one row for each smppd that ever worked on this database. node: the six bits of its ids (`smppd.ids`). epoch: rises with
--- each start and each take-over; who has an older one commits nothing. sequence: of the node's last commit, so that a commit whose
--- answer was lost can be asked for again.
+-- Nodes: one row for each smppd that ever worked on this database. node: the six bits of its ids (`smppd.ids`). name: for people.
+-- epoch: rises with each start and each take-over; who has an older one commits nothing. sequence: of the node's last commit, so
+-- that a commit whose answer was lost can be asked for again.
 CREATE TABLE nodes (
-    node integer PRIMARY KEY CHECK (node BETWEEN 0 AND 63), name text NOT NULL UNIQUE, epoch bigint NOT NULL,
+    node integer PRIMARY KEY CHECK (node BETWEEN 0 AND 63), name text NOT NULL, epoch bigint NOT NULL,
     sequence bigint NOT NULL
 ) WITH (fillfactor = 50);
 
@@ -25,8 +25,8 @@ CREATE TABLE seals (node integer, number bigint, seq bigint NOT NULL, signed byt
 CREATE INDEX seals_seq ON seals (node, seq);
 CREATE TABLE state (node integer, name text, value bytea NOT NULL, PRIMARY KEY (node, name));
 
--- The journal of each node: a row a commit, sealed under the key of its segment with the counter as nonce. Segments have numbers of
--- their own over all nodes (counter "segments").
+-- The journal of each node: a row a commit, sealed under the key of its segment with the counter as nonce. The last six bits of a
+-- segment's number are the node's.
 CREATE TABLE journal (
     node integer, segment integer, counter bigint, data bytea NOT NULL, PRIMARY KEY (node, segment, counter)
 );
@@ -66,23 +66,11 @@ ALTER TABLE journal ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE cold ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE damaged ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- Begins a run of the node of this name, which gets a number where it is new: nobody commits under its earlier epochs any more.
-CREATE FUNCTION begin_node(p_name text, OUT o_node integer, OUT o_epoch bigint, OUT o_sequence bigint) LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE nodes SET epoch = epoch + 1 WHERE name = p_name RETURNING node, epoch, sequence INTO o_node, o_epoch, o_sequence;
-    IF FOUND THEN
-        RETURN;
-    END IF;
-    LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE;
-    SELECT free INTO o_node FROM generate_series(0, 63) AS free
-        WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE node = free) ORDER BY free LIMIT 1;
-    IF o_node IS NULL THEN
-        RAISE EXCEPTION 'there are 64 nodes' USING ERRCODE = 'SM003';
-    END IF;
-    o_epoch := 1;
-    o_sequence := 0;
-    INSERT INTO nodes VALUES (o_node, p_name, o_epoch, o_sequence);
-END $$;
+-- Begins a run of a node: nobody commits under its earlier epochs any more.
+CREATE FUNCTION begin_node(p_node integer, p_name text, OUT o_epoch bigint, OUT o_sequence bigint) LANGUAGE sql AS $$
+    INSERT INTO nodes VALUES (p_node, p_name, 1, 0)
+        ON CONFLICT (node) DO UPDATE SET name = excluded.name, epoch = nodes.epoch + 1 RETURNING epoch, sequence
+$$;
 
 -- An ordinary batch: nothing but records, events and entries of the journal. True: it is stored now; false: it was stored already by
 -- an earlier call with this sequence, whose answer was lost. SM001: another has begun in this node's place.
@@ -174,6 +162,8 @@ BEGIN
     END IF;
     IF p_seal IS NOT NULL THEN
         INSERT INTO seals VALUES (p_node, p_seal_number, p_seal_seq, p_seal);
+    END IF;
+    IF p_state_value IS NOT NULL THEN
         INSERT INTO state VALUES (p_node, p_state, p_state_value) ON CONFLICT (node, name) DO UPDATE SET value = excluded.value;
     END IF;
     IF p_cold_ids IS NOT NULL THEN

@@ -6,7 +6,7 @@ import queue
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Final, Protocol
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
 from smppd.store.postgres.connection import Connection, Server
@@ -295,18 +295,24 @@ class SqliteStand:
         self._opens()
 
 
+_FILLED: Final = """
+CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+CREATE TRIGGER no_space BEFORE UPDATE ON nodes EXECUTE FUNCTION no_space();
+"""
+_FREED: Final = "DROP TRIGGER no_space ON nodes; DROP FUNCTION no_space"
+
+
 class PostgresStand:
     """A ``PostgresStore`` on a real server with its real thread, in a database of its own. A process that dies commits nothing
     more: whoever starts in its place has raised the epoch by then."""
 
-    over: ClassVar[list[Server]] = []
-    """Databases that nobody needs any more."""
-
     def __init__(self, _directory: Path) -> None:
-        while self.over:
-            postgres.server().drop(self.over.pop())
-        self.server = postgres.server().database()
+        self.server = postgres.server().empty()
         self._kek = kek()
+        self._full = False
         self._other: Connection | None = None
         self._id = NOON << 22
         self._opens()
@@ -336,14 +342,18 @@ class PostgresStand:
         self.store.open(self.sink, self.tenant, self._new_id)
 
     def starts(self) -> None:
-        self.ends()
-        self.over.remove(self.server)
+        self._closes()
         self._opens()
 
     def ends(self) -> None:
+        self._closes()
+        if self._full:
+            self.execute(_FREED)
+        postgres.server().give_back(self.server)
+
+    def _closes(self) -> None:
         self._lets_go()
         self.store.close()
-        self.over.append(self.server)
 
     def execute(self, statement: str) -> None:
         """As an administrator."""
@@ -394,15 +404,13 @@ class PostgresStand:
             self.turns()
 
     def fills(self) -> None:
-        self.execute(
-            "CREATE OR REPLACE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;"
-            "CREATE TRIGGER no_space BEFORE UPDATE ON nodes EXECUTE FUNCTION no_space()"
-        )
+        self.execute(_FILLED)
+        self._full = True
         self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
 
     def frees(self) -> None:
-        self.execute("DROP TRIGGER IF EXISTS no_space ON nodes")
+        self.execute(_FREED)
+        self._full = False
         del self.store.look
 
     def refuses(self) -> None:

@@ -138,7 +138,7 @@ class Server:
     def database(self, *, schema: bool = True) -> Address:
         """A new database, with our schema unless that is not wanted."""
         name = f"test{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {self._with_schema() if schema else 'template0'}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._with_schema() if schema else 'template0'}")
         return self.address(name)
 
     def empty(self) -> Address:
@@ -159,7 +159,7 @@ class Server:
 
     def _with_schema(self) -> str:
         if not self._template:
-            self._execute("CREATE DATABASE ours TEMPLATE template0")
+            self.execute("CREATE DATABASE ours TEMPLATE template0")
             db = Connection(self.address("ours"))
             try:
                 migrate(db)
@@ -168,7 +168,12 @@ class Server:
             self._template = "ours"
         return self._template
 
-    def _execute(self, statement: str) -> None:
+    def drop(self, address: Address) -> None:
+        """Removes a database, whoever is connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {address.words('', 0)['dbname']} WITH (FORCE)")
+
+    def execute(self, statement: str) -> None:
+        """One statement, as the administrator."""
         db = Connection(self.address())
         try:
             db.run(statement)

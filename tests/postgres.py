@@ -42,9 +42,10 @@ _SETTINGS: Final = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "full_page_writes": "off",
-    "autovacuum_naptime": "5s",
+    "fsync": "off",
     "log_checkpoints": "off",
 }
+_DURABLE: Final = {"listen_addresses": "", "log_checkpoints": "off"}
 
 
 # Row by row: there are few, and to make a table's files anew takes longer.
@@ -93,9 +94,10 @@ def _other_user() -> pwd.struct_passwd | None:
 class Server:
     """A PostgreSQL server. ``kill`` and ``start`` are those of the whole server."""
 
-    def __init__(self, *, fsync: bool = False) -> None:
-        """Makes its data and starts it. fsync: slower, and needed only where the machine, not the server, is to lose power."""
-        self._fsync = fsync
+    def __init__(self, *, durable: bool = False) -> None:
+        """Makes its data and starts it. durable: it syncs, and writes what a server in use writes. That is slower, and needed
+        only where the machine, not the server, loses power, and for measurements."""
+        self._settings = _DURABLE if durable else _SETTINGS
         self._user = _other_user()
         self.folder = Path(tempfile.mkdtemp(prefix="smppd-pg-"))
         self.data = self.folder / "data"
@@ -182,7 +184,7 @@ class Server:
 
     def start(self) -> None:
         """Starts it, and waits until it takes connections."""
-        settings = _SETTINGS | {"unix_socket_directories": str(self.folder), "fsync": "on" if self._fsync else "off"}
+        settings = self._settings | {"unix_socket_directories": str(self.folder)}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from smppd.store.api import StoreError
+from smppd.store.installation import AUDIT_FILE
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import connect
 from smppd.vault.chain import GENESIS, ChainKeys, LogState, Seal, SealKind, events_digest, seal_hash
@@ -29,7 +30,6 @@ AUDIT_STATE: Final = "audit"
 """Names in `state` of keys.db."""
 AUDIT_HEAD: Final = "audit head"
 """Name in `meta` of data.db: an entry that audit.db must hold, as `AUDIT_STATE` in keys.db."""
-AUDIT_FILE: Final = "audit.db"
 
 _TAIL: Final = 20_000
 _PAGE: Final = 500

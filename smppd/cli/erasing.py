@@ -20,7 +20,7 @@ def eraser_of(
 ) -> tuple[Eraser, ErasureRows]:
     """An eraser on the store of these settings, and its rows, closed with it. Raises StoreError."""
     return open_eraser(
-        installation(settings.store),
+        installation(settings),
         kek,
         install,
         trail,

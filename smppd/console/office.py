@@ -29,7 +29,7 @@ def offices(settings: Settings) -> Offices:
     @contextmanager
     def opened() -> Iterator[Office]:
         try:
-            store = installation(settings.store)
+            store = installation(settings)
             refuse_shredded(store)
             if not kept:
                 kept.append(unlock(settings).install)

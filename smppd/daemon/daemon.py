@@ -149,7 +149,7 @@ class Daemon:
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
         """Opens everything, and returns how many things are on their way. ``undo`` gets what closes it again."""
-        store = self._installation = installation(settings.store, settle=False)
+        store = self._installation = installation(settings, settle=False)
         try:
             kek = load_kek(settings.keys)
         except KekMissing as error:
@@ -247,7 +247,7 @@ class Daemon:
         undo.callback(self._shipper.stop)
         self._shipper.use(settings.shipping, shipping)
         self.audit.written = self._shipper.wake
-        self._feeding = Feeding(settings.store, self.metrics)
+        self._feeding = Feeding(settings.store, settings.node, self.metrics)
         undo.callback(self._feeding.stop)
         self._feeding.start(settings)
         self._spans = Spans(self.metrics)

@@ -161,7 +161,7 @@ def erase_underway(
     """Takes a person out of what is on its way, or only looks (`acts`). held: what stays, because of holds.
     Raises ControlError, StoreError and VaultError: then
     it is to be run again."""
-    store = installation(settings.store)
+    store = installation(settings)
     if not store.has_log():
         return Underway({}, frozenset(), True)
     try:
@@ -183,7 +183,7 @@ def erase_underway_of(settings: Settings, store: Installation, kek: Kek, records
 def finish_underway(settings: Settings, kek: Kek, records: Sequence[int]) -> bool:
     """Takes out of what is on its way what belongs to records that no hold keeps any longer; whether nothing of it can be
     opened now. Raises as `erase_underway`."""
-    store = installation(settings.store)
+    store = installation(settings)
     try:
         store.lock().release()
     except StoreError:

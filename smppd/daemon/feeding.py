@@ -23,7 +23,7 @@ from smppd.feed.tail import Tail
 from smppd.metrics import Metrics
 from smppd.store.api import StoreError
 from smppd.store.installation import AUDIT_FILE
-from smppd.store.opening import installation
+from smppd.store.opening import installed
 from smppd.vault.keys import VaultError
 
 log = logging.getLogger("smppd.feed")
@@ -100,9 +100,10 @@ class _Process(Companion):
 class Feeding:
     """The feed of one run of the daemon."""
 
-    def __init__(self, store: Store, metrics: Metrics, command: Sequence[str] = _COMMAND) -> None:
-        """Nothing runs before `use`."""
+    def __init__(self, store: Store, node: int, metrics: Metrics, command: Sequence[str] = _COMMAND) -> None:
+        """node: this node's number. Nothing runs before `use`."""
         self._store = store
+        self._node = node
         self._metrics = metrics
         self._command = command
         self._feed = Feed()
@@ -129,7 +130,7 @@ class Feeding:
         self._feed = feed
         self._forget()
         if feed.on:
-            job = Job(self._store, feed, settings.keys if masked else None)
+            job = Job(self._store, self._node, feed, settings.keys if masked else None)
             begin = (lambda: None) if feed.file is None else partial(self._begin_place, feed.file)
             process = self._process = _Process(job, begin, self._metrics, self._command, previous)
             if feed.file is not None:
@@ -145,7 +146,7 @@ class Feeding:
         if place.load() is not None or says(file.path):
             return
         with (
-            closing(installation(self._store, settle=False).records()) as records,
+            closing(installed(self._store, self._node, settle=False).records()) as records,
             closing(AuditTrail(self._store.directory / AUDIT_FILE, None)) as trail,
         ):
             place.save(Kept(Tail(records, trail, Wanted()).end(), time.time()))

@@ -150,7 +150,7 @@ class Reload:
         if new.log != before.log:
             try_file(new.log)
         kek = load_kek(new.keys)
-        wrapped = opened_by(kek, installation(new.store))
+        wrapped = opened_by(kek, installation(new))
         lists = self._targets.lists.of(new)
         return Fresh(
             before,

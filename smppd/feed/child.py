@@ -27,7 +27,7 @@ from smppd.feed.server import Server
 from smppd.feed.tail import Tail
 from smppd.store.api import StoreError
 from smppd.store.installation import AUDIT_FILE
-from smppd.store.opening import installation
+from smppd.store.opening import installed
 from smppd.vault.keys import KeyRing, VaultError, load_kek
 from smppd.vault.seal import SealError
 
@@ -48,9 +48,11 @@ LOCK_FILE: Final = "feed.lock"
 
 
 class Job(NamedTuple):
-    """What the daemon asks for. store: where it is; keys: where the KEK is, None where it is not needed."""
+    """What the daemon asks for. store: where it is; node: this node's number; keys: where the KEK is, None where it is not
+    needed."""
 
     store: Store
+    node: int
     feed: Feed
     keys: KeyRef | None
 
@@ -58,14 +60,15 @@ class Job(NamedTuple):
         """For `read`."""
         keys = None if self.keys is None else self.keys.model_dump(mode="json", exclude_none=True)
         store = self.store.model_dump(mode="json", exclude_none=True)
-        return json.dumps({"store": store, "feed": self.feed.model_dump(mode="json"), "keys": keys})
+        feed = self.feed.model_dump(mode="json")
+        return json.dumps({"store": store, "node": self.node, "feed": feed, "keys": keys})
 
     @classmethod
     def read(cls, line: bytes) -> Job:
         """The inverse of `as_json`."""
         said: dict[str, Any] = json.loads(line)
         keys = None if said["keys"] is None else KeyRef.model_validate(said["keys"])
-        return cls(Store.model_validate(said["store"]), Feed.model_validate(said["feed"]), keys)
+        return cls(Store.model_validate(said["store"]), said["node"], Feed.model_validate(said["feed"]), keys)
 
 
 class Teller:
@@ -196,7 +199,7 @@ def _work(line: bytes) -> None:
 def _tell(job: Job, stack: ExitStack) -> None:
     directory = job.store.directory
     _lock(directory, stack)
-    records = installation(job.store, settle=False).records()
+    records = installed(job.store, job.node, settle=False).records()
     stack.callback(records.close)
     trail = AuditTrail(directory / AUDIT_FILE, None)
     stack.callback(trail.close)

@@ -64,7 +64,7 @@ class Access:
         self.authority = Authority(current_actor()) if authority is None else authority
         self._look_key: LookKey | None = None
         try:
-            self.store = store = installation(settings.store)
+            self.store = store = installation(settings)
             self.directory = directory = store.directory
             kek, install = unlock(settings)
             if not (directory / AUDIT_FILE).exists():

@@ -51,7 +51,7 @@ class ConsentBook:
 
     def __init__(self, settings: Settings, install: InstallSecrets) -> None:
         self.keys = ConsentKeys(install.for_purpose(PURPOSE))
-        self._store = installation(settings.store)
+        self._store = installation(settings)
         self.rows = self._store.consents()
         self._settings = settings
 
@@ -251,7 +251,7 @@ def open_consents(settings: Settings, authority: Authority) -> Iterator[ConsentD
     """The register of a store. Raises VaultError and StoreError."""
     kek, install = unlock(settings)
     with ExitStack() as opened:
-        store = installation(settings.store)
+        store = installation(settings)
         rows = store.keys()
         try:
             key = key_of(kek, rows, time.time())

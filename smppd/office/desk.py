@@ -72,7 +72,7 @@ class Office:
 def has_people(settings: Settings) -> bool:
     """Whether the store may have operators: not where there is none, or one of a version before there were any. StoreError, and
     VaultError where the store is being shredded."""
-    store = installation(settings.store)
+    store = installation(settings)
     refuse_shredded(store)
     return store.has_documents()
 
@@ -90,7 +90,7 @@ def open_office(settings: Settings) -> Iterator[Office]:
 
 
 def _opened(settings: Settings, stack: ExitStack) -> Office:
-    store, install = installation(settings.store), unlock(settings).install
+    store, install = installation(settings), unlock(settings).install
     desk = Desk(store.documents(), install)
     stack.callback(desk.close)
     path = store.directory / AUDIT_FILE

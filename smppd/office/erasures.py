@@ -137,7 +137,7 @@ def _tell(office: Office, authority: Authority, wish: Wish, action: str, result:
 def erasures(settings: Settings, most: int) -> tuple[list[ErasureState], int]:
     """The newest ones, newest first, and how many there are. Raises StoreError."""
     directory = settings.store.directory
-    with closing(installation(settings.store).erasures()) as rows:
+    with closing(installation(settings).erasures()) as rows:
         every = rows.erasures()
         found = []
         for number, facts in reversed(every[-most:]):

@@ -32,7 +32,7 @@ WORDS: Final = 200
 
 def open_holds(settings: Settings) -> Holds:
     """The caller closes them. Raises VaultError and StoreError where there is no store or the keys do not fit."""
-    store = installation(settings.store)
+    store = installation(settings)
     kek, install = unlock(settings)
     rows = existing_keys(store)
     rows.close()

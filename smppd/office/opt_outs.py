@@ -52,7 +52,7 @@ class OptOuts:
         self, settings: Settings, authority: Authority, hashes: Hashes, trail: AuditTrail, key: LookKey
     ) -> None:
         self.settings = settings
-        self.store = installation(settings.store)
+        self.store = installation(settings)
         self.authority = authority
         self.hashes = hashes
         self._trail = trail
@@ -184,7 +184,7 @@ def _decided(refused: Sequence[int], none: Sequence[int]) -> dict[str, str | int
 def open_opt_outs(settings: Settings, authority: Authority) -> Iterator[OptOuts]:
     """The register of a store. Raises VaultError and StoreError."""
     kek, install = unlock(settings)
-    store = installation(settings.store)
+    store = installation(settings)
     keys = store.keys()
     try:
         key = key_of(kek, keys, time.time())

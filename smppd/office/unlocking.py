@@ -66,7 +66,7 @@ class Unlocked(NamedTuple):
 def unlock(settings: Settings) -> Unlocked:
     """The KEK and the installation's secrets. Changes no file. VaultError where there are no keys yet, and where the KEK is
     lost, wrong or another installation's: it says which. StoreError where the store cannot be opened."""
-    store = installation(settings.store)
+    store = installation(settings)
     refuse_shredded(store)
     refuse_no_keys(store)
     kek = source_kek(settings)
@@ -82,5 +82,5 @@ def source_kek(settings: Settings) -> Kek:
     try:
         return load_kek(settings.keys)
     except KekMissing as error:
-        store = installation(settings.store)
+        store = installation(settings)
         raise VaultError(advice_for_missing(error, store.name if store.has_keys() else "", settings.path)) from None

@@ -195,8 +195,8 @@ class MainStore(Store, Protocol):
 class Installation(Protocol):
     """See the module. What opens a part raises StoreError where there is no store, or where it cannot be used.
 
-    Commands see what the daemon has acknowledged, though it may not be filed yet: what opens the log or what is on its way
-    calls `settled` first, where the installation was opened for commands (`store.opening`).
+    Commands see what the daemon has acknowledged, though it may not be filed yet: what opens the log, what is on its way or the
+    keys to be changed calls `settled` first, where the installation was opened for commands (`store.opening`).
     """
 
     @property
@@ -243,7 +243,8 @@ class Installation(Protocol):
         """Keeps a daemon of this machine from starting. Raises StoreError where one runs."""
 
     def settled(self) -> None:
-        """Waits until whoever reads finds all that was acknowledged before. Not on the daemon's reactor thread."""
+        """Waits until whoever reads finds all that was acknowledged before; does nothing where there is no store. Not on the
+        daemon's reactor thread. Raises StoreError."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smppd.config import Store
+from smppd.config import Settings, Store
 from smppd.store.api import StoreError
 from smppd.store.installation import Installation
 
 
-def installation(store: Store, *, settle: bool = True) -> Installation:
+def installation(settings: Settings, *, settle: bool = True) -> Installation:
     """The store that the configuration names; nothing is opened before a part of it is asked for. settle: for commands, which
     are to see all that was acknowledged; the daemon and the processes beside it follow what is filed, and wait for nothing.
     StoreError where the back end is not installed."""
+    return installed(settings.store, settings.node, settle=settle)
+
+
+def installed(store: Store, node: int, *, settle: bool) -> Installation:
+    """The same of that section and the node's number alone."""
     if store.url is not None:
-        return _postgres(store, settle)
+        return _postgres(store, node, settle)
     return embedded(store.directory, settle=settle)
 
 
@@ -28,7 +33,7 @@ def embedded(directory: Path, *, settle: bool = True) -> Installation:
     return SqliteInstallation(directory, settle=settle)
 
 
-def _postgres(_store: Store, _settle: bool) -> Installation:
+def _postgres(_store: Store, _node: int, _settle: bool) -> Installation:
     raise StoreError("store.url: this version cannot open a store on PostgreSQL; use store.path alone")
 
 

@@ -43,7 +43,7 @@ def made(store: Builder, metrics: Metrics) -> Iterator[Callable[[str], Feeding]]
     every: list[Feeding] = []
 
     def make(program: str) -> Feeding:
-        every.append(Feeding(Store(path=store.directory), metrics, [sys.executable, "-c", program]))
+        every.append(Feeding(Store(path=store.directory), 0, metrics, [sys.executable, "-c", program]))
         return every[-1]
 
     yield make

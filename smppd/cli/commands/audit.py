@@ -191,7 +191,7 @@ def _trail(settings: Settings, key: bytes | None) -> AuditTrail:
 def _show(settings: Settings, args: argparse.Namespace) -> int:
     with _trail(settings, None) as trail:
         if args.heads:
-            with closing(installation(settings.store).states()) as states:
+            with closing(installation(settings).states()) as states:
                 print(note_of(states, trail, time.time()).line())
             return 0
         events = _events(args.event, trail)
@@ -225,7 +225,7 @@ def _line(entry: TrailEntry) -> str:
 
 
 def _verify(settings: Settings, args: argparse.Namespace) -> int:
-    store, against = installation(settings.store), noted(args)
+    store, against = installation(settings), noted(args)
     install = None
     if not args.plain:
         install = unlock(settings).install

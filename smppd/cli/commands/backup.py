@@ -295,7 +295,7 @@ def expired(manifest: Manifest, now: float) -> None:
 
 def _remember(settings: Settings, what: dict[str, str | int], result: str) -> None:
     """On the audit trail, where there is one: a backup may be tried on another machine."""
-    store = installation(settings.store)
+    store = installation(settings)
     if not store.has_keys() or not (store.directory / AUDIT_FILE).exists():
         return
     try:
@@ -305,7 +305,7 @@ def _remember(settings: Settings, what: dict[str, str | int], result: str) -> No
 
 
 def _with_trail(settings: Settings, act: Callable[[AuditTrail], object]) -> None:
-    with witnessed_trail(installation(settings.store), unlock(settings).install) as trail:
+    with witnessed_trail(installation(settings), unlock(settings).install) as trail:
         act(trail)
 
 

@@ -192,7 +192,7 @@ def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """What `run` would say of the KEK and the keys in the store. A KEK that is not there yet is no fault before `keys init`."""
     initialised, name = False, ""
     try:
-        store = installation(settings.store)
+        store = installation(settings)
         name = store.name
         initialised = store.has_keys()
         if lost := store.keys_lost():
@@ -309,7 +309,7 @@ def _evidence(settings: Settings, today: dt.date) -> Iterator[tuple[str, str]]:
 def advice(settings: Settings) -> Iterator[str]:
     """What is allowed and yet worth a second look; never changes the exit status."""
     with suppress(StoreError):  # which `deeper` tells
-        if not installation(settings.store).has_keys():
+        if not installation(settings).has_keys():
             yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
     key = settings.keys.path
     if key is not None and key.is_relative_to(settings.store.directory):

@@ -111,7 +111,7 @@ def _iso(seconds: int) -> str:
 
 
 def _list(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
-    with closing(installation(settings.store).damaged(read_only=True)) as damaged:
+    with closing(installation(settings).damaged(read_only=True)) as damaged:
         rows = [_facts(item) for item in damaged.items() if _sees(authority, item)]
     if args.json:
         print(json.dumps({"items": rows}, indent=2))
@@ -228,7 +228,7 @@ def _pdu(frame: bytes, reveal: bool, alphabet: str) -> dict[str, Any]:
 def _remove(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     if bool(args.numbers) == args.all:
         raise CommandError("name the items' numbers, or --all", 2)
-    store, install = installation(settings.store), unlock(settings).install
+    store, install = installation(settings), unlock(settings).install
     with closing(store.damaged(read_only=False)) as damaged:
         present = {item.number for item in damaged.items()}
         wanted = sorted(present) if args.all else sorted(set(args.numbers))

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(settings: Settings, args: argparse.Namespace) -> int:
-    store = installation(settings.store)
+    store = installation(settings)
     file = settings.keys.path
     if lost := store.keys_lost():
         raise VaultError(lost)
@@ -150,7 +150,7 @@ def _right(kek: Kek, rows: StoredKeys) -> None:
 
 
 def _rotate(settings: Settings, args: argparse.Namespace) -> int:
-    store = installation(settings.store)
+    store = installation(settings)
     file = settings.keys.path
     kek, install = unlock(settings)
     authority = authorise(Act.KEYS, args, settings)
@@ -243,7 +243,7 @@ def _record(trail: AuditTrail, authority: Authority, action: str, what: dict[str
 
 def _list(settings: Settings, args: argparse.Namespace) -> int:
     kek = unlock(settings).kek
-    rows = installation(settings.store).read_only_keys()
+    rows = installation(settings).read_only_keys()
     try:
         listed = []
         for scope, blob in rows.scan(b""):

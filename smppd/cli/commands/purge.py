@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         actor = Actor(authority.who, authority.actor.source)
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
-        store = installation(settings.store)
+        store = installation(settings)
         kek, install = unlock(settings)
         keys = ChainKeys(install.audit, install.checkpoint)
         with ExitStack() as undo:

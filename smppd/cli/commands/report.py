@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--since is not before --until", 2)
     authority = authorise(Act.REPORT, args, settings)
     try:
-        store = installation(settings.store)
+        store = installation(settings)
         with ExitStack() as undo:
             kek, install = unlock(settings)
             trail = undo.enter_context(witnessed_trail(store, install))

@@ -103,7 +103,7 @@ def run_erase(args: argparse.Namespace) -> int:
     try:
         kek, install = unlock(settings)
         with (
-            witnessed_trail(installation(settings.store), install) as trail,
+            witnessed_trail(installation(settings), install) as trail,
             closing(open_holds(settings)) as holds,
         ):
             eraser, known = eraser_of(settings, kek, install, trail, holds)
@@ -182,7 +182,7 @@ class _Erasure:
         holds: Holds,
     ) -> None:
         self._settings = settings
-        self._store = installation(settings.store)
+        self._store = installation(settings)
         self._args = args
         self._authority = authority
         self._kek = kek

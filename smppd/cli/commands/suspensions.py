@@ -94,7 +94,7 @@ class _Opened(NamedTuple):
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[_Opened]:
-    store, install = installation(settings.store), unlock(settings).install
+    store, install = installation(settings), unlock(settings).install
     with closing(store.documents()) as documents, witnessed_trail(store, install) as trail:
         yield _Opened(documents, DocumentSealer(install), trail)
 
@@ -179,7 +179,7 @@ def _record(opened: _Opened, authority: Authority, facts: dict[str, str | int]) 
 
 def _tell(settings: Settings) -> str:
     """Tells the daemon that runs; the end of the sentence about it."""
-    store = installation(settings.store)
+    store = installation(settings)
     try:
         ask(store.directory, {"do": "suspensions read"})
         return "."

@@ -120,7 +120,7 @@ class _Opened(NamedTuple):
 @contextmanager
 def _opened(settings: Settings) -> Iterator[_Opened]:
     kek, install = unlock(settings)
-    store = installation(settings.store)
+    store = installation(settings)
     with open_traces(store, kek, install) as traces, witnessed_trail(store, install) as trail:
         yield _Opened(settings, traces, trail)
 

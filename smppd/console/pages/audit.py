@@ -28,7 +28,7 @@ REPORTS: Final = {
 
 
 def _trail(asked: Asked) -> AuditTrail:
-    store = installation(asked.settings.store)
+    store = installation(asked.settings)
     refuse_shredded(store)
     path = store.directory / AUDIT_FILE
     if not path.exists():

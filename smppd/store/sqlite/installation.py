@@ -115,7 +115,7 @@ class SqliteInstallation:
 
     def keys(self) -> KeyStore:
         """See `store.installation.Installation`."""
-        return KeyStore(self._directory)
+        return KeyStore(self._settled())
 
     def read_only_keys(self) -> ReadOnlyKeys:
         """See `store.installation.Installation`."""

@@ -37,8 +37,9 @@ from smppd.operators.roles import Act
 from smppd.records.erasure_journal import NAME as JOURNAL
 from smppd.records.holds import HoldState
 from smppd.store.installation import AUDIT_FILE
+from smppd.store.lock import Lock
 from smppd.store.opening import embedded, files_of
-from smppd.store.sqlite.files import SHREDDING, Lock
+from smppd.store.sqlite.files import SHREDDING
 from smppd.vault.certificate import PUBLIC_KEY, VERIFY, certify, fingerprint, write
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import MARK_SCOPE, VaultError

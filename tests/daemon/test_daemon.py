@@ -25,8 +25,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from smppd import config
 from smppd.daemon.daemon import Daemon, StartError
+from smppd.store.lock import Lock
 from smppd.store.opening import embedded
-from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import blob_info, create_kek

@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar
 from smppd.store.api import OptOut
 from smppd.store.erasures import Waiting
 from smppd.store.installation import LongStart, MainStore
+from smppd.store.lock import LOCK_FILE, Lock, in_use
 from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.damaged import DamagedItems
 from smppd.store.sqlite.database import Database, spoken
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.erasure_rows import SqliteErasures
-from smppd.store.sqlite.files import LOCK_FILE, SHREDDING, Lock, in_use, keys_lost
+from smppd.store.sqlite.files import SHREDDING, keys_lost
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords

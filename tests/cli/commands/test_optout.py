@@ -14,9 +14,9 @@ from smppd.consent.suppression import ANY, Hashes
 from smppd.control.wire import CHANGES, ControlError
 from smppd.office.opt_outs import change_register
 from smppd.store.api import Doubt, OptOut
+from smppd.store.lock import Lock
 from smppd.store.opening import embedded
 from smppd.store.sqlite.database import Database
-from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.opt_outs import OptOutRows, write
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
-from smppd.store.postgres.connection import Connection, Server
+from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.segments import ENTRIES
 from smppd.store.sqlite.files import connect

@@ -18,8 +18,8 @@ from smppd.config import ShippedFile, Shipping
 from smppd.daemon import shipper
 from smppd.daemon.shipper import Shipper
 from smppd.metrics import Metrics
+from smppd.store import seals
 from smppd.store.opening import embedded
-from smppd.store.sqlite import seals
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.keys import InstallSecrets, load_install
 from tests.cli.house import FILES, House

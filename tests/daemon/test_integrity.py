@@ -18,8 +18,9 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.consistency import checkpoint_facts
 from smppd.records.retention import Purger
-from smppd.store.sqlite import seals
+from smppd.store import seals
 from smppd.store.sqlite.log_rows import SqlitePurge
+from smppd.store.sqlite.seals import write_state
 from smppd.vault.chain import SealKind
 from tests.cli.house import FILES, House
 from tests.store.builder import DAY, Builder
@@ -81,7 +82,7 @@ def test_a_kill_between_the_two_files_is_no_roll_back(house: House) -> None:
     chain = daemon.log.store._chain
     assert chain is not None
     following = made.make(SealKind.RUNNING, chain.row, chain.digest)
-    seals.write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
+    write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
     daemon.killed()
     house.sound()
     house.day()

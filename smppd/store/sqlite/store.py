@@ -10,16 +10,16 @@ from pathlib import Path
 from time import monotonic, time
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, StoreError, Tenant, Walked
+from smppd.store.chain_writer import ChainWriter
 from smppd.store.committer import Committer, End, Ending
+from smppd.store.segments import Segments
 from smppd.store.sqlite import opt_outs, slots
-from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import spoken, told
 from smppd.store.sqlite.files import Lock, briefly, connect
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
-from smppd.store.sqlite.segments import Segments
 from smppd.store.sqlite.slots import Ahead
 from smppd.store.sqlite.startup import StartUp
 from smppd.store.sqlite.tidy import FEW, Compacted, Entries, Files, Tidier, compact

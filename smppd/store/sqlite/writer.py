@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from smppd.store.api import Batch, StoreError
+from smppd.store.chain_writer import ChainWriter, Link
 from smppd.store.committer import STORED, End, Ending
 from smppd.store.sqlite import opt_outs, slots
-from smppd.store.sqlite.chain_writer import ChainWriter, Link
 from smppd.store.sqlite.checkpoint import PAGE, Checkpointer, checkpoint
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from smppd.store.sqlite.seals import SECONDS, Made, Seals
+from smppd.store.seals import SECONDS, Made, Seals
 from smppd.vault.chain import GENESIS, ChainKeys, SealKind, chain, events_digest
 from smppd.vault.seal import DIGEST_BYTES
 
@@ -68,7 +68,7 @@ class ChainWriter:
         return True
 
     def seal_alone(self, kind: SealKind) -> None:
-        """A seal without a commit. Raises sqlite3.Error."""
+        """A seal without a commit."""
         if self._seals is not None:
             self._seals.rest(kind, self.row, self.digest)
         self._sealing_alone = False

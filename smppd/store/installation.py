@@ -18,6 +18,7 @@ from smppd.store.documents import Documents
 from smppd.store.erasures import ErasureRows, Waiting
 from smppd.store.holds import HeldRows
 from smppd.store.log import IndexRows, PurgeRows, Records, States
+from smppd.store.seals import TakenUp
 from smppd.store.underway import Underway
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, KeyRows
@@ -94,23 +95,6 @@ class Compacted(Protocol):
 
     @property
     def complete(self) -> bool:
-        """See above."""
-
-
-class TakenUp(Protocol):
-    """What a start found at the end of the log. clean: the last run ended in good order; unsealed: rows that no seal covered;
-    faults: what does not fit, in sentences."""
-
-    @property
-    def clean(self) -> bool:
-        """See above."""
-
-    @property
-    def unsealed(self) -> int:
-        """See above."""
-
-    @property
-    def faults(self) -> list[str]:
         """See above."""
 
 

@@ -18,7 +18,6 @@ from smppd.vault.chain import GENESIS, ChainKeys
 from smppd.vault.seal import DIGEST_BYTES, SealError
 
 __all__ = [
-    "AUDIT_FILE",
     "AUDIT_HEAD",
     "AUDIT_STATE",
     "LOG_STATE",

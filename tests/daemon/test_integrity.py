@@ -145,7 +145,7 @@ def test_the_trail_names_the_newest_seal_while_the_log_grows(house: House) -> No
 
 def test_a_backup_restored_is_sound_and_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     # The daemon of this house tidies no spool, and the command would wait for it.
-    monkeypatch.setattr("smppd.daemon.tidying.ask", lambda _directory, _seconds: True)
+    monkeypatch.setattr("smppd.store.sqlite.installation.ask", lambda _directory, _seconds: True)
     house.day()
     daemon = house.start()
     daemon.log.fill(5, 2)

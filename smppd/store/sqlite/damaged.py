@@ -23,6 +23,7 @@ from smppd.store.aside import (
     open_item,
     seal_item,
 )
+from smppd.store.damaged import account_of
 from smppd.store.sqlite.database import Database, spoken
 from smppd.vault.keys import KeyRing
 
@@ -46,7 +47,7 @@ __all__ = [
     "remove",
 ]
 
-_COLUMNS: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, data"
+_LISTED: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, length(data)"
 _PUT: Final = (
     "INSERT INTO damaged (kind, owner, id, place, reason, at, until, form, row, segment, data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -59,7 +60,7 @@ STRANGE: Final = (
 
 
 class Item(NamedTuple):
-    """One row of the table, without its content. ``owner`` as it was found; see `account_of`."""
+    """One row of the table, without its content (`store.damaged.Item`)."""
 
     number: int
     kind: str
@@ -222,11 +223,6 @@ class DamagedRows:
 # -- for commands --------------------------------------------------------------------------------------------------------
 
 
-def account_of(item: Item) -> str:
-    """The account that an item belongs to, or the upstream; empty where nobody can tell."""
-    return "" if item.kind == "meta" else item.owner.partition("\n")[0]
-
-
 def present(db: sqlite3.Connection) -> bool:
     """Whether this data.db has the table: not where it is of an earlier version and only read."""
     return db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'damaged'").fetchone() is not None
@@ -236,8 +232,7 @@ def items(db: sqlite3.Connection) -> list[Item]:
     """All items, oldest first."""
     if not present(db):
         return []
-    columns = _COLUMNS.replace("data", "length(data)")
-    return [Item(*row) for row in db.execute(f"SELECT {columns} FROM damaged ORDER BY number")]
+    return [Item(*row) for row in db.execute(f"SELECT {_LISTED} FROM damaged ORDER BY number")]
 
 
 def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
@@ -272,7 +267,7 @@ def overdue(db: sqlite3.Connection, now: float, kept: Callable[[str], float | No
 
 
 class DamagedItems:
-    """The table of a store's directory, for commands: beside a running daemon too. Every method raises StoreError."""
+    """`store.damaged.DamagedItems` of a store's directory. Raises StoreError when there is no store."""
 
     def __init__(self, directory: Path, *, read_only: bool) -> None:
         self._directory = directory
@@ -287,20 +282,26 @@ class DamagedItems:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         self._database.close()
 
     @spoken
     def items(self) -> list[Item]:
-        """All items, oldest first."""
+        """See `store.damaged.DamagedItems`."""
         return items(self._database.connection)
 
     @spoken
-    def content(self, item: Item, ring: KeyRing) -> bytes | None:
-        """What an item holds, or None where it does not open: it was altered, or its key is gone."""
-        return content(self._database.connection, item, ring)
+    def content(self, number: int, ring: KeyRing) -> bytes | None:
+        """See `store.damaged.DamagedItems`."""
+        db = self._database.connection
+        found = db.execute(f"SELECT {_LISTED} FROM damaged WHERE number = ?", (number,)).fetchone()
+        return None if found is None else content(db, Item(*found), ring)
 
     def remove(self, numbers: Sequence[int]) -> int:
-        """Deletes items; how many were there."""
+        """See `store.damaged.DamagedItems`."""
         with self._database.writing():
             count = self._remove(numbers)
         # So that nothing of them lingers there; where somebody is reading, the daemon's next purge does it.

@@ -10,6 +10,7 @@ from typing import Final
 
 from smppd.store import seals as store_seals
 from smppd.store.api import StoreError
+from smppd.store.installation import AUDIT_FILE
 from smppd.store.seals import LOG_STATE, LogRow, Made, TakenUp
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import connect
@@ -17,7 +18,6 @@ from smppd.vault.chain import GENESIS, ChainKeys
 from smppd.vault.seal import DIGEST_BYTES, SealError
 
 __all__ = [
-    "AUDIT_FILE",
     "AUDIT_HEAD",
     "AUDIT_STATE",
     "LOG_STATE",
@@ -34,7 +34,6 @@ AUDIT_STATE: Final = "audit"
 """Name in `state` of keys.db, beside `store.seals.LOG_STATE`."""
 AUDIT_HEAD: Final = "audit head"
 """Name in `meta` of data.db: an entry that audit.db must hold, as `AUDIT_STATE` in keys.db."""
-AUDIT_FILE: Final = "audit.db"
 
 _PAGE: Final = 500
 

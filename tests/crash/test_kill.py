@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from smppd.store.postgres.connection import Connection, Server
 from tests import postgres
 from tests.crash.load import Customer, Smsc, judge, settles
 from tests.e2e.harness import Gateway, Upstream, account, wait_for
 from tests.net.pipes import load_make
 
 SEED = 20261122
+_STORED = "SELECT (SELECT count(*) FROM log), (SELECT count(*) FROM journal)"
 KILLS = int(os.environ.get("SMPPD_KILLS", "3"))
 
 
@@ -94,3 +97,26 @@ def test_the_database_is_killed_under_load(certificates: Path, tmp_path: Path, m
             verified = gateway.command("log", "verify")
             assert verified.returncode == 0, verified.stdout
         judge(gateway, smsc, customer)
+
+
+def test_a_frozen_daemon_whose_place_was_taken_commits_nothing_more(
+    certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMPPD_TEST_STORE", "postgres")
+    with Smsc() as smsc:
+        gateway = Gateway(tmp_path / "gateway", certificates, [Upstream(smsc.port)], [account()])
+        gateway.start()
+        db = Connection(Server(gateway.config["store"]["url"]))
+        taken: list[object] = []
+
+        def takes_over() -> None:
+            os.kill(gateway.pid, signal.SIGSTOP)
+            db.one("SELECT * FROM begin_node(0, 'another')")
+            taken.append(db.all(_STORED))
+            os.kill(gateway.pid, signal.SIGCONT)
+
+        Customer(gateway.plain_port).run(0.3, takes_over)
+        assert gateway.process is not None and gateway.process.wait(30.0) == 3
+        assert "the store failed, ending" in gateway.log_text()
+        assert taken == [db.all(_STORED)] and taken != [[(0, 0)]]
+        db.close()

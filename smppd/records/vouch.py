@@ -47,8 +47,7 @@ class Voucher:
 
     def _before(self, seq: int) -> bytes:
         """The chain that a row continues."""
-        below = [one for one in self._records.near(seq - 1) if one < seq]
-        before = self._records.row(below[0]) if below else None
+        before = self._records.row_before(seq)
         if before is not None:
             return before.chain or b""
         anchor, _ = self._records.anchor()

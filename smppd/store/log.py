@@ -128,6 +128,9 @@ class Records(Log, Protocol):
     def row(self, seq: int) -> LogRow | None:
         """One row."""
 
+    def row_before(self, seq: int) -> LogRow | None:
+        """The row that this one follows in its chain; None for the oldest that is left."""
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """The first ``limit`` rows above ``after``, rising."""
 

@@ -199,6 +199,10 @@ class MemoryLog:
     def row(self, seq: int) -> LogRow | None:
         return self.log.get(seq)
 
+    def row_before(self, seq: int) -> LogRow | None:
+        before = [one for one in self._ids() if one < seq]
+        return self.log[before[-1]] if before else None
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         return [self.log[seq] for seq in self._ids() if seq > after][:limit]
 

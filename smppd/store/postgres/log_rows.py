@@ -121,6 +121,15 @@ class PostgresRecords(_PostgresLog):
         )
         return None if found is None else LogRow(*found)
 
+    def row_before(self, seq: int) -> LogRow | None:
+        """See `store.log.Records`."""
+        found = self.data.one(
+            f"SELECT {_ROW} FROM log LEFT JOIN purged USING (seq)"
+            " WHERE log.node = $2 AND log.seq = (SELECT max(seq) FROM log WHERE node = $2 AND seq < $1)",
+            (seq, node_of(seq)),
+        )
+        return None if found is None else LogRow(*found)
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""
         return [LogRow(*row) for row in self._rows(after, LAST_ID, limit)]

@@ -142,6 +142,11 @@ class SqliteRecords(_SqliteLog):
         found = self.data.one(f"{self._select()} WHERE seq = ?", (seq,))
         return None if found is None else LogRow(*found)
 
+    def row_before(self, seq: int) -> LogRow | None:
+        """See `store.log.Records`."""
+        found = self.data.one(f"{self._select()} WHERE seq = (SELECT max(seq) FROM log WHERE seq < ?)", (seq,))
+        return None if found is None else LogRow(*found)
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""
         found = self.data.all(f"{self._select()} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))

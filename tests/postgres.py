@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -186,9 +187,12 @@ class Server:
         """Starts it, and waits until it takes connections."""
         settings = self._settings | {"unix_socket_directories": str(self.folder)}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [str(programs() / "postgres"), "-D", str(self.data), *words]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(programs() / "postgres"), "-D", str(self.data), *words], stdout=log, stderr=log, **self._as_other()
+            self._process = (
+                _starter()
+                .submit(lambda: subprocess.Popen(command, stdout=log, stderr=log, **self._as_other()))
+                .result()
             )
         until = time.monotonic() + _PATIENCE
         while True:
@@ -244,6 +248,12 @@ class Server:
         if self._user is not None:
             made |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return made | {"preexec_fn": _dying()}
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """The thread that starts servers: one ends with the thread that started it, and this one lives as long as the process."""
+    return ThreadPoolExecutor(1, "postgres")
 
 
 def _dying() -> Callable[[], None]:

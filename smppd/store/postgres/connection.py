@@ -39,6 +39,7 @@ _DEFAULTS: Final = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    "target_session_attrs": "read-write",  # of several addresses the one that is no replica
 }
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"

@@ -154,6 +154,8 @@ class Writer:
             log.warning("the database is back")
 
     def _lost(self, reason: str) -> None:
+        """What comes next connects anew: after a failover the server behind an address may be another one."""
+        self._session.leave()
         if not self._away:
             log.warning("the database is away", extra={"fields": {"reason": reason}})
         self._away = reason

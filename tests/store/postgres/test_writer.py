@@ -223,6 +223,23 @@ def test_what_never_reached_the_server_is_refused_at_once(
     assert stored(stand) == b"mark;"
 
 
+def test_a_server_that_lets_nobody_write_is_away(stand: PostgresStand) -> None:
+    """As the old primary is after a failover: another connection may lead to the new one."""
+    database = stand.server.words("", 0)["dbname"]
+    stand.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    ends_connections(stand)
+    stand.store.batch.accepts.append(b"accept;")
+    stand.store.kick()
+    stand.turns()
+    until(stand, lambda: not stand.store.takes)
+    assert stand.store.availability is Availability.AWAY
+    other = Connection(postgres.server().address())
+    other.script(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    other.close()
+    settles(stand)
+    assert stored(stand) == b"accept;"
+
+
 def test_queries_are_answered_when_the_server_is_back(proxied: tuple[PostgresStand, Proxy]) -> None:
     stand, proxy = proxied
     stand.store.batch.put += [row(1), row(2)]

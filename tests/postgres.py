@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -42,9 +43,10 @@ _SETTINGS: Final = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "full_page_writes": "off",
-    "autovacuum_naptime": "5s",
+    "fsync": "off",
     "log_checkpoints": "off",
 }
+_DURABLE: Final = {"listen_addresses": "", "log_checkpoints": "off"}
 
 
 # Row by row: there are few, and to make a table's files anew takes longer.
@@ -93,9 +95,10 @@ def _other_user() -> pwd.struct_passwd | None:
 class Server:
     """A PostgreSQL server. ``kill`` and ``start`` are those of the whole server."""
 
-    def __init__(self, *, fsync: bool = False) -> None:
-        """Makes its data and starts it. fsync: slower, and needed only where the machine, not the server, is to lose power."""
-        self._fsync = fsync
+    def __init__(self, *, durable: bool = False) -> None:
+        """Makes its data and starts it. durable: it syncs, and writes what a server in use writes. That is slower, and needed
+        only where the machine, not the server, loses power, and for measurements."""
+        self._settings = _DURABLE if durable else _SETTINGS
         self._user = _other_user()
         self.folder = Path(tempfile.mkdtemp(prefix="smppd-pg-"))
         self.data = self.folder / "data"
@@ -138,7 +141,7 @@ class Server:
     def database(self, *, schema: bool = True) -> Address:
         """A new database, with our schema unless that is not wanted."""
         name = f"test{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {self._with_schema() if schema else 'template0'}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {self._with_schema() if schema else 'template0'}")
         return self.address(name)
 
     def empty(self) -> Address:
@@ -159,7 +162,7 @@ class Server:
 
     def _with_schema(self) -> str:
         if not self._template:
-            self._execute("CREATE DATABASE ours TEMPLATE template0")
+            self.execute("CREATE DATABASE ours TEMPLATE template0")
             db = Connection(self.address("ours"))
             try:
                 migrate(db)
@@ -168,7 +171,12 @@ class Server:
             self._template = "ours"
         return self._template
 
-    def _execute(self, statement: str) -> None:
+    def drop(self, address: Address) -> None:
+        """Removes a database, whoever is connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {address.words('', 0)['dbname']} WITH (FORCE)")
+
+    def execute(self, statement: str) -> None:
+        """One statement, as the administrator."""
         db = Connection(self.address())
         try:
             db.run(statement)
@@ -177,11 +185,14 @@ class Server:
 
     def start(self) -> None:
         """Starts it, and waits until it takes connections."""
-        settings = _SETTINGS | {"unix_socket_directories": str(self.folder), "fsync": "on" if self._fsync else "off"}
+        settings = self._settings | {"unix_socket_directories": str(self.folder)}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command = [str(programs() / "postgres"), "-D", str(self.data), *words]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(programs() / "postgres"), "-D", str(self.data), *words], stdout=log, stderr=log, **self._as_other()
+            self._process = (
+                _starter()
+                .submit(lambda: subprocess.Popen(command, stdout=log, stderr=log, **self._as_other()))
+                .result()
             )
         until = time.monotonic() + _PATIENCE
         while True:
@@ -237,6 +248,12 @@ class Server:
         if self._user is not None:
             made |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return made | {"preexec_fn": _dying()}
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """The thread that starts servers: one ends with the thread that started it, and this one lives as long as the process."""
+    return ThreadPoolExecutor(1, "postgres")
 
 
 def _dying() -> Callable[[], None]:

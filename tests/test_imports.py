@@ -142,6 +142,7 @@ TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 PEER_STACK = ("demo", "cli.commands.demo", "cli.commands.simulate")
 # SQL of the embedded store stays in its back end: what others know of a store is store/api.py and store/log.py.
 SQLITE = "store.sqlite"
+POSTGRES = "store.postgres"
 SQLITE_ELSEWHERE = {
     "audit.trail": "a back end of its own, below the store: audit.db is one file with one table and one writer a call",
 }
@@ -214,6 +215,8 @@ def import_faults(module: str, name: str) -> Iterator[str]:
         yield "Twisted appears in net, the store's threads, daemon, console, narrow_http, cli and demo only"
     if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
         yield "sqlite3 is imported in store/sqlite only"
+    if name.split(".")[0] in ("psycopg", "psycopg_binary", "psycopg_c") and not under(module, POSTGRES):
+        yield "psycopg is imported in store/postgres only"
     if under(name, "smpp"):
         second = name.split(".")[1] if "." in name else ""
         peer = any(under(module, package) for package in PEER_STACK)
@@ -498,6 +501,8 @@ def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
         ("daemon/x.py", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("store/api.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("audit/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("store/x.py", "import psycopg", "psycopg is imported in store/postgres only"),
+        ("records/x.py", "from psycopg import Error", "psycopg is imported in store/postgres only"),
         ("protocol/x.py", "import twisted", "Twisted appears in"),
         ("policy/x.py", "from twisted.internet import reactor", "Twisted appears in"),
         ("vault/x.py", "import twisted.internet.defer as d", "Twisted appears in"),
@@ -539,6 +544,7 @@ def test_a_broken_rule_is_found(path: str, code: str, rule: str) -> None:
         ("relay/x.py", "from smppd.store.api import Records\nimport smppd.store.api\nfrom smppd.store import api"),
         ("store/threads.py", "from twisted.internet import threads"),
         ("store/sqlite/x.py", "import sqlite3\nfrom sqlite3 import Error"),
+        ("store/postgres/x.py", "import psycopg\nfrom psycopg.pq import ExecStatus"),
         ("net/x.py", "from twisted.internet import reactor\nfrom smppd.relay.accept.desk import SubmitDesk"),
         ("cli/commands/demo.py", "from smpp.twisted.server import SMPPServerFactory\nfrom smppd.daemon import run"),
         ("cli/main.py", "importlib.import_module(f'smppd.cli.commands.{name}')"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from smppd.config import Settings, Store
+from smppd.config import SecretError, Settings, Store
 from smppd.store.api import StoreError
 from smppd.store.installation import Installation
 
@@ -22,7 +22,7 @@ def installation(settings: Settings, *, settle: bool = True) -> Installation:
 def installed(store: Store, node: int, *, settle: bool) -> Installation:
     """The same of that section and the node's number alone."""
     if store.url is not None:
-        return _postgres(store, node, settle)
+        return _postgres(store, node)  # what was acknowledged is there: nobody has to wait
     return embedded(store.directory, settle=settle)
 
 
@@ -33,8 +33,33 @@ def embedded(directory: Path, *, settle: bool = True) -> Installation:
     return SqliteInstallation(directory, settle=settle)
 
 
-def _postgres(_store: Store, _node: int, _settle: bool) -> Installation:
-    raise StoreError("store.url: this version cannot open a store on PostgreSQL; use store.path alone")
+def _postgres(store: Store, node: int) -> Installation:
+    try:
+        from smppd.store.postgres.connection import Server
+        from smppd.store.postgres.installation import PostgresInstallation
+    except ImportError as error:
+        if (error.name or "psycopg").partition(".")[0] not in ("psycopg", "psycopg_binary"):
+            raise
+        raise StoreError(
+            "store.url needs a driver that is not installed: pip install 'smppd[postgres]' (requirements/postgres.txt)"
+        ) from None
+    from smppd.store.sqlite.seals import AuditHead
+
+    def audit_head() -> tuple[int, bytes] | None:
+        head = AuditHead(store.directory)
+        try:
+            return head()
+        finally:
+            head.close()
+
+    assert store.url is not None
+    try:
+        password = "" if store.password is None else store.password.resolve().decode("utf-8")
+    except SecretError as error:
+        raise StoreError(f"store.password: {error}") from None
+    except UnicodeDecodeError:
+        raise StoreError("store.password: it is no text") from None
+    return PostgresInstallation(Server(store.url, password), store.directory, node=node, audit_head=audit_head)
 
 
 def files_of(store: Store, command: str) -> Path:

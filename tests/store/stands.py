@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,6 +16,7 @@ from smppd.store.segments import ENTRIES
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install
 from tests import postgres
 from tests.store.builder import copied
@@ -313,6 +315,7 @@ class PostgresStand:
         self.server = postgres.server().empty()
         self._kek = kek()
         self._full = False
+        self.chain_keys: ChainKeys | None = None
         self._other: Connection | None = None
         self._id = NOON << 22
         self._opens()
@@ -333,6 +336,7 @@ class PostgresStand:
             wall=lambda: float(NOON),
             now=lambda: 0.0,
         )
+        self.store.chain_keys = self.chain_keys
         self.store.use(KeyRing(self._kek, self.store.keys))
         self.blocks = list(self.store.replay())
         self.counted = self.store.counts()
@@ -371,6 +375,12 @@ class PostgresStand:
     def hears(self) -> None:
         """What the writer's thread says next."""
         self._calls.get(timeout=20)()
+        self.turns()
+
+    def hears_within(self, seconds: float) -> None:
+        """The same, if it says something."""
+        with suppress(queue.Empty):
+            self._calls.get(timeout=seconds)()
         self.turns()
 
     def _lets_go(self, *, fences: bool = False) -> None:

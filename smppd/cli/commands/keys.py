@@ -118,6 +118,7 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
             rows.close()
     # Over an existing store it is a key action like others, where there is something to do; before, nobody can log in.
     authority = authorise(Act.KEYS, args, settings) if there and not whole else Authority(current_actor())
+    store.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = store.keys()
     try:
         made = create_install(kek, rows)

@@ -39,6 +39,7 @@ _DEFAULTS: Final = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    "target_session_attrs": "read-write",  # of several addresses the one that is no replica
 }
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
@@ -59,6 +60,7 @@ _KNOWN: Final = (
     "No route to host",
     "Network is unreachable",
     "could not translate host name",
+    "failed to resolve host",
     "password authentication failed",
     "no password supplied",
     "Peer authentication failed",
@@ -107,6 +109,8 @@ class Server:
             words = {key: str(value) for key, value in conninfo.conninfo_to_dict(url).items() if value is not None}
         except psycopg.Error:
             raise StoreError("the address of the database is none: postgresql://user@host:port/database") from None
+        if not words.get("port", "").replace(",", "").isdigit() and "port" in words:
+            raise StoreError("the port of the database is no number")
         self._password = words.pop("password", "") or password
         self._words = words
         host, port = words.get("host") or words.get("hostaddr") or "localhost", words.get("port", "")

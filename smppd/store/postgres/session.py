@@ -49,9 +49,8 @@ class Session:
         StoreError, also where another smppd has that place."""
         self.server = server
         self.node = node
-        self._advice = advice
         self._db: Connection | None = None
-        db = self._connect(prepare=False)
+        db = self._connect(advice)
         try:
             migrate(db)
             self._take_place(db)
@@ -67,15 +66,8 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session of node {self.node} epoch {self.epoch}>"
 
-    def _connect(self, *, prepare: bool = True) -> Connection:
-        db = Connection(self.server, application=f"smppd node {self.node}", settings=_SETTINGS, advice=self._advice)
-        try:
-            if prepare:
-                _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _connect(self, advice: Callable[[str], object]) -> Connection:
+        return Connection(self.server, application=f"smppd node {self.node}", settings=_SETTINGS, advice=advice)
 
     def _take_place(self, db: Connection) -> None:
         until = time.monotonic() + _PATIENCE
@@ -92,11 +84,11 @@ class Session:
     def reconnect(self) -> None:
         """Connects again. Raises StoreError."""
         self.leave()
-        db = self._connect()
+        db = self._connect(lambda _sentence: None)  # it was told at the start
         try:
-            db.one(
-                _LOCKED, (_NODES, self.node)
-            )  # the connection that is lost may hold it still; the epoch is what counts
+            _prepare(db)
+            # The connection that is lost may hold it still: it is the epoch that counts.
+            db.one(_LOCKED, (_NODES, self.node))
         except BaseException:
             db.close()
             raise

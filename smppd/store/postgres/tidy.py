@@ -42,11 +42,13 @@ _SHREDDED: Final = 1000  # segments that are looked at with each new one
 _PUT_KEYS: Final = "SELECT put_keys($1, $2::bytea[], $3::bytea[], $4::bytea[])"
 # Of this node's segments, in order, the next so many: their numbers, and whether nothing is sealed under their keys.
 _SEGMENTS: Final = (
-    "SELECT number, NOT (EXISTS (SELECT 1 FROM journal WHERE node = $1 AND segment = number)"
-    " OR EXISTS (SELECT 1 FROM cold WHERE segment = number) OR EXISTS (SELECT 1 FROM damaged WHERE segment = number))"
-    " FROM (SELECT convert_from(substr(scope, 9), 'UTF8')::int AS number FROM keys"
+    "SELECT ours.segment, NOT (EXISTS (SELECT 1 FROM journal WHERE node = $1 AND journal.segment = ours.segment)"
+    " OR EXISTS (SELECT 1 FROM cold WHERE cold.segment = ours.segment)"
+    " OR EXISTS (SELECT 1 FROM damaged WHERE damaged.segment = ours.segment))"
+    " FROM (SELECT convert_from(substr(scope, 9), 'UTF8')::int AS segment FROM keys"
     " WHERE node = $1 AND scope >= 'segment/' AND scope < 'segment0') AS ours"
-    " WHERE number > $2 AND number < $3 AND number <> ALL ($4::int[]) ORDER BY number LIMIT $5"
+    " WHERE ours.segment > $2 AND ours.segment < $3 AND ours.segment <> ALL ($4::int[])"
+    " ORDER BY ours.segment LIMIT $5"
 )
 
 

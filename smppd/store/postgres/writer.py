@@ -141,6 +141,7 @@ class Writer:
         try:
             self._session.reconnect()
         except StoreError as error:
+            self._try_at = monotonic() + AGAIN
             self._lost(str(error))
             return False
         self._reached()
@@ -153,7 +154,8 @@ class Writer:
             log.warning("the database is back")
 
     def _lost(self, reason: str) -> None:
-        self._try_at = monotonic() + AGAIN
+        """What comes next connects anew: after a failover the server behind an address may be another one."""
+        self._session.leave()
         if not self._away:
             log.warning("the database is away", extra={"fields": {"reason": reason}})
         self._away = reason

@@ -172,10 +172,7 @@ class _Chain:
             self.seals.append(_seal_line(*seal))
 
     def _before(self, seq: int) -> bytes:
-        row = self._records.row_before(seq)
-        if row is not None:
-            return bytes(row.chain)
-        return self._records.anchor()[0] or GENESIS
+        return self._records.link_before(seq) or GENESIS
 
     def _row(self, link: bytes, row: LogRow, seal: int | None) -> bytes:
         digests: list[bytes] = []

@@ -121,14 +121,15 @@ class PostgresRecords(_PostgresLog):
         )
         return None if found is None else LogRow(*found)
 
-    def row_before(self, seq: int) -> LogRow | None:
-        """See `store.log.Records`."""
-        found = self.data.one(
-            f"SELECT {_ROW} FROM log LEFT JOIN purged USING (seq)"
-            " WHERE log.node = $2 AND log.seq = (SELECT max(seq) FROM log WHERE node = $2 AND seq < $1)",
-            (seq, node_of(seq)),
+    def link_before(self, seq: int) -> bytes | None:
+        """See `store.log.Records`: of its node."""
+        node = node_of(seq)
+        row = self.data.one(
+            "SELECT coalesce((SELECT chain FROM log WHERE node = $1 AND seq < $2 ORDER BY seq DESC LIMIT 1),"
+            " (SELECT chain FROM anchors WHERE node = $1))",
+            (node, seq),
         )
-        return None if found is None else LogRow(*found)
+        return None if row is None else row[0]
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""
@@ -506,8 +507,6 @@ class PostgresPurge(_PostgresLog):
                     f"DELETE FROM {table} WHERE handle IN (SELECT handle FROM {table} WHERE last < $1 LIMIT $2)",
                     (bound, limit),
                 )
-            if segments:
-                self.data.stain(*_TABLES.values())
         return segments
 
     def _trim(self, last: int, link: bytes) -> None:

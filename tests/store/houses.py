@@ -27,10 +27,19 @@ class House(Protocol):
 
     directory: Path
     place: Installation
+    journal: str
+    order: str
+    """The table of the journal, and the column by which its rows are in order."""
 
     def octets(self) -> bytes:
         """All that is on the disk of the store and beside it, as it would be found by whoever takes the disk. What a server's
         write-ahead log has is not among it."""
+
+    def settled(self) -> bytes:
+        """The same after whatever was deleted was overwritten, by the purge if need be."""
+
+    def opened(self, part: str) -> Any:
+        """A part of `place`, closed at the end of the test."""
 
     def contents(self) -> object:
         """All that is stored, to be compared with what it was."""
@@ -49,15 +58,42 @@ class House(Protocol):
         """The test is over."""
 
 
-class SqliteHouse:
+class _Opened:
+    """What was opened for the test."""
+
+    place: Installation
+
+    def __init__(self) -> None:
+        self._parts: list[Any] = []
+
+    def opened(self, part: str) -> Any:
+        made = getattr(self.place, part)()
+        self._parts.append(made)
+        return made
+
+    def ends(self) -> None:
+        for one in self._parts:
+            one.close()
+
+
+class SqliteHouse(_Opened):
     """Files in a directory."""
 
+    journal, order = "spool", "seq"
+
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.directory = directory
         self.place: Installation = embedded(directory)
 
     def octets(self) -> bytes:
         return files(self.directory)
+
+    def settled(self) -> bytes:
+        for path in self.directory.glob("*.db"):
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return self.octets()
 
     def contents(self) -> object:
         return files(self.directory)
@@ -88,14 +124,14 @@ class SqliteHouse:
             yield
             db.execute("COMMIT")
 
-    def ends(self) -> None:
-        pass
 
-
-class PostgresHouse:
+class PostgresHouse(_Opened):
     """A database of a server of the tests' own."""
 
+    journal, order = "journal", "counter"
+
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.server: Server = postgres.server().empty()
@@ -109,6 +145,11 @@ class PostgresHouse:
         folder = postgres.server().data / "base" / str(row[0])
         tables = [path for path in sorted(folder.iterdir()) if path.name[0].isdigit()]
         return b"".join(path.read_bytes() for path in tables) + files(self.directory)
+
+    def settled(self) -> bytes:
+        with closing(self.place.purge()) as purge:
+            assert purge.wipe()
+        return self.octets()
 
     def contents(self) -> object:
         with self._connected() as db:
@@ -135,6 +176,7 @@ class PostgresHouse:
             yield db
 
     def ends(self) -> None:
+        super().ends()
         postgres.server().give_back(self.server)
 
 

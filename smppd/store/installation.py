@@ -21,6 +21,7 @@ from smppd.store.log import IndexRows, PurgeRows, Records, States
 from smppd.store.seals import TakenUp
 from smppd.store.underway import Underway
 from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, KeyRows
 
 AUDIT_FILE: Final = "audit.db"
@@ -226,9 +227,14 @@ class Installation(Protocol):
     def lock(self) -> StoreLock:
         """Keeps a daemon of this machine from starting. Raises StoreError where one runs."""
 
-    def settled(self) -> None:
-        """Waits until whoever reads finds all that was acknowledged before; does nothing where there is no store. Not on the
-        daemon's reactor thread. Raises StoreError."""
+    def settled(self) -> bool:
+        """Waits for a daemon that runs until whoever reads finds all that was acknowledged before. False where it does not get
+        to it, or where none runs and one that was killed has left something (`file_rest`). Not on the daemon's reactor thread.
+        Raises StoreError."""
+
+    def file_rest(self, kek: Kek) -> None:
+        """Brings what a killed daemon has acknowledged to where it is read. The caller has the `lock`. Raises StoreError and
+        VaultError."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

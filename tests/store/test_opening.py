@@ -63,7 +63,12 @@ def log(tmp_path: Path) -> Builder:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
-    monkeypatch.setattr(SqliteInstallation, "settled", lambda one: told.append(one.name))
+
+    def settled(one: SqliteInstallation) -> bool:
+        told.append(one.name)
+        return True
+
+    monkeypatch.setattr(SqliteInstallation, "settled", settled)
     return told
 
 

@@ -28,6 +28,7 @@ from smppd.store.postgres.store import PostgresStore
 from smppd.store.postgres.tidy import TidyThread, ask
 from smppd.store.postgres.underway import PostgresUnderway
 from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
 log = logging.getLogger("smppd.store")
@@ -111,8 +112,12 @@ class PostgresInstallation:
         """See `store.installation.Installation`."""
         return Place(self._server, self._node)
 
-    def settled(self) -> None:
+    def settled(self) -> bool:
         """See `store.installation.Installation`: there is nothing to wait for."""
+        return True
+
+    def file_rest(self, kek: Kek) -> None:
+        """See `store.installation.Installation`: there is nothing left."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

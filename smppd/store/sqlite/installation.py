@@ -31,6 +31,7 @@ from smppd.store.sqlite.tidy import TidyThread, ask
 from smppd.store.sqlite.underway import SqliteUnderway
 from smppd.store.sqlite.waiting import waiting_erasures
 from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
 log = logging.getLogger("smppd.store")
@@ -103,9 +104,12 @@ class SqliteInstallation:
         """See `store.installation.Installation`."""
         return Lock(self._directory)
 
-    def settled(self) -> None:
-        """See `store.installation.Installation`. A commit is in data.db and keys.db when it is acknowledged, so there is
-        nothing to wait for."""
+    def settled(self) -> bool:
+        """See `store.installation.Installation`. A commit is in data.db and keys.db when it is acknowledged."""
+        return True
+
+    def file_rest(self, kek: Kek) -> None:
+        """See `store.installation.Installation`: there is nothing left."""
 
     def _settled(self) -> Path:
         if self._settle:

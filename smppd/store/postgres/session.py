@@ -19,7 +19,13 @@ from smppd.store.postgres.migrations import migrate
 
 FENCED: Final = "SM001"
 CONFLICT: Final = "SM002"
-"""What the functions of the schema raise: another has begun in this node's place; a key was made by another."""
+TAKEN: Final = "SM003"
+"""What the functions of the schema raise: another has begun in this node's place; a key was made by another; something else
+stands where a batch is to be."""
+MEANS: Final = {
+    FENCED: "another smppd has taken the place of this node",
+    TAKEN: "something else stands where a batch is to be stored",
+}
 
 _NODES: Final = 0x736D7070
 """First half of the keys of advisory locks for nodes; the second is the node."""
@@ -107,7 +113,7 @@ class Session:
         db = self.db
         with db.writing():
             if db.one(_OURS, (self.node, self.epoch)) is None:
-                raise ServerError(f"{self.server.name}: another smppd has taken the place of node {self.node}", FENCED)
+                raise ServerError(f"{self.server.name}: {MEANS[FENCED]}", FENCED)
             yield db
 
     def leave(self) -> None:

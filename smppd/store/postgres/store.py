@@ -10,7 +10,19 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import Final
 
-from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, StoreError, Tenant, Walked
+from smppd.store.api import (
+    Availability,
+    Batch,
+    ColdRow,
+    Kind,
+    OptOut,
+    Place,
+    Sink,
+    StoreError,
+    StoreFull,
+    Tenant,
+    Walked,
+)
 from smppd.store.chain_writer import ChainWriter
 from smppd.store.committer import Committer, End, Ending
 from smppd.store.postgres.batches import Work
@@ -284,7 +296,10 @@ class PostgresStore(Committer):
             supply.asked = True
 
             def job(db: Connection) -> None:
-                first, got = _reserved(db, counter, more)
+                try:
+                    first, got = _reserved(db, counter, more)
+                except StoreFull:
+                    first, got = 0, 0  # the next one that takes some asks again
                 self._notify(lambda: supply.add(first, got))
 
             self._writer.give(job)

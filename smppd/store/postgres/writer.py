@@ -25,7 +25,7 @@ from smppd.store.postgres import batches
 from smppd.store.postgres.batches import Values, Work
 from smppd.store.postgres.binary import int4, int8
 from smppd.store.postgres.connection import Connection, ServerError, StoreAway
-from smppd.store.postgres.session import CONFLICT, Session
+from smppd.store.postgres.session import CONFLICT, MEANS, Session
 from smppd.store.seals import Made
 from smppd.vault.chain import SealKind
 from smppd.vault.keys import KeyRing
@@ -291,7 +291,8 @@ class Writer:
                 if error.code == CONFLICT:
                     return End(Ending.AWAY, f"{session.server.name}: another node made a key at the same time")
                 self.certain = False
-                return End(Ending.BROKEN, str(error))
+                meant = MEANS.get(error.code)
+                return End(Ending.BROKEN, str(error) if meant is None else f"{session.server.name}: {meant}")
             except StoreError as error:  # it can be reached, and is not as it should be (`Connection`)
                 reason = str(error)
                 self._lost(reason)

@@ -7,7 +7,7 @@ import threading
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from smppd.store.api import ColdRow, Kind
+from smppd.store.api import ColdRow, Kind, StoreFull
 from smppd.store.aside import Aside, open_item
 from smppd.store.postgres import store as postgres_store
 from smppd.store.postgres.connection import Connection
@@ -275,6 +275,26 @@ def test_two_nodes_are_never_given_the_same_numbers(stand: PostgresStand, monkey
         page(stand)
     store.close()
     assert len(set(given)) == len(given) == 202
+
+
+def test_without_space_for_a_counter_what_is_left_of_it_is_given(
+    stand: PostgresStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "SUPPLY", 25)
+    stand.starts()
+    stand.execute(
+        "CREATE FUNCTION lacking() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'none' USING ERRCODE = '53100'; END $$;"
+        " CREATE TRIGGER lacking BEFORE INSERT ON counters EXECUTE FUNCTION lacking()"
+    )
+    first = stand.store.reserve(COUNTER, 10)
+    page(stand)
+    assert stand.store.reserve(COUNTER, 10) == first + 10
+    page(stand)
+    with pytest.raises(StoreFull):
+        stand.store.reserve(COUNTER, 10)
+    stand.execute("DROP FUNCTION lacking CASCADE")
+    assert stand.store.reserve(COUNTER, 10) > first + 10 and stand.store.alive
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------------

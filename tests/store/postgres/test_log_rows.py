@@ -73,7 +73,7 @@ def test_the_log_of_several_nodes_is_one_and_each_has_a_chain(server: Server) ->
     ids = [(number << 22) | (node << 16) for number in range(1, 5) for node in (3, 1)]
     with closing(Connection(server)) as db:
         for node in (1, 3):
-            db.run("INSERT INTO nodes VALUES ($1, 'n', 1, 0)", (node,))
+            db.run("INSERT INTO nodes (node, name, epoch) VALUES ($1, 'n', 1)", (node,))
         for seq in ids:
             values = (seq >> 16 & 63, seq, b"%d" % seq, b"link %d" % seq)
             db.run("INSERT INTO log VALUES ($1, $2, 1, $3, '', $4)", values)

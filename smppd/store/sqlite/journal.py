@@ -101,8 +101,8 @@ class Journal:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._file(waiting, cold, aside, in_data, in_keys)
         try:
-            for segment in sorted(self._ended):
-                self.files.drop(segment)
+            for ended in sorted(self._ended):
+                self.files.drop(ended)
         except OSError as error:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._living -= self._ended

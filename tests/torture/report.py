@@ -89,6 +89,7 @@ def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
         "small": "no space (a file system of 48 MiB)",
         "sync": "EIO of fsync",
         "write": "EIO of write",
+        "short": "writes that do half of what they should",
     }
     told = [
         (label, f"{sum(row['kind'] == kind and 'skipped' not in row for row in rows)} times")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from tests.torture.campaigns.crash import crash_block
 from tests.torture.daemon import Daemon
-from tests.torture.disk import Cut, materialise
-from tests.torture.layer import Layer
+from tests.torture.disk import Cut, copy_store, materialise
+from tests.torture.layer import SHORT_WRITE, Layer
 from tests.torture.plan import Options, Unit, blocks
 
 NAME: Final = "power"
@@ -59,13 +59,16 @@ def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) 
     base, log = directory / "base", directory / "operations"
     layers: list[Layer] = []
     cuts: list[Cut] = []
+    halves = Random(f"halves {unit.key} {unit.seed}")
 
     def prepare(daemon: Daemon) -> None:
         shutil.rmtree(base, ignore_errors=True)
-        shutil.copytree(daemon.store, base)
+        copy_store(daemon.store, base)
         log.write_bytes(b"")
         if not layers:
             layers.append(Layer(options.scratch, daemon.store.resolve(), log, _SYNC_US))
+        # One start in four writes in halves, so that a cut may come between the two.
+        layers[0].fault(SHORT_WRITE if halves.random() < 0.25 else 0)
         daemon.environment = layers[0].environment()
 
     def after(daemon: Daemon, random: Random) -> None:

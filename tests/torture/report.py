@@ -105,6 +105,27 @@ def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
+def _upgrade(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    slowest = max((row["recovery_ms"][1] for row in rows if row.get("recovery_ms")), default=0.0)
+    ends = {how: sum(row["how"] == how for row in rows) for how in ("moment", "operation", "power")}
+    clean = sum(bool(row["clean"]) for row in rows)
+    return [
+        ("stores of the version before", f"{len(rows)}: {len(rows) - clean} left by a kill, {clean} by a clean end"),
+        (
+            "first starts ended at a moment, behind an operation on a file, by a power cut",
+            ", ".join(str(count) for count in ends.values()) + " stores",
+        ),
+        ("kills", str(_sum(rows, "kills"))),
+        ("acknowledged by the version before", f"{_sum(rows, 'taken_over'):,}"),
+        ("of them queued", f"{_sum(rows, 'queued'):,}"),
+        ("sent and not answered", f"{_sum(rows, 'unanswered_at_smsc'):,}"),
+        ("receipts that the SMSC still had to send", f"{_sum(rows, 'receipts_due'):,}"),
+        ("receipts that waited for the customer", f"{_sum(rows, 'mail_waiting'):,}"),
+        ("slowest start", f"{slowest / 1000:.1f} s"),
+        *_books(rows),
+    ]
+
+
 def _script(rows: Sequence[Row]) -> list[tuple[str, str]]:
     scenes = list(dict.fromkeys(row["scene"] for row in rows))
     return [("scenes", "; ".join(scenes)), ("units", str(len(rows))), *_books(rows)]
@@ -190,6 +211,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "kill": ("`kill -9` at random moments under load", _kill),
     "power": ("Power cut: what was not synced is lost, torn or reordered", _power),
     "disk": ("Disk full, I/O errors", _disk),
+    "upgrade": ("An upgrade, killed at random moments", _upgrade),
     "script": ("An SMSC that misbehaves at each step", _script),
     "flaps": ("The link to the SMSC goes again and again", _flaps),
     "mailbox": ("Receipts for a customer who is not there", _mailbox),

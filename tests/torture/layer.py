@@ -50,7 +50,7 @@ class Layer:
 
     def fault(self, kind: int) -> None:
         """What fails from now on: 0, ``NO_SPACE``, ``BAD_SYNC``, ``BAD_WRITE``, or ``SHORT_WRITE``: every second write
-        writes half of what it should, which is no error. Effective at once."""
+        of more than a sector writes half of them, which is no error. Effective at once."""
         # In place: the daemon has the file mapped.
         with self._control.open("r+b" if self._control.exists() else "wb") as file:
             file.write(struct.pack("=II", kind, 0))

@@ -3,7 +3,7 @@
  * TORTURE_DIR      the store's directory; files elsewhere, and -shm files (never durable data), are left alone
  * TORTURE_LOG      where each operation is written down in order, with its data; without it nothing is written down
  * TORTURE_CONTROL  a mapped file of 8 octets: u32 fault (0 none, 1 no space, 2 EIO on sync, 3 EIO on write, 4 every second
- *                  write is a short one), u32 unused
+ *                  write of more than a sector writes half of them), u32 unused
  * TORTURE_SYNC_US  how long a sync takes, in microseconds; a real one is not made while there is a log
  * TORTURE_KILL_AT  the number of the operation (create, write, truncate, sync, unlink, rename, from 1) behind which the process
  *                  is killed
@@ -32,7 +32,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { FILES = 4096, NO_SPACE = 1, BAD_SYNC = 2, BAD_WRITE = 3, SHORT_WRITE = 4 };
+enum { FILES = 4096, NO_SPACE = 1, BAD_SYNC = 2, BAD_WRITE = 3, SHORT_WRITE = 4, SECTOR = 512 };
 static char *names[FILES]; /* of watched descriptors; "" is the directory itself */
 static char directory[4096];
 static size_t directory_n;
@@ -189,7 +189,10 @@ static ssize_t put(int fd, const void *data, size_t n, off_t at, int positioned,
         struct stat now;
         at = fcntl(fd, F_GETFL) & O_APPEND && !fstat(fd, &now) ? now.st_size : lseek(fd, 0, SEEK_CUR);
     }
-    if (fault() == SHORT_WRITE && n > 1 && ++turn % 2) n = n / 2;
+    if (fault() == SHORT_WRITE && ++turn % 2) {
+        off_t half = (at + (off_t)(n / 2)) & ~(off_t)(SECTOR - 1);
+        if (half > at) n = (size_t)(half - at);
+    }
     if (fault() == BAD_WRITE) error = EIO;
     else if (fault() == NO_SPACE && grows(fd, at + (off_t)n)) error = ENOSPC;
     else {

@@ -222,10 +222,10 @@ os.mkfifo("fifo")
 fifo = os.open("fifo", os.O_RDWR | os.O_NONBLOCK)
 os.write(fifo, b"not a file")
 file = os.open("file", os.O_RDWR | os.O_CREAT)
-os.pwritev(file, [b"a" * 300, b"b" * 300], 512)
+os.pwritev(file, [b"a" * 1000, b"b" * 1048], 512)
 os.pwritev(file, [b"c" * 100, b"d" * 100], 600, os.RWF_DSYNC)
 os.fdatasync(file)
-print(os.pwrite(file, b"e" * 8, 0))
+print(os.pwrite(file, b"e" * 1500, 0))
 os.pwritev(file, [b"never told"], 0, os.RWF_DSYNC)
 print("never said")
 """
@@ -244,16 +244,16 @@ def test_the_layer_sees_writes_of_several_parts_and_their_syncs(tmp_path: Path) 
         timeout=30,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (-9, b"4\n"), done.stderr
+    assert (done.returncode, done.stdout) == (-9, b"512\n"), done.stderr
     told = [(chr(each.op), each.name, each.a, len(each.data)) for each in operations((tmp_path / "log").read_bytes())]
-    # Every second write is cut in half; the last one is killed before its sync.
+    # Every second write does half of its sectors; the last one is killed before its sync.
     assert told == [
         ("C", "file", 0, 0),
-        ("W", "file", 512, 300),
+        ("W", "file", 512, 1024),
         ("W", "file", 600, 200),
         ("Y", "file", 2, 0),
         ("S", "file", 4, 0),
-        ("W", "file", 0, 4),
+        ("W", "file", 0, 512),
         ("W", "file", 0, 10),
     ]
     assert (store / "file").read_bytes()[600:800] == b"c" * 100 + b"d" * 100

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smppd.ids import EPOCH_MS
@@ -112,7 +113,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination, tlvs))
-        secrets = batch.secrets_for_next() or os.urandom(64)
+        secrets = os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,
@@ -141,27 +142,28 @@ class Builder:
         self.store.batch.events.append(pack_event(record_id, at, state, detail=detail, error=error))
 
     def commit(self) -> None:
-        """Makes the batch durable: one log row."""
+        """Makes the batch durable and has it filed: one log row."""
         before = self.sink.done
         self.store.kick()
         while self.sink.done == before and not self.sink.wrong:
             self._calls.get(timeout=10)()
         assert not self.sink.wrong, self.sink.wrong
+        self.files_it()
+
+    def files_it(self) -> None:
+        """All that is durable is filed."""
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self._calls.get(timeout=10)()
 
     def fill_disk(self) -> Callable[[], None]:
-        """From now on there is no room for another page; what is returned makes room again and lets the store try."""
-        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
-        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
-
-        def room() -> None:
-            self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            self.store.watch()
-
-        return room
+        """From now on the journal has no room for another block; what is returned makes room again and lets the store try."""
+        return fill_journal(self.store)
 
     def refused(self) -> str:
-        """Commits a batch with more in it than fits; the reason that the store gives."""
-        self.store.batch.accepts.append(b"a" * 60_000)
+        """Commits a batch in vain; the reason that the store gives."""
+        self.store.batch.accepts.append(b"accept;")
         self.store.kick()
         self._calls.get(timeout=10)()
         return self.sink.wrong.pop()
@@ -184,6 +186,22 @@ class Builder:
         if not self.closed:
             self.closed = True
             self.store.close()
+
+
+def fill_journal(store: SqliteStore) -> Callable[[], None]:
+    """See `Builder.fill_disk`."""
+    files = store._files_of_journal
+
+    def write(segment: int, pieces: Sequence[bytes]) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files.write = write  # type: ignore[method-assign]
+
+    def room() -> None:
+        del files.write
+        store.watch()
+
+    return room
 
 
 def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:

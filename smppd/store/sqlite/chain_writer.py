@@ -67,8 +67,17 @@ class ChainWriter:
         self._sealing_alone = True
         return True
 
-    def seal_alone(self, kind: SealKind) -> None:
-        """A seal without a commit. Raises sqlite3.Error."""
-        if self._seals is not None:
-            self._seals.rest(kind, self.row, self.digest)
+    def alone(self, kind: SealKind) -> Made | None:
+        """The seal without a commit, to be written; None where there is nothing that the last one does not cover."""
         self._sealing_alone = False
+        return self._seals.rest(kind, self.row, self.digest) if self._seals is not None else None
+
+    def sealed(self, made: Made) -> None:
+        """A seal without a commit is durable."""
+        if self._seals is not None:
+            self._seals.done(made)
+
+    def stop(self) -> None:
+        """The last seal, into the files themselves: all is filed, and nobody else writes. Raises sqlite3.Error."""
+        if self._seals is not None:
+            self._seals.stop(self.row, self.digest)

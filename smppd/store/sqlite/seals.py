@@ -214,17 +214,21 @@ class Seals:
         """Whether a seal goes with the commit of so many records more."""
         return self._opening is not None or self._records + records >= RECORDS or monotonic() - self._at >= SECONDS
 
-    def rest(self, kind: SealKind, row: int, link: bytes) -> None:
-        """A seal without a commit of records: at the end, or where there is something that the last one does not cover. Where
-        the disk is full or another holds the lock, the next one has it. Raises sqlite3.Error for anything else."""
+    def rest(self, kind: SealKind, row: int, link: bytes) -> Made | None:
+        """A seal without a commit of records, to be written; None where there is nothing that the last one does not cover."""
         self._at = monotonic()
         self._look()
-        if kind is SealKind.STOP or self._sealed != (row, self._head[0]):
-            try:
-                self._write(kind, row, link)
-            except sqlite3.Error as error:
-                if not _passing(error):
-                    raise
+        return self.make(kind, row, link) if self._sealed != (row, self._head[0]) else None
+
+    def stop(self, row: int, link: bytes) -> None:
+        """The seal of a clean end. Where the disk is full or another holds the lock, the next start makes one. Raises
+        sqlite3.Error for anything else."""
+        self._look()
+        try:
+            self._write(SealKind.STOP, row, link)
+        except sqlite3.Error as error:
+            if not _passing(error):
+                raise
 
     def _write(self, kind: SealKind, row: int, link: bytes) -> None:
         made = self.make(kind, row, link)

@@ -1,0 +1,243 @@
+"""The filer's thread: files what the journal has into keys.db and data.db, a few times a second, and does there what reads
+rows.
+
+No answer waits for it. Whoever reads from outside writes an octet into a FIFO beside the files and has it filed at once
+(`settling`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from smppd.store.journal.files import JournalFiles
+from smppd.store.sqlite.checkpoint import Checkpointer, checkpoint
+from smppd.store.sqlite.cold_rows import ColdRows
+from smppd.store.sqlite.damaged import DamagedRows
+from smppd.store.sqlite.files import truncate
+from smppd.store.sqlite.filing import Filing, file_data, file_keys, segments_of
+
+WAKE: Final = "journal-wake"
+"""The FIFO's name."""
+ASK: Final = b"f"
+"""What somebody outside writes into it."""
+EVERY: Final = 0.25
+"""Seconds after which what is durable is filed at the latest, if nobody is in the way."""
+AT_ONCE: Final = 4 << 20
+"""Octets that are filed at once, in one transaction of each file."""
+MOST: Final = 64 << 20
+"""Octets that may wait; more, and commits wait."""
+_IDLE: Final = 1.0
+_LATER: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Filer:
+    """See the module. ``add``, ``wait`` are the writer's, in its thread; ``give`` anybody's."""
+
+    def __init__(
+        self,
+        data: sqlite3.Connection,
+        secrets: sqlite3.Connection,
+        journal: JournalFiles,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """data, secrets: connections of its own. failed(error): nothing may be acknowledged any more."""
+        self._data = data
+        self._secrets = secrets
+        self._journal = journal
+        self._failed = failed
+        self._condition = threading.Condition()
+        self._pending: deque[Filing] = deque()
+        self._octets = 0
+        self._since = 0.0
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._wanted = self._over = self._dead = False
+        self._checkpointer: Checkpointer | None = None
+        self._thread = threading.Thread(target=self._run, name="filer", daemon=True)
+        self._wake = -1
+        self.full = False
+        """Whether the last attempt found no space, or somebody who held a lock for a minute. Any thread."""
+
+    def start(self, directory: Path, cold: ColdRows, aside: DamagedRows) -> None:
+        """directory: of the files. What was given meanwhile is done now. Raises ``StoreError``."""
+        self._cold = cold
+        self._aside = aside
+        self._checkpointer = Checkpointer(
+            [(directory / "keys.db", "keys"), (directory / "data.db", "data")], self._give_checkpoint, self._failed
+        )
+        self._wake, self._reader = _fifo(directory / WAKE)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def behind(self) -> int:
+        """Octets that are not filed yet. Any thread."""
+        return self._octets
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def add(self, filing: Filing) -> None:
+        """To be filed, behind all that was added before."""
+        with self._condition:
+            first = not self._pending
+            if first:
+                self._since = monotonic()
+            self._pending.append(filing)
+            self._octets += filing.octets
+            wake = first or self._octets >= AT_ONCE or bool(filing.gone)
+            self._wanted = self._wanted or bool(filing.gone)
+        if wake:
+            self._poke()
+
+    def give(self, job: Callable[[], None]) -> None:
+        """Does a job when all that was added before is filed. What it raises ends the thread and is told as ``failed``."""
+        with self._condition:
+            self._jobs.append(job)
+        self._poke()
+
+    def wait(self) -> bool:
+        """Waits while too much is to be filed; False where that does not get less, for want of space."""
+        with self._condition:
+            while self._octets > MOST and not self.full and not self._dead:
+                self._condition.wait(1.0)
+            return self._octets <= MOST
+
+    def stop(self) -> bool:
+        """Ends the thread behind all that was given; whether all is filed."""
+        if self._thread.is_alive():
+            with self._condition:
+                self._over = True
+            self._poke()
+            self._thread.join(30.0)
+        if self._checkpointer is not None:
+            self._checkpointer.stop()
+        if not self._thread.is_alive():
+            for handle in {self._wake, self._reader} if self._wake >= 0 else ():
+                os.close(handle)
+            self._wake = -1
+        return not self._pending and not self.alive
+
+    def _poke(self) -> None:
+        if self._wake >= 0:
+            with suppress(OSError):  # full: it is awake
+                os.write(self._wake, b"\n")
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        try:
+            while self._turn(poll):
+                pass
+        except Exception as error:  # noqa: BLE001  the thread's edge: nothing may be acknowledged after it
+            self._failed(error)
+        finally:
+            with self._condition:
+                self._dead = True
+                self._condition.notify_all()
+
+    def _turn(self, poll: select.poll) -> bool:
+        poll.poll(self._pause() * 1000)
+        with suppress(OSError):
+            if ASK in os.read(self._reader, 4096):
+                self._wanted = True
+        with self._condition:
+            over = self._over
+            due = self._wanted or over or bool(self._jobs) or self.full or self._octets >= AT_ONCE
+            due = due or monotonic() - self._since >= EVERY
+        if not due:
+            return True
+        while True:
+            while self._pending:
+                if not self._file():
+                    return not over
+            with self._condition:
+                # Whatever was added before a job is filed before it.
+                if not self._pending:
+                    self._wanted = False
+                    jobs, self._jobs = self._jobs, deque()
+                    break
+        for job in jobs:
+            job()
+        return not (over and not self._jobs)
+
+    def _pause(self) -> float:
+        with self._condition:
+            if self.full:
+                return EVERY
+            if self._jobs or self._over or self._wanted:
+                return 0.0
+            return max(0.0, self._since + EVERY - monotonic()) if self._pending else _IDLE
+
+    def _file(self) -> bool:
+        """Files the first of what waits; False where there is no space, or another held a lock."""
+        with self._condition:
+            some: list[Filing] = []
+            octets = 0
+            for one in self._pending:
+                some.append(one)
+                octets += one.octets
+                # What the files know of each other is one seal apart at most, wherever this is cut off.
+                if octets >= AT_ONCE or one.seal is not None:
+                    break
+        try:
+            if file_keys(self._secrets, some):
+                # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
+                truncate(self._secrets)
+            written = file_data(self._data, self._cold, self._aside, some)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _LATER:
+                raise
+            with self._condition:
+                self.full = True
+                self._condition.notify_all()
+            return False
+        for segment in segments_of(some):
+            self._journal.drop(segment)
+        with self._condition:
+            for one in some:
+                self._pending.popleft()
+                self._octets -= one.octets
+            self._since = monotonic()
+            self.full = False
+            self._condition.notify_all()
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(written)
+        return True
+
+    def _give_checkpoint(self) -> None:
+        self.give(self._checkpoint_rest)
+
+    def _checkpoint_rest(self) -> None:
+        checkpoint((self._secrets, self._data))
+        if self._checkpointer is not None:
+            self._checkpointer.finished()
+
+
+def _fifo(path: Path) -> tuple[int, int]:
+    """(descriptor to write to, descriptor to read from): one and the same where a FIFO can be made; else a pipe, and who reads
+    from outside waits for the next filing."""
+    try:
+        with suppress(FileExistsError):
+            os.mkfifo(path, 0o600)
+        # Both ways, so that it stays open whoever comes and goes (fifo(7), Linux).
+        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        return handle, handle
+    except OSError:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(reader, False)
+        return writer, reader

@@ -111,8 +111,6 @@ def _open(
             daemon.launch()
             recovered.append(daemon.await_ready())
             drained = drain(daemon, peers, [acme, away], quiet=6.0)
-            if damaged := daemon.metric("smppd_damaged_items"):
-                faults.append(f"{damaged:g} items are told as damaged")
         except StartFailure as failure:
             faults.append(str(failure))
         found, wrong = verdict(daemon, peers, acme, verify=True, drained=drained)

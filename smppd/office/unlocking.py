@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import SHREDDING, keys_lost
+from smppd.store.sqlite.files import SHREDDING, Lock, keys_lost
 from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.seals import witness
+from smppd.store.sqlite.settling import file_rest, settled
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import InstallSecrets, KeyRows, load_install
 
+log = logging.getLogger("smppd.store")
+_BEHIND: Final = "messages of the last moments are not filed yet and are not seen"
 KEYS_FILE = "keys.db"
 AUDIT_FILE = "audit.db"
 
@@ -71,8 +75,9 @@ class Unlocked(NamedTuple):
 
 
 def unlock(settings: Settings) -> Unlocked:
-    """The KEK and the installation's secrets. Changes no file. VaultError where there are no keys yet, and where the KEK is
-    lost, wrong or another installation's: it says which."""
+    """The KEK and the installation's secrets. What is durable and not filed yet is filed, by the daemon or, where none runs,
+    here; no other file changes. VaultError where there are no keys yet, and where the KEK is lost, wrong or another
+    installation's: it says which."""
     directory = store_directory(settings)
     refuse_shredded(directory)
     if not (directory / KEYS_FILE).exists():
@@ -80,9 +85,30 @@ def unlock(settings: Settings) -> Unlocked:
     kek = source_kek(settings)
     rows = ReadOnlyKeys(directory)
     try:
-        return Unlocked(kek, load_install(kek, rows))
+        unlocked = Unlocked(kek, load_install(kek, rows))
     finally:
         rows.close()
+    file_everything(directory, kek)
+    return unlocked
+
+
+def file_everything(directory: Path, kek: Kek) -> None:
+    """Has all filed that is durable by now, so that whoever reads the store afterwards misses nothing. Where that cannot be
+    done it is said on the standard error, and what was filed before is read."""
+    try:
+        if settled(directory):
+            return
+        try:
+            lock = Lock(directory)
+        except StoreError:
+            log.warning(_BEHIND, extra={"fields": {"store": str(directory)}})
+            return
+        try:
+            file_rest(directory, kek)
+        finally:
+            lock.release()
+    except (StoreError, OSError) as error:
+        log.warning(_BEHIND, extra={"fields": {"store": str(directory), "error": str(error)}})
 
 
 def source_kek(settings: Settings) -> Kek:

@@ -141,14 +141,15 @@ class Builder:
         at = int(self.now * 1000)
         self.store.batch.events.append(pack_event(record_id, at, state, detail=detail, error=error))
 
-    def commit(self) -> None:
-        """Makes the batch durable and has it filed: one log row."""
+    def commit(self, *, files: bool = True) -> None:
+        """Makes the batch durable and, if that is wanted, has it filed: one log row."""
         before = self.sink.done
         self.store.kick()
         while self.sink.done == before and not self.sink.wrong:
             self._calls.get(timeout=10)()
         assert not self.sink.wrong, self.sink.wrong
-        self.files_it()
+        if files:
+            self.files_it()
 
     def files_it(self) -> None:
         """All that is durable is filed."""

@@ -1,19 +1,14 @@
 """The filer's thread: files what the journal has into keys.db and data.db, a few times a second, and does there what reads
-rows.
-
-No answer waits for it. Whoever reads from outside writes an octet into a FIFO beside the files and has it filed at once
-(`settling`).
+rows. No answer waits for it.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -25,17 +20,12 @@ from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.files import truncate
 from smppd.store.sqlite.filing import Filing, file_data, file_keys, segments_of
 
-WAKE: Final = "journal-wake"
-"""The FIFO's name."""
-ASK: Final = b"f"
-"""What somebody outside writes into it."""
 EVERY: Final = 0.25
 """Seconds after which what is durable is filed at the latest, if nobody is in the way."""
 AT_ONCE: Final = 4 << 20
 """Octets that are filed at once, in one transaction of each file."""
 MOST: Final = 64 << 20
 """Octets that may wait; more, and commits wait."""
-_IDLE: Final = 1.0
 _LATER: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -56,13 +46,12 @@ class Filer:
         self._failed = failed
         self._condition = threading.Condition()
         self._pending: deque[Filing] = deque()
-        self._octets = 0
+        self._octets = self._in_keys = 0
         self._since = 0.0
         self._jobs: deque[Callable[[], None]] = deque()
-        self._wanted = self._over = self._dead = False
+        self._over = self._dead = self._hurry = False
         self._checkpointer: Checkpointer | None = None
         self._thread = threading.Thread(target=self._run, name="filer", daemon=True)
-        self._wake = -1
         self.full = False
         """Whether the last attempt found no space, or somebody who held a lock for a minute. Any thread."""
 
@@ -73,7 +62,6 @@ class Filer:
         self._checkpointer = Checkpointer(
             [(directory / "keys.db", "keys"), (directory / "data.db", "data")], self._give_checkpoint, self._failed
         )
-        self._wake, self._reader = _fifo(directory / WAKE)
         self._thread.start()
 
     @property
@@ -91,21 +79,19 @@ class Filer:
     def add(self, filing: Filing) -> None:
         """To be filed, behind all that was added before."""
         with self._condition:
-            first = not self._pending
-            if first:
+            if not self._pending:
                 self._since = monotonic()
             self._pending.append(filing)
-            self._octets += filing.octets
-            wake = first or self._octets >= AT_ONCE or bool(filing.gone)
-            self._wanted = self._wanted or bool(filing.gone)
-        if wake:
-            self._poke()
+            before, self._octets = self._octets, self._octets + filing.octets
+            if len(self._pending) == 1 or before < AT_ONCE <= self._octets or filing.gone:
+                self._hurry = self._hurry or bool(filing.gone)
+                self._condition.notify_all()
 
     def give(self, job: Callable[[], None]) -> None:
         """Does a job when all that was added before is filed. What it raises ends the thread and is told as ``failed``."""
         with self._condition:
             self._jobs.append(job)
-        self._poke()
+            self._condition.notify_all()
 
     def wait(self) -> bool:
         """Waits while too much is to be filed; False where that does not get less, for want of space."""
@@ -119,28 +105,17 @@ class Filer:
         if self._thread.is_alive():
             with self._condition:
                 self._over = True
-            self._poke()
+                self._condition.notify_all()
             self._thread.join(30.0)
         if self._checkpointer is not None:
             self._checkpointer.stop()
-        if not self._thread.is_alive():
-            for handle in {self._wake, self._reader} if self._wake >= 0 else ():
-                os.close(handle)
-            self._wake = -1
         return not self._pending and not self.alive
-
-    def _poke(self) -> None:
-        if self._wake >= 0:
-            with suppress(OSError):  # full: it is awake
-                os.write(self._wake, b"\n")
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
         try:
-            while self._turn(poll):
+            while self._turn():
                 pass
         except Exception as error:  # noqa: BLE001  the thread's edge: nothing may be acknowledged after it
             self._failed(error)
@@ -149,38 +124,32 @@ class Filer:
                 self._dead = True
                 self._condition.notify_all()
 
-    def _turn(self, poll: select.poll) -> bool:
-        poll.poll(self._pause() * 1000)
-        with suppress(OSError):
-            if ASK in os.read(self._reader, 4096):
-                self._wanted = True
+    def _turn(self) -> bool:
         with self._condition:
+            while (pause := self._pause()) is None or pause > 0:
+                self._condition.wait(pause)
             over = self._over
-            due = self._wanted or over or bool(self._jobs) or self.full or self._octets >= AT_ONCE
-            due = due or monotonic() - self._since >= EVERY
-        if not due:
-            return True
         while True:
             while self._pending:
                 if not self._file():
+                    if not over:
+                        time.sleep(EVERY)
                     return not over
             with self._condition:
                 # Whatever was added before a job is filed before it.
                 if not self._pending:
-                    self._wanted = False
+                    self._hurry = False
                     jobs, self._jobs = self._jobs, deque()
                     break
         for job in jobs:
             job()
-        return not (over and not self._jobs)
+        return not over or bool(self._jobs)
 
-    def _pause(self) -> float:
-        with self._condition:
-            if self.full:
-                return EVERY
-            if self._jobs or self._over or self._wanted:
-                return 0.0
-            return max(0.0, self._since + EVERY - monotonic()) if self._pending else _IDLE
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do; None: when somebody says so."""
+        if self._jobs or self._over or self._hurry or self._octets >= AT_ONCE:
+            return 0.0
+        return self._since + EVERY - monotonic() if self._pending else None
 
     def _file(self) -> bool:
         """Files the first of what waits; False where there is no space, or another held a lock."""
@@ -194,9 +163,11 @@ class Filer:
                 if octets >= AT_ONCE or one.seal is not None:
                     break
         try:
-            if file_keys(self._secrets, some):
+            # Where data.db had no space, keys.db has its part already.
+            if file_keys(self._secrets, [one for one in some if one.sequence > self._in_keys or not one.sequence]):
                 # A destroyed key is not to linger in the write-ahead log. Where a reader is in the way, the next one does it.
                 truncate(self._secrets)
+            self._in_keys = max(self._in_keys, *(one.sequence for one in some))
             written = file_data(self._data, self._cold, self._aside, some)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _LATER:
@@ -225,19 +196,3 @@ class Filer:
         checkpoint((self._secrets, self._data))
         if self._checkpointer is not None:
             self._checkpointer.finished()
-
-
-def _fifo(path: Path) -> tuple[int, int]:
-    """(descriptor to write to, descriptor to read from): one and the same where a FIFO can be made; else a pipe, and who reads
-    from outside waits for the next filing."""
-    try:
-        with suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
-        # Both ways, so that it stays open whoever comes and goes (fifo(7), Linux).
-        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        return handle, handle
-    except OSError:
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        os.set_blocking(reader, False)
-        return writer, reader

@@ -27,6 +27,7 @@ FILED: Final = "filed"
 ENDED: Final = "segments ended"
 """Name in `meta`: the segments that ended last, as JSON."""
 _HEAD: Final = struct.Struct("!QIIII?")
+_INSERT: Final = ("INSERT", "INSERT OR IGNORE")
 _FILED: Final = struct.Struct("!Q")
 
 
@@ -152,8 +153,9 @@ def filed(data: sqlite3.Connection, secrets: sqlite3.Connection) -> tuple[int, i
     return in_data, in_keys
 
 
-def file_keys(db: sqlite3.Connection, some: Sequence[Filing]) -> bool:
-    """Files what these have for keys.db, in a transaction; whether a key was destroyed. sqlite3.Error, nothing changed then."""
+def file_keys(db: sqlite3.Connection, some: Sequence[Filing], *, again: bool = False) -> bool:
+    """Files what these have for keys.db, in a transaction; whether a key was destroyed. again: some of it may be there already,
+    if the file was altered. sqlite3.Error, nothing changed then."""
     rows = [(one.seq, one.secrets) for one in some if one.secrets]
     gone = [(scope,) for one in some for scope in one.gone]
     states = [one.seal.state for one in some if one.seal is not None]
@@ -162,7 +164,7 @@ def file_keys(db: sqlite3.Connection, some: Sequence[Filing]) -> bool:
     upto = max(one.sequence for one in some)
     db.execute("BEGIN IMMEDIATE")
     try:
-        put_many(db, "INSERT INTO secrets VALUES ", rows)
+        put_many(db, f"{_INSERT[again]} INTO secrets VALUES ", rows)
         if gone:
             db.executemany("DELETE FROM keys WHERE scope = ?", gone)
         if states:
@@ -176,9 +178,11 @@ def file_keys(db: sqlite3.Connection, some: Sequence[Filing]) -> bool:
     return bool(gone)
 
 
-def file_data(db: sqlite3.Connection, cold: ColdRows, aside: DamagedRows, some: Sequence[Filing]) -> int:
-    """Files what these have for data.db, in a transaction; about how many octets that is in the write-ahead log. sqlite3.Error,
-    nothing changed then."""
+def file_data(
+    db: sqlite3.Connection, cold: ColdRows, aside: DamagedRows, some: Sequence[Filing], *, again: bool = False
+) -> int:
+    """Files what these have for data.db, in a transaction; about how many octets that is in the write-ahead log. again: as for
+    `file_keys`. sqlite3.Error, nothing changed then."""
     upto = max(one.sequence for one in some)
     if not upto:
         return 0
@@ -186,8 +190,10 @@ def file_data(db: sqlite3.Connection, cold: ColdRows, aside: DamagedRows, some: 
     written = sum(len(row[2]) + len(row[3]) for row in rows)
     db.execute("BEGIN IMMEDIATE")
     try:
-        put_many(db, "INSERT INTO log VALUES ", rows)
+        put_many(db, f"{_INSERT[again]} INTO log VALUES ", rows)
         for one in some:
+            if one.seal is not None:
+                db.execute(f"{_INSERT[again]} INTO seals VALUES (?, ?, ?)", one.seal[:3])
             if one.seldom:
                 written += _seldom(db, cold, aside, one)
         ended = segments_of(some)
@@ -218,8 +224,6 @@ def last_ended(data: sqlite3.Connection) -> list[int]:
 
 def _seldom(db: sqlite3.Connection, cold: ColdRows, aside: DamagedRows, one: Filing) -> int:
     written = 0
-    if one.seal is not None:
-        db.execute("INSERT INTO seals VALUES (?, ?, ?)", one.seal[:3])
     if one.cold:
         # An id may be put again (a row written twice is one row): the newer one stands.
         written += cold.put(one.cold, one.segment)

@@ -101,8 +101,8 @@ class Journal:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._file(waiting, cold, aside, in_data, in_keys)
         try:
-            for segment in sorted(self._ended):
-                self.files.drop(segment)
+            for ended in sorted(self._ended):
+                self.files.drop(ended)
         except OSError as error:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._living -= self._ended
@@ -121,10 +121,10 @@ class Journal:
     def _file(self, some: list[Filing], cold: ColdRows, aside: DamagedRows, in_data: int, in_keys: int) -> None:
         keys = [one for one in some if one.sequence > in_keys]
         if keys:
-            file_keys(self._secrets, keys)
+            file_keys(self._secrets, keys, again=True)
         data = [one for one in some if one.sequence > in_data]
         if data:
-            file_data(self._data, cold, aside, data)
+            file_data(self._data, cold, aside, data, again=True)
             self._ended |= set(segments_of(data))
 
     def set_aside(self, aside: DamagedRows, told: Callable[[str, int, str], object]) -> None:

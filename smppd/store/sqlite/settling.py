@@ -1,15 +1,14 @@
 """For those who read data.db and keys.db from outside of the daemon: has all filed that is durable by now.
 
-The daemon's filer listens at a FIFO. Where no daemon runs, what one that was killed has not filed is filed here, by whoever
-holds the store's lock and the KEK.
+The daemon does so within a quarter of a second. Where none runs, what one that was killed has not filed is filed here, by
+whoever holds the store's lock and the KEK.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,7 @@ from smppd.store.journal.reader import last_sequence
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import told
-from smppd.store.sqlite.filer import ASK, WAKE
-from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.files import connect, in_use
 from smppd.store.sqlite.filing import FILED
 from smppd.store.sqlite.journal import Journal
 from smppd.store.sqlite.keys import KeyStore
@@ -43,7 +41,7 @@ def settled(directory: Path, patience: float = PATIENCE) -> bool:
         with closing(connect(directory / "data.db", "data", read_only=True)) as db:
             if _filed(db) >= upto:
                 return True
-            if not _ask(directory):
+            if not in_use(directory):
                 return False
             until = time.monotonic() + patience
             while _filed(db) < upto:
@@ -60,19 +58,6 @@ def settled(directory: Path, patience: float = PATIENCE) -> bool:
 def _filed(db: sqlite3.Connection) -> int:
     row = db.execute("SELECT value FROM meta WHERE name = ?", (FILED,)).fetchone()
     return row[0] if row is not None and isinstance(row[0], int) else 0
-
-
-def _ask(directory: Path) -> bool:
-    try:
-        handle = os.open(directory / WAKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # no FIFO, or nobody who listens (fifo(7): ENXIO)
-        return False
-    try:
-        with suppress(BlockingIOError):
-            os.write(handle, ASK)
-    finally:
-        os.close(handle)
-    return True
 
 
 def file_rest(directory: Path, kek: Kek) -> None:

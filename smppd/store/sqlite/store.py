@@ -87,6 +87,7 @@ class SqliteStore(Committer):
             self._files_of_journal,
             lambda reason: notify(lambda: self.fail(reason)),
         )
+        end_of_log(self._data)  # that it is a log at all
         # Rows come with rising segments, so this index grows at its end; the tidier asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
 

@@ -54,21 +54,29 @@ class SqliteUnderway:
 
     def _in_journal(self, after: int, limit: int) -> list[Block]:
         """What stands behind a place in the journal's files: all of it is younger than the rows of the table."""
+        opened: list[Block] = []
         if after != self._at:
-            self._journal = living(self._directory, over_of(self._data.one(ASK_OVER)))
-            self._at = after
-        opened = []
-        for one in self._journal:
-            seq = row_id(one.block.segment, one.block.counter)
-            if seq <= after:
-                continue
-            clear = self._block(seq, one.block.spool)
-            gone = clear is None and not path_of(self._directory, one.file).exists()
-            opened.append(Block(seq, b"" if gone else clear))
-            self._at = seq
-            if len(opened) == limit:
-                break
-        return opened
+            self._journal = self._living()
+        self._at = after
+        while True:
+            before = self._at
+            for one in self._journal:
+                seq = row_id(one.block.segment, one.block.counter)
+                if seq <= self._at:
+                    continue
+                clear = self._block(seq, one.block.spool)
+                gone = clear is None and not path_of(self._directory, one.file).exists()
+                opened.append(Block(seq, b"" if gone else clear))
+                self._at = seq
+                if len(opened) == limit:
+                    return opened
+            # Meanwhile something may have been written.
+            self._journal = self._living()
+            if self._at == before:
+                return opened
+
+    def _living(self) -> Iterator[Placed]:
+        return living(self._directory, over_of(self._data.one(ASK_OVER)))
 
     def _block(self, seq: int, data: bytes) -> bytes | None:
         try:

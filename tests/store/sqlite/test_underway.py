@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from smppd.store.api import ColdRow, Damaged, Kind, StoreError
+from smppd.store.journal.reader import paths
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.underway import SqliteUnderway
 from smppd.vault.keys import KeyRing
 from tests.store.builder import Builder
+from tests.store.journals import alter, into_table
 
 
 @pytest.fixture
@@ -53,9 +55,47 @@ def test_blocks_in_pages_beside_the_writer(log: Builder, source: SqliteUnderway)
     assert "three" not in repr(source.blocks(first[-1].at, 10))
 
 
+def test_table_and_journal_follow_each_other(log: Builder, source: SqliteUnderway) -> None:
+    commit(log, b"one")
+    commit(log, b"two")
+    log.close()
+    into_table(log.directory)
+    again = Builder(log.directory, log.kek)
+    commit(again, b"three")
+    assert [block.data for block in source.blocks(0, 10)] == [b"one", b"two", b"three"]
+    (one,) = source.blocks(0, 1)
+    assert [block.data for block in source.blocks(one.at, 1)] == [b"two"]
+    assert [block.data for block in source.blocks(one.at, 2)] == [b"two", b"three"]
+    again.close()
+
+
+def test_a_block_of_the_journal_that_was_altered_does_not_open(log: Builder, source: SqliteUnderway) -> None:
+    commit(log, b"one")
+    commit(log, b"two")
+    log.close()
+    alter(log.directory, 0, lambda block: block._replace(spool=bytes(len(block.spool))))
+    assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
+
+
+def test_a_block_whose_file_went_is_passed_over(
+    log: Builder, source: SqliteUnderway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(log, b"one")
+    (one,) = source.blocks(0, 10)
+
+    def gone(self: SqliteUnderway, seq: int, data: bytes) -> None:
+        for path in paths(log.directory):
+            path.unlink()
+
+    monkeypatch.setattr(SqliteUnderway, "_block", gone)
+    assert source.blocks(0, 10) == [(one.at, b"")]
+
+
 def test_a_block_that_was_altered_does_not_open(log: Builder, source: SqliteUnderway) -> None:
     commit(log, b"one")
     commit(log, b"two")
+    log.close()
+    into_table(log.directory)
     (one, _) = source.blocks(0, 10)
     edit(log, f"UPDATE spool SET data = x'00' || data WHERE seq = {one.at}")
     assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
@@ -67,6 +107,8 @@ def test_a_block_whose_key_went_with_it_is_passed_over(
     log: Builder, source: SqliteUnderway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(log, b"one")
+    log.close()
+    into_table(log.directory)
     (one,) = source.blocks(0, 10)
 
     def gone(self: SqliteUnderway, seq: int, data: bytes) -> None:

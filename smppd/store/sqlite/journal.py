@@ -71,7 +71,8 @@ class Journal:
         in_data, in_keys = filed(self._data, self._secrets)
         over = self.over()
         self._ended = set(last_ended(self._data))
-        self.last = max(in_data, in_keys, over)
+        self.last = before = max(in_data, in_keys, over)
+        begun = False
         waiting: list[Filing] = []
         octets = under = 0
         try:
@@ -80,6 +81,10 @@ class Journal:
                     self._broken.append(one)
                     continue
                 block = one.block
+                if not begun and block.sequence > before + 1:
+                    # The first that is left, and what should stand before it was never filed.
+                    self._broken.append(Broken(one.file, one.at, b"", False, False, block.sequence - before - 1))
+                begun = True
                 self.files.belongs(one.file, block.segment)
                 self.last = max(self.last, block.sequence)
                 if block.spool and block.sequence > over:

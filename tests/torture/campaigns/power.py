@@ -36,7 +36,7 @@ _SYNC_US: Final = 1500
 
 
 def plan(options: Options) -> list[Unit]:
-    """100 cuts in blocks of 5, both modes by turns; then each mutation, three cuts at a time, until it is caught; short: one
+    """100 cuts in blocks of 5, both modes by turns; then each mutation, some cuts at a time, until it is caught; short: one
     cut and some mutations."""
     total = options.rounds or (1 if options.short else _CUTS)
     size = max(1, min(_BLOCK, total // 2))
@@ -44,7 +44,7 @@ def plan(options: Options) -> list[Unit]:
     for number, mutation in enumerate(_SHORT if options.short else MUTATIONS):
         values = {"acknowledge": "stored", "rounds": 3, "mutation": mutation, "tries": _MUTATED}
         if mutation in _LATE:
-            values["load"] = 1.0, 2.5
+            values |= {"rounds": 5, "load": (1.0, 2.5)}
         name = mutation.lower().replace(" ", "-").replace("=", "-")
         units.append(Unit(f"{NAME}-{name}", options.seed * 1000 + 900 + number, values))
     return units

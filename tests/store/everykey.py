@@ -49,15 +49,7 @@ def opened(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
         for aead in ring:
             with suppress(VaultError):
                 yield open_blob(aead, split_row_id(seq)[1], b"spool", sealed)
-    for block in cores_of(data):
-        for aead in ring:
-            with suppress(VaultError):
-                core = unpack(open_blob(aead, block.counter + 1, CORE % block.sequence, block.core))
-                yield from (row.data for row in core.cold)
-                yield from (item.data for item in core.damaged)
-                yield core.events
-                # Who has this block needs no row of `secrets`.
-                yield from in_core(kek, keys, core)
+    yield from in_cores(data, keys, kek)
     for kind, owner, identity, sealed in db.execute("SELECT kind, owner, id, data FROM cold").fetchall():
         for aead in ring:
             try:
@@ -75,6 +67,23 @@ def opened(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
                         yield found.record.numbers.addresses
                     if found is not None and found.record.body is not None:
                         yield found.record.body
+
+
+def in_cores(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
+    """What the blocks of the journal have beside the spool: who has a block needs no row of `secrets` for its records."""
+    ring = [
+        AESGCM(kek.unwrap(scope, wrapped))
+        for scope, wrapped in wrapped_keys(keys).items()
+        if scope.startswith(b"segment/")
+    ]
+    for block in cores_of(data):
+        for aead in ring:
+            with suppress(VaultError):
+                core = unpack(open_blob(aead, block.counter + 1, CORE % block.sequence, block.core))
+                yield from (row.data for row in core.cold)
+                yield from (item.data for item in core.damaged)
+                yield core.events
+                yield from in_core(kek, keys, core)
 
 
 def in_core(kek: Kek, keys: Path, core: Filing) -> Iterator[bytes]:

@@ -141,14 +141,14 @@ class Journal:
                     self.files.cut(one.file, one.at)
                     continue
                 why = f"{one.missing} blocks are missing" if one.missing else "damaged"
-                if not one.data:
-                    told("block", 0, why)
-                elif aside.take_broken(one.data, "Damaged"):
-                    told("block", 0, why)
-                    if one.last:
-                        self.files.cut(one.file, one.at)
-                    else:
-                        self.files.blank(one.file, one.at, len(one.data))
+                told("block", 0, why)
+                # Where there is no space to keep it, it stays where it is.
+                if not one.data or not aside.take_broken(one.data, "Damaged"):
+                    continue
+                if one.last:
+                    self.files.cut(one.file, one.at)
+                else:
+                    self.files.blank(one.file, one.at, len(one.data))
         except OSError as error:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._broken.clear()

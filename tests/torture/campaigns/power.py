@@ -31,13 +31,13 @@ MUTATIONS: Final = (
 )
 _LATE: Final = ("file removed too early", "no sync of the directory")
 """These show where more than one file was filled."""
-_SHORT: Final = ("no sync", "checksum off")
+_SHORT: Final = ("no sync",)
 _SYNC_US: Final = 1500
 
 
 def plan(options: Options) -> list[Unit]:
     """100 cuts in blocks of 5, both modes by turns; then each mutation, some cuts at a time, until it is caught; short: one
-    cut and some mutations."""
+    cut and one mutation."""
     total = options.rounds or (1 if options.short else _CUTS)
     size = max(1, min(_BLOCK, total // 2))
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])

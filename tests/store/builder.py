@@ -13,7 +13,7 @@ from smppd.ids import EPOCH_MS
 from smppd.message import State, pack_event
 from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
-from smppd.store.api import Batch
+from smppd.store.api import Batch, Tenant
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.store import SqliteStore
@@ -66,9 +66,12 @@ class Builder:
         *,
         sealed: bool = False,
         prepare: Callable[[Builder], object] = lambda _builder: None,
+        read_back: Callable[[Builder], object] = lambda _builder: None,
+        tenant: Tenant | None = None,
     ) -> None:
         """sealed: the chain is under the installation's keys, as the daemon has it; otherwise it is that of older versions.
-        prepare: called before the store is opened for writing."""
+        prepare: called before the store is opened for writing; read_back: when it has its keys. tenant: who lives in it, nobody
+        if it is not given."""
         self.directory = directory
         self.kek = key or kek()
         rows = KeyStore(directory)
@@ -87,7 +90,9 @@ class Builder:
         if sealed:
             self.store.chain_keys = self.keys
         prepare(self)
-        start(self.store, self.ring, self.sink, self.new_id)
+        self.store.use(self.ring)
+        read_back(self)
+        self.store.open(self.sink, tenant or Nobody(), self.new_id)
         self.closed = False
         self.packed: dict[int, bytes] = {}
         self.secrets: dict[int, bytes] = {}
@@ -203,11 +208,6 @@ def fill_journal(store: SqliteStore) -> Callable[[], None]:
         store.watch()
 
     return room
-
-
-def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
-    store.use(ring)
-    store.open(sink, Nobody(), new_id)
 
 
 def copied(directory: Path, to: Path) -> None:

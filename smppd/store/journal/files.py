@@ -101,15 +101,22 @@ class JournalFiles:
         octets = sum(map(len, pieces))
         if segment != self._segment or self._at + octets > self._end:
             self._begin(segment, octets)
-        if _DSYNC:
-            done = os.pwritev(self._file, pieces, self._at, _DSYNC)
-        else:
-            done = os.pwritev(self._file, pieces, self._at)
-            os.fdatasync(self._file)
-        if done != octets:
-            raise OSError(EIO, f"{done} of {octets} octets of a block were written")
+        done = self._put(pieces, self._at)
+        while done < octets:
+            # To write less than was asked for is no error (write(2)).
+            some = self._put([b"".join(pieces)[done:]], self._at + done)
+            if not some:
+                raise OSError(EIO, f"{done} of {octets} octets of a block were written")
+            done += some
         self._at += octets
         return octets
+
+    def _put(self, pieces: Sequence[bytes], at: int) -> int:
+        if _DSYNC:
+            return os.pwritev(self._file, pieces, at, _DSYNC)
+        done = os.pwritev(self._file, pieces, at)
+        os.fdatasync(self._file)
+        return done
 
     def _begin(self, segment: int, octets: int) -> None:
         size = self._size

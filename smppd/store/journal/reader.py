@@ -112,23 +112,31 @@ def _cut_short(data: bytes, at: int, octets: int) -> bool:
 
 
 def read(directory: Path) -> Iterator[Placed | Broken]:
-    """What all files hold, in the order of commitment. A block whose sequence does not rise was there already and is passed
-    over. OSError."""
+    """What all files hold, in the order of commitment; see `in_files`. OSError."""
     return in_files((number, octets_of(path_of(directory, number))) for number in numbers(directory))
 
 
 def in_files(files: Iterable[tuple[int, bytes]]) -> Iterator[Placed | Broken]:
-    """The same of files that were read: (number, content), rising."""
-    sequence = 0
+    """The same of files that were read: (number, content), rising. A block whose sequence does not rise was there already and
+    is passed over; one that was not is out of its place, and is told as broken: what came behind it was read before."""
+    sequence = first = 0
+    gaps: list[range] = []
     waiting: list[Broken] = []
     for number, data in files:
         for one in in_file(number, data):
             if isinstance(one, Broken):
                 waiting.append(one)
                 continue
-            if one.block.sequence <= sequence:
+            found = one.block.sequence
+            if found <= sequence:
+                if found < first or any(found in gap for gap in gaps):
+                    end = one.at + one.octets
+                    yield Broken(number, one.at, data[one.at : end].rstrip(b"\0"), False, end >= len(data), 0)
                 continue
-            missing = one.block.sequence - sequence - 1 if sequence else 0
+            missing = found - sequence - 1 if sequence else 0
+            if missing:
+                gaps.append(range(sequence + 1, found))
+            first = first or found
             for broken in waiting:
                 # Something was written behind it, so it was durable once.
                 yield broken._replace(torn=False, missing=missing)
@@ -136,7 +144,7 @@ def in_files(files: Iterable[tuple[int, bytes]]) -> Iterator[Placed | Broken]:
             waiting = []
             if missing:
                 yield Broken(number, one.at, b"", False, False, missing)
-            sequence = one.block.sequence
+            sequence = found
             yield one
     yield from waiting
 

@@ -71,7 +71,8 @@ class Journal:
         in_data, in_keys = filed(self._data, self._secrets)
         over = self.over()
         self._ended = set(last_ended(self._data))
-        self.last = max(in_data, in_keys, over)
+        self.last = before = max(in_data, in_keys, over)
+        begun = False
         waiting: list[Filing] = []
         octets = under = 0
         try:
@@ -80,6 +81,10 @@ class Journal:
                     self._broken.append(one)
                     continue
                 block = one.block
+                if not begun and block.sequence > before + 1:
+                    # The first that is left, and what should stand before it was never filed.
+                    self._broken.append(Broken(one.file, one.at, b"", False, False, block.sequence - before - 1))
+                begun = True
                 self.files.belongs(one.file, block.segment)
                 self.last = max(self.last, block.sequence)
                 if block.spool and block.sequence > over:
@@ -136,14 +141,14 @@ class Journal:
                     self.files.cut(one.file, one.at)
                     continue
                 why = f"{one.missing} blocks are missing" if one.missing else "damaged"
-                if not one.data:
-                    told("block", 0, why)
-                elif aside.take_broken(one.data, "Damaged"):
-                    told("block", 0, why)
-                    if one.last:
-                        self.files.cut(one.file, one.at)
-                    else:
-                        self.files.blank(one.file, one.at, len(one.data))
+                told("block", 0, why)
+                # Where there is no space to keep it, it stays where it is.
+                if not one.data or not aside.take_broken(one.data, "Damaged"):
+                    continue
+                if one.last:
+                    self.files.cut(one.file, one.at)
+                else:
+                    self.files.blank(one.file, one.at, len(one.data))
         except OSError as error:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._broken.clear()

@@ -35,12 +35,10 @@ from smppd.records.erasure_journal import (
 )
 from smppd.records.holds import Holds
 from smppd.store.api import Kind
-from smppd.store.sqlite.consent_rows import SqliteConsents
+from smppd.store.erasures import ErasureRows
+from smppd.store.installation import Installation
+from smppd.store.opening import embedded
 from smppd.store.sqlite.copies import remove_cold
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.erasure_rows import SqliteErasures
-from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import InstallSecrets, KeyRing
@@ -78,7 +76,7 @@ def copy_journal(store: Path, target: Path) -> bool:
     return True
 
 
-def remember_backup(rows: SqliteErasures, manifest: Manifest, directory: Path, keys: Path) -> None:
+def remember_backup(rows: ErasureRows, manifest: Manifest, directory: Path, keys: Path) -> None:
     """Writes down where a backup went and until when the copy of its keys is kept: later erasures have to reach it."""
     known: list[dict[str, str]] = rows.remembered(BACKUPS, [])
     one = {
@@ -91,7 +89,7 @@ def remember_backup(rows: SqliteErasures, manifest: Manifest, directory: Path, k
     rows.remember({BACKUPS: [*known, one][-_KNOWN:]})
 
 
-def spread(rows: SqliteErasures, store: Path) -> tuple[list[str], list[str]]:
+def spread(rows: ErasureRows, store: Path) -> tuple[list[str], list[str]]:
     """Puts the newest journal beside each known backup; (directories that have it, those that could not be reached)."""
     known: list[dict[str, str]] = rows.remembered(BACKUPS, [])
     reached: list[str] = []
@@ -164,7 +162,7 @@ def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], g
         for path in given:
             found.update((line.signature, line) for line in read_erasures(path, install))
         lines = sorted(found.values(), key=lambda line: (line.line, line.at))
-        rows = SqliteErasures(directory)
+        rows = embedded(directory).erasures()
         try:
             faults = missing_lines_of(lines, rows)
         finally:
@@ -178,7 +176,7 @@ def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], g
     return lines
 
 
-def missing_lines_of(lines: Sequence[Line], rows: SqliteErasures) -> list[str]:
+def missing_lines_of(lines: Sequence[Line], rows: ErasureRows) -> list[str]:
     """As `missing_lines`, of the requests in a copy."""
     by_number = {}
     for number, facts in rows.erasures():
@@ -192,7 +190,7 @@ def missing_lines_of(lines: Sequence[Line], rows: SqliteErasures) -> list[str]:
 
 
 def open_eraser(
-    directory: Path,
+    store: Installation,
     kek: Kek,
     install: InstallSecrets,
     trail: AuditTrail,
@@ -201,14 +199,14 @@ def open_eraser(
     floor: Floor = no_floor,
     region: Callable[[str], str | None] = lambda _account: None,
     way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
-) -> tuple[Eraser, SqliteErasures]:
-    """An eraser on a store's directory, and its rows, closed with it. holds, floor, region, way: see `Eraser`."""
-    rows = SqliteErasures(directory)
-    keys = ReadOnlyKeys(directory)
-    journal = ErasureJournal(directory / NAME, install.checkpoint)
+) -> tuple[Eraser, ErasureRows]:
+    """An eraser on a store, and its rows, closed with it. holds, floor, region, way: see `Eraser`."""
+    rows = store.erasures()
+    keys = store.read_only_keys()
+    journal = ErasureJournal(store.directory / NAME, install.checkpoint)
     eraser = Eraser(
         rows,
-        directory,
+        store.directory,
         install,
         KeyRing(kek, keys),
         trail=trail,
@@ -239,7 +237,7 @@ def replay_erasures(
         return Replayed()
     _own(lines, directory / NAME, install)
     with AuditTrail(directory / AUDIT, install.audit) as trail, closing(_holds_of(directory, kek, install)) as holds:
-        eraser, rows = open_eraser(directory, kek, install, trail, holds=holds, floor=floor)
+        eraser, rows = open_eraser(embedded(directory), kek, install, trail, holds=holds, floor=floor)
         with eraser:
             told = {entry.what.get("signature") for entry in trail.entries(events=(AuditEvent.ERASURE,))}
             numbers: dict[int, str] = {}
@@ -272,7 +270,7 @@ def replay_erasures(
 def _remove_others(directory: Path, others: Iterable[str]) -> int:
     named = sorted(others)
     digests = [bytes.fromhex(one[1:]) for one in named if one.startswith(CONSENT)]
-    with closing(SqliteConsents(directory)) as consents:
+    with closing(embedded(directory).consents()) as consents:
         removed = 0
         for at in range(0, len(digests), _SOME):
             removed += consents.remove([row.number for row in consents.named(digests[at : at + _SOME])])
@@ -281,12 +279,13 @@ def _remove_others(directory: Path, others: Iterable[str]) -> int:
 
 
 def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:
-    keys = KeyStore(directory)
+    store = embedded(directory)
+    keys = store.keys()
     try:
         ring = KeyRing(kek, keys)  # for holds' keys alone, which go by the held rows
     finally:
         keys.close()
-    return Holds(SqliteDocuments(directory), SqliteHeldRows.at(directory), ring, DocumentSealer(install))
+    return Holds(store.documents(), store.held(), ring, DocumentSealer(install))
 
 
 def _own(lines: Sequence[Line], path: Path, install: InstallSecrets) -> None:

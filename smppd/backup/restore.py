@@ -41,9 +41,9 @@ from smppd.records.erasure_journal import NAME, Line
 from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreError
+from smppd.store.lock import LOCK_FILE, Lock
 from smppd.store.log import LogRow, read_purged
 from smppd.store.sqlite import copies
-from smppd.store.sqlite.files import LOCK_FILE, Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import witness

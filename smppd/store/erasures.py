@@ -40,6 +40,16 @@ class Piece(NamedTuple):
     data: bytes
 
 
+class Waiting(NamedTuple):
+    """Records of one erasure whose parts are not all erased yet. hold: the number of the hold that keeps them, 0 for none;
+    after: epoch seconds, the latest time that has to pass first, 0 for none."""
+
+    erasure: int
+    hold: int
+    records: int
+    after: int
+
+
 Stripped = tuple[LogRow, bytes, bytes, bytes | None]
 """As `PurgeRows.shorten` takes it."""
 

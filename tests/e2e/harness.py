@@ -81,6 +81,16 @@ _WITH_ACTIONS = frozenset(
 )
 
 
+def store_url() -> dict[str, str]:
+    """With SMPPD_TEST_STORE=postgres all that these tests promise is asked of the store on PostgreSQL: a new database."""
+    if os.environ.get("SMPPD_TEST_STORE") != "postgres":
+        return {}
+    from tests import postgres  # needs the driver
+
+    server = postgres.server()
+    return {"url": server.url(server.database(schema=False).name.rpartition(" ")[2])}
+
+
 class Gateway:
     """One smppd on disk and on free ports. ``config`` may be changed and written again before ``reload``."""
 
@@ -116,7 +126,7 @@ class Gateway:
             "accounts": accounts,
             "upstreams": [self._upstream(each) for each in upstreams],
             "routes": [{"upstreams": [each.name for each in upstreams]}],
-            "store": {"path": "store", "reserve": "16MiB"},
+            "store": {"path": "store", "reserve": "16MiB", **store_url()},
             "keys": {"file": "keys/kek"},
             "http": {"address": f"127.0.0.1:{self.http_port}"},
             "drain": "5s",

@@ -90,7 +90,7 @@ def test_a_page_that_was_not_full_was_the_last_though_more_rows_come(log: Opened
     builder, index = log
     work = Indexer(index, id_time, run=1000, fan=2)
     builder.fill(17, 1)
-    assert work.step() and not work.idle, "a full page: there may be more"
+    assert (work.step(), work.idle) == (True, False), "a full page: there may be more"
     assert work.step() and work.idle
     builder.fill(1, 1)
     assert work.step() and work.idle, "whoever looks at once finds a row a statement"

@@ -83,12 +83,14 @@ def _filed_first() -> None:
     """data.db says that blocks are filed, and then they are."""
     file_data = filing.file_data
 
-    def late(db: sqlite3.Connection, cold: Any, aside: Any, some: Sequence[filing.Filing]) -> int:
+    def late(
+        db: sqlite3.Connection, cold: Any, aside: Any, some: Sequence[filing.Filing], *, again: bool = False
+    ) -> int:
         upto = max(one.sequence for one in some)
         if upto:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (filing.FILED, upto))
             time.sleep(_WINDOW)
-        return file_data(db, cold, aside, some)
+        return file_data(db, cold, aside, some, again=again)
 
     _replace(file_data, late)
 
@@ -97,13 +99,13 @@ def _removed_early() -> None:
     """A file is removed when all of it is filed, though something lives in it."""
     file_some = Filer._file
 
-    def early(filer: Filer) -> bool:
-        done = file_some(filer)
-        if done:
+    def early(filer: Filer, last: filing.Filing) -> filing.Filing | None:
+        done = file_some(filer, last)
+        if done is not None:
             filer._journal.drop(filer._journal._segment)
         return done
 
-    Filer._file = early  # type: ignore[method-assign,assignment]
+    Filer._file = early  # type: ignore[method-assign]
 
 
 def _no_directory_sync() -> None:

@@ -17,6 +17,7 @@ from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
 from smppd.office.unlocking import source_kek
 from smppd.store.api import StoreError
+from smppd.store.opening import embedded, files_of
 from smppd.vault.kek import VaultError
 
 
@@ -44,9 +45,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run `restore`; 0 when the store is the backup now, 1 when nothing was changed because something is wrong."""
     settings = load_settings(args)
-    directory = settings.store.directory
     way = OnTheWay()
     try:
+        directory = files_of(settings.store, "smppd restore")
         read_manifest(args.source)
         keys_from = keys_place(args, args.source)
         with bar(args) as progress:
@@ -62,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
                 block=way.block,
                 progress=progress,
                 erasures=args.erasures,
-                replay=lambda place, ids: erase_underway_of(settings, place, source_kek(settings), ids).counts,
+                replay=lambda place, ids: (
+                    erase_underway_of(settings, embedded(place), source_kek(settings), ids).counts
+                ),
                 floor=lambda account, part, accepted: floor(settings, account, part.value, accepted),
             )
     except (VaultError, StoreError, OSError, ValueError) as error:

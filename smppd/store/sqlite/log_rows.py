@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
+from smppd.store.lock import in_use
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
-from smppd.store.sqlite.files import in_use
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.slots import IS_SLOT

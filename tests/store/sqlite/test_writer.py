@@ -13,7 +13,8 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.verify import verify_log
 from smppd.store.api import Availability, ColdRow, Kind, StoreError
-from smppd.store.sqlite.files import Lock, connect
+from smppd.store.lock import Lock
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import PendingKeys
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, VaultError, segment_scope

@@ -37,7 +37,7 @@ class Store(Model):
     url: str | None = Field(
         default=None,
         description="A database of PostgreSQL instead of the embedded store, as"
-        " postgresql://user@host:5432/database?sslmode=verify-full. Never with a password. Not yet: this version opens none.",
+        " postgresql://user@host:5432/database?sslmode=verify-full. Never with a password. Needs the extra `postgres`.",
     )
     password: SecretRef | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 from smppd.audit.trail import AuditTrail
@@ -12,6 +13,8 @@ from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import InstallSecrets, KeyRows, load_install
+
+log = logging.getLogger("smppd.store")
 
 
 def refuse_shredded(store: Installation) -> None:
@@ -64,9 +67,9 @@ class Unlocked(NamedTuple):
 
 
 def unlock(settings: Settings) -> Unlocked:
-    """The KEK and the installation's secrets. What a daemon that was killed has not filed is filed; nothing else changes.
-    VaultError where there are no keys yet, and where the KEK is lost, wrong or another installation's: it says which.
-    StoreError where the store cannot be opened."""
+    """The KEK and the installation's secrets. What is acknowledged and cannot be read yet is brought to where it is read, by
+    the daemon or, where none runs, here; else nothing is changed. VaultError where there are no keys yet, and where the KEK is
+    lost, wrong or another installation's: it says which. StoreError where the store cannot be opened."""
     store = installation(settings)
     refuse_shredded(store)
     refuse_no_keys(store)
@@ -76,8 +79,26 @@ def unlock(settings: Settings) -> Unlocked:
         unlocked = Unlocked(kek, load_install(kek, rows))
     finally:
         rows.close()
-    store.complete(kek)
+    file_everything(store, kek)
     return unlocked
+
+
+def file_everything(store: Installation, kek: Kek) -> None:
+    """Has all brought to where it is read that is acknowledged by now, so that whoever reads afterwards misses nothing. Where
+    that cannot be done the log says so, and what is there is read."""
+    try:
+        if store.settled():
+            return
+        lock = store.lock()
+        try:
+            store.file_rest(kek)
+        finally:
+            lock.release()
+    except (StoreError, OSError) as error:
+        log.warning(
+            "messages of the last moments are not filed yet and are not seen",
+            extra={"fields": {"store": store.name, "error": str(error)}},
+        )
 
 
 def source_kek(settings: Settings) -> Kek:

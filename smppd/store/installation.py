@@ -227,14 +227,14 @@ class Installation(Protocol):
     def lock(self) -> StoreLock:
         """Keeps a daemon of this machine from starting. Raises StoreError where one runs."""
 
-    def settled(self) -> None:
-        """Waits until whoever reads finds all that was acknowledged before; does nothing where there is no store. Not on the
-        daemon's reactor thread. Raises StoreError."""
+    def settled(self) -> bool:
+        """Waits for a daemon that runs until whoever reads finds all that was acknowledged before. False where it does not get
+        to it, or where none runs and one that was killed has left something (`file_rest`). Not on the daemon's reactor thread.
+        Raises StoreError."""
 
-    def complete(self, kek: Kek) -> None:
-        """Has all that was acknowledged in its place, also where no daemon runs and one that was killed did not get to it.
-        Where that cannot be done it is logged, and what is in its place already is read. VaultError where the KEK is not
-        its."""
+    def file_rest(self, kek: Kek) -> None:
+        """Brings what a killed daemon has acknowledged to where it is read. The caller has the `lock`. Raises StoreError and
+        VaultError."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -82,13 +82,17 @@ _WITH_ACTIONS = frozenset(
 
 
 def store_url() -> dict[str, str]:
-    """With SMPPD_TEST_STORE=postgres all that these tests promise is asked of the store on PostgreSQL: a new database."""
-    if os.environ.get("SMPPD_TEST_STORE") != "postgres":
-        return {}
+    """With SMPPD_TEST_STORE=postgres all that these tests promise is asked of the store on PostgreSQL. Those that look into the
+    files of the embedded store fail then."""
+    return {"url": new_database()} if os.environ.get("SMPPD_TEST_STORE") == "postgres" else {}
+
+
+def new_database() -> str:
+    """The URL of a new, empty database on the tests' own PostgreSQL."""
     from tests import postgres  # needs the driver
 
     server = postgres.server()
-    return {"url": server.url(server.database(schema=False).name.rpartition(" ")[2])}
+    return server.url(server.database(schema=False).name.rpartition(" ")[2])
 
 
 class Gateway:

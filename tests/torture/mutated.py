@@ -105,7 +105,7 @@ def _removed_early() -> None:
             filer._journal.drop(filer._journal._segment)
         return done
 
-    Filer._file = early  # type: ignore[method-assign]
+    Filer._file = early  # type: ignore[method-assign,assignment]
 
 
 def _no_directory_sync() -> None:

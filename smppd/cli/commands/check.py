@@ -68,19 +68,22 @@ def run(args: argparse.Namespace) -> int:
         raise
     notes = faults_at(args.config, [*without_basis(settings), *_evidence(settings, now.date())])
     advised = list(advice(settings))
+    store = installation(settings).name
     plan = reload_plan.plan_of(settings, args.config) if args.plan else None
     refused = plan is not None and bool(plan["faults"])
     if args.json:
         found: dict[str, Any] = {"notes": [_as_dict(note) for note in notes], "advice": advised}
         if plan is not None:
             found["plan"] = plan
+        found = {"store": store} | found
         print(json.dumps({"ok": not refused, "file": str(args.config), **counts(settings), **found}, indent=2))
         return int(refused)
     for note in notes:
         say(f"{note.file}:{note.line}:{note.column}: note: {note.path}: {note.message}")
     for sentence in advised:
         say(f"{args.config}: advice: {sentence}")
-    print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}")
+    where = f"; the store is {store}" if settings.store.url is not None else ""
+    print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}{where}")
     if plan is not None:
         reload_plan.show(plan)
     return int(refused)

@@ -24,9 +24,7 @@ BESIDE: Final = 0x736D707065
 WIPING: Final = 0x736D707066
 """Keys of advisory locks (`store.postgres.migrations` has another): to write beside the relay; to wipe."""
 
-_STAIN: Final = (
-    "INSERT INTO stains SELECT *, 1 FROM unnest($1::text[]) ON CONFLICT (name) DO UPDATE SET times = stains.times + 1"
-)
+_STAIN: Final = "INSERT INTO stains (name) SELECT * FROM unnest($1::text[])"
 
 
 class Database:

@@ -112,11 +112,12 @@ class PostgresInstallation:
         """See `store.installation.Installation`."""
         return Place(self._server, self._node)
 
-    def settled(self) -> None:
+    def settled(self) -> bool:
         """See `store.installation.Installation`: there is nothing to wait for."""
+        return True
 
-    def complete(self, kek: Kek) -> None:
-        """See `store.installation.Installation`: a commit is all in its place."""
+    def file_rest(self, kek: Kek) -> None:
+        """See `store.installation.Installation`: there is nothing left."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -121,6 +121,16 @@ class PostgresRecords(_PostgresLog):
         )
         return None if found is None else LogRow(*found)
 
+    def link_before(self, seq: int) -> bytes | None:
+        """See `store.log.Records`: of its node."""
+        node = node_of(seq)
+        row = self.data.one(
+            "SELECT coalesce((SELECT chain FROM log WHERE node = $1 AND seq < $2 ORDER BY seq DESC LIMIT 1),"
+            " (SELECT chain FROM anchors WHERE node = $1))",
+            (node, seq),
+        )
+        return None if row is None else row[0]
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""
         return [LogRow(*row) for row in self._rows(after, LAST_ID, limit)]
@@ -497,8 +507,6 @@ class PostgresPurge(_PostgresLog):
                     f"DELETE FROM {table} WHERE handle IN (SELECT handle FROM {table} WHERE last < $1 LIMIT $2)",
                     (bound, limit),
                 )
-            if segments:
-                self.data.stain(*_TABLES.values())
         return segments
 
     def _trim(self, last: int, link: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smppd.store.api import ColdRow, Damaged
+from smppd.store.aside import KINDS
 from smppd.store.cold import Columns, open_columns
 from smppd.store.postgres.batches import SPOOL
 from smppd.store.postgres.connection import Server
@@ -16,6 +17,7 @@ from smppd.store.underway import Block, Row
 from smppd.vault.blocks import open_blob, row_id, split_row_id
 from smppd.vault.keys import KeyRing
 
+_KINDS = tuple(KINDS)
 _COLD = "kind, owner, key, id, expires, segment, data"
 
 
@@ -56,10 +58,12 @@ class PostgresUnderway:
             return None
 
     def rows(self, after: tuple[int, str, bytes, int] | None, limit: int) -> list[Row]:
-        """See `store.underway.Underway`."""
+        """See `store.underway.Underway`. Rows of kinds that nobody looks for are not among them: the daemon moves them to the
+        damaged items when it starts."""
         behind = "(kind, owner, key, id) > ($2, $3, $4, $5)" if after is not None else "true"
         found = self._data.all(
-            f"SELECT {_COLD} FROM cold WHERE {behind} ORDER BY kind, owner, key, id LIMIT $1", (limit, *(after or ()))
+            f"SELECT {_COLD} FROM cold WHERE {behind} AND kind IN {_KINDS} ORDER BY kind, owner, key, id LIMIT $1",
+            (limit, *(after or ())),
         )
         return [Row(columns[:4], self._row(columns)) for columns in map(_columns, found)]
 

@@ -17,55 +17,47 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from smppd.store.api import StoreBusy, StoreFull
 from smppd.store.postgres.database import WIPING, Database, undo
 
-_PAGE: Final = 8192
+_STEP: Final = 32
+"""Octets: the server finds a page for a row by its room in steps of so many. A row of the largest such size that has room in a
+page leaves less than a secret or a key has."""
+_ROW: Final = 2016
+"""Octets of the longest row that stays whole."""
 _CHUNK: Final = 1996
-"""Octets of a long value in one row of a table's second file (PostgreSQL, "TOAST"); four such rows fill a page."""
-_PIECES: Final = (4 * _CHUNK, 2 * _CHUNK, *(_CHUNK + rest for rest in (1000, 500, 250, 120, 50, 10)))
-"""Sizes of values that go there: so many whole rows, and one for the room that is left in pages."""
-_SIZES: Final = (1900, 1000, 500, 250, 120, 60, 30, 0)
-"""Sizes of values that stay in the table itself."""
-_LAST: Final = (60, 30, 0)
-"""Once more with many small ones: the places of rows, which grow from the other end of a page, cover what the others left."""
-_ROWS: Final = 100
-_HEAD: Final = 28
-"""Octets that a row takes beside its columns at the least."""
-_SMALL: Final = 256 << 20
-"""Octets of a table up to which it is filled though nobody said that it is stained."""
+_CHUNK_HEAD: Final = 40
+"""Octets of a long value in one row of a table's second file (PostgreSQL, "TOAST"), and what such a row takes beside."""
+_SECOND: Final = (_CHUNK, *range(_ROW - _CHUNK_HEAD, 0, -_STEP))
 _LOCK: Final = "3s"
 
 
 class _Table(NamedTuple):
-    """How to fill a table. columns: what a row of zeros has in all but ``value``, in terms of ``n``, which is negative and
-    no other row's. always: the relay deletes from it without saying so."""
+    """How to fill a table, see the function `fill_room` in `schema/0002-records.sql`. head: octets that a row takes beside
+    ``value``, rounded up, so that a row of `_STEP` times a number less ``head`` takes no more than that."""
 
     columns: str
     given: str
     value: str
-    always: bool = False
+    head: int
 
 
 _FILLED: Final = {
-    "keys": _Table("scope, node", "convert_to($4 || n, 'UTF8'), -1", "wrapped", always=True),
-    "secrets": _Table("node, seq", "-1, n", "data"),
-    "log": _Table("node, seq, count, events, chain", "-1, n, 0, '', ''", "records"),
-    "journal": _Table("node, segment, counter", "-1, 0, n", "data", always=True),
-    "cold": _Table("kind, owner, key, id, expires, segment, node", "-1, '', '', n, 0, 0, -1", "data", always=True),
+    "keys": _Table("scope, node", "convert_to('{mark}' || lpad(n::text, 12), 'UTF8'), -1", "wrapped", 80),
+    "secrets": _Table("node, seq", "-1, n", "data", 48),
+    "log": _Table("node, seq, count, events, chain", "-1, n, 0, '', ''", "records", 52),
+    "journal": _Table("node, segment, counter", "-1, 0, n", "data", 48),
+    "cold": _Table("kind, owner, key, id, expires, segment, node", "-1, '', '', n, 0, 0, -1", "data", 64),
     "damaged": _Table(
         'node, kind, owner, id, place, reason, at, until, form, "row", segment',
         "-1, '', '', 0, '', '', 0, 0, 0, 0, 0",
         "data",
-        always=True,
+        100,
     ),
-    "number_index": _Table("first, last, bucket, level, low", "0, 0, -1, 0, 0", "data"),
-    "event_index": _Table("first, last, bucket, level, low", "0, 0, -1, 0, 0", "data"),
 }
-_REWRITTEN: Final = ("documents", "consents", "held", "opt_outs")
-"""Whoever deletes from these says so."""
+_REWRITTEN: Final = ("documents", "consents", "held", "opt_outs", "number_index")
 
 
 class Wiper:
@@ -73,42 +65,30 @@ class Wiper:
 
     def __init__(self, data: Database) -> None:
         self._data = data
-        self._clean = False
 
     def wipe(self, *only: str) -> bool:
         """Cleans what is stained. False where it is still to be done: a transaction sees what was deleted, another process
         wipes, somebody reads a table that has to be rewritten, or there is no space. only: names of tables, where others can
         wait."""
-        before = {name: times for name, times in self._stains().items() if not only or name in only}
-        if (self._clean or only) and not before:
+        stains = self._data.all("SELECT id, name FROM stains")
+        names = {name for _, name in stains if not only or name in only}
+        if not names:
             return True
         with self._alone() as alone:
             if not alone or not self._passed():
                 return False
             try:
                 for name in _REWRITTEN:
-                    if name in before:
+                    if name in names:
                         self._run(f"VACUUM (FULL) {name}")
                 for name, table in _FILLED.items():
-                    if name in before or (table.always and not only and self._sizes(name)[0] <= _SMALL):
+                    if name in names:
                         self._fill(name, table)
             except (StoreBusy, StoreFull):
                 return False
-            self._forget(before)
-        self._clean = self._clean or not only
+            gone = [number for number, name in stains if name in names]
+            self._data.run("DELETE FROM stains WHERE id = ANY ($1::bigint[])", (gone,))
         return True
-
-    def _stains(self) -> dict[str, int]:
-        return dict(self._data.all("SELECT name, times FROM stains"))
-
-    def _forget(self, cleaned: dict[str, int]) -> None:
-        """What was stained again meanwhile stays so."""
-        with self._data.writing():
-            self._data.run(
-                "DELETE FROM stains USING unnest($1::text[], $2::bigint[]) AS cleaned (name, times)"
-                " WHERE stains.name = cleaned.name AND stains.times = cleaned.times",
-                (list(cleaned), list(cleaned.values())),
-            )
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -138,55 +118,22 @@ class Wiper:
         self._run("INSERT INTO horizon VALUES (1)")
         self._run("DELETE FROM horizon")
         self._run("VACUUM (TRUNCATE) horizon")
-        return self._sizes("horizon")[0] == 0
-
-    def _sizes(self, name: str) -> tuple[int, int]:
-        """Octets of a table's file and of its second one."""
-        row = self._data.one(
-            "SELECT pg_relation_size(oid), CASE reltoastrelid WHEN 0 THEN 0 ELSE pg_relation_size(reltoastrelid) END"
-            " FROM pg_class WHERE oid = to_regclass($1)",
-            (name,),
-        )
-        assert row is not None
-        return int(row[0]), int(row[1])
+        return self._data.number("SELECT pg_relation_size('horizon')") == 0
 
     def _run(self, statement: str) -> None:
         self._data.connection.run(statement)
 
     def _fill(self, name: str, table: _Table) -> None:
-        vacuum = f"VACUUM (INDEX_CLEANUP ON) {name}"
-        self._run(vacuum)
-        for sizes in (_PIECES + _SIZES, _LAST):
-            with self._data.connection.writing():
-                self._insert(name, table, sizes)
-            self._run(vacuum)
+        given = table.given.format(mark=secrets.token_hex(16))
+        self._vacuum(name)
+        for second, sizes in ((True, _SECOND), (False, range(_ROW - table.head, -1, -_STEP))):
+            self._insert((name, table.columns, given, table.value, list(sizes), second))
+        self._vacuum(name)
 
-    def _insert(self, name: str, table: _Table, sizes: tuple[int, ...]) -> None:
-        """In a transaction, which it takes back at its end."""
-        statement = (
-            f"INSERT INTO {name} ({table.columns}, {table.value})"
-            f" SELECT {table.given}, decode(repeat('00', $3::int), 'hex') FROM generate_series($1::bigint, $2::bigint) AS n"
-        )
-        mark: tuple[str, ...] = (secrets.token_hex(16),) if "$4" in statement else ()
-        at = -1
-        for size in sizes:
-            before, filled = self._sizes(name), 0
-            room = sum(before)
-            while filled <= room:  # there is no more than that
-                self._data.run(statement, (at - _ROWS + 1, at, size, *mark))
-                at -= _ROWS
-                filled += _ROWS * (size + _HEAD)
-                after = self._sizes(name)
-                if _full(size, after[0] - before[0], after[1] - before[1]):
-                    break
-                before = after
-        undo()
+    def _insert(self, values: tuple[Any, ...]) -> None:
+        with self._data.connection.writing():
+            self._data.one("SELECT fill_room($1, $2, $3, $4, $5::int[], $6)", values)
+            undo()
 
-
-def _full(size: int, grown: int, second: int) -> bool:
-    """Whether rows of this size found no room in the pages that there were: the file had to grow. A value that goes into the
-    second file is whole rows, for most of which pages are added, and a rest that is to find room: half of those did not."""
-    if size <= _CHUNK:
-        return grown > 0
-    whole, rest = _ROWS * (size // _CHUNK) // 4, _ROWS * (size % _CHUNK + _HEAD) // _PAGE
-    return second >= (whole * 9 // 10 + (rest // 2 if size % _CHUNK else 0)) * _PAGE
+    def _vacuum(self, name: str) -> None:
+        self._run(f"VACUUM (INDEX_CLEANUP ON) {name}")

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from smppd.store.api import OptOut, StoreError
+from smppd.store.api import OptOut
 from smppd.store.erasures import Waiting
 from smppd.store.installation import LongStart, MainStore
 from smppd.store.lock import LOCK_FILE, Lock, in_use
@@ -105,25 +105,13 @@ class SqliteInstallation:
         """See `store.installation.Installation`."""
         return Lock(self._directory)
 
-    def settled(self) -> None:
+    def settled(self) -> bool:
         """See `store.installation.Installation`."""
-        settled(self._directory)
+        return settled(self._directory)
 
-    def complete(self, kek: Kek) -> None:
+    def file_rest(self, kek: Kek) -> None:
         """See `store.installation.Installation`."""
-        try:
-            if settled(self._directory):
-                return
-            lock = Lock(self._directory)
-            try:
-                file_rest(self._directory, kek)
-            finally:
-                lock.release()
-        except (StoreError, OSError) as error:
-            log.warning(
-                "messages of the last moments are not filed yet and are not seen",
-                extra={"fields": {"store": self.name, "error": str(error)}},
-            )
+        file_rest(self._directory, kek)
 
     def _settled(self) -> Path:
         if self._settle:

@@ -142,6 +142,11 @@ class SqliteRecords(_SqliteLog):
         found = self.data.one(f"{self._select()} WHERE seq = ?", (seq,))
         return None if found is None else LogRow(*found)
 
+    def link_before(self, seq: int) -> bytes | None:
+        """See `store.log.Records`."""
+        row = self.data.one("SELECT CAST(chain AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT 1", (seq,))
+        return self.anchor()[0] if row is None else row[0] or b""
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""
         found = self.data.all(f"{self._select()} WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))

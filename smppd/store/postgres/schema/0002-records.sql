@@ -3,8 +3,9 @@
 -- Facts by name: how far the indexes are, what a purge remembers (JSON). Numbers are decimal digits.
 CREATE TABLE facts (name text COLLATE "C" PRIMARY KEY, value bytea NOT NULL);
 
--- Tables in which dead rows are left that must not be found any more, and how often that was said (`store.postgres.wiping`).
-CREATE TABLE stains (name text COLLATE "C" PRIMARY KEY, times bigint NOT NULL);
+-- Tables in which dead rows are left that must not be found any more, each time that happened (`store.postgres.wiping`). Rows are
+-- added only, so that nobody waits for anybody.
+CREATE TABLE stains (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);
 -- One row that comes and goes: whether its dead version can be cleaned says whether all older ones can.
 CREATE TABLE horizon (one integer NOT NULL);
 
@@ -84,3 +85,84 @@ CREATE INDEX held_destination ON held (hold, destination);
 
 -- Wrapped keys are small and random, and stay in the table's own file.
 ALTER TABLE keys ALTER COLUMN wrapped SET STORAGE MAIN;
+
+-- As in version 1, and it stains: where a segment's key is destroyed, nothing of what it sealed is to be found either.
+CREATE OR REPLACE FUNCTION put_keys(p_node integer, p_scopes bytea[], p_wrapped bytea[], p_gone bytea[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    ours integer;
+BEGIN
+    IF p_scopes IS NOT NULL THEN
+        INSERT INTO keys SELECT scope, wrapped, p_node FROM unnest(p_scopes, p_wrapped) AS made (scope, wrapped)
+            ON CONFLICT (scope) DO NOTHING;
+        SELECT count(*) INTO ours FROM unnest(p_scopes, p_wrapped) AS made (scope, wrapped)
+            JOIN keys USING (scope, wrapped);
+        IF ours <> cardinality(p_scopes) THEN
+            RAISE EXCEPTION 'a key was made by another' USING ERRCODE = 'SM002';
+        END IF;
+    END IF;
+    IF cardinality(p_gone) > 0 THEN
+        DELETE FROM keys WHERE scope = ANY (p_gone);
+        INSERT INTO stains (name) VALUES ('keys'), ('journal'), ('cold'), ('damaged');
+    END IF;
+END $$;
+
+-- For wiping alone, always NULL: a row is as long as wanted with it, so that its other value goes into the table's second file.
+ALTER TABLE secrets ADD COLUMN room bytea;
+ALTER TABLE log ADD COLUMN room bytea;
+ALTER TABLE journal ADD COLUMN room bytea;
+ALTER TABLE cold ADD COLUMN room bytea;
+ALTER TABLE damaged ADD COLUMN room bytea;
+ALTER TABLE keys ADD COLUMN room bytea;
+ALTER TABLE secrets ALTER COLUMN room SET STORAGE PLAIN;
+ALTER TABLE log ALTER COLUMN room SET STORAGE PLAIN;
+ALTER TABLE journal ALTER COLUMN room SET STORAGE PLAIN;
+ALTER TABLE cold ALTER COLUMN room SET STORAGE PLAIN;
+ALTER TABLE damaged ALTER COLUMN room SET STORAGE PLAIN;
+ALTER TABLE keys ALTER COLUMN room SET STORAGE PLAIN;
+
+-- The server's statistics hold values of columns, as examples, and nothing that destroys a value would find it there.
+ALTER TABLE keys ALTER COLUMN wrapped SET STATISTICS 0;
+ALTER TABLE secrets ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE log ALTER COLUMN records SET STATISTICS 0, ALTER COLUMN events SET STATISTICS 0, ALTER COLUMN chain SET STATISTICS 0;
+ALTER TABLE journal ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE cold ALTER COLUMN key SET STATISTICS 0, ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE damaged ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE number_index ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE event_index ALTER COLUMN data SET STATISTICS 0;
+ALTER TABLE documents ALTER COLUMN sealed SET STATISTICS 0;
+ALTER TABLE consents ALTER COLUMN digest SET STATISTICS 0, ALTER COLUMN subject SET STATISTICS 0, ALTER COLUMN scopes SET STATISTICS 0, ALTER COLUMN sealed SET STATISTICS 0;
+ALTER TABLE held ALTER COLUMN source SET STATISTICS 0, ALTER COLUMN destination SET STATISTICS 0, ALTER COLUMN sealed SET STATISTICS 0;
+ALTER TABLE opt_outs ALTER COLUMN key SET STATISTICS 0;
+ALTER TABLE doubts ALTER COLUMN key SET STATISTICS 0;
+
+-- Fills the room that is free in a table's pages with rows of zeros, of each size until no page has room for it and the file grows; the
+-- caller rolls back. p_columns, p_given: all columns but p_value and room, and what they are, in terms of n, which is negative and no
+-- other row's. p_sizes: of p_value, descending. p_second: it is the table's second file that is filled, with values of these sizes.
+CREATE FUNCTION fill_room(p_table text, p_columns text, p_given text, p_value text, p_sizes integer[], p_second boolean)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    file oid := (SELECT CASE WHEN p_second THEN reltoastrelid ELSE oid END FROM pg_class WHERE oid = p_table::regclass);
+    statement text := format(
+        'INSERT INTO %I (%s, %I, room) SELECT %s, decode(repeat(''00'', $3), ''hex''), %s FROM generate_series($1, $2) AS n',
+        p_table, p_columns, p_value, p_given,
+        CASE WHEN p_second THEN $zeros$ decode(repeat('00', 2040), 'hex') $zeros$ ELSE 'NULL' END
+    );
+    size integer; rows bigint; at bigint := -1; room bigint; filled bigint; was bigint;
+BEGIN
+    IF file = 0 OR pg_relation_size(file) = 0 THEN
+        RETURN;
+    END IF;
+    FOREACH size IN ARRAY p_sizes LOOP
+        room := pg_relation_size(file);
+        rows := least(100, greatest(4, room / (size + 28) / 8));
+        filled := 0;
+        WHILE filled <= room LOOP  -- there is no more than that
+            was := pg_relation_size(file);
+            EXECUTE statement USING at - rows + 1, at, size;
+            at := at - rows;
+            filled := filled + rows * (size + 28);
+            EXIT WHEN pg_relation_size(file) > was;
+        END LOOP;
+    END LOOP;
+END $$;

@@ -163,7 +163,7 @@ def test_a_commit_is_one_write_and_many_are_filed_in_one_transaction(tmp_path: P
         writes.append(write(segment, pieces))
         return writes[-1]
 
-    store._files_of_journal.write = counted  # type: ignore[method-assign]
+    store._files_of_journal.write = counted
     hold = threading.Event()
 
     def holds() -> None:

@@ -364,6 +364,10 @@ class Store(Spool, Protocol):
         one. A store that has to ask somebody else keeps a supply."""
 
     @property
+    def unfiled(self) -> int:
+        """Octets that are durable and that those who read the log from outside do not see yet."""
+
+    @property
     def damaged(self) -> int:
         """How many items are set aside."""
 

@@ -129,21 +129,23 @@ class Filer:
             while (pause := self._pause()) is None or pause > 0:
                 self._condition.wait(pause)
             over = self._over
-        while True:
-            while self._pending:
-                if not self._file():
-                    if not over:
-                        time.sleep(EVERY)
-                    return not over
-            with self._condition:
-                # Whatever was added before a job is filed before it.
-                if not self._pending:
-                    self._hurry = False
-                    jobs, self._jobs = self._jobs, deque()
-                    break
+            # What comes while this is filed waits for the next time. Whatever was added before a job is filed before it.
+            last = self._pending[-1] if self._pending else None
+            jobs, self._jobs = self._jobs, deque()
+            self._hurry = False
+        while last is not None and self._pending:
+            done = self._file(last)
+            if done is None:
+                with self._condition:
+                    self._jobs.extendleft(reversed(jobs))
+                if not over:
+                    time.sleep(EVERY)
+                return not over
+            if done is last:
+                break
         for job in jobs:
             job()
-        return not over or bool(self._jobs)
+        return not over or bool(self._jobs) or bool(self._pending)
 
     def _pause(self) -> float | None:
         """Seconds until there is something to do; None: when somebody says so."""
@@ -151,8 +153,9 @@ class Filer:
             return 0.0
         return self._since + EVERY - monotonic() if self._pending else None
 
-    def _file(self) -> bool:
-        """Files the first of what waits; False where there is no space, or another held a lock."""
+    def _file(self, last: Filing) -> Filing | None:
+        """Files the first of what waits, up to this one at most; the last that is filed, None where there is no space, or
+        another held a lock."""
         with self._condition:
             some: list[Filing] = []
             octets = 0
@@ -160,7 +163,7 @@ class Filer:
                 some.append(one)
                 octets += one.octets
                 # What the files know of each other is one seal apart at most, wherever this is cut off.
-                if octets >= AT_ONCE or one.seal is not None:
+                if one is last or octets >= AT_ONCE or one.seal is not None:
                     break
         try:
             # Where data.db had no space, keys.db has its part already.
@@ -175,7 +178,7 @@ class Filer:
             with self._condition:
                 self.full = True
                 self._condition.notify_all()
-            return False
+            return None
         for segment in segments_of(some):
             self._journal.drop(segment)
         with self._condition:
@@ -187,7 +190,7 @@ class Filer:
             self._condition.notify_all()
         if self._checkpointer is not None:
             self._checkpointer.wrote(written)
-        return True
+        return some[-1]
 
     def _give_checkpoint(self) -> None:
         self.give(self._checkpoint_rest)

@@ -261,8 +261,8 @@ class SqliteStore(Committer):
         self._look(lambda _rows: [], lambda _found: then())
 
     @property
-    def behind(self) -> int:
-        """Octets that are durable in the journal and not filed yet."""
+    def unfiled(self) -> int:
+        """See ``api.Store``."""
         return self._writer.filer.behind
 
     @property

@@ -64,19 +64,20 @@ def _sync_first() -> None:
     os.pwritev = write
 
 
+def unchecked(data: bytes | memoryview, at: int = 0) -> blocks.Block | None:
+    """`blocks.unpack`, which takes what was cut short for whole."""
+    head = blocks.head_at(data, at)
+    if head is None or at + head.length > len(data):
+        return None
+    body, end = at + blocks.HEAD_BYTES, at + head.length
+    middle = body + head.spool
+    spool, core = bytes(data[body:middle]), bytes(data[middle:end])
+    return blocks.Block(head.sequence, head.segment, head.counter, spool, core)
+
+
 def _no_checksum() -> None:
     """What was cut short is taken for whole."""
-
-    def unpack(data: bytes | memoryview, at: int = 0) -> blocks.Block | None:
-        head = blocks.head_at(data, at)
-        if head is None or at + head.length > len(data):
-            return None
-        body, end = at + blocks.HEAD_BYTES, at + head.length
-        middle = body + head.spool
-        spool, core = bytes(data[body:middle]), bytes(data[middle:end])
-        return blocks.Block(head.sequence, head.segment, head.counter, spool, core)
-
-    _replace(blocks.unpack, unpack)
+    _replace(blocks.unpack, unchecked)
 
 
 def _filed_first() -> None:
@@ -113,10 +114,11 @@ def _no_directory_sync() -> None:
     _replace(sync_directory, lambda _directory: None)
 
 
+NO_CHECKSUM: Final = "checksum off"
 MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "no sync": _no_sync,
     "sync before write": _sync_first,
-    "checksum off": _no_checksum,
+    NO_CHECKSUM: _no_checksum,
     "filed before written": _filed_first,
     "file removed too early": _removed_early,
     "no sync of the directory": _no_directory_sync,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from errno import EIO, ENOSPC
 from pathlib import Path
 
@@ -139,9 +139,28 @@ def test_no_space_leaves_no_file_and_the_next_try_has_it(
     assert sequences(tmp_path) == [1, 2, 3]
 
 
-def test_a_write_that_is_cut_short_is_an_error(journal: JournalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_does_less_goes_on_where_it_stopped(
+    journal: JournalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwritev
+    asked: list[int] = []
+
+    def some(handle: int, pieces: Sequence[bytes], at: int, flags: int = 0) -> int:
+        asked.append(sum(map(len, pieces)))
+        return whole(handle, [b"".join(pieces)[:200]], at, flags)
+
     put(journal, 1)
-    monkeypatch.setattr(os, "pwritev", lambda *_words: 3)
+    monkeypatch.setattr(os, "pwritev", some)
+    put(journal, 2)
+    assert asked == list(range(asked[0], 0, -200)) and len(asked) > 2
+    monkeypatch.undo()
+    put(journal, 3)
+    assert sequences(tmp_path) == [1, 2, 3]
+
+
+def test_a_write_that_does_nothing_is_an_error(journal: JournalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(journal, 1)
+    monkeypatch.setattr(os, "pwritev", lambda *_words: 0)
     with pytest.raises(OSError) as raised:
         put(journal, 2)
     assert raised.value.errno == EIO and not no_space(raised.value)

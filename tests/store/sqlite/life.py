@@ -1,8 +1,9 @@
-"""The life of a store, for tests that cut it off: `python -m tests.store.sqlite.life STORE STATES SEED`.
+"""The life of a store, for tests that cut it off: `python -m tests.store.sqlite.life STORE STATES SEED [MUTATION]`.
 
 Things are opened and end, rows come and go, segments begin and end, the store is closed with and without a tidy and opened
 again. Behind each commit its number is written into the file `told` of the store; STATES (JSON, the last line of it whole or
 not) says what was to be found behind each.
+MUTATION: a promise that is broken on purpose (`tests.torture.mutated`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from smppd.relay.ledger.journal import Entry, LivingEntries, mark
+from smppd.relay.ledger.journal import Entry, LivingEntries, mark, read
 from smppd.store.api import ColdRow, Kind, Renewed
 from smppd.store.journal import files as journal_files
 from tests.store.builder import Builder
+from tests.torture.mutated import MUTATIONS
 
 TOLD: Final = "told"
 WIDTH: Final = 8
@@ -100,16 +102,22 @@ class Life:
         self.told = os.open(directory / TOLD, os.O_CREAT | os.O_RDWR | os.O_APPEND)
 
     def _open(self, before: Builder | None) -> Builder:
-        """Opens the store; what an earlier run left lives in the places where the replay found it."""
-        self.things.live = {place: some for place, some in self.things.live.items() if some}
+        """Opens the store; what an earlier run left lives where the replay finds it."""
 
         def read_back(builder: Builder) -> None:
+            live: dict[int, dict[int, bytes]] = {}
+            self.things.live = live
             if before is not None:
                 builder.now, builder._id = before.now, before._id
-                # A tidy has put all that lives into one segment.
-                found = [segment for segment, _block in _replay(builder, self.random.random() < 0.5)]
-                lived = {n: data for some in self.things.live.values() for n, data in some.items()}
-                self.things.live = {one: {} for one in found[:-1]} | ({found[-1]: lived} if found else {})
+            if self.random.random() < 0.5:
+                builder.store.compact(LivingEntries())
+            for segment, block in builder.store.replay():
+                live.setdefault(segment, {})
+                for kind, number, data in read(block):
+                    for some in live.values():
+                        some.pop(number, None)
+                    if kind == Entry.ACCEPT:
+                        live[segment][number] = data
 
         builder = Builder(self.directory, read_back=read_back, tenant=self.things)
         self.things.builder = builder
@@ -160,12 +168,6 @@ class Life:
         self.builder = self._open(self.builder)
 
 
-def _replay(builder: Builder, tidy: bool) -> list[tuple[int, bytes]]:
-    if tidy:
-        builder.store.compact(LivingEntries())
-    return list(builder.store.replay())
-
-
 def _row(number: int) -> ColdRow:
     return ColdRow(Kind.QUEUE, "acme", b"", number, 2**31, b"row %d" % number)
 
@@ -184,4 +186,6 @@ def main(directory: Path, states: Path, seed: int) -> None:
 if __name__ == "__main__":
     changed: Any = journal_files
     changed.SMALLEST = changed.LARGEST = _FILE
+    for mutation in sys.argv[4:]:
+        MUTATIONS[mutation]()
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -16,6 +18,8 @@ import pytest
 from smppd.ids import id_time
 from smppd.records.verify import verify_log
 from smppd.relay.ledger.journal import OPENS, read
+from smppd.store.api import StoreError
+from smppd.store.journal import reader
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import iter_records, read_header
@@ -24,6 +28,7 @@ from tests.store.builder import Builder
 from tests.store.sqlite.life import TOLD, WIDTH, State
 from tests.torture.disk import materialise, operations
 from tests.torture.layer import Layer
+from tests.torture.mutated import MUTATIONS, NO_CHECKSUM, unchecked
 from tests.vault.rows import kek
 
 _EVERY: Final = "SMPPD_EVERY_STEP" in os.environ
@@ -43,13 +48,16 @@ class Lived(NamedTuple):
 
 @pytest.fixture(scope="module", params=_SEEDS)
 def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    scratch = tmp_path_factory.mktemp("life")
+    return _live(tmp_path_factory.mktemp("life"), request.param)
+
+
+def _live(scratch: Path, seed: int, *mutations: str) -> Lived:
     store, states = scratch / "store", scratch / "states"
     store.mkdir(mode=0o700)
     layer = Layer(scratch, store, scratch / "log")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.store.sqlite.life", str(store), str(states), str(request.param)],
-        env={**os.environ, **layer.environment(), "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "tests.store.sqlite.life", str(store), str(states), str(seed), *mutations],
+        env={**os.environ, **layer.environment(), "PYTHONPATH": str(ROOT), "SMPPD_INTERPRETED": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -94,24 +102,50 @@ def _found(directory: Path) -> tuple[State, list[str]]:
 
 
 def test_it_is_as_it_was_told(lived: Lived, tmp_path: Path) -> None:
+    for place, directory, found in _cuts(lived, tmp_path, every=_EVERY):
+        assert not found.wrong, f"behind operation {place}: {found.wrong}"
+        if place % 5 == 0:
+            _goes_on(directory, found.state)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_promise_that_is_broken_is_noticed(mutation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "life"
+    scratch.mkdir()
+    lived = _live(scratch, 1, mutation)
+    if mutation == NO_CHECKSUM:
+        # It is for who reads.
+        monkeypatch.setattr(reader, "unpack", unchecked)
+    assert any(found.wrong for _place, _directory, found in _cuts(lived, tmp_path, every=True))
+
+
+class Found(NamedTuple):
+    """wrong: what is not as it was told, in words; empty where all is."""
+
+    state: State
+    wrong: str
+
+
+def _cuts(lived: Lived, scratch: Path, *, every: bool) -> Iterator[tuple[int, Path, Found]]:
+    """Cuts the power behind operations, in some order: the operation, what is left, what is found there."""
     random = Random(7)
-    nothing = tmp_path / "nothing"
+    nothing = scratch / "nothing"
     nothing.mkdir()
     first = next(place for place, told in enumerate(lived.told) if told)
-    places = list(range(first, len(lived.ends)))
-    if not _EVERY:
-        places = sorted(random.sample(places, _CUTS))
-    for place in places:
-        directory = tmp_path / f"cut-{place}"
+    places = range(first, len(lived.ends))
+    for place in random.sample(places, len(places) if every else _CUTS):
+        directory = scratch / f"cut-{place}"
         cut = materialise(nothing, lived.log[: lived.ends[place]], directory, random)
-        found, told = _found(directory)
+        try:
+            found, told = _found(directory)
+        except StoreError as error:
+            yield place, directory, Found(lived.states[0], str(error))
+            continue
         last = lived.told[place]
         possible = [one._replace(cold=sorted(one.cold)) for one in lived.states[last : last + 2]]
-        where = f"behind operation {place}, commit {last}, {cut}"
-        assert found in possible, f"{where}: {_difference(possible[0], found)}"
-        assert told == [], where
-        if place % 5 == 0:
-            _goes_on(directory, found)
+        wrong = "" if found in possible else f"commit {last}, {cut}: {_difference(possible[0], found)}"
+        yield place, directory, Found(found, wrong or " ".join(told))
+        shutil.rmtree(directory)
 
 
 def _difference(wanted: State, found: State) -> dict[str, tuple[object, object]]:

@@ -31,17 +31,16 @@ MUTATIONS: Final = (
 )
 _LATE: Final = ("file removed too early", "no sync of the directory")
 """These show where more than one file was filled."""
-_SHORT: Final = ("no sync",)
 _SYNC_US: Final = 1500
 
 
 def plan(options: Options) -> list[Unit]:
     """100 cuts in blocks of 5, both modes by turns; then each mutation, some cuts at a time, until it is caught; short: one
-    cut and one mutation."""
+    cut. What each mutation does to a store alone is for `tests/store/sqlite/test_every_cut.py`."""
     total = options.rounds or (1 if options.short else _CUTS)
     size = max(1, min(_BLOCK, total // 2))
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
-    for number, mutation in enumerate(_SHORT if options.short else MUTATIONS):
+    for number, mutation in enumerate(() if options.short else MUTATIONS):
         values = {"acknowledge": "stored", "rounds": 3, "mutation": mutation, "tries": _MUTATED}
         if mutation in _LATE:
             values |= {"rounds": 5, "load": (1.0, 2.5)}

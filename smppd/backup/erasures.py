@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.backup.manifest import AUDIT, DATA, MANIFEST, BackupError, Manifest
-from smppd.durable import replace_file
+from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest
+from smppd.durable import replace_file, sync_directory
 from smppd.events import AuditEvent
 from smppd.records.erasure import BACKUPS, CLOSING, DONE, STATE, WAY_HELD, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
@@ -34,11 +34,8 @@ from smppd.records.erasure_journal import (
     write_lines,
 )
 from smppd.records.holds import Holds
-from smppd.store.api import Kind
 from smppd.store.erasures import ErasureRows
 from smppd.store.installation import Installation
-from smppd.store.opening import embedded
-from smppd.store.sqlite.copies import remove_cold
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import InstallSecrets, KeyRing
@@ -150,10 +147,9 @@ def _of_entries(path: Path, install: InstallSecrets) -> Iterable[Line]:
             yield line
 
 
-def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], given: Sequence[Path]) -> list[Line]:
-    """All lines that are known of a restored copy in a directory, one of each request's parts, in order. journals: files that
-    may be there; given: files that must be. BackupError where one does not verify, or the copy names a line that none of them
-    has."""
+def gather(place: Installation, install: InstallSecrets, journals: Sequence[Path], given: Sequence[Path]) -> list[Line]:
+    """All lines that are known of a restored copy, one of each request's parts, in order. journals: files that may be there;
+    given: files that must be. BackupError where one does not verify, or the copy names a line that none of them has."""
     key = install.checkpoint.public_key()
     found: dict[str, Line] = {}
     try:
@@ -162,7 +158,7 @@ def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], g
         for path in given:
             found.update((line.signature, line) for line in read_erasures(path, install))
         lines = sorted(found.values(), key=lambda line: (line.line, line.at))
-        rows = embedded(directory).erasures()
+        rows = place.erasures()
         try:
             faults = missing_lines_of(lines, rows)
         finally:
@@ -221,7 +217,7 @@ def open_eraser(
 
 
 def replay_erasures(
-    directory: Path,
+    place: Installation,
     kek: Kek,
     install: InstallSecrets,
     lines: Sequence[Line],
@@ -235,9 +231,9 @@ def replay_erasures(
     then the copy must not be used."""
     if not lines:
         return Replayed()
-    _own(lines, directory / NAME, install)
-    with AuditTrail(directory / AUDIT, install.audit) as trail, closing(_holds_of(directory, kek, install)) as holds:
-        eraser, rows = open_eraser(embedded(directory), kek, install, trail, holds=holds, floor=floor)
+    _own(lines, place.directory / NAME, install)
+    with AuditTrail(place.directory / AUDIT, install.audit) as trail, closing(_holds_of(place, kek, install)) as holds:
+        eraser, rows = open_eraser(place, kek, install, trail, holds=holds, floor=floor)
         with eraser:
             told = {entry.what.get("signature") for entry in trail.entries(events=(AuditEvent.ERASURE,))}
             numbers: dict[int, str] = {}
@@ -262,24 +258,26 @@ def replay_erasures(
                         number, {STATE: CLOSING, WAY_HELD: sorted(kept), "certified": rows.left(number)[0]}
                     )
             if not done.complete:
-                raise BackupError(f"{directory}: what was erased again is still in a write-ahead log")
-    others = _remove_others(directory, {one for line in lines for one in line.others})
+                raise BackupError(
+                    f"{place.name}: what was erased again can still be found, since somebody was reading it: try again"
+                )
+    others = _remove_others(place, {one for line in lines for one in line.others})
     return Replayed(len(numbers), done.records, max(line.at for line in lines), queued, frozenset(held), others)
 
 
-def _remove_others(directory: Path, others: Iterable[str]) -> int:
+def _remove_others(place: Installation, others: Iterable[str]) -> int:
     named = sorted(others)
     digests = [bytes.fromhex(one[1:]) for one in named if one.startswith(CONSENT)]
-    with closing(embedded(directory).consents()) as consents:
+    with closing(place.consents()) as consents:
         removed = 0
         for at in range(0, len(digests), _SOME):
             removed += consents.remove([row.number for row in consents.named(digests[at : at + _SOME])])
     keys = [bytes.fromhex(one[1:]) for one in named if one.startswith(REPLIES)]
-    return removed + (remove_cold(directory / DATA, Kind.REPLY, keys) if keys else 0)
+    with closing(place.erasures()) as rows:
+        return removed + (rows.forget_replies(keys) if keys else 0)
 
 
-def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:
-    store = embedded(directory)
+def _holds_of(store: Installation, kek: Kek, install: InstallSecrets) -> Holds:
     keys = store.keys()
     try:
         ring = KeyRing(kek, keys)  # for holds' keys alone, which go by the held rows
@@ -289,19 +287,23 @@ def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:
 
 
 def _own(lines: Sequence[Line], path: Path, install: InstallSecrets) -> None:
-    """Makes the journal of a restored copy: the longest of the journals as it is, and behind it anew what only others have."""
-    journal = ErasureJournal(path, install.checkpoint)
-    path.unlink(missing_ok=True)
+    """Makes the journal of a restored copy: the longest of the journals as it is, and behind it anew what only others have. It
+    takes the place of the one that is there when it is whole."""
+    made = path.with_name(f"{path.name}.new")
+    journal = ErasureJournal(made, install.checkpoint)
+    made.unlink(missing_ok=True)
     chain: list[Line] = []
     previous = {line.previous: line for line in lines}
     by_start = [line for line in lines if line.line == 1]
     if by_start:
         chain = _chain(by_start[0], previous)
-    write_lines(path, [], chain)
+    write_lines(made, [], chain)
     kept = {line.signature for line in chain}
     for line in lines:
         if line.signature not in kept:
             journal.append(line.erasure, line.ids, line.at, line.others)
+    made.replace(path)
+    sync_directory(path.parent)
 
 
 def _chain(first: Line, following: dict[str, Line]) -> list[Line]:

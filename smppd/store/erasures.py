@@ -125,5 +125,8 @@ class ErasureRows(PurgeRows, Protocol):
     def replace_piece(self, piece: Piece, data: bytes) -> bool:
         """Puts other octets into the place of a segment. False where it is not that any more, since it was merged."""
 
+    def forget_replies(self, keys: Collection[bytes]) -> int:
+        """Removes the cold rows under these keys that say which sender replies go to; how many. Where no daemon runs."""
+
     def index_done(self, records: Sequence[Erased]) -> None:
         """Nothing of these records is in the index of numbers any more."""

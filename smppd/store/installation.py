@@ -26,6 +26,8 @@ from smppd.vault.keys import KeyRing, KeyRows
 
 AUDIT_FILE: Final = "audit.db"
 """In `Installation.directory`: the audit trail, a file of this node whatever back end has the store."""
+RESTORED: Final = "restored"
+"""Name in `Store.meta` of the highest id that an older copy of the store knew, which was put back (`Installation.restored`)."""
 TIDIED: Final = "tidy done"
 """Name in `Store.meta` of the last request to tidy (`Installation.ask_tidy`) that the daemon has done."""
 
@@ -235,6 +237,10 @@ class Installation(Protocol):
     def file_rest(self, kek: Kek) -> None:
         """Brings what a killed daemon has acknowledged to where it is read. The caller has the `lock`. Raises StoreError and
         VaultError."""
+
+    def restored(self, highest: int, skipped: int) -> None:
+        """Where no daemon runs: what is stored is an older copy of it, in which no id is above ``highest``. Messages up to it
+        that are on their way may have been sent since, and so many short ids may have been given out: they are skipped."""
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

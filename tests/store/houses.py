@@ -54,6 +54,9 @@ class House(Protocol):
     def reading(self) -> AbstractContextManager[None]:
         """Somebody else reads all the time."""
 
+    def put_back(self) -> AbstractContextManager[None]:
+        """Behind it the log and its secrets are as they were. Nothing of the store is open."""
+
     def ends(self) -> None:
         """The test is over."""
 
@@ -116,6 +119,15 @@ class SqliteHouse(_Opened):
         raise AssertionError
 
     @contextmanager
+    def put_back(self) -> Iterator[None]:
+        before = {path: path.read_bytes() for path in self.directory.glob("*.db")}
+        yield
+        for path in self.directory.glob("*.db*"):
+            path.unlink()
+        for path, octets in before.items():
+            path.write_bytes(octets)
+
+    @contextmanager
     def reading(self) -> Iterator[None]:
         path = f"file:{self.directory / 'keys.db'}?mode=ro"
         with closing(sqlite3.connect(path, uri=True, isolation_level=None)) as db:
@@ -163,6 +175,18 @@ class PostgresHouse(_Opened):
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         with self._connected() as db:
             return db.all(query)
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        names = ("log", "secrets", "purged")
+        with self._connected() as db:
+            before = {name: db.all(f"SELECT * FROM {name}") for name in names}
+        yield
+        with self._connected() as db, db.writing():
+            for name, rows in before.items():
+                db.run(f"DELETE FROM {name}")
+                for row in rows:
+                    db.run(f"INSERT INTO {name} VALUES ({', '.join(f'${at + 1}' for at in range(len(row)))})", row)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from smppd.store.api import Kind
 from smppd.store.erasures import ALL, BODY, INDEX, NUMBERS, Erased, Piece, Stripped, Waiting
 from smppd.store.log import LogRow
 from smppd.store.postgres.connection import Server
@@ -192,6 +193,12 @@ class PostgresErasures(PostgresPurge):
             if same:
                 self.data.keep(INDEX_CHANGES, (self.data.count(INDEX_CHANGES) or 0) + 1)
         return same == 1
+
+    def forget_replies(self, keys: Collection[bytes]) -> int:
+        """See `store.erasures.ErasureRows`."""
+        with self.data.writing("cold"):
+            gone = "DELETE FROM cold WHERE kind = $1 AND key = ANY ($2::bytea[])"
+            return self.data.run(gone, (int(Kind.REPLY), list(keys)))
 
     def index_done(self, records: Sequence[Erased]) -> None:
         """See `store.erasures.ErasureRows`. Segments that were merged away before may have had them."""

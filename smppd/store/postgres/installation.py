@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from smppd.store.api import OptOut
 from smppd.store.erasures import Waiting
-from smppd.store.installation import LongStart, MainStore
+from smppd.store.installation import RESTORED, LongStart, MainStore
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.consent_rows import PostgresConsents
 from smppd.store.postgres.damaged import PostgresDamaged
+from smppd.store.postgres.database import Database
 from smppd.store.postgres.documents import PostgresDocuments
 from smppd.store.postgres.erasure_rows import PostgresErasures, waiting_erasures
 from smppd.store.postgres.held_rows import PostgresHeldRows
@@ -118,6 +119,15 @@ class PostgresInstallation:
 
     def file_rest(self, kek: Kek) -> None:
         """See `store.installation.Installation`: there is nothing left."""
+
+    def restored(self, highest: int, skipped: int) -> None:
+        """See `store.installation.Installation`."""
+        with closing(Database(self._server)) as data, data.writing():
+            data.run(
+                "INSERT INTO meta SELECT node, $1, $2 FROM nodes ON CONFLICT (node, name) DO UPDATE SET value = excluded.value",
+                (RESTORED, highest),
+            )
+            data.run("UPDATE counters SET next = next + $1", (skipped,))
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

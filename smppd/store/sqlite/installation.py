@@ -14,7 +14,7 @@ from smppd.store.erasures import Waiting
 from smppd.store.installation import LongStart, MainStore
 from smppd.store.lock import LOCK_FILE, Lock, in_use
 from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.copies import settle
+from smppd.store.sqlite.copies import mark, settle
 from smppd.store.sqlite.damaged import DamagedItems
 from smppd.store.sqlite.database import Database, spoken
 from smppd.store.sqlite.documents import SqliteDocuments
@@ -117,6 +117,10 @@ class SqliteInstallation:
         if self._settle:
             self.settled()
         return self._directory
+
+    def restored(self, highest: int, skipped: int) -> None:
+        """See `store.installation.Installation`."""
+        mark(self._directory / "data.db", highest, skipped)
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -316,9 +316,11 @@ CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
 END $$;
-CREATE TRIGGER no_space BEFORE UPDATE ON nodes EXECUTE FUNCTION no_space();
+CREATE TRIGGER no_space BEFORE INSERT ON log EXECUTE FUNCTION no_space();
+CREATE TRIGGER no_space BEFORE INSERT ON journal EXECUTE FUNCTION no_space();
+CREATE TRIGGER no_space BEFORE INSERT ON commits EXECUTE FUNCTION no_space();
 """
-_FREED: Final = "DROP TRIGGER no_space ON nodes; DROP FUNCTION no_space"
+_FREED: Final = "DROP FUNCTION no_space CASCADE"
 
 
 class PostgresStand:

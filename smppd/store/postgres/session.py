@@ -38,11 +38,11 @@ _SETTINGS: Final = {
     "tcp_keepalives_count": "3",
 }
 _LOCKED: Final = "SELECT pg_try_advisory_lock($1::int, $2::int)"
-_OURS: Final = "SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 FOR SHARE"
+_OURS: Final = "SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 FOR UPDATE"
 
 
 class Session:
-    """See the module. For one thread at a time. ``epoch``, ``sequence``: of this run, and of its last commit."""
+    """See the module. For one thread at a time. ``epoch``: of this run; ``sequence``: of its last commit."""
 
     def __init__(self, server: Server, node: int, name: str, advice: Callable[[str], object]) -> None:
         """Connects, brings the schema up, and begins in the node's place. node: 0 to 63; name: of it, for people. Raises
@@ -54,9 +54,9 @@ class Session:
         try:
             migrate(db)
             self._take_place(db)
-            row = db.one("SELECT * FROM begin_node($1, $2)", (node, name))
+            row = db.one("SELECT begin_node($1, $2)", (node, name))
             assert row is not None
-            self.epoch, self.sequence = int(row[0]), int(row[1])
+            self.epoch, self.sequence = int(row[0]), 0
             _prepare(db)
         except BaseException:
             db.close()

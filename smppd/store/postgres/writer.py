@@ -2,7 +2,7 @@
 
 A commit is one call of one stored function, and ends in one of these ways. The server says that it is stored. The server
 refuses it, or was never reached: then nothing of it is stored. Or the connection breaks before the answer: then it is asked
-for again with the same number, as often as it takes, and the function says whether it was stored the first time. Meanwhile
+for again with the same values, as often as it takes, and the function says whether it was stored the first time. Meanwhile
 the store is away.
 """
 

@@ -332,7 +332,7 @@ def test_a_seal_that_another_has_no_right_to_is_not_written(stand: PostgresStand
     sealed(stand)
     fill(stand)
     stand.commits()
-    stand.execute("SELECT * FROM begin_node(0, 'another')")
+    stand.execute("SELECT begin_node(0, 'another')")
     before = values(stand, "SELECT count(*) FROM seals")
     stand.store.close()
     assert values(stand, "SELECT count(*) FROM seals") == before

@@ -8,6 +8,7 @@ from time import monotonic
 
 import pytest
 
+from smppd.message import State, pack_event
 from smppd.store.api import Availability, ColdRow, Doubt, Kind, OptOut, StoreError
 from smppd.store.postgres import writer
 from smppd.store.postgres.connection import Connection
@@ -78,7 +79,7 @@ def ends_connections(stand: PostgresStand) -> None:
 def test_whose_place_was_taken_commits_nothing(stand: PostgresStand) -> None:
     stand.store.batch.marks.append(b"before;")
     stand.commits()
-    stand.execute("SELECT * FROM begin_node(0, 'another')")
+    stand.execute("SELECT begin_node(0, 'another')")
     fill(stand)
     stand.store.kick()
     stand.turns()
@@ -94,11 +95,15 @@ def test_a_take_over_waits_for_the_commit_that_is_under_way(stand: PostgresStand
     """Who takes a node over replays its journal: nothing may come into it afterwards."""
     stand.store.batch.marks.append(b"mark;")
     stand.hands_over()
+    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'smppd node 0' AND wait_event_type = 'Lock'"
+    db = Connection(stand.server)
+    until(stand, lambda: db.one(waits) is not None)
+    db.close()
     seen: list[list[tuple[object, ...]]] = []
 
     def takes_over() -> None:
         db = Connection(stand.server)
-        db.one("SELECT * FROM begin_node(0, 'another')")
+        db.one("SELECT begin_node(0, 'another')")
         seen.append(db.all("SELECT counter FROM journal"))
         db.close()
 
@@ -114,7 +119,7 @@ def test_a_take_over_waits_for_the_commit_that_is_under_way(stand: PostgresStand
 def test_nothing_else_is_written_in_another_place(stand: PostgresStand) -> None:
     stand.store.batch.put.append(row(1))
     stand.commits()
-    stand.execute("SELECT * FROM begin_node(0, 'another'); UPDATE cold SET data = 'altered'")
+    stand.execute("SELECT begin_node(0, 'another'); UPDATE cold SET data = 'altered'")
     got: list[list[ColdRow]] = []
     stand.store.page(Kind.QUEUE, "acme", 0, 9, got.append)
     while not stand.sink.heard[-1][0].startswith("broken"):
@@ -183,6 +188,53 @@ def test_an_answer_that_is_lost_is_asked_for_again(proxied: tuple[PostgresStand,
         assert proxy.cuts == number + 1
     assert [word for word, _ in stand.sink.heard] == ["committed"] * 3
     assert stored(stand) == b"accept;mark;" * 3 and stand.store.damaged == 3
+
+
+@pytest.mark.parametrize("kind", ["events", "entries", "rows", "all"])
+def test_whatever_a_batch_holds_it_is_stored_once(proxied: tuple[PostgresStand, Proxy], kind: str) -> None:
+    stand, proxy = proxied
+    for number in range(3):
+        batch = stand.store.batch
+        if kind == "all":
+            fill(stand, LAST_BATCH + number)
+        if kind == "events":
+            batch.events.append(pack_event(LAST_BATCH + number, 1, State.SUBMITTED))
+        if kind == "entries":
+            batch.marks.append(b"mark;")
+        batch.damaged.append(item(number))
+        proxy.swallow = True
+        stand.commits()
+        assert proxy.cuts == number + 1
+    assert stand.store.damaged == (6 if kind == "all" else 3)
+    stand.starts()
+    assert len(stand.blocks) == (3 if kind in ("entries", "all") else 0)
+
+
+def test_what_stands_in_the_place_of_a_batch_is_no_batch_of_ours(stand: PostgresStand) -> None:
+    fill(stand)
+    stand.commits()
+    fill(stand)  # the same log row
+    stand.store.kick()
+    stand.turns()
+    while not stand.sink.heard[-1][0].startswith("broken"):
+        stand.hears()
+    assert "SM003" in stand.sink.heard[-1][0]
+
+
+def test_batches_without_rows_of_their_own_leave_little(stand: PostgresStand) -> None:
+    stand.store._session.sequence = 1_990
+    for number in range(20):
+        stand.store.batch.meta.append(("number", number))
+        stand.commits()
+    db = Connection(stand.server)
+    assert db.one("SELECT min(sequence), max(sequence) FROM commits") == (1_991, 2_010)
+    stand.store._session.sequence = 2_999
+    stand.store.batch.meta.append(("number", 20))
+    stand.commits()
+    assert db.one("SELECT min(sequence), max(sequence) FROM commits") == (2_000, 3_000)
+    stand.starts()
+    assert db.one("SELECT count(*) FROM commits") == (0,) and stand.store.meta("number", 0) == 20
+    db.close()
 
 
 def test_while_nobody_knows_the_store_is_away_and_takes_nothing(proxied: tuple[PostgresStand, Proxy]) -> None:
@@ -295,13 +347,16 @@ def test_whether_it_is_stored_is_not_known_at_the_end(
 def test_a_replica_that_may_lack_a_commit_is_waited_for_again(stand: PostgresStand) -> None:
     """A server warns where it was told not to wait for a replica any longer: then the commit is there, but may not survive."""
     stand.execute(
-        "CREATE FUNCTION warns() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " IF OLD.sequence <> NEW.sequence THEN RAISE WARNING 'canceling wait for synchronous replication'; END IF;"
-        " RETURN NEW; END $$; CREATE TRIGGER warns BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION warns()"
+        "CREATE SEQUENCE times; CREATE FUNCTION warns() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF nextval('times') = 1 THEN RAISE WARNING 'canceling wait for synchronous replication'; END IF;"
+        " RETURN NEW; END $$; CREATE TRIGGER warns BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION warns()"
     )
     stand.store.batch.marks.append(b"mark;")
     stand.commits()
-    stand.execute("DROP TRIGGER warns ON nodes; DROP FUNCTION warns")
+    db = Connection(stand.server)
+    assert db.one("SELECT nextval('times')") == (3,), "it was asked twice"
+    db.close()
+    stand.execute("DROP FUNCTION warns CASCADE; DROP SEQUENCE times")
     assert [word for word, _ in stand.sink.heard] == ["committed"] and stored(stand) == b"mark;"
 
 
@@ -310,11 +365,11 @@ def test_who_is_in_the_way_is_waited_for(stand: PostgresStand, code: str) -> Non
     stand.execute(
         "CREATE SEQUENCE times; CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF nextval('times') < 3 THEN RAISE EXCEPTION 'in the way' USING ERRCODE = '{code}'; END IF;"
-        " RETURN NEW; END $$; CREATE TRIGGER busy BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION busy()"
+        " RETURN NEW; END $$; CREATE TRIGGER busy BEFORE INSERT ON journal FOR EACH ROW EXECUTE FUNCTION busy()"
     )
     stand.store.batch.marks.append(b"mark;")
     stand.commits()
-    stand.execute("DROP TRIGGER busy ON nodes; DROP FUNCTION busy; DROP SEQUENCE times")
+    stand.execute("DROP FUNCTION busy CASCADE; DROP SEQUENCE times")
     assert [word for word, _ in stand.sink.heard] == ["committed"] and stored(stand) == b"mark;"
 
 

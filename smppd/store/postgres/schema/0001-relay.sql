@@ -1,12 +1,13 @@
 -- Version 1: what the relay needs of a store (`store.api`). All sealed as in the embedded store; integers are as there too.
 --
 -- Nodes: one row for each smppd that ever worked on this database. node: the six bits of its ids (`smppd.ids`). name: for people.
--- epoch: rises with each start and each take-over; who has an older one commits nothing. sequence: of the node's last commit, so
--- that a commit whose answer was lost can be asked for again.
+-- epoch: rises with each start and each take-over; who has an older one commits nothing. The row is locked by each commit and
+-- never rewritten by one: while somebody reads for long, every version of a row would stay and be passed by whoever looks for it.
 CREATE TABLE nodes (
-    node integer PRIMARY KEY CHECK (node BETWEEN 0 AND 63), name text NOT NULL, epoch bigint NOT NULL,
-    sequence bigint NOT NULL
-) WITH (fillfactor = 50);
+    node integer PRIMARY KEY CHECK (node BETWEEN 0 AND 63), name text NOT NULL, epoch bigint NOT NULL
+);
+-- Commits that have neither a log row nor a block: what tells of them is their number within the run (`commit_plain`).
+CREATE TABLE commits (node integer, epoch bigint, sequence bigint, PRIMARY KEY (node, epoch, sequence));
 
 -- Wrapped keys by scope, and the record secrets of each log row, in the order of its records. keys.node: who made it; the tidying of
 -- that node destroys it where it is a segment's.
@@ -66,42 +67,64 @@ ALTER TABLE journal ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE cold ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE damaged ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- Begins a run of a node: nobody commits under its earlier epochs any more.
-CREATE FUNCTION begin_node(p_node integer, p_name text, OUT o_epoch bigint, OUT o_sequence bigint) LANGUAGE sql AS $$
-    INSERT INTO nodes VALUES (p_node, p_name, 1, 0)
-        ON CONFLICT (node) DO UPDATE SET name = excluded.name, epoch = nodes.epoch + 1 RETURNING epoch, sequence
-$$;
+-- Begins a run of a node and gives its epoch: nobody commits under the earlier ones any more.
+CREATE FUNCTION begin_node(p_node integer, p_name text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    begun bigint;
+BEGIN
+    INSERT INTO nodes VALUES (p_node, p_name, 1)
+        ON CONFLICT (node) DO UPDATE SET name = excluded.name, epoch = nodes.epoch + 1 RETURNING epoch INTO begun;
+    DELETE FROM commits WHERE node = p_node;
+    RETURN begun;
+END $$;
 
 -- An ordinary batch: nothing but records, events and entries of the journal. True: it is stored now; false: it was stored already by
--- an earlier call with this sequence, whose answer was lost. SM001: another has begun in this node's place.
+-- an earlier call, whose answer was lost, with the same values. SM001: another has begun in this node's place.
 --
--- The row in `nodes` is locked until the transaction ends: a take-over that raises the epoch waits for a commit that is under way,
--- and a repeated call waits for the one before it.
+-- The node's row is locked until the transaction ends: a take-over, which raises the epoch, waits for a commit that is under way, and a
+-- repeated call waits for the one before it. What tells whether it was stored is the batch's own first row; the same place with
+-- something else in it is an error.
 CREATE FUNCTION commit_plain(
     p_node integer, p_epoch bigint, p_sequence bigint,
     p_seq bigint, p_count integer, p_records bytea, p_events bytea, p_chain bytea, p_secrets bytea,
     p_segment integer, p_counter bigint, p_block bytea
 ) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    same boolean;
 BEGIN
-    UPDATE nodes SET sequence = p_sequence WHERE node = p_node AND epoch = p_epoch AND sequence < p_sequence;
+    PERFORM 1 FROM nodes WHERE node = p_node AND epoch = p_epoch FOR UPDATE;
     IF NOT FOUND THEN
-        -- Written, though it says the same: so this answer, too, waits for the replicas that a commit has to wait for.
-        UPDATE nodes SET sequence = sequence WHERE node = p_node AND epoch = p_epoch AND sequence = p_sequence;
-        IF FOUND THEN
-            RETURN false;
-        END IF;
         RAISE EXCEPTION 'the node was taken over' USING ERRCODE = 'SM001';
     END IF;
     IF p_seq IS NOT NULL THEN
-        IF p_secrets IS NOT NULL THEN
+        INSERT INTO log VALUES (p_node, p_seq, p_count, p_records, p_events, p_chain) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            SELECT chain = p_chain INTO same FROM log WHERE node = p_node AND seq = p_seq;
+        ELSIF p_secrets IS NOT NULL THEN
             INSERT INTO secrets VALUES (p_node, p_seq, p_secrets);
         END IF;
-        INSERT INTO log VALUES (p_node, p_seq, p_count, p_records, p_events, p_chain);
+    ELSIF p_block IS NULL THEN
+        INSERT INTO commits VALUES (p_node, p_epoch, p_sequence) ON CONFLICT DO NOTHING;
+        same := CASE WHEN FOUND THEN NULL ELSE true END;
+        IF p_sequence % 1000 = 0 THEN
+            DELETE FROM commits WHERE node = p_node AND epoch = p_epoch AND sequence < p_sequence - 1000;
+        END IF;
     END IF;
-    IF p_block IS NOT NULL THEN
-        INSERT INTO journal VALUES (p_node, p_segment, p_counter, p_block);
+    IF p_block IS NOT NULL AND same IS NULL THEN
+        INSERT INTO journal VALUES (p_node, p_segment, p_counter, p_block) ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            SELECT p_seq IS NULL AND data = p_block INTO same
+                FROM journal WHERE node = p_node AND segment = p_segment AND counter = p_counter;
+        END IF;
     END IF;
-    RETURN true;
+    IF same IS NULL THEN
+        RETURN true;
+    ELSIF same THEN
+        -- Written, though it says the same: so this answer, too, waits for the replicas that a commit has to wait for.
+        UPDATE nodes SET epoch = epoch WHERE node = p_node;
+        RETURN false;
+    END IF;
+    RAISE EXCEPTION 'the place of a batch is taken' USING ERRCODE = 'SM003';
 END $$;
 
 -- Adds keys and destroys others. SM002: a scope has another key by now, and nothing is stored: what was sealed under ours would

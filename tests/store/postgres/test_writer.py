@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from time import monotonic
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +16,7 @@ from smppd.vault.keys import Part
 from tests import postgres
 from tests.store.postgres.chained import sealed
 from tests.store.postgres.proxy import Proxy
+from tests.store.postgres.waiting import settles, until
 from tests.store.stands import PostgresStand
 from tests.store.test_interface import fill, item, page, row
 from tests.vault.rows import NOON
@@ -42,22 +42,6 @@ def proxied(stand: PostgresStand) -> Iterator[tuple[PostgresStand, Proxy]]:
         proxy.refuse = proxy.swallow = False
         stand.server = direct
         stand.starts()
-
-
-def until(stand: PostgresStand, true: Callable[[], bool]) -> None:
-    """Lets the store go on, as the daemon's timers do, until something is so."""
-    limit = monotonic() + 30
-    while not true():
-        assert monotonic() < limit
-        stand.store.watch()
-        stand.hears_within(0.02)
-
-
-def settles(stand: PostgresStand) -> None:
-    """All that waits is stored."""
-    stand.store.kick()
-    stand.turns()
-    until(stand, lambda: not stand.store.busy and stand.store.takes)
 
 
 def stored(stand: PostgresStand) -> bytes:

@@ -227,9 +227,9 @@ def _acquaint(directory: Path, keys: ChainKeys, checked: Checked) -> None:
 
 
 def existing(directory: Path) -> list[Path]:
-    """The files of a store in a directory, keys.db first."""
+    """The files of a store in a directory, keys.db first, those of its journal last."""
     names = [name + ending for name in reversed(_ORDER) for ending in _ENDINGS]
-    return [directory / name for name in names if (directory / name).exists()]
+    return [directory / name for name in names if (directory / name).exists()] + copies.journal_files(directory)
 
 
 @contextmanager

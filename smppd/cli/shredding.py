@@ -61,9 +61,10 @@ _BESIDE: Final = (
     "shipping-*.json",
     "feed-file.json",
     "feed.lock",
+    "journal-" + "[0-9a-f]" * 8,
     "lists/*",
     "traces/*",
-)  # who was erased, how far the trail was shipped, compiled lists, traces of PDUs
+)  # who was erased, how far the trail was shipped, messages on their way, compiled lists, traces of PDUs
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")
 _ASIDE: Final = "before-restore-"
 _STAGING: Final = ".restore"

@@ -226,6 +226,13 @@ class Seals:
         if kind is SealKind.STOP or self._sealed != (row, self._head[0]):
             self._write(kind, row, link)
 
+    def alone(self, row: int, link: bytes) -> Made | None:
+        """The same for a back end that writes it as it writes a commit; None where there is nothing that the last one does not
+        cover."""
+        self._at = monotonic()
+        self._look()
+        return self.make(SealKind.RUNNING, row, link) if self._sealed != (row, self._head[0]) else None
+
     def _write(self, kind: SealKind, row: int, link: bytes) -> None:
         made = self.make(kind, row, link)
         if not self._stored.write(made):

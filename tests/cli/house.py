@@ -82,6 +82,12 @@ class House:
                 old = self.path / "copies" / name / (file + ending)
                 if old.exists():
                     shutil.copy(old, self.store / (file + ending))
+        if "data.db" in files:
+            # From the journal's files the rows would only be filed again.
+            for path in self.store.glob("journal-*"):
+                path.unlink()
+            for old in (self.path / "copies" / name).glob("journal-*"):
+                shutil.copy(old, self.store / old.name)
 
     def edit(self, file: str, *statements: str) -> None:
         db = sqlite3.connect(self.store / file, isolation_level=None)

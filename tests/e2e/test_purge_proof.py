@@ -24,6 +24,7 @@ from smppd.vault.seal import iter_records
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step
+from tests.store.journals import cores_of, rows_of
 
 DAY = 86400.0
 MESSAGES = 400
@@ -42,7 +43,8 @@ def use(gateway: Gateway, smsc: RawSmsc, first: int) -> None:
 
 def spool_rows(store: Path) -> list[bytes]:
     with closing(sqlite3.connect(f"file:{store / 'data.db'}?mode=ro", uri=True)) as db:
-        return [bytes(row[0]) for row in db.execute("SELECT data FROM spool UNION ALL SELECT data FROM cold")]
+        cold = [bytes(row[0]) for row in db.execute("SELECT data FROM cold")]
+    return cold + [data for _, data in rows_of(store)] + [block.core for block in cores_of(store)]
 
 
 def sealed(store: Path) -> tuple[list[bytes], list[bytes]]:

@@ -88,6 +88,31 @@ def test_everything_is_found_at_every_step(log: Opened) -> None:
     assert builder.house.ask("SELECT count(*) FROM number_index WHERE level = 1")[0][0] > 0
 
 
+def test_a_page_that_was_not_full_was_the_last_though_more_rows_come(log: Opened) -> None:
+    builder, index = log
+    work = Indexer(index, id_time, run=1000, fan=2)
+    builder.fill(17, 1)
+    assert (work.step(), work.idle) == (True, False), "a full page: there may be more"
+    assert work.step() and work.idle
+    builder.fill(1, 1)
+    assert work.step() and work.idle, "whoever looks at once finds a row a statement"
+    assert not work.step() and work.idle
+
+
+def test_rows_that_keep_coming_put_off_no_run_and_no_merge(log: Opened) -> None:
+    builder, index = log
+    work = Indexer(index, id_time, run=10, fan=2)
+    for _ in range(8):
+        builder.fill(3, 5)
+        while True:
+            work.step()
+            if work.idle:
+                break
+    query = "SELECT count(*) FROM number_index WHERE level = 1"
+    assert index.indexed() and builder.house.ask(query)[0][0] > 0
+    assert sorted(found(builder, 15)) == sorted(builder.packed)
+
+
 def test_small_segments_are_merged(log: Opened) -> None:
     builder, index = log
     builder.fill(64, 5)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from smppd.ids import EPOCH_MS
 from smppd.message import State, pack_event
 from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
-from smppd.store.api import Batch
+from smppd.store.api import Batch, Tenant
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
@@ -66,9 +67,12 @@ class Builder:
         *,
         sealed: bool = False,
         prepare: Callable[[Builder], object] = lambda _builder: None,
+        read_back: Callable[[Builder], object] = lambda _builder: None,
+        tenant: Tenant | None = None,
     ) -> None:
         """house: where it is; a directory is one of the embedded store. sealed: the chain is under the installation's keys, as
-        the daemon has it; otherwise it is that of older versions. prepare: called before the store is opened for writing."""
+        the daemon has it; otherwise it is that of older versions. prepare: called before the store is opened for writing;
+        read_back: when it has its keys. tenant: who lives in it, nobody if it is not given."""
         self.house = SqliteHouse(house) if isinstance(house, Path) else house
         self.directory = self.house.directory
         self.place = self.house.place
@@ -89,7 +93,9 @@ class Builder:
         if sealed:
             self.store.chain_keys = self.keys
         prepare(self)
-        start(self.store, self.ring, self.sink, self.new_id)
+        self.store.use(self.ring)
+        read_back(self)
+        self.store.open(self.sink, tenant or Nobody(), self.new_id)
         self.closed = False
         self.packed: dict[int, bytes] = {}
         self.secrets: dict[int, bytes] = {}
@@ -115,7 +121,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination, tlvs))
-        secrets = batch.secrets_for_next() or os.urandom(64)
+        secrets = os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,
@@ -143,28 +149,32 @@ class Builder:
         at = int(self.now * 1000)
         self.store.batch.events.append(pack_event(record_id, at, state, detail=detail, error=error))
 
-    def commit(self) -> None:
-        """Makes the batch durable: one log row."""
+    def commit(self, *, files: bool = True) -> None:
+        """Makes the batch durable and, if that is wanted, has it filed: one log row."""
         before = self.sink.done
         self.store.kick()
         while self.sink.done == before and not self.sink.wrong:
             self._calls.get(timeout=10)()
         assert not self.sink.wrong, self.sink.wrong
+        if files:
+            self.files_it()
+
+    def files_it(self) -> None:
+        """All that is durable is filed."""
+        if not hasattr(self.store, "filed"):
+            return  # a commit is all in its place
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self._calls.get(timeout=10)()
 
     def fill_disk(self) -> Callable[[], None]:
-        """From now on there is no room for another page; what is returned makes room again and lets the store try."""
-        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
-        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
-
-        def room() -> None:
-            self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            self.store.watch()
-
-        return room
+        """From now on the journal has no room for another block; what is returned makes room again and lets the store try."""
+        return fill_journal(self.store)
 
     def refused(self) -> str:
-        """Commits a batch with more in it than fits; the reason that the store gives."""
-        self.store.batch.accepts.append(b"a" * 60_000)
+        """Commits a batch in vain; the reason that the store gives."""
+        self.store.batch.accepts.append(b"accept;")
         self.store.kick()
         self._calls.get(timeout=10)()
         return self.sink.wrong.pop()
@@ -187,6 +197,22 @@ class Builder:
         if not self.closed:
             self.closed = True
             self.store.close()
+
+
+def fill_journal(store: Any) -> Callable[[], None]:
+    """See `Builder.fill_disk`."""
+    files = store._files_of_journal
+
+    def write(segment: int, pieces: Sequence[bytes]) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files.write = write
+
+    def room() -> None:
+        del files.write
+        store.watch()
+
+    return room
 
 
 def start(store: Any, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:

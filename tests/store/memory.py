@@ -261,6 +261,10 @@ class MemoryStore:
         return first
 
     @property
+    def unfiled(self) -> int:
+        return 0
+
+    @property
     def damaged(self) -> int:
         return len(self.aside)
 

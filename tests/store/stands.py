@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import queue
-import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,7 +14,6 @@ from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.segments import ENTRIES
-from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
@@ -167,7 +167,7 @@ class MemoryStand:
 
 
 class SqliteStand:
-    """A ``SqliteStore`` on real files with its real thread. A kill is a copy of the files as they are at that moment."""
+    """A ``SqliteStore`` on real files with its real threads. A kill is a copy of the files as they are at that moment."""
 
     def __init__(self, directory: Path) -> None:
         self._place = directory
@@ -177,7 +177,8 @@ class SqliteStand:
         keys = KeyStore(self._directory)
         create_install(self._kek, keys)
         keys.close()
-        self._other: sqlite3.Connection | None = None
+        self._gate = threading.Event()
+        self._gate.set()
         self._id = NOON << 22
         self._opens()
 
@@ -197,6 +198,19 @@ class SqliteStand:
             wall=lambda: float(NOON),
             now=lambda: 0.0,
         )
+        self._under_way = False
+        write = self.store._files_of_journal.write
+
+        def writes(segment: int, pieces: Sequence[bytes]) -> int:
+            assert self._gate.wait(20)
+            if self._dead:
+                raise OSError(errno.EIO, "the process has ended")
+            if self._full:
+                raise OSError(errno.ENOSPC, "no space")
+            return write(segment, pieces)
+
+        self._dead = self._full = False
+        self.store._files_of_journal.write = writes  # type: ignore[method-assign]
         self.store.use(KeyRing(self._kek, self.store.keys))
         self.blocks = list(self.store.replay())
         self.counted = self.store.counts()
@@ -222,18 +236,14 @@ class SqliteStand:
         self._turns()
 
     def _lets_go(self) -> None:
-        if self._other is not None:
-            self._other.execute("ROLLBACK")
-            self._other.close()
-            self._other = None
+        self._gate.set()
 
     def hands_over(self) -> None:
         if not self.store.batch:
             return
-        if self._other is None:
-            # Somebody else writes: the writer gets as far as the keys.
-            self._other = connect(self._directory / "data.db", "data")
-            self._other.execute("BEGIN IMMEDIATE")
+        # The writer gets as far as the keys.
+        self._gate.clear()
+        self._under_way = True
         self.store.kick()
         self._turns()
 
@@ -243,24 +253,27 @@ class SqliteStand:
         self._turns()
         for _ in range(50):
             if not self.store.busy:
-                return
+                break
             self._hears()
             self.store.kick()
             self._turns()
+        self._under_way = False
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self._hears()
 
     def fills(self) -> None:
-        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
-        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
+        self._full = True
         self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
 
     def frees(self) -> None:
-        self.store._data.execute("PRAGMA max_page_count = 1000000")
+        self._full = False
         del self.store.look
 
     def refuses(self) -> None:
         heard = len(self.sink.heard)
         if self.store.batch:
-            self.store.batch.accepts.append(bytes(400_000))  # more than fits into pages that became free
             self.store.kick()
             self._turns()
             while len(self.sink.heard) == heard:
@@ -286,12 +299,13 @@ class SqliteStand:
 
     def dies(self, durable: bool) -> None:
         self.hands_over()
-        if durable and self._other is not None:
+        if durable and self._under_way:
             self._lets_go()
             self._calls.get(timeout=20)  # the word that it is durable, which nobody hears
         self._lives += 1
         following = self._place / str(self._lives)
         copied(self._directory, following)
+        self._dead = True
         self.ends()
         self._directory = following
         self._opens()

@@ -68,7 +68,7 @@ def fill(stand: Stand, seq: int = 1 << 40) -> None:
     batch = stand.store.batch
     batch.seq = seq
     batch.records.append(some("record", 64))
-    batch.secrets.append(batch.secrets_for_next() or some("secrets", SECRETS_BYTES))
+    batch.secrets.append(some("secrets", SECRETS_BYTES))
     batch.events.append(pack_event(1 << 40, 1, State.SUBMITTED))
     batch.accepts.append(b"accept;")
     batch.marks.append(b"mark;")
@@ -203,7 +203,7 @@ def test_secrets_that_are_given_ahead_are_given_once(stand: Stand) -> None:
     for number in range(30):
         for _ in range(1 + number % 3):
             batch = stand.store.batch
-            secrets = batch.secrets_for_next() or some(f"secrets {len(used)}", SECRETS_BYTES)
+            secrets = some(f"secrets {len(used)}", SECRETS_BYTES)
             batch.records.append(some("record", 64))
             batch.secrets.append(secrets)
             used.append(secrets)
@@ -376,7 +376,7 @@ def test_the_highest_id_is_above_all_that_are_in_the_log(stand: Stand) -> None:
     batch.seq = 5 << 40
     for number in range(3):
         batch.records.append(some(f"record {number}", 64))
-        batch.secrets.append(batch.secrets_for_next() or some(f"{number}", SECRETS_BYTES))
+        batch.secrets.append(some(f"{number}", SECRETS_BYTES))
     stand.commits()
     stand.store.batch.marks.append(b"mark")
     stand.commits()

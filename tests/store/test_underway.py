@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from smppd.store.api import ColdRow, Damaged, Kind, StoreError
+from smppd.store.journal.reader import paths
 from smppd.store.opening import embedded
 from smppd.vault.keys import KeyRing
 from tests.store.builder import Builder
-from tests.store.houses import House
+from tests.store.houses import House, embedded_only
+from tests.store.journals import alter, into_table
 
 
 @pytest.fixture
@@ -51,9 +53,53 @@ def test_blocks_in_pages_beside_the_writer(log: Builder, source: Any) -> None:
     assert "three" not in repr(source.blocks(first[-1].at, 10))
 
 
+def at_rest(log: Builder) -> None:
+    """The spool as rows, as the embedded store has it when nobody uses it."""
+    if log.house.journal == "spool":
+        log.close()
+        into_table(log.directory)
+
+
+@embedded_only
+def test_table_and_journal_follow_each_other(log: Builder, source: Any) -> None:
+    commit(log, b"one")
+    commit(log, b"two")
+    at_rest(log)
+    again = Builder(log.house, log.kek)
+    commit(again, b"three")
+    assert [block.data for block in source.blocks(0, 10)] == [b"one", b"two", b"three"]
+    (one,) = source.blocks(0, 1)
+    assert [block.data for block in source.blocks(one.at, 1)] == [b"two"]
+    assert [block.data for block in source.blocks(one.at, 2)] == [b"two", b"three"]
+    again.close()
+
+
+@embedded_only
+def test_a_block_of_the_journal_that_was_altered_does_not_open(log: Builder, source: Any) -> None:
+    commit(log, b"one")
+    commit(log, b"two")
+    log.close()
+    alter(log.directory, 0, lambda block: block._replace(spool=bytes(len(block.spool))))
+    assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
+
+
+@embedded_only
+def test_a_block_whose_file_went_is_passed_over(log: Builder, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(log, b"one")
+    (one,) = source.blocks(0, 10)
+
+    def gone(*_block: object) -> None:
+        for path in paths(log.directory):
+            path.unlink()
+
+    monkeypatch.setattr(source, "_block", gone)
+    assert source.blocks(0, 10) == [(one.at, b"")]
+
+
 def test_a_block_that_was_altered_does_not_open(log: Builder, source: Any) -> None:
     commit(log, b"one")
     commit(log, b"two")
+    at_rest(log)
     table, order = log.house.journal, log.house.order
     edit(log, f"UPDATE {table} SET data = x'00' || data WHERE {order} = (SELECT min({order}) FROM {table})")
     assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
@@ -66,6 +112,7 @@ def test_a_block_whose_key_went_with_it_is_passed_over(
     log: Builder, source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(log, b"one")
+    at_rest(log)
     (one,) = source.blocks(0, 10)
 
     def gone(*_block: object) -> None:

@@ -256,6 +256,11 @@ class PostgresStore(Committer):
         self._writer.give(job)
 
     @property
+    def unfiled(self) -> int:
+        """See ``api.Store``: a commit is all in its place."""
+        return 0
+
+    @property
     def damaged(self) -> int:
         """How many items are set aside, as of the last commit or look."""
         return self._aside.count

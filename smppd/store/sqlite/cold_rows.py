@@ -53,21 +53,12 @@ class ColdRows:
     def put(self, rows: Iterable[ColdRow], segment: int) -> int:
         """Writes rows, in the caller's transaction; how many octets. One that is there already is replaced."""
         sealed = [seal_columns(self._ring, row, segment) for row in rows]
-        self._many(_PUT, sealed)
+        put_many(self._db, _PUT, sealed)
         return sum(len(columns[6]) for columns in sealed)
 
     def drop(self, rows: Sequence[tuple[int, str, bytes, int]]) -> None:
         """Deletes rows by (kind, owner, key, id), in the caller's transaction."""
-        self._many(_DROP, rows)
-
-    def _many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        at = 0
-        for size in _SIZES:
-            while len(rows) - at >= size:
-                values = [value for row in rows[at : at + size] for value in row]
-                marks = "(" + ",".join("?" * (len(values) // size)) + ")"
-                self._db.execute(statement + ",".join([marks] * size), values)
-                at += size
+        put_many(self._db, _DROP, rows)
 
     def reseal(self, segment: int, after: tuple[Any, ...], limit: int) -> tuple[Any, ...] | None:
         """Seals up to ``limit`` rows of other segments under this one, in a transaction of its own; where to go on, None at the
@@ -86,7 +77,7 @@ class ColdRows:
                 continue
         if sealed:
             with writing(self._db):
-                self._many(_PUT, sealed)
+                put_many(self._db, _PUT, sealed)
         last = found[-1] if len(found) == limit else None
         return None if last is None else (last[5], *last[:4])
 
@@ -152,3 +143,14 @@ class ColdRows:
         self._damaged(
             kind, owner if isinstance(owner, str) else "", identity if isinstance(identity, int) else 0, reason
         )
+
+
+def put_many(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Gives many rows to a statement that ends with VALUES, in the caller's transaction."""
+    at = 0
+    for size in _SIZES:
+        while len(rows) - at >= size:
+            values = [value for row in rows[at : at + size] for value in row]
+            marks = "(" + ",".join("?" * (len(values) // size)) + ")"
+            db.execute(statement + ",".join([marks] * size), values)
+            at += size

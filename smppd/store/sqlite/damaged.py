@@ -133,6 +133,10 @@ class DamagedRows:
 
         return self._moved(move)
 
+    def take_broken(self, data: bytes, reason: str) -> bool:
+        """Keeps what is left of a block of the journal that is not whole; see `take_cold`."""
+        return self._moved(lambda: self._found("block", "", 0, "spool", reason, SPOOL, 0, 0, data))
+
     def take_meta(self, name: str, value: Any) -> bool:
         """Moves a row of `meta` here; see `take_cold`."""
 

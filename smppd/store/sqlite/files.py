@@ -22,7 +22,7 @@ from smppd.store.api import StoreError
 from smppd.store.lock import Lock as Lock
 
 log = logging.getLogger("smppd.store")
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 _PATIENCE = 60.0
 _BRIEF = 5.0

@@ -25,6 +25,7 @@ from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.store.sqlite.opt_outs import OptOutRows
 from smppd.store.sqlite.seals import witness
+from smppd.store.sqlite.settling import file_rest, settled
 from smppd.store.sqlite.states import SqliteStates
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import TidyThread, ask
@@ -105,11 +106,12 @@ class SqliteInstallation:
         return Lock(self._directory)
 
     def settled(self) -> bool:
-        """See `store.installation.Installation`. A commit is in data.db and keys.db when it is acknowledged."""
-        return True
+        """See `store.installation.Installation`."""
+        return not self.has_log() or settled(self._directory)
 
     def file_rest(self, kek: Kek) -> None:
-        """See `store.installation.Installation`: there is nothing left."""
+        """See `store.installation.Installation`."""
+        file_rest(self._directory, kek)
 
     def _settled(self) -> Path:
         if self._settle:

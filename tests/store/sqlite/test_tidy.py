@@ -22,6 +22,7 @@ from smppd.vault.keys import KeyRing
 from tests.backup.backups import House
 from tests.store.builder import Builder
 from tests.store.everykey import disguises, opened, raw, seen, wrapped_keys
+from tests.store.journals import alter, into_table, rows_of
 
 BODY, NUMBER, WAITS = b"canary-3f6b secret", b"447700900987", b"canary-77aa waits"
 
@@ -143,14 +144,19 @@ def test_it_is_done_once(log: Builder) -> None:
     assert len(before) == len(after) and replayed(log) == entries
 
 
-def test_a_block_that_does_not_open_stops_nothing_and_is_kept(log: Builder) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_block_that_does_not_open_stops_nothing_and_is_kept(log: Builder, older: bool) -> None:
     entries = waits(log)
     passes_through(log)
     log.close()
-    db = connect(log.directory / "data.db", "data")
-    first = db.execute("SELECT min(seq) FROM spool").fetchone()[0]
-    db.execute("UPDATE spool SET data = zeroblob(length(data)) WHERE seq = ?", (first,))
-    db.close()
+    first = rows_of(log.directory)[0][0]
+    if older:
+        into_table(log.directory)
+        db = connect(log.directory / "data.db", "data")
+        db.execute("UPDATE spool SET data = zeroblob(length(data)) WHERE seq = ?", (first,))
+        db.close()
+    else:
+        alter(log.directory, 0, lambda block: block._replace(spool=bytes(len(block.spool))))
     assert "1 spool blocks do not open" in tidy(embedded(log.directory), log.kek)
     assert not seen([BODY, NUMBER], b"".join(opened(log.directory, log.directory, log.kek)))
     db = connect(log.directory / "data.db", "data")
@@ -345,12 +351,12 @@ def test_nothing_is_tidied_beside_a_writer_that_goes_on(log: Builder, monkeypatc
         hold.wait(10)
 
     writer.give(wait)
-    monkeypatch.setattr(writer._thread, "join", lambda _seconds: None)
+    monkeypatch.setattr(writer.filer._thread, "join", lambda _seconds: None)
     monkeypatch.setattr(log.store, "compact", tidied.append)
     log.closed = True
     log.store.close(LivingEntries())
     assert not tidied
     hold.set()
     monkeypatch.undo()
-    writer._thread.join(10)
+    writer.filer._thread.join(10)
     assert not writer.alive

@@ -68,6 +68,7 @@ class PostgresKeys(_Keys):
                 " WHERE keys.scope = new.scope",
                 columns(pairs, 2),
             )
+        self._wiper.wipe("keys")  # what is wrapped by the KEK of before; where somebody reads, the next purge does it
 
     def delete(self, scope: bytes) -> None:
         """Destroys a key: its octets are gone from the table's file when this returns, unless somebody was reading all the

@@ -30,7 +30,9 @@ MEANS: Final = {
 _NODES: Final = 0x736D7070
 """First half of the keys of advisory locks for nodes; the second is the node."""
 _PATIENCE: Final = 5.0
-_LOOK: Final = 0.1
+_BRIEF: Final = 0.5
+"""Seconds for which a start, and a command, waits for a node's place: the server may not know yet that the one before is gone."""
+_LOOK: Final = 0.05
 # The tables grow from nothing to millions of rows while the plans of the functions are kept: by their indexes they are
 # right at any size. The server notices by itself when a peer is gone, so that the lock of a node whose machine died is free
 # soon.
@@ -59,7 +61,7 @@ class Session:
         db = self._connect(advice)
         try:
             migrate(db)
-            self._take_place(db)
+            _take_place(db, node, _PATIENCE)
             row = db.one("SELECT begin_node($1, $2)", (node, name))
             assert row is not None
             self.epoch, self.sequence = int(row[0]), 0
@@ -74,13 +76,6 @@ class Session:
 
     def _connect(self, advice: Callable[[str], object]) -> Connection:
         return Connection(self.server, application=f"smppd node {self.node}", settings=_SETTINGS, advice=advice)
-
-    def _take_place(self, db: Connection) -> None:
-        until = time.monotonic() + _PATIENCE
-        while db.one(_LOCKED, (_NODES, self.node)) != (True,):
-            if time.monotonic() > until:
-                raise StoreError(f"{self.server.name}: another smppd is using this store as node {self.node}")
-            time.sleep(_LOOK)  # the server may not have noticed yet that the one before is gone
 
     @property
     def connected(self) -> bool:
@@ -123,6 +118,14 @@ class Session:
             db.close()
 
 
+def _take_place(db: Connection, node: int, patience: float) -> None:
+    until = time.monotonic() + patience
+    while db.one(_LOCKED, (_NODES, node)) != (True,):
+        if time.monotonic() > until:
+            raise StoreError(f"{db.server.name}: another smppd is using this store as node {node}")
+        time.sleep(_LOOK)
+
+
 def _prepare(db: Connection) -> None:
     db.prepare("plain", PLAIN, PLAIN_TYPES)
     db.prepare("batch", BATCH, BATCH_TYPES)
@@ -144,8 +147,7 @@ class Place:
     def __init__(self, server: Server, node: int) -> None:
         self._db = Connection(server)
         try:
-            if self._db.one(_LOCKED, (_NODES, node)) != (True,):
-                raise StoreError(f"{server.name}: another smppd is using this store as node {node}")
+            _take_place(self._db, node, _BRIEF)
         except BaseException:
             self._db.close()
             raise

@@ -116,9 +116,9 @@ def test_nothing_else_is_written_in_another_place(stand: PostgresStand) -> None:
 
 
 def test_a_second_one_in_a_node_s_place_is_refused(stand: PostgresStand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.store.postgres.session._PATIENCE", 0.0)
     for tries in (lambda: Session(stand.server, 0, "second", print), lambda: Place(stand.server, 0)):
-        with pytest.raises(StoreError, match="another smppd is using this store as node 0"):
+        with monkeypatch.context() as hurried, pytest.raises(StoreError, match="another smppd is using this store as"):
+            hurried.setattr("smppd.store.postgres.session._PATIENCE", 0.0)
             tries()
     other = Session(stand.server, 5, "fifth", print)
     db = Connection(stand.server)

@@ -31,7 +31,7 @@ _NODES: Final = 0x736D7070
 """First half of the keys of advisory locks for nodes; the second is the node."""
 _PATIENCE: Final = 5.0
 _BRIEF: Final = 0.5
-"""Seconds for which a start, and a command, waits for a node's place: the server may not know yet that the one before is gone."""
+"""Seconds for which a start, and a command, waits for a node's place: the server may not know yet that the last one is gone."""
 _LOOK: Final = 0.05
 # The tables grow from nothing to millions of rows while the plans of the functions are kept: by their indexes they are
 # right at any size. The server notices by itself when a peer is gone, so that the lock of a node whose machine died is free

@@ -223,7 +223,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
 
 
 _JUDGED: Final = {
-    "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three or five"
+    "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three to eight"
     " cuts.",
     "flaps": f"Judged: each backlog gone within twice its outage, an outage under {flaps.LEAST:g} s counting as that long;"
     f" {flaps.NEAR:g} s of load and 50 messages are always on their way, and messages of unknown fate wait by intention:"

@@ -19,10 +19,12 @@ NAME: Final = "power"
 _CUTS: Final = 100
 _BLOCK: Final = 5
 _MUTATED: Final = 10
+NO_CHECKSUM: Final = "checksum off"
+"""It shows where a block of several sectors was torn and its first one was kept, which is one cut in ten."""
 MUTATIONS: Final = (
     "no sync",
     "sync before write",
-    "checksum off",
+    NO_CHECKSUM,
     "filed before written",
     "file removed too early",
     "no sync of the directory",
@@ -42,6 +44,8 @@ def plan(options: Options) -> list[Unit]:
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
     for number, mutation in enumerate(() if options.short else MUTATIONS):
         values = {"acknowledge": "stored", "rounds": 3, "mutation": mutation, "tries": _MUTATED}
+        if mutation == NO_CHECKSUM:
+            values["rounds"] = 8
         if mutation in _LATE:
             values |= {"rounds": 5, "load": (1.0, 2.5)}
         name = mutation.lower().replace(" ", "-").replace("=", "-")

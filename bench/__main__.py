@@ -1,7 +1,7 @@
 """`make bench`: measure the daemon beside the reference relay and print a table.
 
-Rounds are interleaved: in each, the reference relay and every case are run once. Exit status 1 when a message went
-wrong or a case could not be run, 2 when the bench cannot be set up.
+Rounds are interleaved: in each, the yardsticks and every case are run once, of another checkout too where one is given.
+Exit status 1 when a message went wrong or a case could not be run, 2 when the bench cannot be set up.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from bench import build, config, perf, profile, report
+from bench import build, config, perf, profile, rates, report
 from bench.cases import BASE, Case, select
 from bench.runner import ProcessError, Relay, Result, Sampled, daemon_exists, measure
 
 Job = tuple[Relay, Case]
+YARDSTICKS: Final[tuple[Relay, ...]] = ("direct", "reference", "node")
 WIDTH: Final = 250  # of the table, also where the terminal is narrower or there is none
 
 
@@ -37,12 +38,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, metavar="N", help="rounds (default 5; with --quick 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a run (default 4; with --quick 1)")
     parser.add_argument(
-        "--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, policies, feed, all"
+        "--cases", nargs="+", metavar="NAME", help="names or shell patterns; default, quick, policies, feed, rates, all"
     )
     parser.add_argument(
         "--entries", type=int, metavar="N", help="of the big list where all policies are on (default a million)"
     )
-    parser.add_argument("--relays", default="reference,daemon", help="of daemon, reference, direct (no relay at all)")
+    parser.add_argument(
+        "--relays",
+        help="of daemon, reference, node, direct (no relay at all); default reference,daemon, with rates node too",
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="another checkout: its daemon takes turns with this one's"
+    )
     parser.add_argument("--profile", action="store_true", help="sampled runs: which lines cost a message what")
     parser.add_argument(
         "--tree", type=Path, action="append", default=[], help="with --profile: another checkout, first"
@@ -52,9 +59,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.runs = args.runs or (1 if args.quick else 5)
     args.seconds = args.seconds or (1.0 if args.quick else 4.0)
-    args.relays = args.relays.split(",")
-    if unknown := set(args.relays) - {"daemon", "reference", "direct"}:
+    args.rates = args.cases == ["rates"]
+    args.relays = (args.relays or ("reference,node,daemon" if args.rates else "reference,daemon")).split(",")
+    if unknown := set(args.relays) - {"daemon", "reference", "node", "direct"}:
         parser.error(f"no relay is called {', '.join(sorted(unknown))}")
+    if args.against is not None:
+        args.against = args.against.resolve()
+        if not (args.against / "smppd" / "__main__.py").exists():
+            parser.error(f"--against: there is no smppd in {args.against}")
+        args.relays.append("against")
     try:
         args.cases = select(args.cases or (["quick"] if args.quick else ["default"]))
     except ValueError as error:
@@ -66,29 +79,31 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def jobs(cases: Sequence[Case], relays: Sequence[str]) -> list[Job]:
-    """What one round runs, yardsticks first and each once."""
-    made: list[Job] = []
-    for relay in ("direct", "reference"):
-        if relay in relays:
-            made += [(relay, yardstick) for yardstick in dict.fromkeys(case.yardstick for case in cases)]
-    return made + [("daemon", case) for case in cases if "daemon" in relays]
+def jobs(cases: Sequence[Case], relays: Sequence[str], number: int = 0) -> list[Job]:
+    """What one round runs: each yardstick once, just before the first case that is held against it. Two checkouts take turns in
+    going first."""
+    made: dict[Job, None] = {}
+    versions: tuple[Relay, ...] = ("against", "daemon") if number % 2 else ("daemon", "against")
+    for case in cases:
+        made |= dict.fromkeys((relay, case.yardstick) for relay in YARDSTICKS if relay in relays)
+        made |= dict.fromkeys((relay, case) for relay in versions if relay in relays)
+    return list(made)
 
 
 def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:
     """All rounds, the table, the files."""
     rounds: list[dict[tuple[str, Case], Result]] = []
     failed = False
-    todo = jobs(args.cases, args.relays)
+    count = len(jobs(args.cases, args.relays))
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
     with bar:
-        task = bar.add_task("", total=args.runs * len(todo))
+        task = bar.add_task("", total=args.runs * count)
         for number in range(args.runs):
             rounds.append({})
-            for relay, case in todo:
+            for relay, case in jobs(args.cases, args.relays, number):
                 bar.update(task, description=f"round {number + 1} of {args.runs}: {relay} {case.name}")
                 try:
-                    result = measure(relay, case, tools, args.seconds)
+                    result = measure(relay, case, tools, args.seconds, against=args.against)
                 except (ProcessError, RuntimeError) as error:
                     console.print(f"{relay} {case.name} could not be run: {error}", markup=False, highlight=False)
                     failed = True
@@ -96,6 +111,8 @@ def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> i
                     rounds[-1][relay, case] = result
                     failed |= not result.ok
                 bar.advance(task)
+    if args.rates:
+        return 1 if not show_rates(args, rounds, console) or failed else 0
     made = report.rows(rounds)
     table = Table(*report.HEADINGS, box=box.SIMPLE)
     for column in table.columns[:-1]:
@@ -109,6 +126,21 @@ def run(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> i
         written = report.write(args.out, made, results, args.seconds)
         console.print("written: " + ", ".join(map(str, written)), highlight=False)
     return 1 if failed or not made else 0
+
+
+def show_rates(args: argparse.Namespace, rounds: Sequence[rates.Round], console: Console) -> bool:
+    """The tables of low rates, and their files; whether there was anything to show."""
+    rows = rates.absolute(rounds)
+    for headings, body in ((rates.heads(rounds), rates.comparison(rounds)), (rates.HEADINGS, rows)):
+        table = Table(*headings, box=box.SIMPLE)
+        for row in body:
+            table.add_row(*row)
+        if len(headings) > 1:
+            console.print(table)
+    if args.out and rows:
+        written = rates.write(args.out, rounds, args.seconds, args.against)
+        console.print("written: " + ", ".join(map(str, written)), highlight=False)
+    return bool(rows)
 
 
 def profiled(args: argparse.Namespace, tools: dict[str, Path], console: Console) -> int:

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 Acknowledge = Literal["stored", "upstream"]
 WINDOW: Final = 50  # submit_sm outstanding on each bind
+SLOW: Final = 500  # messages a second: up to here the yardsticks can keep the pace, and are driven at it
+ENOUGH: Final = 400  # messages of a run, where it can be had
 PACED: Final = 10_000  # messages a second: a third of the budget's 30,000, where p99 of the answer is to be under 10 ms
 
 
@@ -47,11 +49,19 @@ class Case:
 
     @property
     def yardstick(self) -> Case:
-        """How the reference relay is driven beside it: the same binds and cores; plain, no rules, full speed.
+        """How the yardsticks are driven beside it: the same binds and cores; plain, no rules, at the same pace where they can
+        carry it, else at full speed.
 
-        Never the mix: its library loses vendor TLVs, which the SMSC would rightly call harm.
+        Never the mix: their libraries lose vendor TLVs, which the SMSC would rightly call harm.
         """
-        return Case(self.binds, tls=False, rules=0, acknowledge="upstream", pinned=self.pinned, window=self.window)
+        rate = self.rate if self.rate <= SLOW else 0
+        return Case(
+            self.binds, tls=False, rules=0, acknowledge="upstream", pinned=self.pinned, window=self.window, rate=rate
+        )
+
+    def spell(self, seconds: float) -> float:
+        """How long a run is that was to take so long: up to twice as long where few messages come, for the percentiles."""
+        return seconds if not self.rate else max(seconds, min(2 * seconds, ENOUGH / self.rate))
 
 
 ACKNOWLEDGE: Final[tuple[Acknowledge, ...]] = ("stored", "upstream")
@@ -85,15 +95,22 @@ DEFAULT: Final = (
     *POLICIES,
 )
 QUICK: Final = (BASE, Case(rate=PACED))
+# Most of an operator's day: one message at a time, few a second; and full load, which must not pay for it. Plain without
+# rules as the yardsticks are, and as it is in earnest.
+RATES: Final = tuple(
+    Case(binds, tls, rules, rate=rate, window=window)
+    for binds, window, rate in ((1, 1, 50), (1, 10, 50), (1, 10, 200), (1, 10, 500), (10, WINDOW, 0))
+    for tls, rules in ((False, 0), (True, 20))
+)
 
 
 def select(patterns: Sequence[str]) -> tuple[Case, ...]:
-    """The cases whose names match one of these shell patterns; `default`, `quick`, `policies`, `feed` and `all` name sets.
+    """The cases whose names match one of these shell patterns; ValueError when a pattern matches none.
 
-    ValueError when a pattern matches none.
+    `default`, `quick`, `policies`, `feed`, `rates` and `all` name sets.
     """
-    named = {"default": DEFAULT, "quick": QUICK, "policies": POLICIES, "feed": FEED}
-    named["all"] = (*MATRIX, *(case for case in DEFAULT if case not in MATRIX), *(case for case in FEED if case.feed))
+    named = {"default": DEFAULT, "quick": QUICK, "policies": POLICIES, "feed": FEED, "rates": RATES}
+    named["all"] = tuple(dict.fromkeys((*MATRIX, *DEFAULT, *FEED, *RATES)))
     known = {case.name: case for case in named["all"]}
     chosen: dict[str, Case] = {}
     for pattern in patterns:

@@ -13,7 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -166,10 +166,15 @@ def smppd(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "smppd", *arguments]
 
 
+def of_tree(command: Sequence[str], tree: Path) -> list[str]:
+    """The same command for another checkout: by the interpreter of its own .venv, where it has one."""
+    own = tree / ".venv" / "bin" / "python"
+    return [str(own), *command[1:]] if tree != ROOT and own.exists() else list(command)
+
+
 def _run(*arguments: str, text: str = "", tree: Path = ROOT) -> str:
-    done = subprocess.run(
-        smppd(*arguments), input=text, capture_output=True, text=True, cwd=tree, timeout=_PATIENCE, check=False
-    )
+    command = of_tree(smppd(*arguments), tree)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tree, timeout=_PATIENCE, check=False)
     if done.returncode:
         raise RuntimeError(f"smppd {arguments[0]} failed: {done.stderr.strip()[-2000:]}")
     return done.stdout.strip()

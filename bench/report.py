@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,10 +48,15 @@ class Row:
     gap_max: float | None
     more: float | None = None  # CPU a message more than the same without policies takes, round by round
     times: float | None = None  # likewise: how many times as much
+    against: float | None = None  # CPU a message / that of the other checkout, round by round
 
 
 def _row(
-    results: Sequence[Result], ratios: Sequence[float], shared_core: bool, beside: Sequence[tuple[float, float]] = ()
+    results: Sequence[Result],
+    ratios: Sequence[float],
+    shared_core: bool,
+    beside: Sequence[tuple[float, float]] = (),
+    against: Sequence[float] = (),
 ) -> Row:
     good = [result for result in results if result.ok] or list(results)
 
@@ -88,10 +93,11 @@ def _row(
         gap_max=mid([gap["max"] for gap in gaps]) if gaps else None,
         more=mid([own - other for own, other in beside]) if beside else None,
         times=mid([own / other for own, other in beside]) if beside else None,
+        against=mid(against) if against else None,
     )
 
 
-def rows(rounds: Sequence[dict[tuple[str, Case], Result]]) -> list[Row]:
+def rows(rounds: Sequence[Mapping[tuple[str, Case], Result]]) -> list[Row]:
     """A row for each relay and case, in the order of the first round.
 
     Machines drift within minutes, so a ratio is taken between runs of the same round, and the median of those is shown.
@@ -101,6 +107,7 @@ def rows(rounds: Sequence[dict[tuple[str, Case], Result]]) -> list[Row]:
         results = [one[relay, case] for one in rounds if (relay, case) in one]
         ratios: list[float] = []
         beside: list[tuple[float, float]] = []
+        against: list[float] = []
         for one in rounds:
             result, reference = one.get((relay, case)), one.get(("reference", case.yardstick))
             if relay == "daemon" and result and reference and result.ok and reference.ok and result.cpu_per_message:
@@ -108,13 +115,17 @@ def rows(rounds: Sequence[dict[tuple[str, Case], Result]]) -> list[Row]:
             other = None if case.without is None else one.get((relay, case.without))
             if result and other and result.ok and other.ok and other.cpu_per_message:
                 beside.append((result.cpu_per_message, other.cpu_per_message))
-        made.append(_row(results, ratios, case.pinned, beside))
+            older = one.get(("against", case)) if relay == "daemon" else None
+            if result and older and result.ok and older.ok and older.cpu_per_message:
+                against.append(result.cpu_per_message / older.cpu_per_message)
+        made.append(_row(results, ratios, case.pinned, beside, against))
     return made
 
 
 def cells(row: Row) -> list[str]:
     """A row as text, in the order of HEADINGS."""
     notes = [] if row.more is None else [f"{row.more:+.1f} us a message by policies, {row.times:.2f} times as much"]
+    notes += [] if row.against is None else [f"{row.against:.2f} times the CPU of the other checkout"]
     notes += [row.notes] if row.notes else []
     milliseconds = (row.answer_p50, row.answer_p99, row.answer_p999, row.receipt_p50, row.receipt_p99)
     return [

@@ -1,4 +1,4 @@
-"""One measurement: the SMSC and the load generator around a relay (the daemon, the reference, or nothing).
+"""One measurement: the SMSC and the load generator around a relay (a daemon, a yardstick, or nothing).
 
 Relay on the first core, tools on the last when pinned. A short warm-up goes first, then CPU and time are taken over the
 run proper, including what the relay still has to do after the last message was accepted.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from bench import config, perf
-from bench.cases import Case
+from bench.cases import SLOW, Case
 from bench.process import Process, ProcessError, machine_busy_us, maps, usage
 from smppd import native
 
-Relay = Literal["daemon", "reference", "direct"]
+Relay = Literal["daemon", "against", "reference", "node", "direct"]
+"""What is measured: this checkout's daemon, that of another one, the two yardsticks, or no relay at all."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Sampled:
 READY_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 10.0  # without any answer or receipt: what is missing then counts as lost
 WARM_UP: Final = 1000
+SETTLE_SECONDS: Final = 0.5  # after the warm-up, until what it left to do in the background is done
+IDLE_SECONDS: Final = 1.0
+COMMITS: Final = re.compile(rb"^smppd_commit_seconds_count (\S+)", re.MULTILINE)  # in /metrics
+NODE_RELAY: Final = Path(__file__).with_name("node_relay.js")
 _NAP: Final = 10  # milliseconds: a thousand wakings a second would be felt at 500 messages a second
 
 
@@ -66,6 +72,8 @@ class Result:
     fault: str = ""
     form: str = ""  # of the daemon: "compiled" or "interpreted"
     gap: dict[str, float] | None = None  # of paced cases: what `gaps` tells of the relay's core
+    commits: float | None = None  # a message, of a daemon
+    idle: float | None = None  # CPU in microseconds a second with nobody bound; of slow cases
 
 
 def daemon_exists() -> bool:
@@ -90,6 +98,15 @@ class Target:
     port: int
     password: str = "bench"
     ca: Path | None = None
+    http_port: int | None = None
+
+    def commits(self) -> float | None:
+        """How many commits it has made so far; None where it does not say, as a relay that keeps nothing."""
+        if self.http_port is None:
+            return None
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as answer:
+            found = COMMITS.search(answer.read())
+        return float(found[1]) if found else None
 
 
 @contextlib.contextmanager
@@ -101,6 +118,23 @@ def _direct(upstream_port: int) -> Iterator[Target]:
 def _reference(case: Case, upstream_port: int, scratch: Path) -> Iterator[Target]:
     command = [sys.executable, "-m", "bench.reference", str(upstream_port)]
     with Process("reference", command, scratch, core=cores(case)[0], cwd=config.ROOT) as process:
+        yield Target(process, process.line(READY_SECONDS)["listening"])
+
+
+def node() -> str | None:
+    """The Node.js of this checkout (`make node`), or the machine's; None where there is none."""
+    own = config.ROOT / ".venv" / "bin" / "node"
+    return str(own) if own.exists() else shutil.which("node")
+
+
+@contextlib.contextmanager
+def _node(case: Case, upstream_port: int, scratch: Path) -> Iterator[Target]:
+    program = node()
+    if program is None:
+        raise ProcessError("node: there is no Node.js here; `make node` brings it")
+    env = {"NODE_PATH": str(NODE_RELAY.parent.parent / "tests" / "peers" / "node_modules")}
+    command = [program, str(NODE_RELAY), str(upstream_port)]
+    with Process("node", command, scratch, core=cores(case)[0], env=env) as process:
         yield Target(process, process.line(READY_SECONDS)["listening"])
 
 
@@ -119,14 +153,16 @@ def await_ready(process: Process, http_port: int, patience: float = READY_SECOND
 
 
 @contextlib.contextmanager
-def _daemon(case: Case, upstream_port: int, scratch: Path, sampled: Sampled | None) -> Iterator[Target]:
+def _daemon(
+    case: Case, upstream_port: int, scratch: Path, sampled: Sampled | None, tree: Path | None
+) -> Iterator[Target]:
     var = config.ROOT / "var" / "bench"
     var.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=var))
     try:
-        tree = sampled.tree if sampled else config.ROOT
+        tree = tree or config.ROOT
         work = config.prepare(case, directory, upstream_port, tree=tree)
-        command = config.smppd("run", "--config", str(work.config))
+        command = config.of_tree(config.smppd("run", "--config", str(work.config)), tree)
         env = {}
         if sampled and sampled.interpreted:
             command.remove("-m")
@@ -134,7 +170,8 @@ def _daemon(case: Case, upstream_port: int, scratch: Path, sampled: Sampled | No
             env = {"SMPPD_INTERPRETED": "1"}
         with Process("smppd", command, scratch, core=cores(case)[0], env=env, cwd=tree) as process:
             await_ready(process, work.http_port)
-            yield Target(process, work.port, work.password, work.certificate if case.tls else None)
+            certificate = work.certificate if case.tls else None
+            yield Target(process, work.port, work.password, certificate, work.http_port)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -181,30 +218,44 @@ def fault(load: dict[str, Any], smsc: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in seen.items() if value)
 
 
-def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sampled: Sampled | None = None) -> Result:
+def measure(
+    relay: Relay,
+    case: Case,
+    tools: dict[str, Path],
+    seconds: float,
+    sampled: Sampled | None = None,
+    against: Path | None = None,
+) -> Result:
     """Run one case for about `seconds`. ProcessError or RuntimeError when it cannot be run.
 
-    Messages that went wrong do not raise: `ok` is False and `fault` says what was seen.
+    against: the checkout whose daemon is `against`. Messages that went wrong do not raise: `ok` is False and `fault` says what
+    was seen.
     """
+    seconds = case.spell(seconds)
     shape = [*(["--rate", str(case.rate)] if case.rate else []), *["--mix"] * case.mix, *["--links"] * case.links]
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smppd-bench-")))
         smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))
         upstream_port = smsc.line(10)["listening"]
-        if relay == "daemon":
-            target = stack.enter_context(_daemon(case, upstream_port, scratch, sampled))
+        if relay in ("daemon", "against"):
+            tree = against if relay == "against" else sampled.tree if sampled else None
+            target = stack.enter_context(_daemon(case, upstream_port, scratch, sampled, tree))
         elif relay == "reference":
             target = stack.enter_context(_reference(case, upstream_port, scratch))
+        elif relay == "node":
+            target = stack.enter_context(_node(case, upstream_port, scratch))
         else:
             target = stack.enter_context(_direct(upstream_port))
         load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
         pid = target.process.pid if target.process else smsc.pid
         form = ""
-        if relay == "daemon":
+        if relay in ("daemon", "against"):
             form = "compiled" if maps(pid, native.LIBRARY) else "interpreted"
         if sampled and sampled.interpreted:
             os.kill(pid, signal.SIGUSR2)  # from here on
+        idle = _idle(pid) if 0 < case.rate <= SLOW and not sampled else None
         watched = perf.recording(pid, sampled.path, seconds) if sampled and not sampled.interpreted else None
+        commits = target.commits()
         before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
         numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
         gap: dict[str, float] | None = None
@@ -218,6 +269,8 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         after, smsc_after = usage(pid), usage(smsc.pid)
         if target.process and target.process.status is not None:
             raise target.process.fail(f"ended with status {target.process.status} during the run")
+        if commits is not None:
+            commits = (target.commits() or commits) - commits
         if target.process:
             target.process.stop()
         smsc.stop()
@@ -243,7 +296,17 @@ def measure(relay: Relay, case: Case, tools: dict[str, Path], seconds: float, sa
         fault=fault(sent, report),
         form=form,
         gap=gap,
+        commits=None if commits is None else commits / max(1, sent["receipts"]),
+        idle=idle,
     )
+
+
+def _idle(pid: int) -> float:
+    """What a process with all its children uses while nobody asks anything of it: microseconds of CPU a second."""
+    time.sleep(SETTLE_SECONDS)
+    before, clock = usage(pid).cpu_us, time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return (usage(pid).cpu_us - before) / (time.monotonic() - clock)
 
 
 __all__ = ["ProcessError", "Relay", "Result", "daemon_exists", "measure"]

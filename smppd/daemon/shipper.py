@@ -15,8 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from random import Random
 from typing import Final, NamedTuple, Protocol
 
@@ -29,8 +28,7 @@ from smppd.config import Shipping, SyslogServer
 from smppd.metrics import Metrics
 from smppd.net.tls import client_context
 from smppd.store.api import StoreError
-from smppd.store.sqlite.seals import AUDIT_FILE
-from smppd.store.sqlite.states import SqliteStates
+from smppd.store.installation import AUDIT_FILE, Installation
 from smppd.vault.certificate import fingerprint
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
@@ -328,8 +326,27 @@ def _further(one: Mark, other: Mark) -> Mark:
     return Mark(audit.audit, audit.hash, seal.seal, seal.seal_hash)
 
 
+class NoSeals:
+    """For a target that asks for the audit trail alone. The log need not be opened for it, and its place is not moved on with
+    each seal. An earlier version's place names a seal: it counts as one that a purge took away."""
+
+    def seals_after(self, _number: int, _limit: int) -> list[tuple[int, bytes]]:
+        """None."""
+        return []
+
+    def newest_seal(self) -> None:
+        """None."""
+
+    def first_seal(self) -> int:
+        """Above all that there ever are."""
+        return 1 << 62
+
+    def seal(self, _number: int) -> None:
+        """None."""
+
+
 class LoginCounter:
-    """Counts who acted without a login: a target like others, that begins with what comes."""
+    """Counts who acted without a login: a target like others, that begins with what comes, and takes entries alone."""
 
     name = "acts"
     lossy = False
@@ -419,15 +436,15 @@ class Follower(threading.Thread):
 class Shipper:
     """All targets of one run of the daemon."""
 
-    def __init__(self, directory: Path, install: InstallSecrets, metrics: Metrics) -> None:
-        """directory: the store's. Nothing runs before `use`. Raises VaultError."""
-        self._directory = directory
+    def __init__(self, store: Installation, install: InstallSecrets, metrics: Metrics) -> None:
+        """Nothing runs before `use`. Raises VaultError."""
+        self._store = store
         self._metrics = metrics
         self._keys = ChainKeys(install.audit, install.checkpoint)
         self._installation = fingerprint(self._keys.public)
         self._reading = threading.Lock()
         # With the key, though nothing is written: whoever closes the file last takes its write-ahead log in.
-        self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
+        self._trail = AuditTrail(store.directory / AUDIT_FILE, install.audit)
         self._settings: Shipping | None = None
         self._followers: dict[str, Follower] = {}
         self._ending: dict[str, Follower] = {}  # those of settings that are over
@@ -437,7 +454,7 @@ class Shipper:
         """Takes the settings of the start, and those of a reload. context: `tls_context` of them."""
         old, self._settings = self._settings, settings
         if LoginCounter.name not in self._followers:
-            self._begin(LoginCounter(self._metrics), Deadline(), metrics=None)
+            self._begin(LoginCounter(self._metrics), Deadline(), None, lambda: nullcontext(NoSeals()))
         if old is None or old.file != settings.file:
             self._end(FileTarget.name)
             if settings.file is not None:
@@ -453,12 +470,18 @@ class Shipper:
         elif self._syslog is not None:
             self._syslog.use(context)
 
-    def _begin(self, target: Target, deadline: Deadline, metrics: Metrics | None) -> None:
+    def _begin(
+        self,
+        target: Target,
+        deadline: Deadline,
+        metrics: Metrics | None,
+        seals: Callable[[], AbstractContextManager[SealReader]] | None = None,
+    ) -> None:
         pump = Pump(
             target,
-            Cursor(cursor_path(self._directory, target.name)),
+            Cursor(cursor_path(self._store.directory, target.name)),
             Source(self._trail, self._seal_time, self._installation),
-            self._seals,
+            seals or self._seals,
             now=time.monotonic,
             wall=time.time,
             random=Random(),
@@ -479,7 +502,7 @@ class Shipper:
 
     @contextmanager
     def _seals(self) -> Iterator[SealReader]:
-        with self._reading, SqliteStates(self._directory) as states:
+        with self._reading, closing(self._store.states()) as states:
             yield states
 
     def _seal_time(self, signed: bytes) -> int:

@@ -58,7 +58,7 @@ _EVENTS: Final = _Table("event", 16, build_record_segment(())[:4])
 
 class Indexer:
     """Indexes one store; each call does a bounded bit of work. It owns what it has collected; the rows belong to the
-    caller."""
+    caller. ``idle``: whether the last call left nothing to do, but for rows that have come since."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Indexer:
         self._unreadable = unreadable
         self._id_time = id_time
         self._covered = False
+        self.idle = False
         self._run = run
         self._fan = fan
         self._start()
@@ -95,17 +96,30 @@ class Indexer:
 
         Raises StoreError; then nothing was changed.
         """
-        if self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD:
+        self.idle = False
+        if self._full:
             self._write()
             return True
-        return self._collect() or self._merge(_NUMBERS) or self._merge(_EVENTS) or self._cover()
+        read = self._collect()
+        if read >= _PAGE_ROWS or self._full:
+            return True
+        if self._merge(_NUMBERS) or self._merge(_EVENTS) or self._cover():
+            return True
+        self.idle = True
+        return read > 0
+
+    @property
+    def _full(self) -> bool:
+        """Whether what is collected is a run."""
+        return self._records >= self._run or self._told >= self._run * _EVENTS_A_RECORD
 
     def _cover(self) -> bool:
         """Extents of what an earlier version has indexed."""
         self._covered = self._covered or not cover(self._rows, self._id_time)
         return not self._covered
 
-    def _collect(self) -> bool:
+    def _collect(self) -> int:
+        """Reads a page of rows; how many there were."""
         rows = self._rows.unindexed(self._at, _PAGE_ROWS)
         for row in rows:
             seq = row.seq
@@ -119,7 +133,7 @@ class Indexer:
             self._at = seq
             if self._records >= self._run:
                 break
-        return bool(rows)
+        return len(rows)
 
     def _add(self, seq: int, records: bytes, events: bytes) -> None:
         numbers = self._numbers
@@ -259,7 +273,9 @@ class IndexerThread(threading.Thread):
                         run, fan = self._sizes
                         indexer = Indexer(rows, self._id_time, run=run, fan=fan, unreadable=self._failed)
                     duty = _BUSY_DUTY if self._busy() else _DUTY
-                    pause = max(_REST, duty * (thread_time() - began)) if indexer.step() else _IDLE
+                    indexer.step()
+                    # A page that was not full was the last. To look again at once would cost a statement a row at low rates.
+                    pause = _IDLE if indexer.idle else max(_REST, duty * (thread_time() - began))
                 except StoreBusy:
                     pause = _BUSY
                 except Exception as error:  # noqa: BLE001  the thread's edge: it begins anew

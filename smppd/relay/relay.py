@@ -59,6 +59,7 @@ from smppd.store.api import Batch, ColdRow, Kind, OptOut, Store
 from smppd.vault.keys import KeyRing
 
 _EXPIRED = 500
+_LEFT = 0.5  # seconds for which what nobody waits for is left to a commit that comes anyway
 _LOOK = 60.0  # seconds between two counts of what is damaged, which commands remove
 
 
@@ -209,7 +210,7 @@ class Relay:
         self.flow_meter = FlowMeter(context)
         self.views = Views(context, self.counts, self.flow_meter)
         self._looked = now()
-        self._swept = 0.0
+        self._swept = self._kicked = 0.0
         self._log_changes = LogChanges()
         self.take_configuration(settings, routing, pipelines, screens)
 
@@ -577,7 +578,10 @@ class Relay:
         chore("spill", lambda: self._spill(now))
         chore("early receipts", lambda: self.receipts.settle_early(now))
         chore("rerouting", lambda: self.rerouting.reroute_some(now))
-        if self._store.takes:  # a full disk is tried again by the sweep, once a second
+        # A full disk is tried again by the sweep, once a second. What nobody waits for may lie here a while: at low rates it
+        # goes with the next message then, and costs no commit of its own.
+        if self._store.takes and now - self._kicked >= _LEFT:
+            self._kicked = now
             self._store.kick()
         if now - self._swept >= 1.0:
             self._swept = now

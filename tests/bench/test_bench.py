@@ -30,7 +30,7 @@ def result(relay: Any, case: Case, cpu: float, ok: bool = True, tools: float = 0
 class TestCases:
     def test_names_are_unique_and_select_finds_each(self) -> None:
         every = select(["all"])
-        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 9
+        assert len({case.name for case in every}) == len(every) == len(MATRIX) + 17
         for case in (*DEFAULT, *QUICK):
             assert select([case.name]) == (case,)
 

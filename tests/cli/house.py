@@ -15,6 +15,7 @@ from smppd.cli.main import main
 from smppd.daemon.integrity import Integrity
 from smppd.ids import id_time
 from smppd.metrics import Metrics
+from smppd.store.opening import embedded
 from smppd.vault.kek import load_kek
 from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import DAY, Builder
@@ -113,7 +114,7 @@ class Daemon:
         self.integrity.note_start({})
 
     def _prepare(self, log: Builder) -> None:
-        self.integrity = Integrity(self.house.store, log.install, log.store, self.house.metrics)
+        self.integrity = Integrity(embedded(self.house.store), log.install, log.store, self.house.metrics)
         self.audit = self.integrity.audit
 
     def stop(self) -> None:

@@ -25,7 +25,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from smppd import config
 from smppd.daemon.daemon import Daemon, StartError
-from smppd.store.sqlite.files import Lock
+from smppd.store.lock import Lock
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import blob_info, create_kek
@@ -186,7 +187,7 @@ def test_an_error_in_handing_over_a_batch_ends_the_daemon(make: Make, monkeypatc
     monkeypatch.setattr(SqliteStore, "commit", fails)
     settings = config.load(gateway.config_file)
     daemon = Ending(settings, reactor, lambda _status: None)
-    daemon._open_store(settings)
+    daemon._open_store(embedded(settings.store.directory), settings)
     daemon.store.batch.marks.append(b"mark")
     daemon.store.kick()
     (handing_over,) = turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 
@@ -15,8 +15,9 @@ from smppd.audit.shipping import Cursor, Line, Mark, SealReader, ShippingError, 
 from smppd.audit.trail import AuditTrail
 from smppd.config import ShippedFile, Shipping
 from smppd.daemon import shipper
-from smppd.daemon.shipper import UNSURE, LoginCounter, Pump, Shipper
+from smppd.daemon.shipper import UNSURE, LoginCounter, NoSeals, Pump, Shipper
 from smppd.metrics import Metrics
+from smppd.store.opening import embedded
 from smppd.vault.chain import seal_hash
 from smppd.vault.keys import InstallSecrets
 from tests.store.builder import Builder
@@ -416,6 +417,27 @@ def test_what_was_done_while_the_daemon_was_down_is_counted(tmp_path: Path) -> N
     assert metrics.registry.get_sample_value("smppd_acts_without_login_total", {"event": "key"}) == 1
 
 
+def test_who_counts_asks_for_the_trail_alone_and_an_earlier_versions_place_stands(tmp_path: Path) -> None:
+    metrics = Metrics()
+    world = World(tmp_path, from_end=True)
+    world.target = LoginCounter(metrics)  # type: ignore[assignment]
+    world.trail.append("show", "alice", {}, "done")
+    world.seals(7)
+    world.starts()
+    world.pump.step()
+    kept = world.cursor.load()
+    assert kept is not None and kept.sent.seal == 7
+    world.starts()
+    world.pump._seals = lambda: nullcontext(NoSeals())
+    world.seals(8)
+    world.trail.append("key", "root (no login)", {}, "done")
+    world.pump.step()
+    assert world.pump.step() > 0 and not world.pump.reason
+    assert metrics.registry.get_sample_value("smppd_acts_without_login_total", {"event": "key"}) == 1
+    kept = world.cursor.load()
+    assert kept is not None and (kept.sent.audit, kept.sent.seal) == (2, 7), "a seal does not move it on"
+
+
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 
@@ -433,7 +455,7 @@ def test_threads_ship_what_others_wrote_and_a_reload_changes_targets(
     directory, install = store
     metrics = Metrics()
     one, other = tmp_path / "one", tmp_path / "other"
-    running = Shipper(directory, install, metrics)
+    running = Shipper(embedded(directory), install, metrics)
     assert running.check() == "ok"
     running.use(Shipping(file=ShippedFile(path=one)), None)
     with AuditTrail(directory / "audit.db", install.audit) as trail:
@@ -461,7 +483,7 @@ def test_a_target_that_is_far_behind_degrades(store: tuple[Path, InstallSecrets]
     directory, install = store
     with AuditTrail(directory / "audit.db", install.audit, clock=lambda: 1.0) as trail:
         trail.append("show", "alice", {}, "done")
-    running = Shipper(directory, install, Metrics())
+    running = Shipper(embedded(directory), install, Metrics())
     running.use(Shipping(file=ShippedFile(path=tmp_path / "no" / "such" / "directory")), None)
     _wait(lambda: running.check().startswith("degraded: file is "))
     running.stop()

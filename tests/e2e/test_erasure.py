@@ -66,7 +66,7 @@ def opened(gateway: Gateway, store: Path) -> bytes:
             bound = b"cold %d %s %d" % (kind, owner.encode(), identity)
             found.append(ring.segment(segment).decrypt(data[:12], data[12:], bound))
         with DamagedItems(store, read_only=True) as damaged:
-            found += [damaged.content(item, ring) or b"" for item in damaged.items()]
+            found += [damaged.content(item.number, ring) or b"" for item in damaged.items()]
     finally:
         db.close()
         keys.close()

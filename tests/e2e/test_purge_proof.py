@@ -16,6 +16,7 @@ from smppd import config
 from smppd.daemon.tidying import tidy
 from smppd.ids import id_time
 from smppd.records.retention import Purger
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.kek import load_kek
@@ -124,7 +125,7 @@ def test_no_octet_of_what_was_purged_is_left(make_gateway: Callable[..., Gateway
             "the search finds what is there"
         )
 
-        assert tidy(store, kek) == ""
+        assert tidy(embedded(store), kek) == ""
         with Purger(SqlitePurge(store), lambda: {"acme": settings.accounts[0].retain}, id_time) as purger:
             done = purger.run(time.time() + 3 * DAY)
         assert done.complete and done.keys >= 2 and done.records + done.parts >= 3 * MESSAGES

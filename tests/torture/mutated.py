@@ -84,12 +84,14 @@ def _filed_first() -> None:
     """data.db says that blocks are filed, and then they are."""
     file_data = filing.file_data
 
-    def late(db: sqlite3.Connection, cold: Any, aside: Any, some: Sequence[filing.Filing]) -> int:
+    def late(
+        db: sqlite3.Connection, cold: Any, aside: Any, some: Sequence[filing.Filing], *, again: bool = False
+    ) -> int:
         upto = max(one.sequence for one in some)
         if upto:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (filing.FILED, upto))
             time.sleep(_WINDOW)
-        return file_data(db, cold, aside, some)
+        return file_data(db, cold, aside, some, again=again)
 
     _replace(file_data, late)
 

@@ -264,8 +264,8 @@ class Mailroom:
                 self._context.guard.set_mail_aside(MAIL, error, mail)
         if taken:
             account.delivered.inc(taken)
-        # Nobody waits for these marks: they go with the next batch or the next tick. Where they are lost, the mail is sent
-        # twice.
+        # Nobody waits for these marks: they go with the next batch, or within half a second. Where they are lost, the mail is
+        # sent twice.
         self.deliver_mail(account, now)
 
     def _end(self, mail: Mail, state: State, error: int = 0) -> None:

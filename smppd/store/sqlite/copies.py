@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from smppd.store.api import StoreError
+from smppd.store.installation import RESTORED
 from smppd.store.journal.reader import Placed, in_files, numbers, path_of, paths
 from smppd.store.sqlite.damaged import present
 from smppd.store.sqlite.database import Database, told
@@ -30,10 +31,6 @@ from smppd.store.sqlite.journal import ASK_OVER, OVER, over_of
 from smppd.store.sqlite.seals import LOG_STATE
 from smppd.vault.blocks import row_id
 from smppd.vault.keys import segment_scope
-
-RESTORED: Final = "restored"
-"""Name in `meta` of the highest id that a restored backup knew: of what is on its way, messages up to it may have been sent
-after the backup was taken."""
 
 _SHORT_ID: Final = "short_id"
 _ASK_FILED: Final = f"SELECT value FROM meta WHERE name = '{FILED}'"
@@ -273,20 +270,6 @@ def mark(data: Path, highest: int, skipped: int) -> None:
     with closing(Database(data, "data")) as db, db.writing():
         db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED, highest))
         db.run("UPDATE meta SET value = value + ? WHERE name = ?", (skipped, _SHORT_ID))
-
-
-def remove_cold(data: Path, kind: int, keys: Iterable[bytes]) -> int:
-    """Deletes the cold rows of a kind under some keys, whosever they are, and overwrites them; how many."""
-    with closing(Database(data, "data")) as db:
-        db.run("PRAGMA secure_delete = ON")
-        with db.writing():
-            # The index begins with the owner: one walk over those that there are for each key.
-            owners = [row[0] for row in db.all("SELECT DISTINCT owner FROM cold WHERE kind = ?", (kind,))]
-            return sum(
-                db.run("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ?", (kind, owner, key))
-                for key in keys
-                for owner in owners
-            )
 
 
 def acquaint(keys: Path, state: bytes) -> None:

@@ -15,10 +15,11 @@ from typing import Final
 from smppd.store.api import StoreError
 from smppd.store.journal.files import JournalFiles
 from smppd.store.journal.reader import last_sequence
+from smppd.store.lock import in_use
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import told
-from smppd.store.sqlite.files import connect, in_use
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.filing import FILED
 from smppd.store.sqlite.journal import Journal
 from smppd.store.sqlite.keys import KeyStore

@@ -11,10 +11,11 @@ from pathlib import Path
 from time import monotonic, time
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, StoreError, Tenant, Walked
+from smppd.store.chain_writer import ChainWriter
 from smppd.store.committer import Committer, End, Ending
 from smppd.store.journal.files import JournalFiles
+from smppd.store.segments import Segments
 from smppd.store.sqlite import opt_outs, slots
-from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import spoken, told
@@ -22,12 +23,11 @@ from smppd.store.sqlite.files import Lock, briefly, connect
 from smppd.store.sqlite.journal import Journal
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
-from smppd.store.sqlite.segments import Segments
 from smppd.store.sqlite.startup import StartUp
 from smppd.store.sqlite.tidy import FEW, Compacted, Entries, Files, Tidier, commit_keys, compact
 from smppd.store.sqlite.writer import Work, Writer
 from smppd.vault.blocks import SegmentSealer
-from smppd.vault.chain import GENESIS, ChainKeys
+from smppd.vault.chain import GENESIS, ChainKeys, SealKind
 from smppd.vault.keys import KeyRing
 
 _MONTH = 30 * 86400.0
@@ -330,7 +330,7 @@ class SqliteStore(Committer):
         filed = self._writer.stop() if self._chain is not None else not self._writer.alive
         if filed and self._chain is not None and self._writer.certain:
             with suppress(sqlite3.Error), briefly(self._data, self._secrets):
-                self._chain.stop()
+                self._chain.seal_alone(SealKind.STOP)
         if entries is not None and filed:
             self._journal.last = self._writer.sequence
             with suppress(StoreError):  # the next start does it

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from smppd.store.api import Batch, StoreError
+from smppd.store.chain_writer import ChainWriter, Link
 from smppd.store.committer import STORED, End, Ending
 from smppd.store.journal.blocks import Block, pack
 from smppd.store.journal.files import JournalFiles, no_space
-from smppd.store.sqlite.chain_writer import ChainWriter, Link
+from smppd.store.seals import Made
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.filer import Filer
@@ -27,9 +28,7 @@ from smppd.store.sqlite.files import writing
 from smppd.store.sqlite.filing import Filing, SealRow
 from smppd.store.sqlite.journal import CORE, SPOOL
 from smppd.store.sqlite.keys import put_keys
-from smppd.store.sqlite.seals import Made
 from smppd.vault.blocks import SegmentSealer
-from smppd.vault.chain import SealKind
 
 _CROWDED: Final = End(Ending.FULL, "what is to be filed finds no space")
 
@@ -132,7 +131,7 @@ class Writer:
         self._jobs.put(lambda: self._seal_alone(sealer))
 
     def _seal_alone(self, sealer: SegmentSealer) -> None:
-        made = self._chain.alone(SealKind.RUNNING)
+        made = self._chain.alone()
         if made is not None:
             end = self._write(sealer, b"", Filing(seal=_row(made)))
             if end.how is Ending.STORED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from smppd.message import State
 from smppd.protocol.wire import Command, Status
 from tests.relay.fakes import FakeLink, World, settings
@@ -231,3 +233,28 @@ def test_the_limit_holds_for_a_customer_who_stays_away() -> None:
     world.commits()
     assert len(acme.receipts()) == 300
     assert world.total("receipts_expired", account="acme") == 2600 and a.acknowledged()
+
+
+def test_what_the_customer_took_costs_no_commit_of_its_own_while_messages_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(segments=1000, seconds=1e6)
+    asked: list[float] = []
+    monkeypatch.setattr(world.store, "kick", lambda: asked.append(world.now))
+    acme, a = world.customer(), world.carrier()
+    world.passes(1)
+    for n in range(5):
+        acme.submits(b"x")
+        world.commits()
+        a.answers(b"id-%d" % n)
+        a.reports(b"id-%d" % n)
+        world.commits()
+        asked.clear()
+        assert len(acme.receipts()) == 1
+        world.passes(0.08, 0.02, commit=False)
+        assert not asked, "the next message's commit has it"
+    world.passes(0.5, 0.1, commit=False)
+    assert asked, "but it is not left for longer"
+    world.commits()
+    assert len(world.account().mailbox) == 0 and world.living == 0
+    world.check()

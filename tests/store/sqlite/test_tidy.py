@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from smppd.daemon.tidying import tidy
 from smppd.relay.ledger.journal import HEAD, Entry, LivingEntries, fingerprint, mark, read
 from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.opening import embedded
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import ASKED, DONE, Compacted, ask
@@ -105,7 +106,7 @@ def test_what_is_over_opens_with_no_key(log: Builder, at: str, waiting: bool) ->
         assert done.complete and done.entries == 9
         store.close()
     if at == "a purge":
-        assert tidy(log.directory, log.kek) == ""
+        assert tidy(embedded(log.directory), log.kek) == ""
     assert not list(log.directory.glob("*-wal"))
     octets = raw(log.directory)
     everything = b"".join(opened(log.directory, log.directory, log.kek))
@@ -124,7 +125,7 @@ def test_a_backup_of_a_store_at_rest_holds_nothing_that_is_over(tmp_path: Path) 
     waits(house.log)
     passes_through(house.log)
     house.log.close()
-    assert tidy(house.log.directory, house.kek) == ""
+    assert tidy(embedded(house.log.directory), house.kek) == ""
     house.take()
     everything = b"".join(opened(house.data(), house.keys(), house.kek))
     assert seen([BODY, NUMBER, WAITS], everything) == [WAITS]
@@ -135,10 +136,10 @@ def test_a_backup_of_a_store_at_rest_holds_nothing_that_is_over(tmp_path: Path) 
 def test_it_is_done_once(log: Builder) -> None:
     waits(log)
     log.close()
-    tidy(log.directory, log.kek)
+    tidy(embedded(log.directory), log.kek)
     before = [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
     entries = replayed(log)
-    tidy(log.directory, log.kek)
+    tidy(embedded(log.directory), log.kek)
     after = [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
     assert len(before) == len(after) and replayed(log) == entries
 
@@ -156,7 +157,7 @@ def test_a_block_that_does_not_open_stops_nothing_and_is_kept(log: Builder, olde
         db.close()
     else:
         alter(log.directory, 0, lambda block: block._replace(spool=bytes(len(block.spool))))
-    assert "1 spool blocks do not open" in tidy(log.directory, log.kek)
+    assert "1 spool blocks do not open" in tidy(embedded(log.directory), log.kek)
     assert not seen([BODY, NUMBER], b"".join(opened(log.directory, log.directory, log.kek)))
     db = connect(log.directory / "data.db", "data")
     assert db.execute("SELECT count(*) FROM spool WHERE seq = ?", (first,)).fetchone()[0]
@@ -200,7 +201,7 @@ def test_a_kill_between_any_two_statements_loses_nothing_that_waits(tmp_path: Pa
         store.close()
         found, rows = replayed(log)
         assert [one for one in found if one in entries] == entries and [row.data for row in rows] == [WAITS]
-        assert tidy(log.directory, log.kek) == ""
+        assert tidy(embedded(log.directory), log.kek) == ""
         assert replayed(log)[0] == entries
         assert not seen([BODY, NUMBER], b"".join(opened(log.directory, log.directory, log.kek))), done
 
@@ -243,7 +244,7 @@ def test_nobody_answers(log: Builder) -> None:
     log.record()
     log.commit()
     assert not ask(log.directory, 0.2)
-    assert "did not tidy" in tidy(log.directory, log.kek, 0.1)
+    assert "did not tidy" in tidy(embedded(log.directory), log.kek, 0.1)
     db = connect(log.directory / "data.db", "data")
     names = {row[0] for row in db.execute("SELECT name FROM meta").fetchall()}
     db.close()

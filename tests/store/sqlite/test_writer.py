@@ -13,7 +13,8 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.verify import verify_log
 from smppd.store.api import Availability, ColdRow, Kind, StoreError
-from smppd.store.sqlite.files import Lock, connect
+from smppd.store.lock import Lock
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import PendingKeys
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, VaultError, segment_scope
@@ -162,7 +163,7 @@ def test_a_commit_is_one_write_and_many_are_filed_in_one_transaction(tmp_path: P
         writes.append(write(segment, pieces))
         return writes[-1]
 
-    store._files_of_journal.write = counted  # type: ignore[method-assign]
+    store._files_of_journal.write = counted
     hold = threading.Event()
 
     def holds() -> None:

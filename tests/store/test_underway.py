@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smppd.store.api import ColdRow, Damaged, Kind, StoreError
 from smppd.store.journal.reader import paths
-from smppd.store.sqlite.keys import ReadOnlyKeys
-from smppd.store.sqlite.underway import SqliteUnderway
+from smppd.store.opening import embedded
 from smppd.vault.keys import KeyRing
 from tests.store.builder import Builder
+from tests.store.houses import House, embedded_only
 from tests.store.journals import alter, into_table
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house)
     yield builder
     builder.close()
 
 
 @pytest.fixture
-def source(log: Builder) -> Iterator[SqliteUnderway]:
-    keys = ReadOnlyKeys(log.directory)
-    opened = SqliteUnderway(log.directory, KeyRing(log.kek, keys))
+def source(log: Builder) -> Iterator[Any]:
+    keys = log.place.read_only_keys()
+    opened = log.place.underway(KeyRing(log.kek, keys))
     yield opened
     opened.close()
     keys.close()
 
 
 def edit(log: Builder, statement: str) -> None:
-    db = sqlite3.connect(log.directory / "data.db", isolation_level=None)
-    db.execute(statement)
-    db.close()
+    log.house.edit(statement)
 
 
 def commit(log: Builder, *entries: bytes) -> None:
@@ -44,7 +42,7 @@ def commit(log: Builder, *entries: bytes) -> None:
     log.commit()
 
 
-def test_blocks_in_pages_beside_the_writer(log: Builder, source: SqliteUnderway) -> None:
+def test_blocks_in_pages_beside_the_writer(log: Builder, source: Any) -> None:
     assert source.blocks(0, 10) == []
     for text in (b"one", b"two", b"three"):
         commit(log, text)
@@ -55,12 +53,19 @@ def test_blocks_in_pages_beside_the_writer(log: Builder, source: SqliteUnderway)
     assert "three" not in repr(source.blocks(first[-1].at, 10))
 
 
-def test_table_and_journal_follow_each_other(log: Builder, source: SqliteUnderway) -> None:
+def at_rest(log: Builder) -> None:
+    """The spool as rows, as the embedded store has it when nobody uses it."""
+    if log.house.journal == "spool":
+        log.close()
+        into_table(log.directory)
+
+
+@embedded_only
+def test_table_and_journal_follow_each_other(log: Builder, source: Any) -> None:
     commit(log, b"one")
     commit(log, b"two")
-    log.close()
-    into_table(log.directory)
-    again = Builder(log.directory, log.kek)
+    at_rest(log)
+    again = Builder(log.house, log.kek)
     commit(again, b"three")
     assert [block.data for block in source.blocks(0, 10)] == [b"one", b"two", b"three"]
     (one,) = source.blocks(0, 1)
@@ -69,7 +74,8 @@ def test_table_and_journal_follow_each_other(log: Builder, source: SqliteUnderwa
     again.close()
 
 
-def test_a_block_of_the_journal_that_was_altered_does_not_open(log: Builder, source: SqliteUnderway) -> None:
+@embedded_only
+def test_a_block_of_the_journal_that_was_altered_does_not_open(log: Builder, source: Any) -> None:
     commit(log, b"one")
     commit(log, b"two")
     log.close()
@@ -77,48 +83,46 @@ def test_a_block_of_the_journal_that_was_altered_does_not_open(log: Builder, sou
     assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
 
 
-def test_a_block_whose_file_went_is_passed_over(
-    log: Builder, source: SqliteUnderway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@embedded_only
+def test_a_block_whose_file_went_is_passed_over(log: Builder, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(log, b"one")
     (one,) = source.blocks(0, 10)
 
-    def gone(self: SqliteUnderway, seq: int, data: bytes) -> None:
+    def gone(*_block: object) -> None:
         for path in paths(log.directory):
             path.unlink()
 
-    monkeypatch.setattr(SqliteUnderway, "_block", gone)
+    monkeypatch.setattr(source, "_block", gone)
     assert source.blocks(0, 10) == [(one.at, b"")]
 
 
-def test_a_block_that_was_altered_does_not_open(log: Builder, source: SqliteUnderway) -> None:
+def test_a_block_that_was_altered_does_not_open(log: Builder, source: Any) -> None:
     commit(log, b"one")
     commit(log, b"two")
-    log.close()
-    into_table(log.directory)
-    (one, _) = source.blocks(0, 10)
-    edit(log, f"UPDATE spool SET data = x'00' || data WHERE seq = {one.at}")
+    at_rest(log)
+    table, order = log.house.journal, log.house.order
+    edit(log, f"UPDATE {table} SET data = x'00' || data WHERE {order} = (SELECT min({order}) FROM {table})")
     assert [block.data for block in source.blocks(0, 10)] == [None, b"two"]
-    edit(log, "INSERT INTO spool VALUES (5, 'text')")
-    assert source.blocks(0, 1)[0].data is None
+    if log.house.journal == "spool":
+        edit(log, "INSERT INTO spool VALUES (5, 'text')")
+        assert source.blocks(0, 1)[0].data is None
 
 
 def test_a_block_whose_key_went_with_it_is_passed_over(
-    log: Builder, source: SqliteUnderway, monkeypatch: pytest.MonkeyPatch
+    log: Builder, source: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(log, b"one")
-    log.close()
-    into_table(log.directory)
+    at_rest(log)
     (one,) = source.blocks(0, 10)
 
-    def gone(self: SqliteUnderway, seq: int, data: bytes) -> None:
-        edit(log, f"DELETE FROM spool WHERE seq = {seq}")
+    def gone(*_block: object) -> None:
+        edit(log, f"DELETE FROM {log.house.journal}")
 
-    monkeypatch.setattr(SqliteUnderway, "_block", gone)
+    monkeypatch.setattr(source, "_block", gone)
     assert source.blocks(0, 10) == [(one.at, b"")]
 
 
-def test_rows_in_pages(log: Builder, source: SqliteUnderway) -> None:
+def test_rows_in_pages(log: Builder, source: Any) -> None:
     rows = [ColdRow(Kind.QUEUE, "acme\nx", b"", n, 9, b"q%d" % n) for n in (5, 6)]
     rows += [ColdRow(Kind.WAITING, "carrier-a", b"up", 2, 9, b"w"), ColdRow(Kind.MAIL, "acme", b"", 1, 9, b"m")]
     log.store.batch.put.extend(rows)
@@ -129,13 +133,12 @@ def test_rows_in_pages(log: Builder, source: SqliteUnderway) -> None:
         at = page[-1].at
     assert listed == rows
     edit(log, "UPDATE cold SET id = 7 WHERE id = 6")
-    edit(log, "INSERT INTO cold VALUES (9, 'x', x'', 1, 1, 1, x'')")
+    columns = "kind, owner, key, id, expires, segment, data"
+    edit(log, f"INSERT INTO cold ({columns}) VALUES (9, 'x', x'', 1, 1, 1, x'')")
     assert [one.row and one.row.id for one in source.rows(None, 10)] == [5, None, 2, 1]
 
 
-def test_a_row_that_is_sealed_anew_meanwhile_opens(
-    log: Builder, source: SqliteUnderway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_is_sealed_anew_meanwhile_opens(log: Builder, source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     log.store.batch.put.append(ColdRow(Kind.MAIL, "acme", b"", 1, 9, b"m"))
     log.commit()
     row = source._data.all("SELECT kind, owner, key, id, expires, segment, data FROM cold")[0]
@@ -146,7 +149,7 @@ def test_a_row_that_is_sealed_anew_meanwhile_opens(
     assert gone is not None and gone.data == b""
 
 
-def test_damaged_items(log: Builder, source: SqliteUnderway) -> None:
+def test_damaged_items(log: Builder, source: Any) -> None:
     item = Damaged("mail", "acme", 3, "start", "ValueError", 1, 1 << 40, b"content")
     log.store.batch.damaged += [item, item._replace(id=4)]
     log.commit()
@@ -156,6 +159,6 @@ def test_damaged_items(log: Builder, source: SqliteUnderway) -> None:
     assert source.damaged(0, 1) == [(1, None)]
 
 
-def test_without_a_store_it_says_so(tmp_path: Path, source: SqliteUnderway) -> None:
+def test_without_a_store_it_says_so(tmp_path: Path, source: Any) -> None:
     with pytest.raises(StoreError, match="no store here"):
-        SqliteUnderway(tmp_path / "none", source._ring)
+        embedded(tmp_path / "none").underway(source._ring)

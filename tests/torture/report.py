@@ -78,7 +78,7 @@ def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
     for row in rows:
         if "mutation" in row:
-            caught = f"noticed in run {row['caught']}: {row['found'][0]}" if "caught" in row else "NOT noticed"
+            caught = f"noticed in run {row['caught']}: {row.get('noticed', '')}" if "caught" in row else "NOT noticed"
             told.append((f"mutation: {row['mutation']}", caught))
     return told
 

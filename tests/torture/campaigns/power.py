@@ -65,8 +65,13 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         if not result["acknowledged"] or not result["kills"]:
             # Nothing was put to the test: that proves nothing.
             return {**result, "faults": [f"{mutation}: the daemon does not run", *result["faults"]]}
+        said = (directory / str(number) / "smppd.log").read_text()
+        if broken := [word for word in ("TypeError", "AttributeError", "NameError") if word in said]:
+            return {**result, "faults": [f"{mutation}: the mutation does not fit the code, {broken[0]}"]}
         if result["faults"]:
-            return {**result, "caught": number, "found": result["faults"], "faults": []}
+            first = result["faults"][0]
+            noticed = "the daemon does not start" if "smppd ended with status" in first else first.split(":")[0]
+            return {**result, "caught": number, "noticed": noticed, "found": result["faults"], "faults": []}
         missed.append(result)
     told = "; ".join(
         f"{one['manners']}, {one['writes_unsynced']} writes not synced, {one['writes_lost']} lost" for one in missed

@@ -95,10 +95,13 @@ def _other_user() -> pwd.struct_passwd | None:
 class Server:
     """A PostgreSQL server. ``kill`` and ``start`` are those of the whole server."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, replicated: bool = False, primary: Server | None = None) -> None:
         """Makes its data and starts it. durable: it syncs, and writes what a server in use writes. That is slower, and needed
-        only where the machine, not the server, loses power, and for measurements."""
+        only where the machine, not the server, loses power, and for measurements. replicated: it may have replicas. primary:
+        of which this is one, that it waits for with each commit."""
         self._settings = _DURABLE if durable else _SETTINGS
+        if replicated or primary is not None:
+            self._settings = self._settings | {"wal_level": "replica", "max_wal_senders": "4"}
         self._user = _other_user()
         self.folder = Path(tempfile.mkdtemp(prefix="smppd-pg-"))
         self.data = self.folder / "data"
@@ -109,6 +112,14 @@ class Server:
         self._template = ""
         self._given_back: list[Address] = []
         atexit.register(self.remove)
+        if primary is not None:
+            begins = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username", USER]
+            copied = ["--pgdata", str(self.data), "--host", str(primary.folder), *begins]
+            self._run([str(programs() / "pg_basebackup"), *copied])
+            self.start()
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.execute("SELECT pg_reload_conf()")
+            return
         words = [
             "--pgdata",
             str(self.data),
@@ -197,7 +208,7 @@ class Server:
         until = time.monotonic() + _PATIENCE
         while True:
             with suppress(StoreError):
-                Connection(self.address()).close()
+                Connection(Address(self.url() + "&target_session_attrs=any")).close()  # a replica takes no writes
                 return
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"PostgreSQL does not start: {self.said()}")

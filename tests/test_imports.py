@@ -153,7 +153,6 @@ NAMES_BACK_ENDS = {
     # What works on the files of the embedded store, and is refused where `store.url` is set.
     "backup.take": (SQLITE,),
     "backup.restore": (SQLITE,),
-    "backup.erasures": (SQLITE,),
     "backup.opt_outs": (SQLITE,),
     "cli.shredding": (SQLITE,),
 }

@@ -20,7 +20,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(?::[0-9]{1,5})?
 _QUERY: Final = frozenset(
     (
         "host port sslmode sslrootcert sslcert sslkey sslcrl sslcrldir sslsni ssl_min_protocol_version channel_binding"
-        " connect_timeout target_session_attrs load_balance_hosts passfile service"
+        " connect_timeout target_session_attrs load_balance_hosts passfile"
     ).split()
 )
 """Parameters of libpq that may stand in the URL; those of the session are ours."""

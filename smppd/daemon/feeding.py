@@ -146,7 +146,8 @@ class Feeding:
         if place.load() is not None or says(file.path):
             return
         with (
-            closing(installed(self._store, self._node, settle=False).records()) as records,
+            # What was acknowledged before is none of what comes, though it may not be filed yet.
+            closing(installed(self._store, self._node, settle=True).records()) as records,
             closing(AuditTrail(self._store.directory / AUDIT_FILE, None)) as trail,
         ):
             place.save(Kept(Tail(records, trail, Wanted()).end(), time.time()))

@@ -27,6 +27,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from smppd.store.installation import Installation
 from tests.campaigns.stacks import certificates
 from tests.crash.load import Smsc
 from tests.e2e.children import ROOT
@@ -176,7 +177,8 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
     acme = account(receipts={"window": 50, "retry": "1s"}, unknown_after="1s")
     gateway = Gateway(scratch / "gateway", certs, [Upstream(smsc.port)], [acme], feed=feed)
     stack.callback(gateway.kill)
-    store, file, socket = (gateway.directory / name for name in ("store", "feed.jsonl", "feed.sock"))
+    file, socket = (gateway.directory / name for name in ("feed.jsonl", "feed.sock"))
+    store = gateway.installation
     consumer = Consumer(socket)
     consumer.start()
     shipper = None
@@ -230,14 +232,14 @@ def campaign(args: argparse.Namespace, scratch: Path, stack: ExitStack) -> list[
     return wrong
 
 
-def _judge(where: str, told: Any, store: Path) -> list[str]:
+def _judge(where: str, told: Any, store: Installation) -> list[str]:
     deadline = time.monotonic() + 60
     while (found := faults(told(), store)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return [f"{where}: {one}" for one in found]
 
 
-def _in_broker(broker: Broker, store: Path) -> tuple[list[str], int]:
+def _in_broker(broker: Broker, store: Installation) -> tuple[list[str], int]:
     """What is wrong in the queue, and how many lines came again, after a kill of the shipper."""
     every: list[dict[str, Any]] = []
     deadline = time.monotonic() + 120

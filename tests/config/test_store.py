@@ -80,6 +80,7 @@ def test_a_database_is_named_by_its_url(tmp_path: Path, more: str) -> None:
             "path: var, url: 'postgresql://db.example/smppd'",
             "store: db.example is not loopback: give `url` sslmode=verify-full, or say",
         ),
+        ("path: var, url: 'postgresql:///smppd?service=elsewhere'", "store.url: has parameters that are none of"),
         ("path: var, url: 'postgresql://db.example/smppd?sslmode=require'", "db.example is not loopback"),
         ("path: var, url: 'postgresql://localhost,192.0.2.1/smppd'", "192.0.2.1 is not loopback"),
         ("path: var, url: 'postgresql://localhost/smppd?host=db.example'", "db.example is not loopback"),

@@ -58,7 +58,8 @@ class FakeAskers:
         self, request: dict[str, Any], uid: int, trusted: bool, do: str, needed: frozenset[Act]
     ) -> Deferred[Authority]:
         self.asked.append((uid, trusted, do))
-        name = request.get("operator") or request.get("login", {}).get("name", "")
+        login = request.get("login")
+        name = request.get("operator") or (login.get("name", "") if isinstance(login, dict) else "")
         if name == "ada" and needed == ACTS_NEED:
             raise ControlError("ada may not do this", Code.ROLE)
         return succeed(Authority(Actor("root", "here"), name))

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import json
 import socket
-import sqlite3
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from smppd.message import State, read_events
+from smppd.store.installation import Installation
+from smppd.store.log import LogRow
 from smppd.vault.seal import Direction, iter_records, read_header
 from tests.e2e.harness import PASSWORD, Gateway
 from tests.e2e.probes import Probe, frame, status, submit_body
 
 
-def expected(store: Path) -> dict[str, tuple[str, int]]:
+def expected(store: Installation) -> dict[str, tuple[str, int]]:
     """key -> (event's state or `record`, id) of every line that the log asks for, by its own octets."""
     found: dict[str, tuple[str, int]] = {}
-    db = sqlite3.connect(f"file:{store / 'data.db'}?mode=ro", uri=True)
-    try:
-        for seq, count, records, events in db.execute("SELECT seq, count, records, events FROM log ORDER BY seq"):
-            told = list(read_events(events))
-            silent = {one.id for one in told if one.state == State.REFUSED}
-            for number, packed in enumerate(iter_records(records), 1):
-                header = read_header(packed)
-                if header.direction is Direction.MT and header.record_id not in silent:
-                    found[f"{seq:016x}-{number}"] = ("record", header.record_id)
-            for number, event in enumerate(told, count + 1):
-                found[f"{seq:016x}-{number}"] = (State(event.state).name, event.id)
-    finally:
-        db.close()
+    with closing(store.records()) as log:
+        after = 0
+        while rows := log.rows(after, 500):
+            for row in rows:
+                found |= _told(row)
+            after = rows[-1].seq
+    return found
+
+
+def _told(row: LogRow) -> dict[str, tuple[str, int]]:
+    found: dict[str, tuple[str, int]] = {}
+    told = list(read_events(row.events))
+    silent = {one.id for one in told if one.state == State.REFUSED}
+    for number, packed in enumerate(iter_records(row.records), 1):
+        header = read_header(packed)
+        if header.direction is Direction.MT and header.record_id not in silent:
+            found[f"{row.seq:016x}-{number}"] = ("record", header.record_id)
+    for number, event in enumerate(told, row.written + 1):
+        found[f"{row.seq:016x}-{number}"] = (State(event.state).name, event.id)
     return found
 
 
@@ -47,7 +55,7 @@ def keys(lines: list[dict[str, Any]]) -> Counter[str]:
     return Counter(line["key"] for line in lines if line.get("key", "a")[0] not in "ag")
 
 
-def faults(told: Counter[str], store: Path) -> list[str]:
+def faults(told: Counter[str], store: Installation) -> list[str]:
     """What is missing, told twice, or told of nothing."""
     wanted = expected(store)
     missing = [key for key in wanted if key not in told]

@@ -18,7 +18,10 @@ from typing import Any, Final, Self
 
 import yaml
 
+from smppd.config import load
 from smppd.passwords import hashed
+from smppd.store.installation import Installation
+from smppd.store.opening import installation
 from tests import forked
 from tests.e2e.children import ROOT
 from tests.ports import free_port
@@ -184,6 +187,11 @@ class Gateway:
             timeout=60,
             cwd=ROOT,
         )
+
+    @property
+    def installation(self) -> Installation:
+        """Its store, as a command opens it."""
+        return installation(load(self.config_file))
 
     def start(self) -> None:
         """Makes the keys on the first start, runs the daemon, waits until it is ready and its links stand."""

@@ -1,5 +1,4 @@
-"""A dump of the store on PostgreSQL, keys apart, put back after a person was erased: he stays erased, and the daemon goes
-on."""
+"""A dump of the store on PostgreSQL, keys apart, put back after a person was erased: he stays so, and the daemon goes on."""
 
 from __future__ import annotations
 

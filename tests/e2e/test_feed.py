@@ -29,7 +29,7 @@ def test_each_event_once_over_kills(make_gateway: Callable[..., Gateway]) -> Non
         feed = {"file": {"path": "feed.jsonl", "rotate": "128KiB", "keep": 1000}, "socket": {"path": "feed.sock"}}
         acme = account(receipts={"window": 50, "retry": "1s"}, unknown_after="1s")
         gateway = make_gateway([Upstream(smsc.port)], [acme], feed=feed)
-        store, file = gateway.directory / "store", gateway.directory / "feed.jsonl"
+        store, file = gateway.installation, gateway.directory / "feed.jsonl"
         consumer = Consumer(gateway.directory / "feed.sock")
         customer = SteadyCustomer(gateway.plain_port, RATE)
         consumer.start()
@@ -55,7 +55,7 @@ def test_each_event_once_over_kills(make_gateway: Callable[..., Gateway]) -> Non
 
 def _export(gateway: Gateway, least: int) -> None:
     """Every message once, by chained exports, as the log has them."""
-    wanted = {f"{one:016x}" for what, one in expected(gateway.directory / "store").values() if what == "record"}
+    wanted = {f"{one:016x}" for what, one in expected(gateway.installation).values() if what == "record"}
     assert len(wanted) >= least
     found: list[dict[str, str]] = []
     after: list[str] = []
@@ -81,7 +81,7 @@ def test_the_daemon_alone_is_killed_and_its_feed_ends(make_gateway: Callable[...
             probe.bind("acme", PASSWORD, 0x02)
             assert status(probe.ask(0x04, submit_body(b"one"))) == 0
             os.kill(gateway.pid, signal.SIGKILL)
-        wait_for("the last lines", lambda: not faults(keys(lines_of(file)), gateway.directory / "store"))
+        wait_for("the last lines", lambda: not faults(keys(lines_of(file)), gateway.installation))
         gateway.kill()
         with gateway, Probe(gateway.plain_port) as probe:
             probe.bind("acme", PASSWORD, 0x02)
@@ -89,7 +89,7 @@ def test_the_daemon_alone_is_killed_and_its_feed_ends(make_gateway: Callable[...
             wait_for("both", lambda: [one["event"] for one in lines_of(file)].count("accepted") == 2)
         lines = lines_of(file)
         assert {line["to"] for line in lines} == {"+44770***0123"}
-        assert faults(keys(lines), gateway.directory / "store") == []
+        assert faults(keys(lines), gateway.installation) == []
 
 
 def test_a_feed_by_reload_words_of_handsets_and_a_file_that_cannot_be_written(

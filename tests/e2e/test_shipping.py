@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from smppd.audit.trail import AuditTrail
-from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install
 from tests.audit.receiver import Receiver, parsed
@@ -54,7 +53,7 @@ class Writer(threading.Thread):
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(daemon=True)
         store = gateway.directory / "store"
-        rows = ReadOnlyKeys(store)
+        rows = gateway.installation.read_only_keys()
         install = load_install(load_kek(FileSource(gateway.directory / "keys" / "kek")), rows)
         rows.close()
         self._trail = AuditTrail(store / "audit.db", install.audit)

@@ -15,10 +15,10 @@ from smppd.events import AuditEvent
 from smppd.records import looks
 from smppd.records.looks import LookKey, Shown, due, facts_of, key_of, keys_left, looks_at, month_of
 from smppd.records.retention import Purger
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.log_rows import SqlitePurge
+from smppd.store.installation import StoredKeys
 from smppd.vault.keys import create_install
-from tests.store.builder import Builder, files
+from tests.store.builder import Builder
+from tests.store.houses import House
 from tests.vault.rows import kek
 
 NOVEMBER = float(calendar.timegm((2026, 11, 30, 23, 59, 59)))
@@ -26,8 +26,8 @@ ANNA, BEN = b"447700900123", b"447700900456"
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[KeyStore]:
-    store = KeyStore(tmp_path)
+def rows(house: House) -> Iterator[StoredKeys]:
+    store = house.place.keys()
     create_install(kek(), store)
     yield store
     store.close()
@@ -39,7 +39,7 @@ def trail(tmp_path: Path) -> Iterator[AuditTrail]:
         yield one
 
 
-def test_a_month_has_one_key(rows: KeyStore) -> None:
+def test_a_month_has_one_key(rows: StoredKeys) -> None:
     first = key_of(kek(), rows, NOVEMBER)
     assert first.month == "2026-11" and key_of(kek(), rows, NOVEMBER - 86400).hash(ANNA) == first.hash(ANNA)
     second = key_of(kek(), rows, NOVEMBER + 2)
@@ -64,7 +64,7 @@ def test_a_key_is_due_thirteen_months_after_its_month() -> None:
     assert looks.KEPT >= 395 * 86400
 
 
-def test_looks_are_found_by_number_with_their_records(rows: KeyStore, trail: AuditTrail) -> None:
+def test_looks_are_found_by_number_with_their_records(rows: StoredKeys, trail: AuditTrail) -> None:
     key = key_of(kek(), rows, NOVEMBER)
     shown = [Shown(1, (ANNA, BEN)), Shown(2, (BEN,)), Shown(3), Shown(4, (ANNA,))]
     for facts in facts_of(shown, key, True):
@@ -83,7 +83,7 @@ def test_looks_are_found_by_number_with_their_records(rows: KeyStore, trail: Aud
     assert not list(looks_at(trail, [b"447700900999"], keys)) and not list(looks_at(trail, [], keys))
 
 
-def test_when_the_key_is_gone_nobody_can_tell(rows: KeyStore, trail: AuditTrail) -> None:
+def test_when_the_key_is_gone_nobody_can_tell(rows: StoredKeys, trail: AuditTrail) -> None:
     key = key_of(kek(), rows, NOVEMBER)
     for facts in facts_of([Shown(1, (ANNA,))], key, True):
         trail.append(AuditEvent.REVEAL, "x", facts, "revealed")
@@ -115,22 +115,22 @@ def test_however_many_were_shown_all_are_named_and_fit(count: int, subjects: boo
     assert not any("looks" in one for one in facts_of(shown[:3], None, True))
 
 
-def test_the_purge_destroys_the_key_and_its_octets(tmp_path: Path) -> None:
-    log = Builder(tmp_path / "var")
-    store = KeyStore(tmp_path / "var")
+def test_the_purge_destroys_the_key_and_its_octets(house: House) -> None:
+    log = Builder(house)
+    store = house.place.keys()
     now = log.now
     key_of(log.kek, store, now)
     wrapped = store.get(looks.scope_of(month_of(now).label))
     store.close()
-    assert wrapped is not None and wrapped in files(tmp_path / "var")
+    assert wrapped is not None and wrapped in house.octets()
     with (
-        AuditTrail(tmp_path / "var/audit.db", log.install.audit) as trail,
-        Purger(SqlitePurge(tmp_path / "var"), dict, lambda _id: 0.0, trail=trail) as purger,
+        AuditTrail(house.directory / "audit.db", log.install.audit) as trail,
+        Purger(house.place.purge(), dict, lambda _id: 0.0, trail=trail) as purger,
     ):
         purger.run(month_of(now).end + looks.KEPT - 60)
-        assert wrapped in files(tmp_path / "var")
+        assert wrapped in house.octets()
         purger.run(month_of(now).end + looks.KEPT)
-        assert wrapped not in files(tmp_path / "var")
+        assert wrapped not in house.octets()
         told = [entry.what["looks"] for entry in trail.entries(events=("purge",)) if "looks" in entry.what]
     assert told == [f"looks/{month_of(now).label}"]
     log.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
-from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.segments import ENTRIES
 from smppd.store.sqlite.keys import KeyStore
@@ -327,8 +327,10 @@ class PostgresStand:
     """A ``PostgresStore`` on a real server with its real thread, in a database of its own. A process that dies commits nothing
     more: whoever starts in its place has raised the epoch by then."""
 
-    def __init__(self, _directory: Path) -> None:
-        self.server = postgres.server().empty()
+    def __init__(self, _directory: Path, server: Server | None = None) -> None:
+        """server: instead of a database of the test process's server."""
+        self.server = postgres.server().empty() if server is None else server
+        self._own = server is None
         self._kek = kek()
         self._full = False
         self.chain_keys: ChainKeys | None = None
@@ -369,7 +371,8 @@ class PostgresStand:
         self._closes()
         if self._full:
             self.execute(_FREED)
-        postgres.server().give_back(self.server)
+        if self._own:
+            postgres.server().give_back(self.server)
 
     def _closes(self) -> None:
         self._lets_go()

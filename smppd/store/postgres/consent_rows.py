@@ -66,8 +66,8 @@ class PostgresConsents:
     def remove(self, numbers: Sequence[int]) -> int:
         """See `store.consents.Consents`. Where somebody reads the register just now, the next purge takes away what is left in
         the file."""
-        with self._data.writing("consents"):
-            removed = self._data.run("DELETE FROM consents WHERE number = ANY ($1::bigint[])", (list(numbers),))
+        with self._data.writing():
+            removed = self._data.delete("consents", "number = ANY ($1::bigint[])", (list(numbers),))
         if removed:
             self._wiper.wipe("consents")
         return removed
@@ -109,8 +109,8 @@ class PostgresConsents:
 
     def expire(self, now: float) -> int:
         """See `store.consents.Consents`."""
-        with self._data.writing("consents"):
-            return self._data.run("DELETE FROM consents WHERE until <= $1 AND until < $2", (int(now), FOREVER))
+        with self._data.writing():
+            return self._data.delete("consents", "until <= $1 AND until < $2", (int(now), FOREVER))
 
     def close(self) -> None:
         """Closes the connection."""

@@ -64,10 +64,7 @@ def _items(data: Database) -> list[Item]:
 
 
 def _remove(data: Database, numbers: Sequence[int]) -> int:
-    if not numbers:
-        return 0
-    data.stain("damaged")
-    return data.run("DELETE FROM damaged WHERE number = ANY ($1::bigint[])", (list(numbers),))
+    return data.delete("damaged", "number = ANY ($1::bigint[])", (list(numbers),)) if numbers else 0
 
 
 class PostgresDamaged:

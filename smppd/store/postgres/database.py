@@ -78,6 +78,13 @@ class Database:
         if tables:
             self.run(_STAIN, (list(tables),))
 
+    def delete(self, table: str, where: str, values: Sequence[Any]) -> int:
+        """Inside `writing`: deletes rows of a table, which is stained where there were any; how many."""
+        gone = self.run(f"DELETE FROM {table} WHERE {where}", values)
+        if gone:
+            self.stain(table)
+        return gone
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All queries inside see the database as it is at the first."""

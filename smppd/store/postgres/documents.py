@@ -51,16 +51,16 @@ class PostgresDocuments:
     def remove(self, kind: str, name: str) -> bool:
         """See `store.documents.Documents`. Where somebody reads it just now, the next purge takes away what is left in the
         file."""
-        with self._data.writing("documents"):
-            removed = self._data.run("DELETE FROM documents WHERE kind = $1 AND name = $2", (kind, name)) == 1
+        with self._data.writing():
+            removed = self._data.delete("documents", "kind = $1 AND name = $2", (kind, name)) == 1
         if removed:
             self._wiper.wipe("documents")
         return removed
 
     def expire(self, now: float) -> int:
         """See `store.documents.Documents`."""
-        with self._data.writing("documents"):
-            return self._data.run("DELETE FROM documents WHERE until <= $1", (int(now),))
+        with self._data.writing():
+            return self._data.delete("documents", "until <= $1", (int(now),))
 
     def number(self, kind: str) -> int:
         """See `store.documents.Documents`."""

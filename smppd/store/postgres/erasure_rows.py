@@ -196,9 +196,8 @@ class PostgresErasures(PostgresPurge):
 
     def forget_replies(self, keys: Collection[bytes]) -> int:
         """See `store.erasures.ErasureRows`."""
-        with self.data.writing("cold"):
-            gone = "DELETE FROM cold WHERE kind = $1 AND key = ANY ($2::bytea[])"
-            return self.data.run(gone, (int(Kind.REPLY), list(keys)))
+        with self.data.writing():
+            return self.data.delete("cold", "kind = $1 AND key = ANY ($2::bytea[])", (int(Kind.REPLY), list(keys)))
 
     def index_done(self, records: Sequence[Erased]) -> None:
         """See `store.erasures.ErasureRows`. Segments that were merged away before may have had them."""

@@ -57,8 +57,8 @@ class PostgresHeldRows:
     def destroy_key(self, scope: bytes) -> None:
         """See `store.holds.HeldRows`. Where somebody reads all the time, the next purge takes away what is left in the
         file."""
-        with self._data.writing("keys"):
-            self._data.run("DELETE FROM keys WHERE scope = $1", (scope,))
+        with self._data.writing():
+            self._data.delete("keys", "scope = $1", (scope,))
         self._wiper.wipe("keys")
 
     def mark(self, hold: int, which: Mark) -> bytes:
@@ -119,8 +119,8 @@ class PostgresHeldRows:
 
     def remove(self, hold: int, records: Sequence[int]) -> None:
         """See `store.holds.HeldRows`. They are overwritten by the purge that removes them, at its end (`PurgeRows.wipe`)."""
-        with self._data.writing("held"):
-            self._data.run("DELETE FROM held WHERE hold = $1 AND record = ANY ($2::bigint[])", (hold, list(records)))
+        with self._data.writing():
+            self._data.delete("held", "hold = $1 AND record = ANY ($2::bigint[])", (hold, list(records)))
 
     def forget(self, hold: int) -> None:
         """See `store.holds.HeldRows`."""

@@ -72,8 +72,8 @@ class PostgresKeys(_Keys):
     def delete(self, scope: bytes) -> None:
         """Destroys a key: its octets are gone from the table's file when this returns, unless somebody was reading all the
         time; then the next purge sees to it."""
-        with self.data.writing("keys"):
-            self.data.run("DELETE FROM keys WHERE scope = $1", (scope,))
+        with self.data.writing():
+            self.data.delete("keys", "scope = $1", (scope,))
         self._wiper.wipe("keys")
 
 

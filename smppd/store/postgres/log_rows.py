@@ -393,15 +393,13 @@ class PostgresPurge(_PostgresLog):
 
     def remove_overdue(self, now: float, kept: Callable[[str], float | None]) -> int:
         """See `store.log.PurgeRows`."""
-        with self.data.writing("damaged"):
+        with self.data.writing():
             return overdue(self.data, now, kept)
 
     def remove_ended(self, now: float) -> int:
         """See `store.log.PurgeRows`."""
-        if not self.data.number("SELECT count(*) FROM documents WHERE until <= $1", (int(now),)):
-            return 0
-        with self.data.writing("documents"):
-            return self.data.run("DELETE FROM documents WHERE until <= $1", (int(now),))
+        with self.data.writing():
+            return self.data.delete("documents", "until <= $1", (int(now),))
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 

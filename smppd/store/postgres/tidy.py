@@ -172,11 +172,13 @@ def _kept(spool: Spool, entries: Entries, unreadable: frozenset[tuple[int, int]]
 def _commit_keys(spool: Spool) -> None:
     """Makes new keys durable, and destroys those that are to go."""
     new, gone = spool.keys.take()
-    with spool.session.writing() as db:
-        db.one(
-            _PUT_KEYS,
-            (spool.session.node, [scope for scope, _ in new] or None, [wrapped for _, wrapped in new] or None, gone),
-        )
+    values = ([scope for scope, _ in new] or None, [wrapped for _, wrapped in new] or None, gone)
+    try:
+        with spool.session.writing() as db:
+            db.one(_PUT_KEYS, (spool.session.node, *values))
+    except StoreError:
+        spool.keys.again(new, gone)
+        raise
 
 
 def _shred_all(spool: Spool) -> int:

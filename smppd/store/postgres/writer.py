@@ -92,7 +92,7 @@ class Writer:
 
     def seal_alone(self, kind: SealKind) -> None:
         """Makes a seal of the log's chain without a commit, unless the server is away."""
-        self._jobs.put(lambda: self._seal_alone(kind))
+        self._jobs.put(lambda: self._chain.seal_alone(kind))
 
     def look(self) -> Availability:
         """Whether the server can be reached, as of the last statement; asks it, in the thread, where that is long ago. Any
@@ -242,10 +242,6 @@ class Writer:
         except StoreError:
             return {}  # the next try meets the same
         return {scope: stored[scope] for scope, wrapped in work.keys if stored.get(scope, wrapped) != wrapped}
-
-    def _seal_alone(self, kind: SealKind) -> None:
-        if self._reach():
-            self._chain.seal_alone(kind)
 
     def store_seal(self, made: Made | None, state: bytes) -> bool:
         """Makes a seal and the log's state durable; False where there is no space, or the server is away. In the thread, or

@@ -107,7 +107,7 @@ class SqliteInstallation:
 
     def settled(self) -> bool:
         """See `store.installation.Installation`."""
-        return settled(self._directory)
+        return not self.has_log() or settled(self._directory)
 
     def file_rest(self, kek: Kek) -> None:
         """See `store.installation.Installation`."""

@@ -260,7 +260,8 @@ def test_it_can_be_killed_while_it_gathers_and_asked_for_again(run: Run, log: Bu
         step += 8
     assert any(0 < number < 900 for number in seen), seen
     status, out, _ = run(*words)
-    assert status == 0 and out.startswith("Hold 1 is active") and "keeps 900 records" in out
+    # One that was killed may have taken a number along.
+    assert status == 0 and out.split(" is ")[0] in ("Hold 1", "Hold 2") and "keeps 900 records" in out
     (only,) = json.loads(run("hold", "list", "--json")[1])["holds"]
     assert only["state"] == "active" and run("audit", "verify")[0] == 0
 

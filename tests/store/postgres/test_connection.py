@@ -41,7 +41,6 @@ def test_what_a_server_must_not_be() -> None:
     own.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'")
     with pytest.raises(StoreError, match="encoding is LATIN1"):
         Connection(own.address("latin"))
-    own.execute("DROP DATABASE latin")
 
 
 def test_what_an_operator_may_mean_is_told() -> None:

@@ -14,12 +14,12 @@ from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.postgres.tidy import DONE, TidyThread, ask
 from smppd.store.seals import TakenUp
-from smppd.vault.chain import ChainKeys, SealKind
-from smppd.vault.keys import KeyRing, create_install, load_install
+from smppd.vault.chain import SealKind
+from smppd.vault.keys import KeyRing
 from smppd.vault.seal import SealError
+from tests.store.postgres.chained import sealed
 from tests.store.stands import COUNTER, PostgresStand, rotate
 from tests.store.test_interface import LATE, fill, item, page, place, row
-from tests.vault.rows import MemoryRows
 
 
 def values(stand: PostgresStand, query: str) -> list[tuple[object, ...]]:
@@ -278,16 +278,6 @@ def test_two_nodes_are_never_given_the_same_numbers(stand: PostgresStand, monkey
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------------
-
-
-def sealed(stand: PostgresStand) -> PostgresStand:
-    """The store with the log's chain under the keys of an installation."""
-    rows = MemoryRows()
-    create_install(stand._kek, rows)
-    install = load_install(stand._kek, rows)
-    stand.chain_keys = ChainKeys(install.audit, install.checkpoint)
-    stand.starts()
-    return stand
 
 
 def test_the_log_is_sealed_and_taken_up(stand: PostgresStand) -> None:

@@ -49,7 +49,7 @@ def left(place: Path, needles: list[bytes]) -> int:
 
 def fill(db: Connection) -> tuple[dict[int, bytes], dict[bytes, bytes]]:
     """Secrets of one to a hundred records a row, and keys."""
-    db.run("INSERT INTO nodes VALUES (0, 'test', 1, 0)")
+    db.run("INSERT INTO nodes VALUES (0, 'test', 1)")
     secrets = {number << 22: os.urandom(2 * PIECE * random.choice((1, 1, 2, 5, 30, 100))) for number in range(1, ROWS)}
     keys = {b"period/acme/body/%d" % number: os.urandom(60) for number in range(ROWS)}
     for seq, data in secrets.items():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from time import monotonic
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,7 +14,9 @@ from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.session import Place, Session, nodes_in_use
 from smppd.vault.keys import Part
 from tests import postgres
+from tests.store.postgres.chained import sealed
 from tests.store.postgres.proxy import Proxy
+from tests.store.postgres.waiting import settles, until
 from tests.store.stands import PostgresStand
 from tests.store.test_interface import fill, item, page, row
 from tests.vault.rows import NOON
@@ -41,22 +42,6 @@ def proxied(stand: PostgresStand) -> Iterator[tuple[PostgresStand, Proxy]]:
         proxy.refuse = proxy.swallow = False
         stand.server = direct
         stand.starts()
-
-
-def until(stand: PostgresStand, true: Callable[[], bool]) -> None:
-    """Lets the store go on, as the daemon's timers do, until something is so."""
-    limit = monotonic() + 30
-    while not true():
-        assert monotonic() < limit
-        stand.store.watch()
-        stand.hears_within(0.02)
-
-
-def settles(stand: PostgresStand) -> None:
-    """All that waits is stored."""
-    stand.store.kick()
-    stand.turns()
-    until(stand, lambda: not stand.store.busy and stand.store.takes)
 
 
 def stored(stand: PostgresStand) -> bytes:
@@ -306,6 +291,32 @@ def test_queries_are_answered_when_the_server_is_back(proxied: tuple[PostgresSta
     proxy.refuse = False
     until(stand, lambda: len(got) == 2)
     assert got == [[row(1)], [row(2)]]
+
+
+def test_a_seal_that_was_due_meanwhile_is_made_when_the_server_is_back(
+    proxied: tuple[PostgresStand, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand, proxy = proxied
+    sealed(stand)
+    fill(stand)
+    stand.commits()
+    number, _ = stand.store.sealed
+    proxy.refuse = True
+    proxy.cut()
+    until(stand, lambda: not stand.store.takes)
+    monkeypatch.setattr("smppd.store.chain_writer.SECONDS", 0.0)
+    stand.store.seal_when_due()
+    for _ in range(5):
+        stand.hears_within(0.02)
+    assert stand.store.sealed[0] == number
+    proxy.refuse = False
+    until(stand, lambda: stand.store.takes)
+    fill(stand, 2 << 40)
+    stand.commits()
+    stand.store.seal_when_due()
+    page(stand)
+    assert stand.store.sealed[0] == number + 1
+    stand.chain_keys = None
 
 
 def test_an_end_while_the_server_is_away_is_an_end(

@@ -1,7 +1,7 @@
 """A PostgreSQL of the tests' own, of the machine's package (Debian: postgresql): on a Unix socket in a temporary folder, once a
 test process, for any user. Each test has a database of its own, copied from one that has the schema.
 
-Where there is none, whoever asks for one fails with a sentence that says what to install.
+Where there is none, whoever asks for one fails with a sentence that says what to install, unless `WITHOUT` is set.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from smppd.store.api import StoreError
 from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.connection import Server as Address
 from smppd.store.postgres.migrations import migrate
 
 OLDEST: Final = 15
+WITHOUT: Final = "SMPPD_WITHOUT_POSTGRESQL"
+"""Set by `.ci/run` where PostgreSQL cannot be installed: these tests are skipped then, and it says so at its end."""
 USER: Final = "smppd"
 _PATIENCE: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -79,6 +83,8 @@ def programs() -> Path:
         ).stdout
         if int(said.split()[2].partition(".")[0]) >= OLDEST:
             return folder
+    if os.environ.get(WITHOUT):
+        pytest.skip(f"{WITHOUT} is set: there is no PostgreSQL {OLDEST}")
     raise RuntimeError(_MISSING.format(OLDEST))
 
 

@@ -15,6 +15,9 @@ from smppd.store.api import Availability, Batch, Sink
 
 GATHER: Final = 0.003
 """Seconds for which what nobody is kept waiting by may wait for a commit that comes anyway."""
+OFTEN: Final = 0.01
+"""Seconds between two commits that somebody waited for, up to which another one is expected."""
+_SOON: Final = 0.0005  # less than this is not worth another timer
 _KEPT: Final = ("marks", "events", "moves", "drop", "segments", "released", "meta", "damaged", "then")
 
 
@@ -78,6 +81,9 @@ class Committer:
         self._sink: Sink | None = None
         self._writing = self._scheduled = self._urgent = self._gathering = self._broken = False
         self._kicked = -GATHER
+        self._waited = -OFTEN  # when a commit that somebody waited for was begun,
+        self._apart = OFTEN  # how long after the one before it,
+        self._nudged: float | None = None  # and since when what nobody waits for is in the batch
         self._began = 0.0
         self.availability = Availability.OK
         self.takes = True
@@ -108,10 +114,16 @@ class Committer:
 
     def nudge(self) -> None:
         """Commits ``batch`` soon. Where commits are asked for all the time it goes with the next one, 3 ms from now at the
-        latest: at 500 messages a second that is one commit a message instead of three."""
-        if self._writing or self._scheduled or self._gathering:
+        latest: at 500 messages a second that is one commit a message instead of three. At 50 a second none would come in
+        time."""
+        if self._writing or self._scheduled:
             return
-        if self._now() - self._kicked > GATHER:
+        now = self._now()
+        if self._nudged is None:
+            self._nudged = now
+        if self._gathering:
+            return
+        if self._apart >= OFTEN or now - self._kicked > GATHER:
             self._schedule()
         else:
             self._gathering = True
@@ -133,7 +145,14 @@ class Committer:
 
     def _gathered(self) -> None:
         self._gathering = False
-        self._schedule()
+        if self._nudged is None:
+            return  # what it was about went with another commit
+        left = self._nudged + GATHER - self._now()
+        if left > _SOON:  # so it did, and this is the next batch's
+            self._gathering = True
+            self._later(left, self._gathered)
+        else:
+            self._schedule()
 
     def _schedule(self) -> None:
         if not self._writing and not self._scheduled:
@@ -154,10 +173,13 @@ class Committer:
         self._scheduled = False
         if self._writing or self._broken or not (self.batch or self._back_end.pending):
             return
+        self._began = self._now()
+        if self._urgent:
+            self._apart, self._waited = self._began - self._waited, self._began
         self._urgent = False
+        self._nudged = None
         batch, self.batch = self.batch, Batch()
         self._writing = True
-        self._began = self._now()
         self._back_end.commit(batch, lambda end: self._ended(batch, end))
 
     def _ended(self, batch: Batch, end: End) -> None:

@@ -151,6 +151,7 @@ def test_the_daemon_alone_is_killed_and_its_tracing_ends(
         gateway.start()
         begins(gateway)
         send(gateway, 3, receipts=False)
+        assert gateway.installation.settled()  # what is not filed yet, the process has not read
         children = descendants(gateway.pid)
         os.kill(gateway.pid, signal.SIGKILL)
         wait_for("the incomplete ones", lambda: sum(one.name == "message" for one in there.spans()) == 3)

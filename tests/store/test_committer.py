@@ -60,6 +60,13 @@ class Desk:
     def mark(self, *texts: bytes) -> None:
         self.it.batch.marks.extend(texts)
 
+    def commits(self, *texts: bytes) -> None:
+        """A commit that somebody waits for, from its beginning to its end."""
+        self.mark(*texts)
+        self.it.kick()
+        self.passes(0)
+        self.ends()
+
     def turn(self) -> None:
         """One end of a turn."""
         due, self.timers = [one for one in self.timers if one[0] <= self.now], []
@@ -137,11 +144,16 @@ def test_what_nobody_waits_for_goes_with_what_somebody_does() -> None:
     desk.passes(0)
     desk.ends()
     assert desk.it.commits == 2
-    # After a commit that somebody asked for it waits for the next of those,
-    desk.mark(b"3")
-    desk.it.kick()
+    # After one commit that somebody asked for it goes at once too: nobody knows of a next one.
+    desk.commits(b"x")
+    desk.passes(0.001)
+    desk.mark(b"y")
+    desk.it.nudge()
     desk.passes(0)
-    desk.ends()
+    assert desk.ends() == "committed y"
+    # After two of them close together it waits for the next of those,
+    desk.passes(0.001)
+    desk.commits(b"3")
     desk.passes(0.001)
     desk.mark(b"4")
     desk.it.nudge()
@@ -152,7 +164,7 @@ def test_what_nobody_waits_for_goes_with_what_somebody_does() -> None:
     desk.it.kick()
     desk.passes(0)
     assert desk.ends() == "committed 45"
-    assert desk.it.commits == 4 and not desk.it.batch
+    assert desk.it.commits == 6 and not desk.it.batch
     # three milliseconds at the most.
     desk.passes(0.003)
     desk.mark(b"6")
@@ -165,7 +177,41 @@ def test_what_nobody_waits_for_goes_with_what_somebody_does() -> None:
     assert not desk.writing()
     desk.passes(0.001)
     desk.ends()
-    assert desk.it.commits == 6
+    assert desk.it.commits == 8
+
+
+def test_one_message_at_a_time_gathers_nothing() -> None:
+    desk = Desk()
+    for n in range(3):
+        desk.passes(0.02)
+        desk.commits(b"%d" % n)
+        desk.passes(0.001)
+        desk.mark(b"receipt")
+        desk.it.nudge()
+        desk.passes(0)
+        assert desk.ends() == "committed receipt", "3 ms later it would be alone as well"
+
+
+def test_what_came_behind_a_commit_has_three_milliseconds_of_its_own() -> None:
+    desk = Desk()
+    for mark in (b"1", b"2"):
+        desk.commits(mark)
+        desk.passes(0.002)
+    desk.mark(b"a")
+    desk.it.nudge()
+    desk.passes(0.001)
+    desk.commits(b"3")
+    assert desk.heard[-1] == "committed a3"
+    desk.passes(0.001)
+    desk.mark(b"b")
+    desk.it.nudge()
+    desk.passes(0.001)  # the first one's three are over
+    assert not desk.writing()
+    desk.passes(0.001)
+    desk.commits(b"4")
+    assert desk.heard[-1] == "committed b4", "so at 500 messages a second a message has one commit"
+    desk.passes(1)
+    assert not desk.writing() and desk.it.commits == 4 and not desk.timers
 
 
 def test_the_next_commit_follows_at_once_only_for_those_who_wait() -> None:

@@ -100,8 +100,8 @@ def _removed_early() -> None:
     """A file is removed when all of it is filed, though something lives in it."""
     file_some = Filer._file
 
-    def early(filer: Filer, last: filing.Filing) -> filing.Filing | None:
-        done = file_some(filer, last)
+    def early(filer: Filer, *words: Any) -> Any:
+        done = file_some(filer, *words)
         if done is not None:
             filer._journal.drop(filer._journal._segment)
         return done

@@ -78,7 +78,7 @@ def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
     for row in rows:
         if "mutation" in row:
-            caught = f"noticed in run {row['caught']}: {row['found'][0]}" if "caught" in row else "NOT noticed"
+            caught = f"noticed in run {row['caught']}: {row.get('noticed', '')}" if "caught" in row else "NOT noticed"
             told.append((f"mutation: {row['mutation']}", caught))
     return told
 
@@ -223,7 +223,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
 
 
 _JUDGED: Final = {
-    "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three or five"
+    "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three to eight"
     " cuts.",
     "flaps": f"Judged: each backlog gone within twice its outage, an outage under {flaps.LEAST:g} s counting as that long;"
     f" {flaps.NEAR:g} s of load and 50 messages are always on their way, and messages of unknown fate wait by intention:"

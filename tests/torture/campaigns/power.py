@@ -19,10 +19,12 @@ NAME: Final = "power"
 _CUTS: Final = 100
 _BLOCK: Final = 5
 _MUTATED: Final = 10
+NO_CHECKSUM: Final = "checksum off"
+"""It shows where a block of several sectors was torn and its first one was kept, which is one cut in ten."""
 MUTATIONS: Final = (
     "no sync",
     "sync before write",
-    "checksum off",
+    NO_CHECKSUM,
     "filed before written",
     "file removed too early",
     "no sync of the directory",
@@ -42,6 +44,8 @@ def plan(options: Options) -> list[Unit]:
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
     for number, mutation in enumerate(() if options.short else MUTATIONS):
         values = {"acknowledge": "stored", "rounds": 3, "mutation": mutation, "tries": _MUTATED}
+        if mutation == NO_CHECKSUM:
+            values["rounds"] = 8
         if mutation in _LATE:
             values |= {"rounds": 5, "load": (1.0, 2.5)}
         name = mutation.lower().replace(" ", "-").replace("=", "-")
@@ -61,8 +65,13 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
         if not result["acknowledged"] or not result["kills"]:
             # Nothing was put to the test: that proves nothing.
             return {**result, "faults": [f"{mutation}: the daemon does not run", *result["faults"]]}
+        said = (directory / str(number) / "smppd.log").read_text()
+        if broken := [word for word in ("TypeError", "AttributeError", "NameError") if word in said]:
+            return {**result, "faults": [f"{mutation}: the mutation does not fit the code, {broken[0]}"]}
         if result["faults"]:
-            return {**result, "caught": number, "found": result["faults"], "faults": []}
+            first = result["faults"][0]
+            noticed = "the daemon does not start" if "smppd ended with status" in first else first.split(":")[0]
+            return {**result, "caught": number, "noticed": noticed, "found": result["faults"], "faults": []}
         missed.append(result)
     told = "; ".join(
         f"{one['manners']}, {one['writes_unsynced']} writes not synced, {one['writes_lost']} lost" for one in missed

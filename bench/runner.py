@@ -48,6 +48,7 @@ SETTLE_SECONDS: Final = 0.5  # after the warm-up, until what it left to do in th
 IDLE_SECONDS: Final = 1.0
 COMMITS: Final = re.compile(rb"^smppd_commit_seconds_count (\S+)", re.MULTILINE)  # in /metrics
 NODE_RELAY: Final = Path(__file__).with_name("node_relay.js")
+NODE_MODULES: Final = Path(__file__).parents[1] / "tests" / "peers" / "node_modules"
 _NAP: Final = 10  # milliseconds: a thousand wakings a second would be felt at 500 messages a second
 
 
@@ -130,9 +131,9 @@ def node() -> str | None:
 @contextlib.contextmanager
 def _node(case: Case, upstream_port: int, scratch: Path) -> Iterator[Target]:
     program = node()
-    if program is None:
-        raise ProcessError("node: there is no Node.js here; `make node` brings it")
-    env = {"NODE_PATH": str(NODE_RELAY.parent.parent / "tests" / "peers" / "node_modules")}
+    if program is None or not (NODE_MODULES / "smpp").is_dir():
+        raise ProcessError("node: Node.js or node-smpp is not here; `make node` brings them")
+    env = {"NODE_PATH": str(NODE_MODULES)}
     command = [program, str(NODE_RELAY), str(upstream_port)]
     with Process("node", command, scratch, core=cores(case)[0], env=env) as process:
         yield Target(process, process.line(READY_SECONDS)["listening"])

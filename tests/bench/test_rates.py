@@ -110,7 +110,11 @@ def test_the_relay_on_node_smpp_relays_and_is_measured() -> None:
     assert made.commits is None
 
 
-def test_without_node_it_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_node_or_its_library_it_says_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "NODE_MODULES", tmp_path)
+    with pytest.raises(ProcessError, match="make node"):
+        measure("node", Case().yardstick, build.tools(), 0.1)
+    monkeypatch.undo()
     monkeypatch.setattr(runner, "node", lambda: None)
     with pytest.raises(ProcessError, match="make node"):
         measure("node", Case().yardstick, build.tools(), 0.1)

@@ -24,7 +24,7 @@ EVERY: Final = 0.25
 """Seconds after which what is durable is filed at the latest, if nobody is in the way."""
 AT_ONCE: Final = 4 << 20
 """Octets that are filed at once, in one transaction of each file."""
-MOST: Final = 64 << 20
+MOST: Final = 16 << 20
 """Octets that may wait; more, and commits wait."""
 _LATER: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 

@@ -123,6 +123,10 @@ class MemoryStore:
         return self.counted - count
 
     @property
+    def unfiled(self) -> int:
+        return 0
+
+    @property
     def damaged(self) -> int:
         return 0
 

@@ -197,6 +197,7 @@ class Metrics:
         self.errors = counter("internal_errors", "Errors caught at the edge: each is a bug", "where")
         self.set_aside = counter("items_set_aside", "Items that raised an error and were set aside, by where", "place")
         self.chores_failed = counter("chores_failed", "Chores of the housekeeping that raised an error", "chore")
+        self.unfiled = gauge("store_unfiled_bytes", "What is durable in the journal and not in data.db yet")
         self.damaged = gauge("damaged_items", "Items that lie set aside: `smppd damaged list`")
         self.certificates = gauge(
             "certificate_expiry_timestamp_seconds", "When the certificate of a listener ends, epoch seconds", "listener"

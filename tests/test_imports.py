@@ -142,8 +142,20 @@ TWISTED_FREE_MODULES = frozenset({"store", "store.api", "store.log"})
 PEER_STACK = ("demo", "cli.commands.demo", "cli.commands.simulate")
 # SQL of the embedded store stays in its back end: what others know of a store is store/api.py and store/log.py.
 SQLITE = "store.sqlite"
+POSTGRES = "store.postgres"
 SQLITE_ELSEWHERE = {
     "audit.trail": "a back end of its own, below the store: audit.db is one file with one table and one writer a call",
+}
+# A back end is known by name to itself and to these; all others open a store's parts by store/opening.py.
+BACK_ENDS = ("store.sqlite", "store.postgres")
+NAMES_BACK_ENDS = {
+    "store.opening": BACK_ENDS,
+    # What works on the files of the embedded store, and is refused where `store.url` is set.
+    "backup.take": (SQLITE,),
+    "backup.restore": (SQLITE,),
+    "backup.erasures": (SQLITE,),
+    "backup.opt_outs": (SQLITE,),
+    "cli.shredding": (SQLITE,),
 }
 FORBIDDEN_MODULES = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"})
 FORBIDDEN_CALLS = frozenset({"eval", "exec", "__import__"})
@@ -203,6 +215,8 @@ def import_faults(module: str, name: str) -> Iterator[str]:
         yield "Twisted appears in net, the store's threads, daemon, console, narrow_http, cli and demo only"
     if name.split(".")[0] in ("sqlite3", "_sqlite3") and not under(module, SQLITE) and module not in SQLITE_ELSEWHERE:
         yield "sqlite3 is imported in store/sqlite only"
+    if name.split(".")[0] in ("psycopg", "psycopg_binary", "psycopg_c") and not under(module, POSTGRES):
+        yield "psycopg is imported in store/postgres only"
     if under(name, "smpp"):
         second = name.split(".")[1] if "." in name else ""
         peer = any(under(module, package) for package in PEER_STACK)
@@ -219,6 +233,9 @@ def import_faults(module: str, name: str) -> Iterator[str]:
 def own_faults(module: str, name: str) -> Iterator[str]:
     """The rules that an import of our own `name` (without "smppd.") breaks in `module`."""
     room, target = module.split(".")[0], name.split(".")[0]
+    for back_end in BACK_ENDS:
+        if under(name, back_end) and not under(module, back_end) and back_end not in NAMES_BACK_ENDS.get(module, ()):
+            yield f"{back_end} is imported by store/opening.py"
     if target not in TABLE and target not in TOP:
         # `import smppd`, `from smppd import __version__`: the package itself, which holds nothing else.
         if target not in ("", "__version__"):
@@ -405,6 +422,21 @@ def test_every_exception_for_sqlite_is_one() -> None:
         assert any(name.split(".")[0] == "sqlite3" for _line, name in imported(ast.parse(source))), module
 
 
+def test_whoever_may_name_a_back_end_does() -> None:
+    for module, back_ends in NAMES_BACK_ENDS.items():
+        source = ROOT.joinpath("smppd", *module.split(".")).with_suffix(".py").read_text("utf-8")
+        named = [name.removeprefix("smppd.") for _line, name in imported(ast.parse(source))]
+        there = [one for one in back_ends if (ROOT / "smppd" / one.replace(".", "/")).is_dir()]
+        assert there and all(any(under(name, one) for name in named) for one in there), module
+
+
+def test_the_documentation_says_who_names_a_back_end() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("| names a back end | why |", 1)[1]
+    rows = page.split("\n\n", 1)[0].splitlines()[2:]
+    told = {found[1] for row in rows for found in re.finditer(r"`([\w/]+)\.py`", row.split(" | ")[0])}
+    assert {one.replace("/", ".") for one in told} == NAMES_BACK_ENDS.keys()
+
+
 def test_the_checker_sees_the_house() -> None:
     seen = {file.relative_to(ROOT).as_posix() for file in house()}
     assert {"smppd/__init__.py", "smppd/protocol/wire.py", "tests/test_imports.py", "tools/lock.py"} <= seen
@@ -443,6 +475,16 @@ def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
         ("relay/x.py", "from smppd.store.sqlite import Store", "relay must not import store.sqlite"),
         ("relay/x.py", "from smppd.store import api, sqlite", "relay must not import store.sqlite"),
         ("relay/x.py", "import smppd.store", "relay must not import store"),
+        ("daemon/x.py", "from smppd.store.sqlite import files", "store.sqlite is imported by store/opening.py"),
+        ("daemon/x.py", "import smppd.store.postgres", "store.postgres is imported by store/opening.py"),
+        (
+            "cli/commands/x.py",
+            "def f():\n    from smppd.store.sqlite.keys import KeyStore",
+            "is imported by store/opening.py",
+        ),
+        ("backup/take.py", "from smppd.store.postgres import copies", "store.postgres is imported by store/opening.py"),
+        ("store/opening/x.py", "from smppd.store.sqlite import files", "is imported by store/opening.py"),
+        ("store/postgres/x.py", "from smppd.store.sqlite import files", "store.sqlite is imported by store/opening.py"),
         ("relay/x.py", "from smppd.store.apiary import x", "must not import store.apiary"),
         ("store/__init__.py", "from smppd.store.sqlite import Store", "imports store.api at most"),
         ("net/x.py", "from smppd.store.api import Records", "net must not import store.api"),
@@ -459,6 +501,8 @@ def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
         ("daemon/x.py", "if TYPE_CHECKING:\n    import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("store/api.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
         ("audit/x.py", "import sqlite3", "sqlite3 is imported in store/sqlite only"),
+        ("store/x.py", "import psycopg", "psycopg is imported in store/postgres only"),
+        ("records/x.py", "from psycopg import Error", "psycopg is imported in store/postgres only"),
         ("protocol/x.py", "import twisted", "Twisted appears in"),
         ("policy/x.py", "from twisted.internet import reactor", "Twisted appears in"),
         ("vault/x.py", "import twisted.internet.defer as d", "Twisted appears in"),
@@ -500,11 +544,15 @@ def test_a_broken_rule_is_found(path: str, code: str, rule: str) -> None:
         ("relay/x.py", "from smppd.store.api import Records\nimport smppd.store.api\nfrom smppd.store import api"),
         ("store/threads.py", "from twisted.internet import threads"),
         ("store/sqlite/x.py", "import sqlite3\nfrom sqlite3 import Error"),
+        ("store/postgres/x.py", "import psycopg\nfrom psycopg.pq import ExecStatus"),
         ("net/x.py", "from twisted.internet import reactor\nfrom smppd.relay.accept.desk import SubmitDesk"),
         ("cli/commands/demo.py", "from smpp.twisted.server import SMPPServerFactory\nfrom smppd.daemon import run"),
         ("cli/main.py", "importlib.import_module(f'smppd.cli.commands.{name}')"),
         ("demo/smsc.py", "from smpp.pdu import operations\nimport smpp.twisted.server"),
-        ("daemon.py", "import smppd.store.postgres\nfrom smppd.daemon import http"),
+        ("daemon.py", "import smppd.store.opening\nfrom smppd.daemon import http"),
+        ("store/opening.py", "import smppd.store.postgres\nfrom smppd.store.sqlite.store import SqliteStore"),
+        ("store/postgres/x.py", "from smppd.store.postgres.store import Store"),
+        ("backup/take.py", "from smppd.store.sqlite import copies"),
         ("__init__.py", "from smppd import native"),
         ("__main__.py", "from smppd import __version__\nfrom smppd.cli.commands import demo"),
         ("config/x.py", "yaml.load(text, Loader=yaml.SafeLoader)\nyaml.load(text, yaml.CSafeLoader)"),

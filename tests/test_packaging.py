@@ -25,7 +25,7 @@ from smppd.config import parse
 from tools.unit import Unit, UnitError, service
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = ("runtime", "otel", "build", "dev", "peers", "node", "fuzz", "packages", "chart")
+LOCKS = ("runtime", "otel", "postgres", "build", "dev", "peers", "node", "fuzz", "packages", "chart")
 
 # Put together so that this file does not hold what it forbids.
 PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE" + rb" KEY-----")
@@ -109,10 +109,11 @@ def test_the_package_asks_for_what_is_locked() -> None:
     assert named(setup()["options"]["install_requires"]) == named(read("requirements/runtime.in"))
 
 
-def test_the_extra_asks_for_what_is_locked_and_the_tests_have_all_of_it() -> None:
-    assert named(setup()["options.extras_require"]["otel"]) == named(read("requirements/otel.in"))
-    assert locked("otel").keys() <= locked("dev").keys() | locked("runtime").keys()
-    assert not any("opentelemetry" in package for package in locked("runtime"))
+@pytest.mark.parametrize(("extra", "package"), [("otel", "opentelemetry"), ("postgres", "psycopg")])
+def test_an_extra_asks_for_what_is_locked_and_the_tests_have_all_of_it(extra: str, package: str) -> None:
+    assert named(setup()["options.extras_require"][extra]) == named(read(f"requirements/{extra}.in"))
+    assert locked(extra).keys() <= locked("dev").keys() | locked("runtime").keys()
+    assert not any(package in one for one in locked("runtime"))
 
 
 def test_what_is_installed_without_dependencies_finds_them_in_the_runtime_lock() -> None:

@@ -19,6 +19,7 @@ REQUIREMENTS = ROOT / "requirements"
 LOCKS = (
     "runtime",
     "otel",
+    "postgres",
     "build",
     "dev",
     "peers",

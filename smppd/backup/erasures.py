@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
-from smppd.backup.manifest import AUDIT, DATA, MANIFEST, BackupError, Manifest
-from smppd.durable import replace_file
+from smppd.backup.manifest import AUDIT, MANIFEST, BackupError, Manifest
+from smppd.durable import replace_file, sync_directory
 from smppd.events import AuditEvent
 from smppd.records.erasure import BACKUPS, CLOSING, DONE, STATE, WAY_HELD, Eraser, Floor, HoldsRecords, no_floor, utc
 from smppd.records.erasure_journal import (
@@ -34,13 +34,8 @@ from smppd.records.erasure_journal import (
     write_lines,
 )
 from smppd.records.holds import Holds
-from smppd.store.api import Kind
-from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.copies import remove_cold
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.erasure_rows import SqliteErasures
-from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.store.erasures import ErasureRows
+from smppd.store.installation import Installation
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import InstallSecrets, KeyRing
@@ -78,7 +73,7 @@ def copy_journal(store: Path, target: Path) -> bool:
     return True
 
 
-def remember_backup(rows: SqliteErasures, manifest: Manifest, directory: Path, keys: Path) -> None:
+def remember_backup(rows: ErasureRows, manifest: Manifest, directory: Path, keys: Path) -> None:
     """Writes down where a backup went and until when the copy of its keys is kept: later erasures have to reach it."""
     known: list[dict[str, str]] = rows.remembered(BACKUPS, [])
     one = {
@@ -91,7 +86,7 @@ def remember_backup(rows: SqliteErasures, manifest: Manifest, directory: Path, k
     rows.remember({BACKUPS: [*known, one][-_KNOWN:]})
 
 
-def spread(rows: SqliteErasures, store: Path) -> tuple[list[str], list[str]]:
+def spread(rows: ErasureRows, store: Path) -> tuple[list[str], list[str]]:
     """Puts the newest journal beside each known backup; (directories that have it, those that could not be reached)."""
     known: list[dict[str, str]] = rows.remembered(BACKUPS, [])
     reached: list[str] = []
@@ -152,10 +147,9 @@ def _of_entries(path: Path, install: InstallSecrets) -> Iterable[Line]:
             yield line
 
 
-def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], given: Sequence[Path]) -> list[Line]:
-    """All lines that are known of a restored copy in a directory, one of each request's parts, in order. journals: files that
-    may be there; given: files that must be. BackupError where one does not verify, or the copy names a line that none of them
-    has."""
+def gather(place: Installation, install: InstallSecrets, journals: Sequence[Path], given: Sequence[Path]) -> list[Line]:
+    """All lines that are known of a restored copy, one of each request's parts, in order. journals: files that may be there;
+    given: files that must be. BackupError where one does not verify, or the copy names a line that none of them has."""
     key = install.checkpoint.public_key()
     found: dict[str, Line] = {}
     try:
@@ -164,7 +158,7 @@ def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], g
         for path in given:
             found.update((line.signature, line) for line in read_erasures(path, install))
         lines = sorted(found.values(), key=lambda line: (line.line, line.at))
-        rows = SqliteErasures(directory)
+        rows = place.erasures()
         try:
             faults = missing_lines_of(lines, rows)
         finally:
@@ -178,7 +172,7 @@ def gather(directory: Path, install: InstallSecrets, journals: Sequence[Path], g
     return lines
 
 
-def missing_lines_of(lines: Sequence[Line], rows: SqliteErasures) -> list[str]:
+def missing_lines_of(lines: Sequence[Line], rows: ErasureRows) -> list[str]:
     """As `missing_lines`, of the requests in a copy."""
     by_number = {}
     for number, facts in rows.erasures():
@@ -192,7 +186,7 @@ def missing_lines_of(lines: Sequence[Line], rows: SqliteErasures) -> list[str]:
 
 
 def open_eraser(
-    directory: Path,
+    store: Installation,
     kek: Kek,
     install: InstallSecrets,
     trail: AuditTrail,
@@ -201,14 +195,14 @@ def open_eraser(
     floor: Floor = no_floor,
     region: Callable[[str], str | None] = lambda _account: None,
     way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
-) -> tuple[Eraser, SqliteErasures]:
-    """An eraser on a store's directory, and its rows, closed with it. holds, floor, region, way: see `Eraser`."""
-    rows = SqliteErasures(directory)
-    keys = ReadOnlyKeys(directory)
-    journal = ErasureJournal(directory / NAME, install.checkpoint)
+) -> tuple[Eraser, ErasureRows]:
+    """An eraser on a store, and its rows, closed with it. holds, floor, region, way: see `Eraser`."""
+    rows = store.erasures()
+    keys = store.read_only_keys()
+    journal = ErasureJournal(store.directory / NAME, install.checkpoint)
     eraser = Eraser(
         rows,
-        directory,
+        store.directory,
         install,
         KeyRing(kek, keys),
         trail=trail,
@@ -223,7 +217,7 @@ def open_eraser(
 
 
 def replay_erasures(
-    directory: Path,
+    place: Installation,
     kek: Kek,
     install: InstallSecrets,
     lines: Sequence[Line],
@@ -237,9 +231,9 @@ def replay_erasures(
     then the copy must not be used."""
     if not lines:
         return Replayed()
-    _own(lines, directory / NAME, install)
-    with AuditTrail(directory / AUDIT, install.audit) as trail, closing(_holds_of(directory, kek, install)) as holds:
-        eraser, rows = open_eraser(directory, kek, install, trail, holds=holds, floor=floor)
+    _own(lines, place.directory / NAME, install)
+    with AuditTrail(place.directory / AUDIT, install.audit) as trail, closing(_holds_of(place, kek, install)) as holds:
+        eraser, rows = open_eraser(place, kek, install, trail, holds=holds, floor=floor)
         with eraser:
             told = {entry.what.get("signature") for entry in trail.entries(events=(AuditEvent.ERASURE,))}
             numbers: dict[int, str] = {}
@@ -264,45 +258,52 @@ def replay_erasures(
                         number, {STATE: CLOSING, WAY_HELD: sorted(kept), "certified": rows.left(number)[0]}
                     )
             if not done.complete:
-                raise BackupError(f"{directory}: what was erased again is still in a write-ahead log")
-    others = _remove_others(directory, {one for line in lines for one in line.others})
+                raise BackupError(
+                    f"{place.name}: what was erased again can still be found, since somebody was reading it: try again"
+                )
+    others = _remove_others(place, {one for line in lines for one in line.others})
     return Replayed(len(numbers), done.records, max(line.at for line in lines), queued, frozenset(held), others)
 
 
-def _remove_others(directory: Path, others: Iterable[str]) -> int:
+def _remove_others(place: Installation, others: Iterable[str]) -> int:
     named = sorted(others)
     digests = [bytes.fromhex(one[1:]) for one in named if one.startswith(CONSENT)]
-    with closing(SqliteConsents(directory)) as consents:
+    with closing(place.consents()) as consents:
         removed = 0
         for at in range(0, len(digests), _SOME):
             removed += consents.remove([row.number for row in consents.named(digests[at : at + _SOME])])
     keys = [bytes.fromhex(one[1:]) for one in named if one.startswith(REPLIES)]
-    return removed + (remove_cold(directory / DATA, Kind.REPLY, keys) if keys else 0)
+    with closing(place.erasures()) as rows:
+        return removed + (rows.forget_replies(keys) if keys else 0)
 
 
-def _holds_of(directory: Path, kek: Kek, install: InstallSecrets) -> Holds:
-    keys = KeyStore(directory)
+def _holds_of(store: Installation, kek: Kek, install: InstallSecrets) -> Holds:
+    keys = store.keys()
     try:
         ring = KeyRing(kek, keys)  # for holds' keys alone, which go by the held rows
     finally:
         keys.close()
-    return Holds(SqliteDocuments(directory), SqliteHeldRows.at(directory), ring, DocumentSealer(install))
+    return Holds(store.documents(), store.held(), ring, DocumentSealer(install))
 
 
 def _own(lines: Sequence[Line], path: Path, install: InstallSecrets) -> None:
-    """Makes the journal of a restored copy: the longest of the journals as it is, and behind it anew what only others have."""
-    journal = ErasureJournal(path, install.checkpoint)
-    path.unlink(missing_ok=True)
+    """Makes the journal of a restored copy: the longest of the journals as it is, and behind it anew what only others have. It
+    takes the place of the one that is there when it is whole."""
+    made = path.with_name(f"{path.name}.new")
+    journal = ErasureJournal(made, install.checkpoint)
+    made.unlink(missing_ok=True)
     chain: list[Line] = []
     previous = {line.previous: line for line in lines}
     by_start = [line for line in lines if line.line == 1]
     if by_start:
         chain = _chain(by_start[0], previous)
-    write_lines(path, [], chain)
+    write_lines(made, [], chain)
     kept = {line.signature for line in chain}
     for line in lines:
         if line.signature not in kept:
             journal.append(line.erasure, line.ids, line.at, line.others)
+    made.replace(path)
+    sync_directory(path.parent)
 
 
 def _chain(first: Line, following: dict[str, Line]) -> list[Line]:

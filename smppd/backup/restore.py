@@ -41,9 +41,10 @@ from smppd.records.erasure_journal import NAME, Line
 from smppd.records.lookup import LogReader
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreError
+from smppd.store.lock import LOCK_FILE, Lock
 from smppd.store.log import LogRow, read_purged
+from smppd.store.opening import embedded
 from smppd.store.sqlite import copies
-from smppd.store.sqlite.files import LOCK_FILE, Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.store.sqlite.seals import witness
@@ -54,7 +55,7 @@ from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing, Part, load_install, period_scope
 from smppd.vault.seal import SECRETS_BYTES, iter_records, read_header
 
-_SHORT_IDS_A_SECOND: Final = 2000
+SHORT_IDS_A_SECOND: Final = 2000
 _ENDINGS: Final = ("", "-wal", "-shm")
 _ORDER: Final = (AUDIT, DATA, KEYS)
 _STAGING: Final = ".restore"
@@ -175,7 +176,7 @@ def restore(
                 )
                 progress("Erasing again what was erased", 0.0)
                 install = _open_keys(staging, kek)[0]
-                replayed = replay_erasures(staging, kek, install, checked.erased, now, actor, floor=floor)
+                replayed = replay_erasures(embedded(staging), kek, install, checked.erased, now, actor, floor=floor)
                 taken_over = carry_over(directory, staging, kek, install) if old else None
                 ids = frozenset(record for line in checked.erased for record in line.ids) - replayed.held
                 underway: Mapping[str, int] = {}
@@ -185,7 +186,7 @@ def restore(
                 manifest = checked.manifest
                 away = now - parse_time(manifest.taken)
                 # Short ids that may have been given out since are not given out again.
-                copies.mark(staging / DATA, checked.highest, int(max(0.0, away) * _SHORT_IDS_A_SECOND))
+                copies.mark(staging / DATA, checked.highest, int(max(0.0, away) * SHORT_IDS_A_SECOND))
                 expired = parse_time(manifest.keys_expire) <= now
                 _record(staging, kek, checked, actor, expired)
                 for name in _ORDER:
@@ -226,9 +227,9 @@ def _acquaint(directory: Path, keys: ChainKeys, checked: Checked) -> None:
 
 
 def existing(directory: Path) -> list[Path]:
-    """The files of a store in a directory, keys.db first."""
+    """The files of a store in a directory, keys.db first, those of its journal last."""
     names = [name + ending for name in reversed(_ORDER) for ending in _ENDINGS]
-    return [directory / name for name in names if (directory / name).exists()]
+    return [directory / name for name in names if (directory / name).exists()] + copies.journal_files(directory)
 
 
 @contextmanager
@@ -292,7 +293,7 @@ def _check(
     install, scopes = _open_keys(directory, kek)
     manifest = verify_manifest(source, install.checkpoint.public_key())
     keys = ChainKeys(install.audit, install.checkpoint)
-    lines = gather(directory, install, journals, erasures)
+    lines = gather(embedded(directory), install, journals, erasures)
     erased = frozenset(record for line in lines for record in line.ids)
     with LogReader(SqliteRecords(directory), kek) as reader:
         verdict = verify_log(

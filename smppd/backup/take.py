@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -148,14 +148,17 @@ def _explained(directory: Path) -> Iterator[None]:
 
 
 def _spool_keys(store: Path, target: Path, reserve: int, progress: Progress) -> dict[bytes, bytes]:
-    """Copies data.db and returns the keys of the spool segments in the copy. Asked before and after: while it is copied a
-    segment's messages may be moved to a younger one and its key be destroyed, and the copy knows them in the old one only."""
+    """Copies data.db and the journal's part of the spool; returns the keys of the spool segments in the copy. Asked before and
+    after: while it is copied a segment's messages may be moved to a younger one and its key be destroyed, and the copy knows
+    them in the old one only."""
     for _ in range(_TRIES):
         known = copies.segment_keys(store)
-        _snapshot(store / DATA, target / DATA, reserve, progress)
+        with closing(copies.JournalCopy(store)) as journal:
+            _snapshot(store / DATA, target / DATA, reserve, progress)
+            whole = journal.put_into(target / DATA)
         known |= copies.segment_keys(store)
         used, wanted = copies.used_segments(target / DATA)
-        if used <= known.keys():
+        if whole and used <= known.keys():
             return {scope: known[scope] for scope in used | (wanted & known.keys())}
         (target / DATA).unlink()
     raise BackupError("spool segments end faster than they can be copied: try again")

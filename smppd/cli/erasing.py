@@ -9,17 +9,18 @@ from smppd.config.retention import floor
 from smppd.daemon.erasing import finish_underway
 from smppd.records.erasure import Eraser
 from smppd.records.holds import Holds
-from smppd.store.sqlite.erasure_rows import SqliteErasures
+from smppd.store.erasures import ErasureRows
+from smppd.store.opening import installation
 from smppd.vault.kek import Kek
 from smppd.vault.keys import InstallSecrets
 
 
 def eraser_of(
     settings: Settings, kek: Kek, install: InstallSecrets, trail: AuditTrail, holds: Holds
-) -> tuple[Eraser, SqliteErasures]:
+) -> tuple[Eraser, ErasureRows]:
     """An eraser on the store of these settings, and its rows, closed with it. Raises StoreError."""
     return open_eraser(
-        settings.store.directory,
+        installation(settings),
         kek,
         install,
         trail,

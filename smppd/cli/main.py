@@ -122,10 +122,10 @@ def _top(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true")
     args, _ = parser.parse_known_args(arguments)
     if args.version:
-        from smppd.store.sqlite.files import SCHEMA_VERSION
+        from smppd.store.opening import embedded_schema
 
         form = "compiled" if native.compiled else "interpreted"
-        print(f"smppd {smppd.__version__} ({form}, store schema {SCHEMA_VERSION})")
+        print(f"smppd {smppd.__version__} ({form}, store schema {embedded_schema()})")
         return 0
     print(overview(), file=sys.stdout if args.help else sys.stderr)
     return 0 if args.help else 2

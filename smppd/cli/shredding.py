@@ -32,13 +32,14 @@ from smppd.cli.commands import CommandError, say
 from smppd.config import Settings
 from smppd.durable import replace_file, sync_directory
 from smppd.events import AuditEvent
-from smppd.office.unlocking import AUDIT_FILE, KEYS_FILE, store_directory, unlock, witnessed_trail
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act
 from smppd.records.erasure_journal import NAME as JOURNAL
 from smppd.records.holds import HoldState
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.files import SHREDDING, Lock
-from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.lock import Lock
+from smppd.store.opening import embedded, files_of
+from smppd.store.sqlite.files import SHREDDING
 from smppd.vault.certificate import PUBLIC_KEY, VERIFY, certify, fingerprint, write
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import MARK_SCOPE, VaultError
@@ -54,14 +55,16 @@ HOLD: Final = "hold"
 """Kind of the documents that are holds."""
 
 _DATA: Final = ("data.db", AUDIT_FILE)
+_KEYS: Final = "keys.db"
 _BESIDE: Final = (
     JOURNAL,
     "shipping-*.json",
     "feed-file.json",
     "feed.lock",
+    "journal-" + "[0-9a-f]" * 8,
     "lists/*",
     "traces/*",
-)  # who was erased, how far the trail was shipped, compiled lists, traces of PDUs
+)  # who was erased, how far the trail was shipped, messages on their way, compiled lists, traces of PDUs
 _ENDINGS: Final = ("-wal", "-shm", "-journal", ".new", "")
 _ASIDE: Final = "before-restore-"
 _STAGING: Final = ".restore"
@@ -78,7 +81,7 @@ _LIMITS: Final = (
 def shred(settings: Settings, args: argparse.Namespace) -> int:
     """Runs `keys shred`: 0 when everything is destroyed, also if an earlier call had begun. CommandError, VaultError and
     OSError; what was begun then goes on with the next call."""
-    directory = store_directory(settings)
+    directory = files_of(settings.store, "smppd keys shred")
     out: Path = args.out.resolve()
     if out == directory.resolve() or directory.resolve() in out.parents:
         raise CommandError(f"{out}: the certificate does not go into the store that is destroyed", 2)
@@ -118,7 +121,7 @@ def _begin(settings: Settings, args: argparse.Namespace, directory: Path, out: P
     source = _source(settings)
     own_kek = settings.keys.path
     last = Ed25519PrivateKey.generate()
-    with witnessed_trail(directory, install) as trail:
+    with witnessed_trail(embedded(directory), install) as trail:
         entry = {"action": "shred", **what, "second": second or "none", "out": str(out), **authority.facts}
         trail.append(AuditEvent.KEY, authority.who, entry, "begun", source=authority.actor.source)
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -162,7 +165,7 @@ def _begin(settings: Settings, args: argparse.Namespace, directory: Path, out: P
 
 def _holds(directory: Path, install: InstallSecrets) -> list[str]:
     """The names of the holds that are in force, or not known to have ended."""
-    documents, sealer = SqliteDocuments(directory), DocumentSealer(install)
+    documents, sealer = embedded(directory).documents(), DocumentSealer(install)
     try:
         found = documents.all(HOLD)
     finally:
@@ -197,7 +200,7 @@ def _source(settings: Settings) -> str:
 
 def _keys(directory: Path) -> dict[str, int]:
     """How many keys there are of each kind."""
-    rows = ReadOnlyKeys(directory)
+    rows = embedded(directory).read_only_keys()
     try:
         counts: dict[str, int] = {}
         for scope, _ in rows.scan(b""):
@@ -308,7 +311,7 @@ def _to_do(source: str, trouble: str) -> str:
 def _doomed(directory: Path, *, keep_data: bool) -> list[Path]:
     """The files that go, keys first."""
     places = [directory, *sorted(directory.glob(_ASIDE + "*")), directory / _STAGING]
-    keys = [place / (KEYS_FILE + ending) for place in places for ending in _ENDINGS]
+    keys = [place / (_KEYS + ending) for place in places for ending in _ENDINGS]
     data = [place / (name + ending) for name in _DATA for place in places for ending in _ENDINGS]
     data += [path for place in places for name in _BESIDE for path in sorted(place.glob(name))]
     return [path for path in keys + ([] if keep_data else data) if path.is_file() and not path.is_symlink()]

@@ -29,10 +29,11 @@ from smppd.config.reload import Changes, changes
 from smppd.config.rules import FAMILIES, Action, Condition, Policy, ProtectedBrand, Refuse, ReplaceSender, Rule
 from smppd.config.secrets import KeyRef, PasswordHash, SecretError, SecretRef
 from smppd.config.senders import AuthorisedSender, Senders
-from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, Keys, Limits, Log, Settings, Store
+from smppd.config.settings import ConsentRegister, Control, DelayGrowth, Http, Keys, Limits, Log, Settings
 from smppd.config.shipping import ShippedFile, Shipping, SyslogServer, SyslogTls
 from smppd.config.spans import Tracing
 from smppd.config.stamps import ReadFile, Stamp, stamp_of
+from smppd.config.store import Store
 from smppd.config.tlvs import TlvTest
 from smppd.config.tracing import Traces
 

@@ -44,50 +44,8 @@ from smppd.config.senders import Senders
 from smppd.config.shipping import Shipping
 from smppd.config.spans import Tracing
 from smppd.config.stamps import ReadFile
+from smppd.config.store import Store
 from smppd.config.tracing import Traces
-
-
-class Store(Model):
-    """Where messages and records are kept."""
-
-    path: AnyPath | None = Field(default=None, description="A directory for the embedded store; may exist already.")
-    url: str | None = Field(default=None, description="Not supported by this version.")
-    reserve: Size = size("256MiB", "Free space below which nothing more is accepted.")
-    hot: Int = Field(default=100_000, ge=1, description="Messages kept in memory; more wait on disk only.")
-    hot_octets: Size = size("192MiB", "Memory for these and for mail; more wait on disk only. Changed at a restart.")
-    read_only: bool = Field(default=False, description="Serve records, accept no messages.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_path(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "url" not in value and value.get("path") is None:
-            raise ValueError("needs `path`: a directory for the embedded store")
-        return value
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("PostgreSQL is not supported by this version; use `path` for the embedded store")
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _directory(cls, value: Path | None) -> Path | None:
-        try:
-            wrong = value is not None and value.is_absolute() and value.exists() and not value.is_dir()
-        except OSError as error:
-            raise ValueError(f"{value} cannot be used: {error.strerror}") from None
-        if wrong:
-            raise ValueError(f"{value} is not a directory")
-        return value
-
-    @property
-    def directory(self) -> Path:
-        """`path`, which is always given while `url` is not supported."""
-        assert self.path is not None
-        return self.path
-
 
 Keys = KeyRef
 

@@ -11,7 +11,7 @@ from smppd.office.errors import OfficeError
 from smppd.office.unlocking import refuse_shredded, unlock, witnessed_trail
 from smppd.operators.desk import Desk
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.store.opening import installation
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import InstallSecrets
 from smppd.vault.seal import SealError
@@ -28,15 +28,15 @@ def offices(settings: Settings) -> Offices:
 
     @contextmanager
     def opened() -> Iterator[Office]:
-        directory = settings.store.directory
         try:
-            refuse_shredded(directory)
+            store = installation(settings)
+            refuse_shredded(store)
             if not kept:
                 kept.append(unlock(settings).install)
             with ExitStack() as stack:
-                desk = Desk(SqliteDocuments(directory), kept[0])
+                desk = Desk(store.documents(), kept[0])
                 stack.callback(desk.close)
-                yield Office(desk, stack.enter_context(witnessed_trail(directory, kept[0])))
+                yield Office(desk, stack.enter_context(witnessed_trail(store, kept[0])))
         except (VaultError, StoreError, SealError, SecretError) as error:
             raise OfficeError(f"the operators of this store cannot be reached: {error}") from None
 

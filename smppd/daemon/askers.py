@@ -13,7 +13,6 @@ import pwd
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
@@ -29,8 +28,7 @@ from smppd.operators.people import Operator, People
 from smppd.operators.roles import Act, Authority, may
 from smppd.operators.vouching import vouched
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.store.installation import AUDIT_FILE, Installation
 from smppd.vault.keys import InstallSecrets, VaultError
 from smppd.vault.seal import SealError
 
@@ -78,7 +76,7 @@ class Askers:
 
     def __init__(
         self,
-        directory: Path,
+        store: Installation,
         install: InstallSecrets,
         worker: Worker,
         later: Callable[[float, Callable[[], None]], object],
@@ -86,8 +84,8 @@ class Askers:
         wall: Callable[[], float] = time.time,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``directory``: the store's. ``written``: called, in some thread, when an entry is on the audit trail."""
-        self._directory = directory
+        """``written``: called, in some thread, when an entry is on the audit trail."""
+        self._store = store
         self._install = install
         self._worker = worker
         self._later = later
@@ -140,9 +138,9 @@ class Askers:
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _opened(self) -> tuple[Desk, AuditTrail]:
-        trail = AuditTrail(self._directory / AUDIT_FILE, self._install.audit)
+        trail = AuditTrail(self._store.directory / AUDIT_FILE, self._install.audit)
         try:
-            return Desk(SqliteDocuments(self._directory), self._install), trail
+            return Desk(self._store.documents(), self._install), trail
         except BaseException:
             trail.close()
             raise

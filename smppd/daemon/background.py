@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from smppd.audit.trail import Actor, AuditTrail
@@ -24,11 +23,7 @@ from smppd.records.holds import Holds
 from smppd.records.indexer import IndexerThread
 from smppd.records.keeping import Keeper
 from smppd.records.retention import Purger, PurgeThread
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.erasure_rows import SqliteErasures
-from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
-from smppd.store.sqlite.tidy import TidyThread
+from smppd.store.installation import AUDIT_FILE, Installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import InstallSecrets, KeyRing
@@ -40,11 +35,11 @@ _QUIET: Final = 60.0
 class Background:
     """See the module. ``notify(function)`` runs a function on the reactor thread. ``busy()``: whether the store has much to
     do. ``tidy(token)`` is called on the reactor thread when the spool is to be tidied; the token is that of a command that
-    asked for it (`smppd.store.sqlite.tidy`), or 0."""
+    asked for it (`Installation.ask_tidy`), or 0."""
 
     def __init__(
         self,
-        directory: Path,
+        store: Installation,
         ring: KeyRing,
         install: InstallSecrets,
         retains: Callable[[], Mapping[str, Retain]],
@@ -67,24 +62,24 @@ class Background:
         """The purge's own. While one is open SQLite keeps the write-ahead log, and audit.db copied alone would lack its end."""
 
         def purger() -> Purger:
-            trail = self._trail = AuditTrail(directory / "audit.db", install.audit)
+            trail = self._trail = AuditTrail(store.directory / AUDIT_FILE, install.audit)
             keys = ChainKeys(install.audit, install.checkpoint)
             with ExitStack() as undo:
-                log_rows = SqlitePurge(directory)
+                log_rows = store.purge()
                 undo.callback(log_rows.close)
-                documents = SqliteDocuments(directory)
+                documents = store.documents()
                 undo.callback(documents.close)
-                held = SqliteHeldRows.at(directory)
+                held = store.held()
                 undo.callback(held.close)
-                records = SqliteRecords(directory)
+                records = store.records()
                 undo.callback(records.close)
                 holds = Holds(documents, held, ring, DocumentSealer(install))
-                erased = SqliteErasures(directory)
+                erased = store.erasures()
                 undo.callback(erased.close)
-                journal = ErasureJournal(directory / NAME, install.checkpoint)
+                journal = ErasureJournal(store.directory / NAME, install.checkpoint)
                 eraser = Eraser(
                     erased,
-                    directory,
+                    store.directory,
                     install,
                     ring,
                     trail=trail,
@@ -104,8 +99,8 @@ class Background:
                     keeper=Keeper(holds, records, trail=trail),
                     erasing=eraser,
                     also=each(
-                        expiry(directory, trail, Actor("smppd", "")),
-                        trace_expiry(directory, ring, install, trail, Actor("smppd", ""), trace_retain),
+                        expiry(store, trail, Actor("smppd", "")),
+                        trace_expiry(store, ring, install, trail, Actor("smppd", ""), trace_retain),
                     ),
                 )
                 undo.pop_all()
@@ -113,14 +108,13 @@ class Background:
 
         self._threads: list[threading.Thread] = [
             IndexerThread(
-                lambda: SqliteIndex(directory),
+                store.index,
                 id_time,
                 self._stop,
                 lambda reason: self._failed("indexer", reason),
                 busy=busy,
             ),
-            TidyThread(
-                directory,
+            store.tidy_thread(
                 self._stop,
                 lambda token: notify(lambda: tidy(token)),
                 lambda reason: self._failed("tidy", reason),

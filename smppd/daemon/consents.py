@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 
 from smppd.audit.trail import Actor, AuditTrail
@@ -15,7 +14,7 @@ from smppd.control.wire import CHANGES, ControlError
 from smppd.daemon.control import RequestHandler
 from smppd.events import AuditEvent
 from smppd.store.consents import Consents, Standing
-from smppd.store.sqlite.consent_rows import SqliteConsents
+from smppd.store.installation import Installation
 
 _PAGE: Final = 5000
 
@@ -56,12 +55,12 @@ def _read(said: object) -> list[Standing]:
     return found
 
 
-def expiry(directory: Path, trail: AuditTrail, actor: Actor) -> Callable[[float], None]:
+def expiry(store: Installation, trail: AuditTrail, actor: Actor) -> Callable[[float], None]:
     """For the purge: expire(now) removes what was withdrawn so long ago that nobody needs its proof, and says so on the trail.
     Raises StoreError and VaultError."""
 
     def expire(now: float) -> None:
-        with closing(SqliteConsents(directory)) as consents:
+        with closing(store.consents()) as consents:
             removed = consents.expire(now)
         if removed:
             what: dict[str, str | int] = {"action": "retention", "consents": removed}

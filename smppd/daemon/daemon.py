@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
@@ -50,7 +49,7 @@ from smppd.daemon.reload import Reload, ReloadTargets
 from smppd.daemon.screens import Screens
 from smppd.daemon.shipper import Shipper, tls_context
 from smppd.daemon.showing import Seen, Showing
-from smppd.daemon.slow_start import LONGER, SlowStartStore
+from smppd.daemon.slow_start import LONGER, slow_start
 from smppd.daemon.spans import Spans
 from smppd.daemon.standing import StandingActs
 from smppd.daemon.systemd import Notifier
@@ -71,12 +70,8 @@ from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.spans.job import TracingError, job_of
 from smppd.store.api import StoreError
-from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.copies import settle
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.files import SHREDDING, keys_lost
-from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
-from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.store.installation import AUDIT_FILE, Installation
+from smppd.store.opening import installation
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek, KekMissing, advice_for_missing
 from smppd.vault.keys import ERASED, REPLIES, KeyRing, VaultError, load_install, load_kek, remember_kek
@@ -154,30 +149,30 @@ class Daemon:
 
     def _open(self, settings: Settings, undo: ExitStack) -> int:
         """Opens everything, and returns how many things are on their way. ``undo`` gets what closes it again."""
+        store = self._installation = installation(settings, settle=False)
         try:
             kek = load_kek(settings.keys)
         except KekMissing as error:
-            raise StartError(advice_for_missing(error, settings.store.directory, settings.path)) from error
-        self._look_at_keys(settings, kek)
-        self._open_store(settings)
+            there = store.name if store.has_keys() else ""
+            raise StartError(advice_for_missing(error, there, settings.path)) from error
+        self._look_at_keys(store, settings, kek)
+        self._open_store(store, settings)
         undo.callback(self.store.close)
         install = load_install(kek, self.store.keys)
-        _remember(settings.store.directory, kek)
+        _remember(store, kek)
         self.ring = KeyRing(kek, self.store.keys)
         self.store.use(self.ring)
         self._install = install
-        self._integrity = Integrity(settings.store.directory, install, self.store, self.metrics)
+        self._integrity = Integrity(store, install, self.store, self.metrics)
         self.audit = self._integrity.audit
         undo.callback(self.audit.close)
-        self._history = History(settings.store.directory, kek, self.metrics, self.reactor.callFromThread)
+        self._history = History(store, kek, self.metrics, self.reactor.callFromThread)
         undo.callback(self._history.stop)
         self.lists = Lists(settings.store.directory, install.lists)
         self.lists.use(settings, self.lists.of(settings))
-        self._words = TrailOfWords(
-            settings.store.directory, kek, lambda: load_kek(self.settings.keys), self.audit, self._worker
-        )
+        self._words = TrailOfWords(store, kek, lambda: load_kek(self.settings.keys), self.audit, self._worker)
         self.traffic = TrafficMemory(
-            lambda: SqliteDocuments(settings.store.directory),
+            store.documents,
             install,
             self.metrics,
             self.audit,
@@ -187,7 +182,7 @@ class Daemon:
         )
         self.traffic.load()
         self._acts = StandingActs(
-            lambda: SqliteDocuments(settings.store.directory),
+            store.documents,
             lambda: AuditTrail(settings.store.directory / AUDIT_FILE, install.audit),
             DocumentSealer(install),
             self.metrics,
@@ -198,7 +193,7 @@ class Daemon:
         )
         self._acts.load()
         self._consents = ConsentRegister(ConsentKeys(install.for_purpose(PURPOSE)))
-        with closing(SqliteConsents(settings.store.directory)) as consents:
+        with closing(store.consents()) as consents:
             self._consents.load(load(consents))
         self.screens = Screens(Register(Hashes(install.suppression)), self.traffic, self._consents)
         screens = self.screens.of(settings, self.lists.by_name)
@@ -233,7 +228,7 @@ class Daemon:
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
         self._keys_ahead.prepare()
         self._background = Background(
-            settings.store.directory,
+            store,
             self.ring,
             install,
             lambda: {one.system_id: one.kept for one in self.settings.accounts},
@@ -248,11 +243,11 @@ class Daemon:
         )
         undo.callback(self._background.stop)
         shipping = tls_context(settings.shipping)
-        self._shipper = Shipper(settings.store.directory, install, self.metrics)
+        self._shipper = Shipper(store, install, self.metrics)
         undo.callback(self._shipper.stop)
         self._shipper.use(settings.shipping, shipping)
         self.audit.written = self._shipper.wake
-        self._feeding = Feeding(settings.store.directory, self.metrics)
+        self._feeding = Feeding(settings.store, settings.node, self.metrics)
         undo.callback(self._feeding.stop)
         self._feeding.start(settings)
         self._spans = Spans(self.metrics)
@@ -264,33 +259,31 @@ class Daemon:
         self._start_edge(settings, random)
         return waiting
 
-    def _look_at_keys(self, settings: Settings, kek: Kek) -> None:
+    def _look_at_keys(self, store: Installation, settings: Settings, kek: Kek) -> None:
         """Whether the KEK opens the installation's keys: before anything of the store is opened to be written."""
         directory = settings.store.directory
-        if (directory / SHREDDING).exists():
-            raise StartError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
-        if not (directory / "keys.db").exists():
+        if store.being_shredded():
+            raise StartError(f"{store.name}: it is being shredded; `smppd keys shred` goes on with it")
+        if not store.has_keys():
             raise StartError(
-                keys_lost(directory)
-                or f"{directory}: no key store here; run `smppd keys init --config {settings.path}` first"
+                store.keys_lost()
+                or f"{store.name}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
         if not os.access(directory, os.W_OK | os.X_OK):
             raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
-        rows = ReadOnlyKeys(directory)
+        rows = store.read_only_keys()
         try:
             load_install(kek, rows)
         finally:
             rows.close()
 
-    def _open_store(self, settings: Settings) -> None:
-        directory = settings.store.directory
-        self.store = SlowStartStore(
-            directory,
+    def _open_store(self, store: Installation, settings: Settings) -> None:
+        self.store = store.store(
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
             later=self.reactor.callLater,
             soon=lambda function: self.reactor.soon(lambda: self._from_store(function)),
             reserve=settings.store.reserve,
-            notifier=self.notifier,
+            start=slow_start(self.notifier),
         )
         self.store.on_commit_time = self._committed
         damage = DamageReports(self.metrics, lambda: self.relay)
@@ -333,7 +326,7 @@ class Daemon:
         self._act_room.resume()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
-            settings.store.directory,
+            self._installation,
             self.ring,
             self._install,
             self.customers,
@@ -395,9 +388,7 @@ class Daemon:
                 )
             ).views(),
             acts=self._act_handlers(),
-            askers=Askers(
-                settings.store.directory, self._install, self._worker, self.reactor.callLater, self._shipper.wake
-            ),
+            askers=Askers(self._installation, self._install, self._worker, self.reactor.callLater, self._shipper.wake),
             place=settings.control.path,
             group=group_number(settings.control.group),
         )
@@ -560,17 +551,16 @@ class Daemon:
         self._ended(status)
 
     def _leave_whole(self) -> None:
-        """Whoever read data.db after the store was closed cannot take away the write-ahead log that reading makes."""
         try:
-            settle(self._settings.store.directory / "data.db")
+            self._installation.leave_whole()
         except (StoreError, OSError) as error:
             log.warning("the store's log stays beside it", extra={"fields": {"reason": type(error).__name__}})
 
 
-def _remember(directory: Path, kek: Kek) -> None:
+def _remember(store: Installation, kek: Kek) -> None:
     """A store of an earlier version learns which KEK it belongs to. Written at once, not with the next batch: a rotation may
     come in between."""
-    rows = KeyStore(directory)
+    rows = store.keys()
     try:
         remember_kek(kek, rows)
     finally:

@@ -11,7 +11,7 @@ from smppd.net.customers import Customers
 from smppd.net.door import Door
 from smppd.net.upstreams import Upstreams
 from smppd.relay.relay import Relay
-from smppd.store.sqlite.store import SqliteStore
+from smppd.store.installation import MainStore
 
 log = logging.getLogger("smppd.daemon")
 STEP: Final = 0.05
@@ -29,7 +29,7 @@ class Drain:
         self,
         reactor: Any,
         relay: Relay,
-        store: SqliteStore,
+        store: MainStore,
         door: Door,
         customers: Customers,
         upstreams: Upstreams,

@@ -30,9 +30,8 @@ from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import Lock
-from smppd.store.sqlite.seals import AUDIT_FILE
-from smppd.store.sqlite.store import SqliteStore
+from smppd.store.installation import AUDIT_FILE, Installation
+from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import ERASED, REPLIES, KeyRing, load_install
@@ -162,36 +161,36 @@ def erase_underway(
     """Takes a person out of what is on its way, or only looks (`acts`). held: what stays, because of holds.
     Raises ControlError, StoreError and VaultError: then
     it is to be run again."""
-    directory = settings.store.directory
-    if not (directory / "data.db").exists():
+    store = installation(settings)
+    if not store.has_log():
         return Underway({}, frozenset(), True)
     try:
-        Lock(directory).release()
+        store.lock().release()
     except StoreError:
-        return _ask(directory, forms, accounts, acts, held)
+        return _ask(store.directory, forms, accounts, acts, held)
 
     def act(relay: Relay, over: Callable[[Found], None]) -> None:
         relay.erase_person(forms, accounts, over, acts=acts, held=held)
 
-    return offline(settings, directory, kek, act)
+    return offline(settings, store, kek, act)
 
 
-def erase_underway_of(settings: Settings, directory: Path, kek: Kek, records: Collection[int]) -> Underway:
+def erase_underway_of(settings: Settings, store: Installation, kek: Kek, records: Collection[int]) -> Underway:
     """The same of what belongs to some records, in a store that no daemon uses."""
-    return offline(settings, directory, kek, lambda relay, over: relay.erase_records(records, over))
+    return offline(settings, store, kek, lambda relay, over: relay.erase_records(records, over))
 
 
 def finish_underway(settings: Settings, kek: Kek, records: Sequence[int]) -> bool:
     """Takes out of what is on its way what belongs to records that no hold keeps any longer; whether nothing of it can be
     opened now. Raises as `erase_underway`."""
-    directory = settings.store.directory
+    store = installation(settings)
     try:
-        Lock(directory).release()
+        store.lock().release()
     except StoreError:
         some = [list(records[at : at + RECORDS]) for at in range(0, len(records), RECORDS)]
-        asked = (_asked(directory, {"do": "erase", "records": [f"{one:x}" for one in each]}) for each in some)
+        asked = (_asked(store.directory, {"do": "erase", "records": [f"{one:x}" for one in each]}) for each in some)
         return all(one.complete for one in list(asked))  # each is asked for, whatever the one before said
-    return not records or erase_underway_of(settings, directory, kek, records).complete
+    return not records or erase_underway_of(settings, store, kek, records).complete
 
 
 class Finisher:
@@ -265,7 +264,7 @@ def _asked(directory: Path, request: dict[str, Any]) -> Underway:
 
 
 def offline(
-    settings: Settings, directory: Path, kek: Kek, act: Callable[[Relay, Callable[[Found], None]], None]
+    settings: Settings, installed: Installation, kek: Kek, act: Callable[[Relay, Callable[[Found], None]], None]
 ) -> Underway:
     """Starts the relay on a store without any connection, has it erase, and ends it as the daemon ends. Raises StoreError and
     VaultError."""
@@ -276,14 +275,15 @@ def offline(
     def later(seconds: float, call: Callable[[], None]) -> None:
         heapq.heappush(timers, (time.monotonic() + seconds, next(order), call))
 
-    store = SqliteStore(directory, notify=calls.put, later=later, soon=calls.put)
+    store = installed.store(notify=calls.put, later=later, soon=calls.put)
     try:
         install = load_install(kek, store.keys)
         ring = KeyRing(kek, store.keys)
         store.use(ring)
         store.chain_keys = ChainKeys(install.audit, install.checkpoint)
-        if (directory / AUDIT_FILE).exists():
-            with AuditTrail(directory / AUDIT_FILE, install.audit) as trail:
+        trail_file = installed.directory / AUDIT_FILE
+        if trail_file.exists():
+            with AuditTrail(trail_file, install.audit) as trail:
                 store.named = max((number for number, _digest in named_seals(trail)), default=0)
         broken: list[str] = []
         relay = Relay(
@@ -320,7 +320,7 @@ def offline(
                 pass
         if broken or not found:
             why = broken[0] if broken else "it takes too long"
-            raise StoreError(f"{directory}: what is on its way could not be erased: {why}")
+            raise StoreError(f"{installed.name}: what is on its way could not be erased: {why}")
         done = found[0]
     finally:
         store.close(LivingEntries(readable))

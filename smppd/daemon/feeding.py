@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from smppd.audit.trail import AuditTrail
-from smppd.config import Feed, FeedFile, Settings
+from smppd.config import Feed, FeedFile, Settings, Store
 from smppd.daemon.companion import Companion
 from smppd.feed.child import Job
 from smppd.feed.file import PLACE_FILE, FeedError, Kept, PlaceFile, says
@@ -23,8 +22,8 @@ from smppd.feed.lines import Wanted
 from smppd.feed.tail import Tail
 from smppd.metrics import Metrics
 from smppd.store.api import StoreError
-from smppd.store.sqlite.log_rows import SqliteRecords
-from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import installed
 from smppd.vault.keys import VaultError
 
 log = logging.getLogger("smppd.feed")
@@ -101,9 +100,10 @@ class _Process(Companion):
 class Feeding:
     """The feed of one run of the daemon."""
 
-    def __init__(self, directory: Path, metrics: Metrics, command: Sequence[str] = _COMMAND) -> None:
-        """directory: the store's. Nothing runs before `use`."""
-        self._directory = directory
+    def __init__(self, store: Store, node: int, metrics: Metrics, command: Sequence[str] = _COMMAND) -> None:
+        """node: this node's number. Nothing runs before `use`."""
+        self._store = store
+        self._node = node
         self._metrics = metrics
         self._command = command
         self._feed = Feed()
@@ -130,7 +130,7 @@ class Feeding:
         self._feed = feed
         self._forget()
         if feed.on:
-            job = Job(self._directory, feed, settings.keys if masked else None)
+            job = Job(self._store, self._node, feed, settings.keys if masked else None)
             begin = (lambda: None) if feed.file is None else partial(self._begin_place, feed.file)
             process = self._process = _Process(job, begin, self._metrics, self._command, previous)
             if feed.file is not None:
@@ -142,12 +142,12 @@ class Feeding:
     def _begin_place(self, file: FeedFile) -> None:
         """A feed without a place begins with what comes from now on; that is kept before anything comes. Where its file says
         how far it is, it goes on there: somebody took the place away."""
-        place = PlaceFile(self._directory / PLACE_FILE)
+        place = PlaceFile(self._store.directory / PLACE_FILE)
         if place.load() is not None or says(file.path):
             return
         with (
-            closing(SqliteRecords(self._directory)) as records,
-            closing(AuditTrail(self._directory / AUDIT_FILE, None)) as trail,
+            closing(installed(self._store, self._node, settle=False).records()) as records,
+            closing(AuditTrail(self._store.directory / AUDIT_FILE, None)) as trail,
         ):
             place.save(Kept(Tail(records, trail, Wanted()).end(), time.time()))
 

@@ -12,7 +12,7 @@ from smppd.daemon.http import Health, assess
 from smppd.net.endpoints import Listener
 from smppd.relay.relay import Relay
 from smppd.store.api import Availability
-from smppd.store.sqlite.store import SqliteStore
+from smppd.store.installation import MainStore
 
 STALLED: Final = 300.0
 """Seconds a message may wait to be submitted before /readyz says `degraded`."""
@@ -29,7 +29,7 @@ _STORE_CHECKS: Final = {
 def health(
     settings: Settings,
     relay: Relay,
-    store: SqliteStore,
+    store: MainStore,
     listeners: Sequence[Listener],
     *,
     draining: bool,
@@ -68,7 +68,7 @@ def _certificates(ends: list[float]) -> str:
 
 
 def picture(
-    relay: Relay, store: SqliteStore, ports: Sequence[tuple[str, bool]], *, began: float, ready: bool, draining: bool
+    relay: Relay, store: MainStore, ports: Sequence[tuple[str, bool]], *, began: float, ready: bool, draining: bool
 ) -> dict[str, object]:
     """Counts and states of everything; `smppd status` shows it."""
     relays = relay.picture()

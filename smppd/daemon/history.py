@@ -6,13 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from smppd.message import FINAL_STATES, Event, State
 from smppd.metrics import Metrics
 from smppd.records.lookup import LogReader
-from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.installation import Installation
 from smppd.vault.keys import Kek
 
 log = logging.getLogger("smppd.background")
@@ -26,9 +25,9 @@ class History:
     """See the module. ``notify(function)`` runs a function on the reactor thread. Nothing is opened before somebody asks."""
 
     def __init__(
-        self, directory: Path, kek: Kek, metrics: Metrics, notify: Callable[[Callable[[], None]], object]
+        self, store: Installation, kek: Kek, metrics: Metrics, notify: Callable[[Callable[[], None]], object]
     ) -> None:
-        self._directory = directory
+        self._store = store
         self._kek = kek
         self._metrics = metrics
         self._notify = notify
@@ -57,7 +56,7 @@ class History:
 
     def _look(self, account: str, identity: int) -> Answer:
         if self._reader is None:
-            self._reader = LogReader(SqliteRecords(self._directory), self._kek)
+            self._reader = LogReader(self._store.records(), self._kek)
         found = self._reader.record(identity)
         if found is None or found.record.header.account != account:
             return None

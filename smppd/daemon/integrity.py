@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import closing
 from typing import Final
 
 from smppd.audit.trail import AuditTrail
@@ -15,10 +15,7 @@ from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.records.consistency import checkpoint_facts, cross_faults, named_seals
 from smppd.store.api import StoreError
-from smppd.store.sqlite.seals import AUDIT_FILE, witness
-from smppd.store.sqlite.states import SqliteStates
-from smppd.store.sqlite.store import SqliteStore
-from smppd.store.sqlite.tidy import Entries
+from smppd.store.installation import AUDIT_FILE, Entries, Installation, MainStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
 
@@ -34,16 +31,16 @@ _TOLD: Final = 20
 class Integrity:
     """The integrity of the store in one run of the daemon. Made before the store is opened for writing."""
 
-    def __init__(self, directory: Path, install: InstallSecrets, store: SqliteStore, metrics: Metrics) -> None:
+    def __init__(self, installation: Installation, install: InstallSecrets, store: MainStore, metrics: Metrics) -> None:
         """Looks at the files as the last run left them. Raises StoreError and VaultError."""
-        self._directory = directory
-        self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
+        self._installation = installation
+        self._trail = AuditTrail(installation.directory / AUDIT_FILE, install.audit)
         self._store = store
         self._metrics = metrics
         self._named, self._row = time.monotonic(), 0
         self._keys = store.chain_keys = ChainKeys(install.audit, install.checkpoint)
         try:
-            with SqliteStates(directory) as states:
+            with closing(installation.states()) as states:
                 self._faults = cross_faults(states, self._keys, self._trail)
             store.named = max((number for number, _digest in named_seals(self._trail)), default=0)
         except BaseException:
@@ -86,7 +83,7 @@ class Integrity:
         self.audit(AuditEvent.STOP, {"status": str(status), **checkpoint_facts(self._store.sealed)})
         try:
             if self.audit.drain(_DRAIN):
-                witness(self._directory, self._keys, *self._trail.head())
+                self._installation.witness(self._keys, *self._trail.head())
         except (StoreError, VaultError) as error:
             self._metrics.errors.labels("audit").inc()
             log.error("the end of the audit trail could not be noted", extra={"fields": {"error": str(error)}})

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
 from smppd.consent.suppression import KEY_OCTETS
@@ -20,7 +19,7 @@ from smppd.records.looks import MONTH, LookKey, key_of, month_of
 from smppd.relay.receipts.opt_outs import Change
 from smppd.relay.relay import Relay
 from smppd.store.api import OptOut
-from smppd.store.sqlite.keys import KeyStore
+from smppd.store.installation import Installation
 from smppd.vault.kek import Kek
 
 _KEPT: Final = 16
@@ -81,10 +80,12 @@ class TrailOfWords:
     """Puts on the audit trail who said what: the number hashed under the month's key (`records.looks`), since the trail
     outlives every number. The key is renewed beside the reactor."""
 
-    def __init__(self, directory: Path, kek: Kek, kek_then: Callable[[], Kek], audit: Audit, worker: Worker) -> None:
+    def __init__(
+        self, store: Installation, kek: Kek, kek_then: Callable[[], Kek], audit: Audit, worker: Worker
+    ) -> None:
         """Makes this month's key where there is none yet. kek_then: the KEK when another month begins; asked beside the
         reactor. Raises StoreError and VaultError."""
-        self._directory = directory
+        self._store = store
         self._kek_then = kek_then
         self._audit = audit
         self._worker = worker
@@ -92,7 +93,7 @@ class TrailOfWords:
         self._making = False
 
     def _made(self, kek: Kek) -> LookKey:
-        rows = KeyStore(self._directory)
+        rows = self._store.keys()
         try:
             return key_of(kek, rows, time.time())
         finally:

@@ -9,7 +9,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from smppd import config
@@ -37,7 +36,8 @@ from smppd.policy.screens import Screen
 from smppd.relay.relay import Relay, Routing
 from smppd.spans.job import Job, TracingError, job_of
 from smppd.store.api import StoreError
-from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.installation import Installation
+from smppd.store.opening import installation
 from smppd.vault.keys import Kek, KeyRing, VaultError, load_install, load_kek
 
 log = logging.getLogger("smppd.daemon")
@@ -150,7 +150,7 @@ class Reload:
         if new.log != before.log:
             try_file(new.log)
         kek = load_kek(new.keys)
-        wrapped = opened_by(kek, new.store.directory)
+        wrapped = opened_by(kek, installation(new))
         lists = self._targets.lists.of(new)
         return Fresh(
             before,
@@ -228,10 +228,10 @@ class Reload:
         self._targets.notifier.ready("reload refused, nothing changed")
 
 
-def opened_by(kek: Kek, directory: Path) -> dict[bytes, bytes]:
+def opened_by(kek: Kek, store: Installation) -> dict[bytes, bytes]:
     """The wrapped keys of a store as they are now. VaultError where it is not this KEK that opens them: what it wrapped
     from here on could never be opened again."""
-    rows = ReadOnlyKeys(directory)
+    rows = store.read_only_keys()
     try:
         load_install(kek, rows)
         return dict(rows.scan(b""))

@@ -15,8 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from random import Random
 from typing import Final, NamedTuple, Protocol
 
@@ -29,8 +28,7 @@ from smppd.config import Shipping, SyslogServer
 from smppd.metrics import Metrics
 from smppd.net.tls import client_context
 from smppd.store.api import StoreError
-from smppd.store.sqlite.seals import AUDIT_FILE
-from smppd.store.sqlite.states import SqliteStates
+from smppd.store.installation import AUDIT_FILE, Installation
 from smppd.vault.certificate import fingerprint
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
@@ -438,15 +436,15 @@ class Follower(threading.Thread):
 class Shipper:
     """All targets of one run of the daemon."""
 
-    def __init__(self, directory: Path, install: InstallSecrets, metrics: Metrics) -> None:
-        """directory: the store's. Nothing runs before `use`. Raises VaultError."""
-        self._directory = directory
+    def __init__(self, store: Installation, install: InstallSecrets, metrics: Metrics) -> None:
+        """Nothing runs before `use`. Raises VaultError."""
+        self._store = store
         self._metrics = metrics
         self._keys = ChainKeys(install.audit, install.checkpoint)
         self._installation = fingerprint(self._keys.public)
         self._reading = threading.Lock()
         # With the key, though nothing is written: whoever closes the file last takes its write-ahead log in.
-        self._trail = AuditTrail(directory / AUDIT_FILE, install.audit)
+        self._trail = AuditTrail(store.directory / AUDIT_FILE, install.audit)
         self._settings: Shipping | None = None
         self._followers: dict[str, Follower] = {}
         self._ending: dict[str, Follower] = {}  # those of settings that are over
@@ -481,7 +479,7 @@ class Shipper:
     ) -> None:
         pump = Pump(
             target,
-            Cursor(cursor_path(self._directory, target.name)),
+            Cursor(cursor_path(self._store.directory, target.name)),
             Source(self._trail, self._seal_time, self._installation),
             seals or self._seals,
             now=time.monotonic,
@@ -504,7 +502,7 @@ class Shipper:
 
     @contextmanager
     def _seals(self) -> Iterator[SealReader]:
-        with self._reading, SqliteStates(self._directory) as states:
+        with self._reading, closing(self._store.states()) as states:
             yield states
 
     def _seal_time(self, signed: bytes) -> int:

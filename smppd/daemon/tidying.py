@@ -4,15 +4,12 @@ daemon."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import Lock
-from smppd.store.sqlite.store import SqliteStore
-from smppd.store.sqlite.tidy import DONE, Compacted, ask
+from smppd.store.installation import TIDIED, Compacted, Installation, MainStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
@@ -20,32 +17,32 @@ PATIENCE: Final = 60.0
 """For so many seconds it waits for a running daemon."""
 
 
-def tidy(directory: Path, kek: Kek, patience: float = PATIENCE) -> str:
+def tidy(store: Installation, kek: Kek, patience: float = PATIENCE) -> str:
     """After this, nothing of a message that is over can be opened from the spool. What still waits is kept as it is. Returns
     an empty string when this was done, or a sentence that says why it was not. Raises StoreError and VaultError."""
-    if not (directory / "data.db").exists():
+    if not store.has_log():
         return ""
     try:
-        lock = Lock(directory)
+        lock = store.lock()
     except StoreError:
-        if ask(directory, patience):
+        if store.ask_tidy(patience):
             return ""
         return f"the running daemon did not tidy its spool within {patience:.0f} s: it is short of space, or hangs"
     lock.release()
-    done = _directly(directory, kek)
+    done = _directly(store, kek)
     if done.unreadable:
         return f"{done.unreadable} spool blocks do not open and were left as they are"
     return "" if done.complete else "somebody is reading the store, or it is short of space"
 
 
-def on_request(store: SqliteStore) -> Callable[[int], None]:
+def on_request(store: MainStore) -> Callable[[int], None]:
     """Makes the function that the daemon calls when it is asked to tidy: on the reactor thread, with the token of the
     command that asked, or 0."""
 
     def wanted(token: int) -> None:
         def told(complete: bool) -> None:
             if token and complete:
-                store.batch.meta.append((DONE, token))
+                store.batch.meta.append((TIDIED, token))
                 store.kick()
 
         store.tidy(told)
@@ -53,13 +50,13 @@ def on_request(store: SqliteStore) -> Callable[[int], None]:
     return wanted
 
 
-def _directly(directory: Path, kek: Kek) -> Compacted:
-    store = SqliteStore(directory, notify=_nobody, later=lambda _seconds, _call: None, soon=_nobody)
+def _directly(store: Installation, kek: Kek) -> Compacted:
+    opened = store.store(notify=_nobody, later=lambda _seconds, _call: None, soon=_nobody)
     try:
-        store.use(KeyRing(kek, store.keys))
-        return store.compact(LivingEntries(readable), None)
+        opened.use(KeyRing(kek, opened.keys))
+        return opened.compact(LivingEntries(readable), None)
     finally:
-        store.close()
+        opened.close()
 
 
 def _nobody(_call: object) -> None:

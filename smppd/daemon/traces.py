@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.events import AuditEvent
 from smppd.records.traces import Traces, Wraps
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.keys import KeyStore
+from smppd.store.installation import Installation
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import InstallSecrets
 
 
 @contextmanager
-def open_traces(directory: Path, wraps: Wraps, install: InstallSecrets) -> Iterator[Traces]:
-    """Those of a store's directory, on connections of their own, for one thread. StoreError."""
-    with closing(SqliteDocuments(directory)) as documents, closing(KeyStore(directory)) as keys:
-        yield Traces(documents, keys, DocumentSealer(install), wraps, directory)
+def open_traces(store: Installation, wraps: Wraps, install: InstallSecrets) -> Iterator[Traces]:
+    """Those of a store, on connections of their own, for one thread. StoreError."""
+    with closing(store.documents()) as documents, closing(store.keys()) as keys:
+        yield Traces(documents, keys, DocumentSealer(install), wraps, store.directory)
 
 
 def trace_expiry(
-    directory: Path,
+    store: Installation,
     wraps: Wraps,
     install: InstallSecrets,
     trail: AuditTrail,
@@ -38,7 +36,7 @@ def trace_expiry(
         trail.append(AuditEvent.TRACE, actor.who, what, "destroyed", source=actor.source)
 
     def expire(now: float) -> None:
-        with open_traces(directory, wraps, install) as traces:
+        with open_traces(store, wraps, install) as traces:
             traces.expire(now, retain(), tell)
 
     return expire

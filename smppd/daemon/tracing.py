@@ -13,7 +13,6 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -29,6 +28,7 @@ from smppd.net.upstreams import UpstreamLink, Upstreams
 from smppd.operators.roles import Authority
 from smppd.records.traces import Trace, TraceError, Traces
 from smppd.store.api import StoreError
+from smppd.store.installation import Installation
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing
 from smppd.vault.mask import mask_digits
@@ -96,7 +96,7 @@ class Tracing:
 
     def __init__(
         self,
-        directory: Path,
+        store: Installation,
         ring: KeyRing,
         install: InstallSecrets,
         customers: Customers,
@@ -109,9 +109,9 @@ class Tracing:
         now: Callable[[], float],
         bug: Callable[[], object] = lambda: None,
     ) -> None:
-        """directory: the store's. acts: put an act on the trail before it is done. reserve(): octets of its disk that no
-        trace takes. bug(): counts an error of ours, from any thread."""
-        self._directory = directory
+        """acts: put an act on the trail before it is done. reserve(): octets of the disk that no trace takes. bug(): counts an
+        error of ours, from any thread."""
+        self._store = store
         self._ring = ring
         self._install = install
         self._customers = customers
@@ -411,10 +411,10 @@ class Tracing:
             job()
 
     def _opened(self) -> AbstractContextManager[Traces]:
-        return open_traces(self._directory, self._ring, self._install)
+        return open_traces(self._store, self._ring, self._install)
 
     def _look_for_room(self, octets: int = OCTETS) -> None:
-        found = os.statvfs(self._directory)
+        found = os.statvfs(self._store.directory)
         if found.f_bavail * found.f_frsize < self._reserve() + octets:
             raise TraceError("the disk has no room for it beside `store.reserve`")
 

@@ -20,14 +20,14 @@ from typing import Any, Final, NamedTuple
 
 from smppd import child
 from smppd.audit.trail import AuditTrail
-from smppd.config import Feed, KeyRef
+from smppd.config import Feed, KeyRef, Store
 from smppd.feed.file import PLACE_FILE, FeedError, FeedFile, PlaceFile
 from smppd.feed.lines import Wanted
 from smppd.feed.server import Server
 from smppd.feed.tail import Tail
 from smppd.store.api import StoreError
-from smppd.store.sqlite.log_rows import SqliteRecords
-from smppd.store.sqlite.seals import AUDIT_FILE
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import installed
 from smppd.vault.keys import KeyRing, VaultError, load_kek
 from smppd.vault.seal import SealError
 
@@ -48,25 +48,27 @@ LOCK_FILE: Final = "feed.lock"
 
 
 class Job(NamedTuple):
-    """What the daemon asks for. directory: the store's; keys: where the KEK is, None where it is not needed."""
+    """What the daemon asks for. store: where it is; node: this node's number; keys: where the KEK is, None where it is not
+    needed."""
 
-    directory: Path
+    store: Store
+    node: int
     feed: Feed
     keys: KeyRef | None
 
     def as_json(self) -> str:
         """For `read`."""
         keys = None if self.keys is None else self.keys.model_dump(mode="json", exclude_none=True)
-        return json.dumps(
-            {"directory": os.fspath(self.directory), "feed": self.feed.model_dump(mode="json"), "keys": keys}
-        )
+        store = self.store.model_dump(mode="json", exclude_none=True)
+        feed = self.feed.model_dump(mode="json")
+        return json.dumps({"store": store, "node": self.node, "feed": feed, "keys": keys})
 
     @classmethod
     def read(cls, line: bytes) -> Job:
         """The inverse of `as_json`."""
         said: dict[str, Any] = json.loads(line)
         keys = None if said["keys"] is None else KeyRef.model_validate(said["keys"])
-        return cls(Path(said["directory"]), Feed.model_validate(said["feed"]), keys)
+        return cls(Store.model_validate(said["store"]), said["node"], Feed.model_validate(said["feed"]), keys)
 
 
 class Teller:
@@ -195,10 +197,11 @@ def _work(line: bytes) -> None:
 
 
 def _tell(job: Job, stack: ExitStack) -> None:
-    _lock(job.directory, stack)
-    records = SqliteRecords(job.directory)
+    directory = job.store.directory
+    _lock(directory, stack)
+    records = installed(job.store, job.node, settle=False).records()
     stack.callback(records.close)
-    trail = AuditTrail(job.directory / AUDIT_FILE, None)
+    trail = AuditTrail(directory / AUDIT_FILE, None)
     stack.callback(trail.close)
     feed = job.feed
     ring = None if job.keys is None else partial(KeyRing, load_kek(job.keys), records.keys)
@@ -208,7 +211,7 @@ def _tell(job: Job, stack: ExitStack) -> None:
     if feed.file is not None:
         file = FeedFile(
             feed.file.path,
-            PlaceFile(job.directory / PLACE_FILE),
+            PlaceFile(directory / PLACE_FILE),
             rotate=feed.file.rotate,
             every=feed.file.rotate_every,
             keep=feed.file.keep,

@@ -18,7 +18,7 @@ from smppd.events import AuditEvent
 from smppd.message import Address
 from smppd.numbering import normalise
 from smppd.office.errors import WRONG, OfficeError
-from smppd.office.unlocking import AUDIT_FILE, unlock, witnessed_trail
+from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.protocol.longmessage import UdhError, parse_udh
 from smppd.protocol.text import Alphabet, decode, is_text
@@ -26,9 +26,9 @@ from smppd.protocol.wire import UDHI, BodyError, Sm
 from smppd.records.looks import LookKey, Shown, facts_of, key_of
 from smppd.records.lookup import Found, LogReader
 from smppd.store.api import StoreError
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.log_rows import SqliteRecords
-from smppd.store.sqlite.states import SqliteStates
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.log import States
+from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import Content, NumbersPart, OpenRecord, SealError, join_pdu
@@ -60,18 +60,19 @@ class Access:
     def __init__(self, settings: Settings, authority: Authority | None = None) -> None:
         """authority: on whose word (`cli.authority.authorise`, a session of the console); None: nobody logged in. Raises
         OfficeError with status 2 when the store, its keys or its audit trail are missing or do not fit."""
-        directory = settings.store.directory
         self.settings = settings
         self.authority = Authority(current_actor()) if authority is None else authority
         self._look_key: LookKey | None = None
         try:
+            self.store = store = installation(settings)
+            self.directory = directory = store.directory
             kek, install = unlock(settings)
             if not (directory / AUDIT_FILE).exists():
                 raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be looked at")
             self.chain_keys = ChainKeys(install.audit, install.checkpoint)
-            self.reader = LogReader(SqliteRecords(directory), kek, self.chain_keys)
+            self.reader = LogReader(store.records(), kek, self.chain_keys)
             try:
-                self.trail = witnessed_trail(directory, install)
+                self.trail = witnessed_trail(store, install)
             except VaultError:
                 self.reader.close()
                 raise
@@ -79,7 +80,6 @@ class Access:
             raise OfficeError(f"the log cannot be read: {error}", WRONG) from None
         self._kek = kek
         self._audit_key = install.audit
-        self.directory = directory
         self._alphabets = {account.system_id: _ALPHABETS[account.default_alphabet] for account in settings.accounts}
 
     def __enter__(self) -> Self:
@@ -89,16 +89,16 @@ class Access:
         self.trail.close()
         self.reader.close()
 
-    def states(self) -> SqliteStates:
+    def states(self) -> States:
         """What the parts of the store say of each other; the caller closes it."""
-        return SqliteStates(self.directory)
+        return self.store.states()
 
     @property
     def look_key(self) -> LookKey:
         """The key under which this month's looks name people; made durable before its first hash is written."""
         if self._look_key is None:
             with guarded():
-                rows = KeyStore(self.directory)
+                rows = self.store.keys()
                 try:
                     self._look_key = key_of(self._kek, rows, time.time())
                 finally:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from smppd.audit.trail import AuditTrail
@@ -23,9 +22,8 @@ from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.records.looks import LookKey, key_of
 from smppd.store.consents import ConsentRow, Standing
-from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.files import in_use
-from smppd.store.sqlite.keys import KeyStore
+from smppd.store.installation import Installation
+from smppd.store.opening import installation
 from smppd.vault.certificate import certify
 from smppd.vault.keys import InstallSecrets
 from smppd.vault.mask import mask_digits, mask_number
@@ -53,8 +51,8 @@ class ConsentBook:
 
     def __init__(self, settings: Settings, install: InstallSecrets) -> None:
         self.keys = ConsentKeys(install.for_purpose(PURPOSE))
-        self.rows = SqliteConsents(settings.store.directory)
-        self._directory: Path = settings.store.directory
+        self._store = installation(settings)
+        self.rows = self._store.consents()
         self._settings = settings
 
     def __enter__(self) -> Self:
@@ -124,13 +122,13 @@ class ConsentBook:
         rows = list(rows)
         subjects = list({row.subject for row in rows})
         left = [one for at in range(0, len(subjects), 200) for one in self.rows.of(subjects[at : at + 200])]
-        tell(self._directory, [standing(one) for one in left if not one.withdrawn], list(map(standing, rows)))
+        tell(self._store, [standing(one) for one in left if not one.withdrawn], list(map(standing, rows)))
 
     def add(self, rows: list[ConsentRow]) -> int:
         """Adds consents; how many are new. The daemon knows all of them that count when this returns."""
         new = self.rows.add(rows)
         stored = self.rows.named([row.digest for row in rows])
-        tell(self._directory, [standing(one) for one in stored if not one.withdrawn])
+        tell(self._store, [standing(one) for one in stored if not one.withdrawn])
         return new
 
     def region(self) -> Callable[[str], str | None]:
@@ -144,10 +142,10 @@ def standing(row: ConsentRow) -> Standing:
     return Standing(row.account, row.subject, row.scopes)
 
 
-def tell(directory: Path, add: Sequence[Standing] = (), remove: Sequence[Standing] = ()) -> bool:
+def tell(store: Installation, add: Sequence[Standing] = (), remove: Sequence[Standing] = ()) -> bool:
     """Tells the daemon that uses the store what changed; False where none does. ControlError where one does and cannot be told:
     what it knows is older than the store then."""
-    if not in_use(directory):
+    if not store.in_use():
         return False
     for at in range(0, max(len(add), len(remove)), CHANGES):
         request = {
@@ -155,7 +153,7 @@ def tell(directory: Path, add: Sequence[Standing] = (), remove: Sequence[Standin
             "add": [_said(one) for one in add[at : at + CHANGES]],
             "remove": [_said(one) for one in remove[at : at + CHANGES]],
         }
-        ask(directory, request)
+        ask(store.directory, request)
     return True
 
 
@@ -253,11 +251,12 @@ def open_consents(settings: Settings, authority: Authority) -> Iterator[ConsentD
     """The register of a store. Raises VaultError and StoreError."""
     kek, install = unlock(settings)
     with ExitStack() as opened:
-        rows = KeyStore(settings.store.directory)
+        store = installation(settings)
+        rows = store.keys()
         try:
             key = key_of(kek, rows, time.time())
         finally:
             rows.close()
-        trail = opened.enter_context(witnessed_trail(settings.store.directory, install))
+        trail = opened.enter_context(witnessed_trail(store, install))
         book = opened.enter_context(ConsentBook(settings, install))
         yield ConsentDesk(settings, authority, book, install, trail, key)

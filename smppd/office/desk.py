@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from smppd.audit.trail import Actor, AuditTrail
 from smppd.config import Settings
 from smppd.events import AuditEvent
 from smppd.office.errors import WRONG, OfficeError
-from smppd.office.unlocking import AUDIT_FILE, refuse_shredded, unlock, witnessed_trail
+from smppd.office.unlocking import refuse_shredded, unlock, witnessed_trail
 from smppd.operators.approvals import GRANTED, Request
 from smppd.operators.desk import Desk
 from smppd.operators.people import Operator, People
 from smppd.operators.vouching import vouched
 from smppd.store.api import StoreError
-from smppd.store.sqlite.database import Database
-from smppd.store.sqlite.documents import SqliteDocuments
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import installation
 from smppd.vault.kek import VaultError
 from smppd.vault.seal import SealError
 
@@ -26,8 +25,6 @@ TOO_LATE: Final = "somebody else answered just now"
 """Why an answer to a request is taken back on the trail."""
 _ANSWERS: Final = 100
 """Entries about one request that are looked at."""
-_DOCUMENTS_SINCE: Final = 4
-"""The schema version that brought documents."""
 
 
 class Office:
@@ -75,12 +72,9 @@ class Office:
 def has_people(settings: Settings) -> bool:
     """Whether the store may have operators: not where there is none, or one of a version before there were any. StoreError, and
     VaultError where the store is being shredded."""
-    refuse_shredded(settings.store.directory)
-    path = settings.store.directory / "data.db"
-    if not path.exists():
-        return False
-    with closing(Database(path, "data", read_only=True)) as data:
-        return data.version() >= _DOCUMENTS_SINCE
+    store = installation(settings)
+    refuse_shredded(store)
+    return store.has_documents()
 
 
 @contextmanager
@@ -88,20 +82,21 @@ def open_office(settings: Settings) -> Iterator[Office]:
     """The office of a store. OfficeError, status 2, where there is no store or its keys do not fit."""
     with ExitStack() as stack:
         with told():
-            office = _opened(settings.store.directory, settings, stack)
+            office = _opened(settings, stack)
         try:
             yield office
         except (VaultError, StoreError, SealError) as error:
             raise OfficeError(f"the operators of this store cannot be reached: {error}", WRONG) from None
 
 
-def _opened(directory: Path, settings: Settings, stack: ExitStack) -> Office:
-    install = unlock(settings).install
-    desk = Desk(SqliteDocuments(directory), install)
+def _opened(settings: Settings, stack: ExitStack) -> Office:
+    store, install = installation(settings), unlock(settings).install
+    desk = Desk(store.documents(), install)
     stack.callback(desk.close)
-    if not (directory / AUDIT_FILE).exists():
-        raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail, so nothing may be done")
-    return Office(desk, stack.enter_context(witnessed_trail(directory, install)))
+    path = store.directory / AUDIT_FILE
+    if not path.exists():
+        raise VaultError(f"{path}: there is no audit trail, so nothing may be done")
+    return Office(desk, stack.enter_context(witnessed_trail(store, install)))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from smppd.office.errors import WRONG, OfficeError
 from smppd.office.numbers import Typed, forms_of_search, refuse_nothing, regions_of_search, without_number
 from smppd.operators.roles import Authority
 from smppd.records.erasure import CERTIFICATES, DONE, STATE
-from smppd.store.sqlite.erasure_rows import SqliteErasures
+from smppd.store.opening import installation
 from smppd.vault.mask import mask_digits, mask_number
 
 KIND: Final = "erasure asked"
@@ -137,7 +137,7 @@ def _tell(office: Office, authority: Authority, wish: Wish, action: str, result:
 def erasures(settings: Settings, most: int) -> tuple[list[ErasureState], int]:
     """The newest ones, newest first, and how many there are. Raises StoreError."""
     directory = settings.store.directory
-    with closing(SqliteErasures(directory)) as rows:
+    with closing(installation(settings).erasures()) as rows:
         every = rows.erasures()
         found = []
         for number, facts in reversed(every[-most:]):

@@ -14,13 +14,12 @@ from smppd.numbering import REGIONS, SHORT_DIGITS, parse
 from smppd.office.access import Access, printable
 from smppd.office.authority import approver
 from smppd.office.errors import WRONG, OfficeError
-from smppd.office.unlocking import existing_store, unlock
+from smppd.office.unlocking import existing_keys, unlock
 from smppd.operators.roles import Authority
 from smppd.records.holds import LONGEST, Hold, Holds, HoldState
 from smppd.records.looks import MONTH
 from smppd.records.search import accounts
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.held_rows import SqliteHeldRows
+from smppd.store.opening import installation
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
@@ -33,14 +32,14 @@ WORDS: Final = 200
 
 def open_holds(settings: Settings) -> Holds:
     """The caller closes them. Raises VaultError and StoreError where there is no store or the keys do not fit."""
-    directory = settings.store.directory
+    store = installation(settings)
     kek, install = unlock(settings)
-    rows = existing_store(directory)
+    rows = existing_keys(store)
     rows.close()
     with ExitStack() as undo:
-        documents = SqliteDocuments(directory)
+        documents = store.documents()
         undo.callback(documents.close)
-        held = SqliteHeldRows.at(directory)
+        held = store.held()
         undo.callback(held.close)
         # For holds' keys alone, which go by the held rows: their own connection sees who else changes them.
         holds = Holds(documents, held, KeyRing(kek, rows), DocumentSealer(install))

@@ -27,9 +27,8 @@ from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.records.looks import MONTH, LookKey, key_of
 from smppd.store.api import Doubt, OptOut, StoreError
-from smppd.store.sqlite.files import Lock
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.opt_outs import OptOutRows
+from smppd.store.installation import Installation, OptOutRows
+from smppd.store.opening import installation
 
 PATIENCE: Final = 60.0
 """Seconds that somebody waits until his changes are durable."""
@@ -53,16 +52,12 @@ class OptOuts:
         self, settings: Settings, authority: Authority, hashes: Hashes, trail: AuditTrail, key: LookKey
     ) -> None:
         self.settings = settings
+        self.store = installation(settings)
         self.authority = authority
         self.hashes = hashes
         self._trail = trail
         self._key = key
         self.accounts = {one.system_id: one for one in settings.accounts if authority.sees(one.system_id)}
-
-    @property
-    def directory(self) -> Path:
-        """The store's."""
-        return self.settings.store.directory
 
     # -- what was typed ------------------------------------------------------------------------------------------------
 
@@ -103,7 +98,7 @@ class OptOuts:
         number, sender = self.number(typed, account), self.sender(typed_sender, account)
         facts = {"account": name, "sender": self.hashes.label(name, sender), "note": note}
         self.note("add", dict(facts), "asked", number)
-        change_register(self.directory, [self._entry(name, sender, number, source)])
+        change_register(self.store, [self._entry(name, sender, number, source)])
         self.note("add", dict(facts), "done", number)
 
     def remove(self, name: str, typed: str, typed_sender: str | None, note: str, source: str) -> tuple[int, bool]:
@@ -112,13 +107,13 @@ class OptOuts:
         number = self.number(typed, account)
         senders = self._senders(typed_sender, account)
         facts = {"account": name, "note": note}
-        with self.rows() as rows:
+        with closing(self.rows()) as rows:
             keys = [self.hashes.key(name, sender, number) for sender in senders]
             there = sum(1 for key in keys if rows.get(key) is not None)
         self.note("remove", dict(facts), "asked", number)
         entries = [self._entry(name, sender, number, source, stands=False) for sender in senders]
         for at in range(0, len(entries), CHANGES):
-            change_register(self.directory, entries[at : at + CHANGES])
+            change_register(self.store, entries[at : at + CHANGES])
         self.note("remove", facts | {"entries": there}, "done" if there else "not found", number)
         return there, _has_ranges(typed_sender, account)
 
@@ -127,7 +122,7 @@ class OptOuts:
         account = self.account(name)
         number = self.number(typed, account)
         senders = dict.fromkeys((ANY, *self._senders(typed_sender, account)))
-        with self.rows() as rows:
+        with closing(self.rows()) as rows:
             keys = [self.hashes.key(name, sender, number) for sender in senders]
             found = [one for key in keys if (one := rows.get(key)) is not None]
         self.note("check", {"account": name}, "found" if found else "not found", number)
@@ -141,7 +136,7 @@ class OptOuts:
 
     def doubts(self) -> list[Doubt]:
         """Messages of handsets that look like a refusal, of his accounts, oldest first."""
-        with self.rows() as rows:
+        with closing(self.rows()) as rows:
             return [one for one in rows.doubts() if self.authority.sees(one.account)]
 
     def decide(self, refused: Sequence[int], none: Sequence[int]) -> None:
@@ -154,9 +149,9 @@ class OptOuts:
         now = int(time.time())
         for record in refused:
             one = waiting[record]
-            change_register(self.directory, [OptOut(one.key, one.account, one.sender, now, "review")], [record])
+            change_register(self.store, [OptOut(one.key, one.account, one.sender, now, "review")], [record])
         for at in range(0, len(none), CHANGES):
-            change_register(self.directory, [], none[at : at + CHANGES])
+            change_register(self.store, [], none[at : at + CHANGES])
         for name in sorted({one.account for record, one in waiting.items() if record in {*refused, *none}}):
             # An entry for each account: who is told what concerns one account alone is told it too.
             mine = [[record for record in some if waiting[record].account == name] for some in (refused, none)]
@@ -175,7 +170,7 @@ class OptOuts:
 
     def rows(self) -> OptOutRows:
         """The register as it is on disk."""
-        return OptOutRows(self.directory)
+        return self.store.opt_outs()
 
 
 def _decided(refused: Sequence[int], none: Sequence[int]) -> dict[str, str | int]:
@@ -189,12 +184,13 @@ def _decided(refused: Sequence[int], none: Sequence[int]) -> dict[str, str | int
 def open_opt_outs(settings: Settings, authority: Authority) -> Iterator[OptOuts]:
     """The register of a store. Raises VaultError and StoreError."""
     kek, install = unlock(settings)
-    keys = KeyStore(settings.store.directory)
+    store = installation(settings)
+    keys = store.keys()
     try:
         key = key_of(kek, keys, time.time())
     finally:
         keys.close()
-    with closing(witnessed_trail(settings.store.directory, install)) as trail:
+    with closing(witnessed_trail(store, install)) as trail:
         yield OptOuts(settings, authority, Hashes(install.suppression), trail, key)
 
 
@@ -226,16 +222,16 @@ def _has_ranges(typed_sender: str | None, account: Account) -> bool:
 # -- through the daemon, or into the store -----------------------------------------------------------------------------
 
 
-def change_register(directory: Path, changes: Sequence[OptOut], decided: Sequence[int] = ()) -> None:
+def change_register(store: Installation, changes: Sequence[OptOut], decided: Sequence[int] = ()) -> None:
     """Makes up to `CHANGES` changes, durable when this returns. Making one again changes nothing. ControlError and StoreError:
     then it is to be run again."""
     try:
-        lock = Lock(directory)
+        lock = store.lock()
     except StoreError:
-        _ask(directory, changes, decided)
+        _ask(store.directory, changes, decided)
         return
     try:
-        with OptOutRows(directory, read_only=False) as rows:
+        with closing(store.opt_outs(read_only=False)) as rows:
             rows.write(changes, decided)
     finally:
         lock.release()

@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 from typing import NamedTuple
 
 from smppd.audit.trail import AuditTrail
 from smppd.config import Settings
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import SHREDDING, keys_lost
-from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
-from smppd.store.sqlite.seals import witness
+from smppd.store.installation import AUDIT_FILE, Installation, StoredKeys
+from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek, KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import InstallSecrets, KeyRows, load_install
 
-KEYS_FILE = "keys.db"
-AUDIT_FILE = "audit.db"
+log = logging.getLogger("smppd.store")
 
 
-def store_directory(settings: Settings) -> Path:
-    """The directory of the embedded store."""
-    if settings.store.path is None:
-        raise VaultError("keys need an embedded store: set store.path")
-    return settings.store.path
+def refuse_shredded(store: Installation) -> None:
+    """VaultError where `keys shred` has begun: nothing of the store is what it was."""
+    if store.being_shredded():
+        raise VaultError(f"{store.name}: it is being shredded; `smppd keys shred` goes on with it")
 
 
-def refuse_shredded(directory: Path) -> None:
-    """VaultError where `keys shred` has begun: no file of the store is what it was."""
-    if (directory / SHREDDING).exists():
-        raise VaultError(f"{directory}: it is being shredded; `smppd keys shred` goes on with it")
-
-
-def open_trail(directory: Path, kek: Kek, rows: KeyRows) -> AuditTrail:
+def open_trail(store: Installation, kek: Kek, rows: KeyRows) -> AuditTrail:
     """The installation's audit trail, writable. Raises VaultError when `keys init` has not run."""
-    return witnessed_trail(directory, load_install(kek, rows))
+    return witnessed_trail(store, load_install(kek, rows))
 
 
-def witnessed_trail(directory: Path, install: InstallSecrets) -> AuditTrail:
-    """The same, for whoever has the secrets. Each entry is made known to the other files of the store, so that none can be put
-    back behind it."""
+def witnessed_trail(store: Installation, install: InstallSecrets) -> AuditTrail:
+    """The same, for whoever has the secrets. Each entry is made known to the store, so that neither can be put back behind
+    it."""
     keys = ChainKeys(install.audit, install.checkpoint)
 
     def tell(number: int, digest: bytes) -> None:
         try:
-            witness(directory, keys, number, digest)
+            store.witness(keys, number, digest)
         except StoreError as error:
             raise VaultError(
-                f"{directory}: an entry of the audit trail cannot be made known to the store: {error}"
+                f"{store.name}: an entry of the audit trail cannot be made known to the store: {error}"
             ) from None
 
-    return AuditTrail(directory / AUDIT_FILE, install.audit, witness=tell)
+    return AuditTrail(store.directory / AUDIT_FILE, install.audit, witness=tell)
 
 
-def existing_store(directory: Path) -> KeyStore:
+def refuse_no_keys(store: Installation) -> None:
+    """VaultError where there is no key store."""
+    if not store.has_keys():
+        raise VaultError(store.keys_lost() or f"{store.name}: no key store here: run `smppd keys init`")
+
+
+def existing_keys(store: Installation) -> StoredKeys:
     """The key store; VaultError if there is none (opening one would create it)."""
-    if not (directory / KEYS_FILE).exists():
-        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
-    return KeyStore(directory)
+    refuse_no_keys(store)
+    return store.keys()
 
 
 class Unlocked(NamedTuple):
@@ -71,18 +67,38 @@ class Unlocked(NamedTuple):
 
 
 def unlock(settings: Settings) -> Unlocked:
-    """The KEK and the installation's secrets. Changes no file. VaultError where there are no keys yet, and where the KEK is
-    lost, wrong or another installation's: it says which."""
-    directory = store_directory(settings)
-    refuse_shredded(directory)
-    if not (directory / KEYS_FILE).exists():
-        raise VaultError(keys_lost(directory) or f"{directory}: no key store here: run `smppd keys init`")
+    """The KEK and the installation's secrets. What is acknowledged and cannot be read yet is brought to where it is read, by
+    the daemon or, where none runs, here; else nothing is changed. VaultError where there are no keys yet, and where the KEK is
+    lost, wrong or another installation's: it says which. StoreError where the store cannot be opened."""
+    store = installation(settings)
+    refuse_shredded(store)
+    refuse_no_keys(store)
     kek = source_kek(settings)
-    rows = ReadOnlyKeys(directory)
+    rows = store.read_only_keys()
     try:
-        return Unlocked(kek, load_install(kek, rows))
+        unlocked = Unlocked(kek, load_install(kek, rows))
     finally:
         rows.close()
+    file_everything(store, kek)
+    return unlocked
+
+
+def file_everything(store: Installation, kek: Kek) -> None:
+    """Has all brought to where it is read that is acknowledged by now, so that whoever reads afterwards misses nothing. Where
+    that cannot be done the log says so, and what is there is read."""
+    try:
+        if store.settled():
+            return
+        lock = store.lock()
+        try:
+            store.file_rest(kek)
+        finally:
+            lock.release()
+    except (StoreError, OSError) as error:
+        log.warning(
+            "messages of the last moments are not filed yet and are not seen",
+            extra={"fields": {"store": store.name, "error": str(error)}},
+        )
 
 
 def source_kek(settings: Settings) -> Kek:
@@ -90,4 +106,5 @@ def source_kek(settings: Settings) -> Kek:
     try:
         return load_kek(settings.keys)
     except KekMissing as error:
-        raise VaultError(advice_for_missing(error, settings.store.directory, settings.path)) from None
+        store = installation(settings)
+        raise VaultError(advice_for_missing(error, store.name if store.has_keys() else "", settings.path)) from None

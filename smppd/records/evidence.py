@@ -172,11 +172,7 @@ class _Chain:
             self.seals.append(_seal_line(*seal))
 
     def _before(self, seq: int) -> bytes:
-        before = [one for one in self._records.near(seq - 1) if one < seq] if seq > 1 else []
-        row = self._records.row(before[0]) if before else None
-        if row is not None:
-            return bytes(row.chain)
-        return self._records.anchor()[0] or GENESIS
+        return self._records.link_before(seq) or GENESIS
 
     def _row(self, link: bytes, row: LogRow, seal: int | None) -> bytes:
         digests: list[bytes] = []

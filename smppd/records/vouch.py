@@ -47,12 +47,8 @@ class Voucher:
 
     def _before(self, seq: int) -> bytes:
         """The chain that a row continues."""
-        below = [one for one in self._records.near(seq - 1) if one < seq]
-        before = self._records.row(below[0]) if below else None
-        if before is not None:
-            return before.chain or b""
-        anchor, _ = self._records.anchor()
-        return GENESIS if anchor is None else anchor
+        link = self._records.link_before(seq)
+        return GENESIS if link is None else link
 
     def _upto(self) -> int:
         """The last row of before the chain was under a key."""

@@ -38,7 +38,7 @@ class Context:
     for mail; it is more, since most mail goes out soon. ``tlv_limit``: TLVs of one PDU. ``parked_limit``: octets of receipts
     that may wait for their message, for each upstream. ``hours``: when messages may leave; None: at any time.
     ``restored_upto``: 0, or, after a restore, the highest id that may have been sent since the backup was taken
-    (`store.sqlite.copies.RESTORED`).
+    (`store.installation.RESTORED`).
     """
 
     store: Spool

@@ -201,6 +201,7 @@ class Gauges:
             self._count_ended(upstream)
         metrics.hot.set(context.ledger.count())
         metrics.damaged.set(self._store.damaged)
+        metrics.unfiled.set(self._store.unfiled)
         metrics.hot_octets.set(context.ledger.octets)
 
 

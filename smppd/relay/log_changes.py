@@ -12,9 +12,12 @@ from smppd.store.api import Availability
 
 log = logging.getLogger("smppd.relay")
 _STORE_SAYS: Final = {
-    Availability.OK: (logging.WARNING, "space again, accepting messages"),
-    Availability.FULL: (logging.ERROR, "no space, refusing messages"),
-    Availability.AWAY: (logging.ERROR, "the store cannot be reached, refusing messages"),
+    Availability.FULL: "no space, refusing messages",
+    Availability.AWAY: "the store cannot be reached, refusing messages",
+}
+_STORE_BACK: Final = {
+    Availability.FULL: "space again, accepting messages",
+    Availability.AWAY: "the store is reached again, accepting messages",
 }
 
 
@@ -29,8 +32,11 @@ class LogChanges:
     def write(self, upstreams: Mapping[str, UpstreamState], store: Availability, now: float) -> None:
         """Writes what has changed since the last call. ``now``: monotonic seconds."""
         if store is not self._store:
+            if store is Availability.OK:
+                log.warning(_STORE_BACK[self._store])
+            else:
+                log.error(_STORE_SAYS[store])
             self._store = store
-            log.log(*_STORE_SAYS[store])
         for upstream in upstreams.values():
             before = self._failures.get(upstream.name, 0)
             if upstream.failures == before:

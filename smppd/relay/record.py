@@ -57,7 +57,7 @@ class Recorder:
             self._at = 0
         at = self._at
         batch = context.store.batch
-        secrets = batch.secrets_for_next() or self._random[at : at + SECRETS_BYTES]
+        secrets = self._random[at : at + SECRETS_BYTES]
         nonces = self._random[at + SECRETS_BYTES : at + SECRETS_BYTES + NONCES_BYTES]
         self._at = at + SECRETS_BYTES + NONCES_BYTES
         kept = settings.kept

@@ -18,7 +18,7 @@ from smppd.spans.job import Job
 from smppd.spans.lives import Lives, Sampler
 from smppd.spans.outbox import Outbox
 from smppd.store.api import StoreError
-from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.opening import installed
 
 LOOK: Final = 0.2
 """Seconds between two looks for new rows, where there were none."""
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def _trace(job: Job) -> None:
-    records = SqliteRecords(job.directory)
+    records = installed(job.store, job.node, settle=False).records()
     try:
         sampler = Sampler(job.sample)
         lives = Lives(sampler, job.accounts)

@@ -6,10 +6,9 @@ import json
 import os
 import re
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from smppd.config import SecretError, SecretRef, Settings
+from smppd.config import SecretError, SecretRef, Settings, Store
 
 EXTRA: Final = "opentelemetry.exporter.otlp.proto.http"
 """The module without which nothing can be sent."""
@@ -30,10 +29,10 @@ class TracingError(Exception):
 
 
 class Job(NamedTuple):
-    """directory: the store's; url: the collector's; ca: a PEM file, empty for the system's; sample: 0 < share <= 1; accounts:
+    """store: where it is; url: the collector's; ca: a PEM file, empty for the system's; sample: 0 < share <= 1; accounts:
     only these, empty for all; node: this node's number."""
 
-    directory: Path
+    store: Store
     url: str
     headers: tuple[tuple[str, str], ...]
     ca: str
@@ -46,14 +45,14 @@ class Job(NamedTuple):
 
     def as_json(self) -> str:
         """For `read`."""
-        return json.dumps({**self._asdict(), "directory": os.fspath(self.directory)})
+        return json.dumps({**self._asdict(), "store": self.store.model_dump(mode="json", exclude_none=True)})
 
     @classmethod
     def read(cls, line: bytes) -> Job:
         """The inverse of `as_json`."""
         said = json.loads(line)
         said |= {
-            "directory": Path(said["directory"]),
+            "store": Store.model_validate(said["store"]),
             "headers": tuple((name, value) for name, value in said["headers"]),
             "accounts": tuple(said["accounts"]),
         }
@@ -71,9 +70,7 @@ def job_of(settings: Settings) -> Job | None:
         )
     headers = () if tracing.headers is None else _headers(tracing.headers)
     ca = "" if tracing.ca == "system" else os.fspath(tracing.ca)
-    return Job(
-        settings.store.directory, tracing.otlp, headers, ca, tracing.sample, tuple(tracing.accounts), settings.node
-    )
+    return Job(settings.store, tracing.otlp, headers, ca, tracing.sample, tuple(tracing.accounts), settings.node)
 
 
 def installed() -> bool:

@@ -13,7 +13,7 @@ All of it is said so that a database which several nodes share can serve it too:
 - whether a store can be written to is one of three states (``Availability``), whatever the reason is.
 
 Errors are ``StoreError``; what a back end is made of raises nothing of its own through here. What only one back end has
-(files, segments, secrets written ahead) is its own affair. ``store.committer`` says when a batch is committed, for all of them;
+(files, segments) is its own affair. ``store.committer`` says when a batch is committed, for all of them;
 ``tests/store/test_interface.py`` holds each to what is said here.
 """
 
@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum, IntEnum, auto
 from typing import Any, NamedTuple, Protocol
-
-from smppd.vault.seal import SECRETS_BYTES
 
 
 class Kind(IntEnum):
@@ -145,28 +143,26 @@ class Doubt(NamedTuple):
 class Batch:
     """Everything that becomes durable in one commit, and whom to tell.
 
-    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with, which come from
-    ``secrets_for_next`` as far as that has some. ``accepts``: spool entries whose loss is answered (a refused message, an
-    unacknowledged receipt); they are dropped when the disk is full. ``marks``: spool entries about things that have happened;
-    they are kept and tried again. ``events``: log events. ``recorded``: the ids of the records, and of events that belong to no
-    record and say what only this batch makes so; with a batch that is refused their events are dropped too. ``put``/``drop``:
-    cold rows; ``put`` belongs to accepts, ``moves`` are puts that replace spool entries (kept and tried again). ``segments``:
-    spool segments that are no longer needed. ``meta``: numbers to remember, ``damaged``: what is set aside; both kept and tried
-    again. ``opt_outs``: changes of the register, in order; ``doubts`` and ``decided``: what waits for a person, and the records
-    of which that was decided. These three are dropped with a batch that is refused: whoever asked for them is told (``asked``),
-    and asks again. The rest is the relay's: handed back untouched.
+    ``records``/``secrets``: sealed log records in id order and the 64 octets of secrets each was sealed with. ``accepts``:
+    spool entries whose loss is answered (a refused message, an unacknowledged receipt); they are dropped when the disk is
+    full. ``marks``: spool entries about things that have happened; they are kept and tried again. ``events``: log events.
+    ``recorded``: the ids of the records, and of events that belong to no record and say what only this batch makes so; with a
+    batch that is refused their events are dropped too. ``put``/``drop``: cold rows; ``put`` belongs to accepts, ``moves`` are
+    puts that replace spool entries (kept and tried again). ``segments``: spool segments that are no longer needed. ``meta``:
+    numbers to remember, ``damaged``: what is set aside; both kept and tried again. ``opt_outs``: changes of the register, in
+    order; ``doubts`` and ``decided``: what waits for a person, and the records of which that was decided. These three are
+    dropped with a batch that is refused: whoever asked for them is told (``asked``), and asks again. The rest is the relay's:
+    handed back untouched.
     """
 
     __slots__ = (
         "accepted",
         "accepts",
         "acks",
-        "ahead",
         "asked",
         "damaged",
         "decided",
         "doubts",
-        "drawn",
         "drop",
         "events",
         "heard",
@@ -204,24 +200,11 @@ class Batch:
         self.asked: list[Callable[[bool], None]] = []
         self.heard: list[Any] = []
         self.seq = 0
-        self.ahead = b""
-        self.drawn = 0
         self.accepted: list[Any] = []
         self.released: list[Any] = []
         self.mails: list[Any] = []
         self.acks: list[Any] = []
         self.then: list[Callable[[], None]] = []
-
-    def secrets_for_next(self) -> bytes:
-        """Secrets for the next record that are durable already; empty where there are none (left): then they are drawn, and
-        become durable with the batch. The store puts them into ``ahead``, ``drawn`` says how many records have them."""
-        at = self.drawn
-        if not self.ahead or at != len(self.secrets):
-            return b""  # none are given ahead, or the first records of the batch have them
-        found = self.ahead[at * SECRETS_BYTES : (at + 1) * SECRETS_BYTES]
-        if found:
-            self.drawn = at + 1
-        return found
 
     def __bool__(self) -> bool:
         return bool(
@@ -379,6 +362,10 @@ class Store(Spool, Protocol):
         """The first of ``count`` numbers in a row that nobody else is given, neither this node nor another, whatever is killed.
         That is durable with the current batch or before it, so what speaks of such a number belongs in that batch or a later
         one. A store that has to ask somebody else keeps a supply."""
+
+    @property
+    def unfiled(self) -> int:
+        """Octets that are durable and that those who read the log from outside do not see yet."""
 
     @property
     def damaged(self) -> int:

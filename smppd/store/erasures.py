@@ -40,6 +40,16 @@ class Piece(NamedTuple):
     data: bytes
 
 
+class Waiting(NamedTuple):
+    """Records of one erasure whose parts are not all erased yet. hold: the number of the hold that keeps them, 0 for none;
+    after: epoch seconds, the latest time that has to pass first, 0 for none."""
+
+    erasure: int
+    hold: int
+    records: int
+    after: int
+
+
 Stripped = tuple[LogRow, bytes, bytes, bytes | None]
 """As `PurgeRows.shorten` takes it."""
 
@@ -114,6 +124,9 @@ class ErasureRows(PurgeRows, Protocol):
 
     def replace_piece(self, piece: Piece, data: bytes) -> bool:
         """Puts other octets into the place of a segment. False where it is not that any more, since it was merged."""
+
+    def forget_replies(self, keys: Collection[bytes]) -> int:
+        """Removes the cold rows under these keys that say which sender replies go to; how many. Where no daemon runs."""
 
     def index_done(self, records: Sequence[Erased]) -> None:
         """Nothing of these records is in the index of numbers any more."""

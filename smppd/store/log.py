@@ -128,6 +128,10 @@ class Records(Log, Protocol):
     def row(self, seq: int) -> LogRow | None:
         """One row."""
 
+    def link_before(self, seq: int) -> bytes | None:
+        """The chain that a row continues: of the row before it, or where the log begins; None where it begins with nothing. A
+        store of several nodes has a chain for each."""
+
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """The first ``limit`` rows above ``after``, rising."""
 

@@ -68,3 +68,11 @@ class SegmentSealer:
         counter = self._next
         self._next += 1
         return counter, seal_blob(self._aead, counter, aad, data)
+
+    def seal_two(self, aad: bytes, data: bytes, other_aad: bytes, other: bytes) -> tuple[int, bytes, bytes]:
+        """(counter, sealed, other sealed): two blobs that are stored together; the other one has the counter after it. Empty
+        data stays empty."""
+        counter = self._next
+        self._next += 2
+        sealed = seal_blob(self._aead, counter, aad, data) if data else b""
+        return counter, sealed, seal_blob(self._aead, counter + 1, other_aad, other)

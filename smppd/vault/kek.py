@@ -299,10 +299,13 @@ def load_kek(source: KeySource) -> Kek:
     raise VaultError("keys: one of file, credential and command must be set")
 
 
-def advice_for_missing(error: KekMissing, directory: Path, config: Path) -> str:
-    """The sentence for an operator whose KEK is not there: `directory` is the store's, `config` the configuration file."""
-    if (directory / "keys.db").exists():
-        return f"the KEK is lost: {error}: restore it from where it was backed up; nothing in {directory} opens with another"
+def advice_for_missing(error: KekMissing, store: str, config: Path) -> str:
+    """The sentence for an operator whose KEK is not there. store: the name of the one that has keys already, empty where there
+    are none yet; config: the configuration file."""
+    if store:
+        return (
+            f"the KEK is lost: {error}: restore it from where it was backed up; nothing in {store} opens with another"
+        )
     return f"{error}; `smppd keys init --config {config}` makes one"
 
 

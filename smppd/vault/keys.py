@@ -366,7 +366,7 @@ class KeyRing:
         version is dropped, nor what waits to be stored."""
         with self._lock:
             self._kek = kek
-            # Rows kept in memory, while others work on the file (`store.sqlite.keys.PendingKeys`).
+            # Rows kept in memory, while others work on the file (`store.pending_keys`).
             renew = getattr(self._rows, "renew", None)
             if renew is not None:
                 renew(lambda scope, blob: _renewed(kek, scope, blob), stored or {})

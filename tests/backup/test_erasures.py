@@ -22,6 +22,7 @@ from smppd.records.search import by_number
 from smppd.records.verify import verify_log
 from smppd.store.api import ColdRow, Kind
 from smppd.store.consents import FOREVER, ConsentRow
+from smppd.store.opening import embedded
 from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.log_rows import SqliteRecords
@@ -49,7 +50,7 @@ def fill(house: House) -> list[int]:
 
 
 def erase(house: House, records: list[int], others: Sequence[str] = ()) -> int:
-    eraser, rows = open_eraser(house.path / "store", house.kek, house.install, house.trail)
+    eraser, rows = open_eraser(embedded(house.path / "store"), house.kek, house.install, house.trail)
     with eraser, eraser.journal.alone(wait=True):
         number = eraser.begin(house.log.now, ACTOR, {"reason": "law", "note": ""})
         eraser.list_records(number, dict.fromkeys(records, "acme"))

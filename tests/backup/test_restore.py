@@ -17,8 +17,8 @@ from smppd.ids import id_time
 from smppd.records.lookup import LogReader
 from smppd.records.verify import verify_log
 from smppd.store.api import StoreError
-from smppd.store.sqlite.copies import RESTORED
-from smppd.store.sqlite.files import Lock
+from smppd.store.installation import RESTORED
+from smppd.store.lock import Lock
 from smppd.store.sqlite.log_rows import SqliteRecords
 from tests.backup.backups import ACTOR, House, edit, flip, wait
 from tests.store.builder import DAY, Builder, files

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.campaigns.stacks import certificates
-from tests.crash.test_kill import Smsc
+from tests.crash.load import Smsc
 from tests.e2e.children import ROOT
 from tests.e2e.feeding import Consumer, SteadyCustomer, expected, faults, keys, lines_of
 from tests.e2e.harness import Gateway, Upstream, account, wait_for

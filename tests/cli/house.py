@@ -15,6 +15,7 @@ from smppd.cli.main import main
 from smppd.daemon.integrity import Integrity
 from smppd.ids import id_time
 from smppd.metrics import Metrics
+from smppd.store.opening import embedded
 from smppd.vault.kek import load_kek
 from tests.cli.installation import CONFIG, FileSource
 from tests.store.builder import DAY, Builder
@@ -81,6 +82,12 @@ class House:
                 old = self.path / "copies" / name / (file + ending)
                 if old.exists():
                     shutil.copy(old, self.store / (file + ending))
+        if "data.db" in files:
+            # From the journal's files the rows would only be filed again.
+            for path in self.store.glob("journal-*"):
+                path.unlink()
+            for old in (self.path / "copies" / name).glob("journal-*"):
+                shutil.copy(old, self.store / old.name)
 
     def edit(self, file: str, *statements: str) -> None:
         db = sqlite3.connect(self.store / file, isolation_level=None)
@@ -107,7 +114,7 @@ class Daemon:
         self.integrity.note_start({})
 
     def _prepare(self, log: Builder) -> None:
-        self.integrity = Integrity(self.house.store, log.install, log.store, self.house.metrics)
+        self.integrity = Integrity(embedded(self.house.store), log.install, log.store, self.house.metrics)
         self.audit = self.integrity.audit
 
     def stop(self) -> None:

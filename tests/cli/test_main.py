@@ -40,7 +40,7 @@ def test_without_a_command_it_explains_itself_and_fails(capsys: pytest.CaptureFi
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--version"]) == 0
     form = "compiled" if native.compiled else "interpreted"
-    assert capsys.readouterr().out == f"smppd {smppd.__version__} ({form}, store schema 6)\n"
+    assert capsys.readouterr().out == f"smppd {smppd.__version__} ({form}, store schema 7)\n"
 
 
 def test_an_unknown_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

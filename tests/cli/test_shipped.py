@@ -18,7 +18,8 @@ from smppd.config import ShippedFile, Shipping
 from smppd.daemon import shipper
 from smppd.daemon.shipper import Shipper
 from smppd.metrics import Metrics
-from smppd.store.sqlite import seals
+from smppd.store import seals
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.keys import InstallSecrets, load_install
 from tests.cli.house import FILES, House
@@ -42,7 +43,7 @@ class ShippingHouse(House):
 
     def ship(self, rotate: int = 0) -> None:
         """A run of the shipping, to its end."""
-        running = Shipper(self.store, self.install(), Metrics())
+        running = Shipper(embedded(self.store), self.install(), Metrics())
         file = ShippedFile.model_construct(path=self.file, rotate=rotate, keep=50)
         running.use(Shipping.model_construct(file=file, syslog=None, alarm_after=300.0), None)
         running.stop()
@@ -372,7 +373,7 @@ def test_files_that_were_rotated_or_given_up(house: ShippingHouse, monkeypatch: 
 def test_as_a_syslog_server_wrote_them(house: ShippingHouse) -> None:
     """What the server puts before is passed over, and so are the lines of others."""
     sender = Sender("authpriv", "gateway", "smppd", 7)
-    running = Shipper(house.store, house.install(), Metrics())
+    running = Shipper(embedded(house.store), house.install(), Metrics())
     with running._seals() as states, AuditTrail(house.store / "audit.db", None) as trail:
         source = Source(trail, lambda signed: 0, house.lines()[0]["installation"])
         found = source.after(states, Mark(), 1000).lines

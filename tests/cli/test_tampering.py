@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smppd.records.verify import row_digests
+from smppd.store import seals
 from smppd.store.log import pack_purged
-from smppd.store.sqlite import seals
 from smppd.vault.chain import chain
 from smppd.vault.seal import digest_of, erase, erase_body, iter_records
 from tests.cli.house import FILES, House

@@ -104,7 +104,7 @@ def test_five_mistakes_are_five_faults_with_their_places(tmp_path: Path) -> None
         ("system_id: gw", "system_id: gw, source_address: '::1'", "source_address: is IPv6, and 127.0.0.1 is not"),
         ("system_id: gw", "system_id: gw, source_address: 0.0.0.0", "must be one address of this host"),
         ("system_id: gw", "system_id: gw, source_address: '127.0.0.1:0'", "must be an IP address of this host"),
-        ("store: {path: var}", "store: {url: 'postgresql://x'}", "PostgreSQL is not supported by this version"),
+        ("store: {path: var}", "store: {url: 'postgresql:///x'}", "needs `path`"),
         ("store: {path: var}", "store: {}", "needs `path`"),
         ("store: {path: var}", "store: {path: smppd.yaml}", "is not a directory"),
         ("store: {path: var}", "path: x\nstore: {path: var}", "path: unknown key"),

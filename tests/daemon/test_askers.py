@@ -20,9 +20,10 @@ from smppd.operators.desk import Desk
 from smppd.operators.login import REFUSAL_FLOOR, REFUSED
 from smppd.operators.people import Operator, People, new_credentials
 from smppd.operators.roles import Act, Authority, Role
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import embedded
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.seals import AUDIT_FILE
 from smppd.vault.keys import InstallSecrets, create_install, load_install
 from tests.vault.rows import kek
 
@@ -62,7 +63,7 @@ class Gate:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         worker: Any = self.worker
         later: Any = lambda seconds, function: self.timers.append((self.now + seconds, function))  # noqa: E731
-        self.askers = Askers(directory, install, worker, later, wall=lambda: self.wall, now=lambda: self.now)
+        self.askers = Askers(embedded(directory), install, worker, later, wall=lambda: self.wall, now=lambda: self.now)
         self.trail = AuditTrail(directory / AUDIT_FILE, install.audit)
         self.secrets: dict[str, bytes] = {}
 

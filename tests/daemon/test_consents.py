@@ -14,6 +14,7 @@ from smppd.daemon.consents import consent_requests, load
 from smppd.office import consents as module
 from smppd.office.consents import tell
 from smppd.store.consents import Standing
+from smppd.store.opening import embedded
 
 KEYS = ConsentKeys(b"k" * 32)
 SCOPE = KEYS.scope("promotional", ANY.encode())
@@ -38,16 +39,16 @@ def test_what_is_told_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         return handler(request, 0)
 
     monkeypatch.setattr(module, "ask", ask)
-    monkeypatch.setattr(module, "in_use", lambda _directory: True)
-    assert tell(tmp_path, [standing(number) for number in range(1200)])
+    monkeypatch.setattr("smppd.store.sqlite.installation.in_use", lambda _directory: True)
+    assert tell(embedded(tmp_path), [standing(number) for number in range(1200)])
     assert asked == [500, 500, 200] and len(register) == 1200 and has(register, 7)
-    assert tell(tmp_path, [standing(3)], [standing(3), standing(4)])
+    assert tell(embedded(tmp_path), [standing(3)], [standing(3), standing(4)])
     assert has(register, 3), "another consent says the same"
     assert not has(register, 4)
 
 
 def test_without_a_daemon_nobody_is_told(tmp_path: Path) -> None:
-    assert not tell(tmp_path, [standing(1)])
+    assert not tell(embedded(tmp_path), [standing(1)])
 
 
 @pytest.mark.parametrize(

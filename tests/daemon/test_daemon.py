@@ -25,7 +25,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from smppd import config
 from smppd.daemon.daemon import Daemon, StartError
-from smppd.store.sqlite.files import Lock
+from smppd.store.lock import Lock
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import KeyStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.kek import blob_info, create_kek
@@ -186,7 +187,7 @@ def test_an_error_in_handing_over_a_batch_ends_the_daemon(make: Make, monkeypatc
     monkeypatch.setattr(SqliteStore, "commit", fails)
     settings = config.load(gateway.config_file)
     daemon = Ending(settings, reactor, lambda _status: None)
-    daemon._open_store(settings)
+    daemon._open_store(embedded(settings.store.directory), settings)
     daemon.store.batch.marks.append(b"mark")
     daemon.store.kick()
     (handing_over,) = turn
@@ -340,20 +341,24 @@ def test_below_its_reserve_it_takes_nothing_and_recovers_when_there_is_space(mak
 
 # The real command, on a store whose disk breaks at the first message. At the end it says which clock deadlines ran by.
 _BREAKS = """
-import sqlite3, sys, time
+import errno, os, sys, time
 from smppd.cli import main
+from smppd.store.journal.files import JournalFiles
 from smppd.store.sqlite.writer import Writer
 
-commit = Writer._commit_data
+write, commit = JournalFiles.write, Writer._commit
+work = []
 
-def breaks(self, work, *rest):
-    if work.batch.records:
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        raise error
-    commit(self, work, *rest)
+def breaks(self, *rest):
+    if work and work[-1].batch.records:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return write(self, *rest)
 
-Writer._commit_data = breaks
+def remembers(self, one):
+    work.append(one)
+    return commit(self, one)
+
+JournalFiles.write, Writer._commit = breaks, remembers
 status = main.main(sys.argv[1:])
 from twisted.internet import reactor
 print("monotonic" if reactor.seconds is time.monotonic else "wall clock", flush=True)

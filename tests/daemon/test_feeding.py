@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smppd.audit.trail import AuditTrail
-from smppd.config import Settings
+from smppd.config import Settings, Store
 from smppd.daemon import companion, feeding
 from smppd.daemon.feeding import Feeding
 from smppd.feed.file import PLACE_FILE, PlaceFile
@@ -43,7 +43,7 @@ def made(store: Builder, metrics: Metrics) -> Iterator[Callable[[str], Feeding]]
     every: list[Feeding] = []
 
     def make(program: str) -> Feeding:
-        every.append(Feeding(store.directory, metrics, [sys.executable, "-c", program]))
+        every.append(Feeding(Store(path=store.directory), 0, metrics, [sys.executable, "-c", program]))
         return every[-1]
 
     yield make

@@ -18,8 +18,9 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.consistency import checkpoint_facts
 from smppd.records.retention import Purger
-from smppd.store.sqlite import seals
+from smppd.store import seals
 from smppd.store.sqlite.log_rows import SqlitePurge
+from smppd.store.sqlite.seals import write_state
 from smppd.vault.chain import SealKind
 from tests.cli.house import FILES, House
 from tests.store.builder import DAY, Builder
@@ -81,7 +82,7 @@ def test_a_kill_between_the_two_files_is_no_roll_back(house: House) -> None:
     chain = daemon.log.store._chain
     assert chain is not None
     following = made.make(SealKind.RUNNING, chain.row, chain.digest)
-    seals.write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
+    write_state(daemon.log.store._secrets, seals.LOG_STATE, following.state)
     daemon.killed()
     house.sound()
     house.day()
@@ -144,7 +145,7 @@ def test_the_trail_names_the_newest_seal_while_the_log_grows(house: House) -> No
 
 def test_a_backup_restored_is_sound_and_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     # The daemon of this house tidies no spool, and the command would wait for it.
-    monkeypatch.setattr("smppd.daemon.tidying.ask", lambda _directory, _seconds: True)
+    monkeypatch.setattr("smppd.store.sqlite.installation.ask", lambda _directory, _seconds: True)
     house.day()
     daemon = house.start()
     daemon.log.fill(5, 2)

@@ -12,6 +12,7 @@ from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.events import AuditEvent
 from smppd.records.looks import key_of
 from smppd.relay.receipts.opt_outs import Change
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import KeyStore
 from tests.relay.fakes import World
 from tests.vault.rows import kek
@@ -72,7 +73,7 @@ def test_the_trail_has_the_number_under_the_key_of_the_month(tmp_path: Path) -> 
             then(work(), None)
 
     worker: Any = Worker()
-    told = TrailOfWords(tmp_path, kek(), kek, audit, worker)
+    told = TrailOfWords(embedded(tmp_path), kek(), kek, audit, worker)
     told(Change("acme", "#1", b"447700900123", "stop", True))
     told.tick()
     assert runs == [], "the month is not over"

@@ -17,6 +17,7 @@ from smppd.config import ShippedFile, Shipping
 from smppd.daemon import shipper
 from smppd.daemon.shipper import UNSURE, LoginCounter, NoSeals, Pump, Shipper
 from smppd.metrics import Metrics
+from smppd.store.opening import embedded
 from smppd.vault.chain import seal_hash
 from smppd.vault.keys import InstallSecrets
 from tests.store.builder import Builder
@@ -454,7 +455,7 @@ def test_threads_ship_what_others_wrote_and_a_reload_changes_targets(
     directory, install = store
     metrics = Metrics()
     one, other = tmp_path / "one", tmp_path / "other"
-    running = Shipper(directory, install, metrics)
+    running = Shipper(embedded(directory), install, metrics)
     assert running.check() == "ok"
     running.use(Shipping(file=ShippedFile(path=one)), None)
     with AuditTrail(directory / "audit.db", install.audit) as trail:
@@ -482,7 +483,7 @@ def test_a_target_that_is_far_behind_degrades(store: tuple[Path, InstallSecrets]
     directory, install = store
     with AuditTrail(directory / "audit.db", install.audit, clock=lambda: 1.0) as trail:
         trail.append("show", "alice", {}, "done")
-    running = Shipper(directory, install, Metrics())
+    running = Shipper(embedded(directory), install, Metrics())
     running.use(Shipping(file=ShippedFile(path=tmp_path / "no" / "such" / "directory")), None)
     _wait(lambda: running.check().startswith("degraded: file is "))
     running.stop()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smppd.config import Store
 from smppd.daemon import companion
 from smppd.daemon import spans as module
 from smppd.daemon.spans import Spans
@@ -52,7 +53,7 @@ def made(metrics: Metrics) -> Iterator[Callable[[str], Spans]]:
 
 
 def job(path: Path, url: str = "http://127.0.0.1:1/") -> Job:
-    return Job(path, url, (), str(path / "told"), 0.5, (), 0)
+    return Job(Store(path=path), url, (), str(path / "told"), 0.5, (), 0)
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -21,6 +21,7 @@ from smppd.operators.roles import Act, Authority
 from smppd.protocol.capture import unpack
 from smppd.protocol.wire import pdu
 from smppd.records.traces import Trace
+from smppd.store.opening import embedded
 from smppd.store.sqlite.documents import SqliteDocuments
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.keys import InstallSecrets, KeyRing, create_install, load_install
@@ -53,7 +54,7 @@ class Room:
         upstreams.trace = lambda name, recording: upstreams.traced.update({name: recording})
         acts: Any = SimpleNamespace(done=self._on_trail)
         self.tracing = Tracing(
-            path,
+            embedded(path),
             self.ring,
             self.install,
             self.world.customers,
@@ -103,11 +104,11 @@ class Room:
         return any(one.writing for one in self.tracing._running)
 
     def kept(self) -> list[Trace]:
-        with open_traces(self.path, self.ring, self.install) as traces:
+        with open_traces(embedded(self.path), self.ring, self.install) as traces:
             return traces.all()
 
     def pdus(self, number: int) -> list[bytes]:
-        with open_traces(self.path, self.ring, self.install) as traces:
+        with open_traces(embedded(self.path), self.ring, self.install) as traces:
             return [one.data for one in unpack(traces.blocks(number)) if one.kind in (2, 3)]
 
 
@@ -222,7 +223,7 @@ def test_a_full_disk_is_told_and_nothing_is_heard(room: Room) -> None:
 def test_destroyed_under_it_it_ends_and_writes_nothing_more(room: Room) -> None:
     client = room.world.bound()
     room.asks("acme")
-    with open_traces(room.path, room.ring, room.install) as traces:
+    with open_traces(embedded(room.path), room.ring, room.install) as traces:
         traces.destroy(1)
     says(client, 5)
     room.passes(1.1)

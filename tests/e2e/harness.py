@@ -81,6 +81,20 @@ _WITH_ACTIONS = frozenset(
 )
 
 
+def store_url() -> dict[str, str]:
+    """With SMPPD_TEST_STORE=postgres all that these tests promise is asked of the store on PostgreSQL. Those that look into the
+    files of the embedded store fail then."""
+    return {"url": new_database()} if os.environ.get("SMPPD_TEST_STORE") == "postgres" else {}
+
+
+def new_database() -> str:
+    """The URL of a new, empty database on the tests' own PostgreSQL."""
+    from tests import postgres  # needs the driver
+
+    server = postgres.server()
+    return server.url(server.database(schema=False).name.rpartition(" ")[2])
+
+
 class Gateway:
     """One smppd on disk and on free ports. ``config`` may be changed and written again before ``reload``."""
 
@@ -116,7 +130,7 @@ class Gateway:
             "accounts": accounts,
             "upstreams": [self._upstream(each) for each in upstreams],
             "routes": [{"upstreams": [each.name for each in upstreams]}],
-            "store": {"path": "store", "reserve": "16MiB"},
+            "store": {"path": "store", "reserve": "16MiB", **store_url()},
             "keys": {"file": "keys/kek"},
             "http": {"address": f"127.0.0.1:{self.http_port}"},
             "drain": "5s",

@@ -24,6 +24,8 @@ from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, frame, status, submit_body
 from tests.e2e.rawsmsc import RawSmsc, Step, receipt_body
 from tests.store.builder import files
+from tests.store.everykey import in_cores
+from tests.store.journals import rows_of
 
 PERSON = b"447700900123"
 OTHER = b"447700900456"
@@ -54,16 +56,17 @@ def opened(gateway: Gateway, store: Path) -> bytes:
     keys = ReadOnlyKeys(store)
     ring = KeyRing(kek, keys)
     db = connect(store / "data.db", "data", read_only=True)
-    found = []
+    found: list[bytes] = []
     try:
-        for seq, data in db.execute("SELECT seq, data FROM spool"):
+        found += in_cores(store, store, kek)
+        for seq, data in rows_of(store):
             segment, counter = split_row_id(seq)
             found.append(open_blob(ring.segment(segment), counter, b"spool", data))
         for kind, owner, identity, segment, data in db.execute("SELECT kind, owner, id, segment, data FROM cold"):
             bound = b"cold %d %s %d" % (kind, owner.encode(), identity)
             found.append(ring.segment(segment).decrypt(data[:12], data[12:], bound))
         with DamagedItems(store, read_only=True) as damaged:
-            found += [damaged.content(item, ring) or b"" for item in damaged.items()]
+            found += [damaged.content(item.number, ring) or b"" for item in damaged.items()]
     finally:
         db.close()
         keys.close()
@@ -74,7 +77,7 @@ def blinds(gateway: Gateway, store: Path, number: bytes) -> list[bytes]:
     """The blind indexes of a number under every index key that there is."""
     keys = ReadOnlyKeys(store)
     ring = KeyRing(load_kek(FileSource(gateway.directory / "keys/kek")), keys)
-    found = []
+    found: list[bytes] = []
     try:
         for scope, _ in keys.scan(b"period/"):
             parsed = read_scope(scope)

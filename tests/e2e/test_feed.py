@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
 
-from tests.crash.test_kill import Smsc
+from tests.crash.load import Smsc
 from tests.e2e.feeding import Consumer, SteadyCustomer, expected, faults, keys, lines_of
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, account, wait_for
 from tests.e2e.probes import Probe, status, submit_body

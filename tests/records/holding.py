@@ -9,9 +9,6 @@ from smppd.records.capture import Capture, gather
 from smppd.records.holds import Hold, Holds
 from smppd.records.keeping import Keeper
 from smppd.records.retention import Purged, Purger
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import KeyRing
 from tests.store.builder import DAY, Builder
@@ -24,14 +21,14 @@ LIFE = Retain(body=DAY, numbers=DAY, billing=3 * DAY)
 
 def holds(log: Builder) -> Holds:
     """On connections and with keys of their own, as another process has them."""
-    rows = SqliteHeldRows.at(log.directory)
-    return Holds(SqliteDocuments(log.directory), rows, KeyRing(log.kek, log.store.keys), DocumentSealer(log.install))
+    rows = log.place.held()
+    return Holds(log.place.documents(), rows, KeyRing(log.kek, log.store.keys), DocumentSealer(log.install))
 
 
 def purger(log: Builder, trail: AuditTrail | None = None, **retains: Retain) -> Purger:
-    keeper = Keeper(holds(log), SqliteRecords(log.directory), trail=trail)
+    keeper = Keeper(holds(log), log.place.records(), trail=trail)
     return Purger(
-        SqlitePurge(log.directory),
+        log.place.purge(),
         lambda: retains or {"acme": LIFE},
         id_time,
         trail=trail,
@@ -72,7 +69,7 @@ def demand(
 
 
 def caught(log: Builder, hold: Hold) -> None:
-    found, records = holds(log), SqliteRecords(log.directory)
+    found, records = holds(log), log.place.records()
     try:
         gather(Capture(found, records), hold)
     finally:
@@ -81,7 +78,7 @@ def caught(log: Builder, hold: Hold) -> None:
 
 
 def kept(log: Builder, number: int) -> int:
-    rows = SqliteHeldRows.at(log.directory)
+    rows = log.place.held()
     try:
         return rows.count(number)
     finally:

@@ -10,8 +10,7 @@ from typing import Any
 from smppd.store.api import StoreError, StoreFull
 from smppd.store.documents import FOREVER
 from smppd.store.holds import HeldRow, Mark
-from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
-from smppd.store.sqlite.log_rows import SqliteRecords
+from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Records, Segment
 from tests.vault.rows import MemoryRows
 
 
@@ -155,7 +154,7 @@ class MemoryLog:
         self._handle = 0
 
     @classmethod
-    def copied(cls, records: SqliteRecords, covers: Callable[[bytes], int]) -> MemoryLog:
+    def copied(cls, records: Records, covers: Callable[[bytes], int]) -> MemoryLog:
         """covers(signed): the last row that a seal covers."""
         made = cls()
         made.keys.rows.update(records.keys.scan(b""))
@@ -198,6 +197,10 @@ class MemoryLog:
 
     def row(self, seq: int) -> LogRow | None:
         return self.log.get(seq)
+
+    def link_before(self, seq: int) -> bytes | None:
+        before = max((one for one in self.log if one < seq), default=None)
+        return self.cut[0] if before is None else self.log[before].chain
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
         return [self.log[seq] for seq in self._ids() if seq > after][:limit]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,25 +18,25 @@ from smppd.records.retention import Purger
 from smppd.records.search import accounts, by_number
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.log import IndexRows, PurgeRows
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge, SqliteRecords
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.keys import KeyRing
 from tests.records.memorylog import MemoryDocuments, MemoryLog
 from tests.store.builder import DAY, Builder
+from tests.store.houses import House
 
 SUBJECT = b"447700900999"
 LIFE = Retain(body=DAY, numbers=3 * DAY, billing=6 * DAY)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path, sealed=True)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house, sealed=True)
     yield builder
     builder.close()
 
 
 def copied(log: Builder) -> MemoryLog:
-    records = SqliteRecords(log.directory)
+    records = log.place.records()
     try:
         return MemoryLog.copied(records, lambda signed: log.keys.read(signed).seq)
     finally:
@@ -88,9 +87,9 @@ def test_all_is_found_with_what_happened_to_it(log: Builder, indexed: bool) -> N
 def test_it_is_sound_and_an_edit_shows(log: Builder) -> None:
     days(log, 5)
     memory = copied(log)
-    with log.reader() as sqlite:
+    with log.reader() as stored:
         reader = LogReader(memory, log.kek)
-        assert verified(reader, log) == verified(sqlite, log) and verified(reader, log).ok
+        assert verified(reader, log) == verified(stored, log) and verified(reader, log).ok
     seq = sorted(memory.log)[3]
     memory.log[seq] = memory.log[seq]._replace(events=b"")
     verdict = verified(reader, log)
@@ -101,7 +100,7 @@ def test_a_purge_leaves_the_same(log: Builder) -> None:
     mine = days(log, 12)
     memory = copied(log)
     index(memory)
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     index(rows)
     rows.close()
     log.now += DAY
@@ -110,15 +109,14 @@ def test_a_purge_leaves_the_same(log: Builder) -> None:
         purger = Purger(over, lambda: {"acme": LIFE}, id_time, chain_keys=log.keys)
         return purger.run(log.now).counts()
 
-    sqlite = SqlitePurge(log.directory)
-    counts = purged(sqlite)
+    stored = log.place.purge()
+    counts = purged(stored)
     assert purged(memory) == counts and all(counts[name] for name in ("keys", "secrets", "parts", "records", "rows"))
-    assert memory.wiped and sorted(memory.scopes()) == sorted(sqlite.scopes())
-    assert (memory.extents(), memory.indexed()) == (sqlite.extents(), sqlite.indexed())
-    sqlite.close()
+    assert memory.wiped and sorted(memory.scopes()) == sorted(stored.scopes())
+    assert (memory.extents(), memory.indexed()) == (stored.extents(), stored.indexed())
+    stored.close()
     with log.reader() as other:
         reader = LogReader(memory, log.kek)
-        assert isinstance(other.records, SqliteRecords)
         left = other.records.rows(0, 10_000)
         assert memory.rows(0, 10_000) == left
         assert [memory.secrets(row) for row in left] == [other.records.secrets(row) for row in left]

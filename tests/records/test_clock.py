@@ -19,10 +19,10 @@ from smppd.records.extents import ExtentBuilder, Extents
 from smppd.records.indexer import Indexer
 from smppd.records.retention import Purger
 from smppd.records.search import by_number
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.vault.keys import Part, period_of, period_scope
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder, files
+from tests.store.houses import House
 
 HOUR = 3600.0
 NUMBER = b"447700900123"
@@ -30,14 +30,12 @@ NUMBER = b"447700900123"
 
 def purge(log: Builder, **retain: float) -> None:
     values = {"body": 30 * DAY, "numbers": 30 * DAY, "billing": 400 * DAY, **retain}
-    with Purger(
-        SqlitePurge(log.directory), lambda: {"acme": Retain(**values)}, id_time, dropped=log.ring.drop
-    ) as purger:
+    with Purger(log.place.purge(), lambda: {"acme": Retain(**values)}, id_time, dropped=log.ring.drop) as purger:
         purger.run(log.now)
 
 
 def index(log: Builder, run: int = 4) -> None:
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     indexer = Indexer(rows, id_time, run=run, fan=2)
     while indexer.step():
         pass
@@ -57,8 +55,8 @@ def readable(log: Builder, identity: int) -> tuple[bool, bool]:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house)
     yield builder
     builder.close()
 
@@ -111,7 +109,7 @@ def test_a_clock_set_back_and_corrected_does_not_shorten_a_life(log: Builder) ->
     log.now += 2 * HOUR
     purge(log, body=HOUR, numbers=3 * HOUR)
     assert readable(log, identity) == (False, False)
-    assert log.secrets[identity][:32] not in files(log.directory)
+    assert log.secrets[identity][:32] not in log.house.octets()
 
 
 def test_a_clock_that_stays_behind_purges_by_itself(log: Builder) -> None:
@@ -123,7 +121,7 @@ def test_a_clock_that_stays_behind_purges_by_itself(log: Builder) -> None:
     log.now += 5 * HOUR
     purge(log, body=HOUR, numbers=3 * HOUR)
     assert readable(log, identity) == (False, False)
-    assert log.secrets[identity][32:] not in files(log.directory)
+    assert log.secrets[identity][32:] not in log.house.octets()
 
 
 def test_a_clock_that_was_ahead_costs_its_error_and_says_so(log: Builder) -> None:
@@ -133,7 +131,7 @@ def test_a_clock_that_was_ahead_costs_its_error_and_says_so(log: Builder) -> Non
     log.now -= 5 * HOUR
     right = log.record(body=HOUR, numbers=3 * HOUR)
     log.commit()
-    with Purger(SqlitePurge(log.directory), lambda: {"acme": Retain(body=HOUR, numbers=3 * HOUR)}, id_time) as purger:
+    with Purger(log.place.purge(), lambda: {"acme": Retain(body=HOUR, numbers=3 * HOUR)}, id_time) as purger:
         assert purger.plan(log.now).future == 2
     log.now += 2 * HOUR + 1
     purge(log, body=HOUR, numbers=3 * HOUR)
@@ -146,13 +144,13 @@ def test_a_clock_that_was_ahead_costs_its_error_and_says_so(log: Builder) -> Non
     assert readable(log, ahead) == (False, False)
     for identity in (ahead, right):
         for half in (slice(32), slice(32, 64)):
-            assert log.secrets[identity][half] not in files(log.directory)
+            assert log.secrets[identity][half] not in log.house.octets()
 
 
 def test_a_purger_in_the_daemon_looks_when_the_clock_was_set_back(log: Builder) -> None:
     identity = log.record(body=HOUR, numbers=HOUR)
     log.commit()
-    with Purger(SqlitePurge(log.directory), lambda: {"acme": Retain(body=HOUR, numbers=HOUR)}, id_time) as purger:
+    with Purger(log.place.purge(), lambda: {"acme": Retain(body=HOUR, numbers=HOUR)}, id_time) as purger:
         purger.run(log.now)
         log.now -= 30 * DAY
         old = log.record(body=HOUR, numbers=HOUR)
@@ -170,25 +168,23 @@ def test_records_of_a_store_without_extents_are_found_and_purged(log: Builder) -
         every.append(log.record(body=HOUR, numbers=40 * DAY))
         log.commit()
     index(log)
-    rows = SqliteIndex(log.directory)
-    db = rows.data.connection
+    rows = log.place.index()
     assert rows.extents()
-    db.execute("DELETE FROM extents")  # as an earlier version left it
+    log.house.edit("DELETE FROM extents")  # as an earlier version left it
     assert found(log) == every[::-1]
     indexer = Indexer(rows, id_time, run=4, fan=2)
     while indexer.step():
         assert found(log) == every[::-1]
     listed = rows.extents()
-    first = db.execute("SELECT min(seq) FROM log").fetchone()[0]
+    first = log.house.ask("SELECT min(seq) FROM log")[0][0]
     assert listed[0].first == first and listed[-1].last == rows.indexed()
-    db.execute("DELETE FROM extents WHERE first > (SELECT min(first) FROM extents)")
-    db.execute("DELETE FROM extents")
+    log.house.edit("DELETE FROM extents")
     rows.close()
     log.now += 10 * DAY
     purge(log, body=HOUR, numbers=40 * DAY)
     for identity in every:
         assert readable(log, identity) == (True, False)
-        assert log.secrets[identity][32:] not in files(log.directory)
+        assert log.secrets[identity][32:] not in log.house.octets()
 
 
 def test_every_row_is_in_one_extent(log: Builder) -> None:
@@ -200,8 +196,8 @@ def test_every_row_is_in_one_extent(log: Builder) -> None:
             log.event(7, 22)  # type: ignore[arg-type]
         log.commit()
     index(log, run=6)
-    rows = SqliteIndex(log.directory)
-    every = [row[0] for row in rows.data.all("SELECT seq FROM log ORDER BY seq")]
+    rows = log.place.index()
+    every = [row[0] for row in log.house.ask("SELECT seq FROM log ORDER BY seq")]
     listed = Extents(rows, id_time).all()
     assert [seq for seq in every for one in listed if one.first <= seq <= one.last] == every
     assert all(a.last < b.first for a, b in itertools.pairwise(listed))

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -22,13 +21,12 @@ from smppd.records.search import by_number
 from smppd.records.segments import build_segment, find_number, without
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.api import StoreBusy
-from smppd.store.sqlite.erasure_rows import SqliteErasures
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
 from smppd.vault.keys import KeyRing, Part
 from smppd.vault.numbers import blind
 from smppd.vault.seal import Content, read_header
-from tests.store.builder import DAY, Builder, files
+from tests.store.builder import DAY, Builder
+from tests.store.houses import House, embedded_only
 from tests.vault.rows import NOON
 
 PERSON = b"447700900123"
@@ -52,8 +50,8 @@ class Holds:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path, sealed=True)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house, sealed=True)
     yield builder
     builder.close()
 
@@ -61,7 +59,7 @@ def log(tmp_path: Path) -> Iterator[Builder]:
 def eraser(builder: Builder, holds: HoldsRecords | None = None, **more: object) -> Eraser:
     trail = AuditTrail(builder.directory / "audit.db", builder.install.audit)
     journal = ErasureJournal(builder.directory / NAME, builder.install.checkpoint)
-    rows = SqliteErasures(builder.directory)
+    rows = builder.place.erasures()
     ring = KeyRing(builder.kek, builder.store.keys)
     return Eraser(
         rows, builder.directory, builder.install, ring, trail=trail, journal=journal, holds=holds, **more  # type: ignore[arg-type]
@@ -92,7 +90,7 @@ def verdict(builder: Builder) -> LogVerdict:
 
 
 def index(builder: Builder, run: int = 4, fan: int = 3) -> None:
-    rows = SqliteIndex(builder.directory)
+    rows = builder.place.index()
     indexer = Indexer(rows, id_time, run=run, fan=fan)
     while indexer.step():
         pass
@@ -134,7 +132,7 @@ def test_nothing_of_a_person_is_left_in_any_file(log: Builder, indexed: bool, op
     if indexed:
         index(log)
     gone = needles(log, mine)
-    before = files(log.directory)
+    before = log.house.octets()
     assert all(one in before for one in gone)
     others = set(log.packed) - set(mine)
     if not open_store:
@@ -143,7 +141,7 @@ def test_nothing_of_a_person_is_left_in_any_file(log: Builder, indexed: bool, op
         number = ask(one, log, found(log))
         done = one.run(log.now)
     assert (done.records, done.secrets, done.complete) == (len(mine), 2 * len(mine), True)
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert not [one for one in gone if one in everything]
     assert all(log.packed[record] in everything and log.secrets[record][:32] in everything for record in others)
     assert found(log) == {} and len(found(log, OTHER)) == 12
@@ -199,7 +197,7 @@ def test_an_erasure_can_be_killed_anywhere(log: Builder) -> None:
     with eraser(log) as one:
         one._unclean = True
         one.run(log.now)
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert steps > 2 and not [one for one in gone if one in everything]
 
 
@@ -214,9 +212,9 @@ def test_any_purge_finishes_what_a_command_was_killed_at(log: Builder, declared:
             with one.journal.alone(wait=True):
                 one.declare(number)
     rules = {"acme": Retain(body=900 * DAY, numbers=900 * DAY, billing=900 * DAY)}
-    with Purger(SqlitePurge(log.directory), lambda: rules, id_time, chain_keys=log.keys, erasing=eraser(log)) as purge:
+    with Purger(log.place.purge(), lambda: rules, id_time, chain_keys=log.keys, erasing=eraser(log)) as purge:
         assert purge.run(log.now).complete
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert not [one for one in gone if one in everything]
     assert verdict(log).ok
     facts = json.loads((log.directory / CERTIFICATES / f"erasure-{number}.json").read_text())
@@ -301,7 +299,7 @@ def test_what_a_hold_keeps_is_erased_when_the_hold_is_over(log: Builder) -> None
         assert len(found(log)) == 3
         holds.over = True
         one.run(log.now + DAY)
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert not [one for one in gone if one in everything]
     certified = json.loads((log.directory / CERTIFICATES / f"erasure-{number}.json").read_text())
     assert (certified["records_queued"], certified["records_erased"]) == (0, len(mine))
@@ -363,7 +361,7 @@ def test_a_floor_keeps_a_part_until_it_is_over(log: Builder) -> None:
         assert found(log)
         one.run(log.now + 11 * DAY)
         assert not found(log) and one.rows.left(number) == (0, 0, 0)
-    assert not [one for one in (log.secrets[mine][:32], log.secrets[mine][32:]) if one in files(log.directory)]
+    assert not [one for one in (log.secrets[mine][:32], log.secrets[mine][32:]) if one in log.house.octets()]
 
 
 def test_a_body_that_must_be_kept_keeps_its_numbers(log: Builder) -> None:
@@ -381,7 +379,7 @@ def test_a_body_that_must_be_kept_keeps_its_numbers(log: Builder) -> None:
 
 def test_an_index_that_is_being_built_does_not_bring_back_what_was_erased(log: Builder) -> None:
     mine = fill(log)
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     indexer = Indexer(rows, id_time, run=1000)
     while indexer._collect():
         pass
@@ -392,14 +390,14 @@ def test_an_index_that_is_being_built_does_not_bring_back_what_was_erased(log: B
         one.run(log.now)
     assert indexer.step()
     rows.close()
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert not [one for one in gone if one in everything]
     assert len(found(log, OTHER)) == 12
 
 
 def test_an_index_segment_is_not_added_where_more_was_erased_meanwhile(log: Builder) -> None:
     fill(log)
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     indexer = Indexer(rows, id_time, run=1000)
     while indexer._collect():
         pass
@@ -417,7 +415,7 @@ def test_an_index_segment_is_not_added_where_more_was_erased_meanwhile(log: Buil
 def test_a_merge_that_read_before_the_erasure_is_given_up(log: Builder) -> None:
     fill(log)
     index(log, run=2, fan=100)
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     small = rows.small("number", 3)
     assert small
     with eraser(log) as one:
@@ -451,6 +449,7 @@ def test_erasing_twice_finds_nothing_new(log: Builder) -> None:
         assert NOON and len(mine) == 8
 
 
+@embedded_only
 def test_what_an_earlier_version_left_in_free_pages_is_written_over(log: Builder) -> None:
     fill(log)
     needle = b"a blind index that was merged away"
@@ -462,11 +461,11 @@ def test_what_an_earlier_version_left_in_free_pages_is_written_over(log: Builder
     old.execute("DROP TABLE old")
     old.close()
     log.close()  # what was freed is in the file itself
-    assert needle in files(log.directory)
+    assert needle in log.house.octets()
     with eraser(log) as one:
         ask(one, log, found(log))
         assert one.run(log.now).complete
-    assert needle not in files(log.directory)
+    assert needle not in log.house.octets()
     db = connect(log.directory / "data.db", "data", read_only=True)
     assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scrubbed'").fetchone() == (0,)
     db.close()

@@ -20,19 +20,18 @@ from smppd.records.holds import PENDING, Hold, HoldError, HoldState
 from smppd.records.indexer import Indexer
 from smppd.records.search import by_number
 from smppd.records.verify import verify_log
-from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.log_rows import SqliteIndex, SqliteRecords
 from smppd.vault.keys import Part, hold_scope, load_install, period_of, period_scope, rewrap_all
 from smppd.vault.numbers import blind
 from smppd.vault.seal import Content, NumbersPart
 from tests.records.holding import HOUR, LIFE, NEIGHBOUR, SUBJECT, caught, demand, holds, kept, purge, purger
-from tests.store.builder import DAY, Builder, copied, files
+from tests.store.builder import DAY, Builder, copied
+from tests.store.houses import House, embedded_only
 from tests.vault.rows import NOON, kek
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path / "store", sealed=True)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house, sealed=True)
     yield builder
     builder.close()
 
@@ -68,7 +67,7 @@ def sound(log: Builder) -> None:
 
 
 def index(log: Builder) -> None:
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     indexer = Indexer(rows, id_time, run=4)
     while indexer.step():
         pass
@@ -93,7 +92,7 @@ def test_a_neighbour_of_the_same_period_dies_and_the_held_one_opens(log: Builder
     message(log, SUBJECT)
     purge(log, acme=LIFE, beta=LIFE)
     assert opens(log, mine) and not opens(log, other)
-    everything = files(log.directory)
+    everything = log.house.octets()
     for one in (mine, other):  # everybody's secrets and keys die on time
         assert secrets[one][:32] not in everything and secrets[one][32:] not in everything
     for part in Part:
@@ -217,7 +216,7 @@ def test_what_is_over_retention_dies_when_the_hold_ends(log: Builder, how: str) 
         wrapped = found_holds.rows.wrapped(hold_scope(number))
         hold = found_holds.end(number, HoldState.RELEASED, log.now)
         found_holds.close()
-        assert hold.forms == () and wrapped is not None and wrapped not in files(log.directory)
+        assert hold.forms == () and wrapped is not None and wrapped not in log.house.octets()
         assert not opens(log, mine), "at once, before anything is swept"
     else:
         log.now += 11 * DAY
@@ -225,7 +224,7 @@ def test_what_is_over_retention_dies_when_the_hold_ends(log: Builder, how: str) 
         one._keeper._holds.released = ended.append  # type: ignore[union-attr]
         done = one.run(log.now)
     assert done.records == 1 + (how == "expired") and ended == [number]  # and the neighbour's
-    assert kept(log, number) == 0 and packed[100:-32] not in files(log.directory)
+    assert kept(log, number) == 0 and packed[100:-32] not in log.house.octets()
     with log.reader() as reader:
         assert reader.record(mine) is None
     assert opens(log, young), "what is not over its retention stays"
@@ -278,7 +277,7 @@ def test_whether_a_record_is_held(log: Builder) -> None:
 def test_the_documents_say_nothing_in_the_clear(log: Builder) -> None:
     message(log, SUBJECT)
     demand(log, SUBJECT)
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert SUBJECT not in everything and b"Court" not in everything
 
 
@@ -291,7 +290,7 @@ def test_no_row_can_be_put_in_anothers_place(log: Builder) -> None:
     log.now += 10 * DAY
     message(log, NEIGHBOUR)
     purge(log)
-    rows = SqliteHeldRows.at(log.directory)
+    rows = log.place.held()
     (a,), (b,) = (rows.of(one) for one in ids)
     rows.remove(number, ids)
     rows.add(hold_scope(number), number, [a._replace(record=b.record), b._replace(record=a.record)], 0, bytes(8))  # type: ignore[arg-type]
@@ -306,11 +305,9 @@ def test_a_rotation_takes_the_holds_along(log: Builder) -> None:
     log.now += 10 * DAY
     message(log, NEIGHBOUR)
     purge(log)
-    from smppd.store.sqlite.keys import KeyStore
-
     log.close()
     both, new = kek(1, 2), kek(2)
-    rows = KeyStore(log.directory)
+    rows = log.place.keys()
     rewrap_all(both, rows)
     rows.close()
     log.kek = new
@@ -426,7 +423,7 @@ def test_what_a_step_has_kept_is_not_gathered_again(log: Builder) -> None:
     for n in range(40):
         message(log, b"4477009%05d" % n)
     number = demand(log, account="acme", catch=False)
-    all_holds, records = holds(log), SqliteRecords(log.directory)
+    all_holds, records = holds(log), log.place.records()
     hold = all_holds.active()[0]
     one = Capture(all_holds, records)
     upto, counts = one.end(), []
@@ -440,6 +437,7 @@ def test_what_a_step_has_kept_is_not_gathered_again(log: Builder) -> None:
     all_holds.close()
 
 
+@embedded_only
 def test_a_copy_of_the_files_holds_what_was_held(log: Builder, tmp_path: Path) -> None:
     mine = message(log, SUBJECT)
     demand(log, SUBJECT)

@@ -21,16 +21,18 @@ from smppd.records.indexer import Indexer, IndexerThread
 from smppd.records.search import by_number
 from smppd.records.segments import BUCKETS, build_segment, number_bucket, record_bucket
 from smppd.store.api import StoreError
+from smppd.store.log import IndexRows
 from smppd.store.sqlite.log_rows import SqliteIndex
 from tests.store.builder import Builder
+from tests.store.houses import House, embedded_only
 
-Opened = tuple[Builder, SqliteIndex]
+Opened = tuple[Builder, IndexRows]
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Opened]:
-    builder = Builder(tmp_path)
-    rows = SqliteIndex(tmp_path)
+def log(house: House) -> Iterator[Opened]:
+    builder = Builder(house)
+    rows = house.place.index()
     yield builder, rows
     rows.close()
     builder.close()
@@ -64,7 +66,7 @@ def test_only_full_runs_are_indexed(log: Opened) -> None:
     builder.fill(3, 9)
     indexer = Indexer(index, id_time, run=10)
     drain(indexer)
-    rows = [row[0] for row in index.data.connection.execute("SELECT seq FROM log ORDER BY seq")]
+    rows = [row[0] for row in builder.house.ask("SELECT seq FROM log ORDER BY seq")]
     assert index.indexed() == rows[1]
     builder.fill(1, 9)
     drain(indexer)
@@ -83,14 +85,14 @@ def test_everything_is_found_at_every_step(log: Opened) -> None:
             assert {f.record.header.record_id for f in by_number(reader, numbers)} == ids
             assert all(reader.events(identity) for identity in list(ids)[::7])
         going = indexer.step()
-    assert index.data.connection.execute("SELECT count(*) FROM number_index WHERE level = 1").fetchone()[0] > 0
+    assert builder.house.ask("SELECT count(*) FROM number_index WHERE level = 1")[0][0] > 0
 
 
 def test_a_page_that_was_not_full_was_the_last_though_more_rows_come(log: Opened) -> None:
     builder, index = log
     work = Indexer(index, id_time, run=1000, fan=2)
     builder.fill(17, 1)
-    assert work.step() and not work.idle, "a full page: there may be more"
+    assert (work.step(), work.idle) == (True, False), "a full page: there may be more"
     assert work.step() and work.idle
     builder.fill(1, 1)
     assert work.step() and work.idle, "whoever looks at once finds a row a statement"
@@ -107,7 +109,7 @@ def test_rows_that_keep_coming_put_off_no_run_and_no_merge(log: Opened) -> None:
             if work.idle:
                 break
     query = "SELECT count(*) FROM number_index WHERE level = 1"
-    assert index.indexed() and index.data.connection.execute(query).fetchone()[0] > 0
+    assert index.indexed() and builder.house.ask(query)[0][0] > 0
     assert sorted(found(builder, 15)) == sorted(builder.packed)
 
 
@@ -117,10 +119,10 @@ def test_small_segments_are_merged(log: Opened) -> None:
     drain(Indexer(index, id_time, run=10, fan=4))
     for table in ("number_index", "event_index"):
         query = (
-            f"SELECT level, max(n) FROM (SELECT level, bucket, count(*) AS n FROM {table} GROUP BY level, bucket)"
+            f"SELECT level, max(n) FROM (SELECT level, bucket, count(*) AS n FROM {table} GROUP BY level, bucket) AS each"
             " GROUP BY level"
         )
-        levels: dict[int, int] = dict(index.data.all(query))
+        levels: dict[int, int] = dict(builder.house.ask(query))
         assert levels[0] < 4 and levels[1] >= 1
     assert len(found(builder, 320)) == 320
 
@@ -156,7 +158,7 @@ def test_rows_of_events_alone_are_indexed(log: Opened) -> None:
         builder.event(record, State.ACCEPTED)
         builder.commit()
     drain(Indexer(index, id_time, run=2))
-    assert index.data.connection.execute("SELECT count(*) FROM event_index").fetchone()[0]
+    assert builder.house.ask("SELECT count(*) FROM event_index")[0][0]
     with builder.reader() as reader:
         assert len(reader.events(record)) == 31
 
@@ -169,7 +171,7 @@ def test_the_thread_indexes_and_ends(log: Opened, monkeypatch: pytest.MonkeyPatc
     builder.fill(4, 5)
     stop = threading.Event()
     wrong: list[str] = []
-    thread = IndexerThread(lambda: SqliteIndex(builder.directory), id_time, stop, wrong.append, run=10)
+    thread = IndexerThread(lambda: builder.place.index(), id_time, stop, wrong.append, run=10)
     thread.start()
     waited = threading.Event()
     for _ in range(500):
@@ -196,6 +198,7 @@ def test_the_thread_tells_what_is_wrong(tmp_path: Path) -> None:
     assert not thread.is_alive() and "not a database" in wrong[0]
 
 
+@embedded_only
 def test_it_rests_between_rows_and_buckets_and_never_with_the_write_lock(
     log: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,23 +11,23 @@ from smppd.records.indexer import Indexer
 from smppd.records.listing import Place, by_time
 from smppd.records.lookup import LogReader
 from smppd.store.log import LAST_ID
-from smppd.store.sqlite.log_rows import SqliteIndex
 from smppd.vault.seal import RecordHeader
 from tests.store.builder import DAY, Builder
+from tests.store.houses import House
 
 HOUR = 3600.0
 ALL = float("inf")
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house)
     yield builder
     builder.close()
 
 
 def index(builder: Builder) -> None:
-    rows = SqliteIndex(builder.directory)
+    rows = builder.place.index()
     indexer = Indexer(rows, id_time, run=10, fan=3)
     while indexer.step():
         pass

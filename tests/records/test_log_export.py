@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,18 +16,18 @@ from smppd.records.lookup import LogReader
 from smppd.records.places import BadPlace, Place
 from smppd.records.vouch import Voucher
 from smppd.store.log import LogRow, Records, pack_purged
-from smppd.store.sqlite.log_rows import SqliteIndex, SqliteRecords
 from smppd.vault.mask import mask_number
 from smppd.vault.seal import iter_records, verify_digest
 from tests.records.memorylog import MemoryLog
 from tests.store.builder import DAY, Builder
+from tests.store.houses import House
 
 BEGIN = Place()
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path, sealed=True)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house, sealed=True)
     yield builder
     builder.close()
 
@@ -44,7 +43,7 @@ def export(log: Builder, records: Records, *, stretch: int = 20_000, account: st
 def messages(
     log: Builder, *, after: Place = BEGIN, since: float = 0.0, until: float = float("inf"), stretch: int = 20_000
 ) -> tuple[list[Exported], Place]:
-    records = SqliteRecords(log.directory)
+    records = log.place.records()
     try:
         one = export(log, records, stretch=stretch)
         found = list(one.messages(after, since, until))
@@ -77,7 +76,7 @@ def day(log: Builder, hours: int = 4) -> list[int]:
 
 
 def index(log: Builder) -> None:
-    rows = SqliteIndex(log.directory)
+    rows = log.place.index()
     indexer = Indexer(rows, id_time, run=5, fan=2)
     while indexer.step():
         pass
@@ -152,7 +151,7 @@ def test_since_begins_where_the_extents_say(log: Builder) -> None:
 
 def test_what_was_altered_is_left_out_and_told(log: Builder) -> None:
     made = day(log, 2)
-    records = SqliteRecords(log.directory)
+    records = log.place.records()
     memory = MemoryLog.copied(records, lambda signed: log.keys.read(signed).seq)
     records.close()
     first = min(memory.log)
@@ -171,7 +170,7 @@ def without(row: LogRow, gone: set[int]) -> LogRow:
 
 def test_places_outlive_a_purge(log: Builder) -> None:
     made = day(log, 3)
-    records = SqliteRecords(log.directory)
+    records = log.place.records()
     memory = MemoryLog.copied(records, lambda signed: log.keys.read(signed).seq)
     records.close()
     every = {one.record.header.record_id: one.place for one in export(log, memory).messages(Place(), 0, 1e12)}
@@ -199,7 +198,7 @@ def test_only_an_account(log: Builder) -> None:
     log.record(b"one")
     mine = log.record(b"two", account="beta")
     log.commit()
-    records = SqliteRecords(log.directory)
+    records = log.place.records()
     assert ids(list(export(log, records, account="beta").messages(Place(), 0, 1e12))) == [mine]
     records.close()
 

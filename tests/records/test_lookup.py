@@ -17,11 +17,12 @@ from smppd.records.verify import verify_log
 from smppd.store.api import StoreError
 from smppd.store.log import pack_purged, read_purged
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.log_rows import SqliteIndex, SqliteRecords
+from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.chain import Checkpoint
 from smppd.vault.keys import load_install, period_from_label
 from smppd.vault.seal import Content
 from tests.store.builder import DAY, Builder
+from tests.store.houses import House, embedded_only
 from tests.vault.checkpoints import sign_checkpoint
 from tests.vault.rows import NOON, kek
 
@@ -29,14 +30,14 @@ SUBJECT = b"447700900999"
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house)
     yield builder
     builder.close()
 
 
 def index(builder: Builder, run: int = 10, fan: int = 3) -> None:
-    rows = SqliteIndex(builder.directory)
+    rows = builder.place.index()
     indexer = Indexer(rows, id_time, run=run, fan=fan)
     while indexer.step():
         pass
@@ -186,9 +187,7 @@ def test_what_is_kept_of_a_body(log: Builder, content: Content) -> None:
 
 
 def edit(builder: Builder, statement: str, *values: object) -> None:
-    db = sqlite3.connect(builder.directory / "data.db", isolation_level=None)
-    db.execute(statement, values)
-    db.close()
+    builder.house.edit(statement, *values)
 
 
 def test_an_untouched_log_verifies(log: Builder) -> None:
@@ -221,7 +220,7 @@ def test_an_untouched_log_verifies(log: Builder) -> None:
 )
 def test_any_edit_shows(log: Builder, statement: str) -> None:
     log.fill(5, 2)
-    (seq,) = sqlite3.connect(log.directory / "data.db").execute("SELECT seq FROM log LIMIT 1 OFFSET 2").fetchone()
+    seq = log.house.ask("SELECT seq FROM log ORDER BY seq LIMIT 1 OFFSET 2")[0][0]
     edit(log, statement, seq)
     with log.reader() as reader:
         verdict = verify_log(reader.records, id_time)
@@ -239,6 +238,7 @@ def test_an_altered_record_shows_and_is_not_opened(log: Builder) -> None:
         assert "altered" in verify_log(reader.records, id_time).reason
 
 
+@embedded_only
 def test_a_log_cut_off_at_its_front_shows(log: Builder) -> None:
     log.fill(3, 2)
     db = sqlite3.connect(log.directory / "data.db", isolation_level=None)
@@ -252,6 +252,7 @@ def test_a_log_cut_off_at_its_front_shows(log: Builder) -> None:
     db.close()
 
 
+@embedded_only
 def test_checkpoints_are_found_in_the_chain(log: Builder) -> None:
     key = load_install(log.kek, log.store.keys).checkpoint
     log.fill(3, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,11 @@ from smppd.records.search import by_number
 from smppd.records.verify import verify_log
 from smppd.store.api import StoreError
 from smppd.store.sqlite.files import connect
-from smppd.store.sqlite.log_rows import SqliteIndex, SqlitePurge
+from smppd.store.sqlite.log_rows import SqlitePurge
 from smppd.vault.keys import Part, load_install, period_of, period_scope
 from smppd.vault.seal import Content
-from tests.store.builder import DAY, Builder, files
+from tests.store.builder import DAY, Builder
+from tests.store.houses import House, embedded_only
 from tests.vault.rows import NOON
 
 HOUR = 3600.0
@@ -31,8 +31,8 @@ NEVER = 10_000 * DAY
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path, sealed=True)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house, sealed=True)
     yield builder
     builder.close()
 
@@ -43,7 +43,7 @@ def retain(body: float = NEVER, numbers: float = NEVER, billing: float = NEVER) 
 
 def purger(builder: Builder, trail: AuditTrail | None = None, **accounts: Retain) -> Purger:
     return Purger(
-        SqlitePurge(builder.directory),
+        builder.place.purge(),
         lambda: accounts or {"acme": retain()},
         id_time,
         trail=trail,
@@ -53,7 +53,7 @@ def purger(builder: Builder, trail: AuditTrail | None = None, **accounts: Retain
 
 
 def wrapped(builder: Builder, account: str, part: Part, when: float, keep: float) -> bytes:
-    found = builder.store.keys.get(period_scope(account, part, period_of(int(when), keep)))
+    found: bytes | None = builder.store.keys.get(period_scope(account, part, period_of(int(when), keep)))
     assert found is not None
     return found
 
@@ -75,13 +75,13 @@ def test_nothing_of_a_purged_body_is_left_in_any_file(log: Builder, open_store: 
     secrets = log.secrets[old]
     sealed = log.packed[old][-32 - 64 : -32]
     for needle in (key, secrets[32:], sealed):
-        assert needle in files(log.directory)
+        assert needle in log.house.octets()
     if not open_store:
         log.close()
     with purger(log, acme=retain(body=HOUR)) as purge:
         done = purge.run(log.now)
     assert (done.keys, done.secrets, done.parts, done.records, done.complete) == (1, 1, 1, 0, True)
-    everything = files(log.directory)
+    everything = log.house.octets()
     for needle in (key, secrets[32:], sealed):
         assert needle not in everything
     assert secrets[:32] in everything and log.secrets[young] in everything
@@ -101,7 +101,7 @@ def test_numbers_that_die_first_leave_the_body_readable(log: Builder) -> None:
     key = wrapped(log, "acme", Part.NUMBERS, NOON, HOUR)
     with purger(log, acme=retain(numbers=HOUR, body=30 * DAY)) as purge:
         assert purge.run(log.now).keys == 1
-        everything = files(log.directory)
+        everything = log.house.octets()
         assert key not in everything and log.secrets[old][:32] not in everything
         sound(log)
         with log.reader() as reader:
@@ -140,10 +140,10 @@ def test_a_record_ends_as_a_link_of_the_chain(log: Builder, content: Content) ->
         assert set().union(*(entry.what for entry in trail.entries(events=("purge",)))) == {
             "keys", "secrets", "parts", "records", "rows", "damaged", "anchor", "row",
         }  # fmt: skip
-        rows = sqlite3.connect(log.directory / "keys.db").execute("SELECT count(*) FROM secrets").fetchone()[0]
-        assert rows - log.store._ahead.ready <= 3, "what is written ahead is nobody's yet"
+        rows = log.house.ask("SELECT count(*) FROM secrets")[0][0]
+        assert rows <= 3
     log.close()
-    again = Builder(log.directory, log.kek, sealed=True)  # the chain goes on after a restart
+    again = Builder(log.house, log.kek, sealed=True)  # the chain goes on after a restart
     again.now = log.now + 10
     again.record()
     again.commit()
@@ -174,7 +174,7 @@ def test_a_purge_can_be_killed_anywhere(log: Builder) -> None:
     assert steps > 6
     with log.reader() as reader:
         assert verify_log(reader.records, id_time, keys=log.keys).rows == 1
-    everything = files(log.directory)
+    everything = log.house.octets()
     for record_id, secrets in list(log.secrets.items())[:-1]:
         assert secrets[:32] not in everything and secrets[32:] not in everything
         assert log.packed[record_id] not in everything
@@ -185,12 +185,12 @@ def test_a_dry_run_changes_nothing(log: Builder) -> None:
     log.record(body=HOUR, account="gone")
     log.commit()
     log.now += 2 * DAY
-    before = files(log.directory)
+    before = log.house.contents()
     with purger(log, acme=retain(body=HOUR)) as purge:
         plan = purge.plan(log.now)
     assert [(key.account, key.part) for key in plan.due] == [("acme", Part.BODY)]
     assert plan.unknown == ["gone"]
-    assert files(log.directory) == before
+    assert log.house.contents() == before
 
 
 def test_the_retention_of_a_removed_account_is_remembered(log: Builder) -> None:
@@ -210,7 +210,7 @@ def test_held_keys_stay(log: Builder) -> None:
     log.now += 2 * DAY
     rules = {"acme": retain(HOUR, HOUR)}
     with Purger(
-        SqlitePurge(log.directory),
+        log.place.purge(),
         lambda: rules,
         id_time,
         chain_keys=log.keys,
@@ -227,9 +227,7 @@ def test_the_daemon_hears_what_a_command_destroyed(log: Builder) -> None:
         daemon.run(log.now)
         assert log.ring.existing("acme", Part.BODY, period) is not None
         log.now += DAY
-        with Purger(
-            SqlitePurge(log.directory), lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys
-        ) as command:
+        with Purger(log.place.purge(), lambda: {"acme": retain(body=HOUR)}, id_time, chain_keys=log.keys) as command:
             assert command.run(log.now).keys == 1
         assert daemon.step(log.now + EVERY)
     assert log.ring.existing("acme", Part.BODY, period) is None
@@ -239,16 +237,13 @@ def test_a_reader_in_the_way_is_waited_for_and_then_left_for_later(log: Builder)
     log.record(body=HOUR)
     log.commit()
     log.now += DAY
-    reading = sqlite3.connect(f"file:{log.directory / 'keys.db'}?mode=ro", uri=True, isolation_level=None)
-    reading.execute("BEGIN")
-    reading.execute("SELECT * FROM secrets").fetchall()
     with purger(log, acme=retain(body=HOUR)) as purge:
-        assert not purge.run(log.now).complete
-        reading.execute("COMMIT")
+        with log.house.reading():
+            assert not purge.run(log.now).complete
         assert not purge.step(log.now) and purge.done.complete
-    reading.close()
 
 
+@embedded_only
 def test_secrets_whose_row_was_never_written_go_too(log: Builder) -> None:
     log.record(body=HOUR, numbers=HOUR)
     log.commit()
@@ -261,9 +256,10 @@ def test_secrets_whose_row_was_never_written_go_too(log: Builder) -> None:
     log.commit()
     with purger(log, acme=retain(HOUR, HOUR)) as purge:
         purge.run(log.now)
-    assert stray not in files(log.directory)
+    assert stray not in log.house.octets()
 
 
+@embedded_only
 @pytest.mark.parametrize(
     "moment", ["SELECT (SELECT min(seq)", "SELECT seq, count, records", "SELECT seq, data FROM sec"]
 )
@@ -300,19 +296,18 @@ def test_the_index_of_dead_periods_goes(log: Builder) -> None:
         log.now += 1
         log.record(body=HOUR, numbers=HOUR)
         log.commit()
-    index = SqliteIndex(log.directory)
-    db = index.data.connection
+    index = log.place.index()
     indexer = Indexer(index, id_time, run=4)
     while indexer.step():
         pass
-    assert db.execute("SELECT count(*) FROM number_index").fetchone()[0]
+    assert log.house.ask("SELECT count(*) FROM number_index")[0][0]
     log.now += DAY
     log.record(body=HOUR, numbers=HOUR)
     log.commit()
     with purger(log, acme=retain(HOUR, HOUR)) as purge:
         purge.run(log.now)
-    assert not db.execute("SELECT count(*) FROM number_index").fetchone()[0]
-    db.close()
+    assert not log.house.ask("SELECT count(*) FROM number_index")[0][0]
+    index.close()
 
 
 def test_a_store_is_needed(tmp_path: Path) -> None:
@@ -328,9 +323,7 @@ def test_the_thread_purges_and_ends(log: Builder) -> None:
 
     def make() -> Purger:
         rules = {"acme": retain(body=HOUR)}
-        return Purger(
-            SqlitePurge(log.directory), lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set()
-        )
+        return Purger(log.place.purge(), lambda: rules, id_time, chain_keys=log.keys, dropped=lambda *_: dropped.set())
 
     thread = PurgeThread(make, stop, lambda: log.now + DAY, wrong.append)
     thread.start()
@@ -444,6 +437,7 @@ def swept(log: Builder, purge: Purger, last: int) -> None:
     assert add_spans(purge.rows, [[1, last]])
 
 
+@embedded_only
 def test_rows_in_which_nothing_is_over_cost_no_write_each(log: Builder) -> None:
     for _ in range(400):
         last = log.record(b"text")
@@ -474,7 +468,7 @@ def test_what_died_meanwhile_is_swept_although_the_sweep_was_past_it(log: Builde
         assert other.step(log.now + 2 * DAY), "the key is destroyed"
         while one.step(log.now):
             pass
-    assert secrets[32:] not in files(log.directory)
+    assert secrets[32:] not in log.house.octets()
     sound(log)
 
 
@@ -490,7 +484,7 @@ def test_two_purges_at_once_lose_nothing(log: Builder) -> None:
             steps = [one.step(log.now), other.step(log.now)]
             more = any(steps)
         assert one.rows.remembered(SPANS, []) == []
-    everything = files(log.directory)
+    everything = log.house.octets()
     assert not [record for record in ids if log.secrets[record][32:] in everything]
     sound(log)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,15 +12,15 @@ from smppd.records.indexer import Indexer
 from smppd.records.lookup import LogReader
 from smppd.records.search import by_number
 from smppd.store.log import LAST_ID
-from smppd.store.sqlite.log_rows import SqliteIndex
 from tests.store.builder import DAY, Builder
+from tests.store.houses import House
 
 SUBJECT = b"447700900999"
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
+def log(house: House) -> Iterator[Builder]:
+    builder = Builder(house)
     yield builder
     builder.close()
 
@@ -39,7 +38,7 @@ def fill(log: Builder) -> list[int]:
                 log.record(destination=b"4477009%05d" % row, account=account)
         log.commit()
         if row == 54:
-            rows = SqliteIndex(log.directory)
+            rows = log.place.index()
             indexer = Indexer(rows, id_time, run=10, fan=3)
             while indexer.step():
                 pass

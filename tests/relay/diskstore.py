@@ -22,6 +22,7 @@ from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install, load_install
 from tests.relay.fakes import World
+from tests.store.journals import into_table
 from tests.vault.rows import kek
 
 
@@ -105,8 +106,9 @@ class DiskStore:
 
     @contextmanager
     def files(self) -> Iterator[sqlite3.Connection]:
-        """data.db of a store that nobody runs."""
+        """data.db of a store that nobody runs, with the spool in its table."""
         assert self.real is None
+        into_table(self.directory)
         db = sqlite3.connect(self.directory / "data.db", isolation_level=None)
         try:
             yield db

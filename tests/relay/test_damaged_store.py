@@ -26,7 +26,7 @@ from smppd.protocol.wire import Fields, Tag, address_field, build_sm, tlv
 from smppd.relay.ledger.journal import HEAD, Entry, mark
 from smppd.store.api import Kind
 from smppd.store.sqlite.damaged import Item, content, overdue
-from smppd.store.sqlite.tidy import SPOOL
+from smppd.store.sqlite.journal import SPOOL
 from smppd.vault.blocks import row_id, seal_blob, split_row_id
 from tests.relay.diskstore import DiskWorld
 from tests.relay.fakes import FROM, TO, receipt, settings

@@ -31,12 +31,15 @@ def test_a_pause_and_its_end_have_a_line_each(caplog: pytest.LogCaptureFixture) 
     assert lines(caplog) == [("INFO", "upstream takes messages again", {"upstream": "a"})]
 
 
-def test_a_full_disk_and_its_end_have_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_and_a_store_that_is_away_have_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smppd.relay")
     changes = LogChanges()
-    for store in (Availability.OK, Availability.FULL, Availability.FULL, Availability.OK, Availability.OK):
+    some = (Availability.OK, Availability.FULL, Availability.FULL, Availability.OK, Availability.OK)
+    for store in (*some, Availability.AWAY, Availability.OK):
         changes.write({}, store, 1.0)
     assert [(level, event) for level, event, _ in lines(caplog)] == [
         ("ERROR", "no space, refusing messages"),
         ("WARNING", "space again, accepting messages"),
+        ("ERROR", "the store cannot be reached, refusing messages"),
+        ("WARNING", "the store is reached again, accepting messages"),
     ]

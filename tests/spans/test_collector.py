@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smppd.config import Store
 from smppd.message import Event, State
 from smppd.spans import collector as module
 from smppd.spans.collector import Collector, system_ca
@@ -24,7 +25,7 @@ T = 1_796_000_000_000
 
 
 def job(url: str, **values: Any) -> Job:
-    return Job(Path(), url, (), "", 1.0, (), 7)._replace(**values)
+    return Job(Store(path=Path()), url, (), "", 1.0, (), 7)._replace(**values)
 
 
 def spans() -> list[Span]:

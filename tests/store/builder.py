@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from smppd.ids import EPOCH_MS
 from smppd.message import State, pack_event
 from smppd.numbering import normalise
 from smppd.records.lookup import LogReader
-from smppd.store.api import Batch
-from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.log_rows import SqliteRecords
-from smppd.store.sqlite.store import SqliteStore
+from smppd.store.api import Batch, Tenant
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, Part, create_install, load_install
 from smppd.vault.seal import Content, Direction, pack_numbers, seal_record, split_pdu
+from tests.store.disk import copied, files
+from tests.store.houses import House, SqliteHouse
 from tests.store.tenant import Nobody
 from tests.vault.rows import NOON, kek, submit_sm
+
+__all__ = ["CUSTOMER", "DAY", "Builder", "Statements", "Waiting", "copied", "files", "start"]
 
 DAY = 86400.0
 CUSTOMER = bytes((192, 0, 2, 7))
@@ -60,17 +62,22 @@ class Builder:
 
     def __init__(
         self,
-        directory: Path,
+        house: House | Path,
         key: Kek | None = None,
         *,
         sealed: bool = False,
         prepare: Callable[[Builder], object] = lambda _builder: None,
+        read_back: Callable[[Builder], object] = lambda _builder: None,
+        tenant: Tenant | None = None,
     ) -> None:
-        """sealed: the chain is under the installation's keys, as the daemon has it; otherwise it is that of older versions.
-        prepare: called before the store is opened for writing."""
-        self.directory = directory
+        """house: where it is; a directory is one of the embedded store. sealed: the chain is under the installation's keys, as
+        the daemon has it; otherwise it is that of older versions. prepare: called before the store is opened for writing;
+        read_back: when it has its keys. tenant: who lives in it, nobody if it is not given."""
+        self.house = SqliteHouse(house) if isinstance(house, Path) else house
+        self.directory = self.house.directory
+        self.place = self.house.place
         self.kek = key or kek()
-        rows = KeyStore(directory)
+        rows = self.place.keys()
         create_install(self.kek, rows)
         self.install = load_install(self.kek, rows)
         rows.close()
@@ -79,14 +86,16 @@ class Builder:
         self._id = 0
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.sink = Waiting()
-        self.store = SqliteStore(
-            directory, notify=self._calls.put, later=lambda _seconds, call: call(), soon=lambda call: call()
+        self.store: Any = self.place.store(
+            notify=self._calls.put, later=lambda _seconds, call: call(), soon=lambda call: call()
         )
         self.ring = KeyRing(self.kek, self.store.keys)
         if sealed:
             self.store.chain_keys = self.keys
         prepare(self)
-        start(self.store, self.ring, self.sink, self.new_id)
+        self.store.use(self.ring)
+        read_back(self)
+        self.store.open(self.sink, tenant or Nobody(), self.new_id)
         self.closed = False
         self.packed: dict[int, bytes] = {}
         self.secrets: dict[int, bytes] = {}
@@ -112,7 +121,7 @@ class Builder:
             batch.seq = self.new_id()
         record_id = self.new_id()
         addresses, rest = split_pdu(submit_sm(text, source, destination, tlvs))
-        secrets = batch.secrets_for_next() or os.urandom(64)
+        secrets = os.urandom(64)
         when = int(self.now)
         packed = seal_record(
             record_id,
@@ -140,28 +149,32 @@ class Builder:
         at = int(self.now * 1000)
         self.store.batch.events.append(pack_event(record_id, at, state, detail=detail, error=error))
 
-    def commit(self) -> None:
-        """Makes the batch durable: one log row."""
+    def commit(self, *, files: bool = True) -> None:
+        """Makes the batch durable and, if that is wanted, has it filed: one log row."""
         before = self.sink.done
         self.store.kick()
         while self.sink.done == before and not self.sink.wrong:
             self._calls.get(timeout=10)()
         assert not self.sink.wrong, self.sink.wrong
+        if files:
+            self.files_it()
+
+    def files_it(self) -> None:
+        """All that is durable is filed."""
+        if not hasattr(self.store, "filed"):
+            return  # a commit is all in its place
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self._calls.get(timeout=10)()
 
     def fill_disk(self) -> Callable[[], None]:
-        """From now on there is no room for another page; what is returned makes room again and lets the store try."""
-        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
-        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
-
-        def room() -> None:
-            self.store._data.execute(f"PRAGMA max_page_count = {pages + 1000}")
-            self.store.watch()
-
-        return room
+        """From now on the journal has no room for another block; what is returned makes room again and lets the store try."""
+        return fill_journal(self.store)
 
     def refused(self) -> str:
-        """Commits a batch with more in it than fits; the reason that the store gives."""
-        self.store.batch.accepts.append(b"a" * 60_000)
+        """Commits a batch in vain; the reason that the store gives."""
+        self.store.batch.accepts.append(b"accept;")
         self.store.kick()
         self._calls.get(timeout=10)()
         return self.sink.wrong.pop()
@@ -178,7 +191,7 @@ class Builder:
         return ids
 
     def reader(self) -> LogReader:
-        return LogReader(SqliteRecords(self.directory), self.kek)
+        return LogReader(self.place.records(), self.kek)
 
     def close(self) -> None:
         if not self.closed:
@@ -186,18 +199,22 @@ class Builder:
             self.store.close()
 
 
-def start(store: SqliteStore, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
+def fill_journal(store: Any) -> Callable[[], None]:
+    """See `Builder.fill_disk`."""
+    files = store._files_of_journal
+
+    def write(segment: int, pieces: Sequence[bytes]) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files.write = write
+
+    def room() -> None:
+        del files.write
+        store.watch()
+
+    return room
+
+
+def start(store: Any, ring: KeyRing, sink: Waiting, new_id: Callable[[], int]) -> None:
     store.use(ring)
     store.open(sink, Nobody(), new_id)
-
-
-def copied(directory: Path, to: Path) -> None:
-    """The files as a kill would leave them now. Copied by another process, for the reason below."""
-    subprocess.run(["cp", "-r", str(directory), str(to)], check=True)
-
-
-def files(directory: Path) -> bytes:
-    """Everything that is on the disk. Read by another process: closing a database's file here would drop SQLite's locks on
-    it (sqlite.org/howtocorrupt.html, section 2.2)."""
-    paths = sorted(str(path) for path in directory.iterdir() if path.is_file() and path.suffix != ".db-shm")
-    return subprocess.run(["cat", *paths], check=True, stdout=subprocess.PIPE).stdout

@@ -5,16 +5,22 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from smppd.records.lookup import LogReader
+from smppd.store.sqlite.filing import Filing, unpack
+from smppd.store.sqlite.journal import CORE
+from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.kek import Kek, VaultError
-from smppd.vault.seal import iter_records, read_header
+from smppd.vault.keys import KeyRing
+from smppd.vault.seal import SECRETS_BYTES, iter_records, open_record, read_header
+from tests.store.journals import cores_of, rows_of
 
 
 def wrapped_keys(directory: Path) -> dict[bytes, bytes]:
@@ -39,12 +45,11 @@ def opened(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
         if scope.startswith(b"segment/")
     ]
     db = sqlite3.connect(f"file:{data / 'data.db'}?mode=ro", uri=True)
-    for seq, sealed in db.execute("SELECT seq, data FROM spool").fetchall():
+    for seq, sealed in rows_of(data):
         for aead in ring:
-            try:
+            with suppress(VaultError):
                 yield open_blob(aead, split_row_id(seq)[1], b"spool", sealed)
-            except VaultError:
-                continue
+    yield from in_cores(data, keys, kek)
     for kind, owner, identity, sealed in db.execute("SELECT kind, owner, id, data FROM cold").fetchall():
         for aead in ring:
             try:
@@ -62,6 +67,40 @@ def opened(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
                         yield found.record.numbers.addresses
                     if found is not None and found.record.body is not None:
                         yield found.record.body
+
+
+def in_cores(data: Path, keys: Path, kek: Kek) -> Iterator[bytes]:
+    """What the blocks of the journal have beside the spool: who has a block needs no row of `secrets` for its records."""
+    ring = [
+        AESGCM(kek.unwrap(scope, wrapped))
+        for scope, wrapped in wrapped_keys(keys).items()
+        if scope.startswith(b"segment/")
+    ]
+    for block in cores_of(data):
+        for aead in ring:
+            with suppress(VaultError):
+                core = unpack(open_blob(aead, block.counter + 1, CORE % block.sequence, block.core))
+                yield from (row.data for row in core.cold)
+                yield from (item.data for item in core.damaged)
+                yield core.events
+                yield from in_core(kek, keys, core)
+
+
+def in_core(kek: Kek, keys: Path, core: Filing) -> Iterator[bytes]:
+    """What the records of a block say, by the secrets beside them."""
+    rows = ReadOnlyKeys(keys)
+    try:
+        ring = KeyRing(kek, rows)
+        for place, packed in enumerate(iter_records(core.records)):
+            secrets = core.secrets[place * SECRETS_BYTES : (place + 1) * SECRETS_BYTES]
+            with suppress(VaultError):
+                record = open_record(packed, ring, secrets)
+                if record.numbers is not None:
+                    yield record.numbers.addresses
+                if record.body is not None:
+                    yield record.body
+    finally:
+        rows.close()
 
 
 def disguises(word: bytes) -> list[bytes]:

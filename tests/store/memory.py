@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from smppd.message import Event, read_events
 from smppd.store.api import Availability, Batch, ColdRow, Damaged, Doubt, Kind, OptOut, Place, Sink, Tenant, Walked
 from smppd.store.committer import STORED, Committer, End, Ending
-from smppd.store.sqlite.segments import Segments
+from smppd.store.segments import Segments
 
 _FOUND = 256  # rows under the keys of one receipt, as the embedded store has it
 
@@ -259,6 +259,10 @@ class MemoryStore:
         self._counters[counter] = first + count
         self.batch.meta.append((counter, first + count))
         return first
+
+    @property
+    def unfiled(self) -> int:
+        return 0
 
     @property
     def damaged(self) -> int:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import queue
-import sqlite3
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, Store
-from smppd.store.sqlite.files import connect
+from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.store import PostgresStore
+from smppd.store.segments import ENTRIES
 from smppd.store.sqlite.keys import KeyStore
-from smppd.store.sqlite.segments import ENTRIES
 from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, create_install
+from tests import postgres
 from tests.store.builder import copied
 from tests.store.memory import MemoryStore
 from tests.store.tenant import Lodger
@@ -162,7 +167,7 @@ class MemoryStand:
 
 
 class SqliteStand:
-    """A ``SqliteStore`` on real files with its real thread. A kill is a copy of the files as they are at that moment."""
+    """A ``SqliteStore`` on real files with its real threads. A kill is a copy of the files as they are at that moment."""
 
     def __init__(self, directory: Path) -> None:
         self._place = directory
@@ -172,7 +177,8 @@ class SqliteStand:
         keys = KeyStore(self._directory)
         create_install(self._kek, keys)
         keys.close()
-        self._other: sqlite3.Connection | None = None
+        self._gate = threading.Event()
+        self._gate.set()
         self._id = NOON << 22
         self._opens()
 
@@ -192,6 +198,19 @@ class SqliteStand:
             wall=lambda: float(NOON),
             now=lambda: 0.0,
         )
+        self._under_way = False
+        write = self.store._files_of_journal.write
+
+        def writes(segment: int, pieces: Sequence[bytes]) -> int:
+            assert self._gate.wait(20)
+            if self._dead:
+                raise OSError(errno.EIO, "the process has ended")
+            if self._full:
+                raise OSError(errno.ENOSPC, "no space")
+            return write(segment, pieces)
+
+        self._dead = self._full = False
+        self.store._files_of_journal.write = writes  # type: ignore[method-assign]
         self.store.use(KeyRing(self._kek, self.store.keys))
         self.blocks = list(self.store.replay())
         self.counted = self.store.counts()
@@ -217,18 +236,14 @@ class SqliteStand:
         self._turns()
 
     def _lets_go(self) -> None:
-        if self._other is not None:
-            self._other.execute("ROLLBACK")
-            self._other.close()
-            self._other = None
+        self._gate.set()
 
     def hands_over(self) -> None:
         if not self.store.batch:
             return
-        if self._other is None:
-            # Somebody else writes: the writer gets as far as the keys.
-            self._other = connect(self._directory / "data.db", "data")
-            self._other.execute("BEGIN IMMEDIATE")
+        # The writer gets as far as the keys.
+        self._gate.clear()
+        self._under_way = True
         self.store.kick()
         self._turns()
 
@@ -238,24 +253,27 @@ class SqliteStand:
         self._turns()
         for _ in range(50):
             if not self.store.busy:
-                return
+                break
             self._hears()
             self.store.kick()
             self._turns()
+        self._under_way = False
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self._hears()
 
     def fills(self) -> None:
-        pages = self.store._data.execute("PRAGMA page_count").fetchone()[0]
-        self.store._data.execute(f"PRAGMA max_page_count = {pages}")
+        self._full = True
         self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
 
     def frees(self) -> None:
-        self.store._data.execute("PRAGMA max_page_count = 1000000")
+        self._full = False
         del self.store.look
 
     def refuses(self) -> None:
         heard = len(self.sink.heard)
         if self.store.batch:
-            self.store.batch.accepts.append(bytes(400_000))  # more than fits into pages that became free
             self.store.kick()
             self._turns()
             while len(self.sink.heard) == heard:
@@ -281,15 +299,182 @@ class SqliteStand:
 
     def dies(self, durable: bool) -> None:
         self.hands_over()
-        if durable and self._other is not None:
+        if durable and self._under_way:
             self._lets_go()
             self._calls.get(timeout=20)  # the word that it is durable, which nobody hears
         self._lives += 1
         following = self._place / str(self._lives)
         copied(self._directory, following)
+        self._dead = True
         self.ends()
         self._directory = following
         self._opens()
 
 
-STANDS: dict[str, Callable[[Path], Stand]] = {"memory": MemoryStand, "sqlite": SqliteStand}
+_FILLED: Final = """
+CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+CREATE TRIGGER no_space BEFORE INSERT ON log EXECUTE FUNCTION no_space();
+CREATE TRIGGER no_space BEFORE INSERT ON journal EXECUTE FUNCTION no_space();
+CREATE TRIGGER no_space BEFORE INSERT ON commits EXECUTE FUNCTION no_space();
+"""
+_FREED: Final = "DROP FUNCTION no_space CASCADE"
+
+
+class PostgresStand:
+    """A ``PostgresStore`` on a real server with its real thread, in a database of its own. A process that dies commits nothing
+    more: whoever starts in its place has raised the epoch by then."""
+
+    def __init__(self, _directory: Path) -> None:
+        self.server = postgres.server().empty()
+        self._kek = kek()
+        self._full = False
+        self.chain_keys: ChainKeys | None = None
+        self._other: Connection | None = None
+        self._id = NOON << 22
+        self._opens()
+
+    def _new_id(self) -> int:
+        self._id += 1 << 22
+        return self._id
+
+    def _opens(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._turn: list[Callable[[], None]] = []
+        turn = self._turn
+        self.store = PostgresStore(
+            self.server,
+            notify=self._calls.put,
+            later=lambda _seconds, call: turn.append(call),
+            soon=turn.append,
+            wall=lambda: float(NOON),
+            now=lambda: 0.0,
+        )
+        self.store.chain_keys = self.chain_keys
+        self.store.use(KeyRing(self._kek, self.store.keys))
+        self.blocks = list(self.store.replay())
+        self.counted = self.store.counts()
+        self.store.begin_counter(COUNTER, UNREADABLE)
+        self.sink = Words()
+        self.tenant = tenant_of(self.blocks)
+        self.store.open(self.sink, self.tenant, self._new_id)
+
+    def starts(self) -> None:
+        self._closes()
+        self._opens()
+
+    def ends(self) -> None:
+        self._closes()
+        if self._full:
+            self.execute(_FREED)
+        postgres.server().give_back(self.server)
+
+    def _closes(self) -> None:
+        self._lets_go()
+        self.store.close()
+
+    def execute(self, statement: str) -> None:
+        """As an administrator."""
+        db = Connection(self.server)
+        try:
+            db.script(statement)
+        finally:
+            db.close()
+
+    def turns(self) -> None:
+        """What was to be done at the end of this turn."""
+        while self._turn:
+            self._turn.pop(0)()
+
+    def hears(self) -> None:
+        """What the writer's thread says next."""
+        self._calls.get(timeout=20)()
+        self.turns()
+
+    def hears_within(self, seconds: float) -> None:
+        """The same, if it says something."""
+        with suppress(queue.Empty):
+            self._calls.get(timeout=seconds)()
+        self.turns()
+
+    def _lets_go(self, *, fences: bool = False) -> None:
+        if self._other is not None:
+            if fences:
+                self._other.script("UPDATE nodes SET epoch = epoch + 1")
+            self._other.script("COMMIT")
+            self._other.close()
+            self._other = None
+
+    def hands_over(self) -> None:
+        if not self.store.batch:
+            return
+        if self._other is None:
+            # Somebody looks at the node's row, so the commit waits in the middle.
+            self._other = Connection(self.server)
+            self._other.script("BEGIN")
+            self._other.script("SELECT FROM nodes FOR UPDATE")
+        self.store.kick()
+        self.turns()
+
+    def commits(self) -> None:
+        self._lets_go()
+        self.store.kick()
+        self.turns()
+        for _ in range(50):
+            if not self.store.busy:
+                return
+            self.hears()
+            self.store.kick()
+            self.turns()
+
+    def fills(self) -> None:
+        self.execute(_FILLED)
+        self._full = True
+        self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
+
+    def frees(self) -> None:
+        self.execute(_FREED)
+        self._full = False
+        del self.store.look
+
+    def refuses(self) -> None:
+        heard = len(self.sink.heard)
+        if self.store.batch:
+            self.store.kick()
+            self.turns()
+            while len(self.sink.heard) == heard:
+                self.hears()
+        self.store.watch()
+
+    def asks(self, query: str, *words: Any) -> list[ColdRow]:
+        got: list[list[ColdRow]] = []
+        getattr(self.store, query)(*words, got.append)
+        assert not got, "answers come later"
+        while not got:
+            self._calls.get(timeout=20)()
+        return got.pop()
+
+    def tidies(self) -> bool:
+        told: list[bool] = []
+        self.store.tidy(told.append)
+        while not told:
+            self.store.tick(0.0)
+            self.commits()
+            self.asks("page", Kind.QUEUE, "", 0, 1)  # behind all that the writer was given
+        return told.pop()
+
+    def dies(self, durable: bool) -> None:
+        self.hands_over()
+        if self._other is not None:
+            self._lets_go(fences=not durable)
+            self._calls.get(timeout=20)  # the word how it ended, which nobody hears
+        self.starts()
+
+
+STANDS: dict[str, Callable[[Path], Stand]] = {
+    "memory": MemoryStand,
+    "postgres": PostgresStand,
+    "sqlite": SqliteStand,
+}

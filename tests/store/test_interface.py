@@ -68,7 +68,7 @@ def fill(stand: Stand, seq: int = 1 << 40) -> None:
     batch = stand.store.batch
     batch.seq = seq
     batch.records.append(some("record", 64))
-    batch.secrets.append(batch.secrets_for_next() or some("secrets", SECRETS_BYTES))
+    batch.secrets.append(some("secrets", SECRETS_BYTES))
     batch.events.append(pack_event(1 << 40, 1, State.SUBMITTED))
     batch.accepts.append(b"accept;")
     batch.marks.append(b"mark;")
@@ -203,7 +203,7 @@ def test_secrets_that_are_given_ahead_are_given_once(stand: Stand) -> None:
     for number in range(30):
         for _ in range(1 + number % 3):
             batch = stand.store.batch
-            secrets = batch.secrets_for_next() or some(f"secrets {len(used)}", SECRETS_BYTES)
+            secrets = some(f"secrets {len(used)}", SECRETS_BYTES)
             batch.records.append(some("record", 64))
             batch.secrets.append(secrets)
             used.append(secrets)
@@ -376,7 +376,7 @@ def test_the_highest_id_is_above_all_that_are_in_the_log(stand: Stand) -> None:
     batch.seq = 5 << 40
     for number in range(3):
         batch.records.append(some(f"record {number}", 64))
-        batch.secrets.append(batch.secrets_for_next() or some(f"{number}", SECRETS_BYTES))
+        batch.secrets.append(some(f"{number}", SECRETS_BYTES))
     stand.commits()
     stand.store.batch.marks.append(b"mark")
     stand.commits()
@@ -490,6 +490,8 @@ class Stores(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.all = [make(Path(self.folder.name) / name) for name, make in sorted(STANDS.items())]
         self.full = self.under_way = False
+        self.used = [-1] * len(self.all)
+        self.given = [-1] * len(self.all)
 
     def same(self, ask: Callable[[Stand], object]) -> object:
         answers = [ask(one) for one in self.all]
@@ -519,7 +521,13 @@ class Stores(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5))
     def reserves(self, count: int) -> None:
-        self.same(lambda one: one.store.reserve(COUNTER, count))
+        """Which numbers those are each store decides; they are above all that were given and not lost with a batch."""
+        for at, one in enumerate(self.all):
+            first = one.store.reserve(COUNTER, count)
+            assert first > max(self.used[at], self.given[at])
+            self.given[at] = first + count - 1
+            one.store.batch.marks.append(b"numbered")
+            one.tenant.adds(0)
 
     @rule(number=_IDS)
     def sets_aside(self, number: int) -> None:
@@ -551,6 +559,7 @@ class Stores(RuleBasedStateMachine):
         for one in self.all:
             one.commits()
             assert not one.store.batch
+        self.used = list(self.given)
 
     @precondition(lambda self: not (self.full or self.under_way))
     @rule()
@@ -592,10 +601,12 @@ class Stores(RuleBasedStateMachine):
             else:
                 one.dies(durable=how == "killed after")
         self.under_way = False
+        self.used = list(self.given) if how == "ends" else self.used
+        self.given = list(self.used)
         self.same(lambda one: [block for _, block in one.blocks])
         self.same(lambda one: one.counted)
         self.same(lambda one: one.store.damaged)
-        for name in ("one", "other", COUNTER):
+        for name in ("one", "other"):
             self.same(lambda one, name=name: one.store.meta(name, -1))  # type: ignore[misc]
 
     @precondition(lambda self: not self.under_way)

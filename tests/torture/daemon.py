@@ -24,7 +24,7 @@ class StartFailure(Exception):
 
 
 class Daemon(Gateway):
-    """See the module. ``environment`` goes to the daemon only; ``mutation``: NORMAL or OFF, see ``mutated``."""
+    """See the module. ``environment`` goes to the daemon only; ``mutation``: one of ``mutated``."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Daemon(Gateway):
         module = "smppd" if self.mutation is None else "tests.torture.mutated"
         environment = {**os.environ, "PYTHONPATH": f"{self.source}{os.pathsep}{ROOT}", **self.environment}
         if self.mutation is not None:
-            environment["TORTURE_SYNCHRONOUS"] = self.mutation
+            environment |= {"TORTURE_MUTATION": self.mutation, "SMPPD_INTERPRETED": "1"}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "run", "--config", str(self.config_file)],

@@ -1,7 +1,8 @@
 """What a power cut leaves on the disk: the log of the file layer, played again with only what was synced certain to be there.
 
-The model is a strict one. A write that no later sync of its file covers is lost or kept by 512-octet sectors, each by
-itself; a truncation likewise; a file that was created, renamed or removed without a sync of its directory may not have been,
+The model is a strict one. A write that no later sync of its file covers is lost or kept by 512-octet sectors of the disk, each
+by itself and in any order; a truncation likewise. A write that is its own sync makes durable what it wrote and the file's size,
+and nothing else. A file that was created, renamed or removed without a sync of its directory may not have been,
 later changes of the directory never surviving earlier ones. What is synced is there.
 """
 
@@ -21,13 +22,15 @@ _WRITE: Final = ord("W")
 _TRUNCATE: Final = ord("T")
 _CREATE: Final = ord("C")
 _SYNC: Final = ord("S")
+_OWN_SYNC: Final = ord("Y")
 _DIRECTORY: Final = ord("D")
 _UNLINK: Final = ord("U")
 _RENAME: Final = ord("R")
 
 
 class Operation(NamedTuple):
-    """One record of the log. ``place``: its number from 0. ``a``: offset, size, or place at which a sync began."""
+    """One record of the log. ``place``: its number from 0. ``a``: offset, size, place at which a sync began, or place of the
+    one write that is synced."""
 
     place: int
     op: int
@@ -64,6 +67,35 @@ class _File:
             if each.place < upto:
                 _apply(self.content, each)
         self.pending = [each for each in self.pending if each.place >= upto]
+
+    def synced_alone(self, place: int) -> None:
+        """One write is durable. What was written before it to the same octets is over; other octets wait as they did. A
+        truncation before it is durable, since a file has one size."""
+        ours = next((each for each in self.pending if each.place == place), None)
+        if ours is None:
+            return
+        waiting: list[Operation] = []
+        for each in self.pending:
+            if each.place > place:
+                waiting.append(each)
+            elif each.op == _TRUNCATE:
+                for before in waiting:
+                    _apply(self.content, before)
+                waiting.clear()
+                _apply(self.content, each)
+            elif each is not ours:
+                waiting.extend(_outside(each, ours.a, ours.a + len(ours.data)))
+        _apply(self.content, ours)
+        self.pending = waiting
+
+
+def _outside(one: Operation, start: int, end: int) -> Iterator[Operation]:
+    """The parts of a write outside of some octets."""
+    last = one.a + len(one.data)
+    if one.a < start:
+        yield one._replace(data=one.data[: start - one.a])
+    if last > end:
+        yield one._replace(a=max(one.a, end), data=one.data[max(0, end - one.a) :])
 
 
 def _apply(content: bytearray, one: Operation) -> None:
@@ -114,6 +146,15 @@ class Cut:
     directory_lost: int = 0
 
 
+def copy_store(store: Path, to: Path) -> None:
+    """Copies a store without what is no file (a FIFO), which no disk remembers anything in."""
+    shutil.copytree(store, to, dirs_exist_ok=True, ignore=_no_files)
+
+
+def _no_files(directory: str, names: list[str]) -> list[str]:
+    return [name for name in names if not (path := Path(directory, name)).is_file() and not path.is_dir()]
+
+
 def materialise(base: Path, log: bytes, to: Path, random: Random) -> Cut:
     """Makes directory ``to`` what the disk may look like after a power cut: ``base`` is what it was when the log began."""
     files = {each.name: _File(bytearray(each.read_bytes())) for each in base.iterdir() if each.is_file()}
@@ -126,6 +167,9 @@ def materialise(base: Path, log: bytes, to: Path, random: Random) -> Cut:
         elif one.op == _SYNC:
             if one.name in files:
                 files[one.name].synced(one.a)
+        elif one.op == _OWN_SYNC:
+            if one.name in files:
+                files[one.name].synced_alone(one.a)
         elif one.op == _DIRECTORY:
             _directory(durable, [each for each in waiting if each.place < one.a], links)
             waiting = [each for each in waiting if each.place >= one.a]
@@ -165,6 +209,15 @@ def _directory(durable: dict[str, _File], changes: list[Operation], links: dict[
             durable[one.second] = durable.pop(one.name)
 
 
+def _sectors(one: Operation) -> Iterator[tuple[int, bytes]]:
+    """A write by the sectors of the disk that it falls into: (offset, octets) of each piece."""
+    at, end = one.a, one.a + len(one.data)
+    while at < end:
+        following = min(end, (at // SECTOR + 1) * SECTOR)
+        yield at, one.data[at - one.a : following - one.a]
+        at = following
+
+
 def _cut(file: _File, manner: Manner, random: Random, cut: Cut) -> None:
     cut.pending += len(file.pending)
     looked = len(file.pending) if manner.until == 1.0 else random.randint(0, len(file.pending))
@@ -177,9 +230,9 @@ def _cut(file: _File, manner: Manner, random: Random, cut: Cut) -> None:
             cut.kept += 1
         elif last or random.random() < manner.tear:
             chance = 0.5 if last else manner.sector
-            for at in range(0, len(one.data), SECTOR):
+            for at, piece in _sectors(one):
                 if random.random() < chance:
-                    _put(file.content, one.a + at, one.data[at : at + SECTOR])
+                    _put(file.content, at, piece)
             cut.torn += 1
         else:
             _apply(file.content, one)

@@ -14,6 +14,7 @@ _FLAGS: Final = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
 NO_SPACE: Final = 1
 BAD_SYNC: Final = 2
 BAD_WRITE: Final = 3
+SHORT_WRITE: Final = 4
 
 
 def build(name: str, directory: Path) -> Path:
@@ -48,18 +49,20 @@ class Layer:
         self.fault(0)
 
     def fault(self, kind: int) -> None:
-        """What fails from now on: 0, ``NO_SPACE``, ``BAD_SYNC`` or ``BAD_WRITE``. Effective at once."""
+        """What fails from now on: 0, ``NO_SPACE``, ``BAD_SYNC``, ``BAD_WRITE``, or ``SHORT_WRITE``: every second write
+        of more than a sector writes half of them, which is no error. Effective at once."""
         # In place: the daemon has the file mapped.
         with self._control.open("r+b" if self._control.exists() else "wb") as file:
             file.write(struct.pack("=II", kind, 0))
 
-    def environment(self) -> dict[str, str]:
-        """For the daemon."""
+    def environment(self, kill_at: int = 0) -> dict[str, str]:
+        """For the daemon. kill_at: the number of the operation on the store behind which it is killed; 0: none."""
         values = {
             "LD_PRELOAD": str(self._object),
             "TORTURE_DIR": str(self._store),
             "TORTURE_CONTROL": str(self._control),
             "TORTURE_SYNC_US": str(self._sync_us),
+            "TORTURE_KILL_AT": str(kill_at),
         }
         return values if self.log is None else {**values, "TORTURE_LOG": str(self.log)}
 

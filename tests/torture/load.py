@@ -80,6 +80,8 @@ def verdict(
     if daemon.process is not None and daemon.process.poll() is None:
         if errors := daemon.metric("smppd_internal_errors_total"):
             faults.append(f"the daemon counted {errors:g} internal errors")
+        if damaged := daemon.metric("smppd_damaged_items"):
+            faults.append(f"{damaged:g} items are told as damaged")
         # The customer's acknowledgements of its last receipts are still on their way into the record.
         status = daemon.terminate(20)
         if status:

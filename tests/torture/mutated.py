@@ -1,7 +1,7 @@
-"""smppd with its promise to the disk broken on purpose: the campaign that cuts the power must notice.
+"""smppd with one of its promises to the disk broken on purpose: the campaign that cuts the power must notice.
 
-`python -m tests.torture.mutated run --config F` with TORTURE_SYNCHRONOUS=NORMAL or OFF in the environment. Nothing in the
-product reads that variable.
+`python -m tests.torture.mutated run --config F` with TORTURE_MUTATION in the environment. Nothing in the product reads that
+variable.
 """
 
 from __future__ import annotations
@@ -9,26 +9,124 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from smppd.__main__ import main
-from smppd.store.sqlite import files, store
+from smppd.durable import sync_directory
+from smppd.store.journal import blocks
+from smppd.store.sqlite import files, filing
+from smppd.store.sqlite.filer import Filer
 
-_connect = files.connect
+_WINDOW: Final = 0.05
+"""Seconds between two steps that belong together, so that a cut finds its way between them."""
 
 
-def connect(path: Path, kind: str, *, read_only: bool = False) -> sqlite3.Connection:
-    """Like ``files.connect``, but less careful."""
-    db = _connect(path, kind, read_only=read_only)
-    if not read_only:
-        mode = os.environ["TORTURE_SYNCHRONOUS"]
-        if mode not in ("NORMAL", "OFF"):
-            raise SystemExit("TORTURE_SYNCHRONOUS must be NORMAL or OFF")
-        db.execute(f"PRAGMA synchronous={mode}")
-    return db
+def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+    """Puts a function in the place of one of ours, wherever it was imported to."""
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("smppd."):
+            for name in [name for name, value in vars(module).items() if value is old]:
+                setattr(module, name, new)
+
+
+def _less_synchronous(mode: str) -> Callable[[], None]:
+    def mutate() -> None:
+        connect = files.connect
+
+        def careless(path: Path, kind: str, *, read_only: bool = False, writer: bool = False) -> sqlite3.Connection:
+            db = connect(path, kind, read_only=read_only, writer=writer)
+            if not read_only:
+                db.execute(f"PRAGMA synchronous={mode}")
+            return db
+
+        _replace(connect, careless)
+
+    return mutate
+
+
+def _no_sync() -> None:
+    """A block is written and not synced."""
+    pwritev = os.pwritev
+    os.pwritev = lambda file, pieces, at, _flags=0, /: pwritev(file, pieces, at)
+
+
+def _sync_first() -> None:
+    """The sync comes before the write that it is for."""
+    pwritev = os.pwritev
+
+    def write(file: int, pieces: Any, at: int, _flags: int = 0, /) -> int:
+        os.fdatasync(file)
+        return pwritev(file, pieces, at)
+
+    os.pwritev = write
+
+
+def unchecked(data: bytes | memoryview, at: int = 0) -> blocks.Block | None:
+    """`blocks.unpack`, which takes what was cut short for whole."""
+    head = blocks.head_at(data, at)
+    if head is None or at + head.length > len(data):
+        return None
+    body, end = at + blocks.HEAD_BYTES, at + head.length
+    middle = body + head.spool
+    spool, core = bytes(data[body:middle]), bytes(data[middle:end])
+    return blocks.Block(head.sequence, head.segment, head.counter, spool, core)
+
+
+def _no_checksum() -> None:
+    """What was cut short is taken for whole."""
+    _replace(blocks.unpack, unchecked)
+
+
+def _filed_first() -> None:
+    """data.db says that blocks are filed, and then they are."""
+    file_data = filing.file_data
+
+    def late(
+        db: sqlite3.Connection, cold: Any, aside: Any, some: Sequence[filing.Filing], *, again: bool = False
+    ) -> int:
+        upto = max(one.sequence for one in some)
+        if upto:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (filing.FILED, upto))
+            time.sleep(_WINDOW)
+        return file_data(db, cold, aside, some, again=again)
+
+    _replace(file_data, late)
+
+
+def _removed_early() -> None:
+    """A file is removed when all of it is filed, though something lives in it."""
+    file_some = Filer._file
+
+    def early(filer: Filer, last: filing.Filing) -> filing.Filing | None:
+        done = file_some(filer, last)
+        if done is not None:
+            filer._journal.drop(filer._journal._segment)
+        return done
+
+    Filer._file = early  # type: ignore[method-assign,assignment]
+
+
+def _no_directory_sync() -> None:
+    """A new file is used, and its name may be lost."""
+    _replace(sync_directory, lambda _directory: None)
+
+
+NO_CHECKSUM: Final = "checksum off"
+MUTATIONS: Final[dict[str, Callable[[], None]]] = {
+    "no sync": _no_sync,
+    "sync before write": _sync_first,
+    NO_CHECKSUM: _no_checksum,
+    "filed before written": _filed_first,
+    "file removed too early": _removed_early,
+    "no sync of the directory": _no_directory_sync,
+    "synchronous=NORMAL": _less_synchronous("NORMAL"),
+    "synchronous=OFF": _less_synchronous("OFF"),
+}
 
 
 if __name__ == "__main__":
-    for module in (files, store):
-        module.connect = connect  # type: ignore[attr-defined]
+    MUTATIONS[os.environ["TORTURE_MUTATION"]]()
     sys.exit(main())

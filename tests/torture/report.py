@@ -78,8 +78,8 @@ def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
     for row in rows:
         if "mutation" in row:
-            caught = f"noticed at cut {row['caught']}" if "caught" in row else "NOT noticed"
-            told.append((f"mutation `synchronous={row['mutation']}`", caught))
+            caught = f"noticed in run {row['caught']}: {row['found'][0]}" if "caught" in row else "NOT noticed"
+            told.append((f"mutation: {row['mutation']}", caught))
     return told
 
 
@@ -89,6 +89,7 @@ def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
         "small": "no space (a file system of 48 MiB)",
         "sync": "EIO of fsync",
         "write": "EIO of write",
+        "short": "writes that do half of what they should",
     }
     told = [
         (label, f"{sum(row['kind'] == kind and 'skipped' not in row for row in rows)} times")
@@ -100,6 +101,27 @@ def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("acknowledged while full", str(_sum(rows, "acknowledged_while_full"))),
         ("exit statuses after EIO", ", ".join(sorted({str(r["exit_status"]) for r in rows if "exit_status" in r}))),
         ("slowest to accept again", f"{_most(rows, 'accepting_after_s'):g} s"),
+        *_books(rows),
+    ]
+
+
+def _upgrade(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    slowest = max((row["recovery_ms"][1] for row in rows if row.get("recovery_ms")), default=0.0)
+    ends = {how: sum(row["how"] == how for row in rows) for how in ("moment", "operation", "power")}
+    clean = sum(bool(row["clean"]) for row in rows)
+    return [
+        ("stores of the version before", f"{len(rows)}: {len(rows) - clean} left by a kill, {clean} by a clean end"),
+        (
+            "first starts ended at a moment, behind an operation on a file, by a power cut",
+            ", ".join(str(count) for count in ends.values()) + " stores",
+        ),
+        ("kills", str(_sum(rows, "kills"))),
+        ("acknowledged by the version before", f"{_sum(rows, 'taken_over'):,}"),
+        ("of them queued", f"{_sum(rows, 'queued'):,}"),
+        ("sent and not answered", f"{_sum(rows, 'unanswered_at_smsc'):,}"),
+        ("receipts that the SMSC still had to send", f"{_sum(rows, 'receipts_due'):,}"),
+        ("receipts that waited for the customer", f"{_sum(rows, 'mail_waiting'):,}"),
+        ("slowest start", f"{slowest / 1000:.1f} s"),
         *_books(rows),
     ]
 
@@ -189,6 +211,7 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "kill": ("`kill -9` at random moments under load", _kill),
     "power": ("Power cut: what was not synced is lost, torn or reordered", _power),
     "disk": ("Disk full, I/O errors", _disk),
+    "upgrade": ("An upgrade, killed at random moments", _upgrade),
     "script": ("An SMSC that misbehaves at each step", _script),
     "flaps": ("The link to the SMSC goes again and again", _flaps),
     "mailbox": ("Receipts for a customer who is not there", _mailbox),
@@ -200,7 +223,8 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
 
 
 _JUDGED: Final = {
-    "power": "A mutation is noticed by any finding, a store that does not open included.",
+    "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three or five"
+    " cuts.",
     "flaps": f"Judged: each backlog gone within twice its outage, an outage under {flaps.LEAST:g} s counting as that long;"
     f" {flaps.NEAR:g} s of load and 50 messages are always on their way, and messages of unknown fate wait by intention:"
     " neither is backlog.",

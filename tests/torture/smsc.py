@@ -173,6 +173,20 @@ class Smsc:
         made._next += number << 56
         return made
 
+    def take_over(self, submits: list[Submit]) -> None:
+        """Goes on as an earlier one that saw these. Before anybody has bound."""
+        self.book.submits += submits
+        for each in submits:
+            self._attempts[each.token] = self._attempts.get(each.token, -1) + 1
+            self._next = max(self._next, int(each.id, 16) + 1)
+
+    def owe(self, receipt: Receipt) -> None:
+        """Has made a receipt; one that is not acknowledged is sent when somebody binds. Before anybody has bound."""
+        self.book.receipts.append(receipt)
+        if not receipt.acknowledged:
+            self.unsettled += 1
+            self.waiting.append(receipt)
+
     async def start(self, port: int = 0) -> int:
         """Listens; the port."""
 

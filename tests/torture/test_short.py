@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +18,8 @@ from smppd.message import State, pack_event, read_events
 from tests.torture.campaigns import CAMPAIGNS
 from tests.torture.campaigns.soak import quarters
 from tests.torture.customer import CustomerBook
-from tests.torture.disk import MANNERS, SECTOR, materialise
+from tests.torture.disk import MANNERS, SECTOR, materialise, operations
+from tests.torture.layer import SHORT_WRITE, Layer
 from tests.torture.ledger import compare
 from tests.torture.picture import Curve, chart
 from tests.torture.plan import Options
@@ -192,6 +196,67 @@ def test_a_file_whose_directory_was_not_synced_may_be_gone(tmp_path: Path) -> No
     there = {"new" in _after({}, log, tmp_path, seed) for seed in range(40)}
     assert there == {True, False}
     assert len(MANNERS) == 5
+
+
+def test_a_write_that_is_its_own_sync_is_there_and_promises_nothing_of_others(tmp_path: Path) -> None:
+    """The file is made of three sectors; a write of all of them waits, one of the middle one is its own sync."""
+    log = _entry("W", "file", 0, b"y" * 1536) + _entry("W", "file", 512, b"z" * 512) + _entry("Y", "file", 1)
+    seen = {_after({"file": b"x" * 1536}, log, tmp_path, seed)["file"] for seed in range(60)}
+    assert {each[512:1024] for each in seen} == {b"z" * 512}
+    assert {each[:512] for each in seen} == {each[1024:] for each in seen} == {b"x" * 512, b"y" * 512}
+    torn = _entry("W", "file", 512, b"z" * 1024)
+    seen = {_after({"file": b"x" * 1536}, torn, tmp_path, seed)["file"] for seed in range(60)}
+    assert b"x" * 1024 + b"z" * 512 in seen, "a later piece without an earlier one"
+    assert b"x" * 512 + b"z" * 512 + b"x" * 512 in seen
+
+
+def test_sectors_are_those_of_the_disk(tmp_path: Path) -> None:
+    log = _entry("W", "file", 500, b"y" * 24)
+    seen = {_after({"file": b"x" * 1024}, log, tmp_path, seed)["file"].count(b"y") for seed in range(80)}
+    assert seen == {0, 12, 24}
+
+
+_WRITER = """
+import os, sys
+os.mkfifo("fifo")
+fifo = os.open("fifo", os.O_RDWR | os.O_NONBLOCK)
+os.write(fifo, b"not a file")
+file = os.open("file", os.O_RDWR | os.O_CREAT)
+os.pwritev(file, [b"a" * 1000, b"b" * 1048], 512)
+os.pwritev(file, [b"c" * 100, b"d" * 100], 600, os.RWF_DSYNC)
+os.fdatasync(file)
+print(os.pwrite(file, b"e" * 1500, 0))
+os.pwritev(file, [b"never told"], 0, os.RWF_DSYNC)
+print("never said")
+"""
+
+
+def test_the_layer_sees_writes_of_several_parts_and_their_syncs(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    layer = Layer(tmp_path, store, tmp_path / "log")
+    layer.fault(SHORT_WRITE)
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", _WRITER],
+        cwd=store,
+        env={**os.environ, **layer.environment(kill_at=7)},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (-9, b"512\n"), done.stderr
+    told = [(chr(each.op), each.name, each.a, len(each.data)) for each in operations((tmp_path / "log").read_bytes())]
+    # Every second write does half of its sectors; the last one is killed before its sync.
+    assert told == [
+        ("C", "file", 0, 0),
+        ("W", "file", 512, 1024),
+        ("W", "file", 600, 200),
+        ("Y", "file", 2, 0),
+        ("S", "file", 4, 0),
+        ("W", "file", 0, 512),
+        ("W", "file", 0, 10),
+    ]
+    assert (store / "file").read_bytes()[600:800] == b"c" * 100 + b"d" * 100
 
 
 def test_the_picture_and_the_quarters() -> None:

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from smppd.cli.commands import CommandError, add_config, add_json, load_settings
 from smppd.config import Settings
 from smppd.events import UnknownEvent, matching
 from smppd.office.times import Moment, moment_of
-from smppd.office.unlocking import AUDIT_FILE, store_directory, unlock
+from smppd.office.unlocking import unlock
 from smppd.records.consistency import Note, cross_faults, note_faults, note_of, read_notes
 from smppd.records.shipped import Expected, Half, ShippedLine, ShippedVerdict, check_audit, half_faults, read_shipped
 from smppd.store.api import StoreError
-from smppd.store.sqlite.states import SqliteStates
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError
 
@@ -180,7 +182,7 @@ def _expectation(text: str) -> tuple[int, bytes]:
 
 
 def _trail(settings: Settings, key: bytes | None) -> AuditTrail:
-    path = store_directory(settings) / AUDIT_FILE
+    path = settings.store.directory / AUDIT_FILE
     if not path.exists():
         raise VaultError(f"{path}: there is no audit trail yet: run `smppd keys init`")
     return AuditTrail(path, key)
@@ -189,7 +191,7 @@ def _trail(settings: Settings, key: bytes | None) -> AuditTrail:
 def _show(settings: Settings, args: argparse.Namespace) -> int:
     with _trail(settings, None) as trail:
         if args.heads:
-            with SqliteStates(store_directory(settings)) as states:
+            with closing(installation(settings).states()) as states:
                 print(note_of(states, trail, time.time()).line())
             return 0
         events = _events(args.event, trail)
@@ -223,13 +225,13 @@ def _line(entry: TrailEntry) -> str:
 
 
 def _verify(settings: Settings, args: argparse.Namespace) -> int:
-    directory, against = store_directory(settings), noted(args)
+    store, against = installation(settings), noted(args)
     install = None
     if not args.plain:
         install = unlock(settings).install
     with (
         _trail(settings, None if install is None else install.audit) as trail,
-        SqliteStates(directory) as states,
+        closing(store.states()) as states,
     ):
         faults = note_faults(states, trail, against)
         keys = None if install is None else ChainKeys(install.audit, install.checkpoint)
@@ -241,7 +243,7 @@ def _verify(settings: Settings, args: argparse.Namespace) -> int:
                 args,
                 "audit",
                 lambda lines: check_audit(
-                    lines, trail, keys, None if install is None else install.audit, expected(args, directory)
+                    lines, trail, keys, None if install is None else install.audit, expected(args, store.directory)
                 ),
             )
             faults += shipped.faults

@@ -31,10 +31,11 @@ from smppd.config.units import format_duration, parse_duration
 from smppd.daemon.tidying import tidy
 from smppd.events import AuditEvent
 from smppd.ids import id_time
-from smppd.office.unlocking import AUDIT_FILE, KEYS_FILE, source_kek, unlock, witnessed_trail
+from smppd.office.unlocking import source_kek, unlock, witnessed_trail
 from smppd.relay.ledger.journal import Entry, read
 from smppd.store.api import Kind, StoreError
-from smppd.store.sqlite.erasure_rows import SqliteErasures
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import embedded, files_of, installation
 from smppd.vault.kek import VaultError
 
 SAME: Final = "same"
@@ -110,12 +111,13 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
     keys_target = target if args.keys_to == SAME else Path(args.keys_to)
     if args.keys_to != SAME and keys_target.resolve() == target.resolve():
         raise CommandError(f"{keys_target}: keys do not lie beside what they open; `--keys-to {SAME}` insists", 2)
-    store = settings.store.directory
     try:
+        store = files_of(settings.store, "smppd backup")
+        own = embedded(store)
         kek, install = unlock(settings)
         sign = install.checkpoint
-        trail = witnessed_trail(store, install)
-        if not (store / "data.db").exists():
+        trail = witnessed_trail(own, install)
+        if not own.has_log():
             trail.close()
             raise BackupError(f"{store / 'data.db'}: there is nothing to back up yet: the daemon has never run")
         with trail, bar(args) as progress:
@@ -125,7 +127,7 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
                 "keys_to": str(keys_target.resolve()),
             }
             _record(trail, what, "begun")
-            untidy = tidy(store, kek)
+            untidy = tidy(own, kek)
             if untidy:
                 say(f"What is over may still be in the spool, and then is in this backup: {untidy}.")
             try:
@@ -144,7 +146,7 @@ def _take(settings: Settings, args: argparse.Namespace) -> int:
                 with suppress(VaultError):  # the first error is the one to tell
                     _record(trail, what, "failed" if isinstance(error, Exception) else "interrupted")
                 raise
-            known = SqliteErasures(store)
+            known = own.erasures()
             try:
                 remember_backup(known, manifest, target, keys_target)
                 # An erasure may have come between the copy of the journal and this line, which it did not know.
@@ -293,8 +295,8 @@ def expired(manifest: Manifest, now: float) -> None:
 
 def _remember(settings: Settings, what: dict[str, str | int], result: str) -> None:
     """On the audit trail, where there is one: a backup may be tried on another machine."""
-    store = settings.store.directory
-    if not (store / KEYS_FILE).exists() or not (store / AUDIT_FILE).exists():
+    store = installation(settings)
+    if not store.has_keys() or not (store.directory / AUDIT_FILE).exists():
         return
     try:
         _with_trail(settings, lambda trail: _record(trail, what, result))
@@ -303,7 +305,7 @@ def _remember(settings: Settings, what: dict[str, str | int], result: str) -> No
 
 
 def _with_trail(settings: Settings, act: Callable[[AuditTrail], object]) -> None:
-    with witnessed_trail(settings.store.directory, unlock(settings).install) as trail:
+    with witnessed_trail(installation(settings), unlock(settings).install) as trail:
         act(trail)
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from smppd.lists.compiler import place_of
 from smppd.lists.lists import DIRECTORY
 from smppd.spans.job import TracingError, job_of
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import connect, keys_lost
-from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.opening import installation
 from smppd.vault.kek import KekMissing, VaultError, advice_for_missing, load_kek
 from smppd.vault.keys import load_install
 
@@ -68,19 +68,22 @@ def run(args: argparse.Namespace) -> int:
         raise
     notes = faults_at(args.config, [*without_basis(settings), *_evidence(settings, now.date())])
     advised = list(advice(settings))
+    store = installation(settings).name
     plan = reload_plan.plan_of(settings, args.config) if args.plan else None
     refused = plan is not None and bool(plan["faults"])
     if args.json:
         found: dict[str, Any] = {"notes": [_as_dict(note) for note in notes], "advice": advised}
         if plan is not None:
             found["plan"] = plan
+        found = {"store": store} | found
         print(json.dumps({"ok": not refused, "file": str(args.config), **counts(settings), **found}, indent=2))
         return int(refused)
     for note in notes:
         say(f"{note.file}:{note.line}:{note.column}: note: {note.path}: {note.message}")
     for sentence in advised:
         say(f"{args.config}: advice: {sentence}")
-    print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}")
+    where = f"; the store is {store}" if settings.store.url is not None else ""
+    print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}{where}")
     if plan is not None:
         reload_plan.show(plan)
     return int(refused)
@@ -190,24 +193,25 @@ def _policy(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """What `run` would say of the KEK and the keys in the store. A KEK that is not there yet is no fault before `keys init`."""
-    directory = settings.store.directory
-    initialised = (directory / "keys.db").exists()
-    if lost := keys_lost(directory):
-        yield "store", lost
-        return
+    initialised, name = False, ""
     try:
-        if (directory / "data.db").exists():
-            connect(directory / "data.db", "data", read_only=True).close()
+        store = installation(settings)
+        name = store.name
+        initialised = store.has_keys()
+        if lost := store.keys_lost():
+            yield "store", lost
+            return
+        store.check()
         kek = load_kek(settings.keys)
         if initialised:
-            rows = ReadOnlyKeys(directory)
+            rows = store.read_only_keys()
             try:
                 load_install(kek, rows)
             finally:
                 rows.close()
     except KekMissing as error:
         if initialised:
-            yield "keys", advice_for_missing(error, directory, settings.path)
+            yield "keys", advice_for_missing(error, name, settings.path)
     except VaultError as error:
         yield "keys", str(error)
     except StoreError as error:
@@ -307,8 +311,9 @@ def _evidence(settings: Settings, today: dt.date) -> Iterator[tuple[str, str]]:
 
 def advice(settings: Settings) -> Iterator[str]:
     """What is allowed and yet worth a second look; never changes the exit status."""
-    if not (settings.store.directory / "keys.db").exists():
-        yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
+    with suppress(StoreError):  # which `deeper` tells
+        if not installation(settings).has_keys():
+            yield f"there are no keys yet: `smppd keys init --config {settings.path}` makes them"
     key = settings.keys.path
     if key is not None and key.is_relative_to(settings.store.directory):
         yield f"the key-encryption key {key} lies in the store's directory: whoever copies that has both"

@@ -11,6 +11,7 @@ import argparse
 import json
 import struct
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,8 +30,8 @@ from smppd.records.looks import Shown
 from smppd.relay.ledger.journal import HEAD
 from smppd.relay.ledger.payload import StoredMessage, read_mail, read_parked
 from smppd.store.api import StoreError
-from smppd.store.sqlite.damaged import DamagedItems, Item, account_of
-from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.damaged import Item, account_of
+from smppd.store.opening import installation
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
 from smppd.vault.mask import mask_number
@@ -110,7 +111,7 @@ def _iso(seconds: int) -> str:
 
 
 def _list(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
-    with DamagedItems(settings.store.directory, read_only=True) as damaged:
+    with closing(installation(settings).damaged(read_only=True)) as damaged:
         rows = [_facts(item) for item in damaged.items() if _sees(authority, item)]
     if args.json:
         print(json.dumps({"items": rows}, indent=2))
@@ -128,8 +129,7 @@ def _list(settings: Settings, authority: Authority, args: argparse.Namespace) ->
 
 
 def _show(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
-    directory = settings.store.directory
-    with Access(settings, authority) as access, DamagedItems(directory, read_only=True) as damaged:
+    with Access(settings, authority) as access, closing(access.store.damaged(read_only=True)) as damaged:
         item = next((item for item in damaged.items() if item.number == args.number), None)
         what: dict[str, str | int] = {"damaged": args.number}
         if item is not None and not _sees(authority, item):
@@ -140,9 +140,9 @@ def _show(settings: Settings, authority: Authority, args: argparse.Namespace) ->
             what["second"] = approver(authority, args, settings, "reveal", asked)
         data = None
         if item is not None:
-            rows = ReadOnlyKeys(directory)
+            rows = access.store.read_only_keys()
             try:
-                data = damaged.content(item, KeyRing(source_kek(settings), rows))
+                data = damaged.content(item.number, KeyRing(source_kek(settings), rows))
             finally:
                 rows.close()
         result = "not found" if item is None else "revealed" if args.reveal else "masked"
@@ -228,9 +228,8 @@ def _pdu(frame: bytes, reveal: bool, alphabet: str) -> dict[str, Any]:
 def _remove(settings: Settings, authority: Authority, args: argparse.Namespace) -> int:
     if bool(args.numbers) == args.all:
         raise CommandError("name the items' numbers, or --all", 2)
-    directory = settings.store.directory
-    install = unlock(settings).install
-    with DamagedItems(directory, read_only=False) as damaged:
+    store, install = installation(settings), unlock(settings).install
+    with closing(store.damaged(read_only=False)) as damaged:
         present = {item.number for item in damaged.items()}
         wanted = sorted(present) if args.all else sorted(set(args.numbers))
         missing = [number for number in wanted if number not in present]
@@ -240,7 +239,7 @@ def _remove(settings: Settings, authority: Authority, args: argparse.Namespace) 
             return _removed(0, args)
         if not args.yes and not _sure(len(wanted)):
             raise CommandError("nothing was removed")
-        with witnessed_trail(directory, install) as trail:
+        with witnessed_trail(store, install) as trail:
             what: dict[str, str | int] = {"count": len(wanted), "items": " ".join(map(str, wanted))}
             facts = {"action": "remove", **what, **authority.facts}
             trail.append(AuditEvent.DAMAGED, authority.who, facts, "removed", source=authority.actor.source)

@@ -36,7 +36,6 @@ from smppd.records.holds import PENDING, Hold, Holds, HoldState
 from smppd.records.looks import Shown
 from smppd.records.lookup import Found
 from smppd.records.opening import open_bundle
-from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.bundle import SealedWriter, fingerprint, read_private, read_public
 from smppd.vault.kek import VaultError
 from smppd.vault.mask import mask_number
@@ -165,7 +164,7 @@ def _release(settings: Settings, args: argparse.Namespace, authority: Authority)
 
 def _gathered(access: Access, holds: Holds, hold: Hold) -> int:
     """Gathers what a hold covers; how many records it keeps then."""
-    records = SqliteRecords(access.directory)
+    records = access.store.records()
     try:
         capture = Capture(holds, records)
         with _bar("Gathering", 1.0) as progress:

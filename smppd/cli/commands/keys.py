@@ -21,18 +21,11 @@ from smppd.config import Settings
 from smppd.control.client import ask
 from smppd.control.wire import ControlError
 from smppd.events import AuditEvent
-from smppd.office.unlocking import AUDIT_FILE as AUDIT_FILE
-from smppd.office.unlocking import KEYS_FILE as KEYS_FILE
-from smppd.office.unlocking import existing_store as existing_store
-from smppd.office.unlocking import open_trail as open_trail
-from smppd.office.unlocking import refuse_shredded as refuse_shredded
-from smppd.office.unlocking import store_directory as store_directory
-from smppd.office.unlocking import unlock as unlock
-from smppd.office.unlocking import witnessed_trail as witnessed_trail
+from smppd.office.unlocking import existing_keys, open_trail, refuse_shredded, unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import LOCK_FILE, Lock, keys_lost
-from smppd.store.sqlite.keys import KeyStore, ReadOnlyKeys
+from smppd.store.installation import Installation, StoredKeys
+from smppd.store.opening import installation
 from smppd.vault.kek import (
     MARK_SCOPE,
     Kek,
@@ -94,21 +87,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _init(settings: Settings, args: argparse.Namespace) -> int:
-    directory = store_directory(settings)
+    store = installation(settings)
     file = settings.keys.path
-    if lost := keys_lost(directory):
+    if lost := store.keys_lost():
         raise VaultError(lost)
-    refuse_shredded(directory)
-    there = (directory / KEYS_FILE).exists()
-    rows: KeyStore | ReadOnlyKeys
+    refuse_shredded(store)
+    there = store.has_keys()
     done = []
     if there:
-        rows = ReadOnlyKeys(directory)
+        rows = store.read_only_keys()
         try:
             there = any(rows.scan(b"install/"))
             if any(rows.scan(b"")) and file is not None and not file.exists():
                 raise VaultError(
-                    f"the KEK is lost: {file} is missing, but {directory / KEYS_FILE} holds keys that it wraps: restore it"
+                    f"the KEK is lost: {file} is missing, but {store.keys_name} holds keys that it wraps: restore it"
                 )
         finally:
             rows.close()
@@ -118,7 +110,7 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
     kek = load_kek(settings.keys)
     whole = False
     if there:
-        rows = ReadOnlyKeys(directory)
+        rows = store.read_only_keys()
         try:
             _right(kek, rows)
             whole = not missing_secrets(rows)
@@ -126,13 +118,14 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
             rows.close()
     # Over an existing store it is a key action like others, where there is something to do; before, nobody can log in.
     authority = authorise(Act.KEYS, args, settings) if there and not whole else Authority(current_actor())
-    rows = KeyStore(directory)
+    store.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rows = store.keys()
     try:
         made = create_install(kek, rows)
         if made:
-            done.append(f"created {len(made)} keys of the installation in {directory / KEYS_FILE}")
+            done.append(f"created {len(made)} keys of the installation in {store.keys_name}")
         remember_kek(kek, rows)
-        with open_trail(directory, kek, rows) as trail:
+        with open_trail(store, kek, rows) as trail:
             if done:
                 facts: dict[str, str | int] = {"kek_version": kek.current, "created": ", ".join(made) or "none"}
                 _record(trail, authority, "init", facts, "done")
@@ -145,7 +138,7 @@ def _init(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _right(kek: Kek, rows: ReadOnlyKeys) -> None:
+def _right(kek: Kek, rows: StoredKeys) -> None:
     """VaultError unless the KEK opens what there is of the installation's secrets: an interrupted init may lack some."""
     mark = rows.get(MARK_SCOPE)
     if mark is not None:
@@ -158,17 +151,17 @@ def _right(kek: Kek, rows: ReadOnlyKeys) -> None:
 
 
 def _rotate(settings: Settings, args: argparse.Namespace) -> int:
-    directory = store_directory(settings)
+    store = installation(settings)
     file = settings.keys.path
     kek, install = unlock(settings)
     authority = authorise(Act.KEYS, args, settings)
-    rows = existing_store(directory)
+    rows = existing_keys(store)
     try:
         remember_kek(kek, rows)
-        with witnessed_trail(directory, install) as trail:
+        with witnessed_trail(store, install) as trail:
             behind = sum(blob_info(blob).kek_version != kek.current for _, blob in rows.scan(b""))
             if args.retire:
-                with _nobody_wraps_under_less_than(kek.current, directory):
+                with _nobody_wraps_under_less_than(kek.current, store):
                     return _retire(file, kek, rows, trail, authority, behind)
             if file is not None and not behind:
                 add_kek_version(file)
@@ -200,17 +193,17 @@ def _bar() -> Iterator[Callable[[int, int], object]]:
 
 
 @contextmanager
-def _nobody_wraps_under_less_than(version: int, directory: Path) -> Iterator[None]:
+def _nobody_wraps_under_less_than(version: int, store: Installation) -> Iterator[None]:
     """Keeps a daemon from starting meanwhile, or asks the one that runs. A daemon that has not read the newest version goes on
     wrapping under its own: what it seals after that version was dropped could never be opened again. VaultError then."""
-    if not (directory / LOCK_FILE).exists():
+    if not store.was_used():
         yield  # no daemon was ever started here; a lock made by root would keep the daemon's user out
         return
     try:
-        lock = Lock(directory)
+        lock = store.lock()
     except StoreError:
         try:
-            theirs = ask(directory, {"do": "keys kek"}).get("version")
+            theirs = ask(store.directory, {"do": "keys kek"}).get("version")
         except ControlError as error:
             raise VaultError(
                 f"nothing was dropped: which version the running daemon uses is not known: {error}"
@@ -228,7 +221,7 @@ def _nobody_wraps_under_less_than(version: int, directory: Path) -> Iterator[Non
         lock.release()
 
 
-def _retire(file: Path | None, kek: Kek, rows: KeyStore, trail: AuditTrail, authority: Authority, behind: int) -> int:
+def _retire(file: Path | None, kek: Kek, rows: StoredKeys, trail: AuditTrail, authority: Authority, behind: int) -> int:
     if file is None:
         raise VaultError("old versions can only be dropped from a key file: remove them where the key comes from")
     if behind:
@@ -251,7 +244,7 @@ def _record(trail: AuditTrail, authority: Authority, action: str, what: dict[str
 
 def _list(settings: Settings, args: argparse.Namespace) -> int:
     kek = unlock(settings).kek
-    rows = ReadOnlyKeys(store_directory(settings))
+    rows = installation(settings).read_only_keys()
     try:
         listed = []
         for scope, blob in rows.scan(b""):

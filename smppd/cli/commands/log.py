@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from typing import Any, Final
 
 from rich import box
@@ -185,7 +186,7 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
     keys, trail = access.chain_keys, access.trail
     against = noted(args)
     # First of all: what is made meanwhile is more, never less.
-    with access.states() as states:
+    with closing(access.states()) as states:
         faults = cross_faults(states, keys, trail)
         faults += note_faults(states, trail, against)
         shipped = None
@@ -202,7 +203,7 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
     audit = trail.verify()
     faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
     verdict = verdict.with_faults(faults)
-    with access.states() as states:
+    with closing(access.states()) as states:
         note = note_of(states, trail, time.time()).line()
     first = None if verdict.first is None else iso(id_time(verdict.first) * 1000)
     if args.json:

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
@@ -170,7 +171,7 @@ def _import(desk: OptOuts, args: argparse.Namespace) -> int:
     desk.note("import", dict(facts), "asked")
     with progress("Importing") as bar:
         for at in range(0, len(read.entries), CHANGES):
-            change_register(desk.directory, read.entries[at : at + CHANGES])
+            change_register(desk.store, read.entries[at : at + CHANGES])
             bar(min(1.0, (at + CHANGES) / len(read.entries)))
     desk.note("import", facts, "done")
     say(f"{len(read.entries)} entries imported, {read.bad} lines left out.")
@@ -278,7 +279,7 @@ def _write(desk: OptOuts, args: argparse.Namespace, out: TextIO) -> int:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     number = 0
-    with desk.rows() as rows:
+    with closing(desk.rows()) as rows:
         for one in rows.all():
             if (args.account and one.account != args.account) or not desk.authority.sees(one.account):
                 continue

@@ -31,7 +31,7 @@ from smppd.records.due import PurgePlan
 from smppd.records.keeping import Keeper
 from smppd.records.retention import Purged, Purger
 from smppd.store.api import StoreError
-from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
+from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import VaultError
 
@@ -56,16 +56,17 @@ def run(args: argparse.Namespace) -> int:
         actor = Actor(authority.who, authority.actor.source)
     retains = {account.system_id: account.kept for account in settings.accounts}
     try:
+        store = installation(settings)
         kek, install = unlock(settings)
         keys = ChainKeys(install.audit, install.checkpoint)
         with ExitStack() as undo:
-            trail = witnessed_trail(settings.store.directory, install)
+            trail = witnessed_trail(store, install)
             undo.callback(trail.close)
-            rows = SqlitePurge(settings.store.directory)
+            rows = store.purge()
             undo.callback(rows.close)
             holds = open_holds(settings)
             undo.callback(holds.close)
-            records = SqliteRecords(settings.store.directory)
+            records = store.records()
             undo.callback(records.close)
             eraser = eraser_of(settings, kek, install, trail, holds)[0]
             undo.callback(eraser.close)
@@ -79,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
                 keeper=Keeper(holds, records, trail=trail, actor=actor),
                 erasing=eraser,
                 also=each(
-                    expiry(settings.store.directory, trail, actor),
-                    trace_expiry(settings.store.directory, kek, install, trail, actor, lambda: settings.traces.retain),
+                    expiry(store, trail, actor),
+                    trace_expiry(store, kek, install, trail, actor, lambda: settings.traces.retain),
                 ),
             )
             undo.pop_all()
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         with trail, purger:
             if args.dry_run:
                 return _tell(purger.plan(time.time()), args)
-            untidy = tidy(settings.store.directory, kek)
+            untidy = tidy(store, kek)
             return _purge(purger, untidy, args)
     except (VaultError, StoreError) as error:
         raise CommandError(f"the purge stopped: {error}; run it again, it goes on") from None

@@ -33,9 +33,9 @@ from smppd.reports.processors import processors
 from smppd.reports.retention import retention
 from smppd.reports.source import Facts, Source
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.log_rows import SqlitePurge, SqliteRecords
-from smppd.store.sqlite.waiting import waiting_erasures
+from smppd.store.installation import Installation
+from smppd.store.log import Records
+from smppd.store.opening import installation
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.seal import SealError
 
@@ -97,18 +97,18 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "breach" and args.since >= args.until:
         raise CommandError("--since is not before --until", 2)
     authority = authorise(Act.REPORT, args, settings)
-    directory = settings.store.directory
     try:
+        store = installation(settings)
         with ExitStack() as undo:
             kek, install = unlock(settings)
-            trail = undo.enter_context(witnessed_trail(directory, install))
-            records = SqliteRecords(directory) if (directory / "data.db").exists() else None
+            trail = undo.enter_context(witnessed_trail(store, install))
+            records = store.records() if store.has_log() else None
             if records is not None:
                 undo.callback(records.close)
             with progress_bar("Reading the log") as progress:
-                people = records is not None and _people(directory)
+                people = records is not None and _people(store)
                 source = Source(settings, time.time(), trail, records, id_time, authority.accounts, progress, people)
-                made = _make(args, source, records, kek, directory)
+                made = _make(args, source, records, kek, store)
             text = as_json(made) if args.json else as_markdown(made)
             trail.append(
                 AuditEvent.REPORT, authority.who, _told(args, authority), "made", source=authority.actor.source
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | None, kek: Kek, directory: Path) -> Report:
+def _make(args: argparse.Namespace, source: Source, records: Records | None, kek: Kek, store: Installation) -> Report:
     if args.action == "processing":
         return processing(source)
     if args.action == "processors":
@@ -135,15 +135,15 @@ def _make(args: argparse.Namespace, source: Source, records: SqliteRecords | Non
         return _breach(args, source, records, kek)
     if records is None:
         return retention(source, None)
-    purge = SqlitePurge(directory)
+    purge = store.purge()
     try:
-        return retention(source, purge, held(source), _waiting(directory))
+        return retention(source, purge, held(source), _waiting(store))
     finally:
         purge.close()
 
 
-def _people(directory: Path) -> bool:
-    documents = SqliteDocuments(directory)
+def _people(store: Installation) -> bool:
+    documents = store.documents()
     try:
         return bool(documents.all(OPERATOR))
     finally:
@@ -172,8 +172,8 @@ def held(source: Source) -> list[Facts]:
         holds.close()
 
 
-def _waiting(directory: Path) -> Iterable[Facts]:
-    for one in waiting_erasures(directory):
+def _waiting(store: Installation) -> Iterable[Facts]:
+    for one in store.waiting_erasures():
         yield {
             "erasure": one.erasure,
             "records": one.records,
@@ -182,7 +182,7 @@ def _waiting(directory: Path) -> Iterable[Facts]:
         }
 
 
-def _breach(args: argparse.Namespace, source: Source, records: SqliteRecords | None, kek: Kek) -> Report:
+def _breach(args: argparse.Namespace, source: Source, records: Records | None, kek: Kek) -> Report:
     accounts = frozenset(args.account)
     hidden = sorted(one for one in accounts if not source.seen(one))
     if hidden:

@@ -1,4 +1,5 @@
-"""`smppd restore --from DIRECTORY`: verifies a backup as a whole and makes it the store, where no daemon runs."""
+"""`smppd restore --from DIRECTORY`: verifies a backup as a whole and makes it the store, where no daemon runs. Where the store
+is a database: what is to be done after its own tools have put an older copy back."""
 
 from __future__ import annotations
 
@@ -8,22 +9,27 @@ import time
 from pathlib import Path
 
 from smppd.audit.trail import current_actor
+from smppd.backup.dumps import settle
+from smppd.backup.erasures import Replayed
 from smppd.backup.manifest import read_manifest
 from smppd.backup.restore import Restored, restore
 from smppd.cli.commands import CommandError, add_config, add_json, load_settings, say
 from smppd.cli.commands.backup import OnTheWay, bar, contents, expired, keys_place, sentence
+from smppd.config import Settings
 from smppd.config.retention import floor
 from smppd.daemon.erasing import erase_underway_of
 from smppd.ids import id_time
 from smppd.office.unlocking import source_kek
 from smppd.store.api import StoreError
+from smppd.store.opening import embedded, files_of, installation
 from smppd.vault.kek import VaultError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("restore", help="verify a backup and make it the store")
-    parser.add_argument("--from", dest="source", metavar="DIRECTORY", type=Path, required=True, help="the backup")
+    told = "verify a backup and make it the store; on PostgreSQL, after a dump was put back: what is left to do"
+    parser = subparsers.add_parser("restore", help=told)
+    parser.add_argument("--from", dest="source", metavar="DIRECTORY", type=Path, help="the backup (not with store.url)")
     parser.add_argument(
         "--keys-from", metavar="D", type=Path, help="where the copy of its keys is, or the directory above"
     )
@@ -44,9 +50,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run `restore`; 0 when the store is the backup now, 1 when nothing was changed because something is wrong."""
     settings = load_settings(args)
-    directory = settings.store.directory
+    if settings.store.url is not None:
+        return _settled(args, settings)
+    if args.source is None:
+        raise CommandError("restore needs --from DIRECTORY, the backup", 2)
     way = OnTheWay()
     try:
+        directory = files_of(settings.store, "smppd restore")
         read_manifest(args.source)
         keys_from = keys_place(args, args.source)
         with bar(args) as progress:
@@ -62,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
                 block=way.block,
                 progress=progress,
                 erasures=args.erasures,
-                replay=lambda place, ids: erase_underway_of(settings, place, source_kek(settings), ids).counts,
+                replay=lambda place, ids: (
+                    erase_underway_of(settings, embedded(place), source_kek(settings), ids).counts
+                ),
                 floor=lambda account, part, accepted: floor(settings, account, part.value, accepted),
             )
     except (VaultError, StoreError, OSError, ValueError) as error:
@@ -99,6 +111,50 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _settled(args: argparse.Namespace, settings: Settings) -> int:
+    if args.source is not None or args.keys_from is not None or args.force:
+        raise CommandError(
+            "store.url is set: put the dump back with PostgreSQL's own tools (docs/operations.md), then run `smppd restore`"
+            " without --from, --keys-from and --force"
+        )
+    try:
+        place = installation(settings)
+        kek = source_kek(settings)
+        done = settle(
+            place,
+            kek,
+            now=time.time(),
+            actor=current_actor(),
+            erasures=args.erasures,
+            replay=lambda ids: erase_underway_of(settings, place, kek, ids).counts,
+            floor=lambda account, part, accepted: floor(settings, account, part.value, accepted),
+        )
+    except (VaultError, StoreError, OSError, ValueError) as error:
+        raise CommandError(f"the store must not be used yet: {error}") from None
+    again = done.erasures
+    if args.json:
+        erasures = again._asdict() | {"known_until": done.known_until, "on_its_way": dict(done.underway)}
+        del erasures["held"]
+        print(
+            json.dumps(
+                {
+                    "store": place.name,
+                    "erasures": erasures,
+                    "highest_id": f"{done.highest:016x}",
+                    "short_ids_skipped": done.skipped,
+                }
+            )
+        )
+        return 0
+    print(f"{place.name} may be used: its newest row is {done.highest:016x}.")
+    print(_known(done.known_until, again))
+    say(
+        "Messages on their way may have been sent since then: flagged, they go as `on_unknown` of their account says. Opt-outs"
+        " and withdrawals of consents since then are not known: bring them from elsewhere before messages go out."
+    )
+    return 0
+
+
 def _opted_out(done: Restored) -> str:
     """What became of opt-outs and withdrawn consents since the backup."""
     taken = done.taken_over
@@ -116,14 +172,17 @@ def _opted_out(done: Restored) -> str:
 
 def _erased(done: Restored) -> str:
     """What is known of erasures, and what was done about it."""
-    if not done.known_until:
+    return _known(done.known_until, done.erasures)
+
+
+def _known(until: str, again: Replayed) -> str:
+    if not until:
         return (
             "No erasure journal was found, beside the backup or in the store: if persons were erased since the backup was"
             " taken, they are back. Restore again with --erasures FILE, from a copy of the journal or of the audit trail."
         )
-    again = done.erasures
     return (
-        f"Erasures are known up to {done.known_until}: {again.erasures} were looked at again, {again.records} records and"
+        f"Erasures are known up to {until}: {again.erasures} were looked at again, {again.records} records and"
         f" {again.others} consents and remembered senders erased again. Later ones need a newer copy of the journal or of the"
         " audit trail (--erasures FILE)."
     )

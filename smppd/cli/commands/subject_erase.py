@@ -46,9 +46,9 @@ from smppd.records.search import by_number
 from smppd.records.traces import Traces
 from smppd.relay.erasing import Kept
 from smppd.store.api import StoreError
-from smppd.store.sqlite.damaged import DamagedItems, account_of
-from smppd.store.sqlite.erasure_rows import SqliteErasures
-from smppd.store.sqlite.keys import ReadOnlyKeys
+from smppd.store.damaged import account_of
+from smppd.store.erasures import ErasureRows
+from smppd.store.opening import installation
 from smppd.vault.kek import Kek, VaultError
 from smppd.vault.keys import InstallSecrets, KeyRing
 from smppd.vault.mask import mask_digits, mask_number
@@ -103,7 +103,7 @@ def run_erase(args: argparse.Namespace) -> int:
     try:
         kek, install = unlock(settings)
         with (
-            witnessed_trail(settings.store.directory, install) as trail,
+            witnessed_trail(installation(settings), install) as trail,
             closing(open_holds(settings)) as holds,
         ):
             eraser, known = eraser_of(settings, kek, install, trail, holds)
@@ -138,7 +138,7 @@ def _take_asked(settings: Settings, args: argparse.Namespace) -> None:
     args.also_national, args.reason, args.note = wish.also_national, wish.reason, wish.note
 
 
-def _resume(eraser: Eraser, known: SqliteErasures, args: argparse.Namespace) -> int:
+def _resume(eraser: Eraser, known: ErasureRows, args: argparse.Namespace) -> int:
     before = [number for number, facts in known.erasures() if facts.get(STATE) != DONE]
     eraser.look_again()
     with bar(args) as tell:
@@ -178,10 +178,11 @@ class _Erasure:
         install: InstallSecrets,
         trail: AuditTrail,
         eraser: Eraser,
-        known: SqliteErasures,
+        known: ErasureRows,
         holds: Holds,
     ) -> None:
         self._settings = settings
+        self._store = installation(settings)
         self._args = args
         self._authority = authority
         self._kek = kek
@@ -298,7 +299,7 @@ class _Erasure:
         holds = self._known.waiting(listed)  # some of them an earlier request may have named
         left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)
         path = eraser.certify(number, time.time())
-        reached, missed = spread(self._known, self._settings.store.directory)
+        reached, missed = spread(self._known, self._store.directory)
         self._told(number, left, len(listed), counts)
         status = self._answer(
             number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
@@ -327,7 +328,7 @@ class _Erasure:
             return removed, len(kept)
 
     def _traces(self) -> AbstractContextManager[Traces]:
-        return open_traces(self._settings.store.directory, self._kek, self._install)
+        return open_traces(self._store, self._kek, self._install)
 
     def _destroy_traces(self) -> int:
         """How many traces of PDUs were destroyed: all in which the person may stand. They are sealed as they came, so nobody
@@ -417,18 +418,18 @@ class _Erasure:
 
     def _damaged(self, held: Sequence[Kept] = ()) -> list[int]:
         """Numbers of the damaged items in which the number stands, and that no hold may be about."""
-        directory = self._settings.store.directory
-        if not (directory / "data.db").exists():
+        store = self._store
+        if not store.has_log():
             return []
         needles = [form for form in self._forms if form.isdigit() and len(form) >= _ENOUGH]
         exact = [form + b"\0" for form in self._forms if form not in needles]
         numbers = []
-        with closing(ReadOnlyKeys(directory)) as keys, DamagedItems(directory, read_only=True) as damaged:
+        with closing(store.read_only_keys()) as keys, closing(store.damaged(read_only=True)) as damaged:
             ring = KeyRing(self._kek, keys)
             for item in damaged.items():
                 if self._accounts is not None and account_of(item) not in self._accounts:
                     continue
-                content = damaged.content(item, ring)
+                content = damaged.content(item.number, ring)
                 if content is None or not any(one in content for one in needles + exact):
                     continue
                 if not any(
@@ -446,5 +447,5 @@ class _Erasure:
         left = len(self._damaged()) - len(numbers) if held else 0
         if not numbers:
             return 0, left
-        with DamagedItems(self._settings.store.directory, read_only=False) as damaged:
+        with closing(self._store.damaged(read_only=False)) as damaged:
             return damaged.remove(numbers), left

@@ -42,7 +42,6 @@ from smppd.records.export import Exported, Exporter, Reading, Subject, iso
 from smppd.records.looks import Shown
 from smppd.records.search import accounts as known_accounts
 from smppd.records.underway import Thing, Unread, find
-from smppd.store.sqlite.underway import SqliteUnderway
 from smppd.vault.mask import mask_number
 from smppd.vault.seal import Content, OpenRecord, SealError, join_pdu
 
@@ -278,7 +277,7 @@ class _Export:
                 return False if holds_nothing(thing) else None
             return self._is_wanted(one)
 
-        source = SqliteUnderway(self._access.directory, self._access.reader.ring)
+        source = self._access.store.underway(self._access.reader.ring)
         try:
             for thing in find(source, Journal(), wanted, self._unread):
                 one = read_thing(thing)

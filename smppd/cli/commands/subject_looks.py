@@ -19,7 +19,6 @@ from smppd.office.numbers import forms_of_search, regions_of_search
 from smppd.office.unlocking import source_kek
 from smppd.operators.roles import Act
 from smppd.records.looks import Look, keys_left, looks_at
-from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.mask import mask_number
 from smppd.vault.numbers import SearchForms
 
@@ -67,7 +66,7 @@ def run_looks(args: argparse.Namespace) -> int:
 
 def _looks(access: Access, forms: SearchForms) -> list[Look]:
     every = forms.exact + forms.ambiguous
-    rows = ReadOnlyKeys(access.directory)
+    rows = access.store.read_only_keys()
     try:
         keys = keys_left(source_kek(access.settings), rows)
     finally:

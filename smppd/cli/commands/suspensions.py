@@ -24,8 +24,8 @@ from smppd.office.access import printable
 from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
-from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.files import in_use
+from smppd.store.documents import Documents
+from smppd.store.opening import installation
 from smppd.traffic.suspension import KIND, Suspension
 from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import VaultError
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Opened(NamedTuple):
-    documents: SqliteDocuments
+    documents: Documents
     sealer: DocumentSealer
     trail: AuditTrail
 
@@ -94,9 +94,8 @@ class _Opened(NamedTuple):
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[_Opened]:
-    install = unlock(settings).install
-    directory = settings.store.directory
-    with closing(SqliteDocuments(directory)) as documents, witnessed_trail(directory, install) as trail:
+    store, install = installation(settings), unlock(settings).install
+    with closing(store.documents()) as documents, witnessed_trail(store, install) as trail:
         yield _Opened(documents, DocumentSealer(install), trail)
 
 
@@ -180,12 +179,12 @@ def _record(opened: _Opened, authority: Authority, facts: dict[str, str | int]) 
 
 def _tell(settings: Settings) -> str:
     """Tells the daemon that runs; the end of the sentence about it."""
-    directory = settings.store.directory
+    store = installation(settings)
     try:
-        ask(directory, {"do": "suspensions read"})
+        ask(store.directory, {"do": "suspensions read"})
         return "."
     except ControlError as error:
-        if not in_use(directory):
+        if not store.in_use():
             return ", from the daemon's next start on: none runs."
         raise CommandError(
             f"it is in the store, but the daemon was not told: {error}; run this again, or restart it"

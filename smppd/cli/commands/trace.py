@@ -35,6 +35,7 @@ from smppd.protocol.wire import BodyError, Sm
 from smppd.records.looks import Shown
 from smppd.records.traces import Trace, TraceError, Traces
 from smppd.store.api import StoreError
+from smppd.store.opening import installation
 from smppd.vault.kek import VaultError
 from smppd.vault.mask import mask_digits
 from smppd.vault.seal import SealError
@@ -119,8 +120,8 @@ class _Opened(NamedTuple):
 @contextmanager
 def _opened(settings: Settings) -> Iterator[_Opened]:
     kek, install = unlock(settings)
-    directory = settings.store.directory
-    with open_traces(directory, kek, install) as traces, witnessed_trail(directory, install) as trail:
+    store = installation(settings)
+    with open_traces(store, kek, install) as traces, witnessed_trail(store, install) as trail:
         yield _Opened(settings, traces, trail)
 
 
@@ -207,7 +208,7 @@ def _export(settings: Settings, args: argparse.Namespace, authority: Authority) 
     with (
         Access(settings, authority) as access,
         guarded(),
-        open_traces(settings.store.directory, kek, install) as traces,
+        open_traces(access.store, kek, install) as traces,
     ):
         trace = _found(traces, args.id, authority)
         with WholeFile(args.out, force=args.force) as file, _whole(trace):

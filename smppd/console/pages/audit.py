@@ -9,8 +9,10 @@ from smppd.audit.trail import AuditTrail, TrailEntry
 from smppd.console.page import Answer, Asked, Page, Refusal, show
 from smppd.console.pages.saying import PAGE, moment, said, whole_number
 from smppd.events import AuditEvent, UnknownEvent, matching
-from smppd.office.unlocking import AUDIT_FILE, refuse_shredded
+from smppd.office.unlocking import refuse_shredded
 from smppd.operators.roles import Act
+from smppd.store.installation import AUDIT_FILE
+from smppd.store.opening import installation
 from smppd.vault.kek import VaultError
 
 LOOKED_AT: Final = 20_000
@@ -26,11 +28,12 @@ REPORTS: Final = {
 
 
 def _trail(asked: Asked) -> AuditTrail:
-    directory = asked.settings.store.directory
-    refuse_shredded(directory)
-    if not (directory / AUDIT_FILE).exists():
-        raise VaultError(f"{directory / AUDIT_FILE}: there is no audit trail")
-    return AuditTrail(directory / AUDIT_FILE, None)
+    store = installation(asked.settings)
+    refuse_shredded(store)
+    path = store.directory / AUDIT_FILE
+    if not path.exists():
+        raise VaultError(f"{path}: there is no audit trail")
+    return AuditTrail(path, None)
 
 
 @said

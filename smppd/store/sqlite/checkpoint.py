@@ -1,4 +1,4 @@
-"""Copies the write-ahead logs into their files, beside the writer.
+"""Copies the write-ahead logs into their files, beside the filer.
 
 SQLite does that in the commit that makes a log too long, and whoever waits for this commit waits for some thousand pages and
 two more syncs: 10 to 50 ms, once or twice a second at full load. Here a thread copies what there is while the writer goes on

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from smppd.store.api import ColdRow, Kind, Place
+from smppd.store.cold import FOUND, Columns, open_columns, seal_columns
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.files import writing
 from smppd.vault.keys import KeyRing
 
-_COLD: Final = b"cold"
-_NONCE: Final = 12
+__all__ = ["ColdRows", "Columns", "open_columns"]
+
 _SELECT: Final = "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE kind = ? AND "
 _PUT: Final = "INSERT OR REPLACE INTO cold VALUES "
 # Many rows in one statement: a DELETE with a list of them would go through the whole table (no index is used for it).
@@ -28,11 +28,6 @@ _DROP: Final = "INSERT INTO dropped VALUES "
 # is prepared once.
 _SIZES: Final = (64, 8, 1)
 _REMEMBERED: Final = 10_000
-# Rows under the keys of one receipt. A carrier that calls more messages by one id tells nothing with it.
-_FOUND: Final = 256
-
-Columns = tuple[int, str, bytes, int, int, int, bytes]
-"""kind, owner, key, id, expires (epoch seconds), segment, sealed data: the columns of table `cold`."""
 
 
 class ColdRows:
@@ -57,22 +52,13 @@ class ColdRows:
 
     def put(self, rows: Iterable[ColdRow], segment: int) -> int:
         """Writes rows, in the caller's transaction; how many octets. One that is there already is replaced."""
-        sealed = [self._seal(row, segment) for row in rows]
-        self._many(_PUT, sealed)
+        sealed = [seal_columns(self._ring, row, segment) for row in rows]
+        put_many(self._db, _PUT, sealed)
         return sum(len(columns[6]) for columns in sealed)
 
     def drop(self, rows: Sequence[tuple[int, str, bytes, int]]) -> None:
         """Deletes rows by (kind, owner, key, id), in the caller's transaction."""
-        self._many(_DROP, rows)
-
-    def _many(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-        at = 0
-        for size in _SIZES:
-            while len(rows) - at >= size:
-                values = [value for row in rows[at : at + size] for value in row]
-                marks = "(" + ",".join("?" * (len(values) // size)) + ")"
-                self._db.execute(statement + ",".join([marks] * size), values)
-                at += size
+        put_many(self._db, _DROP, rows)
 
     def reseal(self, segment: int, after: tuple[Any, ...], limit: int) -> tuple[Any, ...] | None:
         """Seals up to ``limit`` rows of other segments under this one, in a transaction of its own; where to go on, None at the
@@ -86,12 +72,12 @@ class ColdRows:
         sealed = []
         for columns in found:
             try:
-                sealed.append(self._seal(self._open(columns), segment))
+                sealed.append(seal_columns(self._ring, open_columns(self._ring, columns), segment))
             except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
                 continue
         if sealed:
             with writing(self._db):
-                self._many(_PUT, sealed)
+                put_many(self._db, _PUT, sealed)
         last = found[-1] if len(found) == limit else None
         return None if last is None else (last[5], *last[:4])
 
@@ -108,7 +94,7 @@ class ColdRows:
     def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
         where = f"owner = ? AND key IN ({','.join('?' * len(keys))}) LIMIT ?"
-        return self._read(where, kind, owner, *keys, _FOUND)[0]
+        return self._read(where, kind, owner, *keys, FOUND)[0]
 
     def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -134,7 +120,7 @@ class ColdRows:
         found: list[Any] = self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall()
         for columns in found:
             try:
-                rows.append(self._open(columns))
+                rows.append(open_columns(self._ring, columns))
             except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
                 damaged.append((columns, type(error).__name__))
         if damaged:
@@ -158,22 +144,13 @@ class ColdRows:
             kind, owner if isinstance(owner, str) else "", identity if isinstance(identity, int) else 0, reason
         )
 
-    def _seal(self, row: ColdRow, segment: int) -> Columns:
-        nonce = os.urandom(_NONCE)
-        sealed = nonce + self._ring.segment(segment).encrypt(nonce, row.data, _bound(row.kind, row.owner, row.id))
-        return row.kind, row.owner, row.key, row.id, row.expires, segment, sealed
 
-    def _open(self, columns: Columns) -> ColdRow:
-        return open_columns(self._ring, columns)
-
-
-def open_columns(ring: KeyRing, columns: Columns) -> ColdRow:
-    """A row of the table, opened. Raises what the ring and the cipher raise where it does not open."""
-    kind, owner, key, identity, expires, segment, sealed = columns
-    data = ring.segment(segment).decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound(kind, owner, identity))
-    return ColdRow(kind, owner, key, identity, expires, data)
-
-
-def _bound(kind: int, owner: str, identity: int) -> bytes:
-    """What ties a row to its place (associated data)."""
-    return b"%s %d %s %d" % (_COLD, kind, owner.encode(), identity)
+def put_many(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Gives many rows to a statement that ends with VALUES, in the caller's transaction."""
+    at = 0
+    for size in _SIZES:
+        while len(rows) - at >= size:
+            values = [value for row in rows[at : at + size] for value in row]
+            marks = "(" + ",".join("?" * (len(values) // size)) + ")"
+            db.execute(statement + ",".join([marks] * size), values)
+            at += size

@@ -1,5 +1,7 @@
 """Copies of a store's files, for a backup: whole or by rows, beside a running daemon; and what a restored copy is told.
 
+What lives in the journal stands in table `spool` of the copy.
+
 data.db and audit.db: `VACUUM INTO`, one statement in one read transaction: a snapshot that needs no restart whatever is
 committed meanwhile (readers of a write-ahead log do not block its writer, sqlite.org/wal.html), and only live content, so
 free pages with deleted rows stay behind. Their write-ahead logs grow while it lasts.
@@ -14,22 +16,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from smppd.store.api import StoreError
+from smppd.store.installation import RESTORED
+from smppd.store.journal.reader import Placed, in_files, numbers, path_of, paths
 from smppd.store.sqlite.damaged import present
 from smppd.store.sqlite.database import Database, told
+from smppd.store.sqlite.filing import FILED
+from smppd.store.sqlite.journal import ASK_OVER, OVER, over_of
 from smppd.store.sqlite.seals import LOG_STATE
+from smppd.vault.blocks import row_id
 from smppd.vault.keys import segment_scope
 
-RESTORED: Final = "restored"
-"""Name in `meta` of the highest id that a restored backup knew: of what is on its way, messages up to it may have been sent
-after the backup was taken."""
-
 _SHORT_ID: Final = "short_id"
+_ASK_FILED: Final = f"SELECT value FROM meta WHERE name = '{FILED}'"
 _ROWS: Final = 4000
 _SYNC_EVERY: Final = 16 << 20
 _STEPS: Final = 2000  # of SQLite's machine between two looks at the progress
@@ -158,6 +162,57 @@ def _pages(
         after = page[-1][0]
 
 
+class JournalCopy:
+    """The journal's files as they were when this was made, held open: a segment that ends while data.db is copied is still
+    needed by the copy, which knows its messages as waiting. OSError."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._held: dict[int, BinaryIO] = {}
+        self._hold()
+
+    def _hold(self) -> None:
+        for number in numbers(self._store):
+            if number not in self._held:
+                with suppress(FileNotFoundError):
+                    self._held[number] = path_of(self._store, number).open("rb")
+
+    def put_into(self, data: Path) -> bool:
+        """Puts what lived in the journal when a data.db was copied into the copy's table `spool`. False where some of it is
+        gone. StoreError, OSError."""
+        self._hold()
+        with closing(Database(data, "data")) as db:
+            db.run("PRAGMA journal_mode=OFF")  # thrown away when it fails
+            over, upto = (over_of(db.one(ask)) for ask in (ASK_OVER, _ASK_FILED))
+            last = over
+            with db.writing():
+                for one in in_files((number, self._content(number)) for number in sorted(self._held)):
+                    if not isinstance(one, Placed) or not over < one.block.sequence <= upto:
+                        continue
+                    block, last = one.block, one.block.sequence
+                    if block.spool:
+                        place = row_id(block.segment, block.counter)
+                        db.run("INSERT INTO spool VALUES (?, ?)", (place, block.spool))
+                db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OVER, max(over, upto)))
+            return last == max(over, upto)
+
+    def _content(self, number: int) -> bytes:
+        file = self._held[number]
+        file.seek(0)
+        return file.read()
+
+    def close(self) -> None:
+        """Lets the files go."""
+        for file in self._held.values():
+            file.close()
+        self._held.clear()
+
+
+def journal_files(store: Path) -> list[Path]:
+    """The journal's files of the store in a directory. OSError."""
+    return paths(store)
+
+
 # -- what is in a copy -------------------------------------------------------------------------------------------------
 
 
@@ -215,20 +270,6 @@ def mark(data: Path, highest: int, skipped: int) -> None:
     with closing(Database(data, "data")) as db, db.writing():
         db.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED, highest))
         db.run("UPDATE meta SET value = value + ? WHERE name = ?", (skipped, _SHORT_ID))
-
-
-def remove_cold(data: Path, kind: int, keys: Iterable[bytes]) -> int:
-    """Deletes the cold rows of a kind under some keys, whosever they are, and overwrites them; how many."""
-    with closing(Database(data, "data")) as db:
-        db.run("PRAGMA secure_delete = ON")
-        with db.writing():
-            # The index begins with the owner: one walk over those that there are for each key.
-            owners = [row[0] for row in db.all("SELECT DISTINCT owner FROM cold WHERE kind = ?", (kind,))]
-            return sum(
-                db.run("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ?", (kind, owner, key))
-                for key in keys
-                for owner in owners
-            )
 
 
 def acquaint(keys: Path, state: bytes) -> None:

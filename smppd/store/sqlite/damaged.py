@@ -1,13 +1,7 @@
-"""Table `damaged`: what could not be handled, or does not open, set aside so that it stops nothing else.
-
-An item is here for somebody to look at (`smppd damaged`), sealed as everything else that is on its way: under the key of a
-spool segment, which is kept as long as the item is. Nobody serves from this table, so it is bounded, and a purge removes what
-is past its time (`until`).
-"""
+"""Table `damaged`: what is set aside (`store.aside`), for the writer and for commands."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,27 +9,45 @@ from time import time
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from smppd.store.api import Damaged, Kind, StoreError
+from smppd.store.api import Damaged, StoreError
+from smppd.store.aside import (
+    CLEAR,
+    COLD,
+    KINDS,
+    MOST,
+    OCTETS,
+    OURS,
+    SPOOL,
+    Aside,
+    number_of,
+    open_item,
+    seal_item,
+)
+from smppd.store.damaged import account_of
 from smppd.store.sqlite.database import Database, spoken
-from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.keys import KeyRing
 
-MOST: Final = 10_000
-"""Items that are kept; more, and the oldest go."""
-OCTETS: Final = 64 << 20
-"""Octets of them that are kept, likewise."""
+__all__ = [
+    "CLEAR",
+    "COLD",
+    "KINDS",
+    "MOST",
+    "OCTETS",
+    "OURS",
+    "SPOOL",
+    "STRANGE",
+    "DamagedItems",
+    "DamagedRows",
+    "Item",
+    "account_of",
+    "content",
+    "items",
+    "overdue",
+    "present",
+    "remove",
+]
 
-OURS, COLD, SPOOL, CLEAR = 0, 1, 2, 3
-"""Forms of `data`: sealed for this table; as it stood in `cold`; as it stood in `spool`; a number that was never sealed."""
-KINDS: Final = {
-    int(Kind.QUEUE): "cold message",
-    int(Kind.WAITING): "cold waiting",
-    int(Kind.MAIL): "cold mail",
-    int(Kind.REPLY): "cold reply",
-    int(Kind.ERASED): "cold erased",
-}
-_NONCE: Final = 12
-_COLUMNS: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, data"
+_LISTED: Final = "number, kind, owner, id, place, reason, at, until, form, row, segment, length(data)"
 _PUT: Final = (
     "INSERT INTO damaged (kind, owner, id, place, reason, at, until, form, row, segment, data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -48,7 +60,7 @@ STRANGE: Final = (
 
 
 class Item(NamedTuple):
-    """One row of the table, without its content. ``owner`` as it was found; see `account_of`."""
+    """One row of the table, without its content (`store.damaged.Item`)."""
 
     number: int
     kind: str
@@ -91,10 +103,8 @@ class DamagedRows:
         """Writes items, sealed, in the caller's transaction; how many octets."""
         written = 0
         for item in items:
-            nonce = os.urandom(_NONCE)
-            bound = _bound(item.kind, item.owner, _number(item.id), item.at)
-            sealed = nonce + self._ring.segment(segment).encrypt(nonce, item.data, bound)
-            kept = (item.kind, item.owner, _number(item.id), item.place, item.reason, item.at, item.until)
+            sealed = seal_item(self._ring, item, segment)
+            kept = (item.kind, item.owner, number_of(item.id), item.place, item.reason, item.at, item.until)
             self._insert((*kept, OURS, 0, segment, sealed))
             written += len(sealed)
         self._limit()
@@ -122,6 +132,10 @@ class DamagedRows:
             self._db.execute("DELETE FROM spool WHERE seq = ?", (row,))
 
         return self._moved(move)
+
+    def take_broken(self, data: bytes, reason: str) -> bool:
+        """Keeps what is left of a block of the journal that is not whole; see `take_cold`."""
+        return self._moved(lambda: self._found("block", "", 0, "spool", reason, SPOOL, 0, 0, data))
 
     def take_meta(self, name: str, value: Any) -> bool:
         """Moves a row of `meta` here; see `take_cold`."""
@@ -177,7 +191,19 @@ class DamagedRows:
         content = bytes(data) if isinstance(data, (bytes, memoryview)) else str(data).encode("utf-8", "replace")
         until = at + int(self._lifetime(name))
         self._insert(
-            (kind, name, _number(identity), place, reason, at, until, form, _number(row), _number(segment), content)
+            (
+                kind,
+                name,
+                number_of(identity),
+                place,
+                reason,
+                at,
+                until,
+                form,
+                number_of(row),
+                number_of(segment),
+                content,
+            )
         )
 
     def _insert(self, values: tuple[Any, ...]) -> None:
@@ -198,21 +224,7 @@ class DamagedRows:
             self._octets -= octets
 
 
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and -1 << 63 <= value < 1 << 63 else 0
-
-
-def _bound(kind: str, owner: str, identity: int, at: int) -> bytes:
-    """What ties an item to its row (associated data)."""
-    return b"damaged %s %d %d %s" % (kind.encode(), identity, at, owner.encode("utf-8", "surrogatepass"))
-
-
 # -- for commands --------------------------------------------------------------------------------------------------------
-
-
-def account_of(item: Item) -> str:
-    """The account that an item belongs to, or the upstream; empty where nobody can tell."""
-    return "" if item.kind == "meta" else item.owner.partition("\n")[0]
 
 
 def present(db: sqlite3.Connection) -> bool:
@@ -224,8 +236,7 @@ def items(db: sqlite3.Connection) -> list[Item]:
     """All items, oldest first."""
     if not present(db):
         return []
-    columns = _COLUMNS.replace("data", "length(data)")
-    return [Item(*row) for row in db.execute(f"SELECT {columns} FROM damaged ORDER BY number")]
+    return [Item(*row) for row in db.execute(f"SELECT {_LISTED} FROM damaged ORDER BY number")]
 
 
 def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
@@ -235,16 +246,7 @@ def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
         return None
     data = bytes(row[0])
     try:
-        if item.form == CLEAR:
-            return data
-        aead = ring.segment(item.segment)
-        if item.form == SPOOL:
-            return open_blob(aead, split_row_id(item.row)[1], b"spool", data)
-        if item.form == COLD:
-            bound = b"cold %d %s %d" % (item.row, item.owner.encode(), item.id)
-        else:
-            bound = _bound(item.kind, item.owner, item.id, item.at)
-        return aead.decrypt(data[:_NONCE], data[_NONCE:], bound)
+        return open_item(ring, Aside(item.kind, item.owner, item.id, item.at, item.form, item.row, item.segment), data)
     except Exception as error:
         # Whatever it is that was altered: it does not open. Errors of the ring say the same.
         if isinstance(error, (sqlite3.Error, StoreError)):
@@ -269,7 +271,7 @@ def overdue(db: sqlite3.Connection, now: float, kept: Callable[[str], float | No
 
 
 class DamagedItems:
-    """The table of a store's directory, for commands: beside a running daemon too. Every method raises StoreError."""
+    """`store.damaged.DamagedItems` of a store's directory. Raises StoreError when there is no store."""
 
     def __init__(self, directory: Path, *, read_only: bool) -> None:
         self._directory = directory
@@ -284,20 +286,26 @@ class DamagedItems:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         self._database.close()
 
     @spoken
     def items(self) -> list[Item]:
-        """All items, oldest first."""
+        """See `store.damaged.DamagedItems`."""
         return items(self._database.connection)
 
     @spoken
-    def content(self, item: Item, ring: KeyRing) -> bytes | None:
-        """What an item holds, or None where it does not open: it was altered, or its key is gone."""
-        return content(self._database.connection, item, ring)
+    def content(self, number: int, ring: KeyRing) -> bytes | None:
+        """See `store.damaged.DamagedItems`."""
+        db = self._database.connection
+        found = db.execute(f"SELECT {_LISTED} FROM damaged WHERE number = ?", (number,)).fetchone()
+        return None if found is None else content(db, Item(*found), ring)
 
     def remove(self, numbers: Sequence[int]) -> int:
-        """Deletes items; how many were there."""
+        """See `store.damaged.DamagedItems`."""
         with self._database.writing():
             count = self._remove(numbers)
         # So that nothing of them lingers there; where somebody is reading, the daemon's next purge does it.

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from smppd.store.api import Kind
 from smppd.store.erasures import ALL, BODY, INDEX, NUMBERS, Erased, Piece, Stripped
 from smppd.store.log import LogRow
 from smppd.store.sqlite.log_rows import INDEX_CHANGES, SqlitePurge
@@ -203,6 +204,17 @@ class SqliteErasures(SqlitePurge):
                     (INDEX_CHANGES,),
                 )
         return same == 1
+
+    def forget_replies(self, keys: Collection[bytes]) -> int:
+        """See `store.erasures.ErasureRows`."""
+        with self.data.writing():
+            # The index begins with the owner: one walk over those that there are for each key.
+            owners = [row[0] for row in self.data.all("SELECT DISTINCT owner FROM cold WHERE kind = ?", (Kind.REPLY,))]
+            return sum(
+                self.data.run("DELETE FROM cold WHERE kind = ? AND owner = ? AND key = ?", (Kind.REPLY, owner, key))
+                for key in keys
+                for owner in owners
+            )
 
     def index_done(self, records: Sequence[Erased]) -> None:
         """Nothing of these records is in the index of numbers any more."""

@@ -1,4 +1,4 @@
-"""The two SQLite files of a store: opening, schema versions, durability settings, the lock that keeps a second daemon out.
+"""The two SQLite files of a store: opening, schema versions, durability settings.
 
 keys.db holds wrapped keys and record secrets, data.db everything they open. Both run in WAL with synchronous=FULL: a commit
 that returned is on stable storage (sqlite.org/pragma.html#pragma_synchronous).
@@ -6,7 +6,6 @@ that returned is on stable storage (sqlite.org/pragma.html#pragma_synchronous).
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -20,9 +19,10 @@ from typing import Any
 
 from smppd.durable import sync_directory
 from smppd.store.api import StoreError
+from smppd.store.lock import Lock as Lock
 
 log = logging.getLogger("smppd.store")
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Of both files; a store of an earlier one is brought up by the daemon's first start, a later one is not opened."""
 _PATIENCE = 60.0
 _BRIEF = 5.0
@@ -30,10 +30,6 @@ _LOOK_AGAIN = 0.0002
 _LOOK_SELDOM = 0.005
 """Seconds: how long the writer waits for another's lock, how long for what can be done later (`briefly`), and its first and
 longest pause between two looks."""
-_LOOKS = 5
-_LOOK_SECONDS = 0.02
-LOCK_FILE = "lock"
-"""In the directory of the store; whoever holds it is its daemon."""
 SHREDDING = "shredding"
 """In the directory of a store that is being disposed of, until that is done (`smppd keys shred`)."""
 
@@ -179,40 +175,3 @@ def _close_to_others(path: Path) -> None:
         if mode & 0o077:
             one.chmod(0o600)
             log.warning("store file was open to others", extra={"fields": {"file": str(one), "mode": f"{mode:04o}"}})
-
-
-def in_use(directory: Path) -> bool:
-    """Whether a daemon uses the store in a directory."""
-    try:
-        handle = os.open(directory / LOCK_FILE, os.O_RDWR)
-    except OSError:
-        return False  # none was ever started here, or it is somebody else's and nothing can be written in any case
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-class Lock:
-    """An advisory lock on the store's directory: one daemon a store. Released when the process ends, however it ends."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
-        for left in range(_LOOKS, -1, -1):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError as error:
-                if not left:
-                    os.close(self._file)
-                    raise StoreError(f"{directory}: another smppd is using this store") from error
-                # A command may hold it for a moment, to see whether a daemon runs (`in_use`).
-                time.sleep(_LOOK_SECONDS)
-
-    def release(self) -> None:
-        """Lets the store go."""
-        os.close(self._file)

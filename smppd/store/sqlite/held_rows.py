@@ -8,8 +8,8 @@ from typing import Final
 
 from smppd.store.api import StoreError
 from smppd.store.holds import HeldRow, Mark
+from smppd.store.lock import in_use
 from smppd.store.sqlite.database import Database
-from smppd.store.sqlite.files import in_use
 
 _COLUMNS: Final = (
     "record, hold, CAST(source AS BLOB), CAST(destination AS BLOB), CAST(sealed AS BLOB)"  # who edits may change types

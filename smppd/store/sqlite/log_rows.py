@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
+from smppd.store.lock import in_use
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
-from smppd.store.sqlite.files import in_use
 from smppd.store.sqlite.held_rows import SqliteHeldRows
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.store.sqlite.slots import IS_SLOT
@@ -141,6 +141,11 @@ class SqliteRecords(_SqliteLog):
         """See `store.log.Records`."""
         found = self.data.one(f"{self._select()} WHERE seq = ?", (seq,))
         return None if found is None else LogRow(*found)
+
+    def link_before(self, seq: int) -> bytes | None:
+        """See `store.log.Records`."""
+        row = self.data.one("SELECT CAST(chain AS BLOB) FROM log WHERE seq < ? ORDER BY seq DESC LIMIT 1", (seq,))
+        return self.anchor()[0] if row is None else row[0] or b""
 
     def rows(self, after: int, limit: int) -> list[LogRow]:
         """See `store.log.Records`."""

@@ -49,7 +49,7 @@ def doubts_waiting(db: sqlite3.Connection) -> int:
 
 
 class OptOutRows:
-    """The register of a store's directory, for a command. Raises StoreError, as every method does."""
+    """`store.installation.OptOutRows` of a store's directory. Raises StoreError when there is no store."""
 
     def __init__(self, directory: Path, *, read_only: bool = True) -> None:
         path = directory / "data.db"
@@ -67,6 +67,10 @@ class OptOutRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         if hasattr(self, "_data"):
             self._data.close()
 

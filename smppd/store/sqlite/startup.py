@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from smppd.store.sqlite.damaged import STRANGE, DamagedRows
-from smppd.store.sqlite.tidy import SPOOL
+from smppd.store.sqlite.journal import SPOOL, Journal
 from smppd.vault.blocks import open_blob, split_row_id
 from smppd.vault.keys import KeyRing
 
@@ -17,15 +17,36 @@ class StartUp:
     """See the module. ``told(what, id, reason)`` is called for each thing that is set aside. Before the writer runs."""
 
     def __init__(
-        self, db: sqlite3.Connection, ring: KeyRing, aside: DamagedRows, told: Callable[[str, int, str], object]
+        self,
+        db: sqlite3.Connection,
+        ring: KeyRing,
+        aside: DamagedRows,
+        journal: Journal,
+        told: Callable[[str, int, str], object],
     ) -> None:
         self._db = db
+        self._journal = journal
         self._ring = ring
         self._aside = aside
         self._told = told
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See ``api.Spool``."""
+        """See ``api.Spool``: first the table, in which stands what lived when nobody used the store, then the journal."""
+        self.set_aside()
+        for seq, data in self._rows():
+            opened = self._open(seq, data)
+            if opened is not None:
+                yield opened
+        for seq, data in self._journal.spool():
+            opened = self._open(seq, data)
+            if opened is not None:
+                yield opened
+
+    def set_aside(self) -> None:
+        """Sets aside what is damaged in the journal, so that it is told once. Raises ``StoreError``, sqlite3.Error."""
+        self._journal.set_aside(self._aside, self._told)
+
+    def _rows(self) -> Iterator[tuple[int, bytes]]:
         after = -1 << 63
         while True:
             rows = self._db.execute(
@@ -33,17 +54,18 @@ class StartUp:
             ).fetchall()
             if not rows:
                 return
-            for seq, data in rows:
-                after = seq
-                try:
-                    segment, counter = split_row_id(seq)
-                    block = open_blob(self._ring.segment(segment), counter, SPOOL, bytes(memoryview(data)))
-                except Exception as error:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
-                    reason = type(error).__name__
-                    self._aside.take_block(seq, data, reason)
-                    self._told("block", seq, reason)
-                    continue
-                yield segment, block
+            yield from rows
+            after = rows[-1][0]
+
+    def _open(self, seq: int, data: bytes) -> tuple[int, bytes] | None:
+        try:
+            segment, counter = split_row_id(seq)
+            return segment, open_blob(self._ring.segment(segment), counter, SPOOL, bytes(memoryview(data)))
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
+            reason = type(error).__name__
+            self._aside.take_block(seq, data, reason)
+            self._told("block", seq, reason)
+            return None
 
     def counts(self) -> dict[tuple[int, str], int]:
         """See ``api.Spool``."""

@@ -1,4 +1,5 @@
-"""The embedded store: two SQLite files, a committer on the reactor thread and one writer thread (`store.api.Store`)."""
+"""The embedded store: journal files, two SQLite files behind them, a committer on the reactor thread, the threads of the writer
+and the filer (`store.api.Store`)."""
 
 from __future__ import annotations
 
@@ -10,19 +11,20 @@ from pathlib import Path
 from time import monotonic, time
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, StoreError, Tenant, Walked
+from smppd.store.chain_writer import ChainWriter
 from smppd.store.committer import Committer, End, Ending
+from smppd.store.journal.files import JournalFiles
+from smppd.store.segments import Segments
 from smppd.store.sqlite import opt_outs, slots
-from smppd.store.sqlite.chain_writer import ChainWriter
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.database import spoken, told
 from smppd.store.sqlite.files import Lock, briefly, connect
+from smppd.store.sqlite.journal import Journal
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.store.sqlite.seals import Seals, TakenUp, end_of_log
-from smppd.store.sqlite.segments import Segments
-from smppd.store.sqlite.slots import Ahead
 from smppd.store.sqlite.startup import StartUp
-from smppd.store.sqlite.tidy import FEW, Compacted, Entries, Files, Tidier, compact
+from smppd.store.sqlite.tidy import FEW, Compacted, Entries, Files, Tidier, commit_keys, compact
 from smppd.store.sqlite.writer import Work, Writer
 from smppd.vault.blocks import SegmentSealer
 from smppd.vault.chain import GENESIS, ChainKeys, SealKind
@@ -32,7 +34,7 @@ _MONTH = 30 * 86400.0
 
 
 class SqliteStore(Committer):
-    """``store.api.Store`` on two SQLite files: a committer that is its own back end, with rows and a start.
+    """``store.api.Store`` on files: a committer that is its own back end, with rows and a start.
 
     ``notify(function)`` runs a function on the reactor thread; ``later(seconds, function)`` runs one there after a time,
     ``soon(function)`` at the end of this turn. ``new_id`` draws time-ordered ids. Raises ``StoreError`` on opening.
@@ -57,6 +59,7 @@ class SqliteStore(Committer):
         self.keys = PendingKeys(self._files)
         self._data = connect(directory / "data.db", "data", writer=True)
         self._secrets = connect(directory / "keys.db", "keys", writer=True)
+        self._new_keys = connect(directory / "keys.db", "keys", writer=True)
         self._notify = notify
         self._reserve = reserve
         self._wall = wall
@@ -75,43 +78,63 @@ class SqliteStore(Committer):
         """What ``open`` found at the end of the log."""
         self._counters: dict[str, int] = {}
         self._chain: ChainWriter | None = None
-        self._writer = Writer(self._data, self._secrets, lambda reason: notify(lambda: self.fail(reason)))
+        self._files_of_journal = JournalFiles(directory)
+        self._journal = Journal(directory, self._files_of_journal, self._data, self._secrets)
+        self._writer = Writer(
+            self._data,
+            self._secrets,
+            self._new_keys,
+            self._files_of_journal,
+            lambda reason: notify(lambda: self.fail(reason)),
+        )
+        end_of_log(self._data)  # that it is a log at all
         # Rows come with rising segments, so this index grows at its end; the tidier asks it whether a key is still needed.
         self._data.execute("CREATE INDEX IF NOT EXISTS cold_segment ON cold (segment)")
-        self._end = end_of_log(self._data)
 
     @spoken
     def use(self, ring: KeyRing) -> None:
-        """The keys to open and seal the spool with; before the replay."""
+        """The keys to open and seal with; what an earlier run has not filed is filed. Before anything is asked. Raises
+        ``StoreError``."""
         self._ring = ring
         self._aside = DamagedRows(self._data, ring, lambda owner: self.lifetime(owner), self._wall)
-        self._start_up = StartUp(self._data, ring, self._aside, lambda *told: self.on_start_damage(*told))
+        self._start_up = StartUp(
+            self._data, ring, self._aside, self._journal, lambda *told: self.on_start_damage(*told)
+        )
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
+
+        slots.sweep(self._secrets, self._data)
+        self._journal.take_up(ring, self._cold, self._aside, self._new_segment)
+
+    def _new_segment(self) -> int:
+        segment = self._ring.new_segment()
+        commit_keys(self._all())
+        return segment
 
     @spoken
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end. Raises ``StoreError``."""
         with briefly(self._data, self._secrets):
-            return compact(self._both(), entries, most)
+            self._start_up.set_aside()
+            return compact(self._all(), entries, most)
 
-    def _both(self) -> Files:
-        return Files(self._data, self._secrets, self.keys, self._ring, self._cold)
+    def _all(self) -> Files:
+        return Files(self._data, self._secrets, self.keys, self._ring, self._cold, self._journal)
 
     @spoken
     def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
         """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the writer."""
         self.begin(sink)
         self._new_id = new_id
-        slots.sweep(self._secrets, self._data)
-        self._ahead = Ahead(new_id)
-        self._tidier = Tidier(self._both(), self._writer.give, self._notify, self._later, self._with_batch)
+        self._journal.forget_empty()
+        end = end_of_log(self._data)
+        self._tidier = Tidier(self._all(), self._writer.give, self._notify, self._later, self._with_batch)
         self._sealer = SegmentSealer(self._ring)
         if self.chain_keys is not None:
             self.seals = Seals(self.chain_keys, self._directory, self._data, self._secrets, self._wall)
-            digest, row = self._end
+            digest, row = end
             self.taken_up = self.seals.take_up(row, digest, self.named)
-        self._chain = ChainWriter(self._end, self.chain_keys, self.seals)
-        self._writer.start(self._directory, self._cold, self._aside, self._chain)
+        self._chain = ChainWriter(end, self.chain_keys, self.seals)
+        self._writer.start(self._directory, self._cold, self._aside, self._chain, self._journal.last)
         self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
         self.segments.opened(self._sealer.segment)
         self._tidier.shred(self._sealer.segment)
@@ -152,8 +175,6 @@ class SqliteStore(Committer):
 
     def commit(self, batch: Batch, ended: Callable[[End], None]) -> None:
         """See ``committer.BackEnd``."""
-        plan = self._ahead.plan(batch)
-        self._ahead.give(self.batch)
         tidier = self._tidier
         if batch.damaged and not tidier.aside:
             # Of their own: they are kept for days, and nothing else is to be opened with their key.
@@ -162,16 +183,11 @@ class SqliteStore(Committer):
             tidier.stained = True
         keys, gone = self.keys.take()
         seq = batch.seq or self._new_id()
-        work = Work(batch, seq, self._sealer, tidier.cold, tidier.aside, keys, gone, plan)
+        work = Work(batch, seq, self._sealer, tidier.cold, tidier.aside, keys, gone)
 
         def over(end: End) -> None:
-            if end.how is Ending.STORED:
-                self._ahead.stored(plan)
-                self._ahead.give(self.batch)
-            elif end.how is not Ending.BROKEN:
-                self._ahead.lost(plan)
-                if not work.keys_stored:
-                    self.keys.again(keys, gone)
+            if end.how not in (Ending.STORED, Ending.BROKEN):
+                self.keys.again([] if work.keys_stored else keys, gone)
             ended(end)
             if end.how is Ending.STORED and batch.segments:
                 tidier.shred(self._sealer.segment)
@@ -179,7 +195,10 @@ class SqliteStore(Committer):
         self._writer.commit(work, lambda end: self._notify(lambda: over(end)))
 
     def look(self) -> Availability:
-        """See ``committer.BackEnd``: whether the file system keeps its reserve free."""
+        """See ``committer.BackEnd``: whether the file system keeps its reserve free, and what is durable finds its place in the
+        files."""
+        if self._writer.filer.full:
+            return Availability.FULL
         try:
             stat = os.statvfs(self._directory)
         except OSError:
@@ -196,7 +215,7 @@ class SqliteStore(Committer):
     def seal_when_due(self) -> None:
         """Called about once a second: where no commit carries a seal, one is made without."""
         if self._chain is not None and not self._closing and self._chain.due_alone():
-            self._writer.seal_alone(SealKind.RUNNING)
+            self._writer.seal_alone(self._sealer)
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -236,6 +255,15 @@ class SqliteStore(Committer):
             self._notify(lambda: then(rows))
 
         self._writer.give(job)
+
+    def filed(self, then: Callable[[], None]) -> None:
+        """``then`` on the reactor thread when all that is durable now is in keys.db and data.db."""
+        self._look(lambda _rows: [], lambda _found: then())
+
+    @property
+    def unfiled(self) -> int:
+        """See ``api.Store``."""
+        return self._writer.filer.behind
 
     @property
     def damaged(self) -> int:
@@ -296,20 +324,18 @@ class SqliteStore(Committer):
         return self._start_up.meta(name, default, damaged)
 
     def close(self, entries: Entries | None = None) -> None:
-        """Ends the writer after what was handed to it and closes the files. ``entries``: takes out what is over first."""
+        """Ends the threads after what was handed to them and closes the files. ``entries``: takes out what is over first."""
         self._closing = True
-        if self._writer.alive and self._writer.certain:
-            self._writer.seal_alone(SealKind.STOP)
-        begun = self._writer.stop()
-        # One that still waits for another's lock may go on at any moment, on these very connections.
-        alone = not self._writer.alive
-        if begun and alone:
-            with briefly(self._secrets):
-                self._ahead.end(self.batch, self._secrets)
-        if entries is not None and alone:
+        # A thread that still waits for another's lock may go on at any moment, on these very connections.
+        filed = self._writer.stop() if self._chain is not None else not self._writer.alive
+        if filed and self._chain is not None and self._writer.certain:
+            with suppress(sqlite3.Error), briefly(self._data, self._secrets):
+                self._chain.seal_alone(SealKind.STOP)
+        if entries is not None and filed:
+            self._journal.last = self._writer.sequence
             with suppress(StoreError):  # the next start does it
                 self.compact(entries)
-        for db in (self._data, self._secrets, self.seals):
+        for db in (self._data, self._secrets, self._new_keys, self.seals):
             if db is not None:
                 db.close()
         self._files.close()

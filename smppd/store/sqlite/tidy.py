@@ -22,12 +22,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from smppd.store.sqlite.cold_rows import ColdRows
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.files import truncate as truncate_log
+from smppd.store.sqlite.journal import OVER, SPOOL, Journal
 from smppd.store.sqlite.keys import PendingKeys, put_keys
 from smppd.vault.blocks import SegmentSealer, open_blob, row_id, split_row_id
 from smppd.vault.keys import KeyRing
 
-SPOOL: Final = b"spool"
-"""Associated data of the journal's blocks."""
 ASKED: Final = "tidy asked"
 DONE: Final = "tidy done"
 """Names in `meta`: what somebody outside asked the daemon for, and what it has done of it."""
@@ -87,32 +86,36 @@ def later(error: sqlite3.Error) -> bool:
 
 
 class Files(NamedTuple):
-    """What both sides work on: connections to data.db and keys.db, the keys in memory, the ring over them, the cold rows."""
+    """What both sides work on: connections to data.db and keys.db, the keys in memory, the ring over them, the cold rows, the
+    journal."""
 
     data: sqlite3.Connection
     secrets: sqlite3.Connection
     keys: PendingKeys
     ring: KeyRing
     cold: ColdRows
+    journal: Journal
 
 
 # -- a store that nobody uses ------------------------------------------------------------------------------------------
 
 
 def compact(files: Files, entries: Entries, most: int | None = None) -> Compacted:
-    """Rewrites the journal without what is over, and the cold rows (if there are at most `most`) under a new key; destroys
-    every key that nothing needs. Nothing else may write. Raises sqlite3.Error where it is not for want of space."""
+    """Puts what lives in the spool into its table, without what is over, so that no journal file is left; and the cold rows
+    (if there are at most `most`) under a new key; destroys every key that nothing needs. Nothing else may write, and all is
+    filed. Raises sqlite3.Error where it is not for want of space, and StoreError."""
     unreadable = _look(files, entries)
     dead, rows, keys = 0, 0, 0
     try:
-        if entries.dead:
-            dead = entries.dead
+        dead = entries.dead
+        if dead or files.journal.there:
             _rewrite(files, entries, unreadable)
+            files.journal.remove()
         cold = files.data.execute("SELECT count(*) FROM cold").fetchone()[0]
         if cold and (most is None or cold <= most):
             rows = cold
             segment = files.ring.new_segment()
-            _commit_keys(files)
+            commit_keys(files)
             after: tuple[Any, ...] | None = ()
             while after is not None:
                 after = files.cold.reseal(segment, after, _MANY)
@@ -128,7 +131,7 @@ def compact(files: Files, entries: Entries, most: int | None = None) -> Compacte
     return Compacted(dead, rows, keys, len(unreadable), complete)
 
 
-def _blocks(db: sqlite3.Connection, below: int) -> Iterator[tuple[int, bytes]]:
+def _rows(db: sqlite3.Connection, below: int) -> Iterator[tuple[int, bytes]]:
     after = -1 << 63
     while True:
         rows = db.execute(
@@ -141,6 +144,11 @@ def _blocks(db: sqlite3.Connection, below: int) -> Iterator[tuple[int, bytes]]:
         after = rows[-1][0]
 
 
+def _blocks(files: Files, below: int = 1 << 62) -> Iterator[tuple[int, bytes]]:
+    yield from _rows(files.data, below)
+    yield from files.journal.spool()
+
+
 def _open(ring: KeyRing, seq: int, data: bytes) -> bytes:
     segment, counter = split_row_id(seq)
     return open_blob(ring.segment(segment), counter, SPOOL, data)
@@ -150,7 +158,7 @@ def _look(files: Files, entries: Entries) -> frozenset[int]:
     """Looks at all blocks; the rows of those that do not open or are broken. Those stay, and so do their keys: what to do about
     them is for the replay to say."""
     unreadable = set()
-    for seq, data in _blocks(files.data, 1 << 62):
+    for seq, data in _blocks(files):
         try:
             entries.look(_open(files.ring, seq, data))
         except Exception:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
@@ -163,7 +171,7 @@ def _look(files: Files, entries: Entries) -> frozenset[int]:
 def _rewrite(files: Files, entries: Entries, unreadable: frozenset[int]) -> None:
     sealer = SegmentSealer(files.ring)
     below = sealer.segment << 32
-    _commit_keys(files)
+    commit_keys(files)
     data = files.data
     data.execute("BEGIN IMMEDIATE")
     kept: list[bytes] = []
@@ -174,8 +182,10 @@ def _rewrite(files: Files, entries: Entries, unreadable: frozenset[int]) -> None
         data.execute("INSERT INTO spool VALUES (?, ?)", (row_id(sealer.segment, counter), sealed))
         kept.clear()
 
-    for seq, sealed in _blocks(data, below):
+    for seq, sealed in _blocks(files, below):
         if seq in unreadable:
+            # Those of the journal get a row like the others.
+            data.execute("INSERT OR IGNORE INTO spool VALUES (?, ?)", (seq, sealed))
             continue
         block = entries.keep(_open(files.ring, seq, sealed))
         if block:
@@ -191,10 +201,11 @@ def _rewrite(files: Files, entries: Entries, unreadable: frozenset[int]) -> None
         data.executemany("DELETE FROM spool WHERE seq = ?", [(seq,) for seq in rows if seq not in unreadable])
     else:
         data.execute("DELETE FROM spool WHERE seq < ?", (below,))
+    data.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OVER, files.journal.last))
     data.execute("COMMIT")
 
 
-def _commit_keys(files: Files) -> None:
+def commit_keys(files: Files) -> None:
     """Makes new keys durable, and destroys those that are to go."""
     new, gone = files.keys.take()
     db = files.secrets
@@ -206,17 +217,17 @@ def _commit_keys(files: Files) -> None:
 
 def shred(files: Files) -> int:
     """Destroys the keys of all segments that no row needs; how many."""
-    needless = [one for one in files.ring.segments() if not needed(files.data, one)]
+    needless = [one for one in files.ring.segments() if not needed(files, one)]
     for segment in needless:
         files.ring.drop_segment(segment)
     if needless:
-        _commit_keys(files)
+        commit_keys(files)
     return len(needless)
 
 
-def needed(data: sqlite3.Connection, segment: int) -> bool:
+def needed(files: Files, segment: int) -> bool:
     """Whether the spool, a cold row or a damaged item is sealed under a segment's key."""
-    return bool(data.execute(_NEEDED, (segment,)).fetchone()[0])
+    return files.journal.files.has(segment) or bool(files.data.execute(_NEEDED, (segment,)).fetchone()[0])
 
 
 def truncate(files: Files) -> bool:
@@ -319,7 +330,7 @@ class Tidier:
             segments = segments[:_SHREDDED]
             if segments:
                 self._shredded = segments[-1]
-        needless = [one for one in segments if not needed(self._files.data, one)]
+        needless = [one for one in segments if not needed(self._files, one)]
         for segment in needless:
             self._files.ring.drop_segment(segment)
         if then is not None:

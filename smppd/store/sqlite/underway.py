@@ -3,18 +3,20 @@ log from being truncated."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
 from smppd.store.api import ColdRow, Damaged
+from smppd.store.journal.reader import Placed, path_of
 from smppd.store.sqlite.cold_rows import open_columns
 from smppd.store.sqlite.damaged import STRANGE, Item, content, present
 from smppd.store.sqlite.database import Database, spoken
-from smppd.store.sqlite.tidy import SPOOL
+from smppd.store.sqlite.journal import ASK_OVER, SPOOL, living, over_of
 from smppd.store.underway import Block, Row
-from smppd.vault.blocks import open_blob, split_row_id
+from smppd.vault.blocks import open_blob, row_id, split_row_id
 from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
 
@@ -29,6 +31,8 @@ class SqliteUnderway:
         self._directory = directory
         self._data = Database(directory / "data.db", "data", read_only=True)
         self._ring = ring
+        self._journal: Iterator[Placed] = iter(())
+        self._at = -1
         self._damaged = present(self._data.connection)
 
     def blocks(self, after: int, limit: int) -> list[Block]:
@@ -44,7 +48,35 @@ class SqliteUnderway:
                 opened.append(Block(seq, clear))
             else:
                 opened.append(Block(seq, b""))
+        if len(found) < limit:
+            opened += self._in_journal(after if not found else found[-1][0], limit - len(found))
         return opened
+
+    def _in_journal(self, after: int, limit: int) -> list[Block]:
+        """What stands behind a place in the journal's files: all of it is younger than the rows of the table."""
+        opened: list[Block] = []
+        if after != self._at:
+            self._journal = self._living()
+        self._at = after
+        while True:
+            before = self._at
+            for one in self._journal:
+                seq = row_id(one.block.segment, one.block.counter)
+                if seq <= self._at:
+                    continue
+                clear = self._block(seq, one.block.spool)
+                gone = clear is None and not path_of(self._directory, one.file).exists()
+                opened.append(Block(seq, b"" if gone else clear))
+                self._at = seq
+                if len(opened) == limit:
+                    return opened
+            # Meanwhile something may have been written.
+            self._journal = self._living()
+            if self._at == before:
+                return opened
+
+    def _living(self) -> Iterator[Placed]:
+        return living(self._directory, over_of(self._data.one(ASK_OVER)))
 
     def _block(self, seq: int, data: bytes) -> bytes | None:
         try:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from smppd.store.erasures import Waiting
 from smppd.store.sqlite.database import Database
 
 _JOURNAL: Final = 4
 """The schema version that brought it."""
-
-
-class Waiting(NamedTuple):
-    """Records of one erasure whose parts are not all erased yet. hold: the number of the hold that keeps them, 0 for none;
-    after: epoch seconds, the latest time that has to pass first, 0 for none."""
-
-    erasure: int
-    hold: int
-    records: int
-    after: int
 
 
 def waiting_erasures(directory: Path) -> list[Waiting]:

@@ -78,7 +78,7 @@ def trail(run: Run) -> list[dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store that is open beside the commands answers, as a daemon does."""
-    monkeypatch.setattr("smppd.daemon.tidying.ask", lambda _directory, _seconds: True)
+    monkeypatch.setattr("smppd.store.sqlite.installation.ask", lambda _directory, _seconds: True)
 
 
 def test_there_and_back(run: Run, log: Builder, place: Place, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from smppd.daemon.consents import expiry
 from smppd.office import consents as asking_side
 from smppd.office.consents import ConsentBook
 from smppd.office.unlocking import unlock
+from smppd.store.opening import embedded
 from smppd.vault import certificate
 from tests.cli.installation import Run
 from tests.cli.staff import Staff
@@ -154,7 +155,7 @@ def test_the_running_daemon_knows_when_the_command_ends(
     install = unlock(load(tmp_path / "smppd.yaml")).install
     register = Register(ConsentKeys(install.for_purpose(PURPOSE)))
     handler = daemon_side.consent_requests(register)["consents changed"]
-    monkeypatch.setattr(asking_side, "in_use", lambda _directory: True)
+    monkeypatch.setattr("smppd.store.sqlite.installation.in_use", lambda _directory: True)
     monkeypatch.setattr(asking_side, "ask", lambda _directory, request: handler(request, 0))
 
     def knows(number: str = PERSON) -> bool:
@@ -201,7 +202,7 @@ def test_proof_goes_when_its_retention_is_over(run: Run, tmp_path: Path) -> None
     run("consent", "withdraw", PERSON, "--account", "acme", "--note", "letter")
     install = unlock(load(tmp_path / "smppd.yaml")).install
     with AuditTrail(tmp_path / "var/audit.db", install.audit) as open_trail:
-        expire = expiry(tmp_path / "var", open_trail, Actor("smppd", ""))
+        expire = expiry(embedded(tmp_path / "var"), open_trail, Actor("smppd", ""))
         expire(time.time() + 1826 * 86400)
         assert run("consent", "show", PERSON, "--account", "acme", *WHY)[0] == 0
         expire(time.time() + 1828 * 86400)

@@ -32,6 +32,7 @@ from smppd.audit.trail import AuditTrail
 from smppd.cli.commands import CommandError
 from smppd.config import Retain
 from smppd.message import State
+from smppd.store.opening import embedded
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.seal import join_pdu
 from tests.cli.installation import FileSource, Run
@@ -379,7 +380,9 @@ def test_the_checkpoint_that_covers_it(run: Run, tmp_path: Path, pair: Pair, log
     again = Builder(
         tmp_path / "var",
         log.kek,
-        prepare=lambda one: setattr(one, "integrity", Integrity(one.directory, one.install, one.store, Metrics())),
+        prepare=lambda one: setattr(
+            one, "integrity", Integrity(embedded(one.directory), one.install, one.store, Metrics())
+        ),
     )
     again.now = time.time()
     again.record(b"later", destination=SUBJECT[1:].encode())
@@ -483,7 +486,7 @@ def test_the_running_daemon_keeps_what_is_held(run: Run, log: Builder, tmp_path:
         retain = {"acme": Retain(body=DAY, numbers=30 * DAY, billing=60 * DAY)}
         metrics = Metrics()
         background = Background(
-            tmp_path / "var", log.ring, log.install, lambda: retain, metrics, lambda call: call(), lambda: False,
+            embedded(tmp_path / "var"), log.ring, log.install, lambda: retain, metrics, lambda call: call(), lambda: False,
             lambda _token: None,
         )  # fmt: skip
         try:

@@ -16,7 +16,7 @@ from smppd.cli.commands import CommandError
 from smppd.cli.commands import keys as keys_command
 from smppd.cli.main import main
 from smppd.operators.roles import Act, Authority
-from smppd.store.sqlite.files import Lock
+from smppd.store.lock import Lock
 from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import KeyRing, Part

@@ -14,8 +14,9 @@ from smppd.consent.suppression import ANY, Hashes
 from smppd.control.wire import CHANGES, ControlError
 from smppd.office.opt_outs import change_register
 from smppd.store.api import Doubt, OptOut
+from smppd.store.lock import Lock
+from smppd.store.opening import embedded
 from smppd.store.sqlite.database import Database
-from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.opt_outs import OptOutRows, write
 from smppd.vault.kek import load_kek
 from smppd.vault.keys import load_install
@@ -252,7 +253,7 @@ def test_where_a_daemon_has_the_store_it_is_asked(locked: Staff) -> None:
     status, _, err = locked.run("optout", "add", ANOTHER, *ACME)
     assert status == 1 and "no smppd runs on the store" in err
     with pytest.raises(ControlError):
-        change_register(locked.path / "var", [], [1])
+        change_register(embedded(locked.path / "var"), [], [1])
     assert locked.run("optout", "check", NUMBER, *ACME)[0] == 0
 
 

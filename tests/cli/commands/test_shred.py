@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from smppd.cli import shredding
+from smppd.store.lock import Lock
 from smppd.store.sqlite.documents import SqliteDocuments
-from smppd.store.sqlite.files import Lock
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.certificate import fingerprint
 from smppd.vault.documents import DocumentSealer

@@ -15,6 +15,7 @@ from smppd.daemon.traces import open_traces
 from smppd.protocol.capture import Kind, opened, pack
 from smppd.protocol.wire import pdu
 from smppd.records.traces import Trace
+from smppd.store.opening import embedded
 from smppd.store.sqlite.keys import ReadOnlyKeys
 from smppd.vault.kek import VaultError, load_kek
 from smppd.vault.keys import load_install
@@ -40,7 +41,7 @@ def make(staff: Staff, *pdus: bytes, peer: str = "account", target: str = "acme"
     install = load_install(kek, rows)
     rows.close()
     now = staff.clock.now
-    with open_traces(staff.path / "var", kek, install) as traces:
+    with open_traces(embedded(staff.path / "var"), kek, install) as traces:
         asked = Trace(0, peer, target, account, "slow binds", "", "ada", now - 90, now - 30)
         trace, writer, file = traces.begin(asked)
         entries = [pack(Kind.OPENED, 1, 0, opened(FACTS)), *(pack(Kind.RECEIVED, 1, 5, one) for one in pdus)]

@@ -12,6 +12,7 @@ import pytest
 
 from smppd.ids import id_time
 from smppd.records.verify import verify_log
+from smppd.store.api import ColdRow, Kind
 from smppd.store.sqlite import checkpoint as module
 from smppd.store.sqlite.checkpoint import Checkpointer, checkpoint
 from smppd.store.sqlite.files import connect
@@ -26,6 +27,11 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Builder]:
     builder.close()
 
 
+def written(log: Builder, octets: int) -> None:
+    """So many octets go with the next commit into data.db."""
+    log.store.batch.put.append(ColdRow(Kind.MAIL, "acme", b"", log.new_id(), 1 << 40, bytes(octets)))
+
+
 def frames(db: sqlite3.Connection) -> tuple[int, int]:
     """(frames in the log, those of them that are copied)."""
     _busy, there, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -36,7 +42,7 @@ def test_a_log_stays_short_however_much_is_written(log: Builder) -> None:
     sizes = []
     for _ in range(120):
         log.record(b"x" * 100)
-        log.store.batch.accepts.append(b"a" * 20_000)
+        written(log, 20_000)
         log.commit()
         sizes.append((log.directory / "data.db-wal").stat().st_size)
     # 120 commits of five pages and more would be five megabytes.
@@ -76,12 +82,12 @@ def test_a_reader_is_in_nobodys_way(log: Builder) -> None:
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM log").fetchone()
     for _ in range(60):
-        log.store.batch.accepts.append(b"a" * 20_000)
+        written(log, 20_000)
         log.commit()
     reader.execute("ROLLBACK")
     reader.close()
     for _ in range(60):
-        log.store.batch.accepts.append(b"a" * 20_000)
+        written(log, 20_000)
         log.commit()
     assert not log.sink.wrong
 
@@ -111,8 +117,8 @@ def test_an_error_of_the_thread_ends_everything(log: Builder, monkeypatch: pytes
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(module, "checkpoint", fails)
-    log.store.batch.accepts.append(b"a" * 400_000)
+    written(log, 400_000)
     log.store.kick()
-    for _ in range(2):
+    while not log.sink.wrong:
         log._calls.get(timeout=10)()
     assert log.sink.wrong == ["OperationalError: disk I/O error"]

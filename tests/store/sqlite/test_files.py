@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smppd.store.api import StoreError
-from smppd.store.sqlite.files import Lock, connect, in_use, keys_lost, writing
+from smppd.store.sqlite.files import connect, keys_lost, writing
 
 
 @pytest.mark.parametrize("kind", ["data", "keys"])
@@ -70,19 +70,6 @@ def test_a_store_without_its_keys_is_no_new_one(tmp_path: Path) -> None:
         connect(tmp_path / "keys.db", "keys", read_only=True)
     connect(tmp_path / "keys.db", "keys").close()
     assert not keys_lost(tmp_path)
-
-
-def test_a_look_at_the_lock_keeps_no_daemon_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not in_use(tmp_path)
-    daemon = Lock(tmp_path)
-    assert in_use(tmp_path)
-    with pytest.raises(StoreError, match="another smppd is using this store"):
-        Lock(tmp_path)
-    daemon.release()
-    assert not in_use(tmp_path)
-    looking = Lock(tmp_path)  # a command that looks, just now
-    monkeypatch.setattr("smppd.store.sqlite.files.time.sleep", lambda _seconds: looking.release())
-    Lock(tmp_path).release()
 
 
 def _held(path: Path) -> sqlite3.Connection:

@@ -42,6 +42,7 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
     ("records", lambda one: one.indexed()),
     ("records", lambda one: one.near(7)),
     ("records", lambda one: one.row(7)),
+    ("records", lambda one: one.link_before(7)),
     ("records", lambda one: one.rows(0, 9)),
     ("records", lambda one: one.secrets(ROW)),
     ("records", lambda one: one.events(7)),

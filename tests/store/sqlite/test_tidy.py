@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from smppd.daemon.tidying import tidy
 from smppd.relay.ledger.journal import HEAD, Entry, LivingEntries, fingerprint, mark, read
 from smppd.store.api import ColdRow, Kind, StoreError
+from smppd.store.opening import embedded
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.store import SqliteStore
 from smppd.store.sqlite.tidy import ASKED, DONE, Compacted, ask
@@ -21,6 +22,7 @@ from smppd.vault.keys import KeyRing
 from tests.backup.backups import House
 from tests.store.builder import Builder
 from tests.store.everykey import disguises, opened, raw, seen, wrapped_keys
+from tests.store.journals import alter, into_table, rows_of
 
 BODY, NUMBER, WAITS = b"canary-3f6b secret", b"447700900987", b"canary-77aa waits"
 
@@ -104,7 +106,7 @@ def test_what_is_over_opens_with_no_key(log: Builder, at: str, waiting: bool) ->
         assert done.complete and done.entries == 9
         store.close()
     if at == "a purge":
-        assert tidy(log.directory, log.kek) == ""
+        assert tidy(embedded(log.directory), log.kek) == ""
     assert not list(log.directory.glob("*-wal"))
     octets = raw(log.directory)
     everything = b"".join(opened(log.directory, log.directory, log.kek))
@@ -123,7 +125,7 @@ def test_a_backup_of_a_store_at_rest_holds_nothing_that_is_over(tmp_path: Path) 
     waits(house.log)
     passes_through(house.log)
     house.log.close()
-    assert tidy(house.log.directory, house.kek) == ""
+    assert tidy(embedded(house.log.directory), house.kek) == ""
     house.take()
     everything = b"".join(opened(house.data(), house.keys(), house.kek))
     assert seen([BODY, NUMBER, WAITS], everything) == [WAITS]
@@ -134,23 +136,28 @@ def test_a_backup_of_a_store_at_rest_holds_nothing_that_is_over(tmp_path: Path) 
 def test_it_is_done_once(log: Builder) -> None:
     waits(log)
     log.close()
-    tidy(log.directory, log.kek)
+    tidy(embedded(log.directory), log.kek)
     before = [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
     entries = replayed(log)
-    tidy(log.directory, log.kek)
+    tidy(embedded(log.directory), log.kek)
     after = [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
     assert len(before) == len(after) and replayed(log) == entries
 
 
-def test_a_block_that_does_not_open_stops_nothing_and_is_kept(log: Builder) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_a_block_that_does_not_open_stops_nothing_and_is_kept(log: Builder, older: bool) -> None:
     entries = waits(log)
     passes_through(log)
     log.close()
-    db = connect(log.directory / "data.db", "data")
-    first = db.execute("SELECT min(seq) FROM spool").fetchone()[0]
-    db.execute("UPDATE spool SET data = zeroblob(length(data)) WHERE seq = ?", (first,))
-    db.close()
-    assert "1 spool blocks do not open" in tidy(log.directory, log.kek)
+    first = rows_of(log.directory)[0][0]
+    if older:
+        into_table(log.directory)
+        db = connect(log.directory / "data.db", "data")
+        db.execute("UPDATE spool SET data = zeroblob(length(data)) WHERE seq = ?", (first,))
+        db.close()
+    else:
+        alter(log.directory, 0, lambda block: block._replace(spool=bytes(len(block.spool))))
+    assert "1 spool blocks do not open" in tidy(embedded(log.directory), log.kek)
     assert not seen([BODY, NUMBER], b"".join(opened(log.directory, log.directory, log.kek)))
     db = connect(log.directory / "data.db", "data")
     assert db.execute("SELECT count(*) FROM spool WHERE seq = ?", (first,)).fetchone()[0]
@@ -194,7 +201,7 @@ def test_a_kill_between_any_two_statements_loses_nothing_that_waits(tmp_path: Pa
         store.close()
         found, rows = replayed(log)
         assert [one for one in found if one in entries] == entries and [row.data for row in rows] == [WAITS]
-        assert tidy(log.directory, log.kek) == ""
+        assert tidy(embedded(log.directory), log.kek) == ""
         assert replayed(log)[0] == entries
         assert not seen([BODY, NUMBER], b"".join(opened(log.directory, log.directory, log.kek))), done
 
@@ -237,7 +244,7 @@ def test_nobody_answers(log: Builder) -> None:
     log.record()
     log.commit()
     assert not ask(log.directory, 0.2)
-    assert "did not tidy" in tidy(log.directory, log.kek, 0.1)
+    assert "did not tidy" in tidy(embedded(log.directory), log.kek, 0.1)
     db = connect(log.directory / "data.db", "data")
     names = {row[0] for row in db.execute("SELECT name FROM meta").fetchall()}
     db.close()
@@ -344,12 +351,12 @@ def test_nothing_is_tidied_beside_a_writer_that_goes_on(log: Builder, monkeypatc
         hold.wait(10)
 
     writer.give(wait)
-    monkeypatch.setattr(writer._thread, "join", lambda _seconds: None)
+    monkeypatch.setattr(writer.filer._thread, "join", lambda _seconds: None)
     monkeypatch.setattr(log.store, "compact", tidied.append)
     log.closed = True
     log.store.close(LivingEntries())
     assert not tidied
     hold.set()
     monkeypatch.undo()
-    writer._thread.join(10)
+    writer.filer._thread.join(10)
     assert not writer.alive

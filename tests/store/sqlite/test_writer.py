@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from smppd.ids import id_time
-from smppd.message import State, pack_event
+from smppd.message import State
 from smppd.records.verify import verify_log
 from smppd.store.api import Availability, ColdRow, Kind, StoreError
-from smppd.store.sqlite.files import Lock, connect
+from smppd.store.lock import Lock
+from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.keys import PendingKeys
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.keys import KeyRing, VaultError, segment_scope
@@ -137,10 +138,11 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
     room = log.fill_disk()
     lost = log.record(b"x" * 200)
     log.store.batch.marks.append(b"mark")
-    assert "full" in log.refused() and log.store.availability is Availability.FULL
+    assert "No space" in log.refused() and log.store.availability is Availability.FULL
     assert log.store.batch.marks == [b"mark"] and not log.store.batch.accepts
     room()
     log._calls.get(timeout=10)()
+    log.files_it()
     assert log.store.takes and not log.sink.wrong
     with log.reader() as reader:
         assert reader.record(lost) is None and verify_log(reader.records, id_time).ok
@@ -150,29 +152,38 @@ def test_a_full_disk_stores_nothing_and_goes_on_later(log: Builder) -> None:
         assert verify_log(reader.records, id_time).ok
 
 
-def test_an_ordinary_batch_is_one_statement_in_each_file(tmp_path: Path, statements: Statements) -> None:
+def test_a_commit_is_one_write_and_many_are_filed_in_one_transaction(tmp_path: Path, statements: Statements) -> None:
     log = Builder(tmp_path)
     log.fill(1, 1)  # brings the period's keys
     store = log.store
+    writes: list[int] = []
+    write = store._files_of_journal.write
+
+    def counted(segment: int, pieces: Sequence[bytes]) -> int:
+        writes.append(write(segment, pieces))
+        return writes[-1]
+
+    store._files_of_journal.write = counted
+    hold = threading.Event()
+
+    def holds() -> None:
+        hold.wait(10)
+
+    store._writer.filer.give(holds)
     statements.clear()
-    log.event(log.record(), State.SUBMITTED)
-    store.batch.accepts.append(b"accept")
-    log.commit()
-    assert statements == {"data": ["INSERT"], "keys": ["INSERT"]}
-    store.batch.marks.append(b"mark")
-    log.commit()
-    store.batch.events.append(pack_event(1, 1, State.SUBMITTED))
-    log.commit()
-    assert statements == {"data": ["INSERT"] * 3, "keys": ["INSERT"]}
+    for _ in range(5):
+        log.event(log.record(), State.SUBMITTED)
+        store.batch.accepts.append(b"accept")
+        log.commit(files=False)
+    assert statements == {"data": [], "keys": []} and len(writes) == 5
     store.batch.then.append(lambda: None)
-    log.commit()
-    assert statements == {"data": ["INSERT"] * 3, "keys": ["INSERT"]}, "nothing to write"
-    store.batch.put.append(cold(1))
-    store.batch.marks.append(b"mark")
-    log.commit()
-    assert statements["data"][3] == "BEGIN" and statements["data"][-1] == "COMMIT"
+    log.commit(files=False)
+    assert len(writes) == 5, "nothing to write"
+    hold.set()
+    log.files_it()
+    assert {name: said.count("COMMIT") for name, said in statements.items()} == {"data": 1, "keys": 1}
     again = reopened(log)
-    assert [entry for _, entry in again.replay()] == [b"accept", b"mark", b"mark"]
+    assert [entry for _, entry in again.replay()] == [b"accept"] * 5
     again.close()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.campaigns import acts, clock, disk, flaps, kill, mailbox, power, privacy, script, soak
+from tests.torture.campaigns import acts, clock, disk, flaps, kill, mailbox, power, privacy, script, soak, upgrade
 from tests.torture.plan import Campaign
 
 CAMPAIGNS: Final[dict[str, Campaign]] = {
     each.NAME: Campaign(each.NAME, each.plan, each.run)
-    for each in (kill, power, disk, script, flaps, mailbox, clock, privacy, acts, soak)
+    for each in (kill, power, disk, upgrade, script, flaps, mailbox, clock, privacy, acts, soak)
 }

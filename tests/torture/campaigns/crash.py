@@ -22,6 +22,8 @@ from tests.torture.plan import Options, Unit
 from tests.torture.smsc import Step, Submit
 
 RATE = 1600.0
+_LOAD = 0.2, 1.2
+"""Seconds from the first message to the kill, if the unit has no ``load``."""
 
 
 def crash_block(
@@ -69,7 +71,7 @@ def crash_block(
                     break
                 # Only what is acknowledged between these two looks counts as load.
                 began, count = time.monotonic(), len(customer.book.ids)
-                time.sleep(random.uniform(0.2, 1.2))
+                time.sleep(random.uniform(*unit.values.get("load", _LOAD)))
                 under_load += len(customer.book.ids) - count
                 up += time.monotonic() - began
                 if not daemon.kill9():

@@ -1,13 +1,14 @@
-"""disk: no space left, on a small file system of its own where one may be mounted and by the layer; then I/O errors.
+"""disk: no space left, on a small file system of its own where one may be mounted and by the layer; then I/O errors, and
+writes that do half of what they should.
 
 Full: nothing is acknowledged while it lasts, ESME_RMSGQFUL and /readyz say why, and all goes on by itself when there is
-space again. An error of fsync or write: the daemon ends, says so, and the next start recovers.
+space again. An error of fsync or write: the daemon ends, says so, and the next start recovers. A short write is no error: the
+rest is written, and nobody notices.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from typing import Any, Final
 
 from tests.torture.customer import Customer
 from tests.torture.daemon import PASSWORD, Daemon, StartFailure, account
-from tests.torture.layer import BAD_SYNC, BAD_WRITE, NO_SPACE, Layer
+from tests.torture.disk import copy_store
+from tests.torture.layer import BAD_SYNC, BAD_WRITE, NO_SPACE, SHORT_WRITE, Layer
 from tests.torture.load import drain, until, verdict
 from tests.torture.peers import Peers
 from tests.torture.plan import Options, Unit
@@ -25,7 +27,7 @@ from tests.torture.smsc import Step, Submit
 NAME: Final = "disk"
 _RATE: Final = 600.0
 _RMSGQFUL: Final = 0x14
-_KINDS: Final = ("full", "small", "sync", "write")
+_KINDS: Final = ("full", "small", "sync", "write", "short")
 
 
 def plan(options: Options) -> list[Unit]:
@@ -34,7 +36,7 @@ def plan(options: Options) -> list[Unit]:
     modes = ("stored", "upstream")
     units = []
     for number in range(times):
-        for kind in ("full", "sync") if options.short else _KINDS:
+        for kind in ("full", "sync", "short") if options.short else _KINDS:
             for mode in modes[number % 2 :][:1] if options.short else modes:
                 seed = options.seed * 1000 + number
                 units.append(Unit(f"{NAME}-{kind}-{mode}-{number}", seed, {"kind": kind, "acknowledge": mode}))
@@ -92,6 +94,8 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
                         layer.fault(0)
 
                 _full(daemon, customer, fill, free, faults, notes)
+            elif kind == "short":
+                _short(daemon, customer, layer, faults)
             else:
                 _broken(daemon, customer, layer, BAD_SYNC if kind == "sync" else BAD_WRITE, faults, notes)
             drained = drain(daemon, peers, [customer], quiet=5.0)
@@ -118,7 +122,7 @@ def _mount(store: Path) -> bool:
 
 def _unmount(store: Path) -> None:
     """Leaves a copy, or nothing could be looked into afterwards."""
-    shutil.copytree(store, store.with_name("store-copy"), dirs_exist_ok=True)
+    copy_store(store, store.with_name("store-copy"))
     subprocess.run(["umount", "-l", str(store)], check=False, timeout=10)
 
 
@@ -181,6 +185,23 @@ def _full(
     if unknown := {status for status in book.refused if status not in (_RMSGQFUL, 0x58)}:
         faults.append(f"refused with {', '.join(hex(status) for status in sorted(unknown))} as well")
     time.sleep(1.0)
+
+
+def _short(daemon: Daemon, customer: Customer, layer: Layer, faults: list[str]) -> None:
+    before = len(customer.book.ids)
+    layer.fault(SHORT_WRITE)
+    if not until(lambda: len(customer.book.ids) > before + 200 or not _runs(daemon), 20):
+        faults.append("short writes, and nothing is acknowledged within 20 s")
+    if not _runs(daemon):
+        faults.append(f"the daemon ended of short writes: {daemon.last_words()}")
+        layer.fault(0)
+    else:
+        # What half writes left behind is read back.
+        daemon.kill9()
+    daemon.launch()
+    daemon.await_ready()
+    time.sleep(0.5)
+    layer.fault(0)
 
 
 def _broken(

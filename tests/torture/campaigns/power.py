@@ -1,5 +1,5 @@
-"""power: the power is cut, so what was not synced is lost, torn or reordered; and the same with the sync taken away, which
-must be noticed, or the campaign could not be trusted."""
+"""power: the power is cut, so what was not synced is lost, torn or reordered; and the same with one promise broken on purpose
+(`tests.torture.mutated`), which must be noticed, or the campaign could not be trusted."""
 
 from __future__ import annotations
 
@@ -11,27 +11,41 @@ from typing import Any, Final
 
 from tests.torture.campaigns.crash import crash_block
 from tests.torture.daemon import Daemon
-from tests.torture.disk import Cut, materialise
-from tests.torture.layer import Layer
+from tests.torture.disk import Cut, copy_store, materialise
+from tests.torture.layer import SHORT_WRITE, Layer
 from tests.torture.plan import Options, Unit, blocks
 
 NAME: Final = "power"
 _CUTS: Final = 100
 _BLOCK: Final = 5
 _MUTATED: Final = 10
+MUTATIONS: Final = (
+    "no sync",
+    "sync before write",
+    "checksum off",
+    "filed before written",
+    "file removed too early",
+    "no sync of the directory",
+    "synchronous=NORMAL",
+    "synchronous=OFF",
+)
+_LATE: Final = ("file removed too early", "no sync of the directory")
+"""These show where more than one file was filled."""
 _SYNC_US: Final = 1500
 
 
 def plan(options: Options) -> list[Unit]:
-    """100 cuts in blocks of 5, both modes by turns; then each mutation, one cut at a time, until it is caught; short: one cut
-    and one mutation."""
+    """100 cuts in blocks of 5, both modes by turns; then each mutation, some cuts at a time, until it is caught; short: one
+    cut. What each mutation does to a store alone is for `tests/store/sqlite/test_every_cut.py`."""
     total = options.rounds or (1 if options.short else _CUTS)
     size = max(1, min(_BLOCK, total // 2))
     units = blocks(options, NAME, total, size, [{"acknowledge": "stored"}, {"acknowledge": "upstream"}])
-    tries = 2 if options.short else _MUTATED
-    for mutation in ("NORMAL",) if options.short else ("NORMAL", "OFF"):
-        values = {"acknowledge": "stored", "rounds": 1, "mutation": mutation, "tries": tries}
-        units.append(Unit(f"{NAME}-{mutation.lower()}", options.seed * 1000 + 900, values))
+    for number, mutation in enumerate(() if options.short else MUTATIONS):
+        values = {"acknowledge": "stored", "rounds": 3, "mutation": mutation, "tries": _MUTATED}
+        if mutation in _LATE:
+            values |= {"rounds": 5, "load": (1.0, 2.5)}
+        name = mutation.lower().replace(" ", "-").replace("=", "-")
+        units.append(Unit(f"{NAME}-{name}", options.seed * 1000 + 900 + number, values))
     return units
 
 
@@ -44,13 +58,16 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     for number in range(1, unit.values["tries"] + 1):
         one = Unit(f"{unit.key}-{number}", unit.seed + number, unit.values)
         result = _block(one, options, directory / str(number), mutation)
+        if not result["acknowledged"] or not result["kills"]:
+            # Nothing was put to the test: that proves nothing.
+            return {**result, "faults": [f"{mutation}: the daemon does not run", *result["faults"]]}
         if result["faults"]:
             return {**result, "caught": number, "found": result["faults"], "faults": []}
         missed.append(result)
     told = "; ".join(
         f"{one['manners']}, {one['writes_unsynced']} writes not synced, {one['writes_lost']} lost" for one in missed
     )
-    faults = [f"synchronous={mutation} was not noticed ({told})"]
+    faults = [f"{mutation}: not noticed ({told})"]
     return {**unit.values, "kills": unit.values["tries"], "missed": missed, "faults": faults}
 
 
@@ -59,13 +76,16 @@ def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) 
     base, log = directory / "base", directory / "operations"
     layers: list[Layer] = []
     cuts: list[Cut] = []
+    halves = Random(f"halves {unit.key} {unit.seed}")
 
     def prepare(daemon: Daemon) -> None:
         shutil.rmtree(base, ignore_errors=True)
-        shutil.copytree(daemon.store, base)
+        copy_store(daemon.store, base)
         log.write_bytes(b"")
         if not layers:
             layers.append(Layer(options.scratch, daemon.store.resolve(), log, _SYNC_US))
+        # One start in four writes in halves, so that a cut may come between the two.
+        layers[0].fault(SHORT_WRITE if halves.random() < 0.25 else 0)
         daemon.environment = layers[0].environment()
 
     def after(daemon: Daemon, random: Random) -> None:

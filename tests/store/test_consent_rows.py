@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from smppd.store.api import StoreError
-from smppd.store.consents import FOREVER, ConsentRow
-from smppd.store.sqlite.consent_rows import SqliteConsents
-from smppd.store.sqlite.keys import KeyStore
+from smppd.store.consents import FOREVER, ConsentRow, Consents
+from tests.store.houses import House, embedded_only
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[SqliteConsents]:
-    KeyStore(tmp_path).close()
-    made = SqliteConsents(tmp_path)
+def rows(house: House) -> Iterator[Consents]:
+    house.place.keys().close()
+    made = house.place.consents()
     yield made
     made.close()
 
@@ -25,7 +23,7 @@ def row(digest: int, subject: int = 1, given: int = 100, account: str = "acme") 
     return ConsentRow(b"%016d" % digest, account, b"%016d" % subject, b"s" * 16, -given, FOREVER, b"sealed %d" % digest)
 
 
-def test_rows_come_back_once_each(rows: SqliteConsents) -> None:
+def test_rows_come_back_once_each(rows: Consents) -> None:
     assert rows.add([row(1), row(2, 2), row(1)]) == 2 and rows.add([row(1)]) == 0
     assert [(one.digest, one.withdrawn, one.until) for one in rows.of([row(1).subject, row(2, 2).subject])] == [
         (row(1).digest, 0, FOREVER),
@@ -35,7 +33,7 @@ def test_rows_come_back_once_each(rows: SqliteConsents) -> None:
     assert rows.count() == 2 and rows.of([]) == []
 
 
-def test_a_withdrawal_ends_what_is_older_and_comes_later(rows: SqliteConsents) -> None:
+def test_a_withdrawal_ends_what_is_older_and_comes_later(rows: Consents) -> None:
     rows.add([row(1)])
     (one,) = rows.of([row(1).subject])
     assert rows.withdraw([(one, one._replace(withdrawn=200, until=900, sealed=b"ended"))])
@@ -50,19 +48,19 @@ def test_a_withdrawal_ends_what_is_older_and_comes_later(rows: SqliteConsents) -
     assert rows.expire(899) == 0 and rows.expire(900) == 2 and rows.count() == 2
 
 
-def test_what_is_removed_leaves_nothing(rows: SqliteConsents, tmp_path: Path) -> None:
+def test_what_is_removed_leaves_nothing(rows: Consents, house: House) -> None:
     rows.add([row(1), row(2)])
     assert rows.remove([1, 7]) == 1
-    octets = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.name.startswith("data"))
-    assert b"sealed 1" not in octets
+    assert b"sealed 1" not in house.octets()
 
 
-def test_accounts(rows: SqliteConsents) -> None:
+def test_accounts(rows: Consents) -> None:
     assert rows.accounts() == []
     rows.add([row(1), row(2, account="shop"), row(3, account="bank"), row(4)])
     assert rows.accounts() == ["acme", "bank", "shop"]
 
 
-def test_without_a_store(tmp_path: Path) -> None:
+@embedded_only
+def test_without_a_store(house: House) -> None:
     with pytest.raises(StoreError, match="no store here"):
-        SqliteConsents(tmp_path)
+        house.place.consents()

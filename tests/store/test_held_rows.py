@@ -9,19 +9,18 @@ from pathlib import Path
 import pytest
 
 from smppd.store.api import StoreError
-from smppd.store.holds import HeldRow, Mark
+from smppd.store.holds import HeldRow, HeldRows, Mark
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.held_rows import SqliteHeldRows
-from smppd.store.sqlite.keys import KeyStore
-from tests.store.builder import files
+from tests.store.houses import House, embedded_only
 
 SCOPE = b"hold/000003"
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[SqliteHeldRows]:
-    KeyStore(tmp_path).close()
-    one = SqliteHeldRows.at(tmp_path)
+def rows(house: House) -> Iterator[HeldRows]:
+    house.place.keys().close()
+    one = house.place.held()
     assert (
         one.put_key(SCOPE, b"a wrapped key") == b"a wrapped key" == one.put_key(SCOPE, b"another") == one.wrapped(SCOPE)
     )
@@ -33,7 +32,7 @@ def row(record: int, hold: int = 3, source: bytes = b"s" * 16, destination: byte
     return HeldRow(record, hold, source, destination, b"sealed %d" % record)
 
 
-def test_what_is_added_is_found(rows: SqliteHeldRows) -> None:
+def test_what_is_added_is_found(rows: HeldRows) -> None:
     assert rows.mark(3, Mark.ROWS) == b"" and rows.holds() == [] and rows.count(3) == 0
     assert rows.add(SCOPE, 3, [row(5), row(9, destination=b"x" * 16)], Mark.ROWS, b"far")
     assert rows.add(SCOPE, 3, [row(5)._replace(sealed=b"again"), row(7)], Mark.OTHERS, b"there")
@@ -50,24 +49,24 @@ def test_what_is_added_is_found(rows: SqliteHeldRows) -> None:
     assert rows.holds() == [3, 8] and [one.hold for one in rows.of(5)] == [3, 8]
 
 
-def test_nothing_is_added_to_a_hold_without_a_key(rows: SqliteHeldRows) -> None:
+def test_nothing_is_added_to_a_hold_without_a_key(rows: HeldRows) -> None:
     rows.destroy_key(SCOPE)
     assert not rows.add(SCOPE, 3, [row(5)], Mark.ROWS, b"far")
     assert rows.count(3) == 0 and rows.mark(3, Mark.ROWS) == b""
 
 
-def test_what_is_removed_is_overwritten(rows: SqliteHeldRows, tmp_path: Path) -> None:
+def test_what_is_removed_is_overwritten(rows: HeldRows, house: House) -> None:
     rows.add(SCOPE, 3, [row(one) for one in range(1, 50)], Mark.ROWS, b"far")
     rows.remove(3, list(range(1, 49)))
     assert rows.count(3) == 1 and rows.mark(3, Mark.ROWS) == b"far"
     rows.forget(3)
     assert rows.mark(3, Mark.ROWS) == b"" and rows.count(3) == 1
     rows.destroy_key(SCOPE)
-    left = files(tmp_path)
+    left = house.settled()
     assert b"sealed 49" in left and b"sealed 48" not in left and b"a wrapped key" not in left
 
 
-def test_all_or_nothing(rows: SqliteHeldRows) -> None:
+def test_all_or_nothing(rows: HeldRows) -> None:
     with pytest.raises(StoreError):
         rows.add(SCOPE, 3, [row(5), row(6)._replace(sealed=None)], Mark.ROWS, b"far")  # type: ignore[arg-type]
     assert rows.count(3) == 0 and rows.mark(3, Mark.ROWS) == b""
@@ -84,6 +83,7 @@ def test_in_a_store_of_an_earlier_version_nothing_is_held(tmp_path: Path) -> Non
     rows.close()
 
 
-def test_a_store_is_needed(tmp_path: Path) -> None:
+@embedded_only
+def test_a_store_is_needed(house: House) -> None:
     with pytest.raises(StoreError, match="no store here"):
-        SqliteHeldRows.at(tmp_path)
+        house.place.held()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from smppd.store.sqlite.seals import SECONDS, Made, Seals
+from smppd.store.seals import SECONDS, Made, Seals
 from smppd.vault.chain import GENESIS, ChainKeys, SealKind, chain, events_digest
 from smppd.vault.seal import DIGEST_BYTES
 
@@ -67,8 +67,19 @@ class ChainWriter:
         self._sealing_alone = True
         return True
 
+    def alone(self) -> Made | None:
+        """The seal without a commit, to be written with a commit of its own; None where there is nothing that the last one
+        does not cover."""
+        self._sealing_alone = False
+        return self._seals.alone(self.row, self.digest) if self._seals is not None else None
+
+    def sealed(self, made: Made) -> None:
+        """Such a seal is durable."""
+        if self._seals is not None:
+            self._seals.done(made)
+
     def seal_alone(self, kind: SealKind) -> None:
-        """A seal without a commit. Raises sqlite3.Error."""
+        """A seal without a commit, written at once."""
         if self._seals is not None:
             self._seals.rest(kind, self.row, self.digest)
         self._sealing_alone = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smppd.store.sqlite.segments import ENTRIES, Segments
+from smppd.store.segments import ENTRIES, Segments
 from tests.store.memory import MemoryStore
 from tests.store.tenant import Lodger
 

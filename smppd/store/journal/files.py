@@ -1,0 +1,215 @@
+"""The files that blocks are written into: made ahead, full of zeros and synced, so that a commit changes no size and takes no
+space of the file system. A file belongs to one segment of the spool; a segment may have several.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from errno import EDQUOT, EIO, ENOSPC
+from pathlib import Path
+from typing import Final
+
+from smppd.durable import sync_directory
+from smppd.store.journal.blocks import whole
+from smppd.store.journal.reader import numbers, path_of
+
+SMALLEST: Final = 1 << 20
+LARGEST: Final = 16 << 20
+"""Octets of a file: the next one is twice as large where one was filled, half as large where a quarter was not used."""
+_PIECE: Final = 1 << 18
+_NO_SPACE: Final = (ENOSPC, EDQUOT)
+# Linux: a write that is its own sync, so the interpreter's lock is given away and taken back once (pwritev2(2)).
+_DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
+
+
+def no_space(error: OSError) -> bool:
+    """Whether a write found no space, or no more than a quota."""
+    return error.errno in _NO_SPACE
+
+
+class JournalFiles:
+    """See the module. ``write`` and ``begin`` are the writer's, in its thread; ``drop`` and ``has`` another's. Every method
+    raises OSError."""
+
+    def __init__(self, directory: Path) -> None:
+        """directory: the store's. What an earlier run left is never written again."""
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._segments: dict[int, int] = {}
+        self._segment = 0
+        self._number = 0
+        self._file = -1
+        self._at = self._end = 0
+        self._size = SMALLEST
+        self._spare: tuple[int, int, int] | None = None  # number, descriptor, octets
+        self._wanted = threading.Event()
+        self._over = False
+        self._thread: threading.Thread | None = None
+        self._next = max(numbers(directory), default=0) + 1
+
+    # -- what earlier runs left ----------------------------------------------------------------------------------------
+
+    def belongs(self, number: int, segment: int) -> None:
+        """A file of an earlier run is of this segment."""
+        self._segments[number] = segment
+
+    def rest(self, living: Collection[int]) -> None:
+        """Removes the files before the first of these segments, and those that were made ahead and never used: no gap comes to
+        be in the sequences. Before the first ``write``, or after ``close``."""
+        with self._lock:
+            first = min((number for number, of in self._segments.items() if of in living), default=self._next)
+            self._segments = {number: of for number, of in self._segments.items() if number >= first}
+            gone = [number for number in numbers(self._directory) if number not in self._segments]
+        self._remove(gone)
+
+    def remove_all(self) -> None:
+        """Removes every file: what lived in them stands elsewhere. Before the first ``write``, or after ``close``."""
+        self.rest(())
+
+    def cut(self, number: int, at: int) -> None:
+        """Takes off what stands behind a place of a file of an earlier run; durable."""
+        handle = os.open(path_of(self._directory, number), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, at)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def blank(self, number: int, at: int, octets: int) -> None:
+        """Writes zeros over a stretch of a file of an earlier run; durable."""
+        handle = os.open(path_of(self._directory, number), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _zeros(handle, at, octets)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins to make files ahead, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+        self._wanted.set()
+
+    def write(self, segment: int, pieces: Sequence[bytes]) -> int:
+        """Writes a block of a segment, in one piece; on stable storage when this returns. How many octets. Where there was no
+        space nothing of it is stored (`no_space`); after any other error nobody can say."""
+        octets = sum(map(len, pieces))
+        if segment != self._segment or self._at + octets > self._end:
+            self._begin(segment, octets)
+        done = self._put(pieces, self._at)
+        while done < octets:
+            # To write less than was asked for is no error (write(2)).
+            some = self._put([b"".join(pieces)[done:]], self._at + done)
+            if not some:
+                raise OSError(EIO, f"{done} of {octets} octets of a block were written")
+            done += some
+        self._at += octets
+        return octets
+
+    def _put(self, pieces: Sequence[bytes], at: int) -> int:
+        if _DSYNC:
+            return os.pwritev(self._file, pieces, at, _DSYNC)
+        done = os.pwritev(self._file, pieces, at)
+        os.fdatasync(self._file)
+        return done
+
+    def _begin(self, segment: int, octets: int) -> None:
+        size = self._size
+        if self._file >= 0 and segment == self._segment:
+            size = min(LARGEST, size * 2)
+        elif self._file >= 0 and self._at * 4 < self._end:
+            size = max(SMALLEST, size // 2)
+        with self._lock:
+            spare, self._spare = self._spare, None
+        # One that was being made while another was made here would stand before it.
+        if spare is not None and (spare[2] < octets or spare[0] < self._number):
+            os.close(spare[1])
+            self._remove([spare[0]])
+            spare = None
+        number, handle, end = spare if spare is not None else self._make(max(size, whole(octets)))
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._number, self._at, self._end = handle, number, 0, end
+        self._segment, self._size = segment, size
+        with self._lock:
+            self._segments[number] = segment
+        self._wanted.set()
+
+    def _make(self, size: int) -> tuple[int, int, int]:
+        with self._lock:
+            number, self._next = self._next, self._next + 1
+        path = path_of(self._directory, number)
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            _zeros(handle, 0, size)
+            os.fsync(handle)
+            sync_directory(self._directory)
+        except OSError:
+            os.close(handle)
+            with suppress(OSError):
+                path.unlink()
+            raise
+        return number, handle, size
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._over:
+                return
+            if self._spare is None:
+                # Where there is no space now, the writer finds out when it needs the file.
+                with suppress(OSError):
+                    spare = self._make(self._size)
+                    with self._lock:
+                        self._spare = spare
+
+    # -- segments ------------------------------------------------------------------------------------------------------
+
+    def has(self, segment: int) -> bool:
+        """Whether a file belongs to a segment."""
+        with self._lock:
+            return segment in self._segments.values()
+
+    def drop(self, segment: int) -> None:
+        """Removes the files of a segment. Durable: a later segment is never gone before an earlier one, whatever happens, since
+        it may say that what the earlier one opens is over."""
+        with self._lock:
+            gone = [number for number, of in self._segments.items() if of == segment and number != self._number]
+            for number in gone:
+                del self._segments[number]
+        self._remove(gone)
+
+    def _remove(self, gone: Sequence[int]) -> None:
+        for number in gone:
+            path_of(self._directory, number).unlink(missing_ok=True)
+        if gone:
+            sync_directory(self._directory)
+
+    def close(self) -> None:
+        """Lets the files go. The one that was made ahead is removed."""
+        self._over = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(30.0)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare[1])
+            with suppress(OSError):
+                self._remove([spare[0]])
+
+
+def _zeros(handle: int, at: int, octets: int) -> None:
+    zeros = bytes(min(octets, _PIECE))
+    while octets > 0:
+        done = os.pwrite(handle, zeros[:octets], at)
+        at += done
+        octets -= done

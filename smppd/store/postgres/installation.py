@@ -1,0 +1,251 @@
+"""`store.installation.Installation` of a database, as one node sees it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from smppd.store.api import OptOut
+from smppd.store.erasures import Waiting
+from smppd.store.installation import RESTORED, LongStart, MainStore
+from smppd.store.postgres.connection import Connection, Server
+from smppd.store.postgres.consent_rows import PostgresConsents
+from smppd.store.postgres.damaged import PostgresDamaged
+from smppd.store.postgres.database import Database
+from smppd.store.postgres.documents import PostgresDocuments
+from smppd.store.postgres.erasure_rows import PostgresErasures, waiting_erasures
+from smppd.store.postgres.held_rows import PostgresHeldRows
+from smppd.store.postgres.key_rows import PostgresKeys, ReadOnlyKeys
+from smppd.store.postgres.log_rows import PostgresIndex, PostgresPurge, PostgresRecords
+from smppd.store.postgres.migrations import known, version
+from smppd.store.postgres.opt_outs import PostgresOptOuts
+from smppd.store.postgres.session import Place, nodes_in_use
+from smppd.store.postgres.states import PostgresStates, witness
+from smppd.store.postgres.store import PostgresStore
+from smppd.store.postgres.tidy import TidyThread, ask
+from smppd.store.postgres.underway import PostgresUnderway
+from smppd.vault.chain import ChainKeys
+from smppd.vault.kek import Kek
+from smppd.vault.keys import KeyRing
+
+log = logging.getLogger("smppd.store")
+Head = Callable[[], tuple[int, bytes] | None]
+T = TypeVar("T")
+
+
+class PostgresInstallation:
+    """See the module. A commit is in the database when it is acknowledged: nobody who reads has to wait for anything."""
+
+    def __init__(self, server: Server, directory: Path, *, node: int = 0, audit_head: Head = lambda: None) -> None:
+        """directory: what stays on this machine. node: this one's number, whose chain is asked about. audit_head: see
+        `PostgresStore`."""
+        self._server = server
+        self._directory = directory
+        self._node = node
+        self._audit_head = audit_head
+
+    @property
+    def name(self) -> str:
+        """See `store.installation.Installation`."""
+        return self._server.name
+
+    @property
+    def directory(self) -> Path:
+        """See `store.installation.Installation`."""
+        return self._directory
+
+    @property
+    def keys_name(self) -> str:
+        """See `store.installation.Installation`."""
+        return self._server.name
+
+    # -- whether it is there -------------------------------------------------------------------------------------------
+
+    def _asked(self, query: str) -> bool:
+        with closing(Connection(self._server, read_only=True)) as db:
+            return version(db) > 0 and db.one(query) is not None
+
+    def has_keys(self) -> bool:
+        """See `store.installation.Installation`."""
+        return self._asked("SELECT 1 FROM smppd.keys LIMIT 1")
+
+    def has_log(self) -> bool:
+        """See `store.installation.Installation`."""
+        return self._asked("SELECT 1 FROM smppd.nodes LIMIT 1")
+
+    def has_documents(self) -> bool:
+        """See `store.installation.Installation`."""
+        return self._asked("SELECT to_regclass('smppd.documents') WHERE to_regclass('smppd.documents') IS NOT NULL")
+
+    def keys_lost(self) -> str:
+        """See `store.installation.Installation`."""
+        if self.has_keys() or not self._asked("SELECT 1 FROM smppd.log LIMIT 1"):
+            return ""
+        return (
+            f"{self.name}: there are no keys, and nothing in the log opens without them: put the table `keys` back, or restore"
+            " the whole from a dump"
+        )
+
+    def being_shredded(self) -> bool:
+        """See `store.installation.Installation`: nothing shreds a database."""
+        return False
+
+    def check(self) -> None:
+        """See `store.installation.Installation`."""
+        with closing(Connection(self._server, read_only=True)) as db:
+            if version(db):
+                known(db)
+
+    def was_used(self) -> bool:
+        """See `store.installation.Installation`."""
+        return self._asked(f"SELECT 1 FROM smppd.nodes WHERE node = {self._node:d}")
+
+    def in_use(self) -> bool:
+        """See `store.installation.Installation`."""
+        with closing(Connection(self._server, read_only=True)) as db:
+            return self._node in nodes_in_use(db)
+
+    def lock(self) -> Place:
+        """See `store.installation.Installation`."""
+        return Place(self._server, self._node)
+
+    def settled(self) -> bool:
+        """See `store.installation.Installation`: there is nothing to wait for."""
+        return True
+
+    def file_rest(self, kek: Kek) -> None:
+        """See `store.installation.Installation`: there is nothing left."""
+
+    def restored(self, highest: int, skipped: int) -> None:
+        """See `store.installation.Installation`."""
+        with closing(Database(self._server)) as data, data.writing():
+            data.run(
+                "INSERT INTO meta SELECT node, $1, $2 FROM nodes ON CONFLICT (node, name) DO UPDATE SET value = excluded.value",
+                (RESTORED, highest),
+            )
+            data.run("UPDATE counters SET next = next + $1", (skipped,))
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def keys(self) -> PostgresKeys:
+        """See `store.installation.Installation`."""
+        return PostgresKeys(self._server)
+
+    def read_only_keys(self) -> ReadOnlyKeys:
+        """See `store.installation.Installation`."""
+        return ReadOnlyKeys(self._server)
+
+    # -- the log -------------------------------------------------------------------------------------------------------
+
+    def records(self) -> PostgresRecords:
+        """See `store.installation.Installation`. The log of all nodes, and this one's chain where there are several."""
+        return PostgresRecords(self._server)
+
+    def index(self) -> PostgresIndex:
+        """See `store.installation.Installation`."""
+        return PostgresIndex(self._server)
+
+    def purge(self) -> PostgresPurge:
+        """See `store.installation.Installation`."""
+        return PostgresPurge(self._server)
+
+    def erasures(self) -> PostgresErasures:
+        """See `store.installation.Installation`."""
+        return PostgresErasures(self._server)
+
+    def waiting_erasures(self) -> list[Waiting]:
+        """See `store.installation.Installation`."""
+        return waiting_erasures(self._server)
+
+    def states(self) -> PostgresStates:
+        """See `store.installation.Installation`."""
+        return PostgresStates(self._server, self._node)
+
+    def witness(self, keys: ChainKeys, number: int, digest: bytes) -> None:
+        """See `store.installation.Installation`."""
+        witness(self._server, keys, number, digest, self._node)
+
+    # -- what is on its way --------------------------------------------------------------------------------------------
+
+    def underway(self, ring: KeyRing) -> PostgresUnderway:
+        """See `store.installation.Installation`."""
+        return PostgresUnderway(self._server, ring)
+
+    def damaged(self, *, read_only: bool) -> PostgresDamaged:
+        """See `store.installation.Installation`."""
+        return PostgresDamaged(self._server, read_only=read_only)
+
+    # -- what stands beside messages -----------------------------------------------------------------------------------
+
+    def documents(self) -> PostgresDocuments:
+        """See `store.installation.Installation`."""
+        return PostgresDocuments(self._server)
+
+    def held(self) -> PostgresHeldRows:
+        """See `store.installation.Installation`."""
+        return PostgresHeldRows.at(self._server)
+
+    def consents(self) -> PostgresConsents:
+        """See `store.installation.Installation`."""
+        return PostgresConsents(self._server)
+
+    def opt_outs(self, *, read_only: bool = True) -> PostgresOptOuts:
+        """See `store.installation.Installation`."""
+        return PostgresOptOuts(self._server, read_only=read_only)
+
+    # -- the daemon's --------------------------------------------------------------------------------------------------
+
+    def store(
+        self,
+        *,
+        notify: Callable[[Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], Any],
+        soon: Callable[[Callable[[], None]], object],
+        reserve: int = 0,
+        start: LongStart | None = None,
+    ) -> MainStore:
+        """See `store.installation.Installation`. How much space there is only the server knows: nothing is reserved."""
+        more: dict[str, Any] = {"notify": notify, "later": later, "soon": soon, "node": self._node}
+        more |= {"audit_head": self._audit_head, "advice": log.warning}
+        return PostgresStore(self._server, **more) if start is None else _Started(self._server, start, **more)
+
+    def ask_tidy(self, seconds: float) -> bool:
+        """See `store.installation.Installation`."""
+        return ask(self._server, seconds)
+
+    def tidy_thread(
+        self, stop: threading.Event, wanted: Callable[[int], object], failed: Callable[[str], object]
+    ) -> TidyThread:
+        """See `store.installation.Installation`."""
+        return TidyThread(self._server, self._node, stop, wanted, failed)
+
+    def leave_whole(self) -> None:
+        """See `store.installation.Installation`: there are no files of its own."""
+
+
+class _Started(PostgresStore):
+    """The store of a daemon: takes what is over out of its spool before it reads it back."""
+
+    def __init__(self, server: Server, start: LongStart, **more: Any) -> None:
+        super().__init__(server, **more)
+        self._long = start
+
+    def replay(self) -> Iterator[tuple[int, bytes]]:
+        """See `PostgresStore`. When this returns, what is over is gone, also from what is counted afterwards."""
+        self._long.still()
+        tidied = self.compact(self._long.entries())
+        log.debug("spool tidied", extra={"fields": tidied._asdict()})
+        return self._telling(super().replay())
+
+    def opt_outs(self) -> Iterator[OptOut]:
+        """See `PostgresStore`."""
+        return self._telling(super().opt_outs())
+
+    def _telling(self, items: Iterator[T]) -> Iterator[T]:
+        for item in items:
+            self._long.still()
+            yield item

@@ -1,0 +1,92 @@
+"""The schema of the database, in numbered steps: `schema/0001-....sql` and so on, each in one transaction with its number.
+
+Steps only add. The daemon's start brings the database up; two that come at once wait for each other by an advisory lock. A
+database that a newer smppd brought up is refused: its rows may mean something else.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+from smppd.store.api import StoreError
+from smppd.store.postgres.connection import SCHEMA, Connection
+
+_LOCK: Final = 0x736D707064  # "smppd": the key of the advisory lock
+_THERE: Final = "SELECT to_regclass($1) IS NOT NULL"
+_TABLE: Final = f"{SCHEMA}.schema_versions"
+
+
+class Step(NamedTuple):
+    """One step: its number and its statements."""
+
+    number: int
+    script: str
+
+
+@cache
+def steps() -> tuple[Step, ...]:
+    """All steps, in order, without gaps."""
+    folder = resources.files("smppd.store.postgres") / "schema"
+    found = sorted((one.name, one.read_text()) for one in folder.iterdir() if one.name.endswith(".sql"))
+    made = tuple(Step(int(name.partition("-")[0]), text) for name, text in found)
+    assert [step.number for step in made] == list(range(1, len(made) + 1)), "a step is missing"
+    return made
+
+
+def version(db: Connection) -> int:
+    """The number of the last step that the database has; 0 where it has none. Raises StoreError."""
+    row = db.one(_THERE, (_TABLE,))
+    if row is None or not row[0]:
+        return 0
+    row = db.one(f"SELECT coalesce(max(number), 0) FROM {_TABLE}")
+    assert row is not None
+    return int(row[0])
+
+
+def known(db: Connection) -> int:
+    """As `version`. Raises StoreError where there is no store, where it is of a newer smppd, or of an older one that no
+    daemon of this version has brought up yet."""
+    found, newest = version(db), len(steps())
+    if not found:
+        raise StoreError(f"{db.server.name}: there is no store here yet")
+    _not_newer(db, found)
+    if found < newest:
+        raise StoreError(
+            f"{db.server.name}: its schema is of an older smppd ({found}, this one knows {newest}):"
+            " the daemon's start brings it up"
+        )
+    return found
+
+
+def migrate(db: Connection, *, most: int | None = None) -> int:
+    """Brings the database up to the last step, or to step ``most``; how many steps that were. Raises StoreError: what was
+    done by then stays, what failed is undone."""
+    done = 0
+    while True:
+        with db.writing():
+            db.one("SELECT pg_advisory_xact_lock($1)", (_LOCK,))
+            found = version(db)
+            _not_newer(db, found)
+            step = next((step for step in steps() if step.number > found), None)
+            if step is None or (most is not None and step.number > most):
+                return done
+            if not found:
+                _begin(db)
+            db.script(step.script)
+            db.run(f"INSERT INTO {_TABLE} (number) VALUES ($1)", (step.number,))
+        done += 1
+
+
+def _begin(db: Connection) -> None:
+    row = db.one("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", (SCHEMA,))
+    if row is None or not row[0]:  # where an administrator made it, the right to make schemas is not needed
+        db.script(f"CREATE SCHEMA {SCHEMA}")
+    db.script(f"CREATE TABLE {_TABLE} (number integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
+
+
+def _not_newer(db: Connection, found: int) -> None:
+    newest = len(steps())
+    if found > newest:
+        raise StoreError(f"{db.server.name}: written by a newer smppd (schema {found}, this one knows {newest})")

@@ -1,0 +1,224 @@
+"""Cold rows and what is set aside, on the node's session: the queries of the relay, sealing anew, setting aside what does
+not open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from smppd.store.api import ColdRow, Kind, Place, StoreBusy, StoreFull
+from smppd.store.aside import CLEAR, COLD, KINDS, MOST, OCTETS, SPOOL, number_of
+from smppd.store.cold import FOUND, Columns, open_columns, seal_columns
+from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.session import Session
+from smppd.vault.keys import KeyRing
+
+_SELECT: Final = "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE kind = $1 AND node = $2 AND "
+_RESEALED: Final = (
+    "UPDATE cold SET segment = $1, data = made.data"
+    " FROM unnest($2::int[], $3::text[], $4::bytea[], $5::bigint[], $6::bytea[]) AS made (kind, owner, key, id, data)"
+    " WHERE cold.kind = made.kind AND cold.owner = made.owner AND cold.key = made.key AND cold.id = made.id"
+)
+_REMEMBERED: Final = 10_000
+
+After = tuple[int, int, str, bytes, int]
+"""Where sealing anew goes on: segment, kind, owner, key, id."""
+
+
+class DamagedRows:
+    """What is set aside. ``lifetime(owner)``: seconds for which what belongs to an account, a lane or an upstream may be
+    kept; ``wall``: epoch seconds."""
+
+    def __init__(self, session: Session, lifetime: Callable[[str], float], wall: Callable[[], float]) -> None:
+        self._session = session
+        self._lifetime = lifetime
+        self._wall = wall
+        self.count = 0
+        self.recount(session.db)
+
+    def recount(self, db: Connection) -> None:
+        """Counts anew: others remove rows too."""
+        row = db.one("SELECT count(*) FROM damaged")
+        self.count = 0 if row is None else int(row[0])
+
+    def take_cold(self, rows: Sequence[tuple[Columns, str]], place: str) -> bool:
+        """Moves cold rows here as they are: (columns, reason) each. A transaction of its own; False where it cannot be done
+        just now: then all stay where they are. Raises StoreError."""
+
+        def move(db: Connection) -> None:
+            for (kind, owner, key, identity, _expires, segment, data), reason in rows:
+                name = KINDS.get(kind, "cold row")
+                self._put(db, name, owner, identity, place, reason, COLD, kind, segment, data)
+                gone = "DELETE FROM cold WHERE kind = $1 AND owner = $2 AND key = $3 AND id = $4"
+                db.run(gone, (kind, owner, key, identity))
+
+        return self._moved(move)
+
+    def take_block(self, row: int, segment: int, counter: int, data: bytes, reason: str) -> bool:
+        """Moves a row of the journal here as it is; see `take_cold`. row: its number as the embedded store has it."""
+
+        def move(db: Connection) -> None:
+            self._put(db, "block", "", 0, "spool", reason, SPOOL, row, segment, data)
+            gone = "DELETE FROM journal WHERE node = $1 AND segment = $2 AND counter = $3"
+            db.run(gone, (self._session.node, segment, counter))
+
+        return self._moved(move)
+
+    def take_meta(self, name: str, value: int) -> bool:
+        """Moves a number that was remembered here; see `take_cold`."""
+
+        def move(db: Connection) -> None:
+            self._put(db, "meta", name, 0, "meta", "ValueError", CLEAR, 0, 0, str(value).encode())
+            db.run("DELETE FROM meta WHERE node = $1 AND name = $2", (self._session.node, name))
+
+        return self._moved(move)
+
+    def take_strange(self) -> None:
+        """Moves the cold rows of kinds that nobody would ever look for; see `take_cold`."""
+        rows = self._session.db.all(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE node = $1 AND kind <> ALL ($2)",
+            (self._session.node, list(KINDS)),
+        )
+        if rows:
+            self.take_cold([(_columns(row), "unknown") for row in rows], "cold")
+
+    def _moved(self, move: Callable[[Connection], None]) -> bool:
+        try:
+            with self._session.writing() as db:
+                move(db)
+                db.one("SELECT limit_damaged($1, $2)", (MOST, OCTETS))
+            self.recount(self._session.db)
+        except (StoreFull, StoreBusy):
+            return False
+        return True
+
+    def _put(
+        self,
+        db: Connection,
+        kind: str,
+        owner: str,
+        identity: int,
+        place: str,
+        reason: str,
+        form: int,
+        row: int,
+        segment: int,
+        data: bytes,
+    ) -> None:
+        at = int(self._wall())
+        values = (kind, owner, number_of(identity), place, reason, at, at + int(self._lifetime(owner)))
+        db.run(
+            'INSERT INTO damaged (node, kind, owner, id, place, reason, at, until, form, "row", segment, data)'
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            (self._session.node, *values, form, row, segment, data),
+        )
+
+
+class ColdRows:
+    """The cold rows that this node holds. ``damaged(kind, owner, id, reason)`` is called once for each row that does not
+    open: it was altered, or its key is gone. Such a row is set aside, so that it stops nothing but itself; where that
+    cannot be done it is passed over and lies where it is. Every method raises StoreError."""
+
+    def __init__(
+        self,
+        session: Session,
+        ring: KeyRing,
+        aside: DamagedRows,
+        damaged: Callable[[Kind, str, int, str], object],
+    ) -> None:
+        self._session = session
+        self._ring = ring
+        self._aside = aside
+        self._damaged = damaged
+        self._told: set[tuple[int, int]] = set()
+
+    def page(self, db: Connection, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        while True:
+            where = "owner = $3 AND key = '' AND id > $4 ORDER BY id LIMIT $5"
+            rows, damaged = self._read(db, where, kind, owner, after, limit)
+            if rows or not damaged:
+                return rows
+            after = damaged[-1][3]  # a whole page of them: what stands behind is wanted
+
+    def find(self, db: Connection, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        return self._read(db, "owner = $3 AND key = ANY ($4) LIMIT $5", kind, owner, keys, FOUND)[0]
+
+    def expired(self, db: Connection, kind: Kind, now: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        return self._read(db, "expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)[0]
+
+    def count(self, db: Connection, kind: Kind) -> dict[str, int]:
+        """See ``api.Spool``."""
+        asked = "SELECT owner, count(*) FROM cold WHERE kind = $1 AND node = $2 GROUP BY owner"
+        return {owner: int(count) for owner, count in db.all(asked, (int(kind), self._session.node))}
+
+    def walk(self, db: Connection, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
+        """See ``api.Spool``."""
+        where = "(owner, key, id) > ($3, $4, $5) ORDER BY owner, key, id LIMIT $6"
+        rows, damaged = self._read(db, where, kind, *after, limit)
+        if len(rows) + len(damaged) < limit:
+            return rows, None
+        places = [(row.owner, row.key, row.id) for row in rows] + [columns[1:4] for columns in damaged]
+        return rows, max(places, key=_order)
+
+    def reseal(self, db: Connection, segment: int, after: After | None, limit: int) -> After | None:
+        """Seals up to ``limit`` rows of earlier segments under this one, in a transaction of its own; where to go on, None
+        at the end. A damaged row stays as it is. Raises StoreError, nothing changed then."""
+        behind = "" if after is None else " AND (segment, kind, owner, key, id) > ($4, $5, $6, $7, $8)"
+        found = db.all(
+            "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE node = $1 AND segment < $2"
+            f"{behind} ORDER BY segment, kind, owner, key, id LIMIT $3",
+            (self._session.node, segment, limit, *(after or ())),
+        )
+        sealed: list[Columns] = []
+        for columns in map(_columns, found):
+            try:
+                sealed.append(seal_columns(self._ring, open_columns(self._ring, columns), segment))
+            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
+                continue
+        if sealed:
+            kinds, owners, keys, ids, _expires, _segments, data = map(list, zip(*sealed, strict=True))
+            with self._session.writing():
+                db.run(_RESEALED, (segment, kinds, owners, keys, ids, data))
+        if len(found) < limit:
+            return None
+        kind, owner, key, identity, _expires, of, _data = found[-1]
+        return of, kind, owner, key, identity
+
+    def _read(self, db: Connection, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
+        rows: list[ColdRow] = []
+        damaged: list[tuple[Columns, str]] = []
+        for columns in map(_columns, db.all(_SELECT + where, (int(kind), self._session.node, *arguments))):
+            try:
+                rows.append(open_columns(self._ring, columns))
+            except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
+                damaged.append((columns, type(error).__name__))
+        if damaged:
+            moved = self._aside.take_cold(damaged, "cold")
+            for columns, reason in damaged:
+                self._tell(Kind(columns[0]), columns[1], columns[3], reason, moved)
+        return rows, [columns for columns, _ in damaged]
+
+    def _tell(self, kind: Kind, owner: str, identity: int, reason: str, moved: bool) -> None:
+        key = (int(kind), identity)
+        if key in self._told:
+            if moved:
+                self._told.discard(key)
+            return
+        if not moved:  # it will be met again
+            if len(self._told) >= _REMEMBERED:
+                return
+            self._told.add(key)
+        self._damaged(kind, owner, identity, reason)
+
+
+def _columns(row: tuple[Any, ...]) -> Columns:
+    kind, owner, key, identity, expires, segment, data = row
+    return kind, owner, key, identity, expires, segment, data
+
+
+def _order(place: Place) -> tuple[bytes, bytes, int]:
+    """As the server compares texts under the collation "C"."""
+    return place[0].encode(), place[1], place[2]

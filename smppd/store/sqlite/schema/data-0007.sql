@@ -1,0 +1,1 @@
+-- data.db, version 7. Nothing changed, but there are journal files beside it (docs/adr/0025), which an earlier version would not see.

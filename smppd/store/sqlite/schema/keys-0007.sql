@@ -1,0 +1,1 @@
+-- keys.db, version 7. Nothing changed: both files have one version.

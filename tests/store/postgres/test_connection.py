@@ -1,0 +1,157 @@
+"""Connections: what is refused at the start, and what errors say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from smppd.store.api import StoreBusy, StoreError, StoreFull
+from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway
+from tests import postgres
+
+SECRET = "not-for-anybody"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = postgres.server().empty()
+    yield made
+    postgres.server().give_back(made)
+
+
+@pytest.fixture
+def db(server: Server) -> Iterator[Connection]:
+    made = Connection(server)
+    yield made
+    made.close()
+
+
+def setting(words: str) -> Server:
+    """A server whose sessions have a setting."""
+    return Server(postgres.server().url() + f"&options=-c%20{words.replace('=', '%3D')}")
+
+
+def test_what_a_server_must_not_be() -> None:
+    for words in ("synchronous_commit=off", "synchronous_commit=local", "standard_conforming_strings=off"):
+        with pytest.raises(StoreError, match=words.partition("=")[0]):
+            Connection(setting(words))
+    Connection(setting("synchronous_commit=remote_apply")).close()
+    own = postgres.server()
+    own.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'")
+    with pytest.raises(StoreError, match="encoding is LATIN1"):
+        Connection(own.address("latin"))
+    own.execute("DROP DATABASE latin")
+
+
+def test_what_an_operator_may_mean_is_told() -> None:
+    told: list[str] = []
+    Connection(postgres.server().address(), advice=told.append).close()
+    assert len(told) == 2 and "fsync is off" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"postgresql://somebody:{SECRET}@localhost:1/base", "Connection refused"),
+        (f"postgresql://somebody:{SECRET}@/base?host=/nowhere", "No such file"),
+        (f"postgresql://somebody:{SECRET}@nowhere.invalid/base", "failed to resolve host"),
+        (f"host={{}} dbname=base user=somebody password={SECRET}", "there is no such role"),
+        (f"host={{}} dbname=base user=smppd password={SECRET}", "there is no such database"),
+        (f"nonsense={SECRET}", "the address of the database is none"),
+        (f"postgresql://x:{SECRET}@/x?port=five", "the port of the database is no number"),
+        (f"postgresql://x@[{SECRET}", "the address of the database is none"),
+    ],
+)
+def test_no_error_repeats_an_address_or_a_password(url: str, said: str) -> None:
+    with pytest.raises(StoreError, match=said) as caught:
+        Connection(Server(url.format(postgres.server().folder)))
+    assert SECRET not in str(caught.value) and "somebody" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_password_is_in_no_repr() -> None:
+    server = Server(f"postgresql://somebody:{SECRET}@db.example:6432/base")
+    assert server.name == "PostgreSQL at db.example:6432, database base"
+    assert SECRET not in repr(server) and "somebody" not in repr(server)
+    assert server.words("x", 1)["password"] == SECRET
+    assert Server("postgresql://somebody@db.example/base", SECRET).words("x", 1)["password"] == SECRET
+
+
+def test_no_error_repeats_a_value(db: Connection) -> None:
+    for statement, values in (
+        ("SELECT $1::text::int", (SECRET,)),
+        ("INSERT INTO counters VALUES ($1, -5)", (SECRET,)),
+        (f"SELECT '{SECRET}'::jsonb", ()),
+        (f'SELECT "{SECRET}"', ()),
+    ):
+        with pytest.raises(ServerError, match="SQLSTATE") as caught:
+            db.all(statement, values)
+        assert SECRET not in str(caught.value) and caught.value.__cause__ is None
+        assert len(caught.value.code) == 5
+    assert db.one("SELECT 1") == (1,), "it goes on"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("53100", StoreFull),
+        ("55P03", StoreBusy),
+        ("40001", StoreBusy),
+        ("40P01", StoreBusy),
+        ("25006", StoreAway),
+        ("57014", StoreAway),
+        ("53300", StoreAway),
+        ("58030", ServerError),
+        ("XX001", ServerError),
+    ],
+)
+def test_what_the_server_refuses_for(db: Connection, code: str, kind: type[StoreError]) -> None:
+    with pytest.raises(kind) as caught:
+        db.script(f"DO $$ BEGIN RAISE EXCEPTION 'told' USING ERRCODE = '{code}'; END $$")
+    assert type(caught.value) is kind and db.usable
+    if isinstance(caught.value, StoreAway):
+        assert caught.value.certain
+
+
+def test_transactions_are_all_or_nothing(db: Connection) -> None:
+    with pytest.raises(ServerError), db.writing():
+        db.run("INSERT INTO counters VALUES ('one', 1)")
+        db.run("INSERT INTO counters VALUES ('one', 1)")
+    with pytest.raises(ServerError):
+        db.run_each("INSERT INTO counters VALUES ($1, $2)", [("one", 1), ("two", 2), ("one", 1)])
+    assert db.all("SELECT * FROM counters") == []
+    db.run_each("INSERT INTO counters VALUES ($1, $2)", [("one", 1), ("two", 2)])
+    assert db.run("UPDATE counters SET next = next + 1") == 2
+
+
+def test_a_snapshot_stays_as_it_was(db: Connection, server: Server) -> None:
+    other = Connection(server)
+    with db.snapshot():
+        assert db.one("SELECT count(*) FROM counters") == (0,)
+        other.run("INSERT INTO counters VALUES ('one', 1)")
+        assert db.one("SELECT count(*) FROM counters") == (0,)
+        with pytest.raises(StoreError):
+            db.run("DELETE FROM counters")
+    other.close()
+    assert db.one("SELECT count(*) FROM counters") == (1,)
+
+
+def test_who_only_reads_writes_nothing(server: Server) -> None:
+    db = Connection(server, read_only=True)
+    with pytest.raises(StoreError):
+        db.run("INSERT INTO counters VALUES ('one', 1)")
+    db.close()
+
+
+def test_a_connection_that_was_ended_says_that_nobody_knows(server: Server) -> None:
+    db, other = Connection(server), Connection(server)
+    row = db.one("SELECT pg_backend_pid()")
+    assert row is not None
+    other.one("SELECT pg_terminate_backend($1, 5000)", row)
+    with pytest.raises(StoreAway) as caught:
+        db.one("SELECT 1")
+    assert not caught.value.certain and not db.usable
+    with pytest.raises(StoreAway):
+        db.one("SELECT 1")
+    other.close()

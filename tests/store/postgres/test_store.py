@@ -1,0 +1,356 @@
+"""What a start finds, what does not open, tidying, numbers and seals, on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from cryptography.exceptions import InvalidTag
+
+from smppd.store.api import ColdRow, Kind
+from smppd.store.aside import Aside, open_item
+from smppd.store.postgres import store as postgres_store
+from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.store import PostgresStore
+from smppd.store.postgres.tidy import DONE, TidyThread, ask
+from smppd.store.seals import TakenUp
+from smppd.vault.chain import ChainKeys, SealKind
+from smppd.vault.keys import KeyRing, create_install, load_install
+from smppd.vault.seal import SealError
+from tests.store.stands import COUNTER, PostgresStand, rotate
+from tests.store.test_interface import LATE, fill, item, page, place, row
+from tests.vault.rows import MemoryRows
+
+
+def values(stand: PostgresStand, query: str) -> list[tuple[object, ...]]:
+    db = Connection(stand.server)
+    try:
+        return db.all(query)
+    finally:
+        db.close()
+
+
+def aside(stand: PostgresStand) -> list[bytes | None]:
+    """The content of what is set aside; None where it does not open."""
+    found: list[bytes | None] = []
+    ring = KeyRing(stand._kek, stand.store.keys)
+    for *about, data in values(
+        stand, 'SELECT kind, owner, id, at, form, "row", segment, data FROM damaged ORDER BY number'
+    ):
+        try:
+            found.append(open_item(ring, Aside(*about), data))  # type: ignore[arg-type]
+        except (InvalidTag, SealError):
+            found.append(None)
+    return found
+
+
+# -- what does not open ------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_that_was_altered_is_set_aside_and_the_rest_goes_on(stand: PostgresStand) -> None:
+    for number in range(3):
+        stand.store.batch.marks.append(b"%d;" % number)
+        stand.commits()
+    stand.execute("UPDATE journal SET data = overlay(data PLACING '\\x00' FROM 3) WHERE counter = 1")
+    stand.starts()
+    assert [block for _, block in stand.blocks] == [b"0;", b"2;"] and stand.store.damaged == 1
+    assert values(stand, "SELECT kind, place, reason, count(*) FROM damaged GROUP BY 1, 2, 3") == [
+        ("block", "spool", "SealError", 1)
+    ]
+    stand.starts()
+    assert [block for _, block in stand.blocks] == [b"0;", b"2;"] and stand.store.damaged == 1
+
+
+def test_a_block_that_was_moved_does_not_open(stand: PostgresStand) -> None:
+    for number in range(2):
+        stand.store.batch.marks.append(b"%d;" % number)
+        stand.commits()
+    stand.execute("UPDATE journal SET counter = 7 WHERE counter = 0")
+    stand.starts()
+    assert [block for _, block in stand.blocks] == [b"1;"]
+    assert aside(stand) == [None]
+
+
+def test_a_cold_row_that_was_altered_is_set_aside_and_told_once(stand: PostgresStand) -> None:
+    told: list[tuple[Kind, str, int, str]] = []
+    stand.store.batch.put += [row(one) for one in (1, 2, 3)]
+    stand.commits()
+    stand.store.on_damage = lambda *about: told.append(about)
+    stand.execute("UPDATE cold SET owner = 'beta' WHERE id = 1; UPDATE cold SET data = 'x' WHERE id = 2")
+    assert page(stand) == [row(3)] and page(stand, owner="beta") == []
+    assert told == [(Kind.QUEUE, "acme", 2, "ValueError"), (Kind.QUEUE, "beta", 1, "InvalidTag")]
+    assert stand.store.damaged == 2 and values(stand, "SELECT count(*) FROM cold") == [(1,)]
+    stand.starts()
+    assert stand.counted == {(Kind.QUEUE, "acme"): 1}
+
+
+def test_without_space_a_damaged_row_lies_where_it_is_and_is_told_once(stand: PostgresStand) -> None:
+    told: list[object] = []
+    stand.store.batch.put += [row(one) for one in (1, 2)]
+    stand.commits()
+    stand.store.on_damage = lambda *about: told.append(about)
+    stand.execute(
+        "UPDATE cold SET data = 'x' WHERE id = 1; CREATE FUNCTION lacking() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'none' USING ERRCODE = '53100'; END $$;"
+        " CREATE TRIGGER lacking BEFORE INSERT ON damaged EXECUTE FUNCTION lacking()"
+    )
+    assert page(stand) == page(stand) == [row(2)] and len(told) == 1
+    stand.execute("DROP TRIGGER lacking ON damaged; DROP FUNCTION lacking")
+    assert page(stand) == [row(2)] and len(told) == 1 and stand.store.damaged == 1
+
+
+def test_rows_of_no_kind_are_set_aside_at_the_start(stand: PostgresStand) -> None:
+    stand.store.batch.put += [row(one) for one in (1, 2)]
+    stand.commits()
+    stand.execute("UPDATE cold SET kind = 77 WHERE id = 1")
+    stand.starts()
+    assert stand.counted == {(Kind.QUEUE, "acme"): 1} and stand.store.damaged == 1
+
+
+def test_a_number_that_is_none_is_set_aside(stand: PostgresStand) -> None:
+    stand.execute("INSERT INTO meta VALUES (0, 'number', -5), (1, 'other', 9)")
+    stand.starts()
+    assert stand.store.meta("number", 3, 4) == 4 and stand.store.meta("number", 3) == 3
+    assert stand.store.meta("other", 2) == 2, "another node's"
+    assert aside(stand) == [b"-5"]
+
+
+def test_what_a_batch_sets_aside_opens(stand: PostgresStand) -> None:
+    stand.store.batch.damaged.append(item())
+    stand.commits()
+    assert aside(stand) == [b"damaged"]
+    stand.store.batch.put.append(row(1, data=b"payload"))
+    stand.commits()
+    stand.execute("UPDATE cold SET expires = expires")
+    stand.starts()
+    assert aside(stand) == [b"damaged"] and page(stand) == [row(1)]
+
+
+def test_what_others_removed_is_counted_anew(stand: PostgresStand) -> None:
+    stand.store.batch.damaged += [item(1), item(2)]
+    stand.commits()
+    stand.execute("DELETE FROM damaged WHERE id = 1")
+    stand.store.look_at_damaged()
+    page(stand)
+    assert stand.store.damaged == 1
+
+
+# -- other nodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_and_blocks_of_another_node_are_not_ours(stand: PostgresStand) -> None:
+    stand.store.batch.put += [row(1), row(2, b"up", expires=5)]
+    stand.store.batch.marks.append(b"mark;")
+    stand.commits()
+    stand.execute("UPDATE cold SET node = 3; UPDATE journal SET node = 3; UPDATE log SET node = 3")
+    stand.starts()
+    assert stand.counted == {} and stand.blocks == [] and page(stand) == []
+    assert stand.asks("find", Kind.QUEUE, "acme", [b"up"]) == stand.asks("expired", Kind.QUEUE, 9, 9) == []
+    assert stand.store.highest_id() == 0
+
+
+# -- tidying -----------------------------------------------------------------------------------------------------------------
+
+
+def segments(stand: PostgresStand) -> int:
+    return int(str(values(stand, "SELECT count(*) FROM keys WHERE scope LIKE 'segment/%'")[0][0]))
+
+
+def test_tidying_destroys_the_keys_that_nothing_needs(stand: PostgresStand) -> None:
+    for number in range(5):
+        rotate(stand)
+        stand.tenant.adds(number)
+        stand.store.batch.marks.append(b"%d" % number)
+        stand.store.batch.put.append(row(number + 1))
+        stand.commits()
+    before = segments(stand)
+    sealed_under = values(stand, "SELECT DISTINCT segment FROM cold")
+    stand.store.batch.drop += [place(row(1))]
+    stand.tenant.ends(0, 1, 2, 3)
+    assert stand.tidies()
+    stand.commits()
+    assert segments(stand) < before
+    assert values(stand, "SELECT DISTINCT segment FROM cold") != sealed_under, "under a new key"
+    needed = values(
+        stand, "SELECT segment FROM journal UNION SELECT segment FROM cold UNION SELECT segment FROM damaged"
+    )
+    stored = values(stand, "SELECT convert_from(substr(scope, 9), 'UTF8')::int FROM keys WHERE scope LIKE 'segment/%'")
+    assert set(needed) <= set(stored)
+    assert len(page(stand)) == 4
+    stand.starts()
+    assert len(page(stand)) == 4
+
+
+def test_keys_of_another_node_stay(stand: PostgresStand) -> None:
+    stand.execute("INSERT INTO keys VALUES ('segment/000067', 'wrapped', 3), ('segment/000003', 'wrapped', 3)")
+    stand.starts()
+    assert stand.tidies()
+    stand.commits()
+    assert values(stand, "SELECT count(*) FROM keys WHERE node = 3") == [(2,)]
+
+
+class Halves:
+    """``store.postgres.tidy.Entries``: every second octet is over."""
+
+    def __init__(self) -> None:
+        self.dead = 0
+        self.doubts = 0
+
+    def look(self, block: bytes) -> None:
+        if block == b"broken":
+            raise ValueError(block)
+        self.dead += len(block) // 2
+
+    def doubt(self) -> None:
+        self.doubts += 1
+
+    def keep(self, block: bytes) -> bytes:
+        return block[::2]
+
+
+def test_a_store_that_nobody_uses_is_compacted_at_once(stand: PostgresStand) -> None:
+    for text in (b"abcd", b"broken", b"efgh", b"x"):
+        rotate(stand)
+        stand.tenant.adds(1)
+        stand.store.batch.marks.append(text)
+        stand.commits()
+    stand.store.batch.put += [row(1), row(2)]
+    stand.commits()
+    before, entries = segments(stand), Halves()
+    under = values(stand, "SELECT DISTINCT segment FROM cold")
+    stand.store.close()
+    store = PostgresStore(
+        stand.server, notify=lambda _call: None, later=lambda _s, _call: None, soon=lambda _call: None
+    )
+    store.use(KeyRing(stand._kek, store.keys))
+    done = store.compact(entries, None)
+    assert done._replace(keys=0) == (4, 2, 0, 1, True) and done.keys >= before - 3 and entries.doubts == 1
+    assert [block for _, block in store.replay()] == [b"broken", b"acegx"]
+    assert values(stand, "SELECT DISTINCT segment FROM cold") != under
+    store.close()
+    stand.starts()
+    assert page(stand) == [row(1), row(2)]
+
+
+def test_a_command_asks_the_daemon_to_tidy(stand: PostgresStand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smppd.store.postgres.tidy._LOOK", 0.02)
+    stop, done = threading.Event(), threading.Event()
+    asked: list[int] = []
+    wrong: list[str] = []
+
+    def wanted(token: int) -> None:
+        asked.append(token)
+        stand.store.batch.meta.append((DONE, token))
+        done.set()
+
+    thread = TidyThread(stand.server, 0, stop, wanted, wrong.append)
+    thread.start()
+    answers: list[bool] = []
+    command = threading.Thread(target=lambda: answers.append(ask(stand.server, 20.0)))
+    command.start()
+    assert done.wait(20.0)
+    stand.commits()
+    command.join()
+    stop.set()
+    thread.join()
+    assert answers == [True] and len(asked) == 1 and not wrong
+    assert not ask(stand.server, 0.0), "nobody listens"
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------------
+
+
+def test_two_nodes_are_never_given_the_same_numbers(stand: PostgresStand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_store, "SUPPLY", 25)
+    stand.starts()
+    store = PostgresStore(
+        stand.server, notify=lambda _call: None, later=lambda _s, _call: None, soon=lambda _call: None, node=1
+    )
+    store.begin_counter(COUNTER, 0)
+    given: list[int] = []
+    for count in (10, 10, 10, 70, 1):
+        for one in (stand.store, store):
+            first = one.reserve(COUNTER, count)
+            given += range(first, first + count)
+        page(stand)
+    store.close()
+    assert len(set(given)) == len(given) == 202
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------------
+
+
+def sealed(stand: PostgresStand) -> PostgresStand:
+    """The store with the log's chain under the keys of an installation."""
+    rows = MemoryRows()
+    create_install(stand._kek, rows)
+    install = load_install(stand._kek, rows)
+    stand.chain_keys = ChainKeys(install.audit, install.checkpoint)
+    stand.starts()
+    return stand
+
+
+def test_the_log_is_sealed_and_taken_up(stand: PostgresStand) -> None:
+    sealed(stand)
+    assert stand.store.taken_up == TakenUp(True, 0, [])
+    for number in range(1, 4):
+        fill(stand, number << 40)
+        stand.commits()
+    number, _ = stand.store.sealed
+    stand.starts()
+    assert stand.store.taken_up == TakenUp(True, 0, []) and stand.store.sealed[0] == number + 2, (
+        "one at the end, one at the start"
+    )
+    assert stand.store.seals is not None and stand.store.seals.rows == 3
+    fill(stand, 4 << 40)
+    stand.dies(durable=True)
+    faults: list[str] = stand.store.taken_up.faults
+    assert not faults
+    keys = stand.store.chain_keys
+    assert keys is not None
+    seals = [keys.read(signed) for (signed,) in values(stand, "SELECT signed FROM seals ORDER BY number")]  # type: ignore[arg-type]
+    assert [one.number for one in seals] == list(range(1, len(seals) + 1)) and seals[-1].rows == 4
+    assert {one.kind for one in seals} >= {SealKind.BEGIN, SealKind.START, SealKind.STOP}
+
+
+def test_a_log_that_was_cut_is_found_out(stand: PostgresStand) -> None:
+    sealed(stand)
+    for number in range(1, 4):
+        fill(stand, number << 40)
+        stand.commits()
+    stand.store.close()
+    stand.execute("DELETE FROM log WHERE seq = (SELECT max(seq) FROM log)")
+    stand._opens()
+    assert stand.store.taken_up.faults == ["the log row of the last checkpoint is missing or altered"]
+    stand.store.close()
+    stand.execute("DELETE FROM seals WHERE number = (SELECT max(number) FROM seals)")
+    stand._opens()
+    assert any("the state knows" in fault for fault in stand.store.taken_up.faults)
+
+
+def test_a_seal_that_another_has_no_right_to_is_not_written(stand: PostgresStand) -> None:
+    sealed(stand)
+    fill(stand)
+    stand.commits()
+    stand.execute("SELECT begin_node(0, 'another')")
+    before = values(stand, "SELECT count(*) FROM seals")
+    stand.store.close()
+    assert values(stand, "SELECT count(*) FROM seals") == before
+
+
+def test_a_row_of_rows_is_walked_in_pages(stand: PostgresStand) -> None:
+    rows = [row(one, b"k%d" % (one % 2), owner=owner) for one in range(1, 8) for owner in ("ä", "b", "B")]
+    stand.store.batch.put += rows
+    stand.commits()
+    stand.execute("UPDATE cold SET data = 'x' WHERE id = 3 AND owner = 'B'")
+    walked: list[ColdRow] = []
+    after: tuple[str, bytes, int] | None = ("", b"", 0)
+    while after is not None:
+        got: list[tuple[list[ColdRow], tuple[str, bytes, int] | None]] = []
+        stand.store.walk(Kind.QUEUE, after, 4, lambda some, following: got.append((some, following)))  # noqa: B023
+        while not got:
+            stand.hears()
+        walked += got[0][0]
+        after = got[0][1]
+    assert sorted(walked) == sorted(one for one in rows if (one.id, one.owner) != (3, "B"))
+    assert all(one.expires == LATE for one in walked)

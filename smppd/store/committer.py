@@ -83,7 +83,8 @@ class Committer:
         self._kicked = -GATHER
         self._waited = -OFTEN  # when a commit that somebody waited for was begun,
         self._apart = OFTEN  # how long after the one before it,
-        self._nudged: float | None = None  # and since when what nobody waits for is in the batch
+        self._nudged: float | None = None  # since when what nobody waits for is in the batch,
+        self._overtaken = False  # and whether what the timer was set for has gone with another commit
         self._began = 0.0
         self.availability = Availability.OK
         self.takes = True
@@ -126,8 +127,7 @@ class Committer:
         if self._apart >= OFTEN or now - self._kicked > GATHER:
             self._schedule()
         else:
-            self._gathering = True
-            self._later(GATHER, self._gathered)
+            self._gather(GATHER)
 
     def watch(self) -> None:
         """Called about once a second: looks at the back end, and tries again what it refused."""
@@ -146,13 +146,16 @@ class Committer:
     def _gathered(self) -> None:
         self._gathering = False
         if self._nudged is None:
-            return  # what it was about went with another commit
-        left = self._nudged + GATHER - self._now()
-        if left > _SOON:  # so it did, and this is the next batch's
-            self._gathering = True
-            self._later(left, self._gathered)
+            return  # nothing has come since
+        left = self._nudged + GATHER - self._now() if self._overtaken else 0.0
+        if left > _SOON:
+            self._gather(left)
         else:
             self._schedule()
+
+    def _gather(self, seconds: float) -> None:
+        self._gathering, self._overtaken = True, False
+        self._later(seconds, self._gathered)
 
     def _schedule(self) -> None:
         if not self._writing and not self._scheduled:
@@ -177,7 +180,7 @@ class Committer:
         if self._urgent:
             self._apart, self._waited = self._began - self._waited, self._began
         self._urgent = False
-        self._nudged = None
+        self._nudged, self._overtaken = None, True
         batch, self.batch = self.batch, Batch()
         self._writing = True
         self._back_end.commit(batch, lambda end: self._ended(batch, end))

@@ -377,3 +377,17 @@ def test_what_the_sink_puts_into_the_next_batch_goes_on() -> None:
     desk.ends()
     desk.passes(0)
     assert desk.ends() == "committed 2"
+
+
+def test_a_timer_that_fires_early_ends_the_gathering() -> None:
+    desk = Desk()
+    for mark in (b"1", b"2"):
+        desk.commits(mark)
+        desk.passes(0.001)
+    desk.mark(b"3")
+    desk.it.nudge()
+    ((_, fire),) = desk.timers
+    desk.timers.clear()
+    fire()
+    desk.passes(0)
+    assert desk.ends() == "committed 3" and not desk.timers

@@ -219,7 +219,7 @@ def test_continuous_integration_runs_what_a_change_must_pass() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert (lines[0], lines[-1]) == ("set -euo pipefail", "make check")
+    assert lines[0] == "set -euo pipefail" and lines.count("make check") == 1
     steps = re.search(r"^check: (.*?) ##", read("Makefile"), flags=re.M)
     assert steps and steps[1].split() == ["lint", "types", "test"]
 

@@ -48,7 +48,7 @@ class Filer:
         self._pending: deque[Filing] = deque()
         self._octets = self._in_keys = 0
         self._since = 0.0
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], Filing | None]] = deque()  # and what has to be filed before each
         self._over = self._dead = self._hurry = False
         self._checkpointer: Checkpointer | None = None
         self._thread = threading.Thread(target=self._run, name="filer", daemon=True)
@@ -88,9 +88,10 @@ class Filer:
                 self._condition.notify_all()
 
     def give(self, job: Callable[[], None]) -> None:
-        """Does a job when all that was added before is filed. What it raises ends the thread and is told as ``failed``."""
+        """Does a job when all that was added before is filed, and nothing that is added after it. What it raises ends the
+        thread and is told as ``failed``."""
         with self._condition:
-            self._jobs.append(job)
+            self._jobs.append((job, self._pending[-1] if self._pending else None))
             self._condition.notify_all()
 
     def wait(self) -> bool:
@@ -129,23 +130,28 @@ class Filer:
             while (pause := self._pause()) is None or pause > 0:
                 self._condition.wait(pause)
             over = self._over
-            # What comes while this is filed waits for the next time. Whatever was added before a job is filed before it.
-            last = self._pending[-1] if self._pending else None
-            jobs, self._jobs = self._jobs, deque()
+            due = over or self._hurry or self._octets >= AT_ONCE or monotonic() - self._since >= EVERY
             self._hurry = False
-        while last is not None and self._pending:
-            done = self._file(last)
-            if done is None:
-                with self._condition:
-                    self._jobs.extendleft(reversed(jobs))
-                if not over:
-                    time.sleep(EVERY)
-                return not over
-            if done is last:
+            # What comes while this is filed waits for the next time.
+            last = self._pending[-1] if self._pending and due else None
+        while self._jobs:
+            job, upto = self._jobs[0]
+            if not self._file_up_to(upto):
                 break
-        for job in jobs:
+            self._jobs.popleft()
             job()
-        return not over or bool(self._jobs) or bool(self._pending)
+        else:
+            self._file_up_to(last)
+        if self.full and not over:
+            time.sleep(EVERY)
+        return not over or (not self.full and bool(self._jobs or self._pending))
+
+    def _file_up_to(self, last: Filing | None) -> bool:
+        """Files what waits, up to this one; False where there is no space, or another held a lock."""
+        while last is not None and not last.filed:
+            if not self._file(last):
+                return False
+        return True
 
     def _pause(self) -> float | None:
         """Seconds until there is something to do; None: when somebody says so."""
@@ -153,9 +159,8 @@ class Filer:
             return 0.0
         return self._since + EVERY - monotonic() if self._pending else None
 
-    def _file(self, last: Filing) -> Filing | None:
-        """Files the first of what waits, up to this one at most; the last that is filed, None where there is no space, or
-        another held a lock."""
+    def _file(self, last: Filing) -> bool:
+        """Files the first of what waits, up to this one at most; False where there is no space, or another held a lock."""
         with self._condition:
             some: list[Filing] = []
             octets = 0
@@ -178,19 +183,19 @@ class Filer:
             with self._condition:
                 self.full = True
                 self._condition.notify_all()
-            return None
+            return False
         for segment in segments_of(some):
             self._journal.drop(segment)
         with self._condition:
             for one in some:
-                self._pending.popleft()
+                self._pending.popleft().filed = True
                 self._octets -= one.octets
             self._since = monotonic()
             self.full = False
             self._condition.notify_all()
         if self._checkpointer is not None:
             self._checkpointer.wrote(written)
-        return some[-1]
+        return True
 
     def _give_checkpoint(self) -> None:
         self.give(self._checkpoint_rest)

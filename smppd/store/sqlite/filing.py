@@ -45,7 +45,7 @@ class Filing:
     """Of one block. seq: id of the log row and of its row of `secrets`; count: its records. records, events, secrets: joined,
     as the rows have them. link: the chain after the row, empty where there is no row. cold, drop: rows of `cold`. sequence:
     the block's, 0 for none. segment, aside: what cold rows and damaged items are sealed under. gone: keys to destroy, which no
-    block has. octets: about what it takes in memory and in a write-ahead log."""
+    block has. filed: whether it is. octets: about what it takes in memory and in a write-ahead log."""
 
     seq: int = 0
     count: int = 0
@@ -67,6 +67,7 @@ class Filing:
     aside: int = 0
     gone: Sequence[bytes] = ()
     octets: int = field(default=0, compare=False)
+    filed: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Filing of block {self.sequence}>"

@@ -77,6 +77,8 @@ class SqliteStore(Committer):
         self.taken_up = TakenUp(True, 0, [])
         """What ``open`` found at the end of the log."""
         self._counters: dict[str, int] = {}
+        self._begun = self._told = 0
+        self._ends: dict[int, Callable[[], None]] = {}
         self._chain: ChainWriter | None = None
         self._files_of_journal = JournalFiles(directory)
         self._journal = Journal(directory, self._files_of_journal, self._data, self._secrets)
@@ -192,7 +194,8 @@ class SqliteStore(Committer):
             if end.how is Ending.STORED and batch.segments:
                 tidier.shred(self._sealer.segment)
 
-        self._writer.commit(work, lambda end: self._notify(lambda: over(end)))
+        tell = self._in_turn()
+        self._writer.commit(work, lambda end: tell(lambda: over(end)))
 
     def look(self) -> Availability:
         """See ``committer.BackEnd``: whether the file system keeps its reserve free, and what is durable finds its place in the
@@ -234,27 +237,52 @@ class SqliteStore(Committer):
     def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
         """See ``api.Spool``."""
 
+        tell = self._in_turn()
+
         def job() -> None:
             rows, following = self._cold.walk(kind, after, limit)
-            self._notify(lambda: then(rows, following))
+            tell(lambda: then(rows, following))
 
         self._writer.give(job)
 
     def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
         """See ``api.Spool``."""
 
+        tell = self._in_turn()
+
         def job() -> None:
             counts = self._cold.count(kind)
-            self._notify(lambda: then(counts))
+            tell(lambda: then(counts))
 
         self._writer.give(job)
 
     def _look(self, look: Callable[[ColdRows], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
+        tell = self._in_turn()
+
         def job() -> None:
             rows = look(self._cold)
-            self._notify(lambda: then(rows))
+            tell(lambda: then(rows))
 
         self._writer.give(job)
+
+    def _in_turn(self) -> Callable[[Callable[[], None]], object]:
+        """On the reactor thread, for a commit or a question: makes what tells its end there, from any thread. Ends are told in
+        the order in which all these were begun: an answer has what was committed before it was asked for and nothing else, so
+        nobody may hear first that more is committed."""
+        turn = self._begun
+        self._begun += 1
+        return lambda told: self._notify(lambda: self._tell(turn, told))
+
+    def _tell(self, turn: int, told: Callable[[], None]) -> None:
+        self._ends[turn] = told
+        try:
+            while (following := self._ends.pop(self._told, None)) is not None:
+                self._told += 1
+                following()
+        finally:
+            left = self._ends.pop(self._told, None)
+            if left is not None:  # one before it raised
+                self._notify(lambda: self._tell(self._told, left))
 
     def filed(self, then: Callable[[], None]) -> None:
         """``then`` on the reactor thread when all that is durable now is in keys.db and data.db."""

@@ -303,3 +303,44 @@ def test_a_dropped_segment_goes_when_all_of_it_is_filed(log: Builder) -> None:
     log.files_it()
     assert not log.store._files_of_journal.has(old)
     assert {one.segment for one in cores_of(log.directory)} == {log.store._sealer.segment}
+
+
+def test_an_answer_has_what_was_committed_before_it_was_asked_for_and_is_told_in_its_turn(log: Builder) -> None:
+    def row(number: int) -> ColdRow:
+        return ColdRow(Kind.QUEUE, "acme", b"", number, 1 << 40, b"row")
+
+    def told(what: str) -> None:
+        heard.append(what)
+
+    heard: list[str] = []
+    hold = held(log)
+    for number in (1, 2, 3):
+        log.store.batch.put.append(row(number))
+        log.store.batch.then.append(lambda number=number: told(f"committed {number}"))
+        log.store.kick()
+        if number == 1:
+            until(lambda: not log._calls.empty())
+        while not log._calls.empty():
+            log._calls.get()()
+        if number < 3:
+            log.store.page(Kind.QUEUE, "acme", 0, 9, lambda rows: told(f"page of {[one.id for one in rows]}"))
+    # The second commit is durable by now, and the answer that was asked for before it has yet to come.
+    assert heard == ["committed 1"]
+    hold.set()
+    until(lambda: bool(log._calls.get(timeout=10)()) or len(heard) == 5)
+    assert heard == ["committed 1", "page of [1]", "committed 2", "page of [1, 2]", "committed 3"]
+
+
+def test_an_end_that_raises_keeps_none_of_the_others(log: Builder) -> None:
+    heard: list[int] = []
+
+    def fails(_rows: object) -> None:
+        raise ValueError("an error of whoever asked")
+
+    hold = held(log)
+    log.store.page(Kind.QUEUE, "acme", 0, 9, fails)
+    log.store.page(Kind.QUEUE, "acme", 0, 9, lambda rows: heard.append(len(rows)))
+    hold.set()
+    with pytest.raises(ValueError, match="an error"):
+        until(lambda: bool(log._calls.get(timeout=10)()))
+    until(lambda: bool(log._calls.get(timeout=10)()) or heard == [0])

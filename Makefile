@@ -31,7 +31,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
+.PHONY: help venv native node demo test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
 	lock lock-check wheel man completion sbom deb deb-steps chart import-samples install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -63,7 +63,10 @@ endif
 test-compiled: native $(NODE_STAMP) ## the tests of the message path and one end-to-end test, on the compiled modules
 	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COMPILED_TESTS)
 
-check: lint types test ## everything a change must pass
+test-stores: $(VENV_STAMP) ## what is promised of records, by the same tests on PostgreSQL (`make test` has the rest of PostgreSQL)
+	@SMPPD_INTERPRETED=1 SMPPD_EVERY_STORE=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/records -k postgres
+
+check: lint types test test-stores ## everything a change must pass
 
 lint: $(VENV_STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)

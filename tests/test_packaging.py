@@ -221,7 +221,7 @@ def test_continuous_integration_runs_what_a_change_must_pass() -> None:
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "set -euo pipefail" and lines.count("make check") == 1
     steps = re.search(r"^check: (.*?) ##", read("Makefile"), flags=re.M)
-    assert steps and steps[1].split() == ["lint", "types", "test"]
+    assert steps and steps[1].split() == ["lint", "types", "test", "test-stores"]
 
 
 def test_every_module_that_a_target_runs_exists() -> None:

@@ -347,9 +347,13 @@ class Opened:
         self.segment = self.store._sealer.segment
 
     def commit(self) -> None:
-        """Until everything handed over is durable."""
+        """Until everything handed over is durable and filed."""
         self.store.kick()
         while self.store.busy:
+            self.calls.get(timeout=10)()
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
             self.calls.get(timeout=10)()
 
     def rows(self, kind: Kind, owner: str) -> list[ColdRow]:

@@ -631,7 +631,7 @@ class Stores(RuleBasedStateMachine):
 
 TestStores: Any = Stores.TestCase
 TestStores.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

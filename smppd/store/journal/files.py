@@ -16,7 +16,7 @@ from smppd.durable import sync_directory
 from smppd.store.journal.blocks import whole
 from smppd.store.journal.reader import numbers, path_of
 
-SMALLEST: Final = 1 << 20
+SMALLEST: Final = 1 << 18
 LARGEST: Final = 16 << 20
 """Octets of a file: the next one is twice as large where one was filled, half as large where a quarter was not used."""
 _PIECE: Final = 1 << 18

@@ -138,7 +138,7 @@ def test_first_files_that_are_gone_are_told_where_they_were_not_filed(left: Left
     assert found.told == [f"block: {before - _FILED} blocks are missing"]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(harm=st.lists(harms(), min_size=1, max_size=3))
 def test_any_harm_is_told_and_stops_nothing(left: Left, harm: list[Harm]) -> None:
     with tempfile.TemporaryDirectory() as scratch:

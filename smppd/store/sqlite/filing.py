@@ -10,7 +10,7 @@ import json
 import sqlite3
 import struct
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,8 @@ FILED: Final = "filed"
 """Name in `meta` of data.db and in `state` of keys.db: the sequence of the last block that is filed there."""
 ENDED: Final = "segments ended"
 """Name in `meta`: the segments that ended last, as JSON."""
-_HEAD: Final = struct.Struct("!QIIII?")
+_HEAD: Final = struct.Struct("!QIIIII?")
+_ROW: Final = struct.Struct("!BHHqqI")
 _INSERT: Final = ("INSERT", "INSERT OR IGNORE")
 _FILED: Final = struct.Struct("!Q")
 
@@ -89,13 +90,36 @@ class Filing:
 
     def pack(self) -> bytes:
         """For the block; see `unpack`."""
-        head = _HEAD.pack(self.seq, self.count, len(self.records), len(self.events), len(self.secrets), bool(self.link))
+        counts = (len(self.records), len(self.events), len(self.secrets), len(self.cold))
+        head = _HEAD.pack(self.seq, self.count, *counts, bool(self.link))
         rest = _rest(self) if self.seldom else b""
-        return b"".join((head, self.link, self.records, self.events, self.secrets, rest))
+        return b"".join((head, self.link, self.records, self.events, self.secrets, *_packed(self.cold), rest))
+
+
+def _packed(rows: Iterable[ColdRow]) -> Iterator[bytes]:
+    """Rows of `cold` as octets: there may be megabytes of them."""
+    for row in rows:
+        owner = row.owner.encode("utf-8", "surrogatepass")
+        yield _ROW.pack(row.kind, len(owner), len(row.key), row.id, row.expires, len(row.data)) + owner + row.key
+        yield row.data
+
+
+def _unpacked(data: bytes, at: int, count: int) -> tuple[list[ColdRow], int]:
+    rows = []
+    for _ in range(count):
+        kind, owner, key, identity, expires, length = _ROW.unpack_from(data, at)
+        at += _ROW.size
+        end = at + owner + key + length
+        if end > len(data):
+            raise ValueError("cut short")
+        name = data[at : at + owner].decode("utf-8", "surrogatepass")
+        rows.append(ColdRow(kind, name, data[at + owner : end - length], identity, expires, data[end - length : end]))
+        at = end
+    return rows, at
 
 
 def _rest(one: Filing) -> bytes:
-    kept = (one.cold, one.drop, one.damaged, one.meta, one.opt_outs, one.doubts, one.decided, one.segments)
+    kept = (one.drop, one.damaged, one.meta, one.opt_outs, one.doubts, one.decided, one.segments)
     return json.dumps(_spelled((one.seal, *kept)), separators=(",", ":")).encode()
 
 
@@ -119,7 +143,7 @@ def _read(value: Any) -> Any:
 def unpack(data: bytes) -> Filing:
     """The inverse of `Filing.pack`. ValueError where it is none."""
     try:
-        seq, count, records, events, secrets, linked = _HEAD.unpack_from(data)
+        seq, count, records, events, secrets, cold, linked = _HEAD.unpack_from(data)
         one = Filing(seq, count)
         at = _HEAD.size
         parts = []
@@ -129,10 +153,10 @@ def unpack(data: bytes) -> Filing:
         if at > len(data):
             raise ValueError("cut short")
         one.link, one.records, one.events, one.secrets = parts
+        one.cold, at = _unpacked(data, at, cold)
         if at < len(data):
-            seal, cold, drop, damaged, meta, outs, doubts, decided, segments = _read(json.loads(data[at:]))
+            seal, drop, damaged, meta, outs, doubts, decided, segments = _read(json.loads(data[at:]))
             one.seal = None if seal is None else SealRow(*seal)
-            one.cold = [ColdRow(*row) for row in cold]
             one.damaged = [Damaged(*row) for row in damaged]
             one.opt_outs = [OptOut(*row) for row in outs]
             one.doubts = [Doubt(*row) for row in doubts]

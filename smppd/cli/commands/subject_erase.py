@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +29,10 @@ from smppd.cli.reason import NOTE
 from smppd.config import Settings
 from smppd.control.wire import ControlError
 from smppd.daemon.erasing import Underway, erase_underway
+from smppd.daemon.tidying import tidy
 from smppd.daemon.traces import open_traces
 from smppd.events import AuditEvent
+from smppd.ids import id_time
 from smppd.office.access import REASONS, Access
 from smppd.office.consents import ConsentBook, Entry
 from smppd.office.desk import open_office
@@ -55,6 +57,8 @@ from smppd.vault.mask import mask_digits, mask_number
 
 _AGAIN: Final = "run the command again: it goes on from there"
 _LOOKS: Final = 3  # for what has come while the first records were erased
+_CLOCKS: Final = 2.0
+"""Seconds that an id may be behind the clock of who erases."""
 _ENOUGH: Final = 7  # digits by which a number is known in what cannot be read in parts
 
 
@@ -266,6 +270,7 @@ class _Erasure:
         if about:
             # Until it is known which of them keep something: killed in between, it waits for all of them.
             self._known.note_erasure(number, {WAY_HELD: sorted({one.hold for one in about})})
+        began = time.time()
         acted = erase_underway(self._settings, self._kek, self._forms, self._accounts, acts=True, held=about)
         removed, left_damaged = self._remove_damaged(about)
         consents, kept_consents = self._remove_consents(now)
@@ -296,15 +301,32 @@ class _Erasure:
             number, {"accounts": dict(sorted(accounts.items())), "way": counts, WAY_HELD: sorted(acted.holds)}
         )
         done = eraser.run(time.time(), lambda progress: tell(f"Erasing: {progress.records} records"))
+        untidy = self._tidy_behind(listed, began)
         holds = self._known.waiting(listed)  # some of them an earlier request may have named
         left, held = sum(holds.values()), sum(count for hold, count in holds.items() if hold)
         path = eraser.certify(number, time.time())
         reached, missed = spread(self._known, self._store.directory)
         self._told(number, left, len(listed), counts)
         status = self._answer(
-            number, len(listed), left, held, holds, counts, acted.complete and done.complete, path, reached, missed
+            number,
+            len(listed),
+            left,
+            held,
+            holds,
+            counts,
+            acted.complete and done.complete and not untidy,
+            path,
+            reached,
+            missed,
         )
         return 1 if kept else status
+
+    def _tidy_behind(self, listed: Iterable[int], began: float) -> str:
+        """The commit of a record has its secrets too, until the spool is tidied, and what is on its way was tidied before the
+        last of these came, maybe. Why it was not done, where it was not."""
+        if all(id_time(record) < began - _CLOCKS for record in listed):
+            return ""
+        return tidy(self._store, self._kek)
 
     def _held(self) -> list[Kept]:
         """What holds in force are about: of what is on its way that stays, as its records do."""

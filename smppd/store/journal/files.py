@@ -31,8 +31,8 @@ def no_space(error: OSError) -> bool:
 
 
 class JournalFiles:
-    """See the module. ``write`` and ``begin`` are the writer's, in its thread; ``drop`` and ``has`` another's. Every method
-    raises OSError."""
+    """See the module. ``write`` is the writer's, in its thread; ``drop`` and ``has`` are the filer's. Every method raises
+    OSError."""
 
     def __init__(self, directory: Path) -> None:
         """directory: the store's. What an earlier run left is never written again."""
@@ -101,6 +101,16 @@ class JournalFiles:
         octets = sum(map(len, pieces))
         if segment != self._segment or self._at + octets > self._end:
             self._begin(segment, octets)
+        try:
+            self._put_all(pieces, octets)
+        except OSError as error:
+            if no_space(error):
+                self._give_up_rest()
+            raise
+        self._at += octets
+        return octets
+
+    def _put_all(self, pieces: Sequence[bytes], octets: int) -> None:
         done = self._put(pieces, self._at)
         while done < octets:
             # To write less than was asked for is no error (write(2)).
@@ -108,8 +118,14 @@ class JournalFiles:
             if not some:
                 raise OSError(EIO, f"{done} of {octets} octets of a block were written")
             done += some
-        self._at += octets
-        return octets
+
+    def _give_up_rest(self) -> None:
+        """A part of a block may stand there, on a file system that writes into space of its own again (btrfs, ZFS). It must not
+        look as if it had been stored."""
+        self._end = self._at
+        with suppress(OSError):
+            os.ftruncate(self._file, self._at)
+            os.fsync(self._file)
 
     def _put(self, pieces: Sequence[bytes], at: int) -> int:
         if _DSYNC:

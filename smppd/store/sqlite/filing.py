@@ -27,7 +27,7 @@ FILED: Final = "filed"
 ENDED: Final = "segments ended"
 """Name in `meta`: the segments that ended last, as JSON."""
 _HEAD: Final = struct.Struct("!QIIIII?")
-_ROW: Final = struct.Struct("!BHHqqI")
+_ROW: Final = struct.Struct("!BIIqqI")
 _INSERT: Final = ("INSERT", "INSERT OR IGNORE")
 _FILED: Final = struct.Struct("!Q")
 

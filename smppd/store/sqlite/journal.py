@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from smppd.store.api import StoreError
+from smppd.store.journal.blocks import Block
 from smppd.store.journal.files import JournalFiles
 from smppd.store.journal.reader import Broken, Placed, numbers, read
 from smppd.store.sqlite.cold_rows import ColdRows
@@ -55,6 +56,7 @@ class Journal:
         self._data = data
         self._secrets = secrets
         self._broken: list[Broken] = []
+        self._unopened: list[bytes] = []
         self._living: set[int] = set()
         self._ended: set[int] = set()
         self.last = 0
@@ -72,7 +74,7 @@ class Journal:
         over = self.over()
         self._ended = set(last_ended(self._data))
         self.last = before = max(in_data, in_keys, over)
-        begun = False
+        found = 0
         waiting: list[Filing] = []
         octets = under = 0
         try:
@@ -81,19 +83,17 @@ class Journal:
                     self._broken.append(one)
                     continue
                 block = one.block
-                if not begun and block.sequence > before + 1:
+                if not found and block.sequence > before + 1:
                     # The first that is left, and what should stand before it was never filed.
                     self._broken.append(Broken(one.file, one.at, b"", False, False, block.sequence - before - 1))
-                begun = True
+                found = block.sequence
                 self.files.belongs(one.file, block.segment)
                 self.last = max(self.last, block.sequence)
                 if block.spool and block.sequence > over:
                     self._living.add(block.segment)
-                if block.sequence <= min(in_data, in_keys):
-                    continue
-                filing = self._core(ring, one)
-                if filing is None:
-                    continue
+                if block.sequence <= in_data:
+                    continue  # keys.db has its part, since that is filed first
+                filing = self._core(ring, block)
                 if (filing.cold or filing.damaged) and not under:
                     under = segment()
                 filing.segment = filing.aside = under
@@ -105,6 +105,10 @@ class Journal:
         except OSError as error:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._file(waiting, cold, aside, in_data, in_keys)
+        missing = in_data - max(found, over)
+        if missing > 0:
+            # They were filed, but what lived in them is gone: somebody removed a file.
+            self._broken.append(Broken(0, 0, b"", False, True, missing))
         try:
             for ended in sorted(self._ended):
                 self.files.drop(ended)
@@ -112,14 +116,14 @@ class Journal:
             raise StoreError(f"{self._directory}: {error.strerror or error}") from error
         self._living -= self._ended
 
-    def _core(self, ring: KeyRing, one: Placed) -> Filing | None:
-        block = one.block
+    def _core(self, ring: KeyRing, block: Block) -> Filing:
+        """What is to be filed of a block: nothing but that it was there, where its core does not open."""
         try:
             aead = ring.segment(block.segment)
             filing = unpack(open_blob(aead, block.counter + 1, CORE % block.sequence, block.core))
         except Exception:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
-            self._broken.append(Broken(one.file, one.at, block.core, False, False, 0))
-            return None
+            self._unopened.append(block.core)  # what it has of the spool may open
+            filing = Filing()
         filing.sequence = block.sequence
         return filing
 
@@ -135,6 +139,10 @@ class Journal:
     def set_aside(self, aside: DamagedRows, told: Callable[[str, int, str], object]) -> None:
         """Sets aside what is damaged, so that it is told once: told("block", 0, why). What a loss of power cut short is taken
         off. sqlite3.Error; StoreError."""
+        for core in self._unopened:
+            told("block", 0, "its core does not open")
+            aside.take_broken(core, "Unopened")
+        self._unopened.clear()
         try:
             for one in self._broken:
                 if one.torn:

@@ -6,6 +6,7 @@ whoever holds the store's lock and the KEK.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from contextlib import closing
@@ -26,6 +27,7 @@ from smppd.store.sqlite.keys import KeyStore
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
+log = logging.getLogger("smppd.store")
 PATIENCE: Final = 5.0
 """Seconds for which the daemon is waited for."""
 _LOOK: Final = 0.003
@@ -61,9 +63,13 @@ def _filed(db: sqlite3.Connection) -> int:
     return row[0] if row is not None and isinstance(row[0], int) else 0
 
 
+def _tell(what: str, _identity: int, reason: str) -> None:
+    log.error("stored and does not open", extra={"fields": {"kind": what, "reason": reason}})
+
+
 def file_rest(directory: Path, kek: Kek) -> None:
-    """Files what a daemon that was killed has not filed. The caller holds the store's lock (`files.Lock`). Raises StoreError
-    and VaultError."""
+    """Files what a daemon that was killed has not filed. The caller holds the store's lock (`store.lock.Lock`). Raises
+    StoreError and VaultError."""
     if not last_sequence(directory):
         return
     try:
@@ -75,6 +81,9 @@ def file_rest(directory: Path, kek: Kek) -> None:
             ring = KeyRing(kek, keys)
             aside = DamagedRows(data, ring, lambda _owner: _MONTH)
             rows = ColdRows(data, ring, aside, lambda _kind, _owner, _identity, _reason: None)
-            Journal(directory, JournalFiles(directory), data, secrets).take_up(ring, rows, aside, ring.new_segment)
+            journal = Journal(directory, JournalFiles(directory), data, secrets)
+            journal.take_up(ring, rows, aside, ring.new_segment)
+            # What does not open is not looked at again once the mark is past it.
+            journal.set_aside(aside, _tell)
     except sqlite3.Error as error:
         raise told(directory, error) from error

@@ -103,7 +103,6 @@ class SqliteStore(Committer):
             self._data, ring, self._aside, self._journal, lambda *told: self.on_start_damage(*told)
         )
         self._cold = ColdRows(self._data, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told)))
-
         slots.sweep(self._secrets, self._data)
         self._journal.take_up(ring, self._cold, self._aside, self._new_segment)
 
@@ -236,7 +235,6 @@ class SqliteStore(Committer):
 
     def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
         """See ``api.Spool``."""
-
         tell = self._in_turn()
 
         def job() -> None:
@@ -247,7 +245,6 @@ class SqliteStore(Committer):
 
     def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
         """See ``api.Spool``."""
-
         tell = self._in_turn()
 
         def job() -> None:
@@ -360,7 +357,7 @@ class SqliteStore(Committer):
             with suppress(sqlite3.Error), briefly(self._data, self._secrets):
                 self._chain.seal_alone(SealKind.STOP)
         if entries is not None and filed:
-            self._journal.last = self._writer.sequence
+            self._journal.last = max(self._journal.last, self._writer.sequence)
             with suppress(StoreError):  # the next start does it
                 self.compact(entries)
         for db in (self._data, self._secrets, self._new_keys, self.seals):

@@ -18,6 +18,7 @@ from smppd.backup.erasures import open_eraser
 from smppd.cli.commands import CommandError
 from smppd.cli.commands import subject_erase as command
 from smppd.cli.commands.subject_erase import _Erasure
+from smppd.daemon import erasing as daemon_erasing
 from smppd.daemon.erasing import Underway
 from smppd.operators.roles import Act, Authority
 from smppd.records.erasure import Eraser
@@ -28,6 +29,7 @@ from smppd.vault.kek import load_kek
 from tests.cli.installation import FileSource, Run
 from tests.cli.killed import killed_at
 from tests.store.builder import DAY, Builder, files
+from tests.store.journals import cores_of
 
 PERSON = "+447700900123"
 DIGITS = PERSON[1:].encode()
@@ -82,6 +84,31 @@ def test_erasing_says_what_it_did_and_where_the_certificate_is(run: Run, log: Bu
     assert [entry["result"] for entry in entries] == ["journal", "erased"]
     assert entries[0]["what"]["ids"] == " ".join(f"{one:016x}" for one in sorted(mine))
     assert entries[0]["what"]["note"] == "request of 2026-11-29 by +***" and "900123" not in json.dumps(entries)
+
+
+def test_the_commit_of_a_record_that_came_meanwhile_is_destroyed_too(
+    run: Run, log: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = fill(log)
+    late: list[int] = []
+    erase_underway = daemon_erasing.erase_underway
+
+    def then_one_comes(*words: Any, acts: bool, **named: Any) -> Underway:
+        done = erase_underway(*words, acts=acts, **named)
+        if acts:
+            again = Builder(log.directory, log.kek, sealed=True)
+            again.now = time.time()
+            late.append(again.record(b"late", destination=DIGITS))
+            again.commit()
+            again.close()
+            assert cores_of(log.directory), "its secrets stand in the block of the commit too"
+        return done
+
+    monkeypatch.setattr(command, "erase_underway", then_one_comes)
+    assert run("subject", "erase", PERSON, *WHY, "--yes", "--json")[0] == 0
+    assert len(late) == 1 and found(run) != [] and late[0] not in {int(one["id"], 16) for one in found(run)}
+    assert cores_of(log.directory) == [] and len(mine) == 3
+    sound(run)
 
 
 def test_running_it_again_finds_nothing(run: Run, log: Builder) -> None:

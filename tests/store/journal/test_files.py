@@ -164,3 +164,22 @@ def test_a_write_that_does_nothing_is_an_error(journal: JournalFiles, monkeypatc
     with pytest.raises(OSError) as raised:
         put(journal, 2)
     assert raised.value.errno == EIO and not no_space(raised.value)
+
+
+def test_a_part_of_a_block_that_found_no_space_is_taken_off(
+    tmp_path: Path, journal: JournalFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(journal, 1)
+    real = os.pwritev
+
+    def part(handle: int, pieces: Sequence[bytes], at: int, *flags: int) -> int:
+        real(handle, [b"".join(pieces)[:1700]], at)
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    monkeypatch.setattr(os, "pwritev", part)
+    with pytest.raises(OSError) as raised:
+        put(journal, 2, octets=1900)
+    assert no_space(raised.value)
+    monkeypatch.undo()
+    put(journal, 2, octets=100)
+    assert [one.block.sequence if isinstance(one, Placed) else one for one in read(tmp_path)] == [1, 2]

@@ -21,11 +21,14 @@ from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.verify import verify_log
 from smppd.store.api import Availability, ColdRow, Damaged, Doubt, Kind, OptOut
+from smppd.store.journal.reader import paths
 from smppd.store.sqlite import filer as module
 from smppd.store.sqlite.filing import Filing, SealRow, filed, unpack
 from smppd.store.sqlite.settling import file_rest, settled
+from smppd.store.sqlite.store import SqliteStore
+from smppd.vault.keys import KeyRing
 from tests.store.builder import Builder, copied
-from tests.store.journals import cores_of, rows_of
+from tests.store.journals import alter, cores_of, rows_of
 
 _INT = st.integers(0, (1 << 63) - 1)
 _TEXT = st.text(max_size=20)
@@ -345,3 +348,80 @@ def test_an_end_that_raises_keeps_none_of_the_others(log: Builder) -> None:
     with pytest.raises(ValueError, match="an error"):
         until(lambda: bool(log._calls.get(timeout=10)()))
     until(lambda: bool(log._calls.get(timeout=10)()) or heard == [0])
+
+
+def killed_with(log: Builder, tmp_path: Path) -> Path:
+    """A store as a kill left it: three commits, of which only the first one is filed."""
+    log.store.batch.accepts.append(b"accept 0;")
+    log.record()
+    log.commit()
+    hold = held(log)
+    for number in (1, 2):
+        log.store.batch.accepts.append(b"accept %d;" % number)
+        log.record()
+        log.commit(files=False)
+    copied(log.directory, tmp_path / "killed")
+    hold.set()
+    return tmp_path / "killed"
+
+
+def started(directory: Path, log: Builder) -> tuple[list[str], list[bytes]]:
+    """What a start tells, and what it reads back."""
+    told: list[str] = []
+    store = SqliteStore(directory, notify=lambda _c: None, later=lambda _s, _c: None, soon=lambda _c: None)
+    store.on_start_damage = lambda _what, _identity, reason: told.append(reason)
+    try:
+        store.use(KeyRing(log.kek, store.keys))
+        return told, [block for _, block in store.replay()]
+    finally:
+        store.close()
+
+
+def test_a_core_that_does_not_open_costs_nothing_of_what_lives(log: Builder, tmp_path: Path) -> None:
+    killed = killed_with(log, tmp_path)
+    alter(killed, 1, lambda block: block._replace(core=bytes(len(block.core))))
+    lived = [b"accept 0;", b"accept 1;", b"accept 2;"]
+    assert started(killed, log) == (["its core does not open"], lived)
+    assert started(killed, log) == ([], lived), "it is told once"
+    assert value(killed, "data.db", "SELECT kind, reason FROM damaged") == [("block", "Unopened")]
+    assert value(killed, "data.db", "SELECT count(*) FROM log") == [(2,)]
+
+
+def test_a_command_tells_of_a_core_that_does_not_open(
+    log: Builder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = killed_with(log, tmp_path)
+    alter(killed, 2, lambda block: block._replace(core=bytes(len(block.core))))
+    file_rest(killed, log.kek)
+    assert [one.levelname for one in caplog.records] == ["ERROR"]
+    assert value(killed, "data.db", "SELECT reason FROM damaged") == [("Unopened",)]
+    assert started(killed, log)[0] == []
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_file_that_was_removed_is_told(log: Builder, tmp_path: Path, every: bool) -> None:
+    log.store.batch.accepts.append(b"accept 0;")
+    log.commit()
+    log.store.rotate()
+    for number in (1, 2):
+        log.store.batch.accepts.append(b"accept %d;" % number)
+        log.commit()
+    copied(log.directory, tmp_path / "killed")
+    written = [path for path in paths(tmp_path / "killed") if any(path.read_bytes())]
+    assert len(written) == 2
+    for path in written if every else written[1:]:
+        path.unlink()
+    told, lived = started(tmp_path / "killed", log)
+    assert told == [f"{3 if every else 2} blocks are missing"]
+    assert lived == ([] if every else [b"accept 0;"])
+
+
+def test_names_of_any_length_are_filed(log: Builder, tmp_path: Path) -> None:
+    hold = held(log)
+    row = ColdRow(Kind.QUEUE, "a" * 100_000, b"k" * 70_000, 5, 1 << 40, b"row")
+    log.store.batch.put.append(row)
+    log.commit(files=False)
+    copied(log.directory, tmp_path / "killed")
+    hold.set()
+    file_rest(tmp_path / "killed", log.kek)
+    assert value(tmp_path / "killed", "data.db", "SELECT length(owner), length(key) FROM cold") == [(100_000, 70_000)]

@@ -150,12 +150,14 @@ def in_files(files: Iterable[tuple[int, bytes]]) -> Iterator[Placed | Broken]:
 
 
 def last_sequence(directory: Path) -> int:
-    """The sequence of the last block, by the heads; 0 for none. For those beside a daemon that goes on writing."""
+    """The sequence of the last block, by its head alone; 0 for none. For those beside a daemon that goes on writing, who ask
+    again and again: from the end, since a file may have tens of thousands of blocks."""
     for number in reversed(numbers(directory)):
-        data, at, last = octets_of(path_of(directory, number)), 0, 0
-        while (head := head_at(data, at)) is not None:
-            last = head.sequence
-            at += head.octets
-        if last:
-            return last
+        data = octets_of(path_of(directory, number))
+        end = len(data)
+        while (found := data.rfind(MAGIC, 0, end)) >= 0:
+            head = head_at(data, found) if found % SECTOR == 0 else None
+            if head is not None:
+                return head.sequence
+            end = found + len(MAGIC) - 1
     return 0

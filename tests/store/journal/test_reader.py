@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smppd.store.journal.blocks import SECTOR, Block, pack
+from smppd.store.journal.blocks import MAGIC, SECTOR, Block, pack
 from smppd.store.journal.reader import Broken, Placed, last_sequence, numbers, path_of, read
 
 LENGTH = 16 * SECTOR
@@ -105,3 +105,14 @@ def test_a_file_may_end_with_its_last_block(tmp_path: Path) -> None:
     assert told(tmp_path) == [1, 2]
     write(tmp_path, 2, octets(3), octets(4)[:600], length=0)
     assert told(tmp_path) == [1, 2, 3, ("damaged", 2, 0)]
+
+
+def test_the_last_block_is_found_from_the_end(tmp_path: Path) -> None:
+    write(tmp_path, 1, octets(1), octets(2))
+    write(tmp_path, 2)
+    assert last_sequence(tmp_path) == 2, "the next file was made ahead"
+    # What looks like a head and is none, or stands where none does.
+    write(tmp_path, 2, octets(3), MAGIC + bytes(508), bytes(100) + octets(4))
+    assert last_sequence(tmp_path) == 3
+    write(tmp_path, 3, octets(4)[:SECTOR])
+    assert last_sequence(tmp_path) == 4, "it is being written"

@@ -51,6 +51,8 @@ _BUSY: Final = ("40001", "40P01", "55P03", "55006")
 _AWAY: Final = ("08", "53", "57")
 _READ_ONLY: Final = "25006"
 _FULL: Final = "53100"
+# Functions of the server whose warnings say that it will have to stop some day, and nothing of the statement.
+_LATER: Final = ("GetNewTransactionId", "GetNewMultiXactId", "SetTransactionIdLimit", "SetMultiXactIdLimit")
 # What libpq says of a connection that does not come about, as far as it contains nothing of ours.
 _KNOWN: Final = (
     "Connection refused",
@@ -143,7 +145,7 @@ class Server:
 
 class Connection:
     """See the module. For one thread at a time; every method raises StoreError. ``warnings``: how often the server gave a
-    warning with an answer."""
+    warning with an answer, which may be about what it answers."""
 
     def __init__(
         self,
@@ -160,6 +162,8 @@ class Connection:
         advice(sentence): told of what is not good but may be meant."""
         self.server = server
         self.warnings = 0
+        self._advice = advice
+        self._advised = False
         try:
             words: dict[str, Any] = {**server.words(application, statement_seconds, settings or {})}
             self._db = psycopg.connect(
@@ -184,8 +188,15 @@ class Connection:
         return f"<Connection {self.server.name}>"
 
     def _noticed(self, notice: errors.Diagnostic) -> None:
-        if notice.severity_nonlocalized == "WARNING":
+        if notice.severity_nonlocalized != "WARNING":
+            return
+        if notice.source_function not in _LATER:
             self.warnings += 1
+        elif not self._advised:  # it comes with every write from then on
+            self._advised = True
+            self._advice(
+                f"{self.server.name}: it will take no more writes soon: its own log says which database VACUUM needs"
+            )
 
     def _check(self, advice: Callable[[str], object]) -> None:
         row = self.one(_CHECKS)
@@ -308,19 +319,19 @@ class Connection:
 
 
 def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
-    """The store's error for one of psycopg's. lost: the connection is not usable any more, so that nobody can tell what
-    became of the statement unless the server's own answer says so."""
+    """The store's error for one of psycopg's. lost: the connection is not usable any more. Then nobody can tell what became of
+    the statement, whatever the server said: it may have failed behind the commit (57P01), or ended for want of space with
+    the commit in its write-ahead log already (53100)."""
     code = error.sqlstate or ""
-    if not code and lost:
-        return StoreAway(f"{server.name}: the connection was lost", certain=False)
     text = f"{server.name}: {_condition(error)}"
+    if lost:
+        return StoreAway(text if code else f"{server.name}: the connection was lost", certain=False)
     if code == _FULL:
         return StoreFull(f"{server.name}: no space is left there (SQLSTATE {code})")
     if code in _BUSY:
         return StoreBusy(text)
     if code == _READ_ONLY or code[:2] in _AWAY:
-        # A server that ends the session (57P01) may do so while a commit waits for a replica, and then it is stored.
-        return StoreAway(text, certain=not lost)
+        return StoreAway(text, certain=True)
     return ServerError(text, code)
 
 

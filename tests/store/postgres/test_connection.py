@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg import errors
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
-from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway
+from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway, told
 from tests import postgres
 
 SECRET = "not-for-anybody"
@@ -111,6 +112,13 @@ def test_what_the_server_refuses_for(db: Connection, code: str, kind: type[Store
     assert type(caught.value) is kind and db.usable
     if isinstance(caught.value, StoreAway):
         assert caught.value.certain
+
+
+@pytest.mark.parametrize("code", ["53100", "58030", "XX000", "55P03", "25006"])
+def test_whatever_the_server_said_before_its_end_nobody_knows(server: Server, code: str) -> None:
+    """It ends so where it cannot write its log (53100), which may have the commit already: that is to be asked for again."""
+    found = told(server, errors.lookup(code)(SECRET), lost=True)
+    assert isinstance(found, StoreAway) and not found.certain and SECRET not in str(found)
 
 
 def test_transactions_are_all_or_nothing(db: Connection) -> None:

@@ -44,7 +44,9 @@ _DEFAULTS: Final = {
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
     " current_setting('synchronous_commit'), current_setting('standard_conforming_strings'), current_setting('fsync'),"
-    " current_setting('full_page_writes')"
+    " current_setting('full_page_writes'), current_setting('log_parameter_max_length') <> '0' AND"
+    " (current_setting('log_statement') IN ('mod', 'all') OR current_setting('log_min_duration_statement') <> '-1'"
+    " OR current_setting('log_min_duration_sample') <> '-1' OR current_setting('log_transaction_sample_rate') <> '0')"
 )
 _BUSY: Final = ("40001", "40P01", "55P03", "55006")
 # Classes of conditions under which the server, or its network, is not to be spoken to for now.
@@ -134,6 +136,7 @@ class Server:
             "idle_in_transaction_session_timeout": str(int(statement_seconds * 1000)),
             "default_transaction_isolation": r"read\ committed",
             "jit": "off",
+            "log_parameter_max_length_on_error": "0",  # values have secrets of records among them
             **settings,
         }
         options = " ".join([self._words.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())])
@@ -201,7 +204,7 @@ class Connection:
     def _check(self, advice: Callable[[str], object]) -> None:
         row = self.one(_CHECKS)
         assert row is not None
-        version, encoding, synchronous, conforming, fsync, pages = row
+        version, encoding, synchronous, conforming, fsync, pages, logged = row
         name = self.server.name
         if version < OLDEST:
             raise StoreError(f"{name}: version {version // 10_000}, and 15 is the oldest that will do")
@@ -216,6 +219,11 @@ class Connection:
         for setting, value in (("fsync", fsync), ("full_page_writes", pages)):
             if value != "on":
                 advice(f"{name}: {setting} is {value}: a loss of power can take with it what was acknowledged")
+        if logged:
+            advice(
+                f"{name}: it writes statements to its log, and secrets of records with them, which no purge reaches:"
+                " set log_parameter_max_length to 0"
+            )
 
     @property
     def usable(self) -> bool:

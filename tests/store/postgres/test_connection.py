@@ -51,6 +51,40 @@ def test_what_an_operator_may_mean_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", ["log_min_duration_statement=0", "log_statement=all", "log_min_duration_sample=1s", "log_statement=ddl"]
+)
+def test_a_server_that_would_log_values_is_told(words: str) -> None:
+    own = postgres.server()
+    database = own.empty()
+    name = database.words("", 0)["dbname"]
+    setting, value = words.split("=")
+    own.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    told: list[str] = []
+    Connection(database, advice=told.append).close()
+    found = ["log_parameter_max_length to 0" in sentence for sentence in told].count(True)
+    own.execute(f"ALTER DATABASE {name} SET log_parameter_max_length = 0")
+    told.clear()
+    Connection(database, advice=told.append).close()
+    assert found == (value != "ddl") and not any("log_parameter" in sentence for sentence in told)
+    own.drop(database)
+
+
+def test_values_of_what_fails_are_in_no_log_of_the_server() -> None:
+    own = postgres.server()
+    database = own.empty()
+    own.execute(f"ALTER DATABASE {database.words('', 0)['dbname']} SET log_parameter_max_length_on_error = -1")
+    db = Connection(database)
+    with pytest.raises(ServerError):
+        db.call("SELECT 1 / length($1::text || $2)", ("", ""))
+    with pytest.raises(ServerError):
+        db.call("SELECT length($1::text) / $2::int", (SECRET, 0))
+    db.close()
+    own.drop(database)
+    log = (own.folder / "log").read_text(errors="replace")
+    assert "length($1::text) / $2::int" in log and SECRET not in log
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         (f"postgresql://somebody:{SECRET}@localhost:1/base", "Connection refused"),

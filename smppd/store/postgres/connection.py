@@ -69,7 +69,13 @@ _KNOWN: Final = (
     "no password supplied",
     "Peer authentication failed",
     "no pg_hba.conf entry",
+    "permission denied for database",
+    "is not permitted to log in",
+    "is not currently accepting connections",
+    "too many connections for",
     "certificate verify failed",
+    "does not match host name",
+    "has group or world access",
     "server does not support SSL",
     "too many clients already",
     "remaining connection slots are reserved",
@@ -81,7 +87,7 @@ _KNOWN: Final = (
     "session is read-only",
     "server closed the connection unexpectedly",
 )
-_DOES_NOT_EXIST: Final = re.compile(r'(database|role) "[^"]*" does not exist')
+_DOES_NOT_EXIST: Final = re.compile(r'(database|role|root certificate file) "[^"]*" does not exist')
 
 
 class StoreAway(StoreError):

@@ -104,6 +104,29 @@ def test_no_error_repeats_an_address_or_a_password(url: str, said: str) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER ROLE guest NOLOGIN", "is not permitted to log in"),
+        ("ALTER ROLE guest CONNECTION LIMIT 0", "too many connections for"),
+        ("REVOKE CONNECT ON DATABASE {} FROM public", "permission denied for database"),
+        ("ALTER DATABASE {} ALLOW_CONNECTIONS false", "is not currently accepting connections"),
+    ],
+)
+def test_why_nobody_is_let_in_is_told(statement: str, said: str) -> None:
+    own = postgres.server()
+    name = own.database(schema=False).words("", 0)["dbname"]
+    own.execute("CREATE ROLE guest LOGIN")
+    try:
+        own.execute(statement.format(name))
+        with pytest.raises(StoreError, match=said) as caught:
+            Connection(Server(own.url(name).replace(f"{postgres.USER}@", "guest@")))
+        assert "guest" not in str(caught.value)
+    finally:
+        own.execute("DROP ROLE guest")
+        own.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def test_a_password_is_in_no_repr() -> None:
     server = Server(f"postgresql://somebody:{SECRET}@db.example:6432/base")
     assert server.name == "PostgreSQL at db.example:6432, database base"

@@ -36,6 +36,8 @@ WITHOUT: Final = "SMPPD_WITHOUT_POSTGRESQL"
 USER: Final = "smppd"
 _PATIENCE: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
+_SEGMENT_BITS: Final = 20
+"""One file of `pg_xact` has the states of so many transactions, two bits each."""
 _MISSING: Final = (
     "these tests need PostgreSQL {0} or later and there is none in /usr/lib/postgresql or PATH:"
     " on Debian, apt install postgresql"
@@ -249,6 +251,21 @@ class Server:
         with suppress(FileNotFoundError):
             return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         return []
+
+    def runs_out_of_transactions(self) -> None:
+        """Starts it anew with 30 million numbers left for transactions: below 40 million it warns with each write."""
+        db = Connection(self.address())
+        row = db.one("SELECT oldest_xid::text::bigint FROM pg_control_checkpoint()")
+        db.close()
+        assert row is not None
+        self._end(signal.SIGINT)
+        segment = (int(row[0]) + (1 << 31) - 30_000_000) >> _SEGMENT_BITS
+        self._run([str(programs() / "pg_resetwal"), "-x", str(segment << _SEGMENT_BITS), "-D", str(self.data)])
+        states = self.data / "pg_xact" / f"{segment:04X}"
+        states.write_bytes(bytes(1 << _SEGMENT_BITS - 2))
+        if self._user is not None:
+            os.chown(states, self._user.pw_uid, self._user.pw_gid)
+        self.start()
 
     def remove(self) -> None:
         """Ends it and removes all it had."""

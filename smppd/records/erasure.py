@@ -243,9 +243,7 @@ class Eraser:
             self._index(due)
             return True
         if self._unclean:
-            self._unclean = not self.rows.wipe()
-            self.progress = self.progress._replace(complete=not self._unclean)
-            return not self._unclean
+            return self._wiped()
         # What another process was killed at; while it lives it has the journal.
         open_ones = [number for number, facts in waiting if facts.get(STATE) in (LISTING, OPEN)]
         if open_ones:
@@ -256,6 +254,12 @@ class Eraser:
                         self.finish_listing(number, {INTERRUPTED: True})
                     return True
         return any(facts.get(STATE) == CLOSING and self._finish(number, facts, now) for number, facts in waiting)
+
+    def _wiped(self) -> bool:
+        """Whether nothing of what was erased is in what lies beside the rows."""
+        self._unclean = not self.rows.wipe()
+        self.progress = self.progress._replace(complete=not self._unclean)
+        return not self._unclean
 
     def look_again(self) -> None:
         """Records that wait for a floor are looked at again: the floor may have been lowered since. Raises StoreError."""
@@ -383,6 +387,9 @@ class Eraser:
         again = not waits and bool(holds or facts.get(INTERRUPTED))
         if again and not self._way(number, [one.record for one in self.listed(number)]):
             return False
+        # Whoever erased it may have been killed before that, or have ended while somebody was reading.
+        if not self._wiped():
+            return False
         changes: dict[str, Any] = {"certified": queued}
         if again:
             changes[WAY_HELD] = []
@@ -398,7 +405,8 @@ class Eraser:
         return True
 
     def certify(self, number: int, now: float) -> Path:
-        """Writes the certificate of a request as it stands; its path. OSError becomes StoreError's business of the caller."""
+        """Writes the certificate of a request as it stands, behind `run`; its path. OSError becomes StoreError's business of
+        the caller."""
         facts = self.rows.erasure(number) or {}
         queued, held, _later = self.rows.left(number)
         listed = sum(1 for _ in self.listed(number))
@@ -410,6 +418,7 @@ class Eraser:
             "certified": utc(now),
             "reason": facts.get("reason", ""),
             "records_erased": listed - queued,
+            "overwritten": not self._unclean,
             "records_queued": queued,
             "queued_by_hold": {str(hold): count for hold, count in sorted(self.rows.holds_of(number).items())},
             "queued_by_retention": queued - held,

@@ -37,6 +37,7 @@ def test_messages_live_through_kills_and_are_found_verified_and_erased(make_gate
     with RawSmsc(steps) as smsc, make_gateway([Upstream(smsc.port)], store=store) as gateway:
         told = gateway.command("check")
         assert told.returncode == 0 and "; the store is PostgreSQL at /" in told.stdout, told.stdout + told.stderr
+        assert "`smppd backup` and `smppd keys shred` are not for it" in told.stdout
         ids = _ids(gateway, 5)
         smsc.wait(lambda: len(smsc.responses()) >= 5)
         gateway.kill()

@@ -187,7 +187,6 @@ def test_an_erasure_can_be_killed_anywhere(log: Builder) -> None:
     steps = 0
     while True:  # each step in a process of its own, which remembers nothing
         with eraser(log) as one:
-            one._unclean = True
             going = one.step(log.now)
         assert verdict(log).ok, verdict(log).faults
         steps += 1
@@ -195,10 +194,31 @@ def test_an_erasure_can_be_killed_anywhere(log: Builder) -> None:
         if not going or (steps > 8 and not found(log)):
             break
     with eraser(log) as one:
-        one._unclean = True
         one.run(log.now)
     everything = log.house.octets()
     assert steps > 2 and not [one for one in gone if one in everything]
+
+
+def test_it_is_not_done_before_what_it_left_is_overwritten(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever erased may be gone by then: a command that met a reader and ended, or was killed."""
+    mine = fill(log)
+    gone = needles(log, mine)
+    with eraser(log) as one:
+        number = ask(one, log, found(log))
+        with monkeypatch.context() as reading:
+            reading.setattr(one.rows, "wipe", lambda: False)
+            assert not one.run(log.now).complete
+        certificate = one.certify(number, log.now)
+        assert json.loads(certificate.read_text())["overwritten"] is False
+    with eraser(log) as other:
+        with monkeypatch.context() as reading:
+            reading.setattr(other.rows, "wipe", lambda: False)
+            assert not other.run(log.now).complete
+        assert (other.rows.erasure(number) or {})[STATE] == CLOSING
+        assert other.run(log.now).complete and (other.rows.erasure(number) or {})[STATE] == DONE
+    assert json.loads(certificate.read_text())["overwritten"] is True
+    everything = log.house.octets()
+    assert not [one for one in gone if one in everything]
 
 
 @pytest.mark.parametrize("declared", [False, True])

@@ -44,7 +44,9 @@ _FAILURES: Final = (VaultError, StoreError, OSError)
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser("backup", help="copy the store while the daemon runs, keys apart")
+    parser = subparsers.add_parser(
+        "backup", help="copy the store while the daemon runs, keys apart (not with store.url)"
+    )
     parser.add_argument("directory", metavar="DIRECTORY", type=Path, nargs="?", help="the backup; new or empty")
     parser.add_argument(
         "--keys-to",

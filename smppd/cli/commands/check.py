@@ -35,6 +35,7 @@ from smppd.vault.keys import load_install
 SOON = dt.timedelta(days=30)
 """How long before its end a certificate, or the evidence for a sender, is worth a word."""
 _SENDERS = 20  # that are told one by one
+_NO_FILES = "which its own tools back up (`smppd backup` and `smppd keys shred` are not for it)"
 
 
 def register(subparsers: Any) -> None:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"{note.file}:{note.line}:{note.column}: note: {note.path}: {note.message}")
     for sentence in advised:
         say(f"{args.config}: advice: {sentence}")
-    where = f"; the store is {store}" if settings.store.url is not None else ""
+    where = f"; the store is {store}, {_NO_FILES}" if settings.store.url is not None else ""
     print(f"{args.config}: ok: {', '.join(_counted(number, what) for what, number in counts(settings).items())}{where}")
     if plan is not None:
         reload_plan.show(plan)

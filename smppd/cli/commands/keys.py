@@ -53,7 +53,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     listing = actions.add_parser("list", help="list keys by scope: version, age, never the key")
     add_json(listing)
-    shred = actions.add_parser("shred", help="destroy the installation: its keys, then its files, with a certificate")
+    shred = actions.add_parser(
+        "shred", help="destroy the installation: its keys, then its files, with a certificate (not with store.url)"
+    )
     shred.add_argument(
         "--out",
         type=Path,

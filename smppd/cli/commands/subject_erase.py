@@ -152,6 +152,8 @@ def _resume(eraser: Eraser, known: ErasureRows, args: argparse.Namespace) -> int
         print(json.dumps({"finished": sorted(set(before) - set(left)), "queued": left, "complete": done.complete}))
     else:
         print(f"Finished {len(before) - len(left)} erasures; {len(left)} wait for a hold or a retention to end.")
+        if not done.complete:
+            say(f"Old bytes may still be in the store's files, because someone is reading it: {_AGAIN}.")
     return 0 if done.complete and not left else 1
 
 

@@ -82,6 +82,10 @@ PATIENCE: Final = 5.0
 _PATIENT: Final = 64  # where so many of one upstream wait, further ones wait ``EARLY`` seconds only
 _OURS: Final = {state: State(int(state)) for state in MessageState}
 _ENDS: Final = frozenset(state for state in MessageState if state.is_final)
+# What carriers bring while nothing can be stored is kept in memory, and refused: they may not bring it again. Above so many
+# octets it is refused unread, until the store takes something again. A PDU counts as its octets and what is made of it.
+UNSTORED: Final = 64 << 20
+_BESIDE: Final = 1024
 # So many receipts of one upstream are remembered, to know them when the carrier sends them again.
 SEEN: Final = 20_000
 
@@ -118,10 +122,18 @@ class Receipts:
         self.owners = owners
         self.parking = Parking(context, dispatch, self._settle)
         self._latest = 0.0
+        self._unstored = 0
 
     def carrier_delivered(self, upstream: UpstreamState, link: Peer, frames: list[bytes], now: float) -> None:
         """The deliver_sm and data_sm of one chunk."""
         context = self._context
+        if context.store.takes:
+            self._unstored = 0
+        else:
+            if self._unstored >= UNSTORED:
+                self.batch_refused([(link, request_command(raw), sequence_number(raw)) for raw in frames])
+                return
+            self._unstored += sum(len(raw) + _BESIDE for raw in frames)
         matched = 0
         for raw in frames:
             command = request_command(raw)

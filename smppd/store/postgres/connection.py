@@ -44,13 +44,17 @@ _DEFAULTS: Final = {
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
     " current_setting('synchronous_commit'), current_setting('standard_conforming_strings'), current_setting('fsync'),"
-    " current_setting('full_page_writes')"
+    " current_setting('full_page_writes'), current_setting('log_parameter_max_length') <> '0' AND"
+    " (current_setting('log_statement') IN ('mod', 'all') OR current_setting('log_min_duration_statement') <> '-1'"
+    " OR current_setting('log_min_duration_sample') <> '-1' OR current_setting('log_transaction_sample_rate') <> '0')"
 )
 _BUSY: Final = ("40001", "40P01", "55P03", "55006")
 # Classes of conditions under which the server, or its network, is not to be spoken to for now.
 _AWAY: Final = ("08", "53", "57")
 _READ_ONLY: Final = "25006"
 _FULL: Final = "53100"
+# Functions of the server whose warnings say that it will have to stop some day, and nothing of the statement.
+_LATER: Final = ("GetNewTransactionId", "GetNewMultiXactId", "SetTransactionIdLimit", "SetMultiXactIdLimit")
 # What libpq says of a connection that does not come about, as far as it contains nothing of ours.
 _KNOWN: Final = (
     "Connection refused",
@@ -65,7 +69,13 @@ _KNOWN: Final = (
     "no password supplied",
     "Peer authentication failed",
     "no pg_hba.conf entry",
+    "permission denied for database",
+    "is not permitted to log in",
+    "is not currently accepting connections",
+    "too many connections for",
     "certificate verify failed",
+    "does not match host name",
+    "has group or world access",
     "server does not support SSL",
     "too many clients already",
     "remaining connection slots are reserved",
@@ -77,7 +87,7 @@ _KNOWN: Final = (
     "session is read-only",
     "server closed the connection unexpectedly",
 )
-_DOES_NOT_EXIST: Final = re.compile(r'(database|role) "[^"]*" does not exist')
+_DOES_NOT_EXIST: Final = re.compile(r'(database|role|root certificate file) "[^"]*" does not exist')
 
 
 class StoreAway(StoreError):
@@ -132,6 +142,7 @@ class Server:
             "idle_in_transaction_session_timeout": str(int(statement_seconds * 1000)),
             "default_transaction_isolation": r"read\ committed",
             "jit": "off",
+            "log_parameter_max_length_on_error": "0",  # values have secrets of records among them
             **settings,
         }
         options = " ".join([self._words.get("options", ""), *(f"-c {name}={value}" for name, value in session.items())])
@@ -143,7 +154,7 @@ class Server:
 
 class Connection:
     """See the module. For one thread at a time; every method raises StoreError. ``warnings``: how often the server gave a
-    warning with an answer."""
+    warning with an answer, which may be about what it answers."""
 
     def __init__(
         self,
@@ -160,6 +171,8 @@ class Connection:
         advice(sentence): told of what is not good but may be meant."""
         self.server = server
         self.warnings = 0
+        self._advice = advice
+        self._advised = False
         try:
             words: dict[str, Any] = {**server.words(application, statement_seconds, settings or {})}
             self._db = psycopg.connect(
@@ -184,13 +197,20 @@ class Connection:
         return f"<Connection {self.server.name}>"
 
     def _noticed(self, notice: errors.Diagnostic) -> None:
-        if notice.severity_nonlocalized == "WARNING":
+        if notice.severity_nonlocalized != "WARNING":
+            return
+        if notice.source_function not in _LATER:
             self.warnings += 1
+        elif not self._advised:  # it comes with every write from then on
+            self._advised = True
+            self._advice(
+                f"{self.server.name}: it will take no more writes soon: its own log says which database VACUUM needs"
+            )
 
     def _check(self, advice: Callable[[str], object]) -> None:
         row = self.one(_CHECKS)
         assert row is not None
-        version, encoding, synchronous, conforming, fsync, pages = row
+        version, encoding, synchronous, conforming, fsync, pages, logged = row
         name = self.server.name
         if version < OLDEST:
             raise StoreError(f"{name}: version {version // 10_000}, and 15 is the oldest that will do")
@@ -205,6 +225,11 @@ class Connection:
         for setting, value in (("fsync", fsync), ("full_page_writes", pages)):
             if value != "on":
                 advice(f"{name}: {setting} is {value}: a loss of power can take with it what was acknowledged")
+        if logged:
+            advice(
+                f"{name}: it writes statements to its log, and secrets of records with them, which no purge reaches:"
+                " set log_parameter_max_length to 0"
+            )
 
     @property
     def usable(self) -> bool:
@@ -308,19 +333,19 @@ class Connection:
 
 
 def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
-    """The store's error for one of psycopg's. lost: the connection is not usable any more, so that nobody can tell what
-    became of the statement unless the server's own answer says so."""
+    """The store's error for one of psycopg's. lost: the connection is not usable any more. Then nobody can tell what became of
+    the statement, whatever the server said: it may have failed behind the commit (57P01), or ended for want of space with
+    the commit in its write-ahead log already (53100)."""
     code = error.sqlstate or ""
-    if not code and lost:
-        return StoreAway(f"{server.name}: the connection was lost", certain=False)
     text = f"{server.name}: {_condition(error)}"
+    if lost:
+        return StoreAway(text if code else f"{server.name}: the connection was lost", certain=False)
     if code == _FULL:
         return StoreFull(f"{server.name}: no space is left there (SQLSTATE {code})")
     if code in _BUSY:
         return StoreBusy(text)
     if code == _READ_ONLY or code[:2] in _AWAY:
-        # A server that ends the session (57P01) may do so while a commit waits for a replica, and then it is stored.
-        return StoreAway(text, certain=not lost)
+        return StoreAway(text, certain=True)
     return ServerError(text, code)
 
 

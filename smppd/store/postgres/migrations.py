@@ -11,9 +11,10 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 from smppd.store.api import StoreError
-from smppd.store.postgres.connection import SCHEMA, Connection
+from smppd.store.postgres.connection import SCHEMA, Connection, ServerError
 
 _LOCK: Final = 0x736D707064  # "smppd": the key of the advisory lock
+_NO_RIGHT: Final = "42501"
 _THERE: Final = "SELECT to_regclass($1) IS NOT NULL"
 _TABLE: Final = f"{SCHEMA}.schema_versions"
 
@@ -81,9 +82,17 @@ def migrate(db: Connection, *, most: int | None = None) -> int:
 
 def _begin(db: Connection) -> None:
     row = db.one("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", (SCHEMA,))
-    if row is None or not row[0]:  # where an administrator made it, the right to make schemas is not needed
-        db.script(f"CREATE SCHEMA {SCHEMA}")
-    db.script(f"CREATE TABLE {_TABLE} (number integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
+    try:
+        if row is None or not row[0]:  # where an administrator made it, the right to make schemas is not needed
+            db.script(f"CREATE SCHEMA {SCHEMA}")
+        db.script(f"CREATE TABLE {_TABLE} (number integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())")
+    except ServerError as error:
+        if error.code != _NO_RIGHT:
+            raise
+        raise StoreError(
+            f"{db.server.name}: the user may make no schema `{SCHEMA}` there: an administrator has to grant CREATE on the"
+            " database, or make the schema and give it to the user"
+        ) from None
 
 
 def _not_newer(db: Connection, found: int) -> None:

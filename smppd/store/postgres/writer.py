@@ -183,7 +183,7 @@ class Writer:
             except StoreAway as error:
                 self._lost(str(error))
                 return
-            except StoreBusy:
+            except (StoreBusy, StoreFull):  # or no space for what the server sorts
                 return
             self._used = monotonic()
             self._parked.popleft()

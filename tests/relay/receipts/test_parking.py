@@ -9,7 +9,7 @@ import pytest
 from smppd.message import State
 from smppd.protocol import receipt as receipts
 from smppd.protocol.receipt import MessageState
-from smppd.protocol.wire import Tag, tlv
+from smppd.protocol.wire import Status, Tag, tlv
 from smppd.relay.ledger.journal import Entry, mark, read
 from smppd.relay.ledger.payload import write_parked
 from smppd.relay.receipts import rewrite
@@ -52,6 +52,28 @@ def test_their_number_is_limited() -> None:
         world.commits()
     assert len(world.upstream().parked) == 10
     assert world.total("receipts", upstream="a", outcome="unmatched") == 20
+
+
+def test_what_carriers_bring_while_nothing_can_be_stored_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait in memory for as long as a disk is full, or a database away, and be one commit at the end."""
+    monkeypatch.setattr("smppd.relay.receipts.receipts.UNSTORED", 20_000)
+    world = World()
+    a, b = world.carrier(), world.carrier()
+    world.fills()
+    for number in range(200):
+        (a, b)[number % 2].reports(b"nobody-%d" % number)
+        world.passes(1)
+    assert len(world.upstream().parked) == len(world.store.batch.marks) == 17, "some 1,180 octets each"
+    assert a.acknowledged() == b.acknowledged() == [Status.RMSGQFUL] * 100
+    world.frees()
+    world.passes(2)
+    a.reports(*[b"nobody-%d" % number for number in range(200)])
+    world.commits()
+    assert a.acknowledged() == [0] * 200 and len(world.upstream().parked) == 200
+    world.fills()
+    a.reports(b"nobody-200")
+    assert len(world.upstream().parked) == 201, "it is counted anew"
+    world.check()
 
 
 def test_what_waits_a_moment_in_memory_is_limited_in_octets() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg import errors
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
-from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway
+from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway, told
 from tests import postgres
 
 SECRET = "not-for-anybody"
@@ -50,6 +51,40 @@ def test_what_an_operator_may_mean_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    "words", ["log_min_duration_statement=0", "log_statement=all", "log_min_duration_sample=1s", "log_statement=ddl"]
+)
+def test_a_server_that_would_log_values_is_told(words: str) -> None:
+    own = postgres.server()
+    database = own.empty()
+    name = database.words("", 0)["dbname"]
+    setting, value = words.split("=")
+    own.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+    told: list[str] = []
+    Connection(database, advice=told.append).close()
+    found = ["log_parameter_max_length to 0" in sentence for sentence in told].count(True)
+    own.execute(f"ALTER DATABASE {name} SET log_parameter_max_length = 0")
+    told.clear()
+    Connection(database, advice=told.append).close()
+    assert found == (value != "ddl") and not any("log_parameter" in sentence for sentence in told)
+    own.drop(database)
+
+
+def test_values_of_what_fails_are_in_no_log_of_the_server() -> None:
+    own = postgres.server()
+    database = own.empty()
+    own.execute(f"ALTER DATABASE {database.words('', 0)['dbname']} SET log_parameter_max_length_on_error = -1")
+    db = Connection(database)
+    with pytest.raises(ServerError):
+        db.call("SELECT 1 / length($1::text || $2)", ("", ""))
+    with pytest.raises(ServerError):
+        db.call("SELECT length($1::text) / $2::int", (SECRET, 0))
+    db.close()
+    own.drop(database)
+    log = (own.folder / "log").read_text(errors="replace")
+    assert "length($1::text) / $2::int" in log and SECRET not in log
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         (f"postgresql://somebody:{SECRET}@localhost:1/base", "Connection refused"),
@@ -67,6 +102,29 @@ def test_no_error_repeats_an_address_or_a_password(url: str, said: str) -> None:
         Connection(Server(url.format(postgres.server().folder)))
     assert SECRET not in str(caught.value) and "somebody" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("ALTER ROLE guest NOLOGIN", "is not permitted to log in"),
+        ("ALTER ROLE guest CONNECTION LIMIT 0", "too many connections for"),
+        ("REVOKE CONNECT ON DATABASE {} FROM public", "permission denied for database"),
+        ("ALTER DATABASE {} ALLOW_CONNECTIONS false", "is not currently accepting connections"),
+    ],
+)
+def test_why_nobody_is_let_in_is_told(statement: str, said: str) -> None:
+    own = postgres.server()
+    name = own.database(schema=False).words("", 0)["dbname"]
+    own.execute("CREATE ROLE guest LOGIN")
+    try:
+        own.execute(statement.format(name))
+        with pytest.raises(StoreError, match=said) as caught:
+            Connection(Server(own.url(name).replace(f"{postgres.USER}@", "guest@")))
+        assert "guest" not in str(caught.value)
+    finally:
+        own.execute("DROP ROLE guest")
+        own.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_password_is_in_no_repr() -> None:
@@ -111,6 +169,13 @@ def test_what_the_server_refuses_for(db: Connection, code: str, kind: type[Store
     assert type(caught.value) is kind and db.usable
     if isinstance(caught.value, StoreAway):
         assert caught.value.certain
+
+
+@pytest.mark.parametrize("code", ["53100", "58030", "XX000", "55P03", "25006"])
+def test_whatever_the_server_said_before_its_end_nobody_knows(server: Server, code: str) -> None:
+    """It ends so where it cannot write its log (53100), which may have the commit already: that is to be asked for again."""
+    found = told(server, errors.lookup(code)(SECRET), lost=True)
+    assert isinstance(found, StoreAway) and not found.certain and SECRET not in str(found)
 
 
 def test_transactions_are_all_or_nothing(db: Connection) -> None:

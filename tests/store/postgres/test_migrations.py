@@ -51,6 +51,22 @@ def test_a_database_of_an_older_version_is_brought_up(db: Connection, monkeypatc
             open_it(db)
 
 
+def test_whoever_may_make_no_schema_is_told_what_to_ask_for(server: Server) -> None:
+    own = postgres.server()
+    name = server.words("", 0)["dbname"]
+    own.execute("CREATE ROLE guest LOGIN")
+    db = Connection(Server(own.url(name).replace(f"{postgres.USER}@", "guest@")))
+    try:
+        with pytest.raises(StoreError, match="an administrator has to grant CREATE on the database"):
+            migrate(db)
+        own.execute(f"GRANT CREATE ON DATABASE {name} TO guest")
+        assert migrate(db) == len(steps())
+    finally:
+        db.close()
+        own.drop(server)
+        own.execute("DROP ROLE guest")
+
+
 def test_a_step_that_fails_leaves_nothing(db: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = (*steps(), Step(len(steps()) + 1, "CREATE TABLE more (number bigint); SELECT 1 / 0"))
     monkeypatch.setattr(migrations, "steps", lambda: wrong)

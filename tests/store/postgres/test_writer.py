@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from smppd.message import State, pack_event
-from smppd.store.api import Availability, ColdRow, Doubt, Kind, OptOut, StoreError
+from smppd.store.api import Availability, ColdRow, Doubt, Kind, OptOut, StoreError, StoreFull
 from smppd.store.postgres import writer
 from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.session import Place, Session, nodes_in_use
@@ -369,6 +370,45 @@ def test_a_replica_that_may_lack_a_commit_is_waited_for_again(stand: PostgresSta
     db.close()
     stand.execute("DROP FUNCTION warns CASCADE; DROP SEQUENCE times")
     assert [word for word, _ in stand.sink.heard] == ["committed"] and stored(stand) == b"mark;"
+
+
+def test_a_server_that_is_soon_out_of_numbers_for_transactions_takes_commits(tmp_path: Path) -> None:
+    """With each write it warns then; that is not about the commit, which would be asked for again for ever."""
+    server = postgres.Server()
+    try:
+        address = server.database()
+        server.runs_out_of_transactions()
+        advised: list[str] = []
+        db = Connection(address, advice=advised.append)
+        db.run("INSERT INTO counters VALUES ('one', 1)")
+        db.run("INSERT INTO counters VALUES ('two', 1)")
+        assert db.warnings == 0 and "will take no more writes soon" in advised.pop()
+        assert not [sentence for sentence in advised if "no more writes" in sentence], "it is said once"
+        db.close()
+        stand = PostgresStand(tmp_path, address)
+        stand.store.batch.marks.append(b"mark;")
+        stand.commits()
+        assert stored(stand) == b"mark;"
+        stand.ends()
+    finally:
+        server.remove()
+
+
+def test_no_space_for_a_query_ends_nothing(stand: PostgresStand) -> None:
+    """What the server sorts may need a file, and there may be no room for that."""
+    got: list[int] = []
+    refusals = [StoreFull("no space"), StoreFull("no space")]
+
+    def job(_db: Connection) -> None:
+        if refusals:
+            raise refusals.pop()
+        got.append(1)
+
+    stand.store._writer.give(job)
+    stand.store.batch.marks.append(b"mark;")
+    stand.commits()
+    until(stand, lambda: got == [1])
+    assert [word for word, _ in stand.sink.heard] == ["committed"] and stand.store.alive
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01", "55P03"])

@@ -33,11 +33,11 @@ class DamagedRows:
         self._lifetime = lifetime
         self._wall = wall
         self.count = 0
-        self.recount(session.db)
+        self.recount()
 
-    def recount(self, db: Connection) -> None:
+    def recount(self) -> None:
         """Counts anew: others remove rows too."""
-        row = db.one("SELECT count(*) FROM damaged")
+        row = self._session.db.one("SELECT count(*) FROM damaged")
         self.count = 0 if row is None else int(row[0])
 
     def take_cold(self, rows: Sequence[tuple[Columns, str]], place: str) -> bool:
@@ -86,7 +86,7 @@ class DamagedRows:
             with self._session.writing() as db:
                 move(db)
                 db.one("SELECT limit_damaged($1, $2)", (MOST, OCTETS))
-            self.recount(self._session.db)
+            self.recount()
         except (StoreFull, StoreBusy):
             return False
         return True
@@ -126,37 +126,37 @@ class ColdRows:
         self._session = session
         self._reader = ColdReader(ring, aside.take_cold, damaged)
 
-    def page(self, db: Connection, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+    def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
         where = "owner = $3 AND key = '' AND id > $4 ORDER BY id LIMIT $5"
-        return self._reader.page(lambda behind: self._read(db, where, kind, owner, behind, limit), after)
+        return self._reader.page(lambda behind: self._read(where, kind, owner, behind, limit), after)
 
-    def find(self, db: Connection, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
+    def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(db, "owner = $3 AND key = ANY ($4) LIMIT $5", kind, owner, keys, FOUND)[0]
+        return self._read("owner = $3 AND key = ANY ($4) LIMIT $5", kind, owner, keys, FOUND)[0]
 
-    def expired(self, db: Connection, kind: Kind, now: int, limit: int) -> list[ColdRow]:
+    def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(db, "expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)[0]
+        return self._read("expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)[0]
 
-    def count(self, db: Connection, kind: Kind) -> dict[str, int]:
+    def count(self, kind: Kind) -> dict[str, int]:
         """See ``api.Spool``."""
         asked = "SELECT owner, count(*) FROM cold WHERE kind = $1 AND node = $2 GROUP BY owner"
-        return {owner: int(count) for owner, count in db.all(asked, (int(kind), self._session.node))}
+        return {owner: int(count) for owner, count in self._session.db.all(asked, (int(kind), self._session.node))}
 
-    def walk(self, db: Connection, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
+    def walk(self, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
         """See ``api.Spool``."""
         where = "(owner, key, id) > ($3, $4, $5) ORDER BY owner, key, id LIMIT $6"
-        rows, damaged = self._read(db, where, kind, *after, limit)
+        rows, damaged = self._read(where, kind, *after, limit)
         if len(rows) + len(damaged) < limit:
             return rows, None
         return rows, max(places(rows, damaged), key=_order)
 
-    def reseal(self, db: Connection, segment: int, after: After | None, limit: int) -> After | None:
+    def reseal(self, segment: int, after: After | None, limit: int) -> After | None:
         """Seals up to ``limit`` rows of earlier segments under this one, in a transaction of its own; where to go on, None
         at the end. A damaged row stays as it is. Raises StoreError, nothing changed then."""
         behind = "" if after is None else " AND (segment, kind, owner, key, id) > ($4, $5, $6, $7, $8)"
-        found = db.all(
+        found = self._session.db.all(
             "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE node = $1 AND segment < $2"
             f"{behind} ORDER BY segment, kind, owner, key, id LIMIT $3",
             (self._session.node, segment, limit, *(after or ())),
@@ -164,15 +164,15 @@ class ColdRows:
         sealed = self._reader.resealed(map(_columns, found), segment)
         if sealed:
             kinds, owners, keys, ids, _expires, _segments, data = map(list, zip(*sealed, strict=True))
-            with self._session.writing():
+            with self._session.writing() as db:
                 db.run(_RESEALED, (segment, kinds, owners, keys, ids, data))
         if len(found) < limit:
             return None
         kind, owner, key, identity, _expires, of, _data = found[-1]
         return of, kind, owner, key, identity
 
-    def _read(self, db: Connection, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
-        found = db.all(_SELECT + where, (int(kind), self._session.node, *arguments))
+    def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
+        found = self._session.db.all(_SELECT + where, (int(kind), self._session.node, *arguments))
         return self._reader.opened(map(_columns, found))
 
 

@@ -15,7 +15,8 @@ from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.records.consistency import checkpoint_facts, cross_faults, named_seals
 from smppd.store.api import StoreError
-from smppd.store.installation import AUDIT_FILE, Entries, Installation, MainStore
+from smppd.store.installation import AUDIT_FILE, Installation, MainStore
+from smppd.store.tidy import Entries
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import InstallSecrets, VaultError
 

@@ -9,7 +9,8 @@ from typing import Final
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.store.api import StoreError
-from smppd.store.installation import TIDIED, Compacted, Installation, MainStore
+from smppd.store.installation import TIDIED, Installation, MainStore
+from smppd.store.tidy import Compacted
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 

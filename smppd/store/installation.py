@@ -19,6 +19,7 @@ from smppd.store.erasures import ErasureRows, Waiting
 from smppd.store.holds import HeldRows
 from smppd.store.log import IndexRows, PurgeRows, Records, States
 from smppd.store.seals import TakenUp
+from smppd.store.tidy import DONE, Compacted, Entries
 from smppd.store.underway import Underway
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
@@ -28,7 +29,7 @@ AUDIT_FILE: Final = "audit.db"
 """In `Installation.directory`: the audit trail, a file of this node whatever back end has the store."""
 RESTORED: Final = "restored"
 """Name in `Store.meta` of the highest id that an older copy of the store knew, which was put back (`Installation.restored`)."""
-TIDIED: Final = "tidy done"
+TIDIED: Final = DONE
 """Name in `Store.meta` of the last request to tidy (`Installation.ask_tidy`) that the daemon has done."""
 
 
@@ -69,36 +70,6 @@ class StoreLock(Protocol):
 
 
 # -- the store of a daemon -----------------------------------------------------------------------------------------------
-
-
-class Entries(Protocol):
-    """The grammar of the journal, as far as it says what is over (`relay.ledger.journal.LivingEntries`)."""
-
-    @property
-    def dead(self) -> int:
-        """How many of the entries that were looked at are over."""
-
-    def look(self, block: bytes) -> None:
-        """One block, in order. Raises ValueError."""
-
-    def doubt(self) -> None:
-        """Some blocks could not be looked at."""
-
-    def keep(self, block: bytes) -> bytes:
-        """What is left of a block; in the same order, after all were looked at."""
-
-
-class Compacted(Protocol):
-    """What `MainStore.compact` did. unreadable: blocks that do not open and stay as they are; complete: False where there was
-    no space or somebody was reading, so that some of it is still to be done."""
-
-    @property
-    def unreadable(self) -> int:
-        """See above."""
-
-    @property
-    def complete(self) -> bool:
-        """See above."""
 
 
 class LogSeals(Protocol):
@@ -166,8 +137,8 @@ class MainStore(Store, Protocol):
         """The keys to open and seal the spool with; before the replay. Raises StoreError."""
 
     def compact(self, entries: Entries, most: int | None = ...) -> Compacted:
-        """Takes what is over out of the spool, at once; after `use`, and before `open` or at the end. most: cold rows that are
-        sealed anew for it, None for all. Raises StoreError."""
+        """See `tidy.compact`; after `use`, and before `open` or at the end. most: cold rows that are sealed anew for it, None
+        for all. Raises StoreError."""
 
     def seal_when_due(self) -> None:
         """Called about once a second: where no commit carries a seal, one is made without."""

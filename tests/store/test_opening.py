@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from smppd.config import SecretRef, Store
+from smppd.store import tidy
 from smppd.store.api import OptOut, StoreError
 from smppd.store.installation import TIDIED, Installation
 from smppd.store.opening import embedded, embedded_schema, files_of, installed
-from smppd.store.sqlite import tidy
 from smppd.store.sqlite.files import SCHEMA_VERSION
 from smppd.store.sqlite.installation import SqliteInstallation
 from smppd.vault.keys import KeyRing

@@ -69,7 +69,7 @@ _CLOSES: Final = frozenset((Entry.DONE, Entry.MAIL_DONE, Entry.PARK_DONE))
 
 
 class LivingEntries:
-    """Which entries of a journal still count (``store.sqlite.tidy.Entries``): what opened something that is not closed, and the
+    """Which entries of a journal still count (``store.tidy.Entries``): what opened something that is not closed, and the
     marks on it since. All blocks are looked at in order, then each is given to ``keep`` in the same order.
 
     What cannot be read is for `relay.recovery` to set aside, so it is kept, and does not take the place of an older entry of

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from smppd.store.api import OptOut
 from smppd.store.erasures import Waiting
 from smppd.store.installation import RESTORED, LongStart, MainStore
 from smppd.store.postgres.connection import Connection, Server
@@ -26,15 +25,15 @@ from smppd.store.postgres.opt_outs import PostgresOptOuts
 from smppd.store.postgres.session import Place, nodes_in_use
 from smppd.store.postgres.states import PostgresStates, witness
 from smppd.store.postgres.store import PostgresStore
-from smppd.store.postgres.tidy import TidyThread, ask
+from smppd.store.postgres.tidy import Requests, ask
 from smppd.store.postgres.underway import PostgresUnderway
+from smppd.store.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
 log = logging.getLogger("smppd.store")
 Head = Callable[[], tuple[int, bytes] | None]
-T = TypeVar("T")
 
 
 class PostgresInstallation:
@@ -209,9 +208,17 @@ class PostgresInstallation:
         start: LongStart | None = None,
     ) -> MainStore:
         """See `store.installation.Installation`. How much space there is only the server knows: nothing is reserved."""
-        more: dict[str, Any] = {"notify": notify, "later": later, "soon": soon, "node": self._node}
-        more |= {"audit_head": self._audit_head, "advice": log.warning}
-        return PostgresStore(self._server, **more) if start is None else _Started(self._server, start, **more)
+        store = PostgresStore(
+            self._server,
+            notify=notify,
+            later=later,
+            soon=soon,
+            node=self._node,
+            audit_head=self._audit_head,
+            advice=log.warning,
+        )
+        store.long_start = start
+        return store
 
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""
@@ -221,31 +228,7 @@ class PostgresInstallation:
         self, stop: threading.Event, wanted: Callable[[int], object], failed: Callable[[str], object]
     ) -> TidyThread:
         """See `store.installation.Installation`."""
-        return TidyThread(self._server, self._node, stop, wanted, failed)
+        return TidyThread(lambda: Requests(self._server, self._node), stop, wanted, failed)
 
     def leave_whole(self) -> None:
         """See `store.installation.Installation`: there are no files of its own."""
-
-
-class _Started(PostgresStore):
-    """The store of a daemon: takes what is over out of its spool before it reads it back."""
-
-    def __init__(self, server: Server, start: LongStart, **more: Any) -> None:
-        super().__init__(server, **more)
-        self._long = start
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See `PostgresStore`. When this returns, what is over is gone, also from what is counted afterwards."""
-        self._long.still()
-        tidied = self.compact(self._long.entries())
-        log.debug("spool tidied", extra={"fields": tidied._asdict()})
-        return self._telling(super().replay())
-
-    def opt_outs(self) -> Iterator[OptOut]:
-        """See `PostgresStore`."""
-        return self._telling(super().opt_outs())
-
-    def _telling(self, items: Iterator[T]) -> Iterator[T]:
-        for item in items:
-            self._long.still()
-            yield item

@@ -8,12 +8,12 @@ what is asked for by stretches of ids is that of all nodes in the order of ids. 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from smppd.store.api import StoreBusy, StoreError
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
+from smppd.store.log_parts import EventSegments, as_seen, fitting
 from smppd.store.postgres.connection import Server
 from smppd.store.postgres.damaged import overdue
 from smppd.store.postgres.database import Database, undo
@@ -30,7 +30,6 @@ PURGE: Final = "purge "
 """What `PurgeRows.remember` keeps are facts with this in front of their names."""
 
 _TABLES: Final = {"number": "number_index", "event": "event_index"}
-_EVENT_OCTETS: Final = 48 << 20
 _ROW: Final = "log.seq, log.count, log.records, log.events, log.chain, purged.digests, purged.mac, NULL"
 
 
@@ -99,8 +98,7 @@ class PostgresRecords(_PostgresLog):
         super().__init__(Database(server, read_only=True), node)
         self.keys = ReadOnlyKeys.over(self.data)
         self.held = PostgresHeldRows(self.data)
-        self._events: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
-        self._octets = 0
+        self._events = EventSegments()
 
     def near(self, record_id: int) -> list[int]:
         """See `store.log.Records`."""
@@ -163,29 +161,17 @@ class PostgresRecords(_PostgresLog):
         return [row[0] for row in self.data.all(query)]
 
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
-        """See `store.log.Records`. What was read stays in memory, up to _EVENT_OCTETS."""
+        """See `store.log.Records`. What was read stays in memory, up to `log_parts.EVENT_OCTETS`."""
         query = (
             "SELECT handle, first, last, octet_length(data) FROM event_index"
             " WHERE bucket = $1 AND last >= $2 AND low <= $3"
         )
-        found = []
-        # The indexer may merge some of them meanwhile.
         with self.data.snapshot():
-            for key in self.data.all(query, (bucket, first, record_id)):
-                data = self._events.get(key)
-                if data is None:
-                    data = self.data.all("SELECT data FROM event_index WHERE handle = $1", key[:1])[0][0]
-                    self._remember(key, data)
-                else:
-                    self._events.move_to_end(key)
-                found.append(data)
-        return found
+            return self._events.all(self.data.all(query, (bucket, first, record_id)), self._event_segment)
 
-    def _remember(self, key: tuple[int, ...], data: bytes) -> None:
-        self._events[key] = data
-        self._octets += len(data)
-        while self._octets > _EVENT_OCTETS and len(self._events) > 1:
-            self._octets -= len(self._events.popitem(last=False)[1])
+    def _event_segment(self, handle: int) -> bytes:
+        data: bytes = self.data.all("SELECT data FROM event_index WHERE handle = $1", (handle,))[0][0]
+        return data
 
     # -- the chain of a node -------------------------------------------------------------------------------------------
 
@@ -378,14 +364,11 @@ class PostgresPurge(_PostgresLog):
         """See `store.log.PurgeRows`."""
         done = False
         with self.data.writing():
-            if not self._as_seen(seen):
+            if not as_seen(self.remembered, seen):
                 undo()
             self._remember(values)
             done = True
         return done
-
-    def _as_seen(self, seen: Mapping[str, object] | None) -> bool:
-        return all((self.remembered(name, None) or None) == (value or None) for name, value in (seen or {}).items())
 
     def _remember(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():
@@ -414,12 +397,7 @@ class PostgresPurge(_PostgresLog):
         start = first if begun is None or begun[0] is None else begun[0]
         # The length of a value stands in front of it: what is too much is not read.
         sizes = [row[0] for row in self._stretch("octet_length(records)", start - 1, last, limit)]
-        number = 0
-        for size in sizes:
-            octets -= size
-            if octets < 0 and number:
-                break
-            number += 1
+        number = fitting(sizes, octets)
         rows = self._rows(start - 1, last, number, "log.seq, log.count, log.records, purged.digests") if number else []
         found = [LogRow(seq, count, packed, b"", b"", gone, None, None) for seq, count, packed, gone in rows]
         return found, number < len(sizes) or len(sizes) == limit
@@ -465,7 +443,7 @@ class PostgresPurge(_PostgresLog):
         """See `store.log.PurgeRows`."""
         done = False
         with self.data.writing("log"):
-            if not self._as_seen(seen) or not self._cut([(row, left) for row, left, _, _ in changes]):
+            if not as_seen(self.remembered, seen) or not self._cut([(row, left) for row, left, _, _ in changes]):
                 undo()  # erased from meanwhile, by another process
             self.data.run("DELETE FROM purged WHERE seq = ANY ($1::bigint[])", ([row.seq for row, *_ in changes],))
             gone = [(row.seq, digests, mac) for row, _, digests, mac in changes if digests]

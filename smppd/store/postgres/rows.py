@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from smppd.store.api import ColdRow, Kind, Place, StoreBusy, StoreFull
 from smppd.store.aside import CLEAR, COLD, KINDS, MOST, OCTETS, SPOOL, number_of
-from smppd.store.cold import FOUND, Columns, open_columns, seal_columns
+from smppd.store.cold import FOUND, ColdReader, Columns, places
 from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.session import Session
 from smppd.vault.keys import KeyRing
@@ -19,7 +19,6 @@ _RESEALED: Final = (
     " FROM unnest($2::int[], $3::text[], $4::bytea[], $5::bigint[], $6::bytea[]) AS made (kind, owner, key, id, data)"
     " WHERE cold.kind = made.kind AND cold.owner = made.owner AND cold.key = made.key AND cold.id = made.id"
 )
-_REMEMBERED: Final = 10_000
 
 After = tuple[int, int, str, bytes, int]
 """Where sealing anew goes on: segment, kind, owner, key, id."""
@@ -34,11 +33,11 @@ class DamagedRows:
         self._lifetime = lifetime
         self._wall = wall
         self.count = 0
-        self.recount(session.db)
+        self.recount()
 
-    def recount(self, db: Connection) -> None:
+    def recount(self) -> None:
         """Counts anew: others remove rows too."""
-        row = db.one("SELECT count(*) FROM damaged")
+        row = self._session.db.one("SELECT count(*) FROM damaged")
         self.count = 0 if row is None else int(row[0])
 
     def take_cold(self, rows: Sequence[tuple[Columns, str]], place: str) -> bool:
@@ -87,7 +86,7 @@ class DamagedRows:
             with self._session.writing() as db:
                 move(db)
                 db.one("SELECT limit_damaged($1, $2)", (MOST, OCTETS))
-            self.recount(self._session.db)
+            self.recount()
         except (StoreFull, StoreBusy):
             return False
         return True
@@ -115,9 +114,7 @@ class DamagedRows:
 
 
 class ColdRows:
-    """The cold rows that this node holds. ``damaged(kind, owner, id, reason)`` is called once for each row that does not
-    open: it was altered, or its key is gone. Such a row is set aside, so that it stops nothing but itself; where that
-    cannot be done it is passed over and lies where it is. Every method raises StoreError."""
+    """The cold rows that this node holds. ``damaged``: see ``cold.ColdReader``. Every method raises StoreError."""
 
     def __init__(
         self,
@@ -127,91 +124,56 @@ class ColdRows:
         damaged: Callable[[Kind, str, int, str], object],
     ) -> None:
         self._session = session
-        self._ring = ring
-        self._aside = aside
-        self._damaged = damaged
-        self._told: set[tuple[int, int]] = set()
+        self._reader = ColdReader(ring, aside.take_cold, damaged)
 
-    def page(self, db: Connection, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+    def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        while True:
-            where = "owner = $3 AND key = '' AND id > $4 ORDER BY id LIMIT $5"
-            rows, damaged = self._read(db, where, kind, owner, after, limit)
-            if rows or not damaged:
-                return rows
-            after = damaged[-1][3]  # a whole page of them: what stands behind is wanted
+        where = "owner = $3 AND key = '' AND id > $4 ORDER BY id LIMIT $5"
+        return self._reader.page(lambda behind: self._read(where, kind, owner, behind, limit), after)
 
-    def find(self, db: Connection, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
+    def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(db, "owner = $3 AND key = ANY ($4) LIMIT $5", kind, owner, keys, FOUND)[0]
+        return self._read("owner = $3 AND key = ANY ($4) LIMIT $5", kind, owner, keys, FOUND)[0]
 
-    def expired(self, db: Connection, kind: Kind, now: int, limit: int) -> list[ColdRow]:
+    def expired(self, kind: Kind, now: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        return self._read(db, "expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)[0]
+        return self._read("expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)[0]
 
-    def count(self, db: Connection, kind: Kind) -> dict[str, int]:
+    def count(self, kind: Kind) -> dict[str, int]:
         """See ``api.Spool``."""
         asked = "SELECT owner, count(*) FROM cold WHERE kind = $1 AND node = $2 GROUP BY owner"
-        return {owner: int(count) for owner, count in db.all(asked, (int(kind), self._session.node))}
+        return {owner: int(count) for owner, count in self._session.db.all(asked, (int(kind), self._session.node))}
 
-    def walk(self, db: Connection, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
+    def walk(self, kind: Kind, after: Place, limit: int) -> tuple[list[ColdRow], Place | None]:
         """See ``api.Spool``."""
         where = "(owner, key, id) > ($3, $4, $5) ORDER BY owner, key, id LIMIT $6"
-        rows, damaged = self._read(db, where, kind, *after, limit)
+        rows, damaged = self._read(where, kind, *after, limit)
         if len(rows) + len(damaged) < limit:
             return rows, None
-        places = [(row.owner, row.key, row.id) for row in rows] + [columns[1:4] for columns in damaged]
-        return rows, max(places, key=_order)
+        return rows, max(places(rows, damaged), key=_order)
 
-    def reseal(self, db: Connection, segment: int, after: After | None, limit: int) -> After | None:
+    def reseal(self, segment: int, after: After | None, limit: int) -> After | None:
         """Seals up to ``limit`` rows of earlier segments under this one, in a transaction of its own; where to go on, None
         at the end. A damaged row stays as it is. Raises StoreError, nothing changed then."""
         behind = "" if after is None else " AND (segment, kind, owner, key, id) > ($4, $5, $6, $7, $8)"
-        found = db.all(
+        found = self._session.db.all(
             "SELECT kind, owner, key, id, expires, segment, data FROM cold WHERE node = $1 AND segment < $2"
             f"{behind} ORDER BY segment, kind, owner, key, id LIMIT $3",
             (self._session.node, segment, limit, *(after or ())),
         )
-        sealed: list[Columns] = []
-        for columns in map(_columns, found):
-            try:
-                sealed.append(seal_columns(self._ring, open_columns(self._ring, columns), segment))
-            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
-                continue
+        sealed = self._reader.resealed(map(_columns, found), segment)
         if sealed:
             kinds, owners, keys, ids, _expires, _segments, data = map(list, zip(*sealed, strict=True))
-            with self._session.writing():
+            with self._session.writing() as db:
                 db.run(_RESEALED, (segment, kinds, owners, keys, ids, data))
         if len(found) < limit:
             return None
         kind, owner, key, identity, _expires, of, _data = found[-1]
         return of, kind, owner, key, identity
 
-    def _read(self, db: Connection, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
-        rows: list[ColdRow] = []
-        damaged: list[tuple[Columns, str]] = []
-        for columns in map(_columns, db.all(_SELECT + where, (int(kind), self._session.node, *arguments))):
-            try:
-                rows.append(open_columns(self._ring, columns))
-            except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
-                damaged.append((columns, type(error).__name__))
-        if damaged:
-            moved = self._aside.take_cold(damaged, "cold")
-            for columns, reason in damaged:
-                self._tell(Kind(columns[0]), columns[1], columns[3], reason, moved)
-        return rows, [columns for columns, _ in damaged]
-
-    def _tell(self, kind: Kind, owner: str, identity: int, reason: str, moved: bool) -> None:
-        key = (int(kind), identity)
-        if key in self._told:
-            if moved:
-                self._told.discard(key)
-            return
-        if not moved:  # it will be met again
-            if len(self._told) >= _REMEMBERED:
-                return
-            self._told.add(key)
-        self._damaged(kind, owner, identity, reason)
+    def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
+        found = self._session.db.all(_SELECT + where, (int(kind), self._session.node, *arguments))
+        return self._reader.opened(map(_columns, found))
 
 
 def _columns(row: tuple[Any, ...]) -> Columns:

@@ -10,21 +10,9 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import Final
 
-from smppd.store.api import (
-    Availability,
-    Batch,
-    ColdRow,
-    Kind,
-    OptOut,
-    Place,
-    Sink,
-    StoreError,
-    StoreFull,
-    Tenant,
-    Walked,
-)
+from smppd.store.api import Availability, OptOut, StoreError, StoreFull
 from smppd.store.chain_writer import ChainWriter
-from smppd.store.committer import Committer, End, Ending
+from smppd.store.committer import End, Ending
 from smppd.store.postgres.batches import Work
 from smppd.store.postgres.binary import clean
 from smppd.store.postgres.connection import Connection, Server
@@ -33,21 +21,20 @@ from smppd.store.postgres.rows import ColdRows, DamagedRows
 from smppd.store.postgres.seals import PostgresSeals
 from smppd.store.postgres.session import Session
 from smppd.store.postgres.startup import StartUp
-from smppd.store.postgres.tidy import FEW, Compacted, Entries, Spool, Tidier, compact
+from smppd.store.postgres.tidy import NodeSpool
 from smppd.store.postgres.writer import Writer
-from smppd.store.seals import Seals, TakenUp
-from smppd.store.segments import Segments
-from smppd.vault.blocks import SegmentSealer
-from smppd.vault.chain import GENESIS, ChainKeys, SealKind
+from smppd.store.seals import Seals
+from smppd.store.segmented import Commit, SegmentedStore
+from smppd.store.tidy import FEW, Compacted, Entries, compact
+from smppd.vault.chain import ChainKeys, SealKind
 from smppd.vault.keys import KeyRing, period_scope, read_scope
 
-_MONTH: Final = 30 * 86400.0
 SUPPLY: Final = 20_000
 """Numbers of a counter that are kept ready at least: they were asked of the server before anybody needs them."""
 _ROWS: Final = 2000
 
 
-class PostgresStore(Committer):
+class PostgresStore(SegmentedStore):
     """``store.api.Store`` on PostgreSQL: a committer that is its own back end, with rows and a start.
 
     ``notify(function)`` runs a function on the reactor thread; ``later(seconds, function)`` runs one there after a time,
@@ -72,31 +59,15 @@ class PostgresStore(Committer):
         """node: 0 to 63, the one of the ids; name: of it, for people, this machine's where it is empty. audit_head(): (id,
         hash) of the last entry of this node's audit trail, None where it cannot be read. advice(sentence): told of what is
         not good about the server but may be meant."""
-        super().__init__(self, later=later, soon=soon, now=now, timed=lambda *told: self.on_commit_time(*told))
-        self._notify = notify
+        super().__init__(notify=notify, later=later, soon=soon, wall=wall, now=now)
         self._audit_head = audit_head
-        self._wall = wall
-        self._closing = False
         self._session = Session(server, node, clean(name or socket.gethostname()), advice)
         try:
-            self.keys = NodeKeys(self._session.db, node)
+            self.keys: NodeKeys = NodeKeys(self._session.db, node)
         except BaseException:
             self._session.leave()
             raise
-        self.on_commit_time: Callable[[float, int], None] = lambda _seconds, _records: None
-        self.on_damage: Callable[[Kind, str, int, str], None] = lambda _kind, _owner, _identity, _reason: None
-        """Told on the reactor thread of each cold row that does not open, once: kind, owner, id, why."""
-        self.on_start_damage: Callable[[str, int, str], None] = lambda _what, _identity, _reason: None
-        """Told at the start of what was set aside, since it does not open or is not what it should be."""
-        self.lifetime: Callable[[str], float] = lambda _owner: _MONTH
-        """Seconds for which what is damaged may be kept, by the account, lane or upstream it belongs to. Any thread."""
-        self.chain_keys: ChainKeys | None = None  # these two are set before ``open``; named: on the audit trail
-        self.named = 0
-        self.seals: Seals | None = None
-        self.taken_up = TakenUp(True, 0, [])
-        """What ``open`` found at the end of the log."""
         self._supplies: dict[str, _Supply] = {}
-        self._chain: ChainWriter | None = None
         self._writer = Writer(self._session, lambda reason: notify(lambda: self.fail(reason)))
 
     @property
@@ -107,98 +78,55 @@ class PostgresStore(Committer):
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
-        self._aside = DamagedRows(self._session, lambda owner: self.lifetime(owner), self._wall)
+        self._aside: DamagedRows = DamagedRows(self._session, lambda owner: self.lifetime(owner), self._wall)
         self._start_up = StartUp(self._session, ring, self._aside, lambda *told: self.on_start_damage(*told))
-        told = self._told_damage
-        self._cold = ColdRows(self._session, ring, self._aside, told)
+        self._cold: ColdRows = ColdRows(
+            self._session, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told))
+        )
 
-    def _told_damage(self, kind: Kind, owner: str, identity: int, reason: str) -> None:
-        self._notify(lambda: self.on_damage(kind, owner, identity, reason))
-
-    def _spool(self) -> Spool:
-        return Spool(self._session, self.keys, self._ring, self._cold, self._start_up)
+    def _spool(self) -> NodeSpool:
+        return NodeSpool(self._session, self.keys, self._ring, self._cold, self._start_up)
 
     def compact(self, entries: Entries, most: int | None = FEW) -> Compacted:
         """See ``tidy.compact``. After ``use``, before ``open`` or at the end. Raises ``StoreError``."""
         return compact(self._spool(), entries, most)
 
-    def open(self, sink: Sink, tenant: Tenant, new_id: Callable[[], int]) -> None:
-        """See ``api.Store``. Takes a fresh spool segment, in which what is opened lives from now on, and starts the
-        writer."""
-        self.begin(sink)
-        self._new_id = new_id
-        self._tidier = Tidier(self._spool(), self._writer.give, self._notify, self._later, self._with_batch)
-        self._sealer = SegmentSealer(self._ring)
-        digest, row = end = self._start_up.end_of_log()
-        if self.chain_keys is not None:
-            rows = PostgresSeals(self._session, self._writer.store_seal, self._audit_head)
-            self.seals = Seals(self.chain_keys, rows, self._wall)
-            self.taken_up = self.seals.take_up(row, digest, self.named)
-        self._chain = ChainWriter(end, self.chain_keys, self.seals)
-        self._writer.start(self._ring, self._chain)
-        self.segments = Segments(self, tenant, self.rotate, self._destroy, self._now())
-        self.segments.opened(self._sealer.segment)
-        self._tidier.shred(self._sealer.segment)
+    def _end_of_log(self) -> tuple[bytes, int]:
+        return self._start_up.end_of_log()
 
-    def rotate(self) -> int:
-        """Begins a segment; its number. What the current batch holds already goes into the new segment too, later than it
-        is counted there, which is safe: segments are dropped oldest first."""
-        self._sealer = SegmentSealer(self._ring)
-        self._tidier.shred(self._sealer.segment)
-        return self._sealer.segment
+    def _seals(self, keys: ChainKeys) -> Seals:
+        return Seals(keys, PostgresSeals(self._session, self._writer.store_seal, self._audit_head), self._wall)
 
-    def tidy(self, then: Callable[[bool], None]) -> None:
-        """See ``api.Store``."""
-        self.segments.tidy(self._now(), then)
+    def _start_writer(self, chain: ChainWriter) -> None:
+        self._writer.start(self._ring, chain)
 
-    def _destroy(self, then: Callable[[bool], None]) -> None:
-        self._tidier.tidy(lambda: self._sealer.segment, then)
-
-    def tick(self, now: float) -> None:
-        """See ``api.Store``."""
-        self.segments.tick(now)
-
-    def _with_batch(self, then: Callable[[], None]) -> None:
-        self.batch.then.append(then)
-        self.kick()
-
-    # -- the back end of the committer ---------------------------------------------------------------------------------
+    # -- the writer ----------------------------------------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
         """Whether the writer runs."""
         return self._writer.alive
 
-    @property
-    def pending(self) -> bool:
-        """See ``committer.BackEnd``: there are keys to destroy."""
-        return self.keys.going
+    def _give(self, job: Callable[[], None]) -> None:
+        self._writer.give(lambda _db: job())
 
-    def commit(self, batch: Batch, ended: Callable[[End], None]) -> None:
-        """See ``committer.BackEnd``."""
-        tidier = self._tidier
-        if batch.damaged and not tidier.aside:
-            # Of their own: they are kept for days, and nothing else is to be opened with their key.
-            tidier.aside = self._ring.new_segment()
-        if batch.drop or batch.moves:  # a row may have taken the place of another
-            tidier.stained = True
-        keys, gone = self.keys.take()
-        seq = batch.seq or self._new_id()
-        work = Work(batch, seq, self._sealer, tidier.cold, tidier.aside, keys, gone)
+    def _give_seal(self) -> None:
+        self._writer.seal_alone(SealKind.RUNNING)
+
+    def _hand_over(self, commit: Commit, ended: Callable[[End], None]) -> None:
+        work = Work(*commit)
 
         def over(end: End) -> None:
             if end.how is Ending.FULL or end.how is Ending.AWAY:
-                self.keys.again(keys, gone)
+                self.keys.again(commit.keys, commit.gone)
                 if work.winners:
                     self._adopt(work.winners)
             ended(end)
-            if end.how is Ending.STORED and batch.segments:
-                tidier.shred(self._sealer.segment)
 
         def told(end: End) -> None:
-            if end.how is Ending.STORED and batch.damaged:
+            if end.how is Ending.STORED and commit.batch.damaged:
                 with suppress(StoreError):  # as of the next look, then
-                    self._aside.recount(self._session.db)
+                    self._aside.recount()
             self._notify(lambda: over(end))
 
         self._writer.commit(work, told)
@@ -216,70 +144,10 @@ class PostgresStore(Committer):
         """See ``committer.BackEnd``. How much space the server has left nobody but it can tell, with a commit."""
         return self._writer.look()
 
-    # -- the log's chain -----------------------------------------------------------------------------------------------
-
-    @property
-    def sealed(self) -> tuple[int, bytes]:
-        """(number, hash) of the newest durable seal of the log; (0, zeros) for none."""
-        return self._chain.last if self._chain is not None else (0, GENESIS)
-
-    def seal_when_due(self) -> None:
-        """Called about once a second: where no commit carries a seal, one is made without."""
-        if self._chain is not None and not self._closing and self._chain.due_alone():
-            self._writer.seal_alone(SealKind.RUNNING)
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
-
-    def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        """See ``api.Spool``. Rows are claimed when they are put: this node's are its own."""
-        self._look(lambda db: self._cold.page(db, kind, owner, after, limit), then)
-
-    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        """See ``api.Spool``."""
-        self._look(lambda db: self._cold.find(db, kind, owner, keys), then)
-
-    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        """See ``api.Spool``."""
-        self._look(lambda db: self._cold.expired(db, kind, now, limit), then)
-
-    def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
-        """See ``api.Spool``."""
-
-        def job(db: Connection) -> None:
-            rows, following = self._cold.walk(db, kind, after, limit)
-            self._notify(lambda: then(rows, following))
-
-        self._writer.give(job)
-
-    def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
-        """See ``api.Spool``."""
-
-        def job(db: Connection) -> None:
-            counts = self._cold.count(db, kind)
-            self._notify(lambda: then(counts))
-
-        self._writer.give(job)
-
-    def _look(self, look: Callable[[Connection], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
-        def job(db: Connection) -> None:
-            rows = look(db)
-            self._notify(lambda: then(rows))
-
-        self._writer.give(job)
-
     @property
     def unfiled(self) -> int:
         """See ``api.Store``: a commit is all in its place."""
         return 0
-
-    @property
-    def damaged(self) -> int:
-        """How many items are set aside, as of the last commit or look."""
-        return self._aside.count
-
-    def look_at_damaged(self) -> None:
-        """See ``api.Store``."""
-        self._writer.give(self._aside.recount)
 
     # -- numbers -------------------------------------------------------------------------------------------------------
 
@@ -312,7 +180,7 @@ class PostgresStore(Committer):
 
     # -- start-up ------------------------------------------------------------------------------------------------------
 
-    def replay(self) -> Iterator[tuple[int, bytes]]:
+    def _replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
         return self._start_up.replay()
 
@@ -324,7 +192,7 @@ class PostgresStore(Committer):
         """See ``api.Spool``. Of this node: ids of others have another number in them."""
         return self._start_up.highest_id()
 
-    def opt_outs(self) -> Iterator[OptOut]:
+    def _opt_outs(self) -> Iterator[OptOut]:
         """See ``api.Spool``."""
         after = b""
         while True:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from smppd.store.api import ColdRow, Kind, Place
-from smppd.store.cold import FOUND, Columns, open_columns, seal_columns
+from smppd.store.cold import FOUND, ColdReader, Columns, open_columns, places, seal_columns
 from smppd.store.sqlite.damaged import DamagedRows
 from smppd.store.sqlite.files import writing
 from smppd.vault.keys import KeyRing
@@ -27,13 +27,10 @@ _DROP: Final = "INSERT INTO dropped VALUES "
 # Rows a statement: SQLite's module gives the interpreter's lock away for each and waits for it again. Few sizes, so that each
 # is prepared once.
 _SIZES: Final = (64, 8, 1)
-_REMEMBERED: Final = 10_000
 
 
 class ColdRows:
-    """Table `cold`, for the thread that writes it. ``damaged(kind, owner, id, reason)`` is called once for each row that does
-    not open: it was altered, or its key is gone. Such a row is set aside, so that it stops nothing but itself; without space
-    it is passed over and lies where it is."""
+    """Table `cold`, for the thread that writes it. ``damaged``: see ``cold.ColdReader``."""
 
     def __init__(
         self,
@@ -44,9 +41,7 @@ class ColdRows:
     ) -> None:
         self._db = db
         self._ring = ring
-        self._aside = aside
-        self._damaged = damaged
-        self._told: set[tuple[int, int]] = set()
+        self._reader = ColdReader(ring, aside.take_cold, damaged)
         for statement in _DROPPED:
             db.execute(statement)
 
@@ -69,12 +64,7 @@ class ColdRows:
             f"{behind} ORDER BY segment, kind, owner, key, id LIMIT ?",
             (segment, *after, limit),
         ).fetchall()
-        sealed = []
-        for columns in found:
-            try:
-                sealed.append(seal_columns(self._ring, open_columns(self._ring, columns), segment))
-            except Exception:  # noqa: BLE001  whoever looks for it sets it aside, and counts it no longer
-                continue
+        sealed = self._reader.resealed(found, segment)
         if sealed:
             with writing(self._db):
                 put_many(self._db, _PUT, sealed)
@@ -83,13 +73,8 @@ class ColdRows:
 
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        while True:
-            rows, damaged = self._read(
-                "owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?", kind, owner, after, limit
-            )
-            if rows or not damaged:
-                return rows
-            after = damaged[-1][3]  # a whole page of them: what stands behind is wanted
+        where = "owner = ? AND key = x'' AND id > ? ORDER BY id LIMIT ?"
+        return self._reader.page(lambda behind: self._read(where, kind, owner, behind, limit), after)
 
     def find(self, kind: Kind, owner: str, keys: list[bytes]) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -111,38 +96,10 @@ class ColdRows:
         rows, damaged = self._read(where, kind, *after, limit)
         if len(rows) + len(damaged) < limit:
             return rows, None
-        places = [(row.owner, row.key, row.id) for row in rows] + [columns[1:4] for columns in damaged]
-        return rows, max(places)
+        return rows, max(places(rows, damaged))
 
     def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
-        rows: list[ColdRow] = []
-        damaged: list[tuple[Columns, str]] = []
-        found: list[Any] = self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall()
-        for columns in found:
-            try:
-                rows.append(open_columns(self._ring, columns))
-            except Exception as error:  # noqa: BLE001  whatever is wrong with a row is wrong with that row alone
-                damaged.append((columns, type(error).__name__))
-        if damaged:
-            moved = self._aside.take_cold(damaged, "cold")
-            for columns, reason in damaged:
-                self._tell(Kind(columns[0]), columns[1], columns[3], reason, moved)
-        return rows, [columns for columns, _ in damaged]
-
-    def _tell(self, kind: Kind, owner: str, identity: int, reason: str, moved: bool) -> None:
-        key = (int(kind), identity)
-        if key in self._told:
-            if moved:
-                self._told.discard(key)
-            return
-        if not moved:  # it will be met again
-            if len(self._told) >= _REMEMBERED:
-                return
-            self._told.add(key)
-        # What is no text or number here was altered too.
-        self._damaged(
-            kind, owner if isinstance(owner, str) else "", identity if isinstance(identity, int) else 0, reason
-        )
+        return self._reader.opened(self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall())
 
 
 def put_many(db: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:

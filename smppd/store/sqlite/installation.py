@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from smppd.store.api import OptOut
 from smppd.store.erasures import Waiting
 from smppd.store.installation import LongStart, MainStore
 from smppd.store.lock import LOCK_FILE, Lock, in_use
@@ -28,17 +26,16 @@ from smppd.store.sqlite.seals import witness
 from smppd.store.sqlite.settling import file_rest, settled
 from smppd.store.sqlite.states import SqliteStates
 from smppd.store.sqlite.store import SqliteStore
-from smppd.store.sqlite.tidy import TidyThread, ask
+from smppd.store.sqlite.tidy import Requests, ask
 from smppd.store.sqlite.underway import SqliteUnderway
 from smppd.store.sqlite.waiting import waiting_erasures
+from smppd.store.tidy import TidyThread
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
 
-log = logging.getLogger("smppd.store")
 _DOCUMENTS: Final = 4
 """The schema version that brought documents."""
-T = TypeVar("T")
 
 
 class SqliteInstallation:
@@ -202,9 +199,9 @@ class SqliteInstallation:
         start: LongStart | None = None,
     ) -> MainStore:
         """See `store.installation.Installation`."""
-        if start is None:
-            return SqliteStore(self._directory, notify=notify, later=later, soon=soon, reserve=reserve)
-        return _Started(self._directory, start, notify=notify, later=later, soon=soon, reserve=reserve)
+        store = SqliteStore(self._directory, notify=notify, later=later, soon=soon, reserve=reserve)
+        store.long_start = start
+        return store
 
     @spoken
     def ask_tidy(self, seconds: float) -> bool:
@@ -215,33 +212,9 @@ class SqliteInstallation:
         self, stop: threading.Event, wanted: Callable[[int], object], failed: Callable[[str], object]
     ) -> TidyThread:
         """See `store.installation.Installation`."""
-        return TidyThread(self._directory, stop, wanted, failed)
+        return TidyThread(lambda: Requests(self._directory), stop, wanted, failed)
 
     def leave_whole(self) -> None:
         """See `store.installation.Installation`. Whoever read data.db after the store was closed cannot take away the
         write-ahead log that reading makes."""
         settle(self._directory / "data.db")
-
-
-class _Started(SqliteStore):
-    """The store of a daemon: takes what is over out of its spool before it reads it back."""
-
-    def __init__(self, directory: Path, start: LongStart, **more: Any) -> None:
-        super().__init__(directory, **more)
-        self._long = start
-
-    def replay(self) -> Iterator[tuple[int, bytes]]:
-        """See `SqliteStore`. When this returns, what is over is gone, also from what is counted afterwards."""
-        self._long.still()
-        tidied = self.compact(self._long.entries())
-        log.debug("spool tidied", extra={"fields": tidied._asdict()})
-        return self._telling(super().replay())
-
-    def opt_outs(self) -> Iterator[OptOut]:
-        """See `SqliteStore`."""
-        return self._telling(super().opt_outs())
-
-    def _telling(self, items: Iterator[T]) -> Iterator[T]:
-        for item in items:
-            self._long.still()
-            yield item

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final, TypeVar
 from smppd.store.api import StoreBusy, StoreError, StoreFull
 from smppd.store.lock import in_use
 from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
+from smppd.store.log_parts import EventSegments, as_seen, fitting
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
 from smppd.store.sqlite.held_rows import SqliteHeldRows
@@ -34,7 +34,6 @@ INDEX_CHANGES: Final = "index changes"
 _TABLES: Final = {"number": "number_index", "event": "event_index"}
 _EXTENT: Final = "first, last, low, high, earliest, latest, lead"
 _EXTENTS_A_STATEMENT: Final = 500
-_EVENT_OCTETS: Final = 48 << 20
 _PAGE: Final = 500
 _T = TypeVar("_T")
 _TRIES: Final = 20
@@ -121,8 +120,7 @@ class SqliteRecords(_SqliteLog):
             self.held = SqliteHeldRows(self.keys.database)
             super().__init__(Database(directory / "data.db", "data", read_only=True))
             undo.pop_all()
-        self._events: OrderedDict[tuple[int, ...], bytes] = OrderedDict()
-        self._octets = 0
+        self._events = EventSegments()
 
     def close(self) -> None:
         """Closes the files."""
@@ -186,26 +184,14 @@ class SqliteRecords(_SqliteLog):
         return [row[0] for row in self.data.all(query)]
 
     def event_segments(self, bucket: int, record_id: int, first: int) -> list[bytes]:
-        """See `store.log.Records`. What was read stays in memory, up to _EVENT_OCTETS."""
+        """See `store.log.Records`. What was read stays in memory, up to `log_parts.EVENT_OCTETS`."""
         query = "SELECT rowid, first, last, length(data) FROM event_index WHERE bucket = ? AND last >= ? AND low <= ?"
-        found = []
-        # The indexer may merge some of them meanwhile.
         with self.data.snapshot():
-            for key in self.data.all(query, (bucket, first, record_id)):
-                data = self._events.get(key)
-                if data is None:
-                    data = self.data.all("SELECT data FROM event_index WHERE rowid = ?", key[:1])[0][0]
-                    self._remember(key, data)
-                else:
-                    self._events.move_to_end(key)
-                found.append(data)
-        return found
+            return self._events.all(self.data.all(query, (bucket, first, record_id)), self._event_segment)
 
-    def _remember(self, key: tuple[int, ...], data: bytes) -> None:
-        self._events[key] = data
-        self._octets += len(data)
-        while self._octets > _EVENT_OCTETS and len(self._events) > 1:
-            self._octets -= len(self._events.popitem(last=False)[1])
+    def _event_segment(self, handle: int) -> bytes:
+        data: bytes = self.data.all("SELECT data FROM event_index WHERE rowid = ?", (handle,))[0][0]
+        return data
 
     def outline(self) -> Outline:
         """See `store.log.Records`."""
@@ -408,14 +394,11 @@ class SqlitePurge(_SqliteLog):
     def remember(self, values: Mapping[str, object], seen: Mapping[str, object] | None = None) -> bool:
         """See `store.log.PurgeRows`."""
         with self.data.writing():
-            if not self._as_seen(seen):
+            if not as_seen(self.remembered, seen):
                 self.data.roll_back()
                 return False
             self._remember(values)
         return True
-
-    def _as_seen(self, seen: Mapping[str, object] | None) -> bool:
-        return all((self.remembered(name, None) or None) == (value or None) for name, value in (seen or {}).items())
 
     def _remember(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():
@@ -445,12 +428,7 @@ class SqlitePurge(_SqliteLog):
         asked = (first, last, limit)
         # The length of a value stands in front of it: what is too much is not read.
         sizes = [row[0] for row in self.data.all(f"SELECT length(records) FROM log{stretch}", asked)]
-        number = 0
-        for size in sizes:
-            octets -= size
-            if octets < 0 and number:
-                break
-            number += 1
+        number = fitting(sizes, octets)
         rows = self.data.all(
             f"SELECT seq, count, records, digests, secrets FROM log LEFT JOIN purged USING (seq){stretch}",
             (first, last, number),
@@ -491,7 +469,7 @@ class SqlitePurge(_SqliteLog):
     ) -> bool:
         """See `store.log.PurgeRows`."""
         with self.data.writing():
-            if not self._as_seen(seen):
+            if not as_seen(self.remembered, seen):
                 self.data.roll_back()
                 return False
             for some in _pages(changes):

@@ -12,8 +12,9 @@ from smppd.store.aside import Aside, open_item
 from smppd.store.postgres import store as postgres_store
 from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.store import PostgresStore
-from smppd.store.postgres.tidy import DONE, TidyThread, ask
+from smppd.store.postgres.tidy import Requests, ask
 from smppd.store.seals import TakenUp
+from smppd.store.tidy import DONE, TidyThread
 from smppd.vault.chain import SealKind
 from smppd.vault.keys import KeyRing
 from smppd.vault.seal import SealError
@@ -190,7 +191,7 @@ def test_keys_of_another_node_stay(stand: PostgresStand) -> None:
 
 
 class Halves:
-    """``store.postgres.tidy.Entries``: every second octet is over."""
+    """``store.tidy.Entries``: every second octet is over."""
 
     def __init__(self) -> None:
         self.dead = 0
@@ -233,7 +234,7 @@ def test_a_store_that_nobody_uses_is_compacted_at_once(stand: PostgresStand) -> 
 
 
 def test_a_command_asks_the_daemon_to_tidy(stand: PostgresStand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.store.postgres.tidy._LOOK", 0.02)
+    monkeypatch.setattr("smppd.store.tidy._LOOK", 0.02)
     stop, done = threading.Event(), threading.Event()
     asked: list[int] = []
     wrong: list[str] = []
@@ -243,7 +244,7 @@ def test_a_command_asks_the_daemon_to_tidy(stand: PostgresStand, monkeypatch: py
         stand.store.batch.meta.append((DONE, token))
         done.set()
 
-    thread = TidyThread(stand.server, 0, stop, wanted, wrong.append)
+    thread = TidyThread(lambda: Requests(stand.server, 0), stop, wanted, wrong.append)
     thread.start()
     answers: list[bool] = []
     command = threading.Thread(target=lambda: answers.append(ask(stand.server, 20.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from smppd.relay.ledger.journal import HEAD, Entry, LivingEntries, fingerprint, 
 from smppd.store.api import ColdRow, Kind, StoreError
 from smppd.store.opening import embedded
 from smppd.store.sqlite.files import connect
+from smppd.store.sqlite.keys import put_keys
 from smppd.store.sqlite.store import SqliteStore
-from smppd.store.sqlite.tidy import ASKED, DONE, Compacted, ask
+from smppd.store.sqlite.tidy import Requests, ask
+from smppd.store.tidy import ASKED, DONE, Compacted, TidyThread
 from smppd.vault.keys import KeyRing
 from tests.backup.backups import House
 from tests.cli.killed import EVERY
@@ -239,6 +242,76 @@ def test_a_running_store_tidies_beside_its_messages(log: Builder) -> None:
     assert log.store._tidier.cold == cold_segment
     log.close()
     assert replayed(log)[0] == entries
+
+
+def full() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
+
+
+def test_keys_that_could_not_be_destroyed_are_destroyed_the_next_time(
+    log: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes_through(log)
+    log.close()
+    store = SqliteStore(log.directory, notify=lambda _c: None, later=lambda _s, _c: None, soon=lambda _c: None)
+    store.use(KeyRing(log.kek, store.keys))
+
+    def no_space(db: sqlite3.Connection, pairs: list[tuple[bytes, bytes]]) -> None:
+        if not pairs:  # keys are only destroyed
+            raise full()
+        put_keys(db, pairs)
+
+    monkeypatch.setattr("smppd.store.sqlite.tidy.put_keys", no_space)
+    assert not store.compact(LivingEntries()).complete
+    assert [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
+    monkeypatch.undo()
+    assert store.compact(LivingEntries()).complete
+    store.close()
+    assert not [scope for scope in wrapped_keys(log.directory) if scope.startswith(b"segment/")]
+
+
+def test_a_disk_that_is_full_while_a_running_store_tidies_ends_nothing(
+    log: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes_through(log)
+
+    def no_space(_db: sqlite3.Connection) -> bool:
+        raise full()
+
+    told: list[bool] = []
+    monkeypatch.setattr("smppd.store.sqlite.tidy.truncate", no_space)
+    log.store.tidy(told.append)
+    until(log, lambda: ticked(log) and bool(told))
+    assert told == [False] and log.store.alive
+    monkeypatch.undo()
+    log.store.tidy(told.append)
+    until(log, lambda: ticked(log) and len(told) == 2)
+    assert told == [False, True]
+    log.record()
+    log.commit()
+
+
+def test_who_looks_for_requests_before_there_is_a_file_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smppd.store.tidy._LOOK", 0.001)
+    stop, wrong, asked = threading.Event(), threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def failed(reason: str) -> None:
+        told.append(reason)
+        wrong.set()
+
+    place = tmp_path / "later"
+    thread = TidyThread(lambda: Requests(place), stop, lambda _token: asked.set(), failed)
+    thread.start()
+    assert wrong.wait(20) and "there is no store here yet" in told[0]
+    builder = Builder(place)
+    assert not ask(place, 0.0)
+    assert asked.wait(20)
+    stop.set()
+    thread.join(20)
+    builder.close()
 
 
 def test_nobody_answers(log: Builder) -> None:

@@ -294,7 +294,7 @@ def test_the_writer_waits_for_another_s_lock(log: Builder) -> None:
 
 
 def test_only_some_segments_are_looked_at_with_each_new_one(log: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smppd.store.sqlite.tidy._SHREDDED", 2)
+    monkeypatch.setattr("smppd.store.tidy._SHREDDED", 2)
     made = [log.store.rotate() for _ in range(6)]
     log.store.batch.marks.append(b"mark")
     log.commit()

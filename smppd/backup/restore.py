@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -213,7 +213,7 @@ def _replay_underway(
         head = trail.head()
     witness(staging, keys, *head)
     found = replay()
-    with SqliteStates(staging) as states:
+    with closing(SqliteStates(staging)) as states:
         newest = states.newest_seal()
     if newest is not None:
         checked = checked._replace(seal=(newest[0], seal_hash(newest[1])))

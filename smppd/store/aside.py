@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 from typing import Any, Final, NamedTuple
 
+from cryptography.exceptions import InvalidTag
+
 from smppd.store.api import Damaged, Kind
 from smppd.vault.blocks import open_blob, split_row_id
+from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
 
 MOST: Final = 10_000
@@ -29,6 +32,8 @@ KINDS: Final = {
     int(Kind.ERASED): "cold erased",
 }
 """What an item is called that was a cold row of a kind."""
+UNOPENED: Final = (VaultError, InvalidTag, TypeError, ValueError, OverflowError)
+"""What is raised where something sealed in the spool does not open, of the types that it should be of."""
 _NONCE: Final = 12
 
 

@@ -1,4 +1,5 @@
-"""The wrapped keys as the running daemon has them (`vault.keys.KeyRows`): what is new goes with the next batch."""
+"""The wrapped keys (`vault.keys.KeyRows`) as the running daemon has them: what is new goes with the next batch; and as those
+have them who may change none."""
 
 from __future__ import annotations
 
@@ -14,6 +15,22 @@ class StoredRows(Protocol):
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All (scope, wrapped) whose scope begins with ``prefix``."""
+
+
+class OnlyLookedAt:
+    """What changes the keys (`vault.keys.KeyRows`), for those who only look at them: refused."""
+
+    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
+
+    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
+
+    def delete(self, scope: bytes) -> None:
+        """Never."""
+        raise StoreError("the key store was opened for reading only")
 
 
 class PendingKeys:

@@ -48,6 +48,15 @@ LogRow = tuple[int, bytes, bytes, bytes, int | None]
 """Number, records, events, chain, and the row of secrets that it names, if it does."""
 
 
+def names_older(keys: ChainKeys, stored: bytes | None, number: int) -> bool:
+    """Whether what is stored as an entry of the audit trail (`ChainKeys.pack_audit`) gives way to this one: it is older, none,
+    or does not open."""
+    try:
+        return stored is None or keys.read_audit(stored)[0] < number
+    except SealError:
+        return True
+
+
 class SealRows(Protocol):
     """Where seals are kept. What it raises is what its back end raises."""
 

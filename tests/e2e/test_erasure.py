@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def opened(gateway: Gateway, store: Path) -> bytes:
         for kind, owner, identity, segment, data in db.execute("SELECT kind, owner, id, segment, data FROM cold"):
             bound = b"cold %d %s %d" % (kind, owner.encode(), identity)
             found.append(ring.segment(segment).decrypt(data[:12], data[12:], bound))
-        with DamagedItems(store, read_only=True) as damaged:
+        with closing(DamagedItems(store, read_only=True)) as damaged:
             found += [damaged.content(item.number, ring) or b"" for item in damaged.items()]
     finally:
         db.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -166,21 +167,22 @@ class MemoryStand:
         pass
 
 
-class SqliteStand:
-    """A ``SqliteStore`` on real files with its real threads. A kill is a copy of the files as they are at that moment."""
+class ThreadedStand(ABC):
+    """A store with its real thread or threads: what they say is heard when the test says so."""
 
-    def __init__(self, directory: Path) -> None:
-        self._place = directory
-        self._lives = 0
-        self._directory = directory / "0"
+    store: PostgresStore | SqliteStore
+
+    def __init__(self) -> None:
         self._kek = kek()
-        keys = KeyStore(self._directory)
-        create_install(self._kek, keys)
-        keys.close()
-        self._gate = threading.Event()
-        self._gate.set()
         self._id = NOON << 22
-        self._opens()
+
+    @abstractmethod
+    def _makes(self, **given: Any) -> None:
+        """Makes the store."""
+
+    @abstractmethod
+    def _lets_go(self) -> None:
+        """A batch that is under way goes on."""
 
     def _new_id(self) -> int:
         self._id += 1 << 22
@@ -190,27 +192,13 @@ class SqliteStand:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._turn: list[Callable[[], None]] = []
         turn = self._turn
-        self.store = SqliteStore(
-            self._directory,
+        self._makes(
             notify=self._calls.put,
             later=lambda _seconds, call: turn.append(call),
             soon=turn.append,
             wall=lambda: float(NOON),
             now=lambda: 0.0,
         )
-        self._under_way = False
-        write = self.store._files_of_journal.write
-
-        def writes(segment: int, pieces: Sequence[bytes]) -> int:
-            assert self._gate.wait(20)
-            if self._dead:
-                raise OSError(errno.EIO, "the process has ended")
-            if self._full:
-                raise OSError(errno.ENOSPC, "no space")
-            return write(segment, pieces)
-
-        self._dead = self._full = False
-        self.store._files_of_journal.write = writes  # type: ignore[method-assign]
         self.store.use(KeyRing(self._kek, self.store.keys))
         self.blocks = list(self.store.replay())
         self.counted = self.store.counts()
@@ -219,65 +207,42 @@ class SqliteStand:
         self.tenant = tenant_of(self.blocks)
         self.store.open(self.sink, self.tenant, self._new_id)
 
-    def starts(self) -> None:
-        self.ends()
-        self._opens()
-
-    def ends(self) -> None:
+    def _closes(self) -> None:
         self._lets_go()
         self.store.close()
 
-    def _turns(self) -> None:
+    def starts(self) -> None:
+        self._closes()
+        self._opens()
+
+    def turns(self) -> None:
+        """What was to be done at the end of this turn."""
         while self._turn:
             self._turn.pop(0)()
 
-    def _hears(self) -> None:
+    def hears(self) -> None:
+        """What the writer's thread says next."""
         self._calls.get(timeout=20)()
-        self._turns()
-
-    def _lets_go(self) -> None:
-        self._gate.set()
-
-    def hands_over(self) -> None:
-        if not self.store.batch:
-            return
-        # The writer gets as far as the keys.
-        self._gate.clear()
-        self._under_way = True
-        self.store.kick()
-        self._turns()
+        self.turns()
 
     def commits(self) -> None:
         self._lets_go()
         self.store.kick()
-        self._turns()
+        self.turns()
         for _ in range(50):
             if not self.store.busy:
-                break
-            self._hears()
+                return
+            self.hears()
             self.store.kick()
-            self._turns()
-        self._under_way = False
-        filed: list[bool] = []
-        self.store.filed(lambda: filed.append(True))
-        while not filed:
-            self._hears()
-
-    def fills(self) -> None:
-        self._full = True
-        self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
-
-    def frees(self) -> None:
-        self._full = False
-        del self.store.look
+            self.turns()
 
     def refuses(self) -> None:
         heard = len(self.sink.heard)
         if self.store.batch:
             self.store.kick()
-            self._turns()
+            self.turns()
             while len(self.sink.heard) == heard:
-                self._hears()
+                self.hears()
         self.store.watch()
 
     def asks(self, query: str, *words: Any) -> list[ColdRow]:
@@ -296,6 +261,71 @@ class SqliteStand:
             self.commits()
             self.asks("page", Kind.QUEUE, "", 0, 1)  # behind all that the writer was given
         return told.pop()
+
+
+class SqliteStand(ThreadedStand):
+    """A ``SqliteStore`` on real files with its real threads. A kill is a copy of the files as they are at that moment."""
+
+    store: SqliteStore
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._place = directory
+        self._lives = 0
+        self._directory = directory / "0"
+        keys = KeyStore(self._directory)
+        create_install(self._kek, keys)
+        keys.close()
+        self._gate = threading.Event()
+        self._gate.set()
+        self._opens()
+
+    def _makes(self, **given: Any) -> None:
+        self.store = SqliteStore(self._directory, **given)
+        self._under_way = False
+        write = self.store._files_of_journal.write
+
+        def writes(segment: int, pieces: Sequence[bytes]) -> int:
+            assert self._gate.wait(20)
+            if self._dead:
+                raise OSError(errno.EIO, "the process has ended")
+            if self._full:
+                raise OSError(errno.ENOSPC, "no space")
+            return write(segment, pieces)
+
+        self._dead = self._full = False
+        self.store._files_of_journal.write = writes  # type: ignore[method-assign]
+
+    def ends(self) -> None:
+        self._closes()
+
+    def _lets_go(self) -> None:
+        self._gate.set()
+
+    def hands_over(self) -> None:
+        if not self.store.batch:
+            return
+        # The writer gets as far as the keys.
+        self._gate.clear()
+        self._under_way = True
+        self.store.kick()
+        self.turns()
+
+    def commits(self) -> None:
+        super().commits()
+        self._under_way = False
+        filed: list[bool] = []
+        self.store.filed(lambda: filed.append(True))
+        while not filed:
+            self.hears()
+
+    def fills(self) -> None:
+        self._full = True
+        self.store.look = lambda: Availability.FULL  # type: ignore[method-assign]
+
+    def frees(self) -> None:
+        self._full = False
+        del self.store.look
 
     def dies(self, durable: bool) -> None:
         self.hands_over()
@@ -323,49 +353,25 @@ CREATE TRIGGER no_space BEFORE INSERT ON commits EXECUTE FUNCTION no_space();
 _FREED: Final = "DROP FUNCTION no_space CASCADE"
 
 
-class PostgresStand:
+class PostgresStand(ThreadedStand):
     """A ``PostgresStore`` on a real server with its real thread, in a database of its own. A process that dies commits nothing
     more: whoever starts in its place has raised the epoch by then."""
 
+    store: PostgresStore
+
     def __init__(self, _directory: Path, server: Server | None = None) -> None:
         """server: instead of a database of the test process's server."""
+        super().__init__()
         self.server = postgres.server().empty() if server is None else server
         self._own = server is None
-        self._kek = kek()
         self._full = False
         self.chain_keys: ChainKeys | None = None
         self._other: Connection | None = None
-        self._id = NOON << 22
         self._opens()
 
-    def _new_id(self) -> int:
-        self._id += 1 << 22
-        return self._id
-
-    def _opens(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._turn: list[Callable[[], None]] = []
-        turn = self._turn
-        self.store = PostgresStore(
-            self.server,
-            notify=self._calls.put,
-            later=lambda _seconds, call: turn.append(call),
-            soon=turn.append,
-            wall=lambda: float(NOON),
-            now=lambda: 0.0,
-        )
+    def _makes(self, **given: Any) -> None:
+        self.store = PostgresStore(self.server, **given)
         self.store.chain_keys = self.chain_keys
-        self.store.use(KeyRing(self._kek, self.store.keys))
-        self.blocks = list(self.store.replay())
-        self.counted = self.store.counts()
-        self.store.begin_counter(COUNTER, UNREADABLE)
-        self.sink = Words()
-        self.tenant = tenant_of(self.blocks)
-        self.store.open(self.sink, self.tenant, self._new_id)
-
-    def starts(self) -> None:
-        self._closes()
-        self._opens()
 
     def ends(self) -> None:
         self._closes()
@@ -373,10 +379,6 @@ class PostgresStand:
             self.execute(_FREED)
         if self._own:
             postgres.server().give_back(self.server)
-
-    def _closes(self) -> None:
-        self._lets_go()
-        self.store.close()
 
     def execute(self, statement: str) -> None:
         """As an administrator."""
@@ -386,18 +388,8 @@ class PostgresStand:
         finally:
             db.close()
 
-    def turns(self) -> None:
-        """What was to be done at the end of this turn."""
-        while self._turn:
-            self._turn.pop(0)()
-
-    def hears(self) -> None:
-        """What the writer's thread says next."""
-        self._calls.get(timeout=20)()
-        self.turns()
-
     def hears_within(self, seconds: float) -> None:
-        """The same, if it says something."""
+        """What the writer's thread says next, if it says something."""
         with suppress(queue.Empty):
             self._calls.get(timeout=seconds)()
         self.turns()
@@ -421,17 +413,6 @@ class PostgresStand:
         self.store.kick()
         self.turns()
 
-    def commits(self) -> None:
-        self._lets_go()
-        self.store.kick()
-        self.turns()
-        for _ in range(50):
-            if not self.store.busy:
-                return
-            self.hears()
-            self.store.kick()
-            self.turns()
-
     def fills(self) -> None:
         self.execute(_FILLED)
         self._full = True
@@ -441,32 +422,6 @@ class PostgresStand:
         self.execute(_FREED)
         self._full = False
         del self.store.look
-
-    def refuses(self) -> None:
-        heard = len(self.sink.heard)
-        if self.store.batch:
-            self.store.kick()
-            self.turns()
-            while len(self.sink.heard) == heard:
-                self.hears()
-        self.store.watch()
-
-    def asks(self, query: str, *words: Any) -> list[ColdRow]:
-        got: list[list[ColdRow]] = []
-        getattr(self.store, query)(*words, got.append)
-        assert not got, "answers come later"
-        while not got:
-            self._calls.get(timeout=20)()
-        return got.pop()
-
-    def tidies(self) -> bool:
-        told: list[bool] = []
-        self.store.tidy(told.append)
-        while not told:
-            self.store.tick(0.0)
-            self.commits()
-            self.asks("page", Kind.QUEUE, "", 0, 1)  # behind all that the writer was given
-        return told.pop()
 
     def dies(self, durable: bool) -> None:
         self.hands_over()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-from smppd.store.api import StoreError
+from smppd.store.pending_keys import OnlyLookedAt
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.database import Database
 from smppd.store.postgres.log_ids import columns, node_of
@@ -78,7 +78,7 @@ class PostgresKeys(_Keys):
         self._wiper.wipe("keys")
 
 
-class ReadOnlyKeys(_Keys):
+class ReadOnlyKeys(OnlyLookedAt, _Keys):
     """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
 
     def __init__(self, server: Server) -> None:
@@ -90,15 +90,3 @@ class ReadOnlyKeys(_Keys):
         made = cls.__new__(cls)
         _Keys.__init__(made, data)
         return made
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def delete(self, scope: bytes) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")

@@ -8,16 +8,13 @@ trail is found out by what was shipped or noted elsewhere.
 
 from __future__ import annotations
 
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from smppd.store.postgres.connection import Server
 from smppd.store.postgres.database import Database
 from smppd.store.postgres.log_rows import only_node
-from smppd.store.seals import LOG_STATE
+from smppd.store.seals import LOG_STATE, names_older
 from smppd.vault.chain import ChainKeys
-from smppd.vault.seal import SealError
 
 AUDIT_STATE: Final = "audit"
 AUDIT_HEAD: Final = "audit head"
@@ -33,12 +30,6 @@ class PostgresStates:
         self._server = server
         self._node = node
         self._data: Database | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the connection."""
@@ -127,10 +118,7 @@ def witness(server: Server, keys: ChainKeys, number: int, digest: bytes, node: i
         with data.writing():
             for name in (AUDIT_STATE, AUDIT_HEAD):
                 row = data.one("SELECT value FROM state WHERE node = $1 AND name = $2", (of, name))
-                newer = True
-                with suppress(SealError):
-                    newer = row is None or keys.read_audit(row[0])[0] < number
-                if newer:
+                if names_older(keys, None if row is None else row[0], number):
                     data.run(
                         "INSERT INTO state VALUES ($1, $2, $3)"
                         " ON CONFLICT (node, name) DO UPDATE SET value = excluded.value",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from smppd.store.api import ColdRow, Damaged
-from smppd.store.aside import KINDS
+from smppd.store.aside import KINDS, UNOPENED
 from smppd.store.cold import Columns, open_columns
+from smppd.store.damaged import Item, opened, set_aside
 from smppd.store.postgres.batches import SPOOL
 from smppd.store.postgres.connection import Server
-from smppd.store.postgres.damaged import LISTED, UNOPENED, Item, opened
+from smppd.store.postgres.damaged import LISTED
 from smppd.store.postgres.database import Database
 from smppd.store.underway import Block, Row
 from smppd.vault.blocks import open_blob, row_id, split_row_id
@@ -89,8 +90,7 @@ class PostgresUnderway:
         for *found, data in self._data.all(asked, (after, limit)):
             item = Item(*found)
             clear = opened(item, data, self._ring)
-            kept = (item.kind, item.owner, item.id, item.place, item.reason, item.at, item.until)
-            listed.append((item.number, None if clear is None else Damaged(*kept, clear)))
+            listed.append((item.number, None if clear is None else set_aside(item, clear)))
         return listed
 
     def close(self) -> None:

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from time import time
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
+from smppd.store import damaged
 from smppd.store.api import Damaged, StoreError
 from smppd.store.aside import (
     CLEAR,
@@ -18,12 +18,10 @@ from smppd.store.aside import (
     OCTETS,
     OURS,
     SPOOL,
-    Aside,
     number_of,
-    open_item,
     seal_item,
 )
-from smppd.store.damaged import account_of
+from smppd.store.damaged import Item, opened
 from smppd.store.sqlite.database import Database, spoken
 from smppd.vault.keys import KeyRing
 
@@ -39,7 +37,6 @@ __all__ = [
     "DamagedItems",
     "DamagedRows",
     "Item",
-    "account_of",
     "content",
     "items",
     "overdue",
@@ -57,23 +54,6 @@ STRANGE: Final = (
     " OR typeof(expires) <> 'integer' OR typeof(segment) <> 'integer' OR typeof(data) <> 'blob')"
 )
 """SQL: whether a row of `cold` is one that nobody looks for, or that no query can give back as it should be."""
-
-
-class Item(NamedTuple):
-    """One row of the table, without its content (`store.damaged.Item`)."""
-
-    number: int
-    kind: str
-    owner: str
-    id: int
-    place: str
-    reason: str
-    at: int
-    until: int
-    form: int
-    row: int
-    segment: int
-    octets: int
 
 
 class DamagedRows:
@@ -242,16 +222,7 @@ def items(db: sqlite3.Connection) -> list[Item]:
 def content(db: sqlite3.Connection, item: Item, ring: KeyRing) -> bytes | None:
     """What an item holds, or None where it does not open: it was altered, or its key is gone."""
     row = db.execute("SELECT data FROM damaged WHERE number = ?", (item.number,)).fetchone()
-    if row is None:
-        return None
-    data = bytes(row[0])
-    try:
-        return open_item(ring, Aside(item.kind, item.owner, item.id, item.at, item.form, item.row, item.segment), data)
-    except Exception as error:
-        # Whatever it is that was altered: it does not open. Errors of the ring say the same.
-        if isinstance(error, (sqlite3.Error, StoreError)):
-            raise
-        return None
+    return None if row is None else opened(item, bytes(row[0]), ring)
 
 
 def remove(db: sqlite3.Connection, numbers: Sequence[int]) -> int:
@@ -262,12 +233,7 @@ def remove(db: sqlite3.Connection, numbers: Sequence[int]) -> int:
 def overdue(db: sqlite3.Connection, now: float, kept: Callable[[str], float | None]) -> int:
     """Deletes what is past its time, by what was said when it was set aside or by what ``kept(account)`` says now, whichever is
     shorter; how many."""
-    gone = [
-        item.number
-        for item in items(db)
-        if item.until <= now or ((seconds := kept(account_of(item))) is not None and item.at + seconds <= now)
-    ]
-    return remove(db, gone)
+    return remove(db, damaged.overdue(items(db), now, kept))
 
 
 class DamagedItems:
@@ -281,12 +247,6 @@ class DamagedItems:
         self._database = Database(path, "data", read_only=read_only)
         if not read_only:  # the key of an item is that of others too: what is removed must not stay in a free page
             self._database.run("PRAGMA secure_delete = ON")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file."""

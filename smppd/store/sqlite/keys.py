@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from smppd.store.api import StoreError
-from smppd.store.pending_keys import PendingKeys
+from smppd.store.pending_keys import OnlyLookedAt, PendingKeys
 from smppd.store.sqlite.database import Database
 
 __all__ = ["KeyStore", "PendingKeys", "ReadOnlyKeys", "put_keys"]
@@ -71,7 +71,7 @@ def put_keys(db: sqlite3.Connection, pairs: Iterable[tuple[bytes, bytes]]) -> No
             raise StoreError(f"keys.db: another process made the key {scope.decode('ascii', 'replace')} meanwhile")
 
 
-class ReadOnlyKeys:
+class ReadOnlyKeys(OnlyLookedAt):
     """`vault.keys.KeyRows` of a store that is only looked at. Raises StoreError if there is none."""
 
     def __init__(self, directory: Path) -> None:
@@ -92,18 +92,6 @@ class ReadOnlyKeys:
         """The record secrets of one log row; empty when they are gone."""
         row = self.database.one("SELECT data FROM secrets WHERE seq = ?", (seq,))
         return b"" if row is None else bytes(row[0])
-
-    def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def replace_all(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
-
-    def delete(self, scope: bytes) -> None:
-        """Never."""
-        raise StoreError("the key store was opened for reading only")
 
     def close(self) -> None:
         """Closes the file."""

@@ -11,11 +11,11 @@ from typing import Final
 from smppd.store import seals as store_seals
 from smppd.store.api import StoreError
 from smppd.store.installation import AUDIT_FILE
-from smppd.store.seals import LOG_STATE, LogRow, Made, TakenUp
+from smppd.store.seals import LOG_STATE, LogRow, Made, TakenUp, names_older
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.files import connect
 from smppd.vault.chain import GENESIS, ChainKeys
-from smppd.vault.seal import DIGEST_BYTES, SealError
+from smppd.vault.seal import DIGEST_BYTES
 
 __all__ = [
     "AUDIT_HEAD",
@@ -207,10 +207,7 @@ def witness(directory: Path, keys: ChainKeys, number: int, digest: bytes) -> Non
             where = AUDIT_STATE if kind == "keys" else AUDIT_HEAD
             with db.writing():
                 row = db.one(read, (where,))
-                newer = True
-                with suppress(SealError):
-                    newer = row is None or keys.read_audit(bytes(row[0]))[0] < number
-                if newer:
+                if names_older(keys, None if row is None else bytes(row[0]), number):
                     db.run(write, (where, value))
         finally:
             db.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from smppd.store.sqlite.database import Database
 from smppd.store.sqlite.log_rows import ANCHOR_ROW
@@ -22,12 +21,6 @@ class SqliteStates:
         self._directory = directory
         self._keys: Database | None = None
         self._data: Database | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes what was opened."""

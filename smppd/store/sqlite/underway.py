@@ -7,20 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-
 from smppd.store.api import ColdRow, Damaged
+from smppd.store.aside import UNOPENED
+from smppd.store.damaged import Item, set_aside
 from smppd.store.journal.reader import Placed, path_of
 from smppd.store.sqlite.cold_rows import open_columns
-from smppd.store.sqlite.damaged import STRANGE, Item, content, present
+from smppd.store.sqlite.damaged import STRANGE, content, present
 from smppd.store.sqlite.database import Database, spoken
 from smppd.store.sqlite.journal import ASK_OVER, SPOOL, living, over_of
 from smppd.store.underway import Block, Row
 from smppd.vault.blocks import open_blob, row_id, split_row_id
-from smppd.vault.kek import VaultError
 from smppd.vault.keys import KeyRing
-
-_UNOPENED = (VaultError, InvalidTag, TypeError, ValueError, OverflowError)
 
 
 class SqliteUnderway:
@@ -82,7 +79,7 @@ class SqliteUnderway:
         try:
             segment, counter = split_row_id(seq)
             return open_blob(self._ring.segment(segment), counter, SPOOL, data)
-        except _UNOPENED:
+        except UNOPENED:
             return None
 
     def rows(self, after: tuple[int, str, bytes, int] | None, limit: int) -> list[Row]:
@@ -99,7 +96,7 @@ class SqliteUnderway:
     def _row(self, columns: Any) -> ColdRow | None:
         try:
             return open_columns(self._ring, columns)
-        except _UNOPENED:
+        except UNOPENED:
             # Sealed anew meanwhile, under a key that is younger: once more.
             again = self._data.one(
                 "SELECT kind, owner, key, id, expires, segment, data FROM cold"
@@ -110,7 +107,7 @@ class SqliteUnderway:
                 return ColdRow(columns[0], columns[1], columns[2], columns[3], 0, b"")
             try:
                 return open_columns(self._ring, again)
-            except _UNOPENED:
+            except UNOPENED:
                 return None
 
     @spoken
@@ -127,8 +124,7 @@ class SqliteUnderway:
         for columns in found:
             item = Item(*columns)
             data = content(self._data.connection, item, self._ring)
-            kept = (item.kind, item.owner, item.id, item.place, item.reason, item.at, item.until)
-            listed.append((item.number, None if data is None else Damaged(*kept, data)))
+            listed.append((item.number, None if data is None else set_aside(item, data)))
         return listed
 
     def close(self) -> None:

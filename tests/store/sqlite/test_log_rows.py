@@ -137,7 +137,7 @@ def test_what_sqlite_says_is_an_error_of_the_store(log: Builder, number: int) ->
 def test_so_it_is_for_copies_items_and_witnesses(log: Builder, tmp_path: Path) -> None:
     log.close()
     data, keys = log.directory / "data.db", log.directory / "keys.db"
-    with DamagedItems(log.directory, read_only=False) as items:
+    with closing(DamagedItems(log.directory, read_only=False)) as items:
         with closing(sqlite3.connect(data, isolation_level=None)) as db:
             db.execute("ALTER TABLE damaged RENAME COLUMN number TO other")
         for look in (items.items, lambda: items.remove([1])):
@@ -202,7 +202,7 @@ def test_nothing_is_opened_where_there_is_no_store(tmp_path: Path) -> None:
             piece(tmp_path)
     with pytest.raises(StoreError, match="no store here"):
         DamagedItems(tmp_path, read_only=True)
-    with SqliteStates(tmp_path) as states:
+    with closing(SqliteStates(tmp_path)) as states:
         assert not states.sealed() and states.newest_seal() is None and states.last_row() is None
         with pytest.raises(StoreError, match="no store here"):
             states.known()

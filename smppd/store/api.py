@@ -6,7 +6,8 @@ waiting; the store commits it whenever it is free, key material first; then exac
 
 All of it is said so that a database which several nodes share can serve it too:
 
-- a page of rows is a claim: the rows are the asker's own until it drops them;
+- a row has a holder, the node that put it; the asker is given its own rows. Of what nobody holds it claims some, which are its
+  own until it drops them (``Spool.claim``). Rows of kinds that are only looked up, REPLY and ERASED, are everybody's;
 - counts are hints: another node may have put or taken rows since;
 - numbers that nobody else may have are reserved, not remembered (``Store.reserve``);
 - a key that somebody else made first is the one that counts (``vault.keys.KeyRows.put_new``);
@@ -26,8 +27,9 @@ from typing import Any, NamedTuple, Protocol
 
 class Kind(IntEnum):
     """What a cold row is: a message waiting for an upstream, one waiting for its receipt, mail for a customer that is not
-    taking it, a receipt whose message is not known yet, the sender that replies of a handset are to reach, or the keyed hash
-    of a number that was erased."""
+    taking it, a receipt whose message is not known yet, the sender that replies of a handset are to reach, the keyed hash
+    of a number that was erased, or a message that its heir has to judge: of a node that is gone, which had released it and
+    heard no answer, or kept it as a part of a long one."""
 
     QUEUE = 1
     WAITING = 2
@@ -35,6 +37,7 @@ class Kind(IntEnum):
     PARKED = 4
     REPLY = 5
     ERASED = 6
+    INHERITED = 7
 
 
 class Fault(Exception):
@@ -67,7 +70,8 @@ class ColdRow(NamedTuple):
     """One thing kept on disk instead of in memory.
 
     ``owner``: lane, upstream or account it belongs to. ``key``: upstream id to find it by, empty where rows are taken in
-    the order of ``id``. ``expires``: epoch seconds. ``data``: sealed on disk, clear here.
+    the order of ``id``. ``expires``: epoch seconds. ``data``: sealed on disk, clear here. ``shared``: as it is put: nobody
+    holds it, any node may claim it (``Spool.claim``); the others are told of it. A store of one node knows no such rows.
     """
 
     kind: int
@@ -76,6 +80,7 @@ class ColdRow(NamedTuple):
     id: int
     expires: int
     data: bytes
+    shared: bool = False
 
     def __repr__(self) -> str:
         return f"ColdRow({Kind(self.kind).name}, {self.owner!r}, id={self.id})"
@@ -151,8 +156,9 @@ class Batch:
     puts that replace spool entries (kept and tried again). ``segments``: spool segments that are no longer needed. ``meta``:
     numbers to remember, ``damaged``: what is set aside; both kept and tried again. ``opt_outs``: changes of the register, in
     order; ``doubts`` and ``decided``: what waits for a person, and the records of which that was decided. These three are
-    dropped with a batch that is refused: whoever asked for them is told (``asked``), and asks again. The rest is the relay's:
-    handed back untouched.
+    dropped with a batch that is refused: whoever asked for them is told (``asked``), and asks again. ``handed``: (kind, owner)
+    of which this node gives up all rows that it holds: from this commit on nobody holds them, and the others are told; kept and
+    tried again. The rest is the relay's: handed back untouched.
     """
 
     __slots__ = (
@@ -165,6 +171,7 @@ class Batch:
         "doubts",
         "drop",
         "events",
+        "handed",
         "heard",
         "mails",
         "marks",
@@ -198,6 +205,7 @@ class Batch:
         self.doubts: list[Doubt] = []
         self.decided: list[int] = []
         self.asked: list[Callable[[bool], None]] = []
+        self.handed: list[tuple[int, str]] = []
         self.heard: list[Any] = []
         self.seq = 0
         self.accepted: list[Any] = []
@@ -224,6 +232,7 @@ class Batch:
             or self.doubts
             or self.decided
             or self.asked
+            or self.handed
         )
 
 
@@ -292,21 +301,33 @@ class Spool(Protocol):
         """Commits ``batch`` with the next one that is kicked, or within some milliseconds."""
 
     def page(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        """The first ``limit`` cold rows of one owner with an id above ``after`` and no key, in id order, given to ``then``.
-
-        A claim: what one asker was given no other node is given, until it is dropped or the asker is gone. The same asker may
-        ask again and is given the same rows. So are the rows of ``find`` and ``expired``.
-        """
+        """The first ``limit`` cold rows of one owner with an id above ``after`` and no key, in id order, given to ``then``: of
+        those that this node holds. It may ask again and is given the same rows."""
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
-        """The cold rows of one owner under these keys, in no order, some hundreds at the most."""
+        """The cold rows of one owner under these keys, in no order, some hundreds at the most. What nobody holds is found too,
+        and is this node's from then on."""
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
-        """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first."""
+        """Up to ``limit`` cold rows of one kind that expired before ``now`` (epoch seconds), oldest first. What nobody holds is
+        claimed with them."""
 
     def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
         """Up to ``limit`` cold rows of one kind behind a place, whoever owns them and whatever their key is, in an order of the
         store's own; ``then(rows, following)``: the place to go on from, None at the end. To begin with it is ("", b"", 0)."""
+
+    def claim(
+        self, kind: Kind, owner: str, ids: list[int] | None, limit: int, then: Callable[[list[ColdRow]], None]
+    ) -> None:
+        """Takes up to ``limit`` rows of one owner that nobody holds, these or the oldest: they are this node's from then on,
+        and no other's. ``then`` gets those that it got. Where this node ends before it has done anything with them, they are
+        its rows as others are. A store of one node has none."""
+
+    def peek(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """Looks at rows of one owner that nobody holds, with ids above ``after``, in id order. They stay nobody's."""
+
+    def unheld(self, then: Callable[[dict[tuple[int, str], int]], None]) -> None:
+        """How many rows nobody holds, of each (kind, owner) that has some."""
 
     def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
         """How many cold rows of one kind each owner has. Takes some milliseconds for each 100,000."""

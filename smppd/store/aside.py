@@ -30,6 +30,8 @@ KINDS: Final = {
     int(Kind.MAIL): "cold mail",
     int(Kind.REPLY): "cold reply",
     int(Kind.ERASED): "cold erased",
+    int(Kind.PARKED): "cold receipt",
+    int(Kind.INHERITED): "cold inherited",
 }
 """What an item is called that was a cold row of a kind."""
 UNOPENED: Final = (VaultError, InvalidTag, TypeError, ValueError, OverflowError)

@@ -18,7 +18,7 @@ GATHER: Final = 0.003
 OFTEN: Final = 0.01
 """Seconds between two commits that somebody waited for, up to which another one is expected."""
 _SOON: Final = 0.0005  # less than this is not worth another timer
-_KEPT: Final = ("marks", "events", "moves", "drop", "segments", "released", "meta", "damaged", "then")
+_KEPT: Final = ("marks", "events", "moves", "handed", "drop", "segments", "released", "meta", "damaged", "then")
 
 
 class Ending(Enum):

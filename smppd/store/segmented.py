@@ -47,6 +47,15 @@ class ColdRows(Protocol):
     def count(self, kind: Kind) -> dict[str, int]:
         """See above."""
 
+    def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
+        """See above."""
+
+    def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+        """See above."""
+
+    def unheld(self) -> dict[tuple[int, str], int]:
+        """See above."""
+
 
 class DamagedRows(Protocol):
     """What is set aside, on the writer's thread. ``count``: how many, as of the last look."""
@@ -269,6 +278,20 @@ class SegmentedStore(Committer, ABC):
     def walk(self, kind: Kind, after: Place, limit: int, then: Walked) -> None:
         """See ``api.Spool``."""
         self._look(lambda rows: rows.walk(kind, after, limit), lambda found: then(*found))
+
+    def claim(
+        self, kind: Kind, owner: str, ids: list[int] | None, limit: int, then: Callable[[list[ColdRow]], None]
+    ) -> None:
+        """See ``api.Spool``."""
+        self._look(lambda rows: rows.claim(kind, owner, ids, limit), then)
+
+    def peek(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        """See ``api.Spool``."""
+        self._look(lambda rows: rows.peek(kind, owner, after, limit), then)
+
+    def unheld(self, then: Callable[[dict[tuple[int, str], int]], None]) -> None:
+        """See ``api.Spool``."""
+        self._look(lambda rows: rows.unheld(), then)
 
     def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
         """See ``api.Spool``."""

@@ -47,6 +47,7 @@ class MemoryStore:
         self.segment = 0
         self.blocks: list[tuple[int, bytes]] = []
         self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
+        self.nobodys: dict[tuple[int, str, bytes, int], ColdRow] = {}
         self.events: list[Event] = []
         self.records = 0
         self.numbers: dict[str, int] = {}
@@ -121,9 +122,15 @@ class MemoryStore:
         if batch.accepts or batch.marks:
             self.blocks.append((segment, b"".join(batch.accepts + batch.marks)))
         for row in batch.put + batch.moves:
-            self.cold[row.kind, row.owner, row.key, row.id] = row
+            place = row.kind, row.owner, row.key, row.id
+            self.nobodys.pop(place, None)
+            self.cold.pop(place, None)
+            (self.nobodys if row.shared else self.cold)[place] = row._replace(shared=False)
         for key in batch.drop:
             self.cold.pop(key, None)
+            self.nobodys.pop(key, None)
+        for key in [key for key in self.cold if key[:2] in batch.handed]:
+            self.nobodys[key] = self.cold.pop(key)
         self.numbers.update(batch.meta)
         self.aside.extend(batch.damaged)
         for one in batch.opt_outs:
@@ -191,19 +198,52 @@ class MemoryStore:
             then,
         )
 
-    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+    def _take(self, wanted: Callable[[ColdRow], bool], limit: int) -> list[ColdRow]:
+        taken = sorted((row for row in self.nobodys.values() if wanted(row)), key=lambda row: row.id)[:limit]
+        for row in taken:
+            place = row.kind, row.owner, row.key, row.id
+            self.cold[place] = self.nobodys.pop(place)
+        return taken
+
+    def claim(
+        self, kind: Kind, owner: str, ids: list[int] | None, limit: int, then: Callable[[list[ColdRow]], None]
+    ) -> None:
         self._query(
-            lambda: [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys][:_FOUND],
+            lambda: self._take(lambda r: (r.kind, r.owner) == (kind, owner) and (ids is None or r.id in ids), limit),
             then,
         )
 
-    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+    def peek(self, kind: Kind, owner: str, after: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         self._query(
             lambda: sorted(
-                (r for r in self.cold.values() if r.kind == kind and r.expires < now), key=lambda r: r.expires
+                (r for r in self.nobodys.values() if (r.kind, r.owner) == (kind, owner) and r.id > after),
+                key=lambda r: r.id,
             )[:limit],
             then,
         )
+
+    def unheld(self, then: Callable[[dict[tuple[int, str], int]], None]) -> None:
+        def job() -> None:
+            counts = dict(Counter((row.kind, row.owner) for row in self.nobodys.values()))
+            self.told.append(lambda: then(counts))
+
+        self.jobs.append(job)
+
+    def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+        def found() -> list[ColdRow]:
+            self._take(lambda r: (r.kind, r.owner) == (kind, owner) and r.key in keys, _FOUND)
+            return [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys][:_FOUND]
+
+        self._query(found, then)
+
+    def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
+        def over() -> list[ColdRow]:
+            self._take(lambda r: r.kind == kind and r.expires < now, limit)
+            return sorted(
+                (r for r in self.cold.values() if r.kind == kind and r.expires < now), key=lambda r: r.expires
+            )[:limit]
+
+        self._query(over, then)
 
     def count(self, kind: Kind, then: Callable[[dict[str, int]], None]) -> None:
         def job() -> None:

@@ -98,6 +98,18 @@ class ColdRows:
             return rows, None
         return rows, max(places(rows, damaged))
 
+    def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``: one daemon has the store, so every row is its own."""
+        return []
+
+    def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
+        """See ``api.Spool``."""
+        return []
+
+    def unheld(self) -> dict[tuple[int, str], int]:
+        """See ``api.Spool``."""
+        return {}
+
     def _read(self, where: str, kind: Kind, *arguments: object) -> tuple[list[ColdRow], list[Columns]]:
         return self._reader.opened(self._db.execute(_SELECT + where, (int(kind), *arguments)).fetchall())
 

@@ -224,6 +224,9 @@ class PostgresInstallation:
         store.long_start = start
         return store
 
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+        """See `store.installation.Installation`."""
+
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""
         return ask(self._server, seconds)

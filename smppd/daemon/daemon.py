@@ -222,9 +222,9 @@ class Daemon:
             erased_secret=install.for_purpose(ERASED),
         )
         self.store.lifetime = self.relay.lifetime
-        self._start_nodes(undo)
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
+        self._start_nodes(undo)
         self.clock.look()
         self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
@@ -294,7 +294,7 @@ class Daemon:
     def _start_nodes(self, undo: ExitStack) -> None:
         """This node begins to renew its lease, where the store can have several."""
         self.nodes = Membership(
-            None,
+            self._installation.nodes(self.store, self.ring, self._from_nodes),
             cast("Any", self.relay),
             self.metrics,
             state=self._state_in_a_word,
@@ -311,7 +311,7 @@ class Daemon:
         return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"
 
     def _from_nodes(self, function: Callable[[], None]) -> None:
-        self._do("nodes", function)
+        self.reactor.callFromThread(self._do, "nodes", function)
 
     def _from_store(self, function: Callable[[], None]) -> None:
         """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).

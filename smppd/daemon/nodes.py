@@ -148,7 +148,8 @@ class Membership:
     # -- the beginning and the end -------------------------------------------------------------------------------------
 
     def start(self, convert: Convert) -> None:
-        """Begins to renew the lease: before what was on its way is read back, which may take longer than a lease lasts."""
+        """Begins to renew the lease, when what was on its way is read back: until then this node is `Life.DOWN` for the others,
+        and nobody takes it over."""
         if self._nodes is not None:
             self._nodes.start(self, convert)
 

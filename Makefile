@@ -31,7 +31,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo demo-nodes test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus haproxy-check trace-check coverage certs \
+.PHONY: help venv native node demo demo-nodes test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-stores bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus haproxy-check trace-check coverage certs \
 	lock lock-check wheel man completion sbom deb deb-steps chart import-samples install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -102,6 +102,9 @@ bench-limits: native ## fills what peers can pile up, asks for the longest turn:
 
 bench-commits: $(VENV_STAMP) ## what one commit costs in each store, PostgreSQL's own work counted; BENCH_ARGS="--rounds N"
 	@$(BIN)/python -m bench.commits $(BENCH_ARGS)
+
+bench-stores: $(VENV_STAMP) $(NODE_STAMP) ## the embedded store, PostgreSQL and two nodes on it at five paces; writes docs/stores.md
+	@$(BIN)/python -m bench.stores $(BENCH_ARGS)
 
 bench-lists: native ## big lists: compiling 100 million numbers, look-ups, conditions, exchange; BENCH_ARGS="--entries N"
 	@$(BIN)/python -m bench.lists $(BENCH_ARGS)

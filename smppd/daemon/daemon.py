@@ -266,6 +266,8 @@ class Daemon:
         directory = settings.store.directory
         if store.being_shredded():
             raise StartError(f"{store.name}: it is being shredded; `smppd keys shred` goes on with it")
+        if why := store.closed(daemon=True):
+            raise StartError(why)
         if not store.has_keys():
             raise StartError(
                 store.keys_lost()

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.api import Doubt, Kind, OptOut, Store
 from smppd.store.consents import Consents
+from smppd.store.copying import Side
 from smppd.store.damaged import DamagedItems
 from smppd.store.documents import Documents
 from smppd.store.erasures import ErasureRows, Waiting
@@ -187,6 +188,13 @@ class Installation(Protocol):
 
     def being_shredded(self) -> bool:
         """Whether `smppd keys shred` has begun: nothing of the store is what it was."""
+
+    def closed(self, *, daemon: bool) -> str:
+        """A sentence that says why nobody may use it, since it was copied elsewhere or is a copy that is not complete
+        (`store.copying`); empty where it may be used. daemon: by a daemon. Raises StoreError."""
+
+    def side(self) -> Side:
+        """The whole of it, for who copies it. Raises StoreError."""
 
     def check(self) -> None:
         """Raises StoreError where there is a log that this version cannot read, or where the store cannot be reached. Changes

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -66,6 +67,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, pipelines
+from smppd.relay.inheritance import convert
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -297,7 +299,7 @@ class Daemon:
         """This node begins to renew its lease, where the store can have several."""
         self.nodes = Membership(
             self._installation.nodes(self.store, self.ring, self._from_nodes),
-            cast("Any", self.relay),
+            self.relay,
             self.metrics,
             state=self._state_in_a_word,
             load=self.relay.load,
@@ -307,7 +309,7 @@ class Daemon:
             later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "nodes", function),
         )
         undo.callback(self.nodes.stop)
-        self.nodes.start(lambda _blocks: iter(()))
+        self.nodes.start(partial(convert, wall=time.time))
 
     def _state_in_a_word(self) -> str:
         return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"

@@ -34,6 +34,11 @@ class Node(Gateway):
         assert done.returncode == 0, done.stderr + done.stdout
         return json.loads(done.stdout)
 
+    def finish(self) -> None:
+        """See `Gateway`; and nothing of the store was told to be not what was left there."""
+        super().finish()
+        assert "not the one that was left" not in self.log_text(), self.log_text()[:3000]
+
     def life_of(self, number: int) -> str | None:
         """How another one stands, as this one sees it."""
         code, text = self.http("/status")

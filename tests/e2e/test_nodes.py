@@ -81,8 +81,7 @@ def test_one_account_at_two_nodes_and_the_drain_of_one(make: Make) -> None:
         assert {number: each["life"] for number, each in shown.items()} == {1: "live", 2: "live"}
         assert (shown[1]["housekeeper"], shown[2]["housekeeper"], shown[2]["here"]) == (True, False, True)
         assert [each["node"] for each in two.said("status")["nodes"]] == [1, 2]
-        table = two.command("show", "nodes").stdout
-        assert "live" in table and "2 nodes" in table
+        assert two.command("show", "nodes").stdout.count(" live ") == 2
         # Nobody takes these receipts at node 1; told to stop, it hands them over.
         ids = submits(one, *(f"second {number}" for number in range(10)))
         wait_for(

@@ -153,6 +153,8 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     ANSWERED_FIRST: _answered_first,
     UNCHECKED: _unchecked,
 }
+EMBEDDED: Final = [name for name in MUTATIONS if name not in (ANSWERED_FIRST, UNCHECKED)]
+"""Those of the embedded store; the others are PostgreSQL's."""
 
 
 if __name__ == "__main__":

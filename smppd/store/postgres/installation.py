@@ -42,12 +42,15 @@ Head = Callable[[], tuple[int, bytes] | None]
 class PostgresInstallation:
     """See the module. A commit is in the database when it is acknowledged: nobody who reads has to wait for anything."""
 
-    def __init__(self, server: Server, directory: Path, *, node: int = 0, audit_head: Head = lambda: None) -> None:
-        """directory: what stays on this machine. node: this one's number, whose chain is asked about. audit_head: see
+    def __init__(
+        self, server: Server, directory: Path, *, node: int = 0, name: str = "", audit_head: Head = lambda: None
+    ) -> None:
+        """directory: what stays on this machine. node: this one's number, whose chain is asked about. name, audit_head: see
         `PostgresStore`."""
         self._server = server
         self._directory = directory
         self._node = node
+        self._name = name
         self._audit_head = audit_head
 
     @property
@@ -228,11 +231,15 @@ class PostgresInstallation:
             later=later,
             soon=soon,
             node=self._node,
+            name=self._name,
             audit_head=self._audit_head,
             advice=log.warning,
         )
         store.long_start = start
         return store
+
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+        """See `store.installation.Installation`."""
 
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""

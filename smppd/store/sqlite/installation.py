@@ -218,6 +218,9 @@ class SqliteInstallation:
         return store
 
     @spoken
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+        """See `store.installation.Installation`: one daemon has the store."""
+
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""
         return ask(self._directory, seconds)

@@ -34,7 +34,7 @@ from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
 from smppd.relay.flow import Flow, FlowMeter
-from smppd.relay.gauges import Gauges, Picture, Readiness
+from smppd.relay.gauges import Gauges, Load, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
 from smppd.relay.log_changes import LogChanges
 from smppd.relay.operations import History, Operations
@@ -657,6 +657,14 @@ class Relay:
     def readiness(self) -> Readiness:
         """What /readyz and /healthz need to know of the relay."""
         return self.counts.readiness(self.ready)
+
+    def load(self) -> Load:
+        """What waits here."""
+        return self.counts.load()
+
+    def links(self) -> dict[str, int]:
+        """How many links stand to each upstream that has one."""
+        return self.counts.links()
 
     def picture(self) -> Picture:
         """Counts and states of everything."""

@@ -45,8 +45,8 @@ _DEFAULTS: Final = {
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
     " set_config('synchronous_commit', current_setting('synchronous_commit'), false),"
-    " current_setting('standard_conforming_strings'), current_setting('fsync'),"
-    " current_setting('full_page_writes'), current_setting('log_parameter_max_length') <> '0' AND"
+    " current_setting('standard_conforming_strings'), current_setting('fsync'), current_setting('full_page_writes'),"
+    " current_setting('log_parameter_max_length') <> '0' AND"
     " (current_setting('log_statement') IN ('mod', 'all') OR current_setting('log_min_duration_statement') <> '-1'"
     " OR current_setting('log_min_duration_sample') <> '-1' OR current_setting('log_transaction_sample_rate') <> '0')"
 )
@@ -340,9 +340,7 @@ def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
     the commit in its write-ahead log already (53100)."""
     code = error.sqlstate or ""
     text = f"{server.name}: {_condition(error)}"
-    # What the server refuses has a code. A statement that could not be sent has none, and its connection may pass for one that
-    # stands while there is something left to read from it.
-    if lost or (not code and type(error) in (psycopg.DatabaseError, psycopg.OperationalError)):
+    if lost:
         return StoreAway(text if code else f"{server.name}: the connection was lost", certain=False)
     if code == _FULL:
         return StoreFull(f"{server.name}: no space is left there (SQLSTATE {code})")

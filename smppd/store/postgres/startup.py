@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from smppd.store.aside import KINDS
-from smppd.store.postgres.batches import SPOOL
+from smppd.store.postgres.batches import EVERYBODYS, SPOOL
 from smppd.store.postgres.rows import DamagedRows
 from smppd.store.postgres.session import Session
 from smppd.vault.blocks import open_blob, row_id
@@ -62,9 +62,10 @@ class StartUp:
             yield segment, block
 
     def counts(self) -> dict[tuple[int, str], int]:
-        """See ``api.Spool``: of what this node holds."""
+        """See ``api.Spool``: of what this node holds, or everybody does."""
         rows = self._session.db.all(
-            "SELECT kind, owner, count(*) FROM cold WHERE node = $1 GROUP BY kind, owner", (self._session.node,)
+            "SELECT kind, owner, count(*) FROM cold WHERE node = $1 OR kind = ANY ($2::int[]) GROUP BY kind, owner",
+            (self._session.node, list(EVERYBODYS)),
         )
         strange = sum(int(count) for kind, _, count in rows if kind not in KINDS)
         if strange:

@@ -28,6 +28,8 @@ from tests.torture.smsc import Step, Submit
 RATE: Final = 100
 TAKEN_OVER: Final = 15.0
 """Seconds from the death of a node to its take-over."""
+PATIENCE: Final = 120.0
+"""Seconds for all to end; what nobody told of a node looks for after thirty."""
 ACCOUNTS: Final = ("acme", "roaming", "split")
 _FULL: Final = 0x14
 """ESME_RMSGQFUL, the one answer to a message that cannot be stored now."""
@@ -160,7 +162,7 @@ def block(
             for number in range(unit.values["rounds"]):
                 if not round_(stage, number):
                     break
-            drained = drain(fleet, peers, stage.customers)
+            drained = drain(fleet, peers, stage.customers, PATIENCE)
             stage.faults += after(stage)
         except StartFailure as failure:
             faults.append(str(failure))

@@ -40,6 +40,7 @@ from smppd.daemon.erasing import Finisher, erase_requests
 from smppd.daemon.explaining import explain_requests
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
+from smppd.daemon.following import Fellows, Nobody, followed
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -109,6 +110,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._fellows: Fellows = Nobody()
 
     @property
     def settings(self) -> Settings:
@@ -182,6 +184,7 @@ class Daemon:
             self._worker,
             time.time,
             time.monotonic,
+            settings.node,
         )
         self.traffic.load()
         self._acts = StandingActs(
@@ -355,6 +358,19 @@ class Daemon:
             time.time,
         )
         self._act_room.resume()
+        self._following = followed(
+            self._fellows,
+            self._installation,
+            self._worker,
+            self.metrics,
+            self.screens.register,
+            self._consents,
+            self.traffic,
+            self._acts,
+            self._act_room,
+            several=settings.store.url is not None,
+            now=now(),
+        )
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
             self._installation,
@@ -470,6 +486,7 @@ class Daemon:
             self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
+            self._do("following", lambda: self._following.tick(now))
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))

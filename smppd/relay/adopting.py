@@ -202,6 +202,10 @@ class Adopting:
         context.store.kick()
         context.flush()
 
+    def adopt(self, rows: list[ColdRow]) -> None:
+        """Messages that somebody here has claimed, to be judged."""
+        self._messages(rows)
+
     def _messages(self, rows: list[ColdRow]) -> None:
         context = self._context
         now = context.now()

@@ -210,7 +210,7 @@ class PostgresInstallation:
 
     def opt_outs(self, *, read_only: bool = True) -> PostgresOptOuts:
         """See `store.installation.Installation`."""
-        return PostgresOptOuts(self._server, read_only=read_only)
+        return PostgresOptOuts(self._server, read_only=read_only, node=self._node)
 
     # -- the daemon's --------------------------------------------------------------------------------------------------
 

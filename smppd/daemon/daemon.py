@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -69,6 +70,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, pipelines
+from smppd.relay.inheritance import convert
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -227,9 +229,9 @@ class Daemon:
             erased_secret=install.for_purpose(ERASED),
         )
         self.store.lifetime = self.relay.lifetime
-        self._start_nodes(undo)
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
+        self._start_nodes(undo)
         self.clock.look()
         self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
@@ -302,8 +304,8 @@ class Daemon:
     def _start_nodes(self, undo: ExitStack) -> None:
         """This node begins to renew its lease, where the store can have several."""
         self.nodes = Membership(
-            None,
-            cast("Any", self.relay),
+            self._installation.nodes(self.store, self.ring, self._from_nodes),
+            self.relay,
             self.metrics,
             state=self._state_in_a_word,
             load=self.relay.load,
@@ -313,13 +315,13 @@ class Daemon:
             later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "nodes", function),
         )
         undo.callback(self.nodes.stop)
-        self.nodes.start(lambda _blocks: iter(()))
+        self.nodes.start(partial(convert, wall=time.time))
 
     def _state_in_a_word(self) -> str:
         return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"
 
     def _from_nodes(self, function: Callable[[], None]) -> None:
-        self._do("nodes", function)
+        self.reactor.callFromThread(self._do, "nodes", function)
 
     def _from_store(self, function: Callable[[], None]) -> None:
         """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).

@@ -68,6 +68,12 @@ class MemoryStore:
         self.highest = 0
         self.restart()
 
+    def another(self) -> MemoryStore:
+        """The store of another node: what nobody holds both have."""
+        made = MemoryStore()
+        made.nobodys = self.nobodys
+        return made
+
     # -- what tests say ------------------------------------------------------------------------------------------------
 
     def restart(self) -> None:

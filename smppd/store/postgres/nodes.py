@@ -35,7 +35,7 @@ AGAIN: Final = 1.0
 """Seconds between two tries to reach the server."""
 PAUSE: Final = 0.02
 """Seconds between two looks that others asked for, and between two times that this node says something new of itself."""
-FACTS: Final = 1 << 18
+FACTS: Final = 1 << 20
 """Octets of what a node may say of itself."""
 TOLD: Final = 1000
 """Things that wait to be told, while the server is slow; more, and the oldest are lost."""
@@ -183,7 +183,7 @@ class PostgresNodes:
         self.end()
 
     def _wake(self) -> None:
-        with suppress(OSError):  # it is closed, or full, which wakes as well
+        with suppress(OSError, ValueError):  # it is full, which wakes as well, or closed
             os.eventfd_write(self._waker, 1)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
@@ -220,6 +220,8 @@ class PostgresNodes:
 
     def turn(self) -> float:
         """Does what is due; seconds until the next is."""
+        if self._over:
+            return AGAIN
         try:
             return self._turn()
         except StoreBusy:  # a take-over of this very node has its lease, or it is leaving

@@ -56,6 +56,8 @@ _NAMES: Final = {"states": "state", "numbers": "meta"}
 _RENAMED: Final = {("erased", "after"): "later", ("damaged", "row"): '"row"'}
 _COUNTED: Final = ("damaged", "number_index", "event_index", "consents")
 """Tables whose key the server counts."""
+_TABLES_OF_INDEXES: Final = ("number_index", "event_index")
+_LAST: Final = (1 << 63) - 2
 _EMPTY: Final = frozenset({"checkpoints"})
 """Tables that this back end does not have."""
 _OWN_NUMBERS: Final = (ASKED, TIDIED)
@@ -210,6 +212,8 @@ class PostgresSide:
                 f"{self.name}: log row {row[0]:016x} has its secrets where smppd put them before schema 7: it can be copied"
                 " when such rows were purged"
             )
+        if table.name in _TABLES_OF_INDEXES:
+            row = (*row[:4], max(-(1 << 15), min(row[4], (1 << 15) - 1)), *row[5:])  # the level, of 16 bits
         return tuple(
             clean(value) if kind is Type.TEXT else small(value) if kind is Type.SMALL else value
             for value, (_, kind) in zip(row, table.columns, strict=True)
@@ -256,7 +260,7 @@ class PostgresSide:
                 key = "handle" if name.endswith("_index") else "number"
                 self._db.one(
                     f"SELECT setval(pg_get_serial_sequence('smppd.{name}', '{key}'),"
-                    f" (SELECT coalesce(max({key}), 0) + 1 FROM {name}), false)"
+                    f" (SELECT least(greatest(coalesce(max({key}), 0), 0), {_LAST}) + 1 FROM {name}), false)"
                 )
             self._db.run("DELETE FROM facts WHERE starts_with(name, $1)", (_PLACE,))
         for table in TABLES:

@@ -281,6 +281,8 @@ class Daemon:
                 store.keys_lost()
                 or f"{store.name}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
+        if settings.store.url is not None:  # `keys init` was run at another node
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
         rows = store.read_only_keys()

@@ -240,6 +240,15 @@ class PostgresRecords(_PostgresLog):
             (self._chain(), after, until, limit),
         )
 
+    def chain_of(self, seq: int) -> int:
+        """See `store.log.Records`."""
+        return node_of(seq)
+
+    def first_seal(self, chain: int) -> bytes | None:
+        """See `store.log.Records`."""
+        row = self.data.one("SELECT signed FROM seals WHERE node = $1 ORDER BY number LIMIT 1", (chain,))
+        return None if row is None else row[0]
+
 
 def only_node(data: Database) -> int:
     """The number of the one node that there is; 0 before the first start. StoreError where there are more."""

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -39,6 +40,7 @@ from smppd.daemon.erasing import Finisher, erase_requests
 from smppd.daemon.explaining import explain_requests
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
+from smppd.daemon.following import Fellows, Nobody, followed
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -66,6 +68,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, pipelines
+from smppd.relay.inheritance import convert
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -107,6 +110,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._fellows: Fellows = Nobody()
 
     @property
     def settings(self) -> Settings:
@@ -180,6 +184,7 @@ class Daemon:
             self._worker,
             time.time,
             time.monotonic,
+            settings.node,
         )
         self.traffic.load()
         self._acts = StandingActs(
@@ -222,9 +227,9 @@ class Daemon:
             erased_secret=install.for_purpose(ERASED),
         )
         self.store.lifetime = self.relay.lifetime
-        self._start_nodes(undo)
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
+        self._start_nodes(undo)
         self.clock.look()
         self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
@@ -296,8 +301,8 @@ class Daemon:
     def _start_nodes(self, undo: ExitStack) -> None:
         """This node begins to renew its lease, where the store can have several."""
         self.nodes = Membership(
-            None,
-            cast("Any", self.relay),
+            self._installation.nodes(self.store, self.ring, self._from_nodes),
+            self.relay,
             self.metrics,
             state=self._state_in_a_word,
             load=self.relay.load,
@@ -307,13 +312,13 @@ class Daemon:
             later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "nodes", function),
         )
         undo.callback(self.nodes.stop)
-        self.nodes.start(lambda _blocks: iter(()))
+        self.nodes.start(partial(convert, wall=time.time))
 
     def _state_in_a_word(self) -> str:
         return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"
 
     def _from_nodes(self, function: Callable[[], None]) -> None:
-        self._do("nodes", function)
+        self.reactor.callFromThread(self._do, "nodes", function)
 
     def _from_store(self, function: Callable[[], None]) -> None:
         """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).
@@ -351,6 +356,19 @@ class Daemon:
             time.time,
         )
         self._act_room.resume()
+        self._following = followed(
+            self._fellows,
+            self._installation,
+            self._worker,
+            self.metrics,
+            self.screens.register,
+            self._consents,
+            self.traffic,
+            self._acts,
+            self._act_room,
+            several=settings.store.url is not None,
+            now=now(),
+        )
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
             self._installation,
@@ -466,6 +484,7 @@ class Daemon:
             self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
+            self._do("following", lambda: self._following.tick(now))
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))

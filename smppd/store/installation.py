@@ -54,6 +54,9 @@ class OptOutRows(Protocol):
     def all(self) -> Iterator[OptOut]:
         """All entries in order of their keys, in short reads."""
 
+    def version(self) -> str:
+        """Another one with each change that another node, or a command beside it, has made. Cheap."""
+
     def doubts(self) -> list[Doubt]:
         """What waits for a person, oldest first."""
 

@@ -24,6 +24,7 @@ from smppd.store.postgres.held_rows import PostgresHeldRows
 from smppd.store.postgres.key_rows import PostgresKeys, ReadOnlyKeys
 from smppd.store.postgres.log_rows import PostgresIndex, PostgresPurge, PostgresRecords
 from smppd.store.postgres.migrations import known, version
+from smppd.store.postgres.nodes import PostgresNodes
 from smppd.store.postgres.opt_outs import PostgresOptOuts
 from smppd.store.postgres.session import Place, nodes_in_use
 from smppd.store.postgres.states import PostgresStates, witness
@@ -209,7 +210,7 @@ class PostgresInstallation:
 
     def opt_outs(self, *, read_only: bool = True) -> PostgresOptOuts:
         """See `store.installation.Installation`."""
-        return PostgresOptOuts(self._server, read_only=read_only)
+        return PostgresOptOuts(self._server, read_only=read_only, node=self._node)
 
     # -- the daemon's --------------------------------------------------------------------------------------------------
 
@@ -238,8 +239,11 @@ class PostgresInstallation:
         store.long_start = start
         return store
 
-    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> PostgresNodes:
         """See `store.installation.Installation`."""
+        assert isinstance(store, PostgresStore), "as made here"
+        lifetime = store.lifetime
+        return PostgresNodes(self._server, store.node, store.epoch, store.keys, ring, notify, lifetime=lifetime)
 
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""

@@ -106,25 +106,21 @@ class DamagedRows:
         return True
 
     def _put(
-        self,
-        db: Connection,
-        kind: str,
-        owner: str,
-        identity: int,
-        place: str,
-        reason: str,
-        form: int,
-        row: int,
-        segment: int,
-        data: bytes,
+        self, db: Connection, kind: str, owner: str, identity: int, place: str, reason: str, *form: object
     ) -> None:
         at = int(self._wall())
-        values = (kind, owner, number_of(identity), place, reason, at, at + int(self._lifetime(owner)))
-        db.run(
-            'INSERT INTO damaged (node, kind, owner, id, place, reason, at, until, form, "row", segment, data)'
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-            (self._session.node, *values, form, row, segment, data),
-        )
+        until = at + int(self._lifetime(owner))
+        put_aside(db, self._session.node, (kind, owner, number_of(identity), place, reason, at, until, *form))
+
+
+def put_aside(db: Connection, node: int, item: Sequence[object]) -> None:
+    """Sets something aside, inside a transaction. item: kind, owner, id, place, reason, at, until, and its form, row, segment
+    and data (`store.aside`). Raises StoreError."""
+    db.run(
+        'INSERT INTO damaged (node, kind, owner, id, place, reason, at, until, form, "row", segment, data)'
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        (node, *item),
+    )
 
 
 class ColdRows:

@@ -208,6 +208,7 @@ class Relay:
             self.reply_senders,
             self.erased_numbers,
             lambda: self.acting.brought,
+            lambda rows: self.adopting.adopt(rows),
         )
         self.acting = Acting(context, store, self.dispatch, self.rerouting)
         self.adopting = Adopting(

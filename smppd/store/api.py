@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, IntEnum, auto
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 
 class Kind(IntEnum):
@@ -131,6 +131,10 @@ class OptOut(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<OptOut {self.account} {'stands' if self.stands else 'lifted'}>"
+
+
+OPT_OUTS: Final = "opt-outs"
+"""Name in `Batch.meta` of a number that is another one with each change of the register of opt-outs."""
 
 
 class Doubt(NamedTuple):

@@ -66,6 +66,13 @@ class Cluster:
         with closing(Connection(Address(self.url), application="torture", settings=_NOT_MINDED)) as db:
             db.script(statement)
 
+    def alter(self, function: str, old: str, new: str) -> None:
+        """Breaks a function of the schema on purpose. RuntimeError where it does not have what is to be replaced."""
+        (row,) = self.ask("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = $1", function)
+        if old not in row[0]:
+            raise RuntimeError(f"{function} has no {old!r}")
+        self.change(str(row[0]).replace(old, new))
+
     def configure(self, **settings: str) -> None:
         """Sets parameters of the server, which takes them at once."""
         for name, value in settings.items():
@@ -78,6 +85,10 @@ class Cluster:
         """Of a node; 0 where there is no such."""
         rows = self.ask("SELECT epoch FROM nodes WHERE node = $1", node)
         return int(rows[0][0]) if rows else 0
+
+    def taken(self, node: int) -> bool:
+        """Whether a node's lease says that another has its place."""
+        return self.ask("SELECT 1 FROM leases WHERE node = $1 AND life = 'taken'", node) != []
 
     def unheld(self) -> int:
         """How many rows that somebody has to bring somewhere belong to nobody."""

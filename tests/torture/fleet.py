@@ -43,9 +43,9 @@ class Fleet:
             self.nodes.append(made)
 
     def start(self) -> None:
-        """Makes the keys, starts all, and waits until each is ready and its links stand."""
-        self.nodes[0].keys()
+        """Makes the keys and what else stays on each machine, starts all, and waits until each is ready and its links stand."""
         for each in self.nodes:
+            each.keys()
             each.launch()
             each.await_ready()
         for each in self.nodes:

@@ -138,7 +138,31 @@ def _unchecked() -> None:
     Connection._check = lambda _connection, _advice: None  # type: ignore[method-assign,assignment]
 
 
+def _epoch_kept() -> None:
+    """PostgreSQL: a node is taken over, and its epoch stays."""
+    from smppd.store.postgres import takeover
+    from smppd.store.postgres.connection import Connection
+
+    run = Connection.run
+
+    def careless(connection: Connection, statement: str, values: Sequence[Any] = ()) -> int:
+        if statement.startswith("UPDATE nodes SET epoch = epoch + 1"):
+            statement = statement.replace("epoch + 1", "epoch")
+        elif statement == takeover._OVER:
+            statement = statement.replace("epoch = epoch + 1, ", "")
+        return run(connection, statement, values)
+
+    Connection.run = careless  # type: ignore[method-assign,assignment]
+
+
+def _in_the_database() -> None:
+    """The campaign breaks a function of the database's."""
+
+
 NO_CHECKSUM: Final = "checksum off"
+EPOCH_KEPT: Final = "a take-over that keeps the epoch"
+NOT_FENCED: Final = "commits that do not ask for the epoch"
+NOT_LOCKED: Final = "claims without a lock"
 ANSWERED_FIRST: Final = "answer before the commit"
 UNCHECKED: Final = "synchronous_commit off, and not asked for"
 MUTATIONS: Final[dict[str, Callable[[], None]]] = {
@@ -152,7 +176,12 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "synchronous=OFF": _less_synchronous("OFF"),
     ANSWERED_FIRST: _answered_first,
     UNCHECKED: _unchecked,
+    EPOCH_KEPT: _epoch_kept,
+    NOT_FENCED: _in_the_database,
+    NOT_LOCKED: _in_the_database,
 }
+EMBEDDED: Final = [name for name in MUTATIONS if name not in (ANSWERED_FIRST, UNCHECKED)]
+"""Those of the embedded store; the others are PostgreSQL's."""
 
 
 if __name__ == "__main__":

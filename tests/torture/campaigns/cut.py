@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.torture.campaigns.frozen import ended
-from tests.torture.campaigns.several import RATE, Stage, block
-from tests.torture.plan import Options, Unit, blocks
+from tests.torture.campaigns.several import Stage, block, fleets
+from tests.torture.plan import Options, Unit
 
 NAME: Final = "cut"
 _ROUNDS: Final = 60
@@ -26,9 +26,7 @@ _LINES: Final = ("database", "carriers", "customers")
 def plan(options: Options) -> list[Unit]:
     """60 rounds in blocks of 6, of two and of three nodes by turns; short: 1."""
     total = options.rounds or (1 if options.short else _ROUNDS)
-    return blocks(
-        options, NAME, total, min(_BLOCK, total), [{"nodes": n, "rate": options.rate or RATE} for n in (2, 3)]
-    )
+    return fleets(options, NAME, total, _BLOCK)
 
 
 def round_(stage: Stage, number: int) -> bool:

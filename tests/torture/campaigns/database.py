@@ -12,22 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.ports import free_port
-from tests.torture.campaigns.several import RATE, Stage, block
+from tests.torture.campaigns.several import RATE, Stage, block, mutated, once
 from tests.torture.cluster import MANNERS, Cluster, answers
 from tests.torture.daemon import StartFailure, account
 from tests.torture.fleet import Fleet
 from tests.torture.load import percentile, until
-from tests.torture.mutants import until_noticed
 from tests.torture.mutated import ANSWERED_FIRST, UNCHECKED
 from tests.torture.plan import Options, Unit, blocks
 
 NAME: Final = "database"
 SERVING: Final = 30.0
 """Seconds from the moment in which the database takes writes to the next message that is taken, at each node."""
-MUTATIONS: Final = (ANSWERED_FIRST, UNCHECKED)
 REFUSED: Final = "synchronous_commit off or local at the server"
 _ROUNDS: Final = 100
-_TRIES: Final = 5
 _BLOCK: Final = 5
 _LOAD: Final = 0.3, 2.0
 
@@ -41,9 +38,7 @@ def plan(options: Options) -> list[Unit]:
         for kind in ("restart", "failover")
     ]
     units = blocks(options, NAME, total, min(_BLOCK, total), variants[:1] if options.short else variants)
-    for number, mutation in enumerate(() if options.short else (REFUSED, *MUTATIONS)):
-        values = {**variants[0], "rounds": 2, "mutation": mutation, "tries": _TRIES}
-        units.append(Unit(f"{NAME}-mutation-{number}", options.seed * 1000 + 900 + number, values))
+    units += mutated(options, NAME, (REFUSED, ANSWERED_FIRST, UNCHECKED), {**variants[0], "rounds": 2})
     return units
 
 
@@ -149,12 +144,9 @@ class _Rounds:
 
 def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     """One block; or one mutation, whose result has a fault if it was *not* noticed."""
-    mutation = unit.values.get("mutation")
-    if mutation is None:
-        return _block(unit, options, directory, None)
-    if mutation == REFUSED:
+    if unit.values.get("mutation") == REFUSED:
         return {**unit.values, **_refused(options, directory)}
-    return until_noticed(unit, directory, lambda one, place: _block(one, options, place, mutation))
+    return once(unit, options, directory, _block)
 
 
 def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from tests.torture.campaigns.several import RATE, Stage, block
-from tests.torture.plan import Options, Unit, blocks
+from tests.torture.campaigns.several import Stage, block, fleets, mutated, once
+from tests.torture.mutated import EPOCH_KEPT, NOT_FENCED
+from tests.torture.plan import Options, Unit
 
 NAME: Final = "frozen"
 FENCED: Final = 3
@@ -29,9 +30,8 @@ _PATIENCE: Final = 20.0
 def plan(options: Options) -> list[Unit]:
     """30 rounds in blocks of 5, of two and of three nodes by turns; short: 1."""
     total = options.rounds or (1 if options.short else _ROUNDS)
-    return blocks(
-        options, NAME, total, min(_BLOCK, total), [{"nodes": n, "rate": options.rate or RATE} for n in (2, 3)]
-    )
+    units = fleets(options, NAME, total, _BLOCK)
+    return [*units, *mutated(options, NAME, (EPOCH_KEPT, NOT_FENCED), {"nodes": 2, "rounds": 2})]
 
 
 def round_(stage: Stage, number: int) -> bool:
@@ -81,6 +81,14 @@ def ended(stage: Stage, number: int, written: tuple[int, int, int, int]) -> bool
 
 
 def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
-    """One block."""
-    result = block(unit, options, directory, round_)
+    """One block; or one mutation, whose result has a fault if it was *not* noticed."""
+    return once(unit, options, directory, _block)
+
+
+def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:
+    def before(stage: Stage) -> None:
+        if mutation == NOT_FENCED:
+            stage.cluster.alter("commit_plain", "AND epoch = p_epoch", "")
+
+    result = block(unit, options, directory, round_, mutation=mutation, before=before)
     return {**result, "kills": sum(result["done"].values())}

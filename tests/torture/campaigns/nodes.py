@@ -10,13 +10,24 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from tests.torture.campaigns.several import RATE, Stage, block
-from tests.torture.plan import Options, Unit, blocks
+from tests.torture.campaigns.several import Stage, block, fleets, mutated, once
+from tests.torture.mutated import NOT_LOCKED
+from tests.torture.plan import Options, Unit
 
 NAME: Final = "nodes"
 _KILLS: Final = 100
 _BLOCK: Final = 5
 _LOAD: Final = 0.3, 3.0
+CARRIER_AWAY: Final = "taken over while the carrier is away"
+_WHAT: Final = {
+    "taken over": 5,
+    CARRIER_AWAY: 1,
+    "back at once": 1,
+    "back meanwhile": 1,
+    "heir killed": 1,
+    "all killed": 1,
+}
+"""What may come of a kill, and how often."""
 _DEAD: Final = 8.0, 13.0
 """Seconds after a kill in which a take-over may be under way."""
 
@@ -24,23 +35,24 @@ _DEAD: Final = 8.0, 13.0
 def plan(options: Options) -> list[Unit]:
     """100 kills in blocks of 5, of two and of three nodes by turns; short: 1."""
     total = options.rounds or (1 if options.short else _KILLS)
-    return blocks(
-        options, NAME, total, min(_BLOCK, total), [{"nodes": n, "rate": options.rate or RATE} for n in (2, 3)]
-    )
+    units = fleets(options, NAME, total, _BLOCK)
+    return [*units, *mutated(options, NAME, (NOT_LOCKED,), {"nodes": 3, "rounds": 2, "what": CARRIER_AWAY})]
 
 
-def round_(stage: Stage, number: int) -> bool:
+def round_(stage: Stage, number: int, what: str = "") -> bool:
     """One kill, and what comes of it."""
-    random, nodes = stage.random, stage.fleet.nodes
+    random, nodes, smsc = stage.random, stage.fleet.nodes, stage.peers.smsc
     if not stage.flows(stage.own):
         stage.faults.append(f"round {number}: no message was acknowledged at each node within 30 s")
         return False
     time.sleep(random.uniform(*_LOAD))
-    victim = random.randrange(len(nodes))
-    what = random.choices(
-        ("taken over", "back at once", "back meanwhile", "heir killed", "all killed"), (6, 1, 1, 1, 1)
-    )[0]
+    what = what or random.choices(list(_WHAT), list(_WHAT.values()))[0]
     stage.told[what] += 1
+    if what == CARRIER_AWAY:
+        # What the dead one had to send is for whoever has a link first.
+        stage.peers.wait(smsc.stop())
+        time.sleep(random.uniform(0.5, 3.0))
+    victim = random.randrange(len(nodes))
     epoch, began = stage.cluster.epoch(victim), time.monotonic()
     nodes[victim].kill9()
     gone = [victim]
@@ -54,12 +66,15 @@ def round_(stage: Stage, number: int) -> bool:
     elif what == "heir killed":
         time.sleep(random.uniform(*_DEAD))
         gone.append(random.choice([one for one in range(len(nodes)) if one != victim]))
-    for one in gone[1:]:
-        nodes[one].kill9()
-    if what == "taken over":
-        if not stage.await_heir(victim, epoch, began):
+    else:
+        heir = stage.await_heir(victim, epoch, began)
+        if what == CARRIER_AWAY:
+            stage.peers.wait(smsc.start())
+        if not heir:
             return False
         time.sleep(random.uniform(0.0, 2.0))
+    for one in gone[1:]:
+        nodes[one].kill9()
     random.shuffle(gone)
     for one in gone:
         if nodes[one] not in stage.fleet.up():
@@ -69,6 +84,17 @@ def round_(stage: Stage, number: int) -> bool:
 
 
 def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
-    """One block."""
-    result = block(unit, options, directory, round_)
+    """One block; or one mutation, whose result has a fault if it was *not* noticed."""
+    return once(unit, options, directory, _block)
+
+
+def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:
+    def before(stage: Stage) -> None:
+        if mutation == NOT_LOCKED:
+            stage.cluster.alter("claim_rows", "FOR UPDATE SKIP LOCKED", "")
+
+    def one(stage: Stage, number: int) -> bool:
+        return round_(stage, number, unit.values.get("what", ""))
+
+    result = block(unit, options, directory, one, mutation=mutation, before=before)
     return {**result, "kills": result["done"].get("kills", 0)}

@@ -20,15 +20,19 @@ from tests.torture.customer import Customer, CustomerBook
 from tests.torture.daemon import PASSWORD, Daemon, StartFailure, account
 from tests.torture.fleet import Fleet, keep
 from tests.torture.load import drain, percentile, until, verdict
+from tests.torture.mutants import until_noticed
 from tests.torture.peers import Peers
-from tests.torture.plan import Options, Unit
+from tests.torture.plan import Options, Unit, blocks
 from tests.torture.proxy import Proxy
 from tests.torture.smsc import Step, Submit
 
 RATE: Final = 100
 TAKEN_OVER: Final = 15.0
 """Seconds from the death of a node to its take-over."""
+PATIENCE: Final = 120.0
+"""Seconds for all to end; what nobody told of a node looks for after thirty."""
 ACCOUNTS: Final = ("acme", "roaming", "split")
+_TRIES: Final = 5
 _FULL: Final = 0x14
 """ESME_RMSGQFUL, the one answer to a message that cannot be stored now."""
 TOKENS: Final = 100_000_000
@@ -79,7 +83,9 @@ class Stage:
 
     def await_heir(self, number: int, epoch: int, since: float) -> bool:
         """Waits until a node that is gone ``since`` then, in this epoch of it, was taken over; whether it was."""
-        if not until(lambda: self.cluster.epoch(number) > epoch, 2 * TAKEN_OVER - (time.monotonic() - since), 0.1):
+        cluster, patience = self.cluster, 2 * TAKEN_OVER - (time.monotonic() - since)
+        # A build that keeps the epoch says of the lease what it should.
+        if not until(lambda: cluster.epoch(number) > epoch or cluster.taken(number), patience, 0.1):
             self.faults.append(f"node {number} was not taken over within {2 * TAKEN_OVER:g} s")
             return False
         self.taken.append(time.monotonic() - since)
@@ -96,14 +102,38 @@ Round = Callable[[Stage, int], bool]
 
 
 def script(random: Random) -> Callable[[Submit, int], Step]:
-    """An SMSC that is not always quick; one receipt in four comes too late to settle a message of unknown fate."""
+    """An SMSC that is not always quick, so that a death finds messages without an answer; one receipt in four comes too late to
+    settle such a one."""
 
     def step(_submit: Submit, _attempt: int) -> Step:
         late = random.random() < 0.25
         receipt = random.uniform(2.5, 3.5) if late else random.uniform(0.0, 0.2)
-        return Step(receipt=receipt, delay=random.choice((0.0, 0.0, 0.02, 0.05)))
+        return Step(receipt=receipt, delay=random.choice((0.0, 0.02, 0.1, 0.4)))
 
     return step
+
+
+def fleets(options: Options, name: str, total: int, size: int) -> list[Unit]:
+    """``total`` rounds in blocks of ``size`` at the most, of two and of three nodes by turns."""
+    variants = [{"nodes": count, "rate": options.rate or RATE} for count in (2, 3)]
+    return blocks(options, name, total, min(size, total), variants)
+
+
+def once(unit: Unit, options: Options, directory: Path, run: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """``run(unit, options, directory, mutation)`` once; or, of a unit with a mutation, until something is noticed."""
+    mutation = unit.values.get("mutation")
+    if mutation is None:
+        return run(unit, options, directory, None)
+    return until_noticed(unit, directory, lambda one, place: run(one, options, place, mutation))
+
+
+def mutated(options: Options, name: str, mutations: Sequence[str], values: dict[str, Any]) -> list[Unit]:
+    """A unit for each mutation; none in the short form."""
+    made = []
+    for number, mutation in enumerate(() if options.short else mutations):
+        key, seed = f"{name}-mutation-{number}", options.seed * 1000 + 900 + number
+        made.append(Unit(key, seed, {"rate": options.rate or RATE, **values, "mutation": mutation, "tries": _TRIES}))
+    return made
 
 
 def block(
@@ -160,7 +190,7 @@ def block(
             for number in range(unit.values["rounds"]):
                 if not round_(stage, number):
                     break
-            drained = drain(fleet, peers, stage.customers)
+            drained = drain(fleet, peers, stage.customers, PATIENCE)
             stage.faults += after(stage)
         except StartFailure as failure:
             faults.append(str(failure))

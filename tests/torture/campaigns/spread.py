@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from tests.torture.campaigns.several import RATE, TOKENS, Stage, block
+from tests.torture.campaigns.several import TOKENS, Stage, block, fleets
 from tests.torture.customer import Customer
 from tests.torture.daemon import PASSWORD
-from tests.torture.plan import Options, Unit, blocks
+from tests.torture.plan import Options, Unit
 
 NAME: Final = "spread"
 _ROUNDS: Final = 100
@@ -26,9 +26,7 @@ _RECEIVER: Final = 0x01
 def plan(options: Options) -> list[Unit]:
     """100 moves in blocks of 20, of two and of three nodes by turns; short: 4."""
     total = options.rounds or (4 if options.short else _ROUNDS)
-    return blocks(
-        options, NAME, total, min(_BLOCK, total), [{"nodes": n, "rate": options.rate or RATE} for n in (2, 3)]
-    )
+    return fleets(options, NAME, total, _BLOCK)
 
 
 def before(stage: Stage) -> None:

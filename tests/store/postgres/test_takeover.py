@@ -59,7 +59,7 @@ def test_all_that_it_held_is_nobodys_and_is_claimed(trio: Trio) -> None:
     assert unheld(heir) == unheld(other) == {(Kind.QUEUE, "acme"): 4, (Kind.WAITING, "up"): 1}
     assert [one.data for one in other.asks("claim", Kind.QUEUE, "acme", [1, 3], 9)] == [b"of the journal"] * 2
     assert claim(heir) == [11, 14]
-    assert other.asks("find", Kind.WAITING, "up", [b"up"]) == [row(12, b"up", kind=Kind.WAITING, owner="up")]
+    assert other.asks("find", Kind.WAITING, "up", [b"up"]) == [shared(12, b"up", kind=Kind.WAITING, owner="up")]
     for stand in (heir, other):
         assert ids(stand.asks("find", Kind.REPLY, "acme", [b"who"])) == [13], "replies are everybody's"
     assert values(heir, "SELECT count(*) FROM journal WHERE node = 1") == [(0,)]

@@ -82,8 +82,9 @@ class Indexer:
         self._start()
 
     def _start(self) -> None:
-        self._at = self._rows.indexed()
-        self._first = 0
+        self._from = self._rows.covered()
+        self._at = dict(self._from)
+        self._first = self._last = 0
         self._records = 0
         self._measure = ExtentBuilder(self._id_time)
         self._made: list[Extent] = []
@@ -129,8 +130,10 @@ class Indexer:
             except Exception as error:  # noqa: BLE001  whatever is wrong with a row: those behind it are indexed all the same
                 self._unreadable(f"{type(error).__name__}: row {seq:016x} of the log cannot be indexed")
             self._records += row.written
-            self._first = self._first or seq
-            self._at = seq
+            # A row of another node may have a lower id than those before it.
+            self._first = min(self._first or seq, seq)
+            self._last = max(self._last, seq)
+            self._at[self._rows.node(seq)] = seq
             if self._records >= self._run:
                 break
         return len(rows)
@@ -164,7 +167,7 @@ class Indexer:
 
     def _write(self) -> None:
         self._without_erased()
-        span = (self._first, self._at)
+        span = (self._first, self._last)
         segments = [
             Segment(
                 _NUMBERS.name, *span, bucket, min(map(_SECOND, numbers)), _segment(_NUMBERS, build_segment, numbers)
@@ -177,7 +180,7 @@ class Indexer:
             if events
         ]
         self._made += self._measure.take()
-        self._rows.add(self._first, self._at, segments, self._made)
+        self._rows.add(self._from, self._at, segments, self._made)
         self._start()
 
     def _merge(self, table: _Table) -> bool:
@@ -241,18 +244,20 @@ class IndexerThread(threading.Thread):
         failed: Callable[[str], object],
         *,
         busy: Callable[[], bool] = lambda: False,
+        ours: Callable[[], bool] = lambda: True,
         run: int = RUN,
         fan: int = FAN,
     ) -> None:
-        """open_rows: opens the log, in this thread. id_time: as for `Indexer`. stop: set it, then join. failed(reason): called
-        in this thread when something is wrong; it goes on after a minute. busy(): asked in this thread; then it rests much
-        longer."""
+        """ours(): asked in this thread; nothing is done where another node does it. open_rows: opens the log, in this thread.
+        id_time: as for `Indexer`. stop: set it, then join. failed(reason): called in this thread when something is wrong; it
+        goes on after a minute. busy(): asked in this thread; then it rests much longer."""
         super().__init__(name="indexer", daemon=True)
         self._open_rows = open_rows
         self._id_time = id_time
         self._stop_event = stop
         self._failed = failed
         self._busy = busy
+        self._ours = ours
         self._sizes = (run, fan)
 
     def run(self) -> None:
@@ -266,6 +271,11 @@ class IndexerThread(threading.Thread):
             while not self._stop_event.is_set():
                 began = thread_time()
                 try:
+                    if not self._ours():
+                        indexer = None
+                        opened.close()
+                        self._stop_event.wait(_IDLE)
+                        continue
                     if indexer is None:
                         opened.close()
                         rows = self._open_rows()

@@ -79,7 +79,7 @@ _WITH_ACTIONS = frozenset(
         "approvals",
         "report",
     )
-    + ("lists", "suspensions", "traffic", "act", "trace")
+    + ("lists", "suspensions", "traffic", "act", "trace", "store")
 )
 
 

@@ -31,7 +31,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo demo-nodes test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-stores bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
+.PHONY: help venv native node demo demo-nodes test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-stores bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus haproxy-check trace-check coverage certs \
 	lock lock-check wheel man completion sbom deb deb-steps chart import-samples install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -141,6 +141,9 @@ alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where 
 prometheus: $(VENV_STAMP) ## a real Prometheus reads the daemon; every panel and rule is asked (network, or a prometheus of the machine)
 	@tools/promtool.sh prometheus
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.prometheus $(PROMETHEUS_ARGS)
+
+haproxy-check: $(VENV_STAMP) ## docs/examples/haproxy.cfg before two nodes: HAProxy and PostgreSQL of the machine (Debian: haproxy, postgresql)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.haproxy
 
 trace-check: $(VENV_STAMP) ## traces of the daemon, dissected by tshark, which has to be on the machine
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.trace

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 
 from smppd.cli.commands import CommandError
-from smppd.cli.commands.demo import BEHAVIOUR, START, DemoDaemon, find, run_smppd, short, step
+from smppd.cli.demo_parts import BEHAVIOUR, START, DemoDaemon, find, run_smppd, short, step
 from smppd.demo.postgres import PostgresError, PostgresServer
 from smppd.demo.process import ChildError, simulator
 from smppd.demo.setup import ACCOUNT, DemoError, prepare_nodes

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from random import Random, SystemRandom
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
@@ -35,10 +36,13 @@ from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
-from smppd.daemon.erasing import Finisher, erase_requests
+from smppd.daemon.erasing import Finisher, erase_errands, erase_requests
+from smppd.daemon.errands import TOPIC as ERRANDS
+from smppd.daemon.errands import ErrandThread
 from smppd.daemon.explaining import explain_requests
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
+from smppd.daemon.following import followed
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -66,6 +70,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, pipelines
+from smppd.relay.inheritance import convert
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -107,6 +112,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._errands: ErrandThread | None = None
 
     @property
     def settings(self) -> Settings:
@@ -180,6 +186,7 @@ class Daemon:
             self._worker,
             time.time,
             time.monotonic,
+            settings.node,
         )
         self.traffic.load()
         self._acts = StandingActs(
@@ -222,9 +229,9 @@ class Daemon:
             erased_secret=install.for_purpose(ERASED),
         )
         self.store.lifetime = self.relay.lifetime
-        self._start_nodes(undo)
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
+        self._start_nodes(undo)
         self.clock.look()
         self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
@@ -240,7 +247,8 @@ class Daemon:
             on_request(self.store),
             floor=lambda account, part, accepted: floor(self.settings, account, part.value, accepted),
             region=lambda account: self.settings.region_of(account),
-            way=Finisher(self.relay, self.reactor.callFromThread),
+            way=Finisher(self.relay, self.reactor.callFromThread, store, DocumentSealer(install)),
+            ours=self.nodes.is_housekeeper,
             trace_retain=lambda: self.settings.traces.retain,
         )
         undo.callback(self._background.stop)
@@ -273,6 +281,8 @@ class Daemon:
                 store.keys_lost()
                 or f"{store.name}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
+        if settings.store.url is not None:  # `keys init` was run at another node
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
         rows = store.read_only_keys()
@@ -296,8 +306,8 @@ class Daemon:
     def _start_nodes(self, undo: ExitStack) -> None:
         """This node begins to renew its lease, where the store can have several."""
         self.nodes = Membership(
-            None,
-            cast("Any", self.relay),
+            self._installation.nodes(self.store, self.ring, self._from_nodes),
+            self.relay,
             self.metrics,
             state=self._state_in_a_word,
             load=self.relay.load,
@@ -307,13 +317,13 @@ class Daemon:
             later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "nodes", function),
         )
         undo.callback(self.nodes.stop)
-        self.nodes.start(lambda _blocks: iter(()))
+        self.nodes.start(partial(convert, wall=time.time))
 
     def _state_in_a_word(self) -> str:
         return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"
 
     def _from_nodes(self, function: Callable[[], None]) -> None:
-        self._do("nodes", function)
+        self.reactor.callFromThread(self._do, "nodes", function)
 
     def _from_store(self, function: Callable[[], None]) -> None:
         """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).
@@ -351,6 +361,31 @@ class Daemon:
             time.time,
         )
         self._act_room.resume()
+        self._following = followed(
+            self.nodes,
+            self._installation,
+            self._worker,
+            self.metrics,
+            self.screens.register,
+            self._consents,
+            self.traffic,
+            self._acts,
+            self._act_room,
+            several=settings.store.url is not None,
+            now=now(),
+        )
+        if settings.store.url is not None:
+            self._errands = ErrandThread(
+                self._installation,
+                DocumentSealer(self._install),
+                settings.node,
+                erase_errands(self.relay),
+                lambda function: self.reactor.callFromThread(self._do, "errands", function),
+                self._worker,
+                self.metrics,
+            )
+            self.nodes.listen(ERRANDS, lambda _detail: self._errands.wake() if self._errands else None)
+            self._errands.start()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
             self._installation,
@@ -466,6 +501,7 @@ class Daemon:
             self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
+            self._do("following", lambda: self._following.tick(now))
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
@@ -583,6 +619,8 @@ class Daemon:
         self._tracing.stop()
         self.customers.flush_bind_notes()
         self._files.stop()
+        if self._errands is not None:
+            self._errands.stop()
         self._background.stop()
         self._history.stop()
         if not status:

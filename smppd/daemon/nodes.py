@@ -20,8 +20,10 @@ from smppd.relay.gauges import Load
 from smppd.store.nodes import BEAT, Convert, Life, Nodes, NodeView
 
 log = logging.getLogger("smppd.nodes")
-MOST: Final = 10_000
+MOST: Final = 5000
 """Accounts that a node names in what it publishes; the binds of more are not counted at the other nodes."""
+UPSTREAMS: Final = 1000
+"""The same of upstreams, and their links. With both it is less than the store takes (`store.postgres.nodes.FACTS`)."""
 COUNTS: Final = 5.0
 """Seconds between two times that counts are published which others only show."""
 _SOON: Final = 0.01
@@ -148,7 +150,8 @@ class Membership:
     # -- the beginning and the end -------------------------------------------------------------------------------------
 
     def start(self, convert: Convert) -> None:
-        """Begins to renew the lease: before what was on its way is read back, which may take longer than a lease lasts."""
+        """Begins to renew the lease, when what was on its way is read back: until then this node is `Life.DOWN` for the others,
+        and nobody takes it over."""
         if self._nodes is not None:
             self._nodes.start(self, convert)
 
@@ -310,7 +313,7 @@ class Membership:
         self._publish()
 
     def _links_changed(self) -> bool:
-        return self._links() != self._counts.get("upstreams")
+        return _first(self._links(), UPSTREAMS) != self._counts.get("upstreams")
 
     def _publish(self) -> None:
         if self._nodes is None or self._over:
@@ -319,13 +322,13 @@ class Membership:
         if now - self._counted >= COUNTS:
             self._counted = now
             self._counts = self._load()._asdict()
-        self._counts["upstreams"] = dict(self._links())
+        self._counts["upstreams"] = _first(self._links(), UPSTREAMS)
         facts = {
             "v": _FORM,
             "version": __version__,
             "state": self._word,
             "since": self._since,
-            "accounts": _first(self._bound.here),
+            "accounts": _first(self._bound.here, MOST),
             **self._counts,
         }
         if facts != self._told:
@@ -479,8 +482,8 @@ def _hidden(account: str) -> str:
     return blake2b(account.encode(), digest_size=12, person=b"smppd nodes").hexdigest()
 
 
-def _first(named: Mapping[str, Any]) -> dict[str, Any]:
+def _first(named: Mapping[str, Any], most: int) -> dict[str, Any]:
     """What is published of what may be many: the first in order of their names."""
-    if len(named) <= MOST:
+    if len(named) <= most:
         return dict(named)
-    return {name: named[name] for name in sorted(named)[:MOST]}
+    return {name: named[name] for name in sorted(named)[:most]}

@@ -54,6 +54,9 @@ class OptOutRows(Protocol):
     def all(self) -> Iterator[OptOut]:
         """All entries in order of their keys, in short reads."""
 
+    def version(self) -> str:
+        """Another one with each change that another node, or a command beside it, has made. Cheap."""
+
     def doubts(self) -> list[Doubt]:
         """What waits for a person, oldest first."""
 
@@ -62,6 +65,16 @@ class OptOutRows(Protocol):
 
     def close(self) -> None:
         """Lets the register go."""
+
+
+class OtherNode(NamedTuple):
+    """Another node of the store. epoch: another one after each start and take-over; at_work: a daemon has its place; holds: it
+    has something on its way, which nobody else has."""
+
+    number: int
+    epoch: int
+    at_work: bool
+    holds: bool
 
 
 class StoreLock(Protocol):
@@ -205,6 +218,13 @@ class Installation(Protocol):
 
     def in_use(self) -> bool:
         """Whether a daemon of this machine uses it."""
+
+    def others(self) -> list[OtherNode]:
+        """The other nodes of the store, in order. Cheap."""
+
+    def tell(self, topic: str) -> None:
+        """Tells the daemons of the other nodes that something they share has changed (`store.nodes.Nodes.tell`). Where it
+        cannot be told they find out by themselves."""
 
     def lock(self) -> StoreLock:
         """Keeps a daemon of this machine from starting. Raises StoreError where one runs."""

@@ -180,6 +180,8 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     NOT_FENCED: _in_the_database,
     NOT_LOCKED: _in_the_database,
 }
+EMBEDDED: Final = [name for name in MUTATIONS if name not in (ANSWERED_FIRST, UNCHECKED)]
+"""Those of the embedded store; the others are PostgreSQL's."""
 
 
 if __name__ == "__main__":

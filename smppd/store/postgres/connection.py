@@ -291,6 +291,33 @@ class Connection:
         except psycopg.Error as error:
             raise self._told(error) from None
 
+    def listen(self, channel: str, told: Callable[[str], object]) -> None:
+        """Has the server tell what is sent to a channel; told(payload), within any statement or `hear`."""
+
+        def noted(note: psycopg.Notify) -> None:
+            told(note.payload)
+
+        self._db.add_notify_handler(noted)
+        self.run(f"LISTEN {channel}")
+
+    def fileno(self) -> int:
+        """Of the socket: whether there is something to `hear`."""
+        try:
+            return self._db.fileno()
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def hear(self) -> None:
+        """Takes what the server has sent without being asked. Does not wait."""
+        try:
+            connection = self._db.pgconn
+            connection.consume_input()
+            while note := connection.notifies():
+                if connection.notify_handler is not None:
+                    connection.notify_handler(note)
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
     def run_each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Executes a statement once for each row, in one round trip, all or none."""
         try:
@@ -340,7 +367,9 @@ def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
     the commit in its write-ahead log already (53100)."""
     code = error.sqlstate or ""
     text = f"{server.name}: {_condition(error)}"
-    if lost:
+    # What the server refuses has a code. A statement that could not be sent has none, and its connection may pass for one that
+    # stands while there is something left to read from it.
+    if lost or (not code and type(error) in (psycopg.DatabaseError, psycopg.OperationalError)):
         return StoreAway(text if code else f"{server.name}: the connection was lost", certain=False)
     if code == _FULL:
         return StoreFull(f"{server.name}: no space is left there (SQLSTATE {code})")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from smppd.store.api import StoreError
 from smppd.store.copying import why_closed
 from smppd.store.erasures import Waiting
-from smppd.store.installation import RESTORED, LongStart, MainStore
+from smppd.store.installation import RESTORED, LongStart, MainStore, OtherNode
+from smppd.store.postgres.announcing import NOTIFY, changed
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.consent_rows import PostgresConsents
 from smppd.store.postgres.copying import PostgresSide, read_mark
@@ -24,6 +25,7 @@ from smppd.store.postgres.held_rows import PostgresHeldRows
 from smppd.store.postgres.key_rows import PostgresKeys, ReadOnlyKeys
 from smppd.store.postgres.log_rows import PostgresIndex, PostgresPurge, PostgresRecords
 from smppd.store.postgres.migrations import known, version
+from smppd.store.postgres.nodes import PostgresNodes
 from smppd.store.postgres.opt_outs import PostgresOptOuts
 from smppd.store.postgres.session import Place, nodes_in_use
 from smppd.store.postgres.states import PostgresStates, witness
@@ -123,6 +125,25 @@ class PostgresInstallation:
         with closing(Connection(self._server, read_only=True)) as db:
             return self._node in nodes_in_use(db)
 
+    def others(self) -> list[OtherNode]:
+        """See `store.installation.Installation`."""
+        with closing(Connection(self._server, read_only=True)) as db:
+            if not version(db):
+                return []
+            at_work = nodes_in_use(db)
+            rows = db.all(
+                "SELECT node, epoch, EXISTS (SELECT 1 FROM smppd.journal WHERE journal.node = nodes.node)"
+                " OR EXISTS (SELECT 1 FROM smppd.cold WHERE cold.node = nodes.node)"
+                " FROM smppd.nodes WHERE node <> $1 ORDER BY node",
+                (self._node,),
+            )
+        return [OtherNode(node, epoch, node in at_work, holds) for node, epoch, holds in rows]
+
+    def tell(self, topic: str) -> None:
+        """See `store.installation.Installation`."""
+        with suppress(StoreError), closing(Connection(self._server)) as db:
+            db.one(NOTIFY, (changed(None, topic, ""),))
+
     def lock(self) -> Place:
         """See `store.installation.Installation`."""
         return Place(self._server, self._node)
@@ -209,7 +230,7 @@ class PostgresInstallation:
 
     def opt_outs(self, *, read_only: bool = True) -> PostgresOptOuts:
         """See `store.installation.Installation`."""
-        return PostgresOptOuts(self._server, read_only=read_only)
+        return PostgresOptOuts(self._server, read_only=read_only, node=self._node)
 
     # -- the daemon's --------------------------------------------------------------------------------------------------
 
@@ -238,8 +259,11 @@ class PostgresInstallation:
         store.long_start = start
         return store
 
-    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> PostgresNodes:
         """See `store.installation.Installation`."""
+        assert isinstance(store, PostgresStore), "as made here"
+        lifetime = store.lifetime
+        return PostgresNodes(self._server, store.node, store.epoch, store.keys, ring, notify, lifetime=lifetime)
 
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""

@@ -47,7 +47,7 @@ class StartUp:
 
     def open(self, segment: int, counter: int, sealed: bytes) -> bytes:
         """A block's entries. Raises what the ring and the cipher raise where it does not open."""
-        return open_blob(self._ring.segment(segment), counter, SPOOL, sealed)
+        return opened(self._ring, segment, counter, sealed)
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
@@ -55,7 +55,7 @@ class StartUp:
             try:
                 block = self.open(segment, counter, sealed)
             except Exception as error:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
-                row, reason = _row(segment, counter), type(error).__name__
+                row, reason = place_of(segment, counter), type(error).__name__
                 self._aside.take_block(row, segment, counter, sealed, reason)
                 self._told("block", row, reason)
                 continue
@@ -103,7 +103,12 @@ class StartUp:
         return (row[0] if len(row[0]) == DIGEST_BYTES else GENESIS, row[1]) if row is not None else (GENESIS, 0)
 
 
-def _row(segment: int, counter: int) -> int:
+def opened(ring: KeyRing, segment: int, counter: int, sealed: bytes) -> bytes:
+    """The entries of a block of the journal. Raises what the ring and the cipher raise where it does not open."""
+    return open_blob(ring.segment(segment), counter, SPOOL, sealed)
+
+
+def place_of(segment: int, counter: int) -> int:
     """The number of a block as the embedded store has it, 0 for one that nobody wrote so."""
     try:
         return row_id(segment, counter)

@@ -102,6 +102,10 @@ class PostgresStore(SegmentedStore):
     def _seals(self, keys: ChainKeys) -> Seals:
         return Seals(keys, PostgresSeals(self._session, self._writer.store_seal, self._audit_head), self._wall)
 
+    def _destroy(self, then: Callable[[bool], None]) -> None:
+        self._tidier.stained = True  # of what was put under this node's keys others may have dropped some
+        super()._destroy(then)
+
     def _start_writer(self, chain: ChainWriter) -> None:
         self._writer.start(self._ring, chain)
 

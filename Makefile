@@ -31,7 +31,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv native node demo test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus trace-check coverage certs \
+.PHONY: help venv native node demo demo-nodes test test-compiled test-stores check lint format types bench bench-records bench-console bench-growth bench-limits bench-lists bench-commits bench-stores bench-traffic bench-micro bench-profile torture fuzz stacks feed-kills feed-rabbitmq console-check alerts prometheus haproxy-check trace-check coverage certs \
 	lock lock-check wheel man completion sbom deb deb-steps chart import-samples install-steps docker-steps docker clean distclean native-if-possible
 
 help: ## this list
@@ -49,6 +49,9 @@ node: $(NODE_STAMP) ## the node-smpp peer of the tests
 
 demo: $(VENV_STAMP) native-if-possible ## smppd between a simulated customer and a simulated SMSC
 	@$(BIN)/smppd demo
+
+demo-nodes: $(VENV_STAMP) native-if-possible ## two smppd on one PostgreSQL (Debian: postgresql), one killed under load, nothing lost
+	@$(BIN)/smppd demo --nodes --directory var/demo-nodes
 
 # First everything on the sources, which needs no waiting for a compiler; then, unless a part was asked for, what the
 # compiled modules could change.
@@ -100,6 +103,9 @@ bench-limits: native ## fills what peers can pile up, asks for the longest turn:
 bench-commits: $(VENV_STAMP) ## what one commit costs in each store, PostgreSQL's own work counted; BENCH_ARGS="--rounds N"
 	@$(BIN)/python -m bench.commits $(BENCH_ARGS)
 
+bench-stores: $(VENV_STAMP) $(NODE_STAMP) ## the embedded store, PostgreSQL and two nodes on it at five paces; writes docs/stores.md
+	@$(BIN)/python -m bench.stores $(BENCH_ARGS)
+
 bench-lists: native ## big lists: compiling 100 million numbers, look-ups, conditions, exchange; BENCH_ARGS="--entries N"
 	@$(BIN)/python -m bench.lists $(BENCH_ARGS)
 
@@ -135,6 +141,9 @@ alerts: $(VENV_STAMP) ## docs/alerts.yml by Prometheus' promtool, fetched where 
 prometheus: $(VENV_STAMP) ## a real Prometheus reads the daemon; every panel and rule is asked (network, or a prometheus of the machine)
 	@tools/promtool.sh prometheus
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.prometheus $(PROMETHEUS_ARGS)
+
+haproxy-check: $(VENV_STAMP) ## docs/examples/haproxy.cfg before two nodes: HAProxy and PostgreSQL of the machine (Debian: haproxy, postgresql)
+	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.haproxy
 
 trace-check: $(VENV_STAMP) ## traces of the daemon, dissected by tshark, which has to be on the machine
 	@SMPPD_INTERPRETED=1 $(BIN)/python -m tests.campaigns.trace

@@ -10,6 +10,7 @@ import datetime
 import ipaddress
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -222,3 +223,23 @@ def prepare(
         policies.place(kept, case.policies, directory, lambda *said: _run(*said, "--config", str(config), tree=tree))
     _run("keys", "init", "--config", str(config), tree=tree)
     return Workspace(config, directory / "server.pem", port, http_port, password)
+
+
+def sibling(work: Workspace, directory: Path, change: Callable[[dict[str, Any]], None]) -> Workspace:
+    """The same for another node of the same store: the same accounts, keys and certificate, ports and a folder of its own.
+
+    change: alters the configuration before it is written.
+    """
+    port, http_port = free_ports(2)
+    beside = work.config.parent
+    for name in ("server.pem", "server.key", "upstream-password"):
+        shutil.copy2(beside / name, directory / name)
+    shutil.copytree(beside / "keys", directory / "keys")
+    content = yaml.safe_load(work.config.read_text())
+    content["listeners"][0]["address"] = f"127.0.0.1:{port}"
+    content["http"]["address"] = f"127.0.0.1:{http_port}"
+    change(content)
+    config = directory / "smppd.yaml"
+    config.write_text(yaml.safe_dump(content, sort_keys=False))
+    _run("keys", "init", "--config", str(config))  # the keys are there; what stays on its machine is made
+    return Workspace(config, directory / "server.pem", port, http_port, work.password)

@@ -34,7 +34,9 @@ from smppd.protocol import wire
 from smppd.records.indexer import Indexer
 from smppd.relay.record import Recorder
 from smppd.relay.relay import Relay
-from smppd.store.sqlite.log_rows import SqliteIndex
+from smppd.store.opening import installation
+from smppd.store.postgres.connection import Server
+from smppd.store.postgres.store import PostgresStore
 from smppd.store.sqlite.store import SqliteStore
 from smppd.vault.chain import ChainKeys
 from smppd.vault.keys import KeyRing, load_install, load_kek
@@ -52,19 +54,27 @@ _WAIT: Final = 120.0
 _TEXT: Final = b"Your parcel %09d will arrive today between 10 and 12. Reply to change it. Thank you, the %07d desk."
 
 
+def _opened(
+    settings: Settings, calls: queue.SimpleQueue[Callable[[], None]], wall: Callable[[], float]
+) -> SqliteStore | PostgresStore:
+    told: dict[str, Any] = {
+        "notify": calls.put,
+        "later": lambda _seconds, call: calls.put(call),
+        "soon": calls.put,
+        "wall": wall,
+    }
+    if settings.store.url is None:
+        return SqliteStore(settings.store.directory, **told)
+    return PostgresStore(Server(settings.store.url), node=settings.node, **told)
+
+
 class Filler:
     """A store and a relay without sockets on it."""
 
     def __init__(self, settings: Settings, wall: Callable[[], float] = time.time) -> None:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         kek = load_kek(settings.keys)
-        self.store = SqliteStore(
-            settings.store.directory,
-            notify=self._calls.put,
-            later=lambda _seconds, call: self._calls.put(call),
-            soon=self._calls.put,
-            wall=wall,
-        )
+        self.store = _opened(settings, self._calls, wall)
         install = load_install(kek, self.store.keys)
         ring = KeyRing(kek, self.store.keys)
         self.store.use(ring)
@@ -144,9 +154,9 @@ class Filler:
         self.store.close()
 
 
-def index(directory: Path) -> None:
+def index(settings: Settings) -> None:
     """Builds the indexes over all that is in the log, as the daemon does in its idle time."""
-    with closing(SqliteIndex(directory)) as rows:
+    with closing(installation(settings, settle=False).index()) as rows:
         indexer = Indexer(rows, id_time)
         while indexer.step():
             pass
@@ -165,7 +175,7 @@ def fill(path: Path, args: Any) -> dict[str, float]:
     filler.close()
     filled = time.monotonic()
     if args.index:
-        index(settings.store.directory)
+        index(settings)
     return {
         "records": args.records,
         "mail": args.mail,

@@ -94,6 +94,17 @@ class MemoryStore:
     def expired(self, kind: int, now: int, limit: int, then: Callable[[list[Any]], None]) -> None:
         then([])
 
+    def claim(
+        self, kind: int, owner: str, ids: list[int] | None, limit: int, then: Callable[[list[Any]], None]
+    ) -> None:
+        then([])
+
+    def peek(self, kind: int, owner: str, after: int, limit: int, then: Callable[[list[Any]], None]) -> None:
+        then([])
+
+    def unheld(self, then: Callable[[dict[tuple[int, str], int]], None]) -> None:
+        then({})
+
     def count(self, kind: int, then: Callable[[dict[str, int]], None]) -> None:
         then({})
 

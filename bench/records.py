@@ -30,10 +30,12 @@ import yaml
 
 from bench import config
 from bench.filler import BATCH, Filler, index
-from smppd.config import load
+from smppd.config import Settings, load
 from smppd.message import State
 from smppd.protocol import wire
+from smppd.store.postgres.connection import Connection, Server
 from smppd.vault.seal import Direction
+from tests import postgres
 
 ACCOUNTS: Final = 5
 DAYS: Final = 30
@@ -74,8 +76,9 @@ class _Clock:
         return self.now
 
 
-def prepare(directory: Path, many: int = ACCOUNTS) -> Path:
-    """An installation with so many accounts, without a store yet; its configuration file."""
+def prepare(directory: Path, many: int = ACCOUNTS, url: str = "") -> Path:
+    """An installation with so many accounts, without a store yet; its configuration file. url: of a database that is to have
+    the store."""
     directory.mkdir(parents=True)
     names = [f"acme-{n}" for n in range(many)]
     retain = {"body": "30d", "numbers": "30d", "billing": "60d"}
@@ -94,7 +97,7 @@ def prepare(directory: Path, many: int = ACCOUNTS) -> Path:
         "accounts": accounts,
         "upstreams": [upstream],
         "routes": [{"upstreams": ["bench-smsc"]}],
-        "store": {"path": "store", "reserve": "16MiB"},
+        "store": {"path": "store", "reserve": "16MiB"} | ({"url": url} if url else {}),
         "keys": {"file": "keys/kek"},
     }
     path = directory / "smppd.yaml"
@@ -144,13 +147,22 @@ def fill(path: Path, count: int, seed: int, say: Callable[[str], None]) -> dict[
     filler.close()
     filled = time.monotonic()
     say("indexing")
-    index(settings.store.directory)
-    octets = sum(one.stat().st_size for one in settings.store.directory.iterdir())
+    index(settings)
+    octets = sum(one.stat().st_size for one in settings.store.directory.iterdir()) + _in_database(settings)
     return {
         "fill_seconds": round(filled - began, 1),
         "index_seconds": round(time.monotonic() - filled, 1),
         "octets": float(octets),
     }
+
+
+def _in_database(settings: Settings) -> int:
+    if settings.store.url is None:
+        return 0
+    with closing(Connection(Server(settings.store.url))) as db:
+        row = db.one("SELECT pg_database_size(current_database())")
+    assert row is not None
+    return int(row[0])
 
 
 def forget_pages(directory: Path) -> None:
@@ -272,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=config.ROOT / "var" / "records-bench", metavar="D")
     parser.add_argument("--reuse", action="store_true", help="measure the store that is there; do not purge it")
     parser.add_argument("--keep", action="store_true", help="leave the store there")
+    parser.add_argument("--postgres", action="store_true", help="in a database of a server that is started for it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="only write the page anew")
     args = parser.parse_args(argv)
@@ -284,16 +297,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     told = {"fill_seconds": 0.0, "index_seconds": 0.0, "octets": 0.0}
     path = args.directory / "smppd.yaml"
-    if not args.reuse:
-        shutil.rmtree(args.directory, ignore_errors=True)
-        path = prepare(args.directory)
-        told = fill(path, args.records, args.seed, say)
+    if args.postgres and (args.reuse or args.keep):
+        parser.error("--postgres: the server ends with the measurement")
+    server = postgres.Server(durable=True) if args.postgres else None
     try:
+        if not args.reuse:
+            shutil.rmtree(args.directory, ignore_errors=True)
+            url = "" if server is None else server.url(server.database(schema=False).words("", 0)["dbname"])
+            path = prepare(args.directory, url=url)
+            told = fill(path, args.records, args.seed, say)
         figures = measure(path, not (args.reuse or args.keep), say)
     finally:
+        if server is not None:
+            server.remove()
         if not (args.keep or args.reuse):
             shutil.rmtree(args.directory, ignore_errors=True)
-    run = {"records": args.records, "label": args.label, "remark": args.remark, "at": int(time.time())}
+    label = args.label or ("PostgreSQL" if args.postgres else "")
+    run = {"records": args.records, "label": label, "remark": args.remark, "at": int(time.time())}
     keep(run | {"figures": figures} | told)
     return 0
 

@@ -17,18 +17,23 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from bench import config, perf
 from bench.cases import SLOW, Case
-from bench.process import Process, ProcessError, machine_busy_us, maps, usage
+from bench.process import Process, ProcessError, Usage, machine_busy_us, maps, on_core, usage
 from smppd import native
+from smppd.store.postgres.connection import Connection
+from tests import postgres
 
-Relay = Literal["daemon", "against", "reference", "node", "direct"]
-"""What is measured: this checkout's daemon, that of another one, the two yardsticks, or no relay at all."""
+Relay = Literal["daemon", "against", "postgres", "nodes", "spread", "reference", "node", "direct"]
+"""What is measured: this checkout's daemon, that of another one, this one's on PostgreSQL, two of these on one PostgreSQL, each
+with the receipts of its own messages, the same with the receipts spread over the links of both, the two yardsticks, or no
+relay at all."""
+DAEMONS: Final[tuple[Relay, ...]] = ("daemon", "against", "postgres", "nodes", "spread")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ IDLE_SECONDS: Final = 1.0
 COMMITS: Final = re.compile(rb"^smppd_commit_seconds_count (\S+)", re.MULTILINE)  # in /metrics
 NODE_RELAY: Final = Path(__file__).with_name("node_relay.js")
 NODE_MODULES: Final = Path(__file__).parents[1] / "tests" / "peers" / "node_modules"
+_APART: Final = 10_000_000  # between the numbers of two load generators' messages
 _NAP: Final = 10  # milliseconds: a thousand wakings a second would be felt at 500 messages a second
 
 
@@ -75,6 +81,8 @@ class Result:
     gap: dict[str, float] | None = None  # of paced cases: what `gaps` tells of the relay's core
     commits: float | None = None  # a message, of a daemon
     idle: float | None = None  # CPU in microseconds a second with nobody bound; of slow cases
+    server: float | None = None  # of the CPU a message, what the database took
+    wal: float | None = None  # octets that the database wrote ahead for a message
 
 
 def daemon_exists() -> bool:
@@ -100,6 +108,13 @@ class Target:
     password: str = "bench"
     ca: Path | None = None
     http_port: int | None = None
+    database: postgres.Server | None = None  # the server that has its store
+    second: Target | None = None  # another node, which has half of the load
+
+    @property
+    def nodes(self) -> list[Target]:
+        """This one and the second."""
+        return [self] if self.second is None else [self, self.second]
 
     def commits(self) -> float | None:
         """How many commits it has made so far; None where it does not say, as a relay that keeps nothing."""
@@ -154,6 +169,58 @@ def await_ready(process: Process, http_port: int, patience: float = READY_SECOND
 
 
 @contextlib.contextmanager
+def _database(core: int | None) -> Iterator[postgres.Server]:
+    """A server that syncs, on the relay's core."""
+    with on_core(core):
+        server = postgres.Server(durable=True)
+    try:
+        # It was started by a thread of its own, which was there before.
+        if core is not None:
+            os.sched_setaffinity(server.pid, {core})
+        yield server
+    finally:
+        server.remove()
+
+
+@contextlib.contextmanager
+def _on_postgres(
+    case: Case, upstream_port: int, scratch: Path, count: int = 1, *, spread: bool = False
+) -> Iterator[Target]:
+    """One or two nodes on a database of their own. spread: all are one to the carrier."""
+    var = config.ROOT / "var" / "bench"
+    var.mkdir(parents=True, exist_ok=True)
+    core = cores(case)[0]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_database(core))
+        url = server.url(server.database(schema=False).words("", 0)["dbname"])
+        made: list[tuple[Process, config.Workspace]] = []
+        for number in range(count):
+            directory = Path(tempfile.mkdtemp(prefix="run-", dir=var))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+
+            def change(content: dict[str, Any], number: int = number) -> None:
+                content["store"] = {"url": url, "path": "store"}
+                content["node"] = number
+                if not spread:
+                    content["upstreams"][0]["system_id"] = f"gateway{number}"
+
+            if made:
+                work = config.sibling(made[0][1], directory, change)
+            else:
+                work = config.prepare(case, directory, upstream_port, change)
+            command = config.smppd("run", "--config", str(work.config))
+            process = stack.enter_context(Process(f"smppd-{number}", command, scratch, core=core, cwd=config.ROOT))
+            await_ready(process, work.http_port)
+            made.append((process, work))
+        target: Target | None = None
+        for process, work in reversed(made):
+            certificate = work.certificate if case.tls else None
+            target = Target(process, work.port, work.password, certificate, work.http_port, server, target)
+        assert target is not None
+        yield target
+
+
+@contextlib.contextmanager
 def _daemon(
     case: Case, upstream_port: int, scratch: Path, sampled: Sampled | None, tree: Path | None
 ) -> Iterator[Target]:
@@ -175,6 +242,45 @@ def _daemon(
             yield Target(process, work.port, work.password, certificate, work.http_port)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _halves(tool: Path, case: Case, target: Target, scratch: Path, spell: float, *options: str) -> dict[str, Any]:
+    """The load of `spell` seconds, split over the nodes where there are two; one report: sums, and of latencies the worse
+    ones."""
+    nodes = target.nodes
+    share = replace(case, binds=max(1, case.binds // len(nodes)), rate=case.rate // len(nodes))
+    deadline = spell * 4 + 30
+    pace = ("--rate", str(share.rate)) if share.rate else ()
+    told: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        loads = [
+            stack.enter_context(
+                load_process(
+                    tool, share, node, scratch, "--deadline", f"{deadline:g}",
+                    "--first", str(WARM_UP + number * _APART), "--duration", f"{spell:g}", *pace, *options,
+                )
+            )
+            for number, node in enumerate(nodes)
+        ]  # fmt: skip
+        for process in loads:
+            told.append(process.line(deadline + 60))
+            process.wait(10)
+    return _together(told)
+
+
+def _together(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for name, first in told[0].items():
+        values = [one[name] for one in told]
+        if name == "elapsed":
+            whole[name] = max(values)
+        elif isinstance(first, bool):
+            whole[name] = all(values)
+        elif isinstance(first, dict):
+            whole[name] = {key: max(one.get(key, 0) for one in values) for key in {*first, *values[-1]}}
+        else:
+            whole[name] = sum(values)
+    return whole
 
 
 def load_process(tool: Path, case: Case, target: Target, scratch: Path, *options: str) -> Process:
@@ -233,7 +339,7 @@ def measure(
     was seen.
     """
     seconds = case.spell(seconds)
-    shape = [*(["--rate", str(case.rate)] if case.rate else []), *["--mix"] * case.mix, *["--links"] * case.links]
+    shape = [*["--mix"] * case.mix, *["--links"] * case.links]
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smppd-bench-")))
         smsc = stack.enter_context(Process("smsc", [str(tools["smsc"])], scratch, core=cores(case)[1]))
@@ -241,39 +347,52 @@ def measure(
         if relay in ("daemon", "against"):
             tree = against if relay == "against" else sampled.tree if sampled else None
             target = stack.enter_context(_daemon(case, upstream_port, scratch, sampled, tree))
+        elif relay == "postgres":
+            target = stack.enter_context(_on_postgres(case, upstream_port, scratch))
+        elif relay in ("nodes", "spread"):
+            spread = relay == "spread"
+            target = stack.enter_context(_on_postgres(case, upstream_port, scratch, 2, spread=spread))
         elif relay == "reference":
             target = stack.enter_context(_reference(case, upstream_port, scratch))
         elif relay == "node":
             target = stack.enter_context(_node(case, upstream_port, scratch))
         else:
             target = stack.enter_context(_direct(upstream_port))
-        load(tools["load"], case, target, scratch, "--messages", str(WARM_UP), deadline=60)
+        for number, one in enumerate(target.nodes):
+            numbers = ("--messages", str(WARM_UP), "--first", str(number * _APART))
+            load(tools["load"], case, one, scratch, *numbers, deadline=60)
         pid = target.process.pid if target.process else smsc.pid
+        every = [pid] + [one.process.pid for one in target.nodes[1:] if one.process]
+        database = target.database
+        every += [database.pid] if database is not None else []
         form = ""
-        if relay in ("daemon", "against"):
+        if relay in DAEMONS:
             form = "compiled" if maps(pid, native.LIBRARY) else "interpreted"
         if sampled and sampled.interpreted:
             os.kill(pid, signal.SIGUSR2)  # from here on
-        idle = _idle(pid) if 0 < case.rate <= SLOW and not sampled else None
+        idle = _idle(every) if 0 < case.rate <= SLOW and not sampled else None
         watched = perf.recording(pid, sampled.path, seconds) if sampled and not sampled.interpreted else None
-        commits = target.commits()
-        before, smsc_before, busy, clock = usage(pid), usage(smsc.pid), machine_busy_us(), time.monotonic()
-        numbers = ("--first", str(WARM_UP), "--duration", f"{seconds:g}", *shape)
+        commits = _commits(target)
+        before, smsc_before, busy, clock = _all_used(every), usage(smsc.pid), machine_busy_us(), time.monotonic()
+        served, logged = _of_server(database)
         gap: dict[str, float] | None = None
         # At full speed latency is that of full windows, and the probe would only take time from the relay.
         probe = gaps(tools["gaps"], cores(case)[0], scratch, nap=_NAP) if case.rate else contextlib.nullcontext()
         with watched or contextlib.nullcontext(), probe as tell:
-            sent = load(tools["load"], case, target, scratch, *numbers, deadline=seconds * 4 + 30)
+            sent = _halves(tools["load"], case, target, scratch, seconds, *shape)
             if tell is not None:
                 gap = tell()
         busy, clock = machine_busy_us() - busy, time.monotonic() - clock
-        after, smsc_after = usage(pid), usage(smsc.pid)
-        if target.process and target.process.status is not None:
-            raise target.process.fail(f"ended with status {target.process.status} during the run")
+        after, smsc_after = _all_used(every), usage(smsc.pid)
+        served, logged = (after - before for after, before in zip(_of_server(database), (served, logged), strict=True))
+        for one in target.nodes:
+            if one.process and one.process.status is not None:
+                raise one.process.fail(f"ended with status {one.process.status} during the run")
         if commits is not None:
-            commits = (target.commits() or commits) - commits
-        if target.process:
-            target.process.stop()
+            commits = (_commits(target) or commits) - commits
+        for one in target.nodes:
+            if one.process:
+                one.process.stop()
         smsc.stop()
         report = smsc.line(5)
     elapsed = sent["elapsed"] or 1e-9
@@ -299,15 +418,39 @@ def measure(
         gap=gap,
         commits=None if commits is None else commits / max(1, sent["receipts"]),
         idle=idle,
+        server=None if database is None else served / max(1, sent["receipts"]),
+        wal=None if database is None else logged / max(1, sent["receipts"]),
     )
 
 
-def _idle(pid: int) -> float:
-    """What a process with all its children uses while nobody asks anything of it: microseconds of CPU a second."""
+def _all_used(pids: Sequence[int]) -> Usage:
+    """What these processes have used, all of them with all their children."""
+    each = [usage(pid) for pid in pids]
+    return Usage(sum(one.cpu_us for one in each), sum(one.peak_kib for one in each), sum(one.processes for one in each))
+
+
+def _of_server(database: postgres.Server | None) -> tuple[float, float]:
+    """(CPU in microseconds, octets of its write-ahead log) so far."""
+    if database is None:
+        return 0.0, 0.0
+    db = Connection(database.address())
+    row = db.one("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+    db.close()
+    assert row is not None
+    return usage(database.pid).cpu_us, float(row[0])
+
+
+def _commits(target: Target) -> float | None:
+    told = [one.commits() for one in target.nodes]
+    return None if None in told else sum(one for one in told if one is not None)
+
+
+def _idle(pids: Sequence[int]) -> float:
+    """What processes with all their children use while nobody asks anything of them: microseconds of CPU a second."""
     time.sleep(SETTLE_SECONDS)
-    before, clock = usage(pid).cpu_us, time.monotonic()
+    before, clock = _all_used(pids).cpu_us, time.monotonic()
     time.sleep(IDLE_SECONDS)
-    return (usage(pid).cpu_us - before) / (time.monotonic() - clock)
+    return (_all_used(pids).cpu_us - before) / (time.monotonic() - clock)
 
 
 __all__ = ["ProcessError", "Relay", "Result", "daemon_exists", "measure"]

@@ -26,6 +26,7 @@ class AuditEvent(StrEnum):
     PURGE = "purge"
     BACKUP = "backup"
     RESTORE = "restore"
+    STORE = "store"
     CHECKPOINT = "checkpoint"
     INTEGRITY = "integrity"
     DAMAGED = "damaged"

@@ -121,12 +121,7 @@ class Server:
         self._given_back: list[Address] = []
         atexit.register(self.remove)
         if primary is not None:
-            begins = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username", USER]
-            copied = ["--pgdata", str(self.data), "--host", str(primary.folder), *begins]
-            self._run([str(programs() / "pg_basebackup"), *copied])
-            self.start()
-            primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-            primary.execute("SELECT pg_reload_conf()")
+            self._copies(primary)
             return
         words = [
             "--pgdata",
@@ -143,11 +138,38 @@ class Server:
         self._run([str(programs() / "initdb"), *words, "--no-sync", "--no-instructions"])
         self.start()
 
+    def _copies(self, primary: Server) -> None:
+        begins = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username", USER]
+        copied = ["--pgdata", str(self.data), "--host", str(primary.folder), *begins]
+        self._run([str(programs() / "pg_basebackup"), *copied])
+        self.start()
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.execute("SELECT pg_reload_conf()")
+
+    def follows(self, primary: Server) -> None:
+        """Once it has ended: throws away what it has and begins anew as a replica, that its primary waits for. At its old
+        address."""
+        shutil.rmtree(self.data)
+        self._copies(primary)
+
+    def promote(self) -> None:
+        """A replica takes the place of its primary; returns when it takes writes."""
+        db = self._look()
+        try:
+            db.one("SELECT pg_promote()")
+        finally:
+            db.close()
+
     @property
     def pid(self) -> int:
         """Of the postmaster."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does, as far as it was not ended by others."""
+        return self._process is not None
 
     def url(self, database: str = "postgres") -> str:
         """Where a database is."""
@@ -213,14 +235,23 @@ class Server:
                 .submit(lambda: subprocess.Popen(command, stdout=log, stderr=log, **self._as_other()))
                 .result()
             )
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits until it takes connections."""
+        assert self._process is not None
         until = time.monotonic() + _PATIENCE
         while True:
             with suppress(StoreError):
-                Connection(Address(self.url() + "&target_session_attrs=any")).close()  # a replica takes no writes
+                self._look().close()
                 return
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"PostgreSQL does not start: {self.said()}")
             time.sleep(0.02)
+
+    def _look(self) -> Connection:
+        """A connection to whatever it is: a replica, which takes no writes, or one that loses what it acknowledged."""
+        return Connection(Address(self.url() + "&target_session_attrs=any"), settings={"synchronous_commit": "on"})
 
     def said(self) -> str:
         """The end of the server's log."""
@@ -231,6 +262,10 @@ class Server:
     def stop(self) -> None:
         """Ends it at once, as a crash would: SIGQUIT, upon which nothing is written."""
         self._end(signal.SIGQUIT)
+
+    def shut(self) -> None:
+        """Ends it as an operator does who does not wait for those that are connected: SIGINT."""
+        self._end(signal.SIGINT)
 
     def kill(self) -> None:
         """kill -9 of the postmaster. Its children notice, and end; not until then can another start."""
@@ -258,7 +293,7 @@ class Server:
         row = db.one("SELECT oldest_xid::text::bigint FROM pg_control_checkpoint()")
         db.close()
         assert row is not None
-        self._end(signal.SIGINT)
+        self.shut()
         segment = (int(row[0]) + (1 << 31) - 30_000_000) >> _SEGMENT_BITS
         self._run([str(programs() / "pg_resetwal"), "-x", str(segment << _SEGMENT_BITS), "-D", str(self.data)])
         states = self.data / "pg_xact" / f"{segment:04X}"

@@ -78,7 +78,19 @@ TABLE: dict[str, frozenset[str]] = {
     # A sample of their lives as spans, by a process of its own too.
     "spans": frozenset({"child", "message", "config", "vault", "store"}),
     "relay": frozenset(
-        {"protocol", "config", "metrics", "message", "numbering", "ids", "policy", "consent", "vault", "store.api"}
+        {
+            "protocol",
+            "config",
+            "metrics",
+            "message",
+            "numbering",
+            "ids",
+            "pacing",
+            "policy",
+            "consent",
+            "vault",
+            "store.api",
+        }
     ),
     # Configurations of other gateways: text in, ours out.
     "migration": frozenset({"passwords"}),
@@ -349,6 +361,8 @@ RELAY: tuple[frozenset[str], ...] = (
         {
             "operations",
             "recovery",
+            "adopting",
+            "inheritance",
             "spill",
             "withdrawal",
             "acting",

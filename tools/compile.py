@@ -40,8 +40,10 @@ LEFT_OUT: Final = frozenset(
     {
         "policy.explain",
         "relay.acting",
+        "relay.adopting",
         "relay.erasing",
         "relay.flow",
+        "relay.inheritance",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",

@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "purge": "destroy what is past its retention",
     "backup": "copy the store while the daemon runs, keys apart",
     "restore": "verify a backup and make it the store",
+    "store": "move an installation into a database and back",
     "audit": "show and verify the audit trail",
     "report": "report on processing, carriers, retention, a breach or controls",
     "explain": "show what policy would do with a message",

@@ -56,12 +56,13 @@ HOLD: Final = "hold"
 
 _DATA: Final = ("data.db", AUDIT_FILE)
 _KEYS: Final = "keys.db"
+_JOURNAL: Final = "journal-" + "[0-9a-f]" * 8
 _BESIDE: Final = (
     JOURNAL,
     "shipping-*.json",
     "feed-file.json",
     "feed.lock",
-    "journal-" + "[0-9a-f]" * 8,
+    _JOURNAL,
     "lists/*",
     "traces/*",
 )  # who was erased, how far the trail was shipped, messages on their way, compiled lists, traces of PDUs
@@ -315,6 +316,18 @@ def _doomed(directory: Path, *, keep_data: bool) -> list[Path]:
     data = [place / (name + ending) for name in _DATA for place in places for ending in _ENDINGS]
     data += [path for place in places for name in _BESIDE for path in sorted(place.glob(name))]
     return [path for path in keys + ([] if keep_data else data) if path.is_file() and not path.is_symlink()]
+
+
+def wipe_store(directory: Path) -> list[str]:
+    """Overwrites and deletes the files of a store, keys first, and leaves all else in its directory; their names. The caller
+    has its lock. May be done again. OSError."""
+    files = [directory / (name + ending) for name in (_KEYS, _DATA[0]) for ending in _ENDINGS]
+    files += sorted(directory.glob(_JOURNAL))
+    there = [path for path in files if path.is_file() and not path.is_symlink()]
+    with _bar(sum(path.stat().st_size for path in there)) as wiped:
+        for path in there:
+            _wipe(path, wiped)
+    return [path.name for path in there]
 
 
 def _wipe(path: Path, wiped: Callable[[int], object]) -> None:

@@ -20,7 +20,7 @@ class Changes(NamedTuple):
 
 _HIDDEN: Final = {"password_hash", "password", "numbers", "sender", "destination", "client_certificate", "answers"}
 _SECTIONS: Final = (("account", "accounts", "system_id"), ("upstream", "upstreams", "name"))
-_RESTART: Final = ("store", "keys", "http", "node", "control")
+_RESTART: Final = ("store", "keys", "http", "node", "node_name", "control")
 
 
 def changes(old: Settings, new: Settings) -> Changes:

@@ -241,7 +241,15 @@ class Settings(Model):
     region: Region | None = Field(
         default=None, description="Country whose national numbers are meant where no country code stands."
     )
-    node: Int = Field(default=0, ge=0, le=63, description="This node's number, part of every message id.")
+    node: Int = Field(
+        default=0,
+        ge=0,
+        le=63,
+        description="This node's number, part of every message id. Each of several nodes on one database has one of its own.",
+    )
+    node_name: Name | None = Field(
+        default=None, description="Its name for people, where `store.url` is set; the machine's where none stands."
+    )
     path: SkipJsonSchema[Path] = Field(default=Path(), exclude=True, description="The file this came from.")
 
     _read_files: tuple[ReadFile, ...] = PrivateAttr(default=())

@@ -33,6 +33,9 @@ class Register:
         self.epoch = 1
         """Rises with each consent that counts no longer: what was asked before has to be asked again."""
         self._set = HashSet()
+        self._since: list[tuple[bool, list[Standing]]] | None = None
+        self.changed: Callable[[], object] = lambda: None
+        """Told when something was added or removed."""
         # The scopes that any consent of an account has: most have one.
         self._scopes: dict[str, frozenset[bytes]] = {}
         # (account, class) -> its scopes that are about every sender, and whether it has others at all.
@@ -54,8 +57,36 @@ class Register:
         for name, octets in buckets.items():
             self._set.fill(name, list({bytes(octets[at : at + rest]) for at in range(0, len(octets), rest)}))
 
+    def read_anew(self) -> Register:
+        """An empty one, to be filled with all that is stored, in another thread, and given to `take_over`. What changes here
+        meanwhile is remembered."""
+        self._since = []
+        return Register(self._keys)
+
+    def take_over(self, stored: Register | None) -> None:
+        """From now on what is stored counts, with what has changed here since `read_anew`. None: it could not be read."""
+        since, self._since = self._since or [], None
+        if stored is None:
+            return
+        self._set, self._scopes = stored._set, stored._scopes
+        self._general.clear()
+        self.epoch += 1
+        for added, standing in since:
+            (self._add if added else self._remove)(standing)
+
     def add(self, standing: Iterable[Standing]) -> None:
         """Consents count from now on."""
+        some = list(standing)
+        if some:
+            self._note(True, some)
+            self._add(some)
+            self.changed()
+
+    def _note(self, added: bool, standing: list[Standing]) -> None:
+        if self._since is not None:
+            self._since.append((added, standing))
+
+    def _add(self, standing: Iterable[Standing]) -> None:
         for one in standing:
             for entry in self._entries(one):
                 if not self._set.has(entry):
@@ -63,7 +94,14 @@ class Register:
 
     def remove(self, standing: Iterable[Standing]) -> None:
         """Consents count no longer. Whoever removes one has looked whether another says the same."""
+        some = list(standing)
         self.epoch += 1
+        if some:
+            self._note(False, some)
+            self._remove(some)
+            self.changed()
+
+    def _remove(self, standing: Iterable[Standing]) -> None:
         for one in standing:
             for entry in self._entries(one):
                 if self._set.has(entry):

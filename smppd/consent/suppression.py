@@ -10,7 +10,7 @@ undone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -97,6 +97,9 @@ class Register:
         self._any: dict[str, int] = {}  # those of them that are about any sender
         self._states: dict[tuple[str, bytes], _Hash] = {}
         self._flying: dict[bytes, _Flying] = {}
+        self._since: list[tuple[bytes, OptOut | None]] | None = None
+        self.durable: Callable[[list[OptOut]], object] = lambda _changes: None
+        """Told of changes that are on stable storage by now."""
 
     def __repr__(self) -> str:
         return f"<Register {len(self._set)}>"
@@ -120,6 +123,45 @@ class Register:
         if rests:
             self._set.fill(name, rests)
         self.epoch += 1
+
+    # -- what other nodes change ---------------------------------------------------------------------------------------
+
+    def read_anew(self) -> Register:
+        """An empty one, to be filled with all that is stored, in another thread, and given to `take_over`. What changes here
+        meanwhile is remembered."""
+        self._since = []
+        return Register(self.hashes)
+
+    def take_over(self, stored: Register | None) -> None:
+        """From now on what is stored counts, with what has changed here since `read_anew`. None: it could not be read."""
+        since, self._since = self._since or [], None
+        if stored is None:
+            return
+        self._set, self._numbers, self._any = stored._set, stored._numbers, stored._any
+        for key, flying in self._flying.items():
+            flying.stored = self._set.has(key)
+            since.extend((key, one if one.stands else None) for one in flying.changes[-1:])
+        for key, entry in since:
+            self._follow(key, entry)
+        self.epoch += 1
+
+    def follow(self, key: bytes, stored: OptOut | None) -> None:
+        """Another node has changed an entry, which is stored so now; None: it is gone. What is in a batch of this node comes
+        after it."""
+        flying = self._flying.get(key)
+        if flying is not None:
+            flying.stored = stored is not None
+            return
+        self._follow(key, stored)
+        if self._since is not None:
+            self._since.append((key, stored))
+
+    def _follow(self, key: bytes, stored: OptOut | None) -> None:
+        if stored is None:
+            if self._set.has(key):
+                self._set.remove(key)  # whose it was nobody says: one more is counted of him until all is read anew
+        elif not self._set.has(key):
+            self._put(stored, True)
 
     def is_empty_for(self, account: str) -> bool:
         """Whether an account has no entry at all."""
@@ -159,6 +201,9 @@ class Register:
 
     def committed(self, changes: Iterable[OptOut]) -> None:
         """The batch with these changes is durable."""
+        changes = list(changes)
+        if changes:
+            self.durable(changes)
         for change in changes:
             flying = self._flying.get(change.key)
             if flying is not None and flying.changes and flying.changes[0] is change:
@@ -181,6 +226,8 @@ class Register:
                 self._put(change, flying.stored)
 
     def _put(self, change: OptOut, stands: bool) -> None:
+        if self._since is not None:
+            self._since.append((change.key, change if stands else None))
         if stands:
             self._set.add(change.key)
             self.epoch += 1

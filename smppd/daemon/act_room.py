@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
@@ -20,7 +20,7 @@ from smppd.config import Settings
 from smppd.control.wire import Code, ControlError
 from smppd.daemon import logs
 from smppd.daemon.acts import ActHandler, ActRequest, Done
-from smppd.daemon.standing import Standing, StandingActs, known, number_of
+from smppd.daemon.standing import NODE, SHARED, Standing, StandingActs, known, number_of
 from smppd.daemon.traffic import TrafficMemory
 from smppd.ids import parse_shown
 from smppd.net.customers import Customers
@@ -107,8 +107,11 @@ class ActRoom:
         """At the start, before a carrier is connected: what stood when the daemon ended stands again, and what was not finished
         goes on."""
         for one in self._standing.all():
-            if one.act in ("pause", "drain"):
+            if one.act in SHARED:
                 drained = bool(one.more.get("drained"))
+                if drained and one.more.get(NODE, self._standing.node) != self._standing.node:
+                    one, drained = _undrained(one), False  # another node's links are
+                    self._standing.put(one)
                 state = "drained" if drained else "draining" if one.act == "drain" else "paused"
                 self._relay.set_upstream_act(one.target, state)
                 if drained:
@@ -120,6 +123,25 @@ class ActRoom:
                 continue
             log.warning("act stands", extra={"fields": {"act": one.act, "target": one.target}})
 
+    def follow(self, stored: Sequence[Standing]) -> None:
+        """What stands in the store: another node may have paused or drained an upstream, or let it go on. A drain is each
+        node's own to end."""
+        there = {one.name: one for one in stored if one.act in SHARED}
+        for one in self._standing.all():
+            if one.act in SHARED and one.name not in there and one.name not in self._written:
+                self._standing.take(one.name)
+                self._relay.set_upstream_act(one.target, "")
+                self._upstreams.open(one.target)
+                log.warning("upstream takes messages again, by act", extra={"fields": {"upstream": one.target}})
+        for one in there.values():
+            mine = self._standing.get(one.name)
+            if one.name in self._written or (mine is not None and mine.act in ("drain", one.act)):
+                continue
+            drains = one.act == "drain"
+            self._standing.put(_undrained(one) if drains else one)
+            self._relay.set_upstream_act(one.target, "draining" if drains else "paused")
+            log.warning("act stands", extra={"fields": {"act": one.act, "target": one.target}})
+
     def tick(self) -> None:
         """Call about once a second: ends drains whose time has come."""
         for one in self._standing.all():
@@ -128,7 +150,7 @@ class ActRoom:
             sent, receipts = self._relay.upstream_awaits(one.target)
             if sent or (receipts and self._wall() < one.since + one.more["for"]):
                 continue
-            self._drained(one._replace(more={**one.more, "drained": True}))
+            self._drained(one._replace(more={**one.more, "drained": True, NODE: self._standing.node}))
 
     def _drained(self, one: Standing) -> None:
         self._standing.put(one)
@@ -325,7 +347,7 @@ class ActRoom:
         kind, name = self._target(asked, who, *kinds)
         if kind == "message" and who.accounts is not None:
             raise ControlError(f"there is no message {name}", Code.UNKNOWN)
-        more: dict[str, Any] = {"kind": kind}
+        more: dict[str, Any] = {"kind": kind, NODE: self._standing.node}
         ago = 0.0
         if asked.act == MOVE:
             to = asked.fields.get("to")
@@ -430,6 +452,11 @@ class ActRoom:
 
 _LEVEL: Final = "log-level"
 _DOING: Final = {EXPIRE: "The end", REQUEUE: "The new routing", MOVE: "The move"}
+
+
+def _undrained(one: Standing) -> Standing:
+    """A drain as it is before this node's links are unbound."""
+    return one._replace(more={**one.more, "drained": False})
 
 
 def _pause_of(name: str) -> str:

@@ -56,6 +56,7 @@ SHOWS_NEED: Final[dict[str, Needed]] = {
     "rules": LOOKING | {Act.REPORT},
     "lists": LOOKING | {Act.REPORT},
     "health": LOOKING | {Act.REPORT, Act.AUDIT},
+    "nodes": LOOKING | {Act.REPORT, Act.AUDIT},
     # Whose passwords are guessed from where, and how all of it is set up, is the business of those who run it.
     "bans": frozenset({Act.RUNTIME, Act.AUDIT}),
     "config": frozenset({Act.RUNTIME, Act.AUDIT}),

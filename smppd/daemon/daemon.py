@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from random import Random, SystemRandom
 from typing import Any, Final
 
@@ -39,10 +40,12 @@ from smppd.daemon.erasing import Finisher, erase_requests
 from smppd.daemon.explaining import explain_requests
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
+from smppd.daemon.following import Fellows, Nobody, followed
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
 from smppd.daemon.keys_ahead import KeysAhead
+from smppd.daemon.nodes import DRAINING, Membership
 from smppd.daemon.opt_outs import TrailOfWords, opt_out_requests
 from smppd.daemon.plan import Plans
 from smppd.daemon.reload import Reload, ReloadTargets
@@ -65,6 +68,7 @@ from smppd.net.door import Door
 from smppd.net.tls import TlsError
 from smppd.net.upstreams import Upstreams, contexts
 from smppd.policy.pipeline import PolicyError, pipelines
+from smppd.relay.inheritance import convert
 from smppd.relay.ledger.journal import LivingEntries
 from smppd.relay.recovery import readable
 from smppd.relay.relay import Relay
@@ -106,6 +110,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
+        self._fellows: Fellows = Nobody()
 
     @property
     def settings(self) -> Settings:
@@ -179,6 +184,7 @@ class Daemon:
             self._worker,
             time.time,
             time.monotonic,
+            settings.node,
         )
         self.traffic.load()
         self._acts = StandingActs(
@@ -223,6 +229,7 @@ class Daemon:
         self.store.lifetime = self.relay.lifetime
         self.clock = ClockWatch(self.metrics, ids.behind, time.time, time.monotonic)
         waiting = self.relay.begin()
+        self._start_nodes(undo)
         self.clock.look()
         self._integrity.report_faults()
         self._keys_ahead = KeysAhead(self.ring, settings.accounts)
@@ -264,6 +271,8 @@ class Daemon:
         directory = settings.store.directory
         if store.being_shredded():
             raise StartError(f"{store.name}: it is being shredded; `smppd keys shred` goes on with it")
+        if why := store.closed(daemon=True):
+            raise StartError(why)
         if not store.has_keys():
             raise StartError(
                 store.keys_lost()
@@ -289,6 +298,28 @@ class Daemon:
         damage = DamageReports(self.metrics, lambda: self.relay)
         self.store.on_damage, self.store.on_start_damage = damage.report_row, damage.report_at_start
 
+    def _start_nodes(self, undo: ExitStack) -> None:
+        """This node begins to renew its lease, where the store can have several."""
+        self.nodes = Membership(
+            self._installation.nodes(self.store, self.ring, self._from_nodes),
+            self.relay,
+            self.metrics,
+            state=self._state_in_a_word,
+            load=self.relay.load,
+            links=self.relay.links,
+            fenced=self.fenced,
+            now=time.monotonic,
+            later=lambda seconds, function: self.reactor.callLater(seconds, self._do, "nodes", function),
+        )
+        undo.callback(self.nodes.stop)
+        self.nodes.start(partial(convert, wall=time.time))
+
+    def _state_in_a_word(self) -> str:
+        return DRAINING if self._drain is not None else "ready" if self.health().ready else "not ready"
+
+    def _from_nodes(self, function: Callable[[], None]) -> None:
+        self.reactor.callFromThread(self._do, "nodes", function)
+
     def _from_store(self, function: Callable[[], None]) -> None:
         """Runs a call of the store on the reactor thread. Errors that an item causes are caught at the item (`relay.guard`).
         An error that comes as far as here is the store's own, and ends the daemon: the next start reads everything from the
@@ -311,6 +342,7 @@ class Daemon:
         self.door = Door(self.reactor, settings, self.metrics)
         self.customers = Customers(self.relay, self.door.authenticator, self.metrics, limits, now, self.audit)
         self.upstreams = Upstreams(self.reactor, self.relay, self.metrics, limits, now, random)
+        self.nodes.serve(self.customers.bound, self.customers.evict_oldest)
         self._act_room = ActRoom(
             self._acts,
             self.relay,
@@ -324,6 +356,19 @@ class Daemon:
             time.time,
         )
         self._act_room.resume()
+        self._following = followed(
+            self._fellows,
+            self._installation,
+            self._worker,
+            self.metrics,
+            self.screens.register,
+            self._consents,
+            self.traffic,
+            self._acts,
+            self._act_room,
+            several=settings.store.url is not None,
+            now=now(),
+        )
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
             self._installation,
@@ -385,6 +430,7 @@ class Daemon:
                     self.traffic.suspensions.suspended,
                     self.acts_in_force,
                     self.health,
+                    self.nodes,
                 )
             ).views(),
             acts=self._act_handlers(),
@@ -431,12 +477,14 @@ class Daemon:
         self._do("customers", lambda: self.customers.tick(now))
         self._do("traffic", lambda: self.traffic.tick(now))
         self._do("traces", self._tracing.tick)
+        self._do("nodes", lambda: self.nodes.tick(now))
         if now - self._beat >= 1.0:
             self._beat = now
             self._do("upstreams", lambda: self.upstreams.tick(now))
             self._do("acts", self._act_room.tick)
             self._do("clock", self.clock.look)
             self._do("opt-outs", self._words.tick)
+            self._do("following", lambda: self._following.tick(now))
             self._do("flush", self.relay.flush)
             self._do("checkpoints", lambda: self._integrity.tick(now))
             self._do("watchdog", lambda: self.notifier.watchdog(self.health().alive))
@@ -464,8 +512,17 @@ class Daemon:
         ends = {"draining": self._drain is not None, "over": self._over}
         clock, shipping, feed = self.clock.check, self._shipper.check(), self._feeding.check()
         listeners = self.door.listeners
+        nodes = {"lease": self.nodes.check(), "nodes": self.nodes.others()}
         return state.health(
-            self.settings, self.relay, self.store, listeners, clock=clock, shipping=shipping, feed=feed, **ends
+            self.settings,
+            self.relay,
+            self.store,
+            listeners,
+            clock=clock,
+            shipping=shipping,
+            feed=feed,
+            nodes={name: said for name, said in nodes.items() if said is not None},
+            **ends,
         )
 
     def status(self) -> dict[str, object]:
@@ -473,6 +530,8 @@ class Daemon:
         ready = self.health().ready
         draining = self._drain is not None
         seen = state.picture(self.relay, self.store, self.door.ports, began=self._began, ready=ready, draining=draining)
+        if nodes := self.nodes.views():
+            seen = {**seen, "nodes": nodes}
         return seen if self._reload is None else {**seen, "config": self._reload.picture()}
 
     # -- reload --------------------------------------------------------------------------------------------------------
@@ -511,6 +570,7 @@ class Daemon:
         self.notifier.stopping("draining")
         self.notifier.extend(within + LONGER)
         log.info("draining", extra={"fields": {"within": within}})
+        self.nodes.drain()
         self._drain.begin()
 
     def broken(self, reason: str) -> None:
@@ -518,6 +578,14 @@ class Daemon:
         if self._over:
             return
         log.critical("the store failed, ending", extra={"fields": {"reason": reason}})
+        self._finish(3)
+
+    def fenced(self, reason: str) -> None:
+        """Another node has this one's place: nothing can be stored any more. Ends at once, without a drain: what was released
+        and not answered the other node knows, and flags."""
+        if self._over:
+            return
+        log.critical("another node has taken this one's place, ending", extra={"fields": {"reason": reason}})
         self._finish(3)
 
     def _finish(self, status: int) -> None:
@@ -543,6 +611,9 @@ class Daemon:
         self._spans.stop()
         with self._shipper.pausing():
             self._integrity.close_store(status, None if status else LivingEntries(readable))
+        if not status:
+            self.nodes.leave()
+        self.nodes.stop()
         self._shipper.stop()
         if not status:
             self._leave_whole()

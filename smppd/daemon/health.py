@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from smppd import __version__, native
@@ -37,8 +38,10 @@ def health(
     clock: str = "ok",
     shipping: str = "ok",
     feed: str = "ok",
+    nodes: Mapping[str, str] = MappingProxyType({}),
 ) -> Health:
-    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does; feed: `Feeding`."""
+    """The checks and what follows from them. clock: what `ClockWatch` says; shipping: what `Shipper` does; feed: `Feeding`;
+    nodes: checks that are there where the store can have several nodes (`Membership`)."""
     condition = relay.readiness()
     up, oldest = condition.upstreams, condition.oldest
     enabled = sum(1 for one in settings.upstreams if one.enabled)
@@ -56,6 +59,7 @@ def health(
         "shipping": shipping,
         "feed": feed,
         "oldest": "ok" if oldest < STALLED else f"degraded: the oldest message waits {int(oldest)} s",
+        **nodes,
     }
     return assess(checks, alive=store.alive and not over)
 

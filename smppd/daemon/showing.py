@@ -6,7 +6,8 @@ An account owner is shown what is his accounts'; all else is as if it did not ex
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from smppd.daemon.answers import Answer, Lazy, Listing
 from smppd.daemon.askers import SHOWS_NEED, View
 from smppd.daemon.http import Health
 from smppd.daemon.in_force import shown_settings
+from smppd.daemon.nodes import Membership
 from smppd.daemon.reload import Reload
 from smppd.daemon.worker import Worker
 from smppd.ids import parse_shown
@@ -54,6 +56,7 @@ class Seen(NamedTuple):
     suspended: Callable[[], list[Suspension]]
     acts: Callable[[], list[ActInForce]]
     health: Callable[[], Health]
+    nodes: Membership
 
 
 class Showing:
@@ -79,6 +82,7 @@ class Showing:
             "rules": self._rules,
             "lists": self._lists,
             "health": self._health,
+            "nodes": self._nodes,
             "flow": self._flow,
         }
         return {name: View(SHOWS_NEED[name], make) for name, make in makers.items()}
@@ -105,24 +109,33 @@ class Showing:
                     if upstream is None or one.name == upstream:
                         yield one._asdict() | {"since": round(offset + one.since, 3)}
 
-        return self._listing("sessions", each())
+        binds = self._seen.nodes.binds_elsewhere(names) if upstream is None else []
+        links = self._seen.nodes.links_elsewhere(upstream) if names is None else []
+        return self._listing("sessions", each(), **self._beside([*binds, *links]))
 
     def _accounts(self, request: dict[str, Any], who: Authority) -> Answer:
         names = _names(request, who)
         suspended = {one.account: one for one in self._seen.suspended()}
+        nodes, bound = self._seen.nodes, self._seen.customers.bound
 
         def each() -> Iterator[dict[str, Any]]:
             for one in self._seen.relay.show_accounts(names):
                 stands = suspended.get(one["name"])
                 if stands is not None:
                     one["suspended"] = {"since": round(stands.since, 3), "by": stands.by, "reason": stands.reason}
+                if nodes.number is not None:
+                    one["elsewhere"] = bound.elsewhere(one["name"])
                 yield one
 
-        return self._listing("accounts", each())
+        return self._listing("accounts", each(), **self._beside(nodes.binds_elsewhere(names)))
 
     def _upstreams(self, request: dict[str, Any], who: Authority) -> Answer:
         upstream = _text(request, "upstream")
         acts = {one.target: one for one in self._seen.acts() if one.act in _PAUSING}
+        others = self._seen.nodes.links_elsewhere(upstream)
+        theirs = Counter[str]()
+        for there in others:
+            theirs[there["upstream"]] += there["links"]
 
         def each() -> Iterator[dict[str, Any]]:
             for one in self._seen.relay.show_upstreams():
@@ -137,9 +150,22 @@ class Showing:
                 if act is not None:
                     one["act"] = act._asdict()
                     one["state"] = "drained" if act.act == "drain" and not one["links"] else _STATES[act.act]
+                if self._seen.nodes.number is not None:
+                    one["elsewhere"] = theirs[name]
                 yield one
 
-        return self._listing("upstreams", each() if who.accounts is None else ())
+        if who.accounts is not None:
+            return self._listing("upstreams", ())
+        return self._listing("upstreams", each(), **self._beside(others))
+
+    def _nodes(self, _request: dict[str, Any], who: Authority) -> Answer:
+        return self._listing("nodes", self._seen.nodes.views() if who.accounts is None else ())
+
+    def _beside(self, elsewhere: Sequence[dict[str, Any]]) -> dict[str, object]:
+        """Fields beside a list, where there can be several nodes: whose list it is, and what the others say of the same, in
+        numbers only. The rest is asked of them."""
+        node = self._seen.nodes.number
+        return {} if node is None else {"node": node, "elsewhere": elsewhere}
 
     # -- what waits ----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,10 @@ T = TypeVar("T")
 
 KIND: Final = "act"
 """Of the documents (`store.documents`)."""
+NODE: Final = "node"
+"""In `Standing.more`: the node whose messages an act is about, or whose links are drained."""
+SHARED: Final = ("pause", "drain")
+"""Acts that are for all nodes; the others are their own node's."""
 
 
 class Standing(NamedTuple):
@@ -99,21 +103,39 @@ class StandingActs(Acts):
         self._wall = wall
         self._written = written
         self._standing: dict[str, Standing] = {}
+        self.changes = 0
+        """Rises with each act that begins to stand, or ends."""
+        self.changed: Callable[[], object] = lambda: None
+        """Told in some thread when an act was written, for the other nodes."""
         self._shown: set[str] = set()
 
     # -- what stands ---------------------------------------------------------------------------------------------------
 
     def load(self) -> list[Standing]:
         """Reads all that is stored, before the relay goes on. StoreError."""
+        self._standing.update((one.name, one) for one in self.stored())
+        return self.all()
+
+    def stored(self) -> list[Standing]:
+        """What is stored: acts on messages are their own node's. Any thread. StoreError."""
         with closing(self._documents()) as documents:
             stored = documents.all(KIND)
+        found = []
         for name, sealed in stored:
             try:
-                self._standing[name] = Standing.of_dict(name, self.sealer.open(KIND, name, sealed))
+                one = Standing.of_dict(name, self.sealer.open(KIND, name, sealed))
             except (SealError, ValueError):
                 self._metrics.errors.labels("acts").inc()
                 log.error("a stored act cannot be read, and does not stand")
-        return self.all()
+                continue
+            if one.act in SHARED or one.more.get(NODE, self.node) == self.node:
+                found.append(one)
+        return found
+
+    @property
+    def node(self) -> int:
+        """This one's number."""
+        return 0 if self._settings is None else self._settings().node
 
     def all(self) -> list[Standing]:
         """In the order in which they began."""
@@ -129,10 +151,12 @@ class StandingActs(Acts):
 
     def put(self, one: Standing) -> None:
         """It stands from now on."""
+        self.changes += 1
         self._standing[one.name] = one
 
     def take(self, name: str) -> None:
         """It stands no more."""
+        self.changes += 1
         self._standing.pop(name, None)
 
     def in_force(self) -> list[ActInForce]:
@@ -212,6 +236,7 @@ class StandingActs(Acts):
             try:
                 with closing(self._documents()) as documents:
                     write(documents)
+                self.changed()
             except Exception:
                 trail.append(AuditEvent.ACT, who.who, said | who.facts, "failed", source=who.actor.source)
                 raise
@@ -262,4 +287,4 @@ def known(names: Iterable[str], name: str, what: str) -> str:
     return name
 
 
-__all__ = ["KIND", "Standing", "StandingActs", "known", "number_of"]
+__all__ = ["KIND", "NODE", "SHARED", "Standing", "StandingActs", "known", "number_of"]

@@ -30,7 +30,7 @@ def tidy(store: Installation, kek: Kek, patience: float = PATIENCE) -> str:
             return ""
         return f"the running daemon did not tidy its spool within {patience:.0f} s: it is short of space, or hangs"
     lock.release()
-    done = _directly(store, kek)
+    done = compacted(store, kek)
     if done.unreadable:
         return f"{done.unreadable} spool blocks do not open and were left as they are"
     return "" if done.complete else "somebody is reading the store, or it is short of space"
@@ -51,7 +51,9 @@ def on_request(store: MainStore) -> Callable[[int], None]:
     return wanted
 
 
-def _directly(store: Installation, kek: Kek) -> Compacted:
+def compacted(store: Installation, kek: Kek) -> Compacted:
+    """Takes what is over out of the spool of a store that nobody uses, and leaves what lives as a clean end does. Raises
+    StoreError and VaultError."""
     opened = store.store(notify=_nobody, later=lambda _seconds, _call: None, soon=_nobody)
     try:
         opened.use(KeyRing(kek, opened.keys))

@@ -70,7 +70,11 @@ class TrafficMemory:
         worker: Work,
         wall: Callable[[], float],
         now: Callable[[], float],
+        node: int = 0,
     ) -> None:
+        """node: this one's, which counts for itself."""
+        own = f" of node {node}" if node else ""
+        self._kinds = {TRAFFIC: TRAFFIC + own, CAPS: CAPS + own}
         self._documents = documents
         self._sealer = DocumentSealer(install)
         self._metrics = metrics
@@ -90,6 +94,8 @@ class TrafficMemory:
         self._shown: set[tuple[str, str, str]] = set()
         self._children: dict[tuple[str, str, str], Any] = {}
         self.suspensions = Suspensions(self._suspended)
+        self.changed: Callable[[], object] = lambda: None
+        """Told when what stands in the store has changed, for the other nodes."""
 
     # -- the start, and configurations ---------------------------------------------------------------------------------
 
@@ -98,9 +104,9 @@ class TrafficMemory:
         counted: of a suspension too, which can be put up again by hand."""
         with closing(self._documents()) as documents:
             documents.expire(self._wall())
-            for kind in (TRAFFIC, CAPS):
-                for name, sealed in documents.all(kind):
-                    value = self._opened(kind, name, sealed)
+            for kind, stored in self._kinds.items():
+                for name, sealed in documents.all(stored):
+                    value = self._opened(stored, name, sealed)
                     if value is not None:
                         self._loaded.setdefault(name, {})[kind] = value
             self.suspensions.take(self._stored(documents))
@@ -180,9 +186,18 @@ class TrafficMemory:
 
     def read_suspensions(self) -> list[str]:
         """Reads again what stands in the store, after a command has changed it. A few documents. StoreError."""
-        with closing(self._documents()) as documents:
-            self.suspensions.take(self._stored(documents), self._unwritten)
+        self.take_suspensions(self.stored_suspensions())
+        self.changed()
         return [one.account for one in self.suspensions.suspended()]
+
+    def stored_suspensions(self) -> list[Suspension]:
+        """What stands in the store. Any thread. StoreError."""
+        with closing(self._documents()) as documents:
+            return self._stored(documents)
+
+    def take_suspensions(self, stored: list[Suspension]) -> None:
+        """From now on this stands, and what is not written yet."""
+        self.suspensions.take(stored, self._unwritten)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -307,8 +322,8 @@ class TrafficMemory:
                 for name, value in values.items():
                     if kind == TRAFFIC:
                         value = value | {"counts": b85encode(zlib.compress(value["counts"], 1)).decode("ascii")}
-                    sealed[name] = self._sealer.seal(kind, name, value)
-                documents.put(kind, sealed, FOREVER if kind == suspension.KIND else until)
+                    sealed[name] = self._sealer.seal(self._kinds.get(kind, kind), name, value)
+                documents.put(self._kinds.get(kind, kind), sealed, FOREVER if kind == suspension.KIND else until)
 
     def _was_written(self, kept: Kept, error: Exception | None) -> None:
         self._busy = False
@@ -318,6 +333,9 @@ class TrafficMemory:
         self._failing = False
         for name in kept.get(suspension.KIND, ()):
             self._unwritten.pop(name, None)
+        if suspension.KIND in kept:
+            self.suspensions.changes += 1  # what was read before does not have them
+            self.changed()
         for name, counts in kept.get(CAPS, {}).items():
             self._accounts[name].caps.was_written(counts)
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +164,10 @@ class _CustomerChild:
         defer.ensureDeferred(work).addErrback(failed)
 
     async def start(self, config: dict[str, Any]) -> None:
+        ports = [int(port) for port in config.get("ports") or [config["port"]]]
         login = Login(
             host=config.get("host", "127.0.0.1"),
-            port=int(config["port"]),
+            port=ports[0],
             system_id=config["system_id"],
             password=config["password"],
             ca=Path(config["ca"]) if config.get("ca") else None,
@@ -177,11 +178,13 @@ class _CustomerChild:
         watch = _FrameEvents(self.control) if config.get("frames") else None
         self.customer = Customer(_reactor, window=int(config.get("window", 10)), watch=watch)
         self.customer.retry = bool(config.get("retry", True))
+        self.customer.submits_again = bool(config.get("submits_again"))
         if config.get("answers"):
             self.customer.on_answer = lambda number, status, message_id: self.control.say(
                 "answer", n=number, status=status, id=message_id
             )
-        await self.customer.bind(login, int(config.get("binds", 1)))
+        for port in ports:
+            await self.customer.bind(replace(login, port=port), int(config.get("binds", 1)))
         self.control.say("bound", binds=len(self.customer.sessions))
 
     async def run(self, count: int, wait: float, rate: float) -> None:

@@ -152,7 +152,8 @@ def bind(reactor: Any, login: Login, on_deliver: Callable[[Any], None], watch: W
 
 @dataclass(slots=True)
 class Tally:
-    """What a customer saw. ``answer_times`` and ``receipt_times`` are seconds."""
+    """What a customer saw. ``unanswered``: how often a connection was cut before a submit was answered, and the message was
+    submitted again. ``answer_times`` and ``receipt_times`` are seconds."""
 
     sent: int = 0
     acknowledged: int = 0
@@ -161,6 +162,7 @@ class Tally:
     duplicate_ids: int = 0
     duplicate_receipts: int = 0
     unknown_receipts: int = 0
+    unanswered: int = 0
     mo: int = 0
     states: Counter[str] = field(default_factory=Counter)
     answer_times: list[float] = field(default_factory=list)
@@ -176,6 +178,7 @@ class Tally:
             "duplicate_ids": self.duplicate_ids,
             "duplicate_receipts": self.duplicate_receipts,
             "unknown_receipts": self.unknown_receipts,
+            "unanswered": self.unanswered,
             "mo": self.mo,
             "states": dict(self.states),
             "answer_p50": _percentile(self.answer_times, 0.50),
@@ -206,6 +209,8 @@ class Customer:
         self.sessions: list[Any] = []
         self.on_answer: Callable[[int, str, str], None] | None = None
         self.retry = True
+        self.submits_again = False
+        """Whether a message whose connection was cut is submitted on another one: it may have been taken."""
         self.lost = 0
         self._reactor = reactor
         self._watch = watch or Watch()
@@ -288,8 +293,10 @@ class Customer:
     def _refused(self, failure: Failure, session: Any, number: int, message: Outgoing) -> None:
         error = failure.value
         name = error.response.status.name if isinstance(error, SMPPTransactionError) else type(error).__name__
-        again = self.retry and name in ("ESME_RTHROTTLED", "ESME_RMSGQFUL")
-        if again:
+        cut = self.submits_again and not isinstance(error, SMPPTransactionError)
+        if cut:
+            self.tally.unanswered += 1
+        if cut or (self.retry and name in ("ESME_RTHROTTLED", "ESME_RMSGQFUL")):
             self.tally.sent -= 1
             self._reactor.callLater(0.2, self.submit, number, message)
         else:

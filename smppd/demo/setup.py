@@ -21,7 +21,12 @@ MARK: Final = ".smppd-demo"
 ACCOUNT: Final = "demo"
 UPSTREAM: Final = "simulated"
 _PORTS: Final = range(31_000, 32_700)
-_OURS: Final = ("store", "keys", "secrets", "smppd.yaml", "smppd.log")
+NODES: Final = (1, 2)
+"""The nodes of `prepare_nodes`, by their numbers."""
+_OURS: Final = (
+    *("store", "keys", "secrets", "smppd.yaml", "smppd.log"),
+    *(f"node{number}{ending}" for number in NODES for ending in ("", ".yaml", ".log")),
+)
 
 _CONFIG: Final = """\
 # Written by `smppd demo`, which writes it anew each time.
@@ -57,10 +62,14 @@ policies:
       mode: shadow
       when: {{links: true}}
       do: refuse
-store: {{path: store, reserve: 64MiB}}
+store: {store}
 keys: {{file: keys/kek}}
 http: {{address: 127.0.0.1:{http_port}}}
 drain: 10s
+"""
+_NODE: Final = """\
+node: {number}
+node_name: node{number}
 """
 
 
@@ -73,6 +82,7 @@ class Stage:
     """Where the demo plays. Prints without the passwords."""
 
     directory: Path
+    name: str
     tls_port: int
     plain_port: int
     http_port: int
@@ -82,13 +92,13 @@ class Stage:
 
     @property
     def config(self) -> Path:
-        """The configuration file."""
-        return self.directory / "smppd.yaml"
+        """The configuration file of the daemon."""
+        return self.directory / f"{self.name}.yaml"
 
     @property
     def log(self) -> Path:
         """The daemon's log."""
-        return self.directory / "smppd.log"
+        return self.directory / f"{self.name}.log"
 
     @property
     def certificates(self) -> Path:
@@ -98,25 +108,57 @@ class Stage:
 
 def prepare(directory: Path) -> Stage:
     """Makes or renews the directory. DemoError when it holds something else, or when there is no certs/make.py."""
+    _begin(directory)
+    tls_port, plain_port, http_port, smsc_port = _free_ports(4)
+    stage = Stage(directory, "smppd", tls_port, plain_port, http_port, smsc_port, _password(), _password())
+    _secrets(stage)
+    stage.config.write_text(_config(stage, "{path: store, reserve: 64MiB}"))
+    return stage
+
+
+def prepare_nodes(directory: Path, url: str) -> tuple[Stage, ...]:
+    """The same for the nodes of one service, whose store is the database at this URL: a configuration each, and all else
+    shared."""
+    _begin(directory)
+    smsc_port, *ports = _free_ports(1 + 3 * len(NODES))
+    customer, upstream = _password(), _password()
+    stages = []
+    for number in NODES:
+        tls_port, plain_port, http_port = (ports.pop() for _ in range(3))
+        name = f"node{number}"
+        stages.append(Stage(directory, name, tls_port, plain_port, http_port, smsc_port, customer, upstream))
+    _secrets(stages[0])
+    for number, stage in zip(NODES, stages, strict=True):
+        # A message without an answer goes again soon: nobody wants to look at a demo for a minute.
+        text = _config(stage, f'{{path: node{number}, url: "{url}"}}').replace(
+            "    policies: [house]\n", "    policies: [house]\n    unknown_after: 5s\n"
+        )
+        stage.config.write_text(text + _NODE.format(number=number))
+    return tuple(stages)
+
+
+def _begin(directory: Path) -> None:
     _clear(directory)
     _certificates(directory / "certs")
-    tls_port, plain_port, http_port, smsc_port = _free_ports(4)
-    stage = Stage(directory, tls_port, plain_port, http_port, smsc_port, _password(), _password())
-    (directory / "secrets").mkdir(mode=0o700)
+
+
+def _secrets(stage: Stage) -> None:
+    (stage.directory / "secrets").mkdir(mode=0o700)
     for name, secret in (("customer", stage.password), ("upstream", stage.upstream_password)):
-        _write_private(directory / "secrets" / name, secret + "\n")
-    stage.config.write_text(
-        _CONFIG.format(
-            tls_port=tls_port,
-            plain_port=plain_port,
-            http_port=http_port,
-            smsc_port=smsc_port,
-            account=ACCOUNT,
-            upstream=UPSTREAM,
-            password_hash=hashed(stage.password, os.urandom(16)),
-        )
+        _write_private(stage.directory / "secrets" / name, secret + "\n")
+
+
+def _config(stage: Stage, store: str) -> str:
+    return _CONFIG.format(
+        tls_port=stage.tls_port,
+        plain_port=stage.plain_port,
+        http_port=stage.http_port,
+        smsc_port=stage.smsc_port,
+        account=ACCOUNT,
+        upstream=UPSTREAM,
+        store=store,
+        password_hash=hashed(stage.password, os.urandom(16)),
     )
-    return stage
 
 
 def _clear(directory: Path) -> None:

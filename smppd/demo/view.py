@@ -13,18 +13,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-_SERIES: Final = re.compile(r"^(\w+)(?:\{[^}\n]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
+_SERIES: Final = re.compile(r"^(\w+)(\{[^}\n]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
 
 
-def scrape(port: int, timeout: float = 2.0) -> dict[str, float]:
-    """The daemon's series, summed over their labels; empty when it does not answer."""
+def scrape(port: int, timeout: float = 2.0, *, labelled: bool = False) -> dict[str, float]:
+    """The daemon's series, summed over their labels; or ``labelled``, each by itself, as the daemon writes it. Empty when it
+    does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as page:
             text = page.read().decode()
     except OSError:
         return {}
     totals: dict[str, float] = {}
-    for name, value in _SERIES.findall(text):
+    for name, labels, value in _SERIES.findall(text):
+        name += labels if labelled else ""
         totals[name] = totals.get(name, 0.0) + float(value)
     return totals
 

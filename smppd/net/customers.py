@@ -13,6 +13,7 @@ from smppd.events import AuditEvent
 from smppd.metrics import Metrics
 from smppd.net.auth import Authenticator, BindCheck, Decision
 from smppd.net.binds import NAMES_TOLD, REFUSALS, AcceptedBinds, Heard, RefusedBinds
+from smppd.net.bound import BoundAccounts
 from smppd.net.limits import BindRate
 from smppd.net.sessions import Meter, SessionView, view
 from smppd.net.standing import Shown, asks_the_same, surplus, unfit
@@ -88,6 +89,7 @@ class Customers:
         self.refusals = RefusedBinds(heard)
         self.accepted = AcceptedBinds(heard)
         self.bind_rate = BindRate(limits)
+        self.bound = BoundAccounts()
         self.limits = limits
         self.timers = timers(limits)
         self.links: set[CustomerLink] = set()
@@ -187,6 +189,14 @@ class Customers:
     def find(self, session: str) -> CustomerLink | None:
         """The connection of this id, `c17`."""
         return next((one for one in self.links if f"c{one.number}" == session), None)
+
+    def evict_oldest(self, account: str, places: int) -> None:
+        """Ends so many of an account's sessions, the oldest first: a newer bind at another node has their places. Only where
+        the account's settings say that the oldest give way."""
+        found = self.relay.account(account)
+        if found is not None and found.settings.when_full == "evict_oldest":
+            for oldest in self._standing(found)[:places]:
+                oldest.evict()
 
     def trace(self, account: str, recording: Recording) -> None:
         """From now on a trace hears all sessions of an account, and each bind that names it, until ``traced`` has it no
@@ -296,6 +306,11 @@ class CustomerLink:
         return self._mode or ""
 
     @property
+    def receives(self) -> bool:
+        """Whether its bind takes mail."""
+        return self._mode not in (None, "transmitter")
+
+    @property
     def tls_version(self) -> str:
         """The version of TLS that it speaks; empty where it speaks none."""
         return self._pipe.tls_version or ""
@@ -348,6 +363,7 @@ class CustomerLink:
         tokens = self.session.abandon()
         if self._up:
             self._up = False
+            customers.bound.left(self.account.name, receives=self.receives)
             log.info(
                 "session ended",
                 extra={"fields": {"account": self.account.name, "peer": self._pipe.peer, "reason": reason}},
@@ -582,6 +598,7 @@ class CustomerLink:
             self._pipe.mark_bound()
             mode = self._mode = _MODES[bind.command]
             self._allowed_by = settings
+            customers.bound.came(account.name, receives=self.receives)
             customers.metrics.binds.labels(account.name, mode).inc()
             fields = {
                 "account": account.name,
@@ -612,14 +629,16 @@ class CustomerLink:
             return Status.RBINDFAIL, "mode"
         # Sessions that have ended and whose connection is still closing hold no place.
         standing: list[Any] = [one for one in account.sessions if one.session.state is not SessionState.CLOSED]
-        over = len(standing) - settings.max_binds + 1
+        customers = self._customers
+        over = len(standing) + customers.bound.elsewhere(account.name) - settings.max_binds + 1
         if over > 0 and settings.when_full != "evict_oldest":
             return Status.RALYBND, "too many binds"
-        customers = self._customers
         if not customers.bind_rate.allows(account.name, self._pipe.peer, settings.max_binds, customers.now()):
             return Status.RTHROTTLED, "bind rate"
         for oldest in standing[: max(0, over)]:
             oldest.evict()
+        if over > len(standing):
+            customers.bound.wanted(account.name, over - len(standing))
         return Status.ROK, ""
 
     def evict(self) -> None:

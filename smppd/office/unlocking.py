@@ -18,9 +18,12 @@ log = logging.getLogger("smppd.store")
 
 
 def refuse_shredded(store: Installation) -> None:
-    """VaultError where `keys shred` has begun: nothing of the store is what it was."""
+    """VaultError where `keys shred` has begun: nothing of the store is what it was; and where it was copied elsewhere, or is a
+    copy that is not complete. Raises StoreError where the store cannot be reached."""
     if store.being_shredded():
         raise VaultError(f"{store.name}: it is being shredded; `smppd keys shred` goes on with it")
+    if why := store.closed(daemon=False):
+        raise VaultError(why)
 
 
 def open_trail(store: Installation, kek: Kek, rows: KeyRows) -> AuditTrail:

@@ -41,6 +41,8 @@ from smppd.vault.seal import (
     read_header,
 )
 
+YOUNG: Final = 3_600_000 << 22
+"""In ids: an hour. A commit that a node's lost connection holds up for longer is not seen by holds that went by."""
 _MOST_ROWS: Final = 64
 """Log rows that are read at a time at most."""
 _PAGES: Final = 32
@@ -144,11 +146,15 @@ class Capture:
         self._blinds: dict[int, tuple[int, Blinds]] = {}
         self._windows: dict[int, tuple[int, list[Extent]]] = {}
         self._pace = Pace()
+        self._at: dict[int, int] = {}
         self.damaged: set[int] = set()
         """Ids of records that a hold covers or may cover and that do not open: they were altered."""
 
     def reached(self, hold: int) -> int:
         """The row of the log up to which a hold has looked at all; 0 where it has not begun."""
+        return max(self._noted(hold), self._at.get(hold, 0))
+
+    def _noted(self, hold: int) -> int:
         mark = self._holds.rows.mark(hold, Mark.ROWS)
         return int(_U64.unpack(mark)[0]) if len(mark) == _U64.size else 0
 
@@ -353,8 +359,13 @@ class Capture:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _keep(self, hold: Hold, rows: Iterable[HeldRow], after: int) -> bool:
-        """Keeps these, and then says that all up to a row was looked at."""
-        before = _U64.pack(self.reached(hold.number))
+        """Keeps these, and then says that all up to a row was looked at. Where nodes share the log, a row of another may become
+        visible below it: what is young is looked at by the next pass once more."""
+        noted = self._noted(hold.number)
+        before = _U64.pack(noted)
+        self._at[hold.number] = after
+        if self._records.several:
+            after = max(noted, min(after, self.end() - YOUNG))
         some: list[HeldRow] = []
         for row in rows:
             some.append(row)

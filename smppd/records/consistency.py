@@ -85,8 +85,15 @@ def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str
     faults += _named_faults(states, named, number)
     if data.audit is not None and (after.audit is None or after.audit[0] < data.audit[0]):
         faults.append("keys.db was put back to an older copy: data.db knows a newer entry of the audit trail")
-    faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
+    if not _begins(trail, before, data, after):
+        faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
     return list(dict.fromkeys(faults))
+
+
+def _begins(trail: AuditTrail, *known: _Known) -> bool:
+    """Whether nothing was done here yet, as at a further node of a store whose keys were made at another: its trail is empty, and
+    the store knows of no entry."""
+    return not trail.head()[0] and all(one == _Known() for one in known)
 
 
 def audit_faults(trail: AuditTrail, known: Iterable[tuple[int, bytes] | None]) -> list[str]:

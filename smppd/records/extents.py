@@ -24,7 +24,7 @@ _PAGE: Final = 64
 
 
 class ExtentBuilder:
-    """Makes extents of rows that are given in rising order."""
+    """Makes extents of rows, which are given by their ids; where nodes share a log one may come late."""
 
     def __init__(self, id_time: Callable[[int], float]) -> None:
         """id_time: epoch seconds at which an id was drawn."""
@@ -49,13 +49,14 @@ class ExtentBuilder:
         if before is None or self._count + count > RECORDS:
             self._begin(row, count)
         elif not count:
-            self._open = before._replace(last=seq)
+            self._open = before._replace(first=min(before.first, seq), last=max(before.last, seq))
         elif not before.low:
-            self._open, self._count = row._replace(first=before.first), count
+            self._open = row._replace(first=min(before.first, seq), last=max(before.last, seq))
+            self._count = count
         else:
             joined = Extent(
-                before.first,
-                seq,
+                min(before.first, seq),
+                max(before.last, seq),
                 min(before.low, low),
                 max(before.high, high),
                 min(before.earliest, earliest),
@@ -94,6 +95,17 @@ def measured(log: Log, id_time: Callable[[int], float], after: int, until: int =
     yield from measure.take()
 
 
+def beyond(log: Log, id_time: Callable[[int], float]) -> list[Extent]:
+    """The extents of rows that the indexes do not cover."""
+    measure = ExtentBuilder(id_time)
+    front = log.covered()
+    while page := log.packed_beyond(front, _PAGE):
+        for seq, records in page:
+            _add(measure, seq, records)
+            front[log.node(seq)] = seq
+    return measure.take()
+
+
 def _add(measure: ExtentBuilder, seq: int, records: bytes) -> None:
     breathe()
     try:
@@ -127,8 +139,10 @@ class Extents:
         self._tail: list[Extent] = []
 
     def all(self) -> list[Extent]:
-        """Every row of the log is in one of them, oldest first."""
+        """Every row of the log is in one of them, oldest first by their first rows."""
         listed = self._log.extents()
+        if self._log.several:
+            return sorted([*listed, *beyond(self._log, self._id_time)])
         upto = listed[-1].last if listed else 0
         self._tail = [one for one in self._tail if one.last > upto]
         seen = max(upto, self._tail[-1].last if self._tail else 0)

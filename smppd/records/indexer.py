@@ -82,8 +82,9 @@ class Indexer:
         self._start()
 
     def _start(self) -> None:
-        self._at = self._rows.indexed()
-        self._first = 0
+        self._from = self._rows.covered()
+        self._at = dict(self._from)
+        self._first = self._last = 0
         self._records = 0
         self._measure = ExtentBuilder(self._id_time)
         self._made: list[Extent] = []
@@ -129,8 +130,10 @@ class Indexer:
             except Exception as error:  # noqa: BLE001  whatever is wrong with a row: those behind it are indexed all the same
                 self._unreadable(f"{type(error).__name__}: row {seq:016x} of the log cannot be indexed")
             self._records += row.written
-            self._first = self._first or seq
-            self._at = seq
+            # A row of another node may have a lower id than those before it.
+            self._first = min(self._first or seq, seq)
+            self._last = max(self._last, seq)
+            self._at[self._rows.node(seq)] = seq
             if self._records >= self._run:
                 break
         return len(rows)
@@ -164,7 +167,7 @@ class Indexer:
 
     def _write(self) -> None:
         self._without_erased()
-        span = (self._first, self._at)
+        span = (self._first, self._last)
         segments = [
             Segment(
                 _NUMBERS.name, *span, bucket, min(map(_SECOND, numbers)), _segment(_NUMBERS, build_segment, numbers)
@@ -177,7 +180,7 @@ class Indexer:
             if events
         ]
         self._made += self._measure.take()
-        self._rows.add(self._first, self._at, segments, self._made)
+        self._rows.add(self._from, self._at, segments, self._made)
         self._start()
 
     def _merge(self, table: _Table) -> bool:

@@ -5,6 +5,7 @@ leaves; and when a hold has ended it lets go of what the hold kept, so that what
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Final, NamedTuple
 
 from smppd.audit.trail import Actor, AuditTrail
@@ -22,6 +23,8 @@ _MANY: Final = 1000
 """Held rows that are let go of in one transaction."""
 _JOINED: Final = 60_000 << 22
 """Ids that are no further apart than this, a minute, are swept as one stretch."""
+_FRESH: Final = 60.0
+"""Seconds for which what a hold has gathered counts as all of it, though its mark is behind (`capture.YOUNG`)."""
 _BEING_MADE: Final = 600.0
 """Seconds for which a key without a document may be that of a hold that is being added."""
 
@@ -52,6 +55,8 @@ class Keeper:
         self._actor = actor
         self._wanting: list[Wanting] = []
         self._capture: Capture | None = None
+        self._gathered: dict[int, tuple[int, float]] = {}
+        """Hold -> the row up to which it has looked just now, and when (monotonic)."""
         self._told: set[int] = set()
 
     def close(self) -> None:
@@ -108,7 +113,9 @@ class Keeper:
         reached = {}
         for hold in living:
             self._holds.make_key(hold)
-            reached[hold.number] = self._capture.reached(hold.number)
+            upto, at = self._gathered.get(hold.number, (0, 0.0))
+            fresh = upto if monotonic() - at < _FRESH else 0
+            reached[hold.number] = max(self._capture.reached(hold.number), fresh)
         ready, needed = [], dict.fromkeys(reached, 0)
         for key in due:
             start, end = key.period.start, key.period.end
@@ -137,6 +144,7 @@ class Keeper:
             with breathing():
                 more = self._capture.step(hold, upto)
             if not more:
+                self._gathered[hold.number] = (upto, monotonic())
                 self._wanting.pop(0)
                 self._tell_damaged(hold, self._capture)
         if not self._wanting:

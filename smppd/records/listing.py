@@ -68,7 +68,8 @@ def by_time(
     reached: int | None = None
     looked = 0
     first_ms, end_ms = since * 1000, until * 1000
-    gaps = _Gaps(records.extents(records.indexed()), since, until)
+    upto = records.indexed()
+    gaps = _Gaps(records.extents(upto), upto, since, until)
     seq = place.seq
     before = place.before
     while rows := records.before(gaps.below(seq) + 1, _ROWS):
@@ -104,10 +105,19 @@ def by_time(
 class _Gaps:
     """Which rows hold nothing of a time."""
 
-    def __init__(self, extents: list[Extent], since: float, until: float) -> None:
-        self._touched = [one for one in extents if one.touches(since, until)]
+    def __init__(self, extents: list[Extent], upto: int, since: float, until: float) -> None:
+        """extents: of all rows up to `upto`. Those of several nodes may overlap."""
+        self._touched: list[Extent] = []
+        for one in extents:
+            if not one.touches(since, until):
+                continue
+            before = self._touched[-1] if self._touched else None
+            if before is not None and one.first <= before.last:
+                self._touched[-1] = before._replace(last=max(before.last, one.last))
+            else:
+                self._touched.append(one)
         self._first = extents[0].first if extents else LAST_ID
-        self._last = extents[-1].last if extents else 0
+        self._last = min(upto, max((one.last for one in extents), default=0))
 
     def below(self, seq: int) -> int:
         """The newest row at or below this one that may hold something; 0 for none."""

@@ -6,7 +6,8 @@ What was purged or erased reads as None. All records of a phone number are `reco
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter, itemgetter
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -14,7 +15,7 @@ from smppd.message import FINAL_STATES, Event, State, events_of
 from smppd.records.held import HeldParts
 from smppd.records.segments import find_record, record_bucket
 from smppd.records.vouch import Voucher
-from smppd.store.log import LogRow, Records, read_purged
+from smppd.store.log import APART, Front, LogRow, Records, read_purged
 from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing
@@ -127,7 +128,9 @@ class LogReader(RecordRows):
         """What happened to a message, oldest first, at most `limit` events. In the rows that are not indexed yet it stops
         looking once the customer has acknowledged a final receipt."""
         start = min(self.records.near(record_id), default=0)
-        upto = self.records.indexed()
+        if self.records.several:
+            start = max(0, start - APART)  # another node may have delivered it, or told its end
+        front = self.records.covered()
         segments = self.records.event_segments(record_bucket(record_id), record_id, start)
         rows = {seq for data in segments for seq in find_record(data, record_id)}
         events: list[Event] = []
@@ -135,53 +138,62 @@ class LogReader(RecordRows):
             events += events_of(self.records.events(seq), record_id)
             if len(events) >= limit:
                 return events[:limit]
-        for seq, block in self._told(upto, max(upto, start - 1)):
+        for seq, block in self._told(front, start):
             if _ended(events):
                 break
             if seq not in rows:
                 events += events_of(block, record_id)
                 if len(events) >= limit:
                     break
+        if self.records.several:
+            events.sort(key=attrgetter("time"))
         return events[:limit]
 
-    def _told(self, upto: int, after: int) -> Iterator[tuple[int, bytes]]:
-        """(seq, events) of the rows above `after`. Those above `upto`, which no index covers, are read once for all records
-        that are asked for, as far as they fit into _TAIL octets."""
+    def _told(self, front: Front, start: int) -> Iterator[tuple[int, bytes]]:
+        """(seq, events) of the rows from `start` on that no index covers. They are read once for all records that are asked
+        for, as far as they fit into _TAIL octets."""
         tail = self._tail
-        if upto != tail.upto:
-            tail.drop(upto)
-        yield from ((seq, block) for seq, block in tail.blocks if seq > after)
-        last, whole = tail.last, True
-        while page := self.records.told(last, _PAGE):
+        if front != tail.front:
+            tail.drop(front, self.records.node)
+        yield from ((seq, block) for seq, block in tail.blocks if seq >= start)
+        last, whole = dict(tail.last), True
+        while page := self.records.told_beyond(last, _PAGE):
             for seq, block in page:
-                whole = whole and tail.add(seq, block)
-                if seq > after:
+                node = self.records.node(seq)
+                last[node] = seq
+                whole = whole and tail.add(node, seq, block)
+                if seq >= start:
                     yield seq, block
-            last = page[-1][0]
+        if self.records.several:
+            tail.blocks.sort(key=itemgetter(0))
 
 
 class _Tail:
-    """The events of rows that are not indexed yet: all of those from `upto` to `last`."""
+    """The events of rows that are not indexed yet: all of those from `front` to `last`."""
 
     def __init__(self) -> None:
-        self.upto = self.last = 0
+        self.front: Front = {}
+        self.last: dict[int, int] = {}
         self.blocks: list[tuple[int, bytes]] = []
         self._octets = 0
 
-    def drop(self, upto: int) -> None:
+    def drop(self, front: Front, node: Callable[[int], int]) -> None:
         """Those up to here are indexed by now; where the index was begun anew, all are read again."""
-        self.blocks = [one for one in self.blocks if one[0] > upto] if upto > self.upto else []
+        on = all(front.get(one, 0) >= seq for one, seq in self.front.items())
+        self.blocks = [one for one in self.blocks if one[0] > front.get(node(one[0]), 0)] if on else []
         self._octets = sum(len(block) for _seq, block in self.blocks)
-        self.last = max(upto, self.last) if upto > self.upto else upto
-        self.upto = upto
+        self.last = (
+            {**self.last, **{one: max(seq, self.last.get(one, 0)) for one, seq in front.items()}} if on else dict(front)
+        )
+        self.front = front
 
-    def add(self, seq: int, block: bytes) -> bool:
+    def add(self, node: int, seq: int, block: bytes) -> bool:
         """Keeps the next one; False when there is no room, nor for any behind it."""
         if self._octets + len(block) > _TAIL:
             return False
         self.blocks.append((seq, block))
         self._octets += len(block)
-        self.last = seq
+        self.last[node] = seq
         return True
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
+from operator import attrgetter
 from typing import Final
 
 from smppd.records.lookup import Found, LogReader
 from smppd.records.segments import find_number, number_bucket
-from smppd.store.log import LAST_ID, Extent, Records
+from smppd.store.log import LAST_ID, Extent, Front, Records
 from smppd.vault.keys import Part, Period, read_scope
 from smppd.vault.numbers import blind
 from smppd.vault.seal import PeriodKeys, SealError, iter_indexes, iter_times
@@ -130,24 +131,30 @@ def _living(
     before: int,
     reached: Callable[[int], bool] | None,
 ) -> Iterator[int]:
-    """The ids of records with one of the numbers whose period lives, newest first."""
+    """The ids of records with one of the numbers whose period lives, newest first; the same may come twice."""
     records = reader.records
     bounds = records.bounds()
     living = periods(records, accounts)
     if bounds is None or not living:
         return
-    lowest, highest = bounds
     blinds = Blinds(reader.ring, forms, living, since, until)
-    upto = records.indexed()
+    front = records.covered()
+    upto = max(front.values(), default=0)
     most = _WINDOW
     if reached is not None:
         most = max(1, min(_WINDOW, len(records.extents(upto)) * _KEYS // len(living)))
-    listed = [one for one in windows(records, upto, lowest, since, until, most) if one.low < before]
+    listed = [one for one in windows(records, upto, bounds[0], since, until, most) if one.low < before]
+    listed.sort(key=attrgetter("high"))  # of several nodes they overlap: what was indexed late is among what was before
+    waiting: set[int] = set()
     for done in range(len(listed) + 1):
-        yield from indexed(records, blinds, listed[-done]) if done else _tail(reader, blinds, upto, highest)
+        waiting.update(indexed(records, blinds, listed[-done]) if done else _tail(reader, blinds, front, bounds[1]))
+        below = listed[-done - 1].high if done < len(listed) else 0
+        ready = sorted((one for one in waiting if one > below), reverse=True)
+        yield from ready
+        waiting.difference_update(ready)
         if progress is not None:
             progress((done + 1) / (len(listed) + 1))
-        if reached is not None and 0 < done < len(listed) and reached(listed[-done].low):
+        if reached is not None and 0 < done < len(listed) and reached(max(listed[-done].low, below + 1)):
             return
 
 
@@ -197,10 +204,10 @@ def indexed(records: Records, blinds: Blinds, window: Extent) -> list[int]:
     return sorted((one for one in found if window.low <= one <= window.high), reverse=True)
 
 
-def _tail(reader: LogReader, blinds: Blinds, indexed: int, highest: int) -> list[int]:
+def _tail(reader: LogReader, blinds: Blinds, front: Front, highest: int) -> set[int]:
     """The same of the rows that are not indexed yet."""
     found: set[int] = set()
-    for place, (seq, records) in enumerate(_packed(reader.records, indexed, highest)):
+    for place, (seq, records) in enumerate(_packed(reader.records, front, highest)):
         try:
             if place < _VOUCHED:
                 reader.vouch(seq)  # what was taken out of a row leaves nothing to be found by
@@ -210,7 +217,7 @@ def _tail(reader: LogReader, blinds: Blinds, indexed: int, highest: int) -> list
                 found.update(record_id for value, record_id in iter_indexes(records) if value in every)
         except SealError:
             reader.damaged.append(seq)
-    return sorted(found, reverse=True)
+    return found
 
 
 def _checked(
@@ -229,17 +236,19 @@ def _checked(
     return found if since <= header.accepted_ms / 1000 < until else None
 
 
-def _packed(records: Records, after: int, until: int) -> Iterator[tuple[int, bytes]]:
-    while page := records.packed(after, until, _PAGE):
-        yield from page
-        after = page[-1][0]
+def _packed(records: Records, front: Front, highest: int) -> Iterator[tuple[int, bytes]]:
+    at = dict(front)
+    while (page := records.packed_beyond(at, _PAGE)) and page[0][0] <= highest:
+        for seq, packed in page:
+            at[records.node(seq)] = seq
+            yield seq, packed
 
 
 def _joined(some: list[Extent]) -> Extent:
     """One extent of several in order, each with records in it."""
     return Extent(
         some[0].first,
-        some[-1].last,
+        max(one.last for one in some),
         min(one.low for one in some),
         max(one.high for one in some),
         min(one.earliest for one in some),

@@ -45,6 +45,7 @@ ROWS: Final = 100
 
 _SOME: Final = 1000  # things of a queue that are picked out in one step
 _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
+_NOBODYS: Final = (Kind.QUEUE, Kind.WAITING, Kind.MAIL, Kind.INHERITED)  # parked receipts every node has in memory
 _BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
 
 
@@ -198,10 +199,14 @@ class Erasing(Turns):
         replies: ReplySenders,
         erased: ErasedNumbers,
         brought: Callable[[], int] = lambda: 0,
+        adopt: Callable[[list[ColdRow]], object] = lambda _rows: None,
     ) -> None:
-        """``brought()``: how many messages acts have put into another lane as rows so far."""
+        """``brought()``: how many messages acts have put into another lane as rows so far. ``adopt(rows)``: takes messages over
+        that have to be judged (`Kind.INHERITED`)."""
         super().__init__(context, store)
         self._brought = brought
+        self._adopt = adopt
+        self._unheld: dict[tuple[int, str], int] = {}
         self._replies = replies
         self._erased = erased
         self._dispatch = dispatch
@@ -264,6 +269,7 @@ class Erasing(Turns):
         yield COMMIT
         for kind in (Kind.QUEUE, Kind.WAITING, Kind.MAIL):
             yield from self._cold(kind)
+        yield from self._nobodys()
         yield from self._replies_of()
         yield from self._memory()
         while brought != self._brought():
@@ -487,6 +493,93 @@ class Erasing(Turns):
                     break
             yield GO
 
+    def _nobodys(self) -> Iterator[int]:
+        """Rows that no node holds. What is meant of them is claimed first: it may be another's by then."""
+        self._store.unheld(self._counted)
+        yield WAIT
+        for (kind, owner), _count in sorted(self._unheld.items()):
+            if kind not in _NOBODYS:
+                continue
+            after = 0
+            while True:
+                self._store.peek(Kind(kind), owner, after, ROWS, self._page)
+                yield WAIT
+                rows, self._rows = self._rows, []
+                if not rows:
+                    break
+                after = rows[-1].id
+                ids = [row.id for row in rows if self._means_row(kind, row)]
+                if self._acts and ids:
+                    self._store.claim(Kind(kind), owner, ids, len(ids), self._page)
+                    yield WAIT
+                    rows, self._rows = self._rows, []
+                    self._claimed(kind, rows)
+                    yield COMMIT
+                yield GO
+
+    def _means_row(self, kind: int, row: ColdRow) -> bool:
+        """Whether a row that nobody holds is meant; in a look it is counted here."""
+        try:
+            meant = self._is_meant(kind, row)
+        except Exception as error:  # noqa: BLE001  the item's edge: whoever claims it sets it aside
+            self._context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
+            return False
+        if meant and not self._acts and row.id not in self._seen:
+            self._seen.add(row.id)
+            self._found.messages += kind in (Kind.QUEUE, Kind.INHERITED)
+            self._found.waiting += kind == Kind.WAITING
+            if kind == Kind.MAIL:
+                mail = restored_mail(self._context.account(row.owner), row.id, row.data)
+                self._count_mail(mail)
+            else:
+                self._found.records.add(row.id)
+        return meant
+
+    def _is_meant(self, kind: int, row: ColdRow) -> bool:
+        context = self._context
+        if kind == Kind.MAIL:
+            account = context.account(row.owner)
+            mail = restored_mail(account, row.id, row.data)
+            return self._means_mail(mail) and self._bare_differs(mail)
+        if kind == Kind.WAITING:
+            message = restored_waiting(context, row)
+        else:
+            name, _, route = row.owner.partition("\n")
+            message = restored_row(context, row, context.lane(context.account(name), route))
+        return not message.erased and self._means_message(message)
+
+    def _bare_differs(self, mail: Mail) -> bool:
+        """Whether there is something to be taken out of a mail: a receipt may have been rewritten already."""
+        sm = Sm(mail.frame)
+        return not sm.esm_class & (RECEIPT | INTERMEDIATE) or self._bare(sm, mail) != mail.frame
+
+    def _count_mail(self, mail: Mail) -> None:
+        if mail.about:
+            self._found.records.add(mail.about)
+        if Sm(mail.frame).esm_class & (RECEIPT | INTERMEDIATE):
+            self._found.receipts += 1
+        else:
+            self._found.texts += 1
+
+    def _claimed(self, kind: int, rows: list[ColdRow]) -> None:
+        """Rows that were nobody's until now, and are meant."""
+        if kind == Kind.INHERITED:
+            self._adopt(rows)  # and in memory it is found with the next look there
+            return
+        for row in rows:
+            try:
+                self._row(Kind(kind), row)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self._context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
+
+    def _counted(self, counts: dict[tuple[int, str], int]) -> None:
+        self._unheld = counts
+        self._go()
+
+    def _page(self, rows: list[ColdRow]) -> None:
+        self._rows = rows
+        self._go()
+
     def _replies_of(self) -> Iterator[int]:
         """What is remembered for replies of a person. No record speaks of it, so no hold keeps it."""
         wanted = self._wanted
@@ -521,7 +614,7 @@ class Erasing(Turns):
         name, _, route = row.owner.partition("\n")
         context = self._context
         lane = context.lane(context.account(name), route)
-        if row.id <= lane.upto or not self._means_message(restored_row(context, row, lane)):
+        if (row.id <= lane.upto and not row.shared) or not self._means_message(restored_row(context, row, lane)):
             return  # in memory, and ends there; or somebody else's
         self._found.messages += 1
         self._found.records.add(row.id)
@@ -546,7 +639,7 @@ class Erasing(Turns):
         else:
             self._batch += 1
             self._blank(message)
-            new = ColdRow(row.kind, row.owner, row.key, row.id, row.expires, write_message(message))
+            new = row._replace(data=write_message(message))
             context.ledger.rewrite_row(message, new)
 
     def _mail_row(self, row: ColdRow) -> None:
@@ -557,5 +650,15 @@ class Erasing(Turns):
         mail = restored_mail(account, row.id, row.data)
         mail.cold = (row.kind, row.owner, row.key)
         mail.stored = True
-        if self._means_mail(mail):
+        if not self._means_mail(mail):
+            return
+        sm = Sm(mail.frame)
+        if not row.shared or sm.esm_class & (RECEIPT | INTERMEDIATE) == 0:
+            if row.shared:
+                account.mailbox.read.add(row.id)  # it is not counted here
             self._mail(mail)
+        elif (frame := self._bare(sm, mail)) != mail.frame:
+            self._note(mail)
+            self._found.receipts += 1
+            mail.frame = frame
+            context.ledger.rewrite_row(mail, mail_row(mail)._replace(shared=True))  # nobody's again

@@ -76,6 +76,14 @@ class Readiness(NamedTuple):
     stopped: tuple[str, ...] = ()
 
 
+class Load(NamedTuple):
+    """What waits here: messages to be submitted, mail to be delivered, messages whose answer did not come."""
+
+    waiting: int
+    mail: int
+    unknown: int
+
+
 class Gauges:
     """See the module. ``note_oldest_released`` is called about once a second."""
 
@@ -122,6 +130,19 @@ class Gauges:
         oldest = max((self.oldest(account) for account in context.accounts.values()), default=0.0)
         stopped = sorted([one.name for one in context.upstreams.values() if one.act and not one.gone])
         return Readiness(ready, up, oldest, tuple(stopped))
+
+    def load(self) -> Load:
+        """See ``Load``."""
+        accounts, upstreams = self._context.accounts.values(), self._context.upstreams.values()
+        return Load(
+            sum([one.queued for one in accounts]),
+            sum([len(one.mailbox) for one in accounts]),
+            sum([len(one.unknown) for one in upstreams]),
+        )
+
+    def links(self) -> dict[str, int]:
+        """How many links stand to each upstream that has one."""
+        return {one.name: len(one.links) for one in self._context.upstreams.values() if one.links}
 
     def picture(self) -> Picture:
         """See ``Picture``."""

@@ -6,10 +6,10 @@ end. No code outside this room uses the parts behind `Relay`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from smppd.config import Settings
 from smppd.consent.register import ConsentScreen
@@ -30,12 +30,14 @@ from smppd.relay.accept.duplicates import Duplicates
 from smppd.relay.accept.parts import HeldParts
 from smppd.relay.accept.routing import Router, Routes
 from smppd.relay.acting import Acted, Acting, Waiting
+from smppd.relay.adopting import Adopting
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.erasing import Erasing, Found, Kept, OfRecords, Person
 from smppd.relay.flow import Flow, FlowMeter
-from smppd.relay.gauges import Gauges, Picture, Readiness
+from smppd.relay.gauges import Gauges, Load, Picture, Readiness
 from smppd.relay.guard import COMMIT, ROWS, SWEEP
+from smppd.relay.inheritance import convert
 from smppd.relay.log_changes import LogChanges
 from smppd.relay.operations import History, Operations
 from smppd.relay.receipts.erased import ErasedNumbers
@@ -65,6 +67,13 @@ _LOOK = 60.0  # seconds between two counts of what is damaged, which commands re
 
 Response = tuple[Any, int, int, bytes]
 """A response to a request of ours, as a session gives it: (token, command, status, frame)."""
+
+
+_LEAST: Final = 1 / 64  # of a rate; a node that is given less sends so much all the same
+
+
+def _share(shares: Mapping[str, float], name: str) -> float:
+    return min(1.0, max(_LEAST, shares.get(name, 1.0)))
 
 
 class Routing(NamedTuple):
@@ -199,8 +208,20 @@ class Relay:
             self.reply_senders,
             self.erased_numbers,
             lambda: self.acting.brought,
+            lambda rows: self.adopting.adopt(rows),
         )
         self.acting = Acting(context, store, self.dispatch, self.rerouting)
+        self.adopting = Adopting(
+            context,
+            self.dispatch,
+            self.mailroom,
+            self.held_parts,
+            self.receipts.parking,
+            self.desk.restore_remembered,
+        )
+        self.mailroom.given_up = lambda account: self.adopting.rows_unheld(Kind.MAIL, account, ())
+        self._shares: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {})
+        self._parked_rows = Expiry(Kind.PARKED, _EXPIRED)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -277,6 +298,7 @@ class Relay:
         self.opt_outs.register.epoch += 1 << 32
         context.use_hours(routing.hours)
         self.short_ids.use(settings)
+        self.set_shares(*self._shares)
 
     def stranded(
         self, settings: Settings, routing: Routing, pipelines: Mapping[str, Pipeline | None]
@@ -334,7 +356,8 @@ class Relay:
         recovery = Recovery(
             context, self.dispatch.lanes, self.receipts.parking, self.reply_senders, self.erased_numbers
         )
-        living = recovery.run(store.replay(), store.counts())
+        counts = store.counts()
+        living = recovery.run(store.replay(), counts)
         self.desk.restore_remembered(context.ledger.living())
         self._ids.skip(context.ledger.highest())
         if self._register is not None:
@@ -344,6 +367,7 @@ class Relay:
         self.desk.accepts = self._accepts
         context.guard.do_chore("held parts", lambda: self.held_parts.judge_again(context.now()))
         context.guard.do_chore("parked receipts", self.receipts.parking.resume_searches)
+        context.guard.do_chore("rows that nobody holds", lambda: self.adopting.begin(counts))
         store.kick()
         store.watch()  # known before the first message, not a second later
         return living
@@ -376,6 +400,7 @@ class Relay:
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
             self.mailroom.customer_bound(customer.account, now)
+            self.adopting.customer_bound(customer.account.name)
             self.context.flush()
 
     def customer_sent(
@@ -413,6 +438,7 @@ class Relay:
             account.sessions.remove(customer)
         self.context.dirty.pop(customer, None)
         self.mailroom.answers_missing(account, unanswered, now, wait=False)
+        self.mailroom.settle_place(account)
         self.context.flush()
 
     # -- carriers ------------------------------------------------------------------------------------------------------
@@ -509,6 +535,40 @@ class Relay:
         """The store found a cold row that does not open, and has set it aside: it is counted no more."""
         self.context.guard.call_guarded(ROWS, lambda: self.withdrawal.row_damaged(kind, owner, identity))
 
+    # -- several nodes on one store (`store.nodes`) --------------------------------------------------------------------
+
+    def rows_unheld(self, kind: int, owner: str, ids: Sequence[int]) -> None:
+        """Nobody holds some rows (`store.api.Kind`) that another node put or a take-over left: these ids, or (empty) some. The
+        relay claims what it can do something with, now or later, and looks by itself every half a minute."""
+        self.context.guard.call_guarded(ROWS, lambda: self.adopting.rows_unheld(kind, owner, ids))
+        self._store.kick()
+        self.context.flush()
+
+    def set_alone(self, alone: bool) -> None:
+        """Whether no other node lives. Where others do, receipts whose message is not here are put where all can find them.
+        True until this is called."""
+        self.receipts.parking.set_alone(alone)
+
+    def set_elsewhere(self, receivers: Collection[str]) -> None:
+        """The accounts that have a receive-capable session at another node. Mail of those that have none here is handed over to
+        whoever claims it, now and as it comes. To be called whenever it changes; nothing happens where it has not."""
+        self.mailroom.set_elsewhere(receivers)
+        self.context.flush()
+
+    def set_shares(self, accounts: Mapping[str, float], upstreams: Mapping[str, float]) -> None:
+        """This node's part of the rate (``throughput`` and ``burst``) of each account and upstream, above 0 and 1 at the most;
+        1 for those that are not named. To be called whenever it changes; what has not changed costs nothing."""
+        self._shares = dict(accounts), dict(upstreams)
+        now = self.context.now()
+        for account in self.context.accounts.values():
+            account.set_share(_share(accounts, account.name), now)
+        for upstream in self.context.upstreams.values():
+            upstream.set_share(_share(upstreams, upstream.name), now)
+
+    def convert(self, blocks: Iterable[tuple[int, bytes]]) -> Iterator[ColdRow]:
+        """Makes rows of all that lives in the journal of a node (`store.nodes.Convert`; `relay.inheritance`). Any thread."""
+        return convert(blocks, self.context.wall)
+
     # -- erasure -------------------------------------------------------------------------------------------------------
 
     def erase_person(
@@ -601,10 +661,13 @@ class Relay:
         chore("messages", lambda: self.dispatch.send_all_ready(now))
         chore("mail", lambda: self.mailroom.sweep(now))
         chore("parked receipts", self.receipts.parking.sweep)
+        chore("rows that nobody holds", lambda: self.adopting.sweep(now))
         chore("policies", lambda: self._policies(now))
         wall = int(context.wall())
         for expiry, end in self._expiries:
             chore("expiry", partial(self._expire, expiry, wall, end))
+        if self.receipts.parking.has_rows:
+            chore("expiry", lambda: self._expire(self._parked_rows, wall, self.receipts.parking.expired_rows))
         chore("replies", self.reply_senders.sweep)
         chore("erased numbers", self.erased_numbers.sweep)
         if now - self._looked >= _LOOK:
@@ -657,6 +720,14 @@ class Relay:
     def readiness(self) -> Readiness:
         """What /readyz and /healthz need to know of the relay."""
         return self.counts.readiness(self.ready)
+
+    def load(self) -> Load:
+        """What waits here."""
+        return self.counts.load()
+
+    def links(self) -> dict[str, int]:
+        """How many links stand to each upstream that has one."""
+        return self.counts.links()
 
     def picture(self) -> Picture:
         """Counts and states of everything."""

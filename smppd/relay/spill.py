@@ -7,24 +7,20 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from smppd.protocol.receipt_ids import canonical
 from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import SPILL
+from smppd.relay.ledger.ledger import waiting_row
 from smppd.relay.ledger.payload import write_message
 from smppd.relay.receipts.parking import Parking
-from smppd.relay.state.addresses import bucket_key, may_name_number, names_number
 from smppd.relay.state.living import Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.relay.state.phase import Phase
-from smppd.store.api import ColdRow, Kind, Renewed
+from smppd.store.api import Renewed
 
 # Where memory is full, so many messages of one carrier, and so many octets of all carriers, become rows in one step.
 _MOST: Final = 1000
 _OCTETS: Final = 8 << 20
-# For how many seconds a receipt is waited for: after the end of validity, and after the submission. The later end counts.
-_AFTER_VALIDITY: Final = 24 * 3600
-_AFTER_SUBMIT: Final = 72 * 3600
 
 
 class Spill:
@@ -124,14 +120,9 @@ class Spill:
     def _shelve(self, message: Message) -> None:
         upstream = message.upstream
         assert upstream is not None
-        # Its receipt may be three days late, however short its validity was.
-        wall = int(self._context.wall())
-        expires = min(max(message.expires + _AFTER_VALIDITY, wall + _AFTER_SUBMIT), 0xFFFFFFFF)
-        key = canonical(message.upstream_id)
-        digits = message.destination_digits
-        if names_number(key, digits) if digits else may_name_number(key):
-            key = bucket_key(key)
-        row = ColdRow(Kind.WAITING, upstream.name, key, message.id, expires, write_message(message))
+        wall, digits = self._context.wall(), message.destination_digits
+        data = write_message(message)
+        row = waiting_row(upstream.name, message.id, message.upstream_id, digits, message.expires, wall, data)
         self._ledger.shelve(message, row)
         self._context.phases.move(message, Phase.SHELVED)
         # Until the row is durable, and can be found, the message is found here.

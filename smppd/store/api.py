@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, IntEnum, auto
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 
 class Kind(IntEnum):
@@ -71,7 +71,8 @@ class ColdRow(NamedTuple):
 
     ``owner``: lane, upstream or account it belongs to. ``key``: upstream id to find it by, empty where rows are taken in
     the order of ``id``. ``expires``: epoch seconds. ``data``: sealed on disk, clear here. ``shared``: as it is put: nobody
-    holds it, any node may claim it (``Spool.claim``); the others are told of it. A store of one node knows no such rows.
+    holds it, any node may claim it (``Spool.claim``); the others are told of it. As it is given by ``find``, ``expired`` and
+    ``claim``: nobody held it until now, so this node has not counted it. A store of one node knows no such rows.
     """
 
     kind: int
@@ -130,6 +131,10 @@ class OptOut(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<OptOut {self.account} {'stands' if self.stands else 'lifted'}>"
+
+
+OPT_OUTS: Final = "opt-outs"
+"""Name in `Batch.meta` of a number that is another one with each change of the register of opt-outs."""
 
 
 class Doubt(NamedTuple):

@@ -70,6 +70,9 @@ class Consents(Protocol):
     def count(self) -> int:
         """How many rows there are."""
 
+    def version(self) -> str:
+        """Another one with each change of what counts."""
+
     def expire(self, now: float) -> int:
         """Deletes what has ended by ``now`` (epoch seconds); how many."""
 

@@ -13,11 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from smppd.store.api import Doubt, Kind, OptOut, Store
 from smppd.store.consents import Consents
+from smppd.store.copying import Side
 from smppd.store.damaged import DamagedItems
 from smppd.store.documents import Documents
 from smppd.store.erasures import ErasureRows, Waiting
 from smppd.store.holds import HeldRows
 from smppd.store.log import IndexRows, PurgeRows, Records, States
+from smppd.store.nodes import Nodes
 from smppd.store.seals import TakenUp
 from smppd.store.tidy import DONE, Compacted, Entries
 from smppd.store.underway import Underway
@@ -51,6 +53,9 @@ class OptOutRows(Protocol):
 
     def all(self) -> Iterator[OptOut]:
         """All entries in order of their keys, in short reads."""
+
+    def version(self) -> str:
+        """Another one with each change that another node, or a command beside it, has made. Cheap."""
 
     def doubts(self) -> list[Doubt]:
         """What waits for a person, oldest first."""
@@ -187,6 +192,13 @@ class Installation(Protocol):
     def being_shredded(self) -> bool:
         """Whether `smppd keys shred` has begun: nothing of the store is what it was."""
 
+    def closed(self, *, daemon: bool) -> str:
+        """A sentence that says why nobody may use it, since it was copied elsewhere or is a copy that is not complete
+        (`store.copying`); empty where it may be used. daemon: by a daemon. Raises StoreError."""
+
+    def side(self) -> Side:
+        """The whole of it, for who copies it. Raises StoreError."""
+
     def check(self) -> None:
         """Raises StoreError where there is a log that this version cannot read, or where the store cannot be reached. Changes
         nothing."""
@@ -281,6 +293,11 @@ class Installation(Protocol):
         on the reactor thread; ``later(seconds, function)`` runs one there after a time, ``soon(function)`` at the end of this
         turn. reserve: octets of its disk to be left free, where the disk is this machine's. start: None where there is nobody
         to be told that it takes long; nothing is taken out of the spool then."""
+
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> Nodes | None:
+        """The nodes that work on the same store, as this one has them; None where there can be no other. store: as `store` made
+        it; ring: what it uses; notify: as for the store. Nothing is connected before `Nodes.start`, which comes soon after
+        `MainStore.open`; `Nodes.leave` and `stop` come after `MainStore.close`."""
 
     def ask_tidy(self, seconds: float) -> bool:
         """Asks the daemon that uses the store to tidy its spool, and waits so long for it; whether it has."""

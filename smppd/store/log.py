@@ -4,9 +4,11 @@ It is no part of `store.api`, which is what the relay asks on a message's path: 
 works beside the writer, in another process too. And it is no part of `records`, because back ends implement it, and these
 import nothing above them.
 
-In these terms a database that several nodes share can serve as well: rows have an id each, ids rise in the order of writing,
-and everything is asked for by stretches of ids, in pages. What is in a row stays sealed: no back end opens anything, and the
-segments of the indexes are octets to it. Every method raises StoreError, and StoreBusy where trying again may help.
+In these terms a database that several nodes share can serve as well: rows have an id each, ids rise in the order of writing
+of each node, and everything is asked for by stretches of ids, in pages. Rows of one node become visible in their order; one
+of another node may become visible behind them though its id is lower. Who goes on where he was says so with a `Front`. What is
+in a row stays sealed: no back end opens anything, and the segments of the indexes are octets to it. Every method raises
+StoreError, and StoreBusy where trying again may help.
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ from smppd.vault.seal import DIGEST_BYTES, SealError
 
 LAST_ID: Final = (1 << 63) - 1
 """No row and no record has a higher id."""
+Front = Mapping[int, int]
+"""How far somebody has come in the log of each node: node -> the last row of it that he has. A node that is not named is not
+begun. A store that has one log calls it 0 (`Log.node`)."""
+APART: Final = 600_000 << 22
+"""In ids: ten minutes. The clocks of nodes may be so far apart: what two of them write of one message is looked for so much
+before the row that has its record."""
 _PLACE: Final = struct.Struct(f"!I{DIGEST_BYTES}s")
 
 
@@ -92,7 +100,20 @@ class Log(Protocol):
         """Those that were written of rows up to this one, oldest first."""
 
     def indexed(self) -> int:
-        """The last row that the indexes cover; 0 for none."""
+        """The indexes cover all rows up to this one, as far as they can be seen now; 0 for none."""
+
+    @property
+    def several(self) -> bool:
+        """Whether it is that of several nodes."""
+
+    def node(self, seq: int) -> int:
+        """In whose log a row is."""
+
+    def covered(self) -> dict[int, int]:
+        """The last row of each node that the indexes cover (`Front`)."""
+
+    def packed_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """(id, records) of the first ``limit`` rows behind a front, by their ids."""
 
     def close(self) -> None:
         """Lets the log go."""
@@ -144,6 +165,9 @@ class Records(Log, Protocol):
     def told(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """(id, events) of the first ``limit`` rows above ``after``, rising."""
 
+    def told_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """(id, events) of the first ``limit`` rows behind a front, by their ids."""
+
     def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
         """Segments of a bucket of the numbers' index (`records.segments`) that cover any of the rows ``first`` to ``last``."""
 
@@ -180,8 +204,8 @@ class Segment(NamedTuple):
 class IndexRows(Log, Protocol):
     """The log for the one who builds its indexes. Nothing in them is needed for durability: they can be built again."""
 
-    def unindexed(self, after: int, limit: int) -> list[LogRow]:
-        """The first ``limit`` rows above ``after``, as `Records.rows`, without what only verification needs."""
+    def unindexed(self, front: Front, limit: int) -> list[LogRow]:
+        """The first ``limit`` rows behind a front, by their ids, without what only verification needs."""
 
     def measured_from(self) -> int | None:
         """The oldest row that is in an extent; None where there are no extents."""
@@ -189,9 +213,10 @@ class IndexRows(Log, Protocol):
     def erased(self, low: int, high: int) -> frozenset[int]:
         """Ids from ``low`` to ``high`` of records whose numbers were erased: they are to be in no index."""
 
-    def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
-        """Adds what was made of the rows ``first`` to ``last``, all or nothing. StoreError where somebody else has indexed them
-        meanwhile; StoreBusy where more is erased than the last call of ``erased`` gave."""
+    def add(self, before: Front, after: Front, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
+        """Adds what was made of the rows between two fronts, all or nothing. StoreError where somebody else has indexed
+        meanwhile, so that ``before`` is not what is covered; StoreBusy where more is erased than the last call of ``erased``
+        gave."""
 
     def cover(self, extents: Sequence[Extent]) -> None:
         """Adds extents of rows that are indexed."""

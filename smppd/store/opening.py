@@ -16,13 +16,13 @@ def installation(settings: Settings, *, settle: bool = True) -> Installation:
     """The store that the configuration names; nothing is opened before a part of it is asked for. settle: for commands, which
     are to see all that was acknowledged; the daemon and the processes beside it follow what is filed, and wait for nothing.
     StoreError where the back end is not installed."""
-    return installed(settings.store, settings.node, settle=settle)
+    return installed(settings.store, settings.node, settle=settle, name=settings.node_name or "")
 
 
-def installed(store: Store, node: int, *, settle: bool) -> Installation:
-    """The same of that section and the node's number alone."""
+def installed(store: Store, node: int, *, settle: bool, name: str = "") -> Installation:
+    """The same of that section and the node's number alone. name: the node's, for people; this machine's where it is empty."""
     if store.url is not None:
-        return _postgres(store, node)  # what was acknowledged is there: nobody has to wait
+        return _postgres(store, node, name)  # what was acknowledged is there: nobody has to wait
     return embedded(store.directory, settle=settle)
 
 
@@ -33,7 +33,7 @@ def embedded(directory: Path, *, settle: bool = True) -> Installation:
     return SqliteInstallation(directory, settle=settle)
 
 
-def _postgres(store: Store, node: int) -> Installation:
+def _postgres(store: Store, node: int, name: str) -> Installation:
     try:
         from smppd.store.postgres.connection import Server
         from smppd.store.postgres.installation import PostgresInstallation
@@ -59,7 +59,9 @@ def _postgres(store: Store, node: int) -> Installation:
         raise StoreError(f"store.password: {error}") from None
     except UnicodeDecodeError:
         raise StoreError("store.password: it is no text") from None
-    return PostgresInstallation(Server(store.url, password), store.directory, node=node, audit_head=audit_head)
+    return PostgresInstallation(
+        Server(store.url, password), store.directory, node=node, name=name, audit_head=audit_head
+    )
 
 
 def files_of(store: Store, command: str) -> Path:

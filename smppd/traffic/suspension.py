@@ -87,6 +87,8 @@ class Suspensions:
         self._made = made
         self._standing: dict[str, Standing] = {}
         self._screens: dict[str, SuspensionScreen] = {}
+        self.changes = 0
+        """Rises with each suspension, and each end of one."""
 
     def standing(self, account: str) -> Standing:
         """What is known of an account; of one that leaves the configuration too."""
@@ -107,6 +109,7 @@ class Suspensions:
 
     def suspend(self, suspension: Suspension) -> None:
         """From now on."""
+        self.changes += 1
         self.standing(suspension.account).suspension = suspension
         screen = self._screens.get(suspension.account)
         if screen is not None:
@@ -114,6 +117,7 @@ class Suspensions:
 
     def lift(self, account: str) -> Suspension | None:
         """The account may submit again, and begins without hits; what stood, or None."""
+        self.changes += 1
         standing = self.standing(account)
         was, standing.suspension = standing.suspension, None
         standing.hits.clear()

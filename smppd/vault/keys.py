@@ -455,6 +455,11 @@ class KeyRing:
             self._segments.pop(number, None)
             self._rows.delete(segment_scope(number))
 
+    def forget_segment(self, number: int) -> None:
+        """Takes the key out of memory only (another process destroyed it)."""
+        with self._lock:
+            self._segments.pop(number, None)
+
     def _obtain(self, account: str, part: Part, period: Period) -> PeriodKey:
         key = self.existing(account, part, period)
         if key is not None:

@@ -1,4 +1,5 @@
-"""Kills a command at each of its steps: each statement to a database, and each change of a name or of the disk's state."""
+"""Kills a command at each of its steps: each statement to a database, of either kind, and each change of a name or of the
+disk's state."""
 
 from __future__ import annotations
 
@@ -102,6 +103,9 @@ def _count(last: int, how: signal.Signals = signal.SIGKILL) -> Callable[[], int]
         return connect(*args, factory=counting(factory), **named)
 
     sqlite3.connect = connected
+    if "psycopg" in sys.modules:
+        driver: Any = sys.modules["psycopg"]
+        driver.Connection.execute = counted(driver.Connection.execute)
     for name in _CALLS:
         setattr(os, name, counted(getattr(os, name)))
     return lambda: number

@@ -256,4 +256,4 @@ def test_every_view_is_in_the_table_and_acts_are_for_who_runs_it() -> None:
     allowed = {role: {name for name, needed in SHOWS_NEED.items() if MAY[role] & needed} for role in Role}
     assert allowed[Role.OPERATOR] == set(SHOWS_NEED)
     assert "config" not in allowed[Role.ACCOUNT_OWNER] | allowed[Role.SUPPORT] and "sessions" in allowed[Role.SUPPORT]
-    assert allowed[Role.AUDITOR] == {"rules", "lists", "health", "bans", "config"}
+    assert allowed[Role.AUDITOR] == {"rules", "lists", "health", "nodes", "bans", "config"}

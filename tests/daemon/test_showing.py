@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from smppd.audit.trail import Actor
 from smppd.control.wire import ControlError
@@ -14,13 +15,18 @@ from smppd.daemon.acts import ActInForce
 from smppd.daemon.answers import Listing
 from smppd.daemon.askers import SHOWS_NEED
 from smppd.daemon.http import assess
+from smppd.daemon.nodes import Membership
 from smppd.daemon.reload import LastReload
 from smppd.daemon.showing import Seen, Showing
+from smppd.metrics import Metrics
+from smppd.net.bound import BoundAccounts
 from smppd.net.door import NamedBan
 from smppd.net.sessions import SessionView
 from smppd.operators.roles import Authority
+from smppd.relay.gauges import Load
 from smppd.relay.views import LimitView
 from smppd.traffic.suspension import Suspension
+from tests.daemon.fellows import FakeShares, Node, Table
 from tests.relay.fakes import HASH, World, settings
 
 ROOT = Authority(Actor("root", "here"))
@@ -54,6 +60,23 @@ def session(number: str, side: str, name: str | None) -> SessionView:
     )
 
 
+class Alone:
+    """Where the store is one node's alone."""
+
+    def __init__(self) -> None:
+        self.membership: Any = Membership(
+            None,
+            FakeShares(),
+            Metrics(),
+            state=str,
+            load=lambda: Load(0, 0, 0),
+            links=dict,
+            fenced=lambda _reason: None,
+            now=lambda: 0.0,
+            later=lambda _seconds, _function: None,
+        )
+
+
 class Parts:
     """Stands for customers, upstreams, door, reload and worker."""
 
@@ -62,6 +85,7 @@ class Parts:
         self.last: LastReload | None = None
         self.loaded = 1.0
         self.error: Exception | None = None
+        self.bound = BoundAccounts()
 
     def now(self) -> float:
         return self.world.now
@@ -86,9 +110,9 @@ class Parts:
 
 
 class House:
-    """A relay with two accounts, something that waits, an act and a suspension."""
+    """A relay with two accounts, something that waits, an act and a suspension. ``nodes``: this is node 1 of two."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, nodes: bool = False) -> None:
         more = [{"system_id": "other", "password_hash": HASH, "networks": "any"}]
         self.world = World(settings(more=more, policies=RULES, acme={"policies": ["house"]}))
         for name in ("acme", "other"):
@@ -96,6 +120,15 @@ class House:
         self.world.commits()
         self.world.passes(2)
         self.parts = Parts(self.world)
+        if nodes:
+            table, clock = Table(), Clock()
+            self.node, self.other = Node(table, 1, clock), Node(table, 2, clock)
+            self.parts.bound = self.node.bound
+            self.other.links = {"a": 2, "b": 1}
+            self.other.membership.tick(0.0)
+            for name in ("acme", "other"):
+                self.other.bound.came(name, receives=True)
+            clock.advance(1)
         self.acts = [ActInForce("pause", "a", 5.0, "ada", "maintenance", None, True)]
         self.suspended = [Suspension(name, 7.0, "ada", RTS, 3) for name in ("acme", "other")]
         parts: Any = self.parts
@@ -112,11 +145,16 @@ class House:
             lambda: self.suspended,
             lambda: self.acts,
             lambda: health,
+            (self.node if nodes else Alone()).membership,
         )
         self.views = Showing(seen, wall=lambda: self.world.wall).views()
 
     def show(self, what: str, who: Authority = ROOT, **request: Any) -> Any:
-        """The whole answer, as JSON gave it."""
+        """What was asked for, as JSON gave it."""
+        return self.whole(what, who, **request)[what]
+
+    def whole(self, what: str, who: Authority = ROOT, **request: Any) -> Any:
+        """The whole answer."""
         answer: Any = self.views[what].make(request, who)
         if isinstance(answer, Deferred):
             found: list[Any] = []
@@ -128,7 +166,7 @@ class House:
         assert b"7700900" not in line and b"argon2" not in line
         whole = json.loads(line)
         assert whole["at"] == self.world.wall
-        return whole[what]
+        return whole
 
     def names(self, what: str, key: str, who: Authority = ROOT, **request: Any) -> list[Any]:
         return [one[key] for one in self.show(what, who, **request)]
@@ -236,3 +274,35 @@ def test_a_drain_ends_when_the_links_are_gone(house: House) -> None:
     assert house.show("upstreams", upstream="a")[0]["state"] == "drained"
     house.world.carrier("a")
     assert house.show("upstreams", upstream="a")[0]["state"] == "draining"
+
+
+def test_several_nodes_say_what_others_have_beside_each_list() -> None:
+    house = House(nodes=True)
+    nodes = house.show("nodes")
+    assert [(one["node"], one["here"], one["binds"], one["links"]) for one in nodes] == [
+        (1, True, 0, 0),
+        (2, False, 2, 3),
+    ]
+    sessions = house.whole("sessions")
+    assert sessions["node"] == 1 and len(sessions["sessions"]) == 5
+    binds = [{"node": 2, "name": "host2", "account": name, "sessions": 1, "receivers": 1} for name in ("acme", "other")]
+    links = [{"node": 2, "name": "host2", "upstream": name, "links": number} for name, number in (("a", 2), ("b", 1))]
+    assert sessions["elsewhere"] == binds + links
+    assert house.whole("sessions", upstream="a")["elsewhere"] == links[:1]
+    assert house.whole("accounts")["elsewhere"] == binds
+    assert [(one["name"], one["elsewhere"]) for one in house.show("accounts")] == [("acme", 1), ("other", 1)]
+    assert house.whole("upstreams")["elsewhere"] == links
+    assert [(one["name"], one["elsewhere"]) for one in house.show("upstreams")] == [("a", 2), ("b", 1)]
+
+
+def test_an_account_owner_sees_of_other_nodes_what_is_his() -> None:
+    house = House(nodes=True)
+    for what in ("sessions", "accounts"):
+        assert [one["account"] for one in house.whole(what, OWNER)["elsewhere"]] == ["acme"]
+    assert "elsewhere" not in house.whole("upstreams", OWNER) and house.show("nodes", OWNER) == []
+
+
+def test_one_node_alone_says_nothing_of_others() -> None:
+    house = House()
+    assert house.show("nodes") == [] and "elsewhere" not in house.whole("accounts")
+    assert "elsewhere" not in house.show("accounts")[0]

@@ -437,3 +437,40 @@ def test_how_many_stand(house: House) -> None:
     house.ask("unpause", "a")
     house.ask("unpause", "b")
     assert value("pause") == 0
+
+
+def test_what_another_node_pauses_and_drains_is_followed(tmp_path: Path) -> None:
+    """Two daemons with the same documents. Each ends a drain by itself."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one, two = House(tmp_path / "one"), House(tmp_path / "two")
+    two.disk, two.install = one.disk, one.install
+    two.settings = settings(node=2)
+    two.starts()
+
+    def follows(house: House) -> None:
+        house.room.follow(house.standing.stored())
+
+    one.ask("pause", "a")
+    one.ask("drain", "b")
+    follows(two)
+    assert two.fakes.acts == {"a": "paused", "b": "draining"} and two.stands() == one.stands()
+    one.room.tick()
+    assert one.fakes.closed == {"b"} and one.fakes.acts["b"] == "drained"
+    follows(two)
+    assert two.fakes.acts["b"] == "draining" and not two.fakes.closed, "its own links may be waited for"
+    two.starts()
+    assert two.fakes.acts["b"] == "draining"
+    two.room.tick()
+    assert two.fakes.closed == {"b"}
+    follows(one)
+    assert one.fakes.acts == {"a": "paused", "b": "drained"}
+    two.ask("unpause", "b")
+    follows(one)
+    assert one.fakes.acts == {"a": "paused", "b": ""} and not one.fakes.closed
+    one.room.handlers()["expire"](ActRequest("expire", "account:acme", "a test", {}), ROOT)
+    assert ("expire", "account:acme") in one.stands()
+    follows(two)
+    assert two.stands() == [("pause", "a")], "what waits at one node is its own"
+    two.starts()
+    assert not two.fakes.begun

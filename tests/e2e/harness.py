@@ -80,7 +80,7 @@ _WITH_ACTIONS = frozenset(
         "approvals",
         "report",
     )
-    + ("lists", "suspensions", "traffic", "act", "trace")
+    + ("lists", "suspensions", "traffic", "act", "trace", "store")
 )
 
 

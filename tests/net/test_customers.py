@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 
 from smppd import config
 from smppd.net.binds import ACCEPTED, TOLD, AcceptedBinds
+from smppd.net.bound import Bound
 from smppd.net.customers import TURN_SECONDS, TURNS, CustomerLink, version_name
 from smppd.protocol.operations import Bind, write_bind
 from smppd.protocol.wire import Command, Status, pdu
@@ -125,6 +126,41 @@ def test_the_oldest_goes_when_the_account_says_so() -> None:
     assert [client.gone for client in clients] == [True, True, False, False]
     assert [down for down, _ in world.relay.downs] == [clients[0].link, clients[1].link]
     assert world.relay.accounts["acme"].sessions == [clients[2].link, clients[3].link]
+
+
+def test_binds_at_other_nodes_count() -> None:
+    world = World(account(max_binds=3))
+    world.customers.bound.set_elsewhere({"acme": 2})
+    first = world.bound()
+    assert world.client().bind() == [("bind_transceiver_resp", Status.RALYBND, 1)]
+    world.customers.bound.set_elsewhere({"acme": 1})
+    world.bound()
+    assert world.customers.bound.here == {"acme": Bound(2, 2)}
+    first.goes()
+    assert world.customers.bound.here == {"acme": Bound(1, 1)}
+
+
+def test_a_newer_bind_takes_the_places_of_the_oldest_here_and_then_elsewhere() -> None:
+    world = World(account(max_binds=2, when_full="evict_oldest"))
+    wanted: list[tuple[str, int]] = []
+    world.customers.bound.wanted = lambda name, places: wanted.append((name, places))
+    world.customers.bound.set_elsewhere({"acme": 1})
+    clients = [world.bound(), world.bound()]
+    assert [client.gone for client in clients] == [True, False] and not wanted
+    world.customers.bound.set_elsewhere({"acme": 3})
+    clients.append(world.bound())
+    assert clients[1].gone and wanted == [("acme", 2)]
+    world.customers.evict_oldest("acme", 1)
+    assert clients[2].gone and not world.customers.bound.here
+    world.customers.evict_oldest("nobody", 1)
+
+
+def test_a_bind_that_takes_no_mail_is_told_as_such() -> None:
+    world = World(account(max_binds=2))
+    world.client().bind(command=Command.BIND_TRANSMITTER)
+    assert world.customers.bound.here == {"acme": Bound(1, 0)}
+    world.customers.evict_oldest("acme", 1)  # its account says that new ones are refused
+    assert world.customers.bound.here == {"acme": Bound(1, 0)}
 
 
 @pytest.mark.parametrize("version", [0x35, 0x40, 0x51, 0xFF])

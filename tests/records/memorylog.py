@@ -10,7 +10,7 @@ from typing import Any
 from smppd.store.api import StoreError, StoreFull
 from smppd.store.documents import FOREVER
 from smppd.store.holds import HeldRow, Mark
-from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Records, Segment
+from smppd.store.log import LAST_ID, Extent, Front, LogRow, Outline, Records, Segment
 from tests.vault.rows import MemoryRows
 
 
@@ -183,6 +183,20 @@ class MemoryLog:
     def indexed(self) -> int:
         return self.upto
 
+    several = False
+
+    def node(self, seq: int) -> int:
+        return 0
+
+    def covered(self) -> dict[int, int]:
+        return {0: self.upto}
+
+    def packed_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        return self.packed(front.get(0, 0), LAST_ID, limit)
+
+    def told_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        return self.told(front.get(0, 0), limit)
+
     def close(self) -> None:
         pass
 
@@ -238,8 +252,8 @@ class MemoryLog:
 
     # -- indexing ------------------------------------------------------------------------------------------------------
 
-    def unindexed(self, after: int, limit: int) -> list[LogRow]:
-        return self.rows(after, limit)
+    def unindexed(self, front: Front, limit: int) -> list[LogRow]:
+        return self.rows(front.get(0, 0), limit)
 
     def measured_from(self) -> int | None:
         return min(self.listed, default=None)
@@ -250,13 +264,13 @@ class MemoryLog:
     def erased(self, low: int, high: int) -> frozenset[int]:
         return frozenset()
 
-    def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
-        if self.upto >= first:
+    def add(self, before: Front, after: Front, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
+        if self.upto != before.get(0, 0):
             raise StoreError("indexed by somebody else")
         for one in segments:
             self._keep(False, one)
         self.cover(extents)
-        self.upto = last
+        self.upto = after[0]
 
     def _keep(self, merged: bool, one: Segment) -> None:
         self._handle += 1

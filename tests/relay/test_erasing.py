@@ -13,6 +13,7 @@ from smppd.protocol.receipt import MessageState
 from smppd.protocol.wire import Command, Fields, Sm, Status, address_field, build_sm
 from smppd.relay.acting import EXPIRE, MOVE, Acted, Waiting
 from smppd.relay.erasing import Erasing, Found, Kept
+from smppd.relay.inheritance import convert
 from smppd.relay.state.living import Living
 from smppd.relay.state.phase import Phase
 from smppd.relay.turns import BUDGET
@@ -472,3 +473,42 @@ def test_an_erasure_that_breaks_off_says_so_and_the_next_one_begins(monkeypatch:
     world.passes(5.0, step=0.1)
     assert [found.complete for found in done] == [False, True]
     clean(world)
+
+
+@pytest.mark.parametrize("acts", [False, True])
+def test_what_no_node_holds_is_found_and_taken_out(acts: bool) -> None:
+    """Of a node that is gone: a message that waits, one that a carrier has, one that it may have, a text and a receipt; and the
+    same of another person, which stays."""
+    world = World(settings(acme=OWNED))
+    acme = world.customer()
+    a = world.carrier()
+    for to in (TO, OTHER) * 3:
+        acme.submits(TEXT, to=to)
+    world.commits()
+    # The first of each has its receipt, a carrier has the second, and may have the third.
+    a.answers(b"up-0", b"up-1", b"up-2", b"up-3")
+    world.commits()
+    acme.leaves()
+    a.reports(b"up-0", b"up-1")
+    for of in (TO, OTHER):
+        a.delivers(build_sm(Command.DELIVER_SM, 0, address_field(1, 1, of), FROM, TEXT, Fields()))
+    world.commits()
+    a.cut()
+    world.commits()
+    late = world.customer()
+    for to in (TO, OTHER):
+        late.submits(TEXT, to=to)
+    late.leaves()
+    world.commits()
+    world.store.taken_over(convert(list(world.store.blocks), lambda: world.wall))
+    world.restarts()
+    before = dict(world.store.nobodys)
+    found = erase(world, acts=acts)
+    assert found.messages and found.waiting and found.receipts and found.texts, found
+    if not acts:
+        assert found.counts() == erase(world, acts=False).counts()
+        return
+    left = b"".join(row.data for row in world.store.nobodys.values()) + stored(world)
+    assert TO not in left and OTHER in left
+    assert len(before) > 4 and not any(erase(world).counts().values())
+    world.check()

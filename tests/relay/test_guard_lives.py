@@ -20,6 +20,7 @@ from smppd.relay.deliver import mailroom
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import PLACES
 from smppd.relay.ledger import ledger
+from smppd.relay.ledger.joined import Joined
 from smppd.relay.ledger.ledger import Ledger
 from smppd.relay.ledger.payload import StoredMessage
 from smppd.relay.receipts import parking, receipts
@@ -317,11 +318,11 @@ SPILLED: list[tuple[Any, str]] = [
     (receipts, "rewritten_receipt"),
 ]
 STARTS: list[tuple[Any, str]] = [
-    (Recovery, "_entry"),
-    (Recovery, "_open"),
-    (Recovery, "_mark"),
+    (Joined, "_entry"),
+    (Joined, "_open"),
+    (Joined, "_mark"),
     (Recovery, "_place_one"),
-    (Recovery, "_place_message"),
+    (Lanes, "place_restored"),
     (recovery, "restored_message"),
     (Phases, "move"),
     (Phases, "_enter"),

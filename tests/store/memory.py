@@ -36,18 +36,29 @@ class _BackEnd:
         return Availability.OK if self._store.room else Availability.FULL
 
 
+Rows = dict[tuple[int, str, bytes, int], ColdRow]
+
+
 class MemoryStore:
     """``store.api.Store`` in memory. What was committed is in ``blocks``, ``cold``,
-    ``events``, ``records``, ``numbers`` and ``aside``, and outlives a ``restart``. ``room``: whether there is space."""
+    ``events``, ``records``, ``numbers`` and ``aside``, and outlives a ``restart``. ``room``: whether there is space.
 
-    def __init__(self) -> None:
+    ``nobodys``: the rows that nobody holds, which stores of several nodes share. ``tell(kind, owner, ids)``: what the others
+    hear of them."""
+
+    def __init__(
+        self,
+        nobodys: Rows | None = None,
+        tell: Callable[[int, str, list[int]], None] = lambda _kind, _owner, _ids: None,
+    ) -> None:
         self.room = True
+        self.tell = tell
         self.segments: Segments
         self._now = 0.0
         self.segment = 0
         self.blocks: list[tuple[int, bytes]] = []
-        self.cold: dict[tuple[int, str, bytes, int], ColdRow] = {}
-        self.nobodys: dict[tuple[int, str, bytes, int], ColdRow] = {}
+        self.cold: Rows = {}
+        self.nobodys: Rows = {} if nobodys is None else nobodys
         self.events: list[Event] = []
         self.records = 0
         self.numbers: dict[str, int] = {}
@@ -56,6 +67,12 @@ class MemoryStore:
         self.doubted: dict[int, Doubt] = {}
         self.highest = 0
         self.restart()
+
+    def another(self) -> MemoryStore:
+        """The store of another node: what nobody holds both have."""
+        made = MemoryStore()
+        made.nobodys = self.nobodys
+        return made
 
     # -- what tests say ------------------------------------------------------------------------------------------------
 
@@ -97,6 +114,15 @@ class MemoryStore:
         else:
             self.committer.watch()
 
+    def taken_over(self, rows: Iterator[ColdRow]) -> None:
+        """Another node takes this one's place over: its journal became these rows, and all of its rows are nobody's."""
+        self.blocks = []
+        self.nobodys.update(self.cold)
+        self.cold = {}
+        for row in rows:
+            self.nobodys[row.kind, row.owner, row.key, row.id] = row._replace(shared=False)
+        self.restart()
+
     def die(self, durable: bool) -> None:
         """The process ends while a batch is under way: when that was durable and nobody was told, or before it was."""
         self.hand_over()
@@ -129,15 +155,19 @@ class MemoryStore:
         for key in batch.drop:
             self.cold.pop(key, None)
             self.nobodys.pop(key, None)
+        told = [(row.kind, row.owner, [row.id]) for row in batch.put + batch.moves if row.shared]
         for key in [key for key in self.cold if key[:2] in batch.handed]:
             self.nobodys[key] = self.cold.pop(key)
+            told.append((key[0], key[1], []))
+        for one in told:
+            self.tell(*one)
         self.numbers.update(batch.meta)
         self.aside.extend(batch.damaged)
-        for one in batch.opt_outs:
-            if one.stands:
-                self.opted[one.key] = one
+        for entry in batch.opt_outs:
+            if entry.stands:
+                self.opted[entry.key] = entry
             else:
-                self.opted.pop(one.key, None)
+                self.opted.pop(entry.key, None)
         self.doubted.update((one.record, one) for one in batch.doubts)
         for record in batch.decided:
             self.doubted.pop(record, None)
@@ -203,7 +233,7 @@ class MemoryStore:
         for row in taken:
             place = row.kind, row.owner, row.key, row.id
             self.cold[place] = self.nobodys.pop(place)
-        return taken
+        return [row._replace(shared=True) for row in taken]
 
     def claim(
         self, kind: Kind, owner: str, ids: list[int] | None, limit: int, then: Callable[[list[ColdRow]], None]
@@ -231,17 +261,16 @@ class MemoryStore:
 
     def find(self, kind: Kind, owner: str, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
         def found() -> list[ColdRow]:
-            self._take(lambda r: (r.kind, r.owner) == (kind, owner) and r.key in keys, _FOUND)
-            return [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys][:_FOUND]
+            own = [r for r in self.cold.values() if (r.kind, r.owner) == (kind, owner) and r.key in keys][:_FOUND]
+            return own + self._take(lambda r: (r.kind, r.owner) == (kind, owner) and r.key in keys, _FOUND - len(own))
 
         self._query(found, then)
 
     def expired(self, kind: Kind, now: int, limit: int, then: Callable[[list[ColdRow]], None]) -> None:
         def over() -> list[ColdRow]:
-            self._take(lambda r: r.kind == kind and r.expires < now, limit)
-            return sorted(
-                (r for r in self.cold.values() if r.kind == kind and r.expires < now), key=lambda r: r.expires
-            )[:limit]
+            own = [r for r in self.cold.values() if r.kind == kind and r.expires < now]
+            some = sorted(own, key=lambda r: r.expires)[:limit]
+            return some + self._take(lambda r: r.kind == kind and r.expires < now, limit - len(some))
 
         self._query(over, then)
 

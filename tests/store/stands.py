@@ -113,8 +113,8 @@ class Stand(Protocol):
 class MemoryStand:
     """A ``MemoryStore``."""
 
-    def __init__(self, _directory: Path) -> None:
-        self.store = MemoryStore()
+    def __init__(self, _directory: Path, store: MemoryStore | None = None) -> None:
+        self.store = MemoryStore() if store is None else store
         self.starts()
 
     def starts(self) -> None:
@@ -359,9 +359,10 @@ class PostgresStand(ThreadedStand):
 
     store: PostgresStore
 
-    def __init__(self, _directory: Path, server: Server | None = None) -> None:
-        """server: instead of a database of the test process's server."""
+    def __init__(self, _directory: Path, server: Server | None = None, node: int = 0) -> None:
+        """server: instead of a database of the test process's server. node: its number."""
         super().__init__()
+        self.node = node
         self.server = postgres.server().empty() if server is None else server
         self._own = server is None
         self._full = False
@@ -370,7 +371,7 @@ class PostgresStand(ThreadedStand):
         self._opens()
 
     def _makes(self, **given: Any) -> None:
-        self.store = PostgresStore(self.server, **given)
+        self.store = PostgresStore(self.server, node=self.node, **given)
         self.store.chain_keys = self.chain_keys
 
     def ends(self) -> None:
@@ -397,7 +398,7 @@ class PostgresStand(ThreadedStand):
     def _lets_go(self, *, fences: bool = False) -> None:
         if self._other is not None:
             if fences:
-                self._other.script("UPDATE nodes SET epoch = epoch + 1")
+                self._other.script(f"UPDATE nodes SET epoch = epoch + 1 WHERE node = {self.node}")
             self._other.script("COMMIT")
             self._other.close()
             self._other = None
@@ -409,7 +410,7 @@ class PostgresStand(ThreadedStand):
             # Somebody looks at the node's row, so the commit waits in the middle.
             self._other = Connection(self.server)
             self._other.script("BEGIN")
-            self._other.script("SELECT FROM nodes FOR UPDATE")
+            self._other.script(f"SELECT FROM nodes WHERE node = {self.node} FOR UPDATE")
         self.store.kick()
         self.turns()
 
@@ -429,6 +430,14 @@ class PostgresStand(ThreadedStand):
             self._lets_go(fences=not durable)
             self._calls.get(timeout=20)  # the word how it ended, which nobody hears
         self.starts()
+
+
+def beside(stand: Stand) -> Stand:
+    """Another node on the store of this one. Ended by the test, before the first one."""
+    if isinstance(stand, MemoryStand):
+        return MemoryStand(Path(), stand.store.another())
+    assert isinstance(stand, PostgresStand)
+    return PostgresStand(Path(), stand.server, node=stand.node + 1)
 
 
 STANDS: dict[str, Callable[[Path], Stand]] = {

@@ -17,7 +17,7 @@ from smppd.store.api import Availability, ColdRow, Damaged, Doubt, Kind, OptOut
 from smppd.store.sqlite.keys import KeyStore, PendingKeys
 from smppd.vault.keys import KeyRows
 from smppd.vault.seal import SECRETS_BYTES
-from tests.store.stands import COUNTER, STANDS, Stand, rotate
+from tests.store.stands import COUNTER, STANDS, Stand, beside, rotate
 from tests.vault.rows import MemoryRows, some
 
 SOON, LATE = 1_000, 1 << 31
@@ -299,6 +299,128 @@ def test_counts_are_of_each_kind_and_owner(stand: Stand) -> None:
     stand.commits()
     stand.starts()
     assert stand.counted == {(Kind.QUEUE, "acme"): 3, (Kind.MAIL, "acme"): 1}
+
+
+# -- rows that nobody holds ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Stand, Stand]]:
+    """Two nodes on one store."""
+    one = STANDS[request.param](tmp_path)
+    other = beside(one)
+    yield one, other
+    other.ends()
+    one.ends()
+
+
+def shared(identity: int, key: bytes = b"", **about: Any) -> ColdRow:
+    return row(identity, key, **about)._replace(shared=True)
+
+
+def unheld(stand: Stand) -> dict[tuple[int, str], int]:
+    found: Any = stand.asks("unheld")
+    return dict(found)
+
+
+def claim(stand: Stand, ids: list[int] | None = None, limit: int = 100, owner: str = "acme") -> list[int]:
+    return [one.id for one in stand.asks("claim", Kind.QUEUE, owner, ids, limit)]
+
+
+def ids(rows: list[ColdRow]) -> list[int]:
+    return [one.id for one in rows]
+
+
+def test_a_shared_row_is_nobodys_until_one_claims_it(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [shared(number) for number in (3, 1, 2)]
+    one.store.batch.moves += [shared(4, owner="beta"), row(5)]
+    one.commits()
+    assert unheld(one) == unheld(other) == {(Kind.QUEUE, "acme"): 3, (Kind.QUEUE, "beta"): 1}
+    assert ids(page(one)) == [5] and page(other) == [], "what nobody holds is on nobody's page"
+    for stand in pair:
+        assert stand.asks("peek", Kind.QUEUE, "acme", 0, 2) == [row(1), row(2)]
+        assert ids(stand.asks("peek", Kind.QUEUE, "acme", 1, 9)) == [2, 3]
+    assert claim(other, limit=2) == [1, 2], "the oldest"
+    assert claim(one) == [3] and claim(one) == claim(other) == []
+    assert ids(page(other)) == [1, 2] and ids(page(one)) == [3, 5]
+    assert unheld(one) == {(Kind.QUEUE, "beta"): 1}
+    other.starts()
+    assert other.counted == {(Kind.QUEUE, "acme"): 2}, "its own, and not forgotten with the process"
+    other.store.batch.drop += [place(row(1)), place(row(2))]
+    other.commits()
+    assert page(other) == []
+
+
+def test_some_are_claimed_by_their_ids(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [shared(number) for number in range(1, 6)]
+    one.commits()
+    assert claim(other, [4, 2, 9]) == [2, 4]
+    assert claim(one, [2, 3, 4]) == [3]
+    assert claim(other, [], 9) == []
+    assert claim(other, limit=1) == [1]
+
+
+def test_what_nobody_holds_is_found_and_claimed_by_who_finds_it(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [shared(1, b"up-1", kind=Kind.WAITING), row(2, b"up-1", kind=Kind.WAITING)]
+    one.commits()
+    assert other.asks("find", Kind.WAITING, "acme", [b"up-1"]) == [row(1, b"up-1", kind=Kind.WAITING)]
+    assert ids(one.asks("find", Kind.WAITING, "acme", [b"up-1", b"up-2"])) == [2]
+    assert ids(other.asks("find", Kind.WAITING, "acme", [b"up-1"])) == [1], "again, as any of its own"
+
+
+def test_what_nobody_holds_expires_at_one_of_them(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [shared(1, expires=10), row(2, expires=20), shared(3, expires=30), shared(4)]
+    one.commits()
+    assert ids(other.asks("expired", Kind.QUEUE, 25, 9)) == [1]
+    assert ids(one.asks("expired", Kind.QUEUE, 40, 9)) == [2, 3]
+    assert ids(other.asks("expired", Kind.QUEUE, 40, 9)) == [1]
+    assert unheld(other) == {(Kind.QUEUE, "acme"): 1}
+
+
+def test_what_is_handed_over_is_nobodys_from_then_on(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [row(1), row(2, owner="beta"), row(3, kind=Kind.MAIL)]
+    other.store.batch.put.append(row(4))
+    for stand in pair:
+        stand.commits()
+    one.store.batch.put.append(row(5))
+    one.store.batch.handed += [(Kind.QUEUE, "acme"), (Kind.QUEUE, "nobody"), (Kind.QUEUE, "acme")]
+    one.commits()
+    assert unheld(other) == {(Kind.QUEUE, "acme"): 2} and ids(page(other)) == [4]
+    assert claim(other) == [1, 5]
+    one.starts()
+    assert one.counted == {(Kind.QUEUE, "beta"): 1, (Kind.MAIL, "acme"): 1}
+
+
+def test_a_shared_row_that_is_dropped_or_put_again_by_its_batch(pair: tuple[Stand, Stand]) -> None:
+    one, other = pair
+    one.store.batch.put += [shared(1), shared(2), row(3)]
+    one.store.batch.moves += [row(2, data=b"newer"), shared(3)]
+    one.store.batch.drop.append(place(row(1)))
+    one.commits()
+    assert page(one) == [row(2, data=b"newer")] and claim(other) == [3]
+    one.store.batch.put.append(shared(2, data=b"newest"))
+    one.commits()
+    assert page(one) == [] and other.asks("claim", Kind.QUEUE, "acme", None, 9) == [row(2, data=b"newest")]
+    other.store.batch.put.append(row(2, data=b"own"))
+    other.commits()
+    assert page(other) == [row(2, data=b"own"), row(3)] and unheld(one) == {}
+
+
+def test_a_refused_batch_shares_and_hands_over_nothing_yet(stand: Stand) -> None:
+    stand.store.batch.put.append(row(1))
+    stand.commits()
+    stand.fills()
+    stand.store.batch.marks.append(b"mark;")
+    stand.store.batch.moves.append(shared(2))
+    stand.store.batch.handed.append((Kind.QUEUE, "acme"))
+    stand.refuses()
+    assert stand.store.batch.handed == [(Kind.QUEUE, "acme")] and stand.store.batch.moves == [shared(2)]
+    stand.frees()
 
 
 # -- the journal ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="the same in minutes, and how long `privacy` takes; default: 10")
     parser.add_argument("--rate", type=float, help="messages a second of `privacy`; default: 500")
     parser.add_argument("--resume", action="store_true", help="leave out the units that are written down as finished")
+    parser.add_argument("--only", default="", help="only units whose name has this in it, such as `mutation`")
     parser.add_argument("--short", action="store_true", help="the short form of each campaign, as in `make test`")
     parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose smppd is put to torture")
     parser.add_argument("--scratch", type=Path, default=Path(gettempdir()), help="where stores are made")
@@ -56,6 +57,7 @@ def main() -> int:
             options,
             Results(directory, name),
             resume=args.resume,
+            only=args.only,
             say=lambda line: print(line, flush=True),
         )
         wrong += sum(bool(row["faults"]) for row in rows)

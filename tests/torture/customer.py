@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,8 @@ from tests.torture import smpp
 
 _TICK: Final = 0.01
 _RETRY: Final = 0.05
+_DOUBTFUL: Final = 2.0
+"""Seconds before the end of a session whose acknowledgements may not have arrived."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class CustomerBook:
     unasked: int = 0
     receipts: Counter[bytes] = field(default_factory=Counter)
     states: dict[bytes, bytes] = field(default_factory=dict)
+    excused: set[bytes] = field(default_factory=set)
+    """Receipts whose acknowledgement may not have arrived, since the session ended: they may come again."""
     waits: list[float] = field(default_factory=list)
     """Seconds from each submit to its answer."""
 
@@ -41,6 +45,17 @@ class Bind(smpp.Peer):
         self.bound = False
         self.waiting: dict[int, tuple[int, float]] = {}
         self.sequence = 1
+        self.leaving = False
+        self.left = asyncio.get_running_loop().create_future()
+        self.taken: deque[tuple[float, bytes]] = deque(maxlen=1000)
+
+    def leave(self) -> None:
+        """Unbinds; ``left`` when that is over."""
+        if not self.leaving and not self.gone:
+            self.leaving, self.bound = True, False
+            self.sequence += 1
+            self.say(smpp.UNBIND, 0, self.sequence)
+            self.flush()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -67,13 +82,20 @@ class Bind(smpp.Peer):
             told = body.split(b"\0", 1)[0]
             book.ids_repeated += told in book.ids
             book.ids[told] = found[0]
+            self.customer.acknowledged += 1
         elif command == smpp.DELIVER:
             told, state = smpp.receipt_of(body)
             book.receipts[told] += 1
             book.states[told] = state
+            self.taken.append((time.monotonic(), told))
+            if self.leaving:
+                book.excused.add(told)
             self.say(smpp.DELIVER | smpp.RESPONSE, 0, sequence, b"\0")
         elif command in (smpp.ENQUIRE, smpp.UNBIND):
             self.say(command | smpp.RESPONSE, 0, sequence)
+        elif command == smpp.UNBIND | smpp.RESPONSE:
+            self.taken.clear()
+            self.transport.close()
         elif command in (0x80000001, 0x80000002, 0x80000009):
             self.bound = status == 0
             if status:
@@ -82,6 +104,10 @@ class Bind(smpp.Peer):
     def connection_lost(self, _error: Exception | None) -> None:
         self.gone = True
         self.bound = False
+        if not self.left.done():
+            self.left.set_result(None)
+        recent = time.monotonic() - _DOUBTFUL
+        self.customer.book.excused.update(told for at, told in self.taken if at > recent)
         self.customer.book.unanswered += len(self.waiting)
         self.waiting.clear()
 
@@ -102,7 +128,9 @@ class Customer:
         command: int = smpp.BIND_TRANSCEIVER,
         registered: int = 1,
         first: int = 0,
+        book: CustomerBook | None = None,
     ) -> None:
+        """``book``: of several customers that are one account, or whose messages are judged together."""
         self.port = port
         self.password = password
         self.system_id = system_id
@@ -111,7 +139,11 @@ class Customer:
         self.window = window
         self.command = command
         self.registered = registered
-        self.book = CustomerBook()
+        self.book = book or CustomerBook()
+        self.others: list[int] = []
+        """Further ports: each new bind is tried at the next one, as behind a load balancer."""
+        self.acknowledged = 0
+        """How many of its own messages, where others have the book too."""
         self.sending = False
         self.limit: int | None = None
         self.next = first
@@ -130,6 +162,24 @@ class Customer:
             await self._task
         for each in self.binds:
             each.cut()
+
+    def moves(self, ports: list[int]) -> None:
+        """Cuts all sessions, and binds at these ports from now on, in turn."""
+        self.port, *self.others = ports
+        for each in self.binds:
+            each.cut()
+
+    async def leaves(self, ports: list[int], seconds: float = 10.0) -> None:
+        """Unbinds all sessions in order, and binds at these ports from then on, in turn. A session that has not ended after
+        so long is cut."""
+        self.port, *self.others = ports
+        for each in self.binds:
+            each.leave()
+        if self.binds:
+            await asyncio.wait([each.left for each in self.binds], timeout=seconds)
+        for each in self.binds:
+            if each.leaving:
+                each.cut()
 
     @property
     def bound(self) -> int:
@@ -150,6 +200,8 @@ class Customer:
                     self.binds.append(made)
                 except OSError:
                     pass
+                self.others.append(self.port)
+                self.port = self.others.pop(0)
             up = [each for each in self.binds if each.bound]
             # A pause is not made up for beyond a tenth of a second's worth.
             tokens = min(tokens + (now - last) * self.rate, self.rate / 10 + 1)

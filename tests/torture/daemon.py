@@ -15,6 +15,7 @@ from tests import forked
 from tests.e2e.children import ROOT
 from tests.e2e.harness import PASSWORD, Gateway, Upstream, account
 from tests.torture.plan import Options
+from tests.torture.record import Record, read_database, read_record
 
 START: Final = 60.0
 
@@ -131,6 +132,42 @@ class Daemon(Gateway):
         if self.process is None or self.process.poll() is not None:
             return 0
         return sum(int(one["queued"]) + int(one["mailbox"]) for one in self.status()["accounts"])
+
+    @property
+    def url(self) -> str | None:
+        """The database that it works on, None for the embedded store."""
+        url: str | None = self.config["store"].get("url")
+        return url
+
+    def ends(self) -> list[str]:
+        """Ends it as an operator would, where it runs; what was wrong with it."""
+        if self.process is None or self.process.poll() is not None:
+            return []
+        faults = []
+        if errors := self.metric("smppd_internal_errors_total"):
+            faults.append(f"the daemon counted {errors:g} internal errors")
+        if damaged := self.metric("smppd_damaged_items"):
+            faults.append(f"{damaged:g} items are told as damaged")
+        # The customer's acknowledgements of its last receipts are still on their way into the record.
+        try:
+            status = self.terminate(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return [*faults, "the daemon did not end within 60 s of SIGTERM"]
+        return [*faults, f"the daemon ended with status {status}"] if status else faults
+
+    def record(self) -> Record:
+        """What it wrote down, once it has ended. Raises StoreError or sqlite3.Error."""
+        if self.url is not None:
+            return read_database(self.url, self.config_file)
+        return read_record(self.store, self.config_file)
+
+    def verifies(self) -> list[str]:
+        """What `smppd log verify` has to say against its log."""
+        checked = self.command("log", "verify")
+        if not checked.returncode:
+            return []
+        return [f"`smppd log verify` says: {(checked.stdout + checked.stderr).strip()[:200]}"]
 
 
 __all__ = ["PASSWORD", "Daemon", "StartFailure", "account"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from smppd.store.api import StoreError
 from tests.torture.customer import Customer
-from tests.torture.daemon import Daemon
 from tests.torture.ledger import compare
 from tests.torture.peers import Peers
-from tests.torture.record import read_record
+from tests.torture.record import Record
 
 
 def until(done: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
@@ -30,8 +29,18 @@ LATE: Final = 60.0
 PATIENCE: Final = 300.0
 
 
+class Judged(Protocol):
+    """What is put to torture: a daemon, or several that work together. See `Daemon`."""
+
+    def waiting(self) -> int: ...
+    def ends(self) -> list[str]: ...
+    def record(self) -> Record: ...
+    def verifies(self) -> list[str]: ...
+    def complaints(self) -> list[str]: ...
+
+
 def drain(
-    daemon: Daemon, peers: Peers, customers: list[Customer], seconds: float = PATIENCE, quiet: float = 4.0
+    daemon: Judged, peers: Peers, customers: list[Customer], seconds: float = PATIENCE, quiet: float = 4.0
 ) -> float:
     """Stops the load and waits until every acknowledged message has its receipt and every receipt is settled; or until
     nothing has moved for ``quiet`` seconds while the daemon says that nothing waits in it. What it still has is not lost,
@@ -63,7 +72,7 @@ def drain(
 
 
 def verdict(
-    daemon: Daemon,
+    daemon: Judged,
     peers: Peers,
     customer: Customer,
     *,
@@ -71,32 +80,22 @@ def verdict(
     receipts: bool = True,
     drained: float = 0.0,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Ends the daemon as an operator would and compares the books. ``verify``: the log's digest chain as well. ``drained``:
-    what ``drain`` took."""
+    """Ends what was judged as an operator would and compares the books. ``verify``: the log's digest chain as well.
+    ``drained``: what ``drain`` took."""
     faults: list[str] = []
     if drained > LATE:
         faults.append(f"late: {drained:.0f} s from the end of the load to the end of the last message")
     unfinished = daemon.waiting()
-    if daemon.process is not None and daemon.process.poll() is None:
-        if errors := daemon.metric("smppd_internal_errors_total"):
-            faults.append(f"the daemon counted {errors:g} internal errors")
-        if damaged := daemon.metric("smppd_damaged_items"):
-            faults.append(f"{damaged:g} items are told as damaged")
-        # The customer's acknowledgements of its last receipts are still on their way into the record.
-        status = daemon.terminate(20)
-        if status:
-            faults.append(f"the daemon ended with status {status}")
+    faults += daemon.ends()
     try:
-        record = read_record(daemon.store, daemon.config_file)
+        record: Record | None = daemon.record()
     except (StoreError, sqlite3.Error) as error:
         record = None
         faults.append(f"the store cannot be read: {type(error).__name__}")
     found, wrong = compare(customer.book, peers.smsc.book, record, receipts=receipts, unfinished=unfinished)
     faults += wrong
     if verify:
-        checked = daemon.command("log", "verify")
-        if checked.returncode:
-            faults.append(f"`smppd log verify` says: {(checked.stdout + checked.stderr).strip()[:200]}")
+        faults += daemon.verifies()
     return found, faults + daemon.complaints()
 
 

@@ -1,4 +1,5 @@
-"""smppd with one of its promises to the disk broken on purpose: the campaign that cuts the power must notice.
+"""smppd with one of its promises to the disk broken on purpose: the campaigns that cut the power, or kill the
+database, must notice.
 
 `python -m tests.torture.mutated run --config F` with TORTURE_MUTATION in the environment. Nothing in the product reads that
 variable.
@@ -114,7 +115,56 @@ def _no_directory_sync() -> None:
     _replace(sync_directory, lambda _directory: None)
 
 
+def _answered_first() -> None:
+    """PostgreSQL: a batch is answered, and then it is stored."""
+    from smppd.store.committer import STORED
+    from smppd.store.postgres.writer import Writer
+
+    def commit(writer: Writer, work: Any, ended: Callable[[Any], object]) -> None:
+        def job() -> None:
+            ended(STORED)
+            time.sleep(_WINDOW)
+            writer._commit(work)
+
+        writer._jobs.put(job)
+
+    Writer.commit = commit  # type: ignore[method-assign,assignment]
+
+
+def _unchecked() -> None:
+    """PostgreSQL: whether the server keeps what it acknowledges is not asked."""
+    from smppd.store.postgres.connection import Connection
+
+    Connection._check = lambda _connection, _advice: None  # type: ignore[method-assign,assignment]
+
+
+def _epoch_kept() -> None:
+    """PostgreSQL: a node is taken over, and its epoch stays."""
+    from smppd.store.postgres import takeover
+    from smppd.store.postgres.connection import Connection
+
+    run = Connection.run
+
+    def careless(connection: Connection, statement: str, values: Sequence[Any] = ()) -> int:
+        if statement.startswith("UPDATE nodes SET epoch = epoch + 1"):
+            statement = statement.replace("epoch + 1", "epoch")
+        elif statement == takeover._OVER:
+            statement = statement.replace("epoch = epoch + 1, ", "")
+        return run(connection, statement, values)
+
+    Connection.run = careless  # type: ignore[method-assign,assignment]
+
+
+def _in_the_database() -> None:
+    """The campaign breaks a function of the database's."""
+
+
 NO_CHECKSUM: Final = "checksum off"
+EPOCH_KEPT: Final = "a take-over that keeps the epoch"
+NOT_FENCED: Final = "commits that do not ask for the epoch"
+NOT_LOCKED: Final = "claims without a lock"
+ANSWERED_FIRST: Final = "answer before the commit"
+UNCHECKED: Final = "synchronous_commit off, and not asked for"
 MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "no sync": _no_sync,
     "sync before write": _sync_first,
@@ -124,7 +174,14 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     "no sync of the directory": _no_directory_sync,
     "synchronous=NORMAL": _less_synchronous("NORMAL"),
     "synchronous=OFF": _less_synchronous("OFF"),
+    ANSWERED_FIRST: _answered_first,
+    UNCHECKED: _unchecked,
+    EPOCH_KEPT: _epoch_kept,
+    NOT_FENCED: _in_the_database,
+    NOT_LOCKED: _in_the_database,
 }
+EMBEDDED: Final = [name for name in MUTATIONS if name not in (ANSWERED_FIRST, UNCHECKED)]
+"""Those of the embedded store; the others are PostgreSQL's."""
 
 
 if __name__ == "__main__":

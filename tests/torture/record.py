@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 import struct
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from smppd import config
 from smppd.message import Event, State, read_events
 from smppd.records.lookup import LogReader
+from smppd.store.api import StoreError
+from smppd.store.log import Records
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.keys import load_kek
@@ -50,27 +53,49 @@ def read_record(store: Path, config_file: Path | None = None) -> Record:
             if records is None or events is None:
                 raise sqlite3.DatabaseError("a row of the log is torn: a column that is never empty is")
             try:
-                headers = [read_header(packed) for packed in iter_records(records)]
-                told = list(read_events(events))
+                _take(record, records, events)
             except (SealError, ValueError, struct.error) as error:
                 raise sqlite3.DatabaseError(f"a row of the log is torn: {error}") from error
-            for identity in [header.record_id for header in headers]:
-                record.repeated += identity in record.ids
-                record.ids.add(identity)
-            for event in told:
-                record.events.setdefault(event.id, []).append(event)
-                if event.state == State.SUBMITTED and event.upstream_id:
-                    record.upstream[event.upstream_id] = event.id
     finally:
         db.close()
     if config_file is not None:
-        record.token = lambda: _tokens(store, config_file, record.ids)
+        record.token = lambda: _tokens(lambda: SqliteRecords(store), config_file, record.ids)
     return record
 
 
-def _tokens(store: Path, config_file: Path, ids: set[int]) -> dict[int, int]:
+def read_database(url: str, config_file: Path) -> Record:
+    """The same of the log of all nodes on PostgreSQL. Raises StoreError."""
+    from smppd.store.postgres.connection import Connection, Server  # need the driver
+    from smppd.store.postgres.log_rows import PostgresRecords
+
+    record = Record()
+    server = Server(url)
+    with closing(Connection(server, read_only=True)) as db:
+        node, seq = -1, 0
+        asked = "SELECT node, seq, records, events FROM log WHERE (node, seq) > ($1, $2) ORDER BY node, seq LIMIT 500"
+        while rows := db.all(asked, (node, seq)):
+            for node, seq, records, events in rows:  # noqa: B007
+                try:
+                    _take(record, records, events)
+                except (SealError, ValueError, struct.error) as error:
+                    raise StoreError(f"a row of the log of node {node} is torn: {error}") from error
+    record.token = lambda: _tokens(lambda: PostgresRecords(server), config_file, record.ids)
+    return record
+
+
+def _take(record: Record, records: bytes, events: bytes) -> None:
+    for identity in [read_header(packed).record_id for packed in iter_records(records)]:
+        record.repeated += identity in record.ids
+        record.ids.add(identity)
+    for event in read_events(events):
+        record.events.setdefault(event.id, []).append(event)
+        if event.state == State.SUBMITTED and event.upstream_id:
+            record.upstream[event.upstream_id] = event.id
+
+
+def _tokens(records: Callable[[], Records], config_file: Path, ids: set[int]) -> dict[int, int]:
     found: dict[int, int] = {}
-    with LogReader(SqliteRecords(store), load_kek(config.load(config_file).keys)) as reader:
+    with LogReader(records(), load_kek(config.load(config_file).keys)) as reader:
         for identity in sorted(ids):
             held = reader.record(identity)
             frame = held.record.pdu() if held is not None else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.torture.campaigns import CAMPAIGNS, flaps, mailbox, soak
+from tests.torture.campaigns import CAMPAIGNS, database, flaps, frozen, mailbox, several, soak
 from tests.torture.picture import Curve, chart
 from tests.torture.results import Results
 
@@ -68,7 +68,7 @@ def _kill(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    plain = [row for row in rows if "mutation" not in row]
+    plain = _plain(rows)
     told = [
         ("power cuts", str(_sum(plain, "kills"))),
         ("acknowledged between start and cut, lowest and highest block", _rates(plain)),
@@ -76,11 +76,7 @@ def _power(rows: Sequence[Row]) -> list[tuple[str, str]]:
         ("of them lost, torn", f"{_sum(plain, 'writes_lost'):,}, {_sum(plain, 'writes_torn'):,}"),
         *_books(plain),
     ]
-    for row in rows:
-        if "mutation" in row:
-            caught = f"noticed in run {row['caught']}: {row.get('noticed', '')}" if "caught" in row else "NOT noticed"
-            told.append((f"mutation: {row['mutation']}", caught))
-    return told
+    return told + _mutations(rows)
 
 
 def _disk(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -194,6 +190,67 @@ def _acts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
+def _done(rows: Sequence[Row]) -> str:
+    """What was done in all of them, and how often."""
+    told: dict[str, int] = {}
+    for row in rows:
+        for what, count in row.get("done", {}).items():
+            told[what] = told.get(what, 0) + count
+    return ", ".join(f"{what} {count}" for what, count in sorted(told.items()))
+
+
+def _plain(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if "mutation" not in row]
+
+
+def _mutations(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    told = []
+    for row in rows:
+        if "mutation" in row:
+            caught = f"noticed in run {row['caught']}: {row.get('noticed', '')}" if "caught" in row else "NOT noticed"
+            told.append((f"mutation: {row['mutation']}", caught))
+    return told
+
+
+def _nodes_of(rows: Sequence[Row]) -> str:
+    counts = sorted({row["nodes"] for row in rows})
+    return ", ".join(f"{count}: {_sum([r for r in rows if r['nodes'] == count], 'rounds')} rounds" for count in counts)
+
+
+def _slowest(rows: Sequence[Row], name: str) -> float:
+    return max((row[name][1] for row in rows if row.get(name)), default=0.0) / 1000
+
+
+def _database(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    plain = _plain(rows)
+    replicated = [row for row in plain if row["kind"] == "failover"]
+    alone = [row for row in plain if row["kind"] == "restart"]
+    return [
+        ("nodes", _nodes_of(plain)),
+        ("ends of a server without a replica", _done(alone)),
+        ("ends of a primary, of its synchronous replica, of both", _done(replicated)),
+        ("from the database taking writes to messages at each node, slowest", f"{_slowest(plain, 'serving_ms'):.1f} s"),
+        ("refused with ESME_RMSGQFUL meanwhile", f"{_sum(plain, 'refused'):,}"),
+        *_books(plain),
+        *_mutations(rows),
+    ]
+
+
+def _several(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    plain = _plain(rows)
+    taken = _sum(plain, "takeovers")
+    took = [("take-overs, slowest", f"{taken}, {_slowest(plain, 'taken_ms'):.1f} s")] if taken else []
+    return [
+        ("nodes", _nodes_of(plain)),
+        ("what was done", _done(plain)),
+        *took,
+        ("refused with ESME_RMSGQFUL", f"{_sum(plain, 'refused'):,}"),
+        ("receipts that a customer got again", f"{_sum(plain, 'receipts_repeated'):,}"),
+        *_books(plain),
+        *_mutations(rows),
+    ]
+
+
 def _soak(rows: Sequence[Row]) -> list[tuple[str, str]]:
     row = rows[-1]
     ratios = row.get("ratios", {})
@@ -218,6 +275,11 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
     "clock": ("The clock jumps", _clock),
     "privacy": ("Rotation, purge, erasure and holds under load", _privacy),
     "acts": ("All that an operator can do, at random, under load and kills", _acts),
+    "database": ("PostgreSQL killed under load, and a failover to its synchronous replica", _database),
+    "nodes": ("`kill -9` of one of several nodes", _several),
+    "frozen": ("A node that sleeps past its lease and wakes", _several),
+    "cut": ("A node cut from its database, its customers, its carrier", _several),
+    "spread": ("Receipts over all nodes, customers at one or on the move", _several),
     "soak": ("An hour at 70 % of capacity", _soak),
 }
 
@@ -225,6 +287,13 @@ _TELL: Final[dict[str, tuple[str, Callable[[Sequence[Row]], list[tuple[str, str]
 _JUDGED: Final = {
     "power": "A mutation is noticed by any finding after a cut, a store that does not open included; a run is three to eight"
     " cuts.",
+    "database": f"Judged: messages within {database.SERVING:g} s of the database.",
+    "nodes": f"Judged: taken over within {several.TAKEN_OVER:g} s.",
+    "frozen": f"Judged: taken over within {several.TAKEN_OVER:g} s; then a node writes nothing more, and ends with"
+    f" status {frozen.FENCED}.",
+    "cut": f"Judged: a node without its database past the lease is taken over within {several.TAKEN_OVER:g} s, writes"
+    f" nothing more and ends with status {frozen.FENCED}; nothing else makes a take-over.",
+    "spread": "Judged: nobody gets a receipt twice, but where he was cut, or unbound, within two seconds of it.",
     "flaps": f"Judged: each backlog gone within twice its outage, an outage under {flaps.LEAST:g} s counting as that long;"
     f" {flaps.NEAR:g} s of load and 50 messages are always on their way, and messages of unknown fate wait by intention:"
     " neither is backlog.",

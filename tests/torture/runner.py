@@ -21,9 +21,11 @@ def run_campaign(
     results: Results,
     *,
     resume: bool = False,
+    only: str = "",
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Runs what is not done yet; the rows of this run. A store that showed a fault is kept and named in its row."""
+    """Runs what is not done yet; the rows of this run. ``only``: units with this in
+    their names. A store that showed a fault is kept and named in its row."""
     form = "short" if options.short else "long"
     if resume:
         done = results.done(options.seed, form)
@@ -33,7 +35,7 @@ def run_campaign(
     rows = []
     units = campaign.plan(options)
     for number, unit in enumerate(units, 1):
-        if unit.key in done:
+        if unit.key in done or only not in unit.key:
             continue
         began = time.monotonic()
         scratch = Path(tempfile.mkdtemp(prefix="smppd-torture-", dir=options.scratch))

@@ -92,6 +92,8 @@ class Session(smpp.Peer):
         self.bound = False
         self.deaf = False
         self.out_there: dict[int, Receipt] = {}
+        self.taken = 0
+        """The turn in which it took its last receipt."""
 
     def say(self, command: int, status: int, sequence: int, body: bytes = b"") -> None:
         if not self.deaf:
@@ -158,9 +160,12 @@ class Smsc:
         """Makes the ids of its answers out of 16 hexadecimal digits."""
         self.holding = False
         """Whether it keeps receipts to itself; ``pump`` when that ends."""
+        self.spread = False
+        """Whether receipts take turns over all sessions, whichever their messages came over."""
         self.port = 0
         self.unsettled = 0
         """Receipts that smppd has not acknowledged."""
+        self._turn = 0
         self._attempts: dict[int, int] = {}
         self._next = 0xA000000000000000
         self._server: asyncio.Server | None = None
@@ -277,11 +282,29 @@ class Smsc:
 
     def pump(self) -> None:
         """Sends receipts that wait, as far as windows go."""
+        if self.spread and not self.holding:
+            self._pump_in_turn()
+            return
         for session in list(self.sessions):
             if not session.bound or session.gone or self.holding:
                 continue
             while self.waiting and len(session.out_there) < _WINDOW:
                 session.deliver(self.waiting.popleft())
+            session.flush()
+
+    def _pump_in_turn(self) -> None:
+        up = [each for each in self.sessions if each.bound and not each.gone and len(each.out_there) < _WINDOW]
+        up.sort(key=lambda each: each.taken)
+        used = set()
+        while self.waiting and up:
+            session = up.pop(0)
+            session.deliver(self.waiting.popleft())
+            self._turn += 1
+            session.taken = self._turn
+            used.add(session)
+            if len(session.out_there) < _WINDOW:
+                up.append(session)
+        for session in used:
             session.flush()
 
 

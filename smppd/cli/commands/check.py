@@ -310,6 +310,17 @@ def _evidence(settings: Settings, today: dt.date) -> Iterator[tuple[str, str]]:
 # -- allowed, and worth a second look ------------------------------------------------------------------------------
 
 
+def _node(settings: Settings) -> Iterator[str]:
+    said = settings.model_fields_set
+    if settings.store.url is None:
+        if settings.node_name is not None:
+            yield "node_name does nothing: it is shown where several nodes are on one database (`store.url`)"
+        if settings.node:
+            yield f"node {settings.node} is part of the ids alone: the embedded store has one node"
+    elif "node" not in said:
+        yield "node is not set, so this is node 0: each node on a database needs a number of its own"
+
+
 def advice(settings: Settings) -> Iterator[str]:
     """What is allowed and yet worth a second look; never changes the exit status."""
     with suppress(StoreError):  # which `deeper` tells
@@ -323,6 +334,7 @@ def advice(settings: Settings) -> Iterator[str]:
         if name not in used:
             yield f"policy {name} is used by no account"
     yield from _lists(settings)
+    yield from _node(settings)
     for upstream in settings.upstreams:
         if upstream.password.env is not None and not os.environ.get(upstream.password.env):
             state = "empty" if upstream.password.env in os.environ else "not set here"

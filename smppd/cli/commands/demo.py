@@ -7,39 +7,22 @@ acknowledged, relayed and got its receipt under the right id, and the sealed log
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import signal
-import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from smppd.cli.commands import CommandError
-from smppd.message import masked
+from smppd.cli.demo_parts import BEHAVIOUR, DemoDaemon, find, run_smppd, short, step
 
 if TYPE_CHECKING:
     from smppd.demo.setup import Stage
-
-START: Final = 30.0
-STOP: Final = 20.0
-# How the simulated SMSC behaves: a little slow, sometimes busy, some phones off, ids in two forms as with real ones.
-BEHAVIOUR: Final[dict[str, Any]] = {
-    "response_delay": 0.005,
-    "throttled": 0.01,
-    "receipt_delay": 0.3,
-    "early": 0.05,
-    "undelivered": 0.02,
-    "ids": "hexdec",
-}
 
 
 def register(subparsers: Any) -> None:
@@ -57,13 +40,21 @@ def register(subparsers: Any) -> None:
         action="store_true",
         help="leave the SMSC and smppd running afterwards, until Ctrl-C, to try things with",
     )
-    parser.add_argument("--messages", metavar="N", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument("--messages", metavar="N", type=int, help="how many (default: 1000; with --nodes 4000)")
+    parser.add_argument(
+        "--nodes",
+        action="store_true",
+        help="two smppd on one PostgreSQL, which has to be on this machine; one is killed under load",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Plays the demo."""
-    if not 1 <= args.messages <= 100_000:
+    count = args.messages if args.messages is not None else 4000 if args.nodes else 1000
+    if not 1 <= count <= 100_000:
         raise CommandError("--messages must lie between 1 and 100000", 2)
+    if args.nodes and args.keep:
+        raise CommandError("--keep is not for --nodes", 2)
     try:
         import smpp.twisted  # noqa: F401
     except ImportError:
@@ -73,7 +64,11 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, _interrupted)
     console = Console(highlight=False)
     with ExitStack() as stack:
-        return _play(args.directory.absolute(), args.messages, console, stack, keep=args.keep)
+        if args.nodes:
+            from smppd.cli.demo_nodes import play
+
+            return play(args.directory.absolute(), count, console, stack)
+        return _play(args.directory.absolute(), count, console, stack, keep=args.keep)
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -91,10 +86,10 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, ke
         stage = prepare(directory)
     except DemoError as error:
         raise CommandError(str(error)) from None
-    shown = _short(directory)
-    _step(console, f"certificates, secrets and a configuration in {shown}")
-    _smppd("keys", "init", "--config", str(stage.config))
-    _step(console, "the key-encryption key and the key store")
+    shown = short(directory)
+    step(console, f"certificates, secrets and a configuration in {shown}")
+    run_smppd("keys", "init", "--config", str(stage.config))
+    step(console, "the key-encryption key and the key store")
     try:
         smsc = stack.enter_context(
             simulator(
@@ -110,13 +105,13 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, ke
             )
         )
         smsc.expect("listening")
-        _step(
+        step(
             console,
             f"a simulated SMSC on port {stage.smsc_port}: slow, sometimes busy, early receipts, ids in two forms",
         )
-        daemon = stack.enter_context(_Daemon(stage.config, stage.log, stage.http_port))
+        daemon = stack.enter_context(DemoDaemon(stage.config, stage.log, stage.http_port))
         daemon.wait_ready()
-        _step(console, f"smppd on port {stage.tls_port} (TLS), bound to the SMSC; log in {_short(stage.log)}")
+        step(console, f"smppd on port {stage.tls_port} (TLS), bound to the SMSC; log in {short(stage.log)}")
         customer = stack.enter_context(
             simulator(
                 "customer",
@@ -131,7 +126,7 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, ke
             )
         )
         customer.expect("bound")
-        _step(console, "a simulated customer, 4 binds over TLS, the server's certificate verified")
+        step(console, "a simulated customer, 4 binds over TLS, the server's certificate verified")
         console.print()
         pace = max(250.0, count / 60)
         customer.order("run", count=count, wait=20, rate=pace)
@@ -145,51 +140,24 @@ def _play(directory: Path, count: int, console: Console, stack: ExitStack, *, ke
         faults = _faults(count, news, stats)
         customer.ask("unbind", "unbound")
     except ChildError as error:
-        raise CommandError(f"the demo failed: {error}; see {_short(stage.log)}") from None
+        raise CommandError(f"the demo failed: {error}; see {short(stage.log)}") from None
     console.print()
     _told(console, count, news, stats, faults)
     number = mixed(min(count, 50))[min(count, 50) // 2].destination[2]
-    found, more = _find(console, stage.config, number)
+    found, more = find(console, stage.config, number)
     faults += more
     if keep and not faults:
         _kept(console, stage, daemon)
     status = daemon.stop()
     if status:
-        faults.append(f"smppd ended with status {status}, see {_short(stage.log)}")
+        faults.append(f"smppd ended with status {status}, see {short(stage.log)}")
     for fault in faults:
         console.print(f"[red]not as promised:[/] {fault}", soft_wrap=True)
     if not faults:
         took = time.monotonic() - began
         console.print(f"All as promised, {took:.0f} s from beginning to end. To go on:\n")
-        _farewell(console, _short(stage.config), found, number)
+        _farewell(console, short(stage.config), found, number)
     return 1 if faults else 0
-
-
-def _step(console: Console, what: str) -> None:
-    console.print(f"[green]*[/] {what}", soft_wrap=True)
-
-
-def _short(path: Path) -> str:
-    """The path as seen from here, where that is shorter."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _smppd(*arguments: str) -> str:
-    """Runs another command of ours; CommandError with what it said when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "smppd", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip()
-        raise CommandError(f"smppd {' '.join(arguments[:2])} failed: {said}")
-    return done.stdout
 
 
 def _faults(count: int, customer: dict[str, Any], smsc: dict[str, Any]) -> list[str]:
@@ -217,39 +185,17 @@ def _faults(count: int, customer: dict[str, Any], smsc: dict[str, Any]) -> list[
 def _told(console: Console, count: int, customer: dict[str, Any], smsc: dict[str, Any], faults: list[str]) -> None:
     if not faults:
         states = ", ".join(f"{number:,} {state}" for state, number in sorted(customer["states"].items()))
-        _step(
+        step(
             console,
             f"{count:,} acknowledged, {smsc['accepted']:,} relayed, {customer['receipts']:,} receipts: {states}",
         )
-        _step(console, f"{smsc['throttled']:,} times the SMSC said throttled: sent again, nothing lost, nothing twice")
-
-
-def _find(console: Console, config: Path, number: str) -> tuple[str, list[str]]:
-    """Searches the sealed log for one number and shows what came: the newest id found, and what is not as promised."""
-    wanted = f"+{number}"
-    _step(console, f"the sealed log, searched for one number: smppd log search {wanted} --reason support\n")
-    try:
-        text = _smppd("log", "search", wanted, "--reason", "support", "--json", "--config", str(config))
-    except CommandError as error:
-        return "", [str(error)]
-    records = [record for record in json.loads(text)["records"] if record["to"] == masked(wanted)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("time", "id", "from", "to", "state"):
-        table.add_column(column, no_wrap=True)
-    for record in records[:5]:
-        time_of_day = str(record["time"])[11:19]
-        table.add_row(time_of_day, *(str(record[column]) for column in ("id", "from", "to", "state")))
-    console.print(table)
-    if not records:
-        return "", ["the log search did not find the message"]
-    faults = ["the log search showed a number unmasked"] if number in text else []
-    return str(records[0]["id"]), faults
+        step(console, f"{smsc['throttled']:,} times the SMSC said throttled: sent again, nothing lost, nothing twice")
 
 
 def _program() -> str:
     """How to call smppd from here."""
     own = Path(sys.argv[0]).absolute()
-    return _short(own) if own.name == "smppd" and shutil.which("smppd") != str(own) else "smppd"
+    return short(own) if own.name == "smppd" and shutil.which("smppd") != str(own) else "smppd"
 
 
 def _farewell(console: Console, config: str, found: str, number: str) -> None:
@@ -270,11 +216,11 @@ def _farewell(console: Console, config: str, found: str, number: str) -> None:
         console.print(f"  {command}\n      {what}", soft_wrap=True, markup=False)
 
 
-def _kept(console: Console, stage: Stage, daemon: _Daemon) -> None:
+def _kept(console: Console, stage: Stage, daemon: DemoDaemon) -> None:
     """Leaves all of it running until Ctrl-C, and says how to use it."""
-    smppd, config = _program(), _short(stage.config)
-    secret = _short(stage.directory / "secrets" / "customer")
-    _step(console, f"still running: smppd on ports {stage.tls_port} (TLS) and {stage.plain_port}, until Ctrl-C. Try:\n")
+    smppd, config = _program(), short(stage.config)
+    secret = short(stage.directory / "secrets" / "customer")
+    step(console, f"still running: smppd on ports {stage.tls_port} (TLS) and {stage.plain_port}, until Ctrl-C. Try:\n")
     for command, what in (
         (
             f"{smppd} send --config {config} --account demo --password-file {secret} --from Acme --to +447700900123"
@@ -304,62 +250,3 @@ def _kept(console: Console, stage: Stage, daemon: _Daemon) -> None:
             time.sleep(0.2)
     except KeyboardInterrupt:
         console.print()
-
-
-class _Daemon:
-    """`smppd run` as a child; left, it is stopped."""
-
-    def __init__(self, config: Path, log: Path, http_port: int) -> None:
-        self._http_port = http_port
-        self._log = log
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "smppd", "run", "--config", str(config)],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-
-    def __enter__(self) -> _Daemon:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stop()
-
-    def wait_ready(self) -> None:
-        """Waits for /readyz and the links upstream."""
-        from smppd.demo.view import scrape
-
-        deadline = time.monotonic() + START
-        while True:
-            status = self._process.poll()
-            if status is not None:
-                raise CommandError(f"smppd ended at once with status {status}; see {_short(self._log)}")
-            if self._ready() and scrape(self._http_port).get("smppd_upstream_links", 0) >= 1:
-                return
-            if time.monotonic() > deadline:
-                raise CommandError(f"smppd was not ready after {START:g} s; see {_short(self._log)}")
-            time.sleep(0.1)
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._http_port}/readyz", timeout=2) as page:
-                return int(page.status) == 200
-        except OSError:
-            return False
-
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
-    def stop(self) -> int:
-        """SIGTERM; SIGKILL to its group when it does not end in time. The exit status."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        return self._process.wait(STOP)

@@ -226,11 +226,29 @@ def _shown(what: str, answer: Mapping[str, Any]) -> list[Any]:
     if special is not None:
         return special(answer.get(what))
     made = table_of(VIEWS[what], answer.get(what))
-    return [Text(EMPTY[what])] if made is None else [made]
+    return [Text(EMPTY[what]) if made is None else made, *_elsewhere(answer)]
+
+
+def _elsewhere(answer: Mapping[str, Any]) -> list[Any]:
+    """What other nodes have of the same: only numbers, for the rest is known to them alone."""
+    from rich.text import Text
+
+    rows = answer.get("elsewhere")
+    made = table_of(ELSEWHERE, rows) if isinstance(rows, list) else None
+    if made is None:
+        return []
+    return [Text(f"This is node {cell(answer.get('node'))}. At other nodes, where the same command shows more:"), made]
 
 
 def _of(key: str, limit: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda row: f"{cell(row.get(key))}/{cell(row.get(limit))}"
+    """How much of a limit, and after a `+` how much of it at other nodes."""
+
+    def value(row: Mapping[str, Any]) -> str:
+        others = row.get("elsewhere")
+        more = f"+{others}" if isinstance(others, int) and others else ""
+        return f"{cell(row.get(key))}{more}/{cell(row.get(limit))}"
+
+    return value
 
 
 def _time(key: str) -> Callable[[Mapping[str, Any]], object]:
@@ -370,10 +388,38 @@ VIEWS: Final[dict[str, tuple[Column, ...]]] = {
         ("state", "state"),
         ("compiled", _compiled),
     ),
+    "nodes": (
+        ("node", "node"),
+        ("name", "name"),
+        ("here", "here"),
+        ("life", "life"),
+        ("state", "state"),
+        ("silent", _age("silent")),
+        ("version", "version"),
+        ("since", _time("since")),
+        ("heir", "heir"),
+        ("housekeeper", "housekeeper"),
+        ("accounts", "accounts"),
+        ("binds", "binds"),
+        ("links", "links"),
+        ("waiting", "waiting"),
+        ("mail", "mail"),
+        ("unknown", "unknown"),
+    ),
     "health": (),
     "flow": (),
 }
 """What can be seen, and its columns."""
+ELSEWHERE: Final[tuple[Column, ...]] = (
+    ("node", "node"),
+    ("name", "name"),
+    ("account", "account"),
+    ("sessions", "sessions"),
+    ("receivers", "receivers"),
+    ("upstream", "upstream"),
+    ("links", "links"),
+)
+"""What other nodes have, under a table of this one's."""
 EMPTY: Final[dict[str, str]] = {
     "sessions": "nobody is connected",
     "accounts": "there is no such account",
@@ -386,6 +432,7 @@ EMPTY: Final[dict[str, str]] = {
     "limits": "there are no limits to show",
     "rules": "the configuration has no rules",
     "lists": "the configuration has no lists",
+    "nodes": "there is this node alone: several need a store on PostgreSQL (`store.url`)",
 }
 
 

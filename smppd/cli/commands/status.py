@@ -143,6 +143,19 @@ _ACCOUNTS: Final = (
     ("oldest, s", "oldest"),
     ("mailbox", "mailbox"),
 )
+_NODES: Final = (
+    ("node", "node"),
+    ("name", "name"),
+    ("here", "here"),
+    ("life", "life"),
+    ("state", "state"),
+    ("version", "version"),
+    ("binds", "binds"),
+    ("links", "links"),
+    ("waiting", "waiting"),
+    ("mail", "mail"),
+    ("unknown", "unknown"),
+)
 _LISTENERS: Final = (("listener", "address"), ("tls", "tls"))
 
 
@@ -182,6 +195,7 @@ def show(state: Mapping[str, Any], readiness: Mapping[str, Any]) -> None:
         (_UPSTREAMS, state.get("upstreams")),
         (_ACCOUNTS, state.get("accounts")),
         (_LISTENERS, state.get("listeners")),
+        (_NODES, state.get("nodes")),
     ):
         table(console, columns, rows)
     checks = readiness.get("checks")

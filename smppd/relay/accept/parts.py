@@ -20,7 +20,7 @@ from smppd.relay.accept.marks import marks_again
 from smppd.relay.accept.routing import Routes
 from smppd.relay.accept.verdicts import apply_verdict
 from smppd.relay.context import Context
-from smppd.relay.guard import COMMIT, START, SWEEP
+from smppd.relay.guard import COMMIT, ROWS, START, SWEEP
 from smppd.relay.reply_senders import ReplySenders
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.state.held import HeldGroup
@@ -151,6 +151,19 @@ class HeldParts:
                     self._rejudge(group, pipeline, now)
                 except Exception as error:  # noqa: BLE001  the edge of a long message
                     self._context.guard.caught(START, error, owner=of.account.name)
+
+    def judge_adopted(self, messages: list[Message], now: float) -> None:
+        """Parts came from another node. Their messages are judged once more, together with what is here of them."""
+        groups = {id(group): group for one in messages if (group := self._held.group(one)) is not None}
+        for group in groups.values():
+            first = group.messages[0]
+            pipeline = first.account.pipeline
+            try:
+                if pipeline is not None:
+                    pipeline.forget_parts(Sm(first.frame))
+                self._rejudge(group, pipeline, now)
+            except Exception as error:  # noqa: BLE001  the edge of a long message
+                self._context.guard.caught(ROWS, error, owner=first.account.name)
 
     def _rejudge(self, group: HeldGroup, pipeline: Pipeline | None, now: float) -> None:
         verdict: Verdict | None = None

@@ -4,12 +4,17 @@ The oldest mail of an account is in memory. The rest are cold rows, which are re
 days costs disk space only. Mail is delivered only after its batch is durable. Where a crash loses a ``MAIL_DONE`` mark, the
 customer gets that mail twice.
 
+Where several nodes share the store, mail of an account that takes it at another node and not here is that node's: rows that
+nobody holds, which it claims. New mail of it becomes such a row at once.
+
 When there is no space on the disk, receipts are kept and written with the next batch, since their messages have ended. MO
 messages are not kept: the carrier is told, and still has them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import partial
 from heapq import heapify
 from typing import Any, Final
 
@@ -26,7 +31,7 @@ from smppd.relay.ledger.payload import read_mail
 from smppd.relay.restore import restored_mail
 from smppd.relay.state.backlog import PAGE
 from smppd.relay.state.model import Account, CustomerPeer, Mail, Mailbox, Message
-from smppd.store.api import Batch, ColdRow
+from smppd.store.api import Batch, ColdRow, Kind
 
 HOT: Final = 2000
 # Octets of an account's mail in memory; the rest waits on disk.
@@ -51,11 +56,13 @@ _RECEIPT: Final = Fields(esm_class=0x04)
 
 
 class Mailroom:
-    """See the module."""
+    """See the module. ``given_up(account)`` hears of mail of an account that nobody holds any more, once that is durable."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.octets = OCTETS
+        self._receivers: frozenset[str] = frozenset()
+        self.given_up: Callable[[str], None] = lambda _account: None
 
     # -- posting -------------------------------------------------------------------------------------------------------
 
@@ -68,6 +75,11 @@ class Mailroom:
         mail.kept = kept
         box = account.mailbox
         ledger = context.ledger
+        if box.elsewhere:
+            ledger.open_row(mail, mail_row(mail)._replace(shared=True), kept=kept)
+            batch.then.append(partial(self.given_up, account.name))
+            context.store.nudge()
+            return
         if box.cold or len(box.hot) >= HOT or box.octets >= self.octets or ledger.octets >= context.mail_octets:
             ledger.open_row(mail, mail_row(mail), kept=kept)
             box.backlog.push()
@@ -156,6 +168,80 @@ class Mailroom:
         self._context.log_counts.count(why, box.account.name)
         self._context.store.kick()
 
+    # -- several nodes -------------------------------------------------------------------------------------------------
+
+    def set_elsewhere(self, receivers: Collection[str]) -> None:
+        """The accounts that have a receive-capable session at another node."""
+        new = frozenset(receivers)
+        changed, self._receivers = new ^ self._receivers, new
+        for name in changed:
+            account = self._context.accounts.get(name)
+            if account is not None:
+                self.settle_place(account)
+
+    def settle_place(self, account: Account) -> None:
+        """Whether the mail of an account is another node's may have changed. Where it is, what is here is handed over."""
+        away = account.name in self._receivers and not any(one.session.can_receive for one in account.sessions)
+        account.mailbox.elsewhere = away
+        if away:
+            self._hand_over(account)
+
+    def _hand_over(self, account: Account) -> None:
+        """Gives up the rows of an account, and makes such rows of what is in memory, some hundreds at a time."""
+        context, box = self._context, account.mailbox
+        if box.sent or box.backlog.unstored or not len(box):
+            return  # with the next sweep
+        ledger = context.ledger
+        if box.cold or box.read:
+            ledger.hand_over(Kind.MAIL, account.name)
+            rows = [mail for mail in [*box.hot, *box.later.values()] if not mail.home]
+            for mail in rows:
+                box.take_out(mail)
+                ledger.forget(mail)
+            box.rows_given_up()
+        left = STEP
+        while left > 0 and (len(box.hot) or box.later):
+            left -= 1
+            mail = box.hot.popleft() if len(box.hot) else box.later.pop(next(iter(box.later)))
+            try:
+                ledger.to_row(mail, mail_row(mail)._replace(shared=True))
+            except Exception as error:  # noqa: BLE001  the item's edge
+                context.guard.set_mail_aside(SWEEP, error, mail)
+        context.store.batch.then.append(partial(self.given_up, account.name))
+        context.store.kick()
+
+    def has_room(self, account: Account) -> bool:
+        """Whether mail of an account that nobody holds may be claimed: its customer takes it here, and memory has room."""
+        box = account.mailbox
+        return (
+            len(box.hot) < PAGE
+            and box.octets < self.octets
+            and self._context.ledger.octets < self._context.mail_octets
+            and any(one.session.can_receive for one in account.sessions)
+        )
+
+    def take_over(self, account: Account, rows: list[ColdRow]) -> None:
+        """Mail that nobody held until now. It stays in its rows until its customer has it."""
+        context, box = self._context, account.mailbox
+        for row in rows:
+            if row.id not in box.read:
+                self._take_in(account, row)
+        self._bound(account)
+        self.deliver_mail(account, context.now())
+
+    def _take_in(self, account: Account, row: ColdRow) -> None:
+        context, box = self._context, account.mailbox
+        try:
+            mail = restored_mail(account, row.id, row.data)
+        except Exception as error:  # noqa: BLE001  the item's edge
+            context.set_row_aside(row, error, "mail")
+            return
+        mail.stored = True
+        mail.cold = (row.kind, row.owner, row.key)
+        context.ledger.weigh(mail)
+        box.hot.add(mail)
+        box.read.add(row.id)
+
     # -- delivering ----------------------------------------------------------------------------------------------------
 
     def customer_bound(self, account: Account, now: float) -> None:
@@ -207,27 +293,20 @@ class Mailroom:
     def _page(self, account: Account) -> None:
         context = self._context
         box = account.mailbox
+        backlog = box.backlog
 
         def arrived(rows: list[ColdRow]) -> None:
+            if box.backlog is not backlog:
+                return  # given up meanwhile
             for row in context.ledger.alive(rows):
-                if row.id in box.read:
-                    continue
-                box.backlog.take()
-                try:
-                    mail = restored_mail(account, row.id, row.data)
-                except Exception as error:  # noqa: BLE001  the item's edge
-                    context.set_row_aside(row, error, "mail")
-                    continue
-                mail.stored = True
-                mail.cold = (row.kind, row.owner, row.key)
-                context.ledger.weigh(mail)
-                box.hot.add(mail)
-                box.read.add(row.id)
+                if row.id not in box.read:
+                    backlog.take()
+                    self._take_in(account, row)
             self._bound(account)
             self.deliver_mail(account, context.now())
             context.flush()
 
-        box.backlog.page(context.store, PAGE, context.guarded_rows, arrived)
+        backlog.page(context.store, PAGE, context.guarded_rows, arrived, backlog.miss)
 
     def shelve_mail(self, mail: Mail) -> bool:
         """Turns mail that lives in the spool into a row, if no session of its account is there to take it. It stays in
@@ -326,6 +405,8 @@ class Mailroom:
     def _sweep(self, account: Account, now: float, wall: float, left: int) -> int:
         """One account's mail; how many more may end with this sweep."""
         box = account.mailbox
+        if self._receivers:
+            self.settle_place(account)
         if not len(box):
             return left
         # Mail expires in the order it came, give or take a changed setting.
@@ -361,7 +442,8 @@ class Mailroom:
                 box = account.mailbox
                 if row.id in box.read:
                     continue  # in memory: ends there
-                box.backlog.take()
+                if not row.shared:  # else nobody held it until now, and it is not counted here
+                    box.backlog.take()
                 context.metrics.mail_expired.labels(account.name).inc()
                 context.log_counts.count(log_counts.MAIL_AGE, account.name)
                 try:

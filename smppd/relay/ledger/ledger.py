@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from smppd.protocol.receipt_ids import canonical
 from smppd.relay.ledger.journal import HEAD, Entry, mark
 from smppd.relay.ledger.payload import write_mail, write_message, write_parked, write_released, write_submitted
+from smppd.relay.state.addresses import bucket_key, may_name_number, names_number
 from smppd.relay.state.living import WEIGHT, Living
 from smppd.relay.state.model import Mail, Message, Parked
 from smppd.store.api import ColdRow, Kind, Spool
@@ -29,6 +31,9 @@ _MAIL: Final = int(Entry.MAIL)
 _MAIL_DONE: Final = int(Entry.MAIL_DONE)
 _PARK: Final = int(Entry.PARK)
 _PARK_DONE: Final = int(Entry.PARK_DONE)
+# For how many seconds a receipt is waited for: after the end of validity, and after the submission. The later end counts.
+_AFTER_VALIDITY: Final = 24 * 3600
+_AFTER_SUBMIT: Final = 72 * 3600
 
 
 class Ledger:
@@ -235,6 +240,11 @@ class Ledger:
         """A carrier has it."""
         self._store.batch.marks.append(mark(_SUBMITTED, message.id, write_submitted(message)))
 
+    def end_unread(self, kind: int, identity: int) -> None:
+        """A thing that an entry of this kind opened is over, and was never in memory: what was read of it makes no thing."""
+        closing = _DONE if kind == _ACCEPT else _MAIL_DONE if kind == _MAIL else _PARK_DONE
+        self._store.batch.marks.append(mark(closing, identity))
+
     def set_aside(self, key: int) -> None:
         """An entry that could not be read is among the damaged: ``key`` is its `journal.fingerprint`."""
         self._store.batch.marks.append(mark(Entry.ASIDE, key))
@@ -254,6 +264,10 @@ class Ledger:
         self._dropping.add(gone)
         batch.then.append(lambda: self._dropping.discard(gone))
 
+    def hand_over(self, kind: int, owner: str) -> None:
+        """Gives up all rows of one owner with the current batch: nobody holds them then (``store.api.Batch.handed``)."""
+        self._store.batch.handed.append((kind, owner))
+
     def is_dropped(self, kind: int, owner: str, identity: int) -> bool:
         """Whether a row is as good as gone."""
         return (kind, owner, identity) in self._dropping
@@ -272,6 +286,24 @@ def message_row(message: Message) -> ColdRow:
 def mail_row(mail: Mail) -> ColdRow:
     """The row of a mail."""
     return ColdRow(Kind.MAIL, mail.account.name, b"", mail.id, mail.expires, write_mail(mail))
+
+
+def parked_row(parked: Parked) -> ColdRow:
+    """The row of a parked receipt, which nobody holds."""
+    return ColdRow(Kind.PARKED, parked.upstream.name, b"", parked.id, parked.expires, write_parked(parked), shared=True)
+
+
+def waiting_row(
+    upstream: str, identity: int, upstream_id: bytes, digits: bytes, validity: int, wall: float, data: bytes
+) -> ColdRow:
+    """The row of a message that waits for its receipt. ``upstream_id``: what its carrier calls it; ``digits``: of its
+    destination, empty where they were erased; ``validity``: until when, epoch seconds; ``data``: its payload."""
+    # Its receipt may be three days late, however short its validity was.
+    expires = min(max(validity + _AFTER_VALIDITY, int(wall) + _AFTER_SUBMIT), 0xFFFFFFFF)
+    key = canonical(upstream_id)
+    if names_number(key, digits) if digits else may_name_number(key):
+        key = bucket_key(key)
+    return ColdRow(Kind.WAITING, upstream, key, identity, expires, data)
 
 
 def _entry(thing: Living) -> bytes:

@@ -75,6 +75,43 @@ def write_message(message: Message) -> bytes:
     return _MESSAGE.pack(message.expires, flags, len(names)) + names + tail + message.frame
 
 
+def write_stored(stored: StoredMessage) -> bytes:
+    """The same of a message of which only its payload was read."""
+    flags = (
+        (_RELEASED if stored.released else 0)
+        | (_DUPLICATE if stored.duplicate else 0)
+        | (_SUBMITTED if stored.submitted else 0)
+        | (_HELD if stored.held else 0)
+    )
+    more = stored.reported
+    more |= _MORE_ERASED if stored.erased else 0
+    more |= _MORE_OURS if stored.ours else 0
+    more |= _MORE_AGREED if stored.agreed else 0
+    if stored.on_unknown:
+        more |= _MORE_RESEND if stored.on_unknown == "resend" else _MORE_HOLD
+    tail = b""
+    if more:
+        flags |= _MORE
+        tail = bytes((more,))
+    if len(stored.shown) != 16 or stored.shown != shown_form(stored.id):
+        flags |= _SHOWN
+        tail += _short(stored.shown)
+    if stored.reply_to is not None:
+        flags |= _REPLY
+        tail += _short(stored.reply_to)
+    if stored.submitted:
+        tail += _short(stored.upstream.encode()) + _short(stored.upstream_id)
+    elif stored.released and stored.upstream:
+        flags |= _VIA
+        tail += _short(stored.upstream.encode())
+    names = stored.lane.encode()
+    return _MESSAGE.pack(stored.expires, flags, len(names)) + names + tail + stored.frame
+
+
+def _short(octets: bytes) -> bytes:
+    return bytes((len(octets),)) + octets
+
+
 class StoredMessage:
     """A message's payload, read back. Raises ValueError, struct.error or IndexError on what is none."""
 

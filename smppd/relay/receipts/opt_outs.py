@@ -25,7 +25,7 @@ from smppd.relay.guard import COMMIT, DELIVER
 from smppd.relay.record import Recorder
 from smppd.relay.send.dispatch import Dispatch
 from smppd.relay.state.model import Account, Message, UpstreamState
-from smppd.store.api import Batch, Doubt, OptOut
+from smppd.store.api import OPT_OUTS, Batch, Doubt, OptOut
 from smppd.vault.seal import Direction
 
 ANSWER_WITHIN: Final = 300.0
@@ -162,7 +162,10 @@ class OptOuts:
     def _put(self, change: OptOut) -> bool:
         if not self.register.change(change):
             return False
-        self._context.store.batch.opt_outs.append(change)
+        batch = self._context.store.batch
+        batch.opt_outs.append(change)
+        # Other nodes that have not heard of it see by this that they lack something.
+        batch.meta.append((OPT_OUTS, self._context.new_id()))
         self._gauge()
         return True
 

@@ -3,12 +3,16 @@ ids that they name.
 
 Their message may be found among the cold rows, or be known when the carrier's answer names its id, or be an unknown one
 whose addresses fit. Their number and octets are bounded, and so is how many of them are looked at for one message.
+
+Where several nodes share the store their message may be at another one. So they are rows that nobody holds, and each node looks
+at those of the others. A node that has a message for one claims it first: whoever gets it settles, the others forget it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -16,7 +20,9 @@ from smppd.protocol.receipt_ids import canonical, readings
 from smppd.protocol.wire import Sm
 from smppd.relay import log_counts
 from smppd.relay.context import Context
-from smppd.relay.guard import LINK, RECEIPT, START, SWEEP
+from smppd.relay.guard import LINK, RECEIPT, ROWS, START, SWEEP
+from smppd.relay.ledger.ledger import parked_row
+from smppd.relay.ledger.payload import read_parked
 from smppd.relay.receipts.matching import YES, Reading, believed, best_match, find_message, read_receipt, row_keys
 from smppd.relay.receipts.rewrite import NOBODY, bare_receipt, check_rewritable
 from smppd.relay.restore import restored_waiting
@@ -38,10 +44,28 @@ NAMELESS: Final = b"(no id)"
 _REVIVED: Final = 32
 # Parked receipts that are tried at the start before others get a turn.
 _STEP: Final = 500
+# Rows that nobody holds which are looked at in one step.
+_PEEKED: Final = 200
+
+
+class _Peek:
+    """A look at the rows of one upstream that nobody holds. ``after``: those with ids above it are to be looked at. ``due``:
+    there are some. ``before``, ``seen``: in a look at all of them, those that were known when it began, and those that are
+    there."""
+
+    __slots__ = ("after", "asking", "before", "due", "seen")
+
+    def __init__(self) -> None:
+        self.after = 0
+        self.asking = False
+        self.due = False
+        self.before: list[Parked] | None = None
+        self.seen: set[int] = set()
 
 
 class Parking:
-    """See the module. ``settle(upstream, message, sm, reading)`` passes a receipt on. ``most``: receipts of one upstream."""
+    """See the module. ``settle(upstream, message, sm, reading)`` passes a receipt on. ``most``: receipts of one upstream.
+    ``alone``: no other node is there. ``has_rows``: there was a receipt as a row."""
 
     def __init__(
         self,
@@ -53,6 +77,12 @@ class Parking:
         self._dispatch = dispatch
         self._settle = settle
         self.most = PARKED
+        self.alone = True
+        self.has_rows = False
+        self._sharing = False
+        self._peeks: dict[UpstreamState, _Peek] = {}
+        self._known: dict[UpstreamState, list[Parked]] = {}
+        self._searching: dict[UpstreamState, bool] = {}
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
@@ -72,7 +102,7 @@ class Parking:
         erased = [one for one, gone in ((sm.source_digits, source), (sm.destination_digits, destination)) if gone]
         named = any(names_number(name, digits) for name in reading.ids for digits in erased)
         frame = bare_receipt(sm, NOBODY, NOBODY)
-        if (named and not upstream.cold_waiting) or not read_receipt(Sm(frame)).ids:
+        if (named and not upstream.may_be_row) or not read_receipt(Sm(frame)).ids:
             self._context.metrics.receipts.labels(upstream.name, "erased").inc()
             return
         self._park(upstream, frame, sm, reading, named)
@@ -83,16 +113,27 @@ class Parking:
         parked = Parked(context.new_id(), upstream, (), frame, int(context.wall()) + PARK)
         try:
             self._into_memory(parked, Sm(frame), reading)
-            context.ledger.open(parked, kept=True)
+            if self.alone:
+                context.ledger.open(parked, kept=True)
+            else:
+                self._share(parked)
         except Exception:
             upstream.forget_parked(parked)
             raise
         context.metrics.receipts.labels(upstream.name, "parked").inc()
         context.log_counts.count(log_counts.PARKED, upstream.name)
-        if upstream.cold_waiting > 0:
+        if upstream.may_be_row:
             self._search(parked, sm, reading, named)
-        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > context.parked_limit):
-            self._give_up(next(iter(upstream.parked.values())), log_counts.GIVEN_UP_LIMIT)
+        self._keep_to_limits(upstream)
+
+    def _keep_to_limits(self, upstream: UpstreamState) -> None:
+        limit = self._context.parked_limit
+        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > limit):
+            oldest = next(iter(upstream.parked.values()))
+            if oldest.shared:
+                self._forget(oldest)  # others may look at it still, and it ends in its time
+            else:
+                self._give_up(oldest, log_counts.GIVEN_UP_LIMIT)
 
     def restore_parked(self, parked: Parked) -> None:
         """Takes a receipt into memory that was read back from the journal. Raises what reading it raises."""
@@ -131,6 +172,10 @@ class Parking:
     def set_aside(self, parked: Parked, error: Exception, place: str = RECEIPT) -> None:
         """Sets a parked receipt aside that cannot be handled."""
         upstream = parked.upstream
+        if parked.shared and parked.stored:
+            self._forget(parked)
+            self._claim_aside(upstream, parked.id, error)
+            return
         self._context.guard.keep_damaged(place, error, "frame", upstream.name, parked.id, parked.frame)
         if not parked.done or upstream.parked.get(parked.id) is parked:
             self._unpark(parked)
@@ -138,7 +183,10 @@ class Parking:
     # -- their message turns up ----------------------------------------------------------------------------------------
 
     def _pass_on(self, parked: Parked, message: Message, sm: Sm, reading: Reading) -> bool:
-        """Settles a message with a parked receipt; whether that was possible."""
+        """Settles a message with a parked receipt; whether that was possible. One that nobody holds is claimed first."""
+        if parked.shared:
+            self._want(parked)
+            return False
         try:
             self._settle(parked.upstream, message, sm, reading)
             self._unpark(parked)
@@ -148,27 +196,42 @@ class Parking:
         parked.upstream.matched.inc()
         return True
 
-    def _search(self, parked: Parked, sm: Sm, reading: Reading, named: bool = False) -> None:
-        """Looks for its message among the cold rows, by all that the carrier wrote (``sm``). ``named``: see ``_park``."""
+    def find_rows(self, upstream: UpstreamState, keys: list[bytes], then: Callable[[list[ColdRow]], None]) -> None:
+        """The rows of messages that wait for a receipt, under these keys. What nobody held is this node's, and counted."""
+        context = self._context
+
+        def found(rows: list[ColdRow]) -> None:
+            for row in rows:
+                if row.shared:
+                    upstream.claimed()
+            then(rows)
+
+        context.store.find(Kind.WAITING, upstream.name, keys, context.guarded_rows(found))
+
+    def _search(self, parked: Parked, sm: Sm, reading: Reading, named: bool = False, claimed: bool = False) -> None:
+        """Looks for its message among the cold rows, by all that the carrier wrote (``sm``). ``named``: see ``_park``.
+        ``claimed``: it goes back to nobody where there is no message."""
         upstream = parked.upstream
         wanted = row_keys(upstream, reading)
         if wanted:
-            context = self._context
-            context.store.find(
-                Kind.WAITING,
-                upstream.name,
-                wanted,
-                context.guarded_rows(lambda rows: self._found(parked, rows, sm, reading, named)),
-            )
+            self.find_rows(upstream, wanted, lambda rows: self._found(parked, rows, sm, reading, named, claimed))
+        elif claimed:
+            self._share_again(parked)
 
-    def _found(self, parked: Parked, rows: list[ColdRow], sm: Sm, reading: Reading, named: bool) -> None:
+    def _found(
+        self, parked: Parked, rows: list[ColdRow], sm: Sm, reading: Reading, named: bool, claimed: bool = False
+    ) -> None:
         if parked.done:
             return
         upstream = parked.upstream
         try:
             message = self.message_of_rows(upstream, reading, sm, rows) or find_message(upstream, reading, sm)
+            if parked.shared and message is None and _may_be_unknown(upstream, sm):
+                self._want(parked)
+                return
             # It is about no message that is known: then it may be about an unknown one.
-            message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
+            if message is None and not parked.shared:
+                message = self.unknown_message_of(upstream, sm, reading, self._context.now())
         except Exception as error:  # noqa: BLE001  the item's edge
             self.set_aside(parked, error)
             return
@@ -178,6 +241,8 @@ class Parking:
         elif named and not parked.done:
             self._unpark(parked)
             self._context.metrics.receipts.labels(upstream.name, "erased").inc()
+        elif claimed and not parked.done:
+            self._share_again(parked)
 
     def message_of_rows(
         self, upstream: UpstreamState, reading: Reading, sm: Sm, rows: list[ColdRow], but: int = 0
@@ -254,6 +319,10 @@ class Parking:
                 try:
                     sm = Sm(parked.frame)
                     reading = read_receipt(sm)
+                    if parked.shared:
+                        if _may_be_unknown(upstream, sm):
+                            self._want(parked)
+                        continue
                     message = self.unknown_message_of(upstream, sm, reading, now)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self.set_aside(parked, error)
@@ -265,8 +334,9 @@ class Parking:
 
     def resume_searches(self) -> None:
         """After a restart: searches the messages of parked receipts again, some hundreds at a time."""
-        waiting = [parked for upstream in self._context.upstreams.values() for parked in upstream.parked.values()]
+        self._resume_all([one for upstream in self._context.upstreams.values() for one in upstream.parked.values()])
 
+    def _resume_all(self, waiting: list[Parked], then: Callable[[], None] = lambda: None) -> None:
         def some(begin: int) -> None:
             for parked in waiting[begin : begin + _STEP]:
                 if not parked.done:
@@ -276,6 +346,8 @@ class Parking:
                         self.set_aside(parked, error, START)
             if begin + _STEP < len(waiting):
                 self._context.later(0.0, lambda: some(begin + _STEP))
+            else:
+                then()
             self._context.store.kick()
 
         some(0)
@@ -284,22 +356,245 @@ class Parking:
         upstream = parked.upstream
         sm = Sm(parked.frame)
         reading = read_receipt(sm)
-        message = find_message(upstream, reading, sm, sure=upstream.cold_waiting > 0)
+        message = find_message(upstream, reading, sm, sure=upstream.may_be_row)
         if message is not None:
             self._pass_on(parked, message, sm, reading)
-        elif upstream.cold_waiting > 0:
+        elif upstream.may_be_row:
             self._search(parked, sm, reading)
+        elif parked.shared and _may_be_unknown(upstream, sm):
+            self._want(parked)
+
+    def search_again(self, upstream: UpstreamState) -> None:
+        """More rows may have the messages of the receipts that are parked: they are searched for again."""
+        if upstream in self._searching:
+            self._searching[upstream] = True
+            return
+        if not upstream.parked:
+            return
+        self._searching[upstream] = False
+
+        def over() -> None:
+            if self._searching.pop(upstream):
+                self.search_again(upstream)
+
+        self._context.later(0.0, lambda: self._resume_all(list(upstream.parked.values()), over))
+
+    # -- several nodes -------------------------------------------------------------------------------------------------
+
+    def set_alone(self, alone: bool) -> None:
+        """Whether other nodes are there. Where they are, what is parked here is theirs to look at too, from the next sweeps
+        on."""
+        self.alone = alone
+        self._sharing = not alone
+
+    def _share(self, parked: Parked) -> None:
+        """A receipt is a row that nobody holds with the current batch, and is looked at here."""
+        self.has_rows = True
+        parked.shared = True
+        self._context.ledger.to_row(parked, parked_row(parked))
+        self._context.store.batch.then.append(partial(self._shared, parked))
+
+    def _share_again(self, parked: Parked) -> None:
+        """A row of this node is one that nobody holds again."""
+        parked.shared = True
+        parked.stored = False
+        self._context.ledger.rewrite_row(parked, parked_row(parked))
+        self._context.store.batch.then.append(partial(self._shared, parked))
+
+    def _shared(self, parked: Parked) -> None:
+        parked.stored = True
+        if parked.asked:
+            self._claim(parked)
+
+    def _want(self, parked: Parked) -> None:
+        """A receipt that nobody holds may be about a message that is here. It is claimed, once it is durable."""
+        if not parked.asked:
+            parked.asked = True
+            if parked.stored:
+                self._claim(parked)
+
+    def _claim(self, parked: Parked) -> None:
+        context = self._context
+        context.store.claim(
+            Kind.PARKED, parked.upstream.name, [parked.id], 1, context.guarded_rows(partial(self._claimed, parked))
+        )
+
+    def _claimed(self, parked: Parked, rows: list[ColdRow]) -> None:
+        context = self._context
+        parked.asked = False
+        if parked.done:
+            for row in context.ledger.alive(rows):
+                context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
+        elif not rows:
+            self._forget(parked)  # another node has it
+        else:
+            parked.shared = False
+            try:
+                self._settle_claimed(parked)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.set_aside(parked, error)
+        context.store.kick()
+        context.flush()
+
+    def _settle_claimed(self, parked: Parked) -> None:
+        upstream = parked.upstream
+        sm = Sm(parked.frame)
+        reading = read_receipt(sm)
+        message = find_message(upstream, reading, sm, sure=upstream.may_be_row)
+        if message is None and upstream.may_be_row:
+            self._search(parked, sm, reading, claimed=True)
+            return
+        message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
+        if message is not None:
+            self._pass_on(parked, message, sm, reading)
+        else:
+            self._share_again(parked)
+
+    def _forget(self, parked: Parked) -> None:
+        """It is not looked at here any more."""
+        parked.done = True
+        parked.cold = None
+        parked.upstream.forget_parked(parked)
+
+    def announced(self, upstream: UpstreamState, ids: Sequence[int]) -> None:
+        """Another node has parked receipts, these or (empty) some."""
+        self._look_from(upstream, min(ids) - 1 if ids else 0)
+
+    def _look_from(self, upstream: UpstreamState, after: int) -> None:
+        self.has_rows = True
+        peek = self._peeks.get(upstream)
+        if peek is None:
+            peek = self._peeks[upstream] = _Peek()
+        peek.after = min(peek.after, after) if peek.due else after
+        peek.due = True
+        self._peek(upstream, peek)
+
+    def _peek(self, upstream: UpstreamState, peek: _Peek) -> None:
+        if peek.asking or not peek.due:
+            return
+        peek.asking, peek.due = True, False
+        context = self._context
+        arrived = context.guarded_rows(partial(self._peeked, upstream, peek))
+        context.store.peek(Kind.PARKED, upstream.name, peek.after, _PEEKED, arrived)
+
+    def _peeked(self, upstream: UpstreamState, peek: _Peek, rows: list[ColdRow]) -> None:
+        context = self._context
+        peek.asking = False
+        for row in context.ledger.alive(rows):
+            if peek.before is not None:
+                peek.seen.add(row.id)
+            if row.id not in upstream.parked:
+                try:
+                    self._look_at(upstream, row)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    context.guard.caught(ROWS, error, kind="parked", owner=upstream.name, identity=row.id)
+                    self._claim_aside(upstream, row.id, error)
+        if len(rows) == _PEEKED:
+            peek.after = min(peek.after, rows[-1].id) if peek.due else rows[-1].id
+            peek.due = True
+        elif peek.before is not None and not peek.due:
+            for parked in peek.before:
+                if parked.shared and not parked.done and not parked.asked and parked.id not in peek.seen:
+                    self._forget(parked)
+            peek.before = None
+            peek.seen = set()
+        if peek.due:
+            context.later(0.0, lambda: self._peek(upstream, peek))
+        context.store.kick()
+        context.flush()
+
+    def _look_at(self, upstream: UpstreamState, row: ColdRow) -> None:
+        """A receipt of another node is looked at from now on. Raises what reading it raises."""
+        expires, _name, frame = read_parked(row.data)
+        parked = Parked(row.id, upstream, (), frame, expires)
+        parked.shared = parked.stored = True
+        parked.cold = (row.kind, row.owner, row.key)
+        self.restore_parked(parked)
+        self._resume(parked)
+        self._keep_to_limits(upstream)
+
+    def _claim_aside(self, upstream: UpstreamState, identity: int, error: Exception) -> None:
+        """Sets a row aside that nobody holds, and that cannot be handled: one of the nodes does it."""
+        context = self._context
+
+        def claimed(rows: list[ColdRow]) -> None:
+            for row in rows:
+                context.set_row_aside(row, error, "parked")
+
+        context.store.claim(Kind.PARKED, upstream.name, [identity], 1, context.guarded_rows(claimed))
+
+    def look_begins(self) -> None:
+        """The store is asked what nobody holds."""
+        self._known = {
+            upstream: known
+            for upstream in self._context.upstreams.values()
+            if (known := [one for one in upstream.parked.values() if one.shared and one.stored])
+        }
+
+    def looked(self, counts: dict[str, int]) -> None:
+        """The answer, by upstream. All of it is looked at, so that what others have settled is not kept here."""
+        known, self._known = self._known, {}
+        for name in counts:
+            known.setdefault(self._context.upstream(name), [])
+        for upstream, before in known.items():
+            if not counts.get(upstream.name):
+                for parked in before:
+                    if parked.shared and not parked.done and not parked.asked:
+                        self._forget(parked)
+            elif len(upstream.parked) < self.most:
+                self._look_from(upstream, 0)
+                peek = self._peeks[upstream]
+                peek.before, peek.seen = before, set()
+
+    def expired_rows(self, rows: list[ColdRow]) -> None:
+        """Ends rows of receipts whose time is over: no node found their message."""
+        context = self._context
+        for row in rows:
+            upstream = context.upstream(row.owner)
+            parked = upstream.parked.get(row.id)
+            if parked is not None:
+                self._forget(parked)
+            context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
+            context.metrics.receipts.labels(upstream.name, "unmatched").inc()
+            context.log_counts.count(log_counts.GIVEN_UP_AGE, upstream.name)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Once a second: gives up parked receipts whose time is over."""
+        """Once a second: gives up parked receipts whose time is over, and those in the journal to all nodes."""
         wall = self._context.wall()
+        if self._sharing:
+            more = [self._share_some(upstream) for upstream in self._context.upstreams.values()]
+            self._sharing = any(more)
         for upstream in list(self._context.upstreams.values()):
             for parked in list(islice(upstream.parked.values(), _STEP)):
                 if parked.expires > wall:
                     break
                 try:
-                    self._give_up(parked, log_counts.GIVEN_UP_AGE)
+                    if parked.shared:
+                        self._forget(parked)  # whoever looks first ends its row
+                    else:
+                        self._give_up(parked, log_counts.GIVEN_UP_AGE)
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self.set_aside(parked, error, SWEEP)
+
+    def _share_some(self, upstream: UpstreamState) -> bool:
+        """What was parked while no other node was there; whether there may be more."""
+        own = [one for one in upstream.parked.values() if one.home]
+        for parked in own[:_STEP]:
+            try:
+                self._share(parked)
+            except Exception as error:  # noqa: BLE001  the item's edge
+                self.set_aside(parked, error, SWEEP)
+        if own:
+            self._context.store.kick()
+        return len(own) > _STEP
+
+
+def _may_be_unknown(upstream: UpstreamState, sm: Sm) -> bool:
+    """Whether a receipt fits an unknown message by its addresses."""
+    return (
+        bool(upstream.unknown)
+        and bool(sm.source_digits or sm.destination_digits)
+        and only_unknown(upstream, sm) is not None
+    )

@@ -67,7 +67,7 @@ from smppd.relay.state.model import (
     UpstreamState,
 )
 from smppd.relay.state.phase import Phase
-from smppd.store.api import ColdRow, Kind
+from smppd.store.api import ColdRow
 from smppd.vault.seal import Direction
 
 log = logging.getLogger("smppd.relay")
@@ -169,7 +169,7 @@ class Receipts:
         the answer that it may have overtaken, and for its acknowledgement."""
         if sm.esm_class & (RECEIPT | INTERMEDIATE) or is_paired(sm):
             return self._receipt(upstream, ticket, sm, now, wait)
-        if upstream.ids or upstream.cold_waiting or upstream.reserved or upstream.seen:
+        if upstream.ids or upstream.may_be_row or upstream.reserved or upstream.seen:
             reading = resembles(sm)
             if reading is not None:
                 return self._perhaps(upstream, ticket, sm, reading, now, wait)
@@ -196,8 +196,8 @@ class Receipts:
             upstream.matcher.learn(IdForm.RAW)
         else:
             early = wait and upstream.reserved > 0
-            message = find_message(upstream, reading, sm, sure=early or upstream.cold_waiting > 0)
-            if message is None and not upstream.cold_waiting:
+            message = find_message(upstream, reading, sm, sure=early or upstream.may_be_row)
+            if message is None and not upstream.may_be_row:
                 message = self.parking.unknown_message_of(upstream, sm, reading, now)
             if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
                 return 0
@@ -248,7 +248,7 @@ class Receipts:
             awaits = unanswered_between(upstream, sm) if len(upstream.early) < _PATIENT else None
             if self._put_off(upstream, ticket, sm, reading.ids[0], now, awaits):
                 return 0
-        if upstream.cold_waiting:
+        if upstream.may_be_row:
             self._look(upstream, ticket, sm, reading, lambda: self._mo(upstream, ticket, sm), only_swapped=True)
         else:
             self._mo(upstream, ticket, sm)
@@ -265,7 +265,7 @@ class Receipts:
             self._settle(upstream, message, sm, reading)
             self._context.store.batch.acks.append(ticket)
             return 1
-        if before and upstream.cold_waiting and any(one in upstream.reused for one in reading.ids):
+        if before and upstream.may_be_row and any(one in upstream.reused for one in reading.ids):
             self._look(upstream, ticket, sm, reading, otherwise)
         else:
             otherwise()
@@ -317,9 +317,7 @@ class Receipts:
             self._context.store.kick()
             self._context.flush()
 
-        self._context.store.find(
-            Kind.WAITING, upstream.name, row_keys(upstream, reading), self._context.guarded_rows(found)
-        )
+        self.parking.find_rows(upstream, row_keys(upstream, reading), found)
 
     # -- a moment's wait -----------------------------------------------------------------------------------------------
 
@@ -625,6 +623,8 @@ class Receipts:
         context = self._context
         for row in rows:
             upstream = context.upstream(row.owner)
+            if row.shared:
+                upstream.claimed()
             try:
                 message = restored_waiting(context, row)
             except Exception as error:  # noqa: BLE001  the item's edge

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from smppd.consent.register import MISSING
@@ -319,7 +320,8 @@ class Lanes:
         context = self._context
         if context.ledger.octets >= context.hot_octets:
             limit = min(limit, max(1, lane.backlog.page_rows // CROWDED))
-        lane.backlog.page(context.store, limit, context.guarded_rows, lambda rows: self._arrived(lane, rows))
+        arrived = partial(self._arrived, lane)
+        lane.backlog.page(context.store, limit, context.guarded_rows, arrived, lane.rows_missing)
 
     def _arrived(self, lane: Lane, rows: list[ColdRow]) -> None:
         context = self._context
@@ -362,6 +364,27 @@ class Lanes:
         self.restore_unknown(message, message.lane.upstreams[0], now)
         return True
 
+    def place_restored(self, message: Message, was: Phase, now: float) -> None:
+        """Puts a message that was read back where it goes on from. ``was``: where it stood (`relay.ledger.joined.Thing`)."""
+        phases = self._phases
+        if was is Phase.SUBMITTED:
+            assert message.upstream is not None
+            message.upstream.matcher.answered(message.upstream_id)
+            phases.move(message, Phase.SUBMITTED)
+            return
+        if was is not Phase.READY and self.doubt_restored(message, now):
+            return
+        if message.duplicate:
+            for one in message.lane.upstreams:
+                one.retried[message.id] = message
+        if was is Phase.HELD:
+            phases.move(message, Phase.HELD)
+        elif was is Phase.READY and (message.upstream is not None or message.lane.upstreams):
+            upstream = message.upstream or message.lane.upstreams[0]
+            self.restore_unknown(message, upstream, now + message.account.settings.unknown_after)
+        else:
+            phases.move(message, Phase.QUEUED)
+
     def restore_unknown(self, message: Message, upstream: UpstreamState, deadline: float) -> None:
         """Puts a message that was read back among the unknown ones: nobody knows whether this carrier has it. ``deadline``:
         monotonic seconds."""
@@ -375,9 +398,10 @@ class Lanes:
         context = self._context
         name, _, route = row.owner.partition("\n")
         lane = context.lane(context.account(name), route)
-        if row.id <= lane.upto:
-            return None
-        lane.row_taken()
+        if not row.shared:  # else nobody held it until now, and it is not counted here
+            if row.id <= lane.upto:
+                return None
+            lane.row_taken()
         try:
             return restored_row(context, row, lane)
         except Exception as error:  # noqa: BLE001  the item's edge

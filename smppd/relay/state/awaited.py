@@ -48,6 +48,7 @@ class Awaited(Generic[M]):
         self.displaced: dict[bytes, dict[int, M]] = {}
         self.reused: dict[bytes, None] = {}
         self._cold_waiting = 0
+        self._unheld = 0
         self.seen: OrderedDict[int, int] = OrderedDict()
         self.own_words: set[str] = set()
         self._form: str = settings.message_id_form
@@ -90,8 +91,24 @@ class Awaited(Generic[M]):
 
     @property
     def cold_waiting(self) -> int:
-        """How many messages wait for their receipt as rows. A hint: where it is 0, the store is not asked."""
+        """How many messages wait for their receipt as rows of this node."""
         return self._cold_waiting
+
+    @property
+    def may_be_row(self) -> bool:
+        """Whether the message of a receipt may be a row, of this node or one that nobody holds. A hint: where it is False, the
+        store is not asked."""
+        return self._cold_waiting > 0 or self._unheld > 0
+
+    def note_unheld(self, number: int, *, exactly: bool = False) -> None:
+        """So many messages more (``exactly``: so many in all) wait as rows that nobody holds."""
+        self._unheld = number if exactly else self._unheld + number
+
+    def claimed(self) -> None:
+        """Such a row is this node's from now on."""
+        self._cold_waiting += 1
+        if self._unheld > 0:
+            self._unheld -= 1
 
     def shelved(self, number: int = 1) -> None:
         """So many messages more wait for their receipt as rows."""

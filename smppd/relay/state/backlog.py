@@ -37,7 +37,7 @@ class Backlog:
     before such a row was durable does not have it, and would lead past it. Such a page ends before the first of these rows.
     """
 
-    __slots__ = ("_before", "_between", "_count", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
+    __slots__ = ("_before", "_between", "_count", "_fresh", "_paging", "_rows", "_unstored", "kind", "owner", "upto")
 
     def __init__(self, kind: Kind, owner: str) -> None:
         self.kind = kind
@@ -49,6 +49,7 @@ class Backlog:
         self._before = 0  # the first id that a page under way may not lead past, 0 for none
         self._rows = FIRST_ROWS
         self._paging = False
+        self._fresh = 0  # rows that a page under way may not have, since they were not durable when it was asked for
 
     def __len__(self) -> int:
         return self._count
@@ -71,6 +72,7 @@ class Backlog:
         """A row more: it is in a batch."""
         self._count += 1
         self._unstored += 1
+        self._fresh += 1
 
     def push_committed(self) -> None:
         """A row's batch is durable."""
@@ -93,17 +95,26 @@ class Backlog:
         """A row's batch was refused."""
         self._count -= 1
         self._unstored -= 1
+        self._fresh -= 1
+
+    def miss(self, number: int) -> None:
+        """So many rows are not there that were counted."""
+        self._count -= number
 
     def take(self) -> None:
         """A row less: it was read into memory, or has ended."""
         self._count -= 1
 
-    def page(self, store: Spool, limit: int, edge: Edge, then: Rows) -> None:
+    def page(
+        self, store: Spool, limit: int, edge: Edge, then: Rows, missing: Callable[[int], None] | None = None
+    ) -> None:
         """Reads up to ``limit`` of the oldest rows that were not read yet, and no more than make a page; nothing while another
-        page is being read. ``then`` gets them, at least one; they are still counted."""
+        page is being read. ``then`` gets them, at least one; they are still counted. ``missing(number)``: there are none, and
+        so many were counted."""
         if self._paging:
             return
         self._paging = True
+        self._fresh = self._unstored
 
         def arrived(rows: list[ColdRow]) -> None:
             self._paging = False
@@ -112,8 +123,10 @@ class Backlog:
                 if not self._between:
                     self._before = 0
                     if whole and not rows:
-                        self.page(store, limit, edge, then)
+                        self.page(store, limit, edge, then, missing)
                         return
+            if missing is not None and not rows and not self._before and self._count > self._fresh:
+                missing(self._count - self._fresh)
             if rows:
                 self.upto = rows[-1].id
                 self._rows = rows_for(rows, PAGE)

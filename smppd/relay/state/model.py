@@ -359,6 +359,11 @@ class Lane:
 
     # -- rows: counted for the account too -----------------------------------------------------------------------------
 
+    def rows_missing(self, number: int) -> None:
+        """So many rows are not there that were counted."""
+        self.backlog.miss(number)
+        self.account.count_queued(-number)
+
     def rows_found(self, number: int) -> None:
         """So many rows were found at the start."""
         self.backlog.count_found(number)
@@ -440,9 +445,10 @@ class Mail(Living):
 
 class Parked(Living):
     """A receipt that came before its message was known: kept until the message turns up or it expires. ``keys``: what the
-    message may be called, first the id as it came."""
+    message may be called, first the id as it came. ``shared``: it is a row that nobody holds, which any node may claim, and is
+    only looked at here; ``stored``: that row is durable; ``asked``: it is to be claimed, since its message may be here."""
 
-    __slots__ = ("done", "keys", "upstream")
+    __slots__ = ("asked", "done", "keys", "shared", "stored", "upstream")
 
     def __init__(
         self, identity: int, upstream: UpstreamState, keys: tuple[bytes, ...], frame: bytes, expires: int
@@ -451,6 +457,9 @@ class Parked(Living):
         self.upstream = upstream
         self.keys = keys
         self.done = False
+        self.shared = False
+        self.stored = False
+        self.asked = False
 
     def __repr__(self) -> str:
         return f"<Parked {self.id:016x}>"
@@ -464,12 +473,14 @@ class Parked(Living):
 class Mailbox:
     """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try, by id;
     ``due`` is a heap of (when, id) of these, and of some that are gone. ``ends``: no mail of ``later`` expires before.
-    ``backlog``: rows that are not in memory; ``read``: ids of rows that are."""
+    ``backlog``: rows that are not in memory; ``read``: ids of rows that are. ``elsewhere``: the customer takes mail at
+    another node and not here, so it is that node's."""
 
-    __slots__ = ("_octets", "_sent", "account", "backlog", "due", "ends", "hot", "later", "read")
+    __slots__ = ("_octets", "_sent", "account", "backlog", "due", "elsewhere", "ends", "hot", "later", "read")
 
     def __init__(self, account: Account) -> None:
         self.account = account
+        self.elsewhere = False
         self.hot: Queue[Mail] = Queue()
         self.later: dict[int, Mail] = {}
         self.due: list[tuple[float, int]] = []
@@ -500,6 +511,11 @@ class Mailbox:
     def weighed(self, octets: int) -> None:
         """Mail in memory takes so many octets more."""
         self._octets += octets
+
+    def rows_given_up(self) -> None:
+        """No row of it is this node's any more, in memory or not."""
+        self.backlog = Backlog(Kind.MAIL, self.account.name)
+        self.read = set()
 
     def begin_delivery(self, mail: Mail) -> None:
         """The mail is sent to the customer now, and its answer is waited for."""
@@ -545,6 +561,7 @@ class Account:
         self.name = settings.system_id
         self.name_bytes = self.name.encode()
         self.settings = settings
+        self._share = 1.0
         self.bucket = Bucket(settings.throughput, settings.burst or 1, now)
         self.pipeline: Pipeline | None = None
         self.screens: tuple[Screen, ...] = ()
@@ -611,7 +628,17 @@ class Account:
         self.settings = settings
         self.sends_codes = settings.class_ == "one_time_code"
         self.alphabet = ALPHABETS[settings.default_alphabet]
-        self.bucket.change(settings.throughput, settings.burst or 1, now)
+        self._use_rate(now)
+
+    def set_share(self, share: float, now: float) -> None:
+        """Its customers send so much of its rate here, 0 < share <= 1, and the rest at other nodes."""
+        if share != self._share:
+            self._share = share
+            self._use_rate(now)
+
+    def _use_rate(self, now: float) -> None:
+        rate, burst = self.settings.throughput, self.settings.burst or 1
+        self.bucket.change(None if rate is None else rate * self._share, burst * self._share, now)
 
 
 class Early(NamedTuple):
@@ -661,6 +688,7 @@ class UpstreamState(Awaited["Message"]):
         self.settings = settings
         self.gone = not settings.enabled
         self.act = ""
+        self._share = 1.0
         self.bucket = Bucket(settings.throughput, settings.burst or (settings.throughput or 1), now)
         self.alphabet = ALPHABETS[settings.default_alphabet]
         self.region = settings.region
@@ -722,7 +750,18 @@ class UpstreamState(Awaited["Message"]):
         self.plain = settings.interface_version == "3.3"
         self.kept_places = _kept_places(settings)
         self.alphabet = ALPHABETS[settings.default_alphabet]
-        self.bucket.change(settings.throughput, settings.burst or (settings.throughput or 1), now)
+        self._use_rate(now)
+
+    def set_share(self, share: float, now: float) -> None:
+        """So much of its rate is this node's, 0 < share <= 1, and the rest that of other nodes."""
+        if share != self._share:
+            self._share = share
+            self._use_rate(now)
+
+    def _use_rate(self, now: float) -> None:
+        rate = self.settings.throughput
+        burst = self.settings.burst or (rate or 1)
+        self.bucket.change(None if rate is None else rate * self._share, burst * self._share, now)
 
     @property
     def reserved(self) -> int:

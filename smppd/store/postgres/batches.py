@@ -1,4 +1,5 @@
-"""A batch as the parameters of the function that stores it (`commit_plain`, `commit_batch` in `schema/0001-relay.sql`)."""
+"""A batch as the parameters of the function that stores it (`commit_plain`, `commit_batch` in `schema/0001-relay.sql`,
+`commit_shared` in `schema/0003-nodes.sql`)."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from smppd.store.api import Batch, ColdRow, Damaged, Doubt, OptOut
+from smppd.store.api import Batch, ColdRow, Damaged, Doubt, Kind, OptOut
 from smppd.store.aside import MOST, OCTETS, number_of, seal_item
 from smppd.store.chain_writer import Link
 from smppd.store.cold import seal_columns
+from smppd.store.postgres.announcing import rows_put
 from smppd.store.postgres.binary import (
     BYTEA,
     BYTEAS,
@@ -59,8 +61,19 @@ BATCH_TYPES: Final = (
     *_DOUBTS,
     *_SEGMENTS,
 )
+_SHARED: Final = _COLD
+_HANDED: Final = (INT4S, TEXTS, INT4)
+_NOTES: Final = (TEXTS,)
+SHARED_TYPES: Final = (*BATCH_TYPES, *_SHARED, *_HANDED, *_NOTES)
 PLAIN: Final = f"SELECT commit_plain({', '.join(f'${at + 1}' for at in range(len(PLAIN_TYPES)))})"
 BATCH: Final = f"SELECT commit_batch({', '.join(f'${at + 1}' for at in range(len(BATCH_TYPES)))})"
+
+SHARED: Final = f"SELECT commit_shared({', '.join(f'${at + 1}' for at in range(len(SHARED_TYPES)))})"
+
+EVERYBODYS: Final = frozenset({int(Kind.REPLY), int(Kind.ERASED)})
+"""Kinds of rows that are only looked up: nobody holds them, nobody is told of them."""
+HANDED: Final = 5000
+"""Rows of each owner that are given up with a commit; more are in steps behind it, so that no commit waits for long."""
 
 
 @dataclass(slots=True)
@@ -94,7 +107,25 @@ def plain(work: Work) -> bool:
         or batch.doubts
         or batch.decided
         or batch.segments
+        or batch.handed
     )
+
+
+def shared(batch: Batch) -> list[ColdRow]:
+    """The rows that are put for nobody to hold, and are not dropped by the same batch. Of one that is put twice the newer."""
+    found = {place: row for place, row in _newest(batch).items() if _nobodys(row)}
+    if found:
+        for place in batch.drop:
+            found.pop(place, None)
+    return list(found.values())
+
+
+def _newest(batch: Batch) -> dict[tuple[int, str, bytes, int], ColdRow]:
+    return {(row.kind, row.owner, row.key, row.id): row for rows in (batch.put, batch.moves) for row in rows}
+
+
+def _nobodys(row: ColdRow) -> bool:
+    return row.shared or row.kind in EVERYBODYS
 
 
 def common(work: Work, link: Link | None, events: bytes) -> Values:
@@ -119,13 +150,25 @@ def more(work: Work, ring: KeyRing, made: Made | None) -> Values:
         byteas(wrapped for _, wrapped in work.keys),
         byteas(work.gone),
         *seal(made),
-        *_cold(ring, batch.put + batch.moves, work.cold),
+        *_cold(ring, [row for row in _newest(batch).values() if not _nobodys(row)], work.cold),
         *_dropped(batch.drop),
         *_meta(batch.meta),
         *_aside(ring, batch.damaged, work.aside),
         *_opt_outs(batch.opt_outs),
         *_doubts(batch.doubts, batch.decided),
         int4s(batch.segments),
+    ]
+
+
+def sharing(work: Work, ring: KeyRing, rows: Sequence[ColdRow], node: int) -> Values:
+    """What a batch has behind that whose rows others may claim. rows: `shared`. Raises VaultError likewise."""
+    handed = list(dict.fromkeys(work.batch.handed))
+    return [
+        *_cold(ring, rows, work.cold),
+        int4s(kind for kind, _ in handed),
+        texts(owner for _, owner in handed),
+        int4(HANDED),
+        texts(rows_put(node, (row for row in rows if row.kind not in EVERYBODYS), handed)),
     ]
 
 
@@ -148,9 +191,7 @@ def seal_alone(made: Made | None, state: bytes) -> Values:
 def _cold(ring: KeyRing, rows: Sequence[ColdRow], segment: int) -> Values:
     if not rows:
         return [None] * len(_COLD)
-    # Of a row that is put twice the newer one stands.
-    put = {(row.kind, row.owner, row.key, row.id): row for row in rows}
-    sealed = [seal_columns(ring, row, segment) for row in put.values()]
+    sealed = [seal_columns(ring, row, segment) for row in rows]
     return [
         int4(segment),
         int4s(columns[0] for columns in sealed),

@@ -41,10 +41,12 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "10000",
     "target_session_attrs": "read-write",  # of several addresses the one that is no replica
 }
+# What is found of `synchronous_commit` stays so for the session, whatever is configured meanwhile: nobody would look again.
 _CHECKS: Final = (
     "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
-    " current_setting('synchronous_commit'), current_setting('standard_conforming_strings'), current_setting('fsync'),"
-    " current_setting('full_page_writes'), current_setting('log_parameter_max_length') <> '0' AND"
+    " set_config('synchronous_commit', current_setting('synchronous_commit'), false),"
+    " current_setting('standard_conforming_strings'), current_setting('fsync'), current_setting('full_page_writes'),"
+    " current_setting('log_parameter_max_length') <> '0' AND"
     " (current_setting('log_statement') IN ('mod', 'all') OR current_setting('log_min_duration_statement') <> '-1'"
     " OR current_setting('log_min_duration_sample') <> '-1' OR current_setting('log_transaction_sample_rate') <> '0')"
 )
@@ -286,6 +288,33 @@ class Connection:
         """Executes a statement; how many rows it changed."""
         try:
             return self._db.execute(statement, values or None).rowcount
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def listen(self, channel: str, told: Callable[[str], object]) -> None:
+        """Has the server tell what is sent to a channel; told(payload), within any statement or `hear`."""
+
+        def noted(note: psycopg.Notify) -> None:
+            told(note.payload)
+
+        self._db.add_notify_handler(noted)
+        self.run(f"LISTEN {channel}")
+
+    def fileno(self) -> int:
+        """Of the socket: whether there is something to `hear`."""
+        try:
+            return self._db.fileno()
+        except psycopg.Error as error:
+            raise self._told(error) from None
+
+    def hear(self) -> None:
+        """Takes what the server has sent without being asked. Does not wait."""
+        try:
+            connection = self._db.pgconn
+            connection.consume_input()
+            while note := connection.notifies():
+                if connection.notify_handler is not None:
+                    connection.notify_handler(note)
         except psycopg.Error as error:
             raise self._told(error) from None
 

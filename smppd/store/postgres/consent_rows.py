@@ -107,6 +107,11 @@ class PostgresConsents:
         """See `store.consents.Consents`."""
         return self._data.number("SELECT count(*) FROM consents")
 
+    def version(self) -> str:
+        """See `store.consents.Consents`: rows only become ones that count no more, and new ones have higher numbers."""
+        row = self._data.one("SELECT count(*), max(number) FROM consents WHERE withdrawn = 0")
+        return repr(row)
+
     def expire(self, now: float) -> int:
         """See `store.consents.Consents`."""
         with self._data.writing():

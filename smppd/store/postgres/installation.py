@@ -9,10 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from smppd.store.api import StoreError
+from smppd.store.copying import why_closed
 from smppd.store.erasures import Waiting
 from smppd.store.installation import RESTORED, LongStart, MainStore
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.consent_rows import PostgresConsents
+from smppd.store.postgres.copying import PostgresSide, read_mark
 from smppd.store.postgres.damaged import PostgresDamaged
 from smppd.store.postgres.database import Database
 from smppd.store.postgres.documents import PostgresDocuments
@@ -21,6 +24,7 @@ from smppd.store.postgres.held_rows import PostgresHeldRows
 from smppd.store.postgres.key_rows import PostgresKeys, ReadOnlyKeys
 from smppd.store.postgres.log_rows import PostgresIndex, PostgresPurge, PostgresRecords
 from smppd.store.postgres.migrations import known, version
+from smppd.store.postgres.nodes import PostgresNodes
 from smppd.store.postgres.opt_outs import PostgresOptOuts
 from smppd.store.postgres.session import Place, nodes_in_use
 from smppd.store.postgres.states import PostgresStates, witness
@@ -39,12 +43,15 @@ Head = Callable[[], tuple[int, bytes] | None]
 class PostgresInstallation:
     """See the module. A commit is in the database when it is acknowledged: nobody who reads has to wait for anything."""
 
-    def __init__(self, server: Server, directory: Path, *, node: int = 0, audit_head: Head = lambda: None) -> None:
-        """directory: what stays on this machine. node: this one's number, whose chain is asked about. audit_head: see
+    def __init__(
+        self, server: Server, directory: Path, *, node: int = 0, name: str = "", audit_head: Head = lambda: None
+    ) -> None:
+        """directory: what stays on this machine. node: this one's number, whose chain is asked about. name, audit_head: see
         `PostgresStore`."""
         self._server = server
         self._directory = directory
         self._node = node
+        self._name = name
         self._audit_head = audit_head
 
     @property
@@ -92,6 +99,15 @@ class PostgresInstallation:
     def being_shredded(self) -> bool:
         """See `store.installation.Installation`: nothing shreds a database."""
         return False
+
+    def closed(self, *, daemon: bool) -> str:
+        """See `store.installation.Installation`."""
+        with closing(Connection(self._server, read_only=True)) as db:
+            return why_closed(read_mark(db), self.name, daemon=daemon)
+
+    def side(self) -> PostgresSide:
+        """See `store.installation.Installation`."""
+        return PostgresSide(self._server, self._node)
 
     def check(self) -> None:
         """See `store.installation.Installation`."""
@@ -194,7 +210,7 @@ class PostgresInstallation:
 
     def opt_outs(self, *, read_only: bool = True) -> PostgresOptOuts:
         """See `store.installation.Installation`."""
-        return PostgresOptOuts(self._server, read_only=read_only)
+        return PostgresOptOuts(self._server, read_only=read_only, node=self._node)
 
     # -- the daemon's --------------------------------------------------------------------------------------------------
 
@@ -208,17 +224,26 @@ class PostgresInstallation:
         start: LongStart | None = None,
     ) -> MainStore:
         """See `store.installation.Installation`. How much space there is only the server knows: nothing is reserved."""
+        if why := self.closed(daemon=True):
+            raise StoreError(why)
         store = PostgresStore(
             self._server,
             notify=notify,
             later=later,
             soon=soon,
             node=self._node,
+            name=self._name,
             audit_head=self._audit_head,
             advice=log.warning,
         )
         store.long_start = start
         return store
+
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> PostgresNodes:
+        """See `store.installation.Installation`."""
+        assert isinstance(store, PostgresStore), "as made here"
+        lifetime = store.lifetime
+        return PostgresNodes(self._server, store.node, store.epoch, store.keys, ring, notify, lifetime=lifetime)
 
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""

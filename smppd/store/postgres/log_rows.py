@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from smppd.store.api import StoreBusy, StoreError
-from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
+from smppd.store.log import LAST_ID, Extent, Front, LogRow, Outline, Segment
 from smppd.store.log_parts import EventSegments, as_seen, fitting
 from smppd.store.postgres.connection import Server
 from smppd.store.postgres.damaged import overdue
@@ -23,7 +23,7 @@ from smppd.store.postgres.log_ids import columns, node_of
 from smppd.store.postgres.wiping import Wiper
 
 INDEXED: Final = "indexed"
-"""Fact: the last log row that the indexes cover."""
+"""Fact: the last row of each node's log that the indexes cover (JSON). A number, of version 2: of all nodes that there are."""
 INDEX_CHANGES: Final = "index changes"
 """Fact: how often an erasure has changed a segment of the numbers' index in its place."""
 PURGE: Final = "purge "
@@ -40,6 +40,7 @@ class _PostgresLog:
         """node: only what this one wrote; None for all."""
         self.data = data
         self._node = node
+        self._several = False
         # The primary key begins with the node: the first rows of each, and of these the first.
         self._nodes = "nodes" if node is None else f"(VALUES ({node:d})) AS nodes (node)"
 
@@ -82,8 +83,44 @@ class _PostgresLog:
         return [Extent(*row) for row in self.data.all(asked, (upto,))]
 
     def indexed(self) -> int:
+        """See `store.log.Log`. Below the first row that is not covered."""
+        front = self.covered()
+        most = max(front.values(), default=0)
+        first = self._beyond("seq", front, 1)
+        return min(most, first[0][0] - 1) if first else most
+
+    @property
+    def several(self) -> bool:
         """See `store.log.Log`."""
-        return self.data.count(INDEXED) or 0
+        if self._node is not None:
+            return False
+        self._several = self._several or self.data.number("SELECT count(*) FROM nodes") > 1
+        return self._several
+
+    def node(self, seq: int) -> int:
+        """See `store.log.Log`."""
+        return node_of(seq)
+
+    def covered(self) -> dict[int, int]:
+        """See `store.log.Log`."""
+        found = self.data.fact(INDEXED)
+        said = {} if found is None else json.loads(found)
+        if isinstance(said, int):
+            return {int(node): said for (node,) in self.data.all("SELECT node FROM nodes")}
+        return {int(node): seq for node, seq in said.items()}
+
+    def packed_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Log`."""
+        return self._beyond("seq, records", front, limit)
+
+    def _beyond(self, wanted: str, front: Front, limit: int) -> list[tuple[Any, ...]]:
+        return self.data.all(
+            f"SELECT {wanted} FROM {self._nodes}"
+            " LEFT JOIN unnest($1::int[], $2::bigint[]) AS front (node, upto) ON front.node = nodes.node,"
+            " LATERAL (SELECT * FROM log WHERE log.node = nodes.node AND seq > coalesce(upto, 0) ORDER BY seq LIMIT $3) AS log"
+            " ORDER BY seq LIMIT $3",
+            (list(front), list(front.values()), limit),
+        )
 
     def close(self) -> None:
         """Closes the connection."""
@@ -145,6 +182,10 @@ class PostgresRecords(_PostgresLog):
     def told(self, after: int, limit: int) -> list[tuple[int, bytes]]:
         """See `store.log.Records`."""
         return self._stretch("seq, events", after, LAST_ID, limit)
+
+    def told_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Records`."""
+        return self._beyond("seq, events", front, limit)
 
     def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
         """See `store.log.Records`."""
@@ -215,13 +256,19 @@ class PostgresIndex(_PostgresLog):
         super().__init__(Database(server))
         # An index entry that a loss of power takes is built again, so nobody need wait for the disk.
         self.data.run("SET synchronous_commit = off")
+        found = self.data.fact(INDEXED)
+        if (
+            found is not None and found.isdigit()
+        ):  # of version 2; a node that begins now is not among those that it means
+            with self.data.writing():
+                self.data.keep(INDEXED, json.dumps(self.covered()).encode())
         self._changes = 0
         self._known = 0
         self._span = (0, -1)
 
-    def unindexed(self, after: int, limit: int) -> list[LogRow]:
+    def unindexed(self, front: Front, limit: int) -> list[LogRow]:
         """See `store.log.IndexRows`."""
-        found = self._stretch("seq, count, records, events", after, LAST_ID, limit)
+        found = self._beyond("seq, count, records, events", front, limit)
         return [LogRow(seq, written, packed, told, b"", None, None, None) for seq, written, packed, told in found]
 
     def measured_from(self) -> int | None:
@@ -229,10 +276,10 @@ class PostgresIndex(_PostgresLog):
         row = self.data.one("SELECT min(first) FROM extents")
         return None if row is None else row[0]
 
-    def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
+    def add(self, before: Front, after: Front, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
         """See `store.log.IndexRows`."""
         with self.data.writing():
-            if self.indexed() >= first:
+            if self.covered() != before:
                 raise StoreError("the indexes are being built by another process")
             if self._erased_in(*self._span) != self._known:
                 raise StoreBusy("records were erased while their index was being built")
@@ -241,7 +288,7 @@ class PostgresIndex(_PostgresLog):
                 if rows:
                     self._insert(table, 0, rows)
             self._write(extents)
-            self.data.keep(INDEXED, last)
+            self.data.keep(INDEXED, json.dumps(dict(after)).encode())
 
     def _insert(self, table: str, level: int, rows: Sequence[tuple[Any, ...]]) -> None:
         self.data.run(
@@ -466,8 +513,14 @@ class PostgresPurge(_PostgresLog):
         return changed == len(asked)
 
     def front(self, limit: int) -> list[tuple[int, bytes, int]]:
-        """See `store.log.PurgeRows`."""
-        return self._stretch("seq, chain, octet_length(records)", -1, LAST_ID, limit)
+        """See `store.log.PurgeRows`. The newest row of a node stays for ever, though the node is gone: where nothing is in it,
+        nothing has to wait for it."""
+        found = self._stretch("seq, chain, octet_length(records)", -1, LAST_ID, limit)
+        if not self.several:
+            return found
+        ends = self.data.all("SELECT (SELECT max(seq) FROM log WHERE log.node = nodes.node) FROM nodes")
+        newest = {row[0] for row in ends}
+        return [row for row in found if row[2] or row[0] not in newest]
 
     def trim(self, front: tuple[int, bytes] | None, oldest: int, stale: int, limit: int) -> int:
         """See `store.log.PurgeRows`. Of the seals that cover deleted rows only the last one stays: without it nobody could tell
@@ -475,6 +528,8 @@ class PostgresPurge(_PostgresLog):
         segments = 0
         with self.data.writing():
             if front is not None:
+                if self._late(front[0]):
+                    return 0  # of a node whose clock is far behind: the next look begins with them
                 self._trim(*front)
                 self.data.stain("log")
             self.data.run("DELETE FROM extents WHERE last < $1", (oldest,))
@@ -485,14 +540,25 @@ class PostgresPurge(_PostgresLog):
                 )
         return segments
 
+    def _late(self, last: int) -> bool:
+        """Whether rows up to this one hold something by now."""
+        held = "SELECT 1 FROM log WHERE log.node = nodes.node AND seq <= $1 AND octet_length(records) > 0"
+        return self.data.one(f"SELECT 1 FROM nodes WHERE EXISTS ({held})", (last,)) is not None
+
     def _trim(self, last: int, link: bytes) -> None:
+        """The newest row of each node stays: its chain goes on from it."""
         self.data.run(
             "INSERT INTO anchors SELECT nodes.node, seq, CASE seq WHEN $1 THEN $2 ELSE chain END FROM nodes, LATERAL"
-            " (SELECT seq, chain FROM log WHERE log.node = nodes.node AND seq <= $1 ORDER BY seq DESC LIMIT 1) AS newest"
+            " (SELECT seq, chain FROM log WHERE log.node = nodes.node AND seq <= $1"
+            " AND seq < (SELECT max(seq) FROM log WHERE log.node = nodes.node) ORDER BY seq DESC LIMIT 1) AS newest"
             " ON CONFLICT (node) DO UPDATE SET seq = excluded.seq, chain = excluded.chain",
             (last, link),
         )
-        self.data.run("DELETE FROM log USING nodes WHERE log.node = nodes.node AND seq <= $1", (last,))
+        self.data.run(
+            "DELETE FROM log USING nodes WHERE log.node = nodes.node AND log.seq <= $1"
+            " AND log.seq < (SELECT max(seq) FROM log AS own WHERE own.node = nodes.node)",
+            (last,),
+        )
         self.data.run("DELETE FROM purged WHERE seq <= $1", (last,))
         self.data.run(
             "DELETE FROM seals USING (SELECT node, max(number) AS number FROM seals WHERE seq <= $1 GROUP BY node) AS covers"

@@ -1,11 +1,16 @@
 """The schema of the database, in numbered steps: `schema/0001-....sql` and so on, each in one transaction with its number.
 
-Steps only add. The daemon's start brings the database up; two that come at once wait for each other by an advisory lock. A
-database that a newer smppd brought up is refused: its rows may mean something else.
+Steps only add. The daemon's start brings the database up; two that come at once wait for each other by an advisory lock.
+
+A database that a newer smppd brought up is refused, since its rows may mean something else; but for one step, where that step
+says so: its line ``-- Oldest: 2`` is for those that know 2 steps. They go on as before, calling what they always called, so
+that nodes can be upgraded one after another. The line is stored with the step, since an older smppd has no such file. A step
+without it is for itself and younger ones alone: all nodes have to be stopped for it.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
@@ -17,13 +22,18 @@ _LOCK: Final = 0x736D707064  # "smppd": the key of the advisory lock
 _NO_RIGHT: Final = "42501"
 _THERE: Final = "SELECT to_regclass($1) IS NOT NULL"
 _TABLE: Final = f"{SCHEMA}.schema_versions"
+_OLDEST: Final = re.compile(r"^-- Oldest: (\d+)$", re.MULTILINE)
+_TELLS: Final = 3
+"""The first step whose number is stored with the oldest smppd that may use it."""
 
 
 class Step(NamedTuple):
-    """One step: its number and its statements."""
+    """One step: its number and its statements. oldest: how many steps an smppd has to know at least to use what has this one,
+    None for this one."""
 
     number: int
     script: str
+    oldest: int | None = None
 
 
 @cache
@@ -31,9 +41,14 @@ def steps() -> tuple[Step, ...]:
     """All steps, in order, without gaps."""
     folder = resources.files("smppd.store.postgres") / "schema"
     found = sorted((one.name, one.read_text()) for one in folder.iterdir() if one.name.endswith(".sql"))
-    made = tuple(Step(int(name.partition("-")[0]), text) for name, text in found)
+    made = tuple(Step(int(name.partition("-")[0]), text, _oldest(text)) for name, text in found)
     assert [step.number for step in made] == list(range(1, len(made) + 1)), "a step is missing"
     return made
+
+
+def _oldest(script: str) -> int | None:
+    found = _OLDEST.search(script)
+    return None if found is None else int(found[1])
 
 
 def version(db: Connection) -> int:
@@ -77,6 +92,8 @@ def migrate(db: Connection, *, most: int | None = None) -> int:
                 _begin(db)
             db.script(step.script)
             db.run(f"INSERT INTO {_TABLE} (number) VALUES ($1)", (step.number,))
+            if step.oldest is not None:
+                db.run(f"UPDATE {_TABLE} SET oldest = $2 WHERE number = $1", (step.number, step.oldest))
         done += 1
 
 
@@ -96,6 +113,10 @@ def _begin(db: Connection) -> None:
 
 
 def _not_newer(db: Connection, found: int) -> None:
+    """Raises StoreError where this smppd is too old for a database, see the module."""
     newest = len(steps())
-    if found > newest:
+    if found <= newest:
+        return
+    row = db.one(f"SELECT oldest FROM {_TABLE} WHERE number = $1", (found,)) if found >= _TELLS else None
+    if found > newest + 1 or row is None or row[0] is None or row[0] > newest:
         raise StoreError(f"{db.server.name}: written by a newer smppd (schema {found}, this one knows {newest})")

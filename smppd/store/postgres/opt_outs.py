@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from smppd.store.api import Doubt, OptOut
+from smppd.store.api import OPT_OUTS, Doubt, OptOut
 from smppd.store.postgres.connection import Server
 from smppd.store.postgres.database import Database
 
@@ -17,12 +17,15 @@ _PUT: Final = (
     " sender = excluded.sender, at = excluded.at, source = excluded.source"
 )
 _PAGE: Final = 2000
+_NOBODY: Final = -1  # the node of a command
 
 
 class PostgresOptOuts:
     """`store.installation.OptOutRows`. For one thread. Raises StoreError when there is no store."""
 
-    def __init__(self, server: Server, *, read_only: bool = True) -> None:
+    def __init__(self, server: Server, *, read_only: bool = True, node: int = 0) -> None:
+        """node: this one's, whose own changes `version` leaves out."""
+        self._node = node
         self._data = Database(server, read_only=read_only)
 
     def __enter__(self) -> Self:
@@ -53,6 +56,11 @@ class PostgresOptOuts:
             yield from (OptOut(*row) for row in rows)
             after = rows[-1][0]
 
+    def version(self) -> str:
+        """See `store.installation.OptOutRows`."""
+        asked = "SELECT node, value FROM meta WHERE name = $1 AND node <> $2 ORDER BY node"
+        return repr(self._data.all(asked, (OPT_OUTS, self._node)))
+
     def doubts(self) -> list[Doubt]:
         """What waits for a person, oldest first."""
         asked = "SELECT record, key, account, sender, at FROM doubts ORDER BY at, record"
@@ -67,3 +75,7 @@ class PostgresOptOuts:
                 else:
                     self._data.run("DELETE FROM opt_outs WHERE key = $1", (one.key,))
             self._data.run("DELETE FROM doubts WHERE record = ANY ($1::bigint[])", (list(decided),))
+            self._data.run(
+                "INSERT INTO meta VALUES ($1, $2, 1) ON CONFLICT (node, name) DO UPDATE SET value = meta.value + 1",
+                (_NOBODY, OPT_OUTS),
+            )

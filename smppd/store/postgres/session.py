@@ -8,13 +8,13 @@ connection and gone with it: what is promised rests on the epoch alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from smppd.store.api import StoreError
-from smppd.store.postgres.batches import BATCH, BATCH_TYPES, PLAIN, PLAIN_TYPES
-from smppd.store.postgres.connection import Connection, Server, ServerError, StoreAway
+from smppd.store.api import StoreBusy, StoreError
+from smppd.store.postgres.batches import BATCH, BATCH_TYPES, PLAIN, PLAIN_TYPES, SHARED, SHARED_TYPES
+from smppd.store.postgres.connection import Connection, Row, Server, ServerError, StoreAway
 from smppd.store.postgres.migrations import migrate
 
 FENCED: Final = "SM001"
@@ -33,6 +33,8 @@ _PATIENCE: Final = 5.0
 _BRIEF: Final = 0.5
 """Seconds for which a start, and a command, waits for a node's place: the server may not know yet that the last one is gone."""
 _LOOK: Final = 0.05
+_TAKEN_OVER: Final = 600.0
+"""Seconds for which a start waits for another node that is taking over what it held, which a journal or a million rows take."""
 # The tables grow from nothing to millions of rows while the plans of the functions are kept: by their indexes they are
 # right at any size. The server notices by itself when a peer is gone, so that the lock of a node whose machine died is free
 # soon.
@@ -62,9 +64,7 @@ class Session:
         try:
             migrate(db)
             _take_place(db, node, _PATIENCE)
-            row = db.one("SELECT begin_node($1, $2)", (node, name))
-            assert row is not None
-            self.epoch, self.sequence = int(row[0]), 0
+            self.epoch, self.sequence = _begin(db, node, name, advice), 0
             _prepare(db)
         except BaseException:
             db.close()
@@ -75,7 +75,7 @@ class Session:
         return f"<Session of node {self.node} epoch {self.epoch}>"
 
     def _connect(self, advice: Callable[[str], object]) -> Connection:
-        return Connection(self.server, application=f"smppd node {self.node}", settings=_SETTINGS, advice=advice)
+        return Connection(self.server, application=application(self.node), settings=_SETTINGS, advice=advice)
 
     @property
     def connected(self) -> bool:
@@ -108,14 +108,48 @@ class Session:
         db = self.db
         with db.writing():
             if db.one(_OURS, (self.node, self.epoch)) is None:
-                raise ServerError(f"{self.server.name}: {MEANS[FENCED]}", FENCED)
+                raise fenced(self.server)
             yield db
+
+    def claims(self, function: str, types: str, values: Sequence[object]) -> list[Row]:
+        """What a function of the schema gives that makes nobody's rows this node's, in one round trip. types: of its parameters
+        behind node and epoch, as a statement has them."""
+        try:
+            return self.db.all(f"SELECT * FROM {function}($1, $2, {types})", (self.node, self.epoch, *values))
+        except ServerError as error:
+            raise fenced(self.server) if error.code == FENCED else error from None
 
     def leave(self) -> None:
         """Closes the connection."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+
+def application(node: int, what: str = "") -> str:
+    """What the server calls a connection of a node (`pg_stat_activity`); what: for connections beside the writer's."""
+    return f"smppd node {node} {what}".rstrip()
+
+
+def fenced(server: Server) -> ServerError:
+    """What is raised where another has begun in this node's place."""
+    return ServerError(f"{server.name}: {MEANS[FENCED]}", FENCED)
+
+
+def _begin(db: Connection, node: int, name: str, advice: Callable[[str], object]) -> int:
+    """Begins in the node's place; the epoch. Waits for a take-over of what it held: with that its journal is empty."""
+    until, told = time.monotonic() + _TAKEN_OVER, False
+    while True:
+        try:
+            row = db.one("SELECT begin_node($1, $2)", (node, name))
+            assert row is not None
+            return int(row[0])
+        except StoreBusy:
+            if time.monotonic() > until:
+                raise
+            if not told:
+                advice(f"{db.server.name}: another node is taking over what node {node} held; waiting for it")
+                told = True
 
 
 def _take_place(db: Connection, node: int, patience: float) -> None:
@@ -129,6 +163,7 @@ def _take_place(db: Connection, node: int, patience: float) -> None:
 def _prepare(db: Connection) -> None:
     db.prepare("plain", PLAIN, PLAIN_TYPES)
     db.prepare("batch", BATCH, BATCH_TYPES)
+    db.prepare("shared", SHARED, SHARED_TYPES)
 
 
 def nodes_in_use(db: Connection) -> list[int]:

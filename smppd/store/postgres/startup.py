@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from smppd.store.aside import KINDS
-from smppd.store.postgres.batches import SPOOL
+from smppd.store.postgres.batches import EVERYBODYS, SPOOL
 from smppd.store.postgres.rows import DamagedRows
 from smppd.store.postgres.session import Session
 from smppd.vault.blocks import open_blob, row_id
@@ -47,7 +47,7 @@ class StartUp:
 
     def open(self, segment: int, counter: int, sealed: bytes) -> bytes:
         """A block's entries. Raises what the ring and the cipher raise where it does not open."""
-        return open_blob(self._ring.segment(segment), counter, SPOOL, sealed)
+        return opened(self._ring, segment, counter, sealed)
 
     def replay(self) -> Iterator[tuple[int, bytes]]:
         """See ``api.Spool``."""
@@ -55,16 +55,17 @@ class StartUp:
             try:
                 block = self.open(segment, counter, sealed)
             except Exception as error:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
-                row, reason = _row(segment, counter), type(error).__name__
+                row, reason = place_of(segment, counter), type(error).__name__
                 self._aside.take_block(row, segment, counter, sealed, reason)
                 self._told("block", row, reason)
                 continue
             yield segment, block
 
     def counts(self) -> dict[tuple[int, str], int]:
-        """See ``api.Spool``: of what this node holds."""
+        """See ``api.Spool``: of what this node holds, or everybody does."""
         rows = self._session.db.all(
-            "SELECT kind, owner, count(*) FROM cold WHERE node = $1 GROUP BY kind, owner", (self._session.node,)
+            "SELECT kind, owner, count(*) FROM cold WHERE node = $1 OR kind = ANY ($2::int[]) GROUP BY kind, owner",
+            (self._session.node, list(EVERYBODYS)),
         )
         strange = sum(int(count) for kind, _, count in rows if kind not in KINDS)
         if strange:
@@ -102,7 +103,12 @@ class StartUp:
         return (row[0] if len(row[0]) == DIGEST_BYTES else GENESIS, row[1]) if row is not None else (GENESIS, 0)
 
 
-def _row(segment: int, counter: int) -> int:
+def opened(ring: KeyRing, segment: int, counter: int, sealed: bytes) -> bytes:
+    """The entries of a block of the journal. Raises what the ring and the cipher raise where it does not open."""
+    return open_blob(ring.segment(segment), counter, SPOOL, sealed)
+
+
+def place_of(segment: int, counter: int) -> int:
     """The number of a block as the embedded store has it, 0 for one that nobody wrote so."""
     try:
         return row_id(segment, counter)

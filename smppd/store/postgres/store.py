@@ -75,13 +75,18 @@ class PostgresStore(SegmentedStore):
         """Whose ids, log and journal these are."""
         return self._session.node
 
+    @property
+    def epoch(self) -> int:
+        """Of this run: who begins in the node's place, or takes over what it held, raises it."""
+        return self._session.epoch
+
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
         self._aside: DamagedRows = DamagedRows(self._session, lambda owner: self.lifetime(owner), self._wall)
         self._start_up = StartUp(self._session, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold: ColdRows = ColdRows(
-            self._session, ring, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told))
+            self._session, ring, self.keys, self._aside, lambda *told: self._notify(lambda: self.on_damage(*told))
         )
 
     def _spool(self) -> NodeSpool:
@@ -96,6 +101,10 @@ class PostgresStore(SegmentedStore):
 
     def _seals(self, keys: ChainKeys) -> Seals:
         return Seals(keys, PostgresSeals(self._session, self._writer.store_seal, self._audit_head), self._wall)
+
+    def _destroy(self, then: Callable[[bool], None]) -> None:
+        self._tidier.stained = True  # of what was put under this node's keys others may have dropped some
+        super()._destroy(then)
 
     def _start_writer(self, chain: ChainWriter) -> None:
         self._writer.start(self._ring, chain)
@@ -130,6 +139,18 @@ class PostgresStore(SegmentedStore):
             self._notify(lambda: over(end))
 
         self._writer.commit(work, told)
+        if commit.batch.handed:
+            self._give_up_rest(list(dict.fromkeys(commit.batch.handed)))
+
+    def _give_up_rest(self, handed: list[tuple[int, str]]) -> None:
+        """Gives up what was more than a commit may, in steps between those that come. Where the batch was refused, that does
+        no harm: it is to be given up anyway."""
+
+        def job(_db: Connection) -> None:
+            if not self._cold.give_up_rest(handed):
+                self._notify(lambda: self._give_up_rest(handed))
+
+        self._writer.give(job)
 
     def _adopt(self, winners: dict[bytes, bytes]) -> None:
         """Another node was first to make these keys: what comes now is sealed under its."""

@@ -21,18 +21,21 @@ from smppd.store.postgres.session import Session, nodes_in_use
 from smppd.store.postgres.startup import StartUp
 from smppd.store.tidy import ASKED, DONE, Entries, Place, Sealed, commit_keys, kept
 from smppd.vault.blocks import SegmentSealer
-from smppd.vault.keys import KeyRing, segment_scope
+from smppd.vault.keys import KeyRing
 
 _ABOVE: Final = (1 << 31) - 1  # every segment, and more than there are
 _PUT_KEYS: Final = "SELECT put_keys($1, $2::bytea[], $3::bytea[], $4::bytea[])"
-# Of this node's segments, in order, the next so many: their numbers, and whether nothing is sealed under their keys.
+# Of this node's segments, in order, the next so many: their numbers, and whether nothing is sealed under their keys. Those
+# below a number are its own; those that it has from nodes which it took over have other nodes' numbers, and nobody writes
+# under them.
 _SEGMENTS: Final = (
-    "SELECT ours.segment, NOT (EXISTS (SELECT 1 FROM journal WHERE node = $1 AND journal.segment = ours.segment)"
+    "SELECT ours.segment, NOT ("
+    "EXISTS (SELECT 1 FROM journal WHERE journal.node = ours.segment % 64 AND journal.segment = ours.segment)"
     " OR EXISTS (SELECT 1 FROM cold WHERE cold.segment = ours.segment)"
     " OR EXISTS (SELECT 1 FROM damaged WHERE damaged.segment = ours.segment))"
     " FROM (SELECT convert_from(substr(scope, 9), 'UTF8')::int AS segment FROM keys"
     " WHERE node = $1 AND scope >= 'segment/' AND scope < 'segment0') AS ours"
-    " WHERE ours.segment > $2 AND ours.segment < $3 AND ours.segment <> ALL ($4::int[])"
+    " WHERE ours.segment > $2 AND (ours.segment < $3 OR ours.segment % 64 <> $1) AND ours.segment <> ALL ($4::int[])"
     " ORDER BY ours.segment LIMIT $5"
 )
 
@@ -84,7 +87,8 @@ class NodeSpool:
 
     def cold(self) -> int:
         """See ``tidy.Spool``: what is of no kind that is known is set aside first."""
-        return sum(self._start_up.counts().values())
+        self._start_up.counts()
+        return self._cold.to_seal(_ABOVE)
 
     def reseal(self, segment: int, after: After | None, limit: int) -> After | None:
         """See ``tidy.Spool``."""
@@ -92,13 +96,13 @@ class NodeSpool:
 
     def segments(self, after: int, below: int, used: Sequence[int], most: int) -> list[tuple[int, bool]]:
         """See ``tidy.Spool``."""
+        db = self._session.db
+        for number in self.keys.strangers(db):
+            self.ring.forget_segment(number)
         asked = (self._session.node, after, min(below, _ABOVE), list(used), most)
+        found = {int(number): bool(free) for number, free in db.all(_SEGMENTS, asked)}
         # One that is to be destroyed with a later batch is there still.
-        return [
-            (int(number), bool(free))
-            for number, free in self._session.db.all(_SEGMENTS, asked)
-            if self.keys.get(segment_scope(number)) is not None
-        ]
+        return [(number, found[number]) for number in self.keys.knows(db, list(found))]
 
     def clean(self) -> bool:
         """See ``tidy.Spool``."""

@@ -222,6 +222,10 @@ class Writer:
         if made is not None or not batches.plain(work):
             name = "batch"
             values += batches.more(work, self._ring, made)
+            shared = batches.shared(work.batch)
+            if shared or work.batch.handed:
+                name = "shared"
+                values += batches.sharing(work, self._ring, shared, self._session.node)
         self._began = monotonic()
         end = self._store(name, values)
         self._began = None

@@ -122,6 +122,11 @@ class SqliteConsents:
         row = self._data.one("SELECT count(*) FROM consents")
         return int(row[0]) if row is not None else 0
 
+    def version(self) -> str:
+        """See `store.consents.Consents`: rows only become ones that count no more, and new ones have higher numbers."""
+        row = self._data.one("SELECT count(*), max(number) FROM consents WHERE withdrawn = 0")
+        return repr(row)
+
     def expire(self, now: float) -> int:
         """See `store.consents.Consents`."""
         with self._data.writing():

@@ -8,11 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from smppd.store.api import StoreError
+from smppd.store.copying import why_closed
 from smppd.store.erasures import Waiting
 from smppd.store.installation import LongStart, MainStore
 from smppd.store.lock import LOCK_FILE, Lock, in_use
 from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import mark, settle
+from smppd.store.sqlite.copying import SqliteSide, read_mark
 from smppd.store.sqlite.damaged import DamagedItems
 from smppd.store.sqlite.database import Database, spoken
 from smppd.store.sqlite.documents import SqliteDocuments
@@ -84,6 +87,14 @@ class SqliteInstallation:
     def being_shredded(self) -> bool:
         """See `store.installation.Installation`."""
         return (self._directory / SHREDDING).exists()
+
+    def closed(self, *, daemon: bool) -> str:
+        """See `store.installation.Installation`."""
+        return why_closed(read_mark(self._directory), self.name, daemon=daemon)
+
+    def side(self) -> SqliteSide:
+        """See `store.installation.Installation`."""
+        return SqliteSide(self._directory)
 
     def check(self) -> None:
         """See `store.installation.Installation`."""
@@ -200,10 +211,16 @@ class SqliteInstallation:
     ) -> MainStore:
         """See `store.installation.Installation`."""
         store = SqliteStore(self._directory, notify=notify, later=later, soon=soon, reserve=reserve)
+        if why := self.closed(daemon=True):  # once its lock is held: nobody begins to copy it any more
+            store.close()
+            raise StoreError(why)
         store.long_start = start
         return store
 
     @spoken
+    def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> None:
+        """See `store.installation.Installation`: one daemon has the store."""
+
     def ask_tidy(self, seconds: float) -> bool:
         """See `store.installation.Installation`."""
         return ask(self._directory, seconds)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from smppd.store.api import StoreBusy, StoreError, StoreFull
 from smppd.store.lock import in_use
-from smppd.store.log import LAST_ID, Extent, LogRow, Outline, Segment
+from smppd.store.log import LAST_ID, Extent, Front, LogRow, Outline, Segment
 from smppd.store.log_parts import EventSegments, as_seen, fitting
 from smppd.store.sqlite.damaged import overdue
 from smppd.store.sqlite.database import Database, spoken
@@ -105,6 +105,20 @@ class _SqliteLog:
         row = self.data.one("SELECT value FROM meta WHERE name = ?", (INDEXED,))
         return 0 if row is None else int(row[0])
 
+    several = False
+
+    def node(self, _seq: int) -> int:
+        """See `store.log.Log`: there is one log."""
+        return 0
+
+    def covered(self) -> dict[int, int]:
+        """See `store.log.Log`."""
+        return {0: self.indexed()}
+
+    def packed_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Log`."""
+        return self._pages("records", front.get(0, 0), LAST_ID, limit)
+
     def close(self) -> None:
         """Closes the file."""
         self.data.close()
@@ -169,6 +183,10 @@ class SqliteRecords(_SqliteLog):
         """See `store.log.Records`."""
         return self._pages("events", after, LAST_ID, limit)
 
+    def told_beyond(self, front: Front, limit: int) -> list[tuple[int, bytes]]:
+        """See `store.log.Records`."""
+        return self.told(front.get(0, 0), limit)
+
     def number_segments(self, bucket: int, first: int, last: int) -> list[bytes]:
         """See `store.log.Records`."""
         query = "SELECT data FROM number_index WHERE bucket = ? AND last >= ? AND first <= ?"
@@ -229,10 +247,10 @@ class SqliteIndex(_SqliteLog):
         self._known = 0
         self._span = (0, -1)
 
-    def unindexed(self, after: int, limit: int) -> list[LogRow]:
+    def unindexed(self, front: Front, limit: int) -> list[LogRow]:
         """See `store.log.IndexRows`."""
         rows = self.data.all(
-            "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            "SELECT seq, count, records, events FROM log WHERE seq > ? ORDER BY seq LIMIT ?", (front.get(0, 0), limit)
         )
         return [LogRow(seq, written, packed, told, b"", None, None, None) for seq, written, packed, told in rows]
 
@@ -241,10 +259,10 @@ class SqliteIndex(_SqliteLog):
         row = self.data.one("SELECT min(first) FROM extents")
         return None if row is None else row[0]
 
-    def add(self, first: int, last: int, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
+    def add(self, before: Front, after: Front, segments: Sequence[Segment], extents: Sequence[Extent]) -> None:
         """See `store.log.IndexRows`."""
         with self.data.writing():
-            if self.indexed() >= first:
+            if self.indexed() != before.get(0, 0):
                 raise StoreError("the indexes are being built by another process")
             if self._erased_in(*self._span) != self._known:
                 raise StoreBusy("records were erased while their index was being built")
@@ -258,7 +276,7 @@ class SqliteIndex(_SqliteLog):
                         [value for row in rows for value in row[1:]],
                     )
             self._write(extents)
-            self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, last))
+            self.data.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (INDEXED, after[0]))
 
     def cover(self, extents: Sequence[Extent]) -> None:
         """See `store.log.IndexRows`."""

@@ -97,6 +97,10 @@ class OptOutRows:
                 yield OptOut(*row)
             after = rows[-1][0]
 
+    def version(self) -> str:
+        """See `store.installation.OptOutRows`: there is no other node."""
+        return ""
+
     def doubts(self) -> list[Doubt]:
         """What waits for a person, oldest first."""
         if not self._there:

@@ -45,8 +45,10 @@ class Proxy:
         self._thread.join()
         self._folder.cleanup()
 
-    def cut(self) -> None:
-        """Cuts all connections."""
+    def cut(self, last_words: bytes = b"") -> None:
+        """Cuts all connections; clients read these octets before the end."""
+        for client, _ in self._pairs if last_words else ():
+            client.sendall(last_words)
         for pair in self._pairs:
             _cut(pair)
 

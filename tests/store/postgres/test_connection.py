@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 from psycopg import errors
@@ -42,6 +43,24 @@ def test_what_a_server_must_not_be() -> None:
     own.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'")
     with pytest.raises(StoreError, match="encoding is LATIN1"):
         Connection(own.address("latin"))
+
+
+def test_a_server_that_becomes_careless_meanwhile_changes_no_connection() -> None:
+    db = Connection(postgres.server().address())
+
+    def configures(statement: str, value: str) -> None:
+        db.run(statement)
+        db.one("SELECT pg_reload_conf()")
+        until = monotonic() + 30
+        while db.one("SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'") != (value,):
+            assert monotonic() < until
+
+    try:
+        configures("ALTER SYSTEM SET synchronous_commit = off", "off")
+        assert db.one("SELECT current_setting('synchronous_commit')") == ("on",)
+    finally:
+        configures("ALTER SYSTEM RESET synchronous_commit", "on")
+        db.close()
 
 
 def test_what_an_operator_may_mean_is_told() -> None:

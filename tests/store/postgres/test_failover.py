@@ -36,9 +36,7 @@ def test_a_failover_to_a_synchronous_replica_loses_nothing(tmp_path: Path, monke
         stand.turns()
     until(stand, lambda: not stand.store.takes)
     assert [word for word, _ in stand.sink.heard[:20]] == ["committed"] * 20
-    standby = Connection(Server(replica.url() + "&target_session_attrs=any"))
-    standby.one("SELECT pg_promote()")
-    standby.close()
+    replica.promote()
     settles(stand)
     stand.starts()
     stored = b"".join(block for _, block in stand.blocks)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
 
 from smppd.store.api import ColdRow, Kind, StoreFull
 from smppd.store.aside import Aside, open_item
+from smppd.store.cold import Columns
 from smppd.store.postgres import store as postgres_store
 from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.store import PostgresStore
@@ -21,6 +25,14 @@ from smppd.vault.seal import SealError
 from tests.store.postgres.chained import sealed
 from tests.store.stands import COUNTER, PostgresStand, rotate
 from tests.store.test_interface import LATE, fill, item, page, place, row
+
+
+@pytest.fixture
+def other(stand: PostgresStand) -> Iterator[PostgresStand]:
+    """Another node on the same database."""
+    made = PostgresStand(Path(), stand.server, node=1)
+    yield made
+    made.ends()
 
 
 def values(stand: PostgresStand, query: str) -> list[tuple[object, ...]]:
@@ -148,6 +160,73 @@ def test_rows_and_blocks_of_another_node_are_not_ours(stand: PostgresStand) -> N
     assert stand.counted == {} and stand.blocks == [] and page(stand) == []
     assert stand.asks("find", Kind.QUEUE, "acme", [b"up"]) == stand.asks("expired", Kind.QUEUE, 9, 9) == []
     assert stand.store.highest_id() == 0
+
+
+def walk(stand: PostgresStand, kind: Kind) -> list[ColdRow]:
+    got: list[list[ColdRow]] = []
+    stand.store.walk(kind, ("", b"", 0), 9, lambda rows, _following: got.append(rows))
+    while not got:
+        stand.hears()
+    return got[0]
+
+
+def test_rows_that_are_only_looked_up_are_everybodys(stand: PostgresStand, other: PostgresStand) -> None:
+    replies = [row(1, b"one", kind=Kind.REPLY, expires=5), row(2, b"two", kind=Kind.REPLY)]
+    stand.store.batch.put += replies
+    stand.commits()
+    stand.execute("UPDATE cold SET node = 0 WHERE id = 2")  # as an smppd of step 2 puts it
+    for one in (stand, other):
+        assert sorted(one.asks("find", Kind.REPLY, "acme", [b"one", b"two"])) == replies
+        assert one.asks("expired", Kind.REPLY, 9, 9) == replies[:1], "and nobody's afterwards, too"
+        counted: Any = one.asks("count", Kind.REPLY)
+        assert counted == {"acme": 2} and walk(one, Kind.REPLY) == replies
+        assert one.asks("unheld") == {} and one.asks("peek", Kind.REPLY, "acme", 0, 9) == []  # type: ignore[comparison-overlap]
+        assert one.asks("claim", Kind.REPLY, "acme", None, 9) == []
+    other.store.batch.drop.append(place(replies[0]))
+    other.commits()
+    assert stand.asks("find", Kind.REPLY, "acme", [b"one"]) == []
+    other.starts()
+    assert other.counted == {(Kind.REPLY, "acme"): 1}
+
+
+def test_what_nobody_holds_is_sealed_anew_by_whose_key_it_is_under(stand: PostgresStand, other: PostgresStand) -> None:
+    stand.store.batch.put += [row(1)._replace(shared=True), row(2), row(3, kind=Kind.REPLY)]
+    stand.commits()
+    under = "SELECT array_agg(DISTINCT segment % 64), count(DISTINCT segment) FROM cold"
+    before = values(stand, "SELECT DISTINCT segment FROM cold")
+    assert other.tidies() and values(stand, under) == [([0], 1)]
+    assert values(stand, "SELECT DISTINCT segment FROM cold") == before
+    assert other.asks("claim", Kind.QUEUE, "acme", None, 9) == [row(1)]
+    assert other.tidies() and values(stand, under) == [([0, 1], 2)], "what it holds by now it seals under its own"
+    assert stand.tidies()
+    stand.commits()
+    ((segment,),) = before
+    gone = values(stand, f"SELECT count(*) FROM keys WHERE scope = segment_scope({segment})")
+    assert gone == [(0,)] and page(other) == [row(1)] and page(stand) == [row(2)]
+    assert other.asks("find", Kind.REPLY, "acme", [b""]) == [row(3, kind=Kind.REPLY)], (
+        "under a key that it did not know"
+    )
+
+
+def test_a_row_that_another_seals_anew_meanwhile_is_read_once_more(
+    stand: PostgresStand, other: PostgresStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the row and its key, its segment is gone."""
+    other.store.batch.put += [row(3, kind=Kind.REPLY), row(1)._replace(shared=True)]
+    other.commits()
+    cold = stand.store._cold
+    found = cold._found
+
+    def found_late(asked: str, given: tuple[object, ...]) -> list[Columns]:
+        rows = found(asked, given)
+        assert other.tidies()
+        other.commits()
+        return rows
+
+    monkeypatch.setattr(cold, "_found", found_late)
+    assert stand.asks("find", Kind.REPLY, "acme", [b""]) == [row(3, kind=Kind.REPLY)]
+    assert stand.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1)]
+    assert stand.store.damaged == 0
 
 
 # -- tidying -----------------------------------------------------------------------------------------------------------------

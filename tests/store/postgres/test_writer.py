@@ -165,6 +165,19 @@ def test_a_connection_that_is_cut_inside_of_a_commit(stand: PostgresStand) -> No
     assert stored(stand) == b"accept;mark;" and len(page(stand)) == 1 and stand.store.damaged == 1
 
 
+def test_a_server_that_warns_and_is_gone_before_a_commit_is_sent(proxied: tuple[PostgresStand, Proxy]) -> None:
+    """As where another process of the server crashed. The commit cannot be sent, and what can be read is no end yet: then the
+    driver's error has no code, and the connection passes for one that stands."""
+    stand, proxy = proxied
+    fields = b"SWARNING\0VWARNING\0C57P02\0Mterminating connection\0\0"
+    proxy.cut(b"N" + (4 + len(fields)).to_bytes(4) + fields)
+    stand.store.batch.accepts.append(b"<one>")
+    stand.store.kick()
+    settles(stand)
+    assert not [word for word, _ in stand.sink.heard if word.startswith("broken")]
+    assert stored(stand).count(b"<one>") <= 1
+
+
 def test_an_answer_that_is_lost_is_asked_for_again(proxied: tuple[PostgresStand, Proxy]) -> None:
     stand, proxy = proxied
     for number in range(3):

@@ -28,7 +28,7 @@ from tests.store.builder import Builder
 from tests.store.sqlite.life import TOLD, WIDTH, State
 from tests.torture.disk import materialise, operations
 from tests.torture.layer import Layer
-from tests.torture.mutated import MUTATIONS, NO_CHECKSUM, unchecked
+from tests.torture.mutated import EMBEDDED, NO_CHECKSUM, unchecked
 from tests.vault.rows import kek
 
 _EVERY: Final = "SMPPD_EVERY_STEP" in os.environ
@@ -108,7 +108,7 @@ def test_it_is_as_it_was_told(lived: Lived, tmp_path: Path) -> None:
             _goes_on(directory, found.state)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
+@pytest.mark.parametrize("mutation", EMBEDDED)
 def test_a_promise_that_is_broken_is_noticed(mutation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "life"
     scratch.mkdir()

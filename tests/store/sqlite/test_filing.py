@@ -42,7 +42,9 @@ FILINGS = st.builds(
     secrets=_OCTETS,
     link=st.sampled_from([b"", bytes(range(32))]),
     seal=st.none() | st.builds(SealRow, _INT, _INT, _OCTETS, _OCTETS),
-    cold=st.lists(st.builds(ColdRow, st.sampled_from([int(k) for k in Kind]), _TEXT, _OCTETS, _INT, _INT, _OCTETS)),
+    cold=st.lists(
+        st.builds(ColdRow, st.sampled_from([int(k) for k in Kind]), _TEXT, _OCTETS, _INT, _INT, _OCTETS, st.just(False))
+    ),
     drop=st.lists(st.tuples(st.integers(1, 6), _TEXT, _OCTETS, _INT)).map(tuple),
     damaged=st.lists(st.builds(Damaged, _TEXT, _TEXT, _INT, _TEXT, _TEXT, _INT, _INT, _OCTETS)),
     meta=st.lists(st.tuples(_TEXT, _INT)).map(tuple),

@@ -52,10 +52,10 @@ CALLS: list[tuple[str, Callable[..., object]]] = [
     ("records", lambda one: one.outline()),
     ("records", lambda one: one.anchor()),
     ("records", lambda one: one.seals(0, 9, 9)),
-    ("index", lambda one: one.unindexed(0, 9)),
+    ("index", lambda one: one.unindexed({}, 9)),
     ("index", lambda one: one.measured_from()),
     ("index", lambda one: one.before(9, 9)),
-    ("index", lambda one: one.add(1, 1, [SEGMENT], [])),
+    ("index", lambda one: one.add({}, {0: 1}, [SEGMENT], [])),
     ("index", lambda one: one.cover([Extent(1, 1, 1, 1, 1, 1, 0)])),
     ("index", lambda one: one.small("number", 2)),
     ("index", lambda one: one.merge([1], SEGMENT)),
@@ -190,9 +190,9 @@ def test_a_store_that_somebody_writes_to_is_busy(log: Builder) -> None:
         index.data.run("PRAGMA busy_timeout = 0")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy):
-            index.add(1, 1, [SEGMENT], [])
+            index.add({}, {0: 1}, [SEGMENT], [])
         other.execute("ROLLBACK")
-        index.add(1, 1, [SEGMENT], [])
+        index.add({}, {0: 1}, [SEGMENT], [])
         assert index.indexed() == 1
 
 

@@ -13,6 +13,7 @@ from tests.torture.campaigns.crash import crash_block
 from tests.torture.daemon import Daemon
 from tests.torture.disk import Cut, copy_store, materialise
 from tests.torture.layer import SHORT_WRITE, Layer
+from tests.torture.mutants import until_noticed
 from tests.torture.plan import Options, Unit, blocks
 
 NAME: Final = "power"
@@ -58,26 +59,12 @@ def run(unit: Unit, options: Options, directory: Path) -> dict[str, Any]:
     mutation = unit.values.get("mutation")
     if mutation is None:
         return _block(unit, options, directory, None)
-    missed: list[dict[str, Any]] = []
-    for number in range(1, unit.values["tries"] + 1):
-        one = Unit(f"{unit.key}-{number}", unit.seed + number, unit.values)
-        result = _block(one, options, directory / str(number), mutation)
-        if not result["acknowledged"] or not result["kills"]:
-            # Nothing was put to the test: that proves nothing.
-            return {**result, "faults": [f"{mutation}: the daemon does not run", *result["faults"]]}
-        said = (directory / str(number) / "smppd.log").read_text()
-        if broken := [word for word in ("TypeError", "AttributeError", "NameError") if word in said]:
-            return {**result, "faults": [f"{mutation}: the mutation does not fit the code, {broken[0]}"]}
-        if result["faults"]:
-            first = result["faults"][0]
-            noticed = "the daemon does not start" if "smppd ended with status" in first else first.split(":")[0]
-            return {**result, "caught": number, "noticed": noticed, "found": result["faults"], "faults": []}
-        missed.append(result)
-    told = "; ".join(
-        f"{one['manners']}, {one['writes_unsynced']} writes not synced, {one['writes_lost']} lost" for one in missed
+    return until_noticed(
+        unit,
+        directory,
+        lambda one, place: _block(one, options, place, mutation),
+        lambda row: f"{row['manners']}, {row['writes_unsynced']} writes not synced, {row['writes_lost']} lost",
     )
-    faults = [f"{mutation}: not noticed ({told})"]
-    return {**unit.values, "kills": unit.values["tries"], "missed": missed, "faults": faults}
 
 
 def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""The log of two nodes: rows of one become visible behind rows of the other that have higher ids, and none is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from smppd.ids import id_time
+from smppd.message import State
+from smppd.records.extents import Extents
+from smppd.records.indexer import Indexer
+from smppd.records.listing import Place, by_time
+from smppd.records.search import by_number
+from smppd.store.api import StoreError
+from tests.store.pairs import NodeBuilder, pair
+
+SUBJECT = b"447700900999"
+Pair = tuple[NodeBuilder, NodeBuilder]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Pair]:
+    with pair(tmp_path) as both:
+        yield both
+
+
+def record(node: NodeBuilder, destination: bytes = SUBJECT) -> int:
+    """Each node has an account of its own here, so that no two make the same key."""
+    return node.record(destination=destination, account=f"account{node.node}")
+
+
+def index(node: NodeBuilder, run: int = 1) -> None:
+    with closing(node.place.index()) as rows:
+        indexer = Indexer(rows, id_time, run=run, fan=2)
+        while indexer.step():
+            pass
+
+
+def found(node: NodeBuilder) -> list[int]:
+    with node.reader() as reader:
+        return [one.record.header.record_id for one in by_number(reader, [SUBJECT])]
+
+
+def test_a_row_that_comes_late_is_indexed_too(nodes: Pair) -> None:
+    one, two = nodes
+    late = record(one)
+    one.now = two.now = one.now + 5.0
+    early = record(two)
+    two.commit()
+    index(two)
+    assert found(one) == [early]
+    one.commit()
+    with closing(one.place.records()) as records:
+        assert records.indexed() < late < max(records.covered().values()), "what came late is not covered"
+    assert found(two) == [early, late]
+    index(one)
+    assert found(two) == [early, late]
+    with closing(one.place.records()) as records:
+        assert set(records.covered()) == {1, 2} and records.packed_beyond(records.covered(), 9) == []
+
+
+def test_whoever_indexes_beside_another_is_told(nodes: Pair) -> None:
+    one, two = nodes
+    with closing(one.place.index()) as ours, closing(two.place.index()) as theirs:
+        mine, other = Indexer(ours, id_time, run=2), Indexer(theirs, id_time, run=2)
+        for node in nodes:
+            record(node)
+            node.commit()
+        assert mine.step() and other.step() and mine.step()
+        with pytest.raises(StoreError, match="another process"):
+            other.step()
+    assert len(found(one)) == 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_is_missed_in_any_order(nodes: Pair, seed: int) -> None:
+    """Batches are begun, committed and indexed in any order, with clocks that are apart."""
+    random = Random(seed)
+    nodes[1].behind = random.choice((-3.0, 0.0, 3.0))
+    waiting: dict[int, list[tuple[int, bool]]] = {1: [], 2: []}
+    there: dict[int, bool] = {}
+    rows = nodes[0].place.index()
+    indexer = Indexer(rows, id_time, run=4, fan=3)
+    for _ in range(80):
+        for node in nodes:
+            node.now += random.random() * 2
+        node = random.choice(nodes)
+        what = random.random()
+        if what < 0.5:
+            theirs = random.random() < 0.6
+            waiting[node.node].append((record(node, SUBJECT if theirs else b"447700900111"), theirs))
+        elif what < 0.8 and waiting[node.node]:
+            node.commit()
+            there.update(waiting[node.node])
+            waiting[node.node].clear()
+        else:
+            indexer.step()
+        if random.random() < 0.2:
+            assert found(nodes[0]) == sorted((one for one, theirs in there.items() if theirs), reverse=True)
+    with nodes[1].reader() as reader:
+        page = by_time(reader, 0.0, float("inf"), None, Place(), 1000, 1000)
+        assert {one.record.header.record_id for one in page.found} == set(there)
+    every = [row[0] for row in nodes[0].house.ask("SELECT seq FROM log")]
+    extents = Extents(rows, id_time).all()
+    assert all(any(one.first <= seq <= one.last for one in extents) for seq in every)
+    rows.close()
+
+
+def test_the_life_of_a_message_that_another_node_went_on_with(nodes: Pair) -> None:
+    """Accepted by node 1, and delivered by node 2, whose clock is behind; looked up by one that reads all the time."""
+    one, two = nodes
+    two.behind = 7.0
+    identity = record(one)
+    one.commit()
+    with one.reader() as reader:
+        assert reader.events(identity) == []
+        for node, state in ((one, State.SUBMITTED), (two, State.RESENT), (two, State.DELIVERED)):
+            node.now += 1.0
+            other = two if node is one else one
+            other.now = node.now
+            node.event(identity, state)
+            node.commit()
+            assert reader.events(identity)[-1].state == state
+        wanted = [State.SUBMITTED, State.RESENT, State.DELIVERED]
+        assert [event.state for event in reader.events(identity)] == wanted
+        for at in range(3):
+            for node in nodes:
+                record(node)
+                node.commit()
+            index(one, run=2 + at)
+            assert [event.state for event in reader.events(identity)] == wanted
+    assert all(found(node) == sorted(found(node), reverse=True) for node in nodes)
+
+
+def test_the_front_of_the_log_goes_up_to_the_newest_row_of_each_node(nodes: Pair) -> None:
+    """So a node that was away for years goes on with its chain; and what came late with a clock far behind is not lost."""
+    one, two = nodes
+    events: dict[int, list[int]] = {1: [], 2: []}
+    for _ in range(3):
+        for node in nodes:
+            node.now += 60.0
+            node.event(7, State.SUBMITTED)
+            node.store.batch.seq = node.new_id()
+            events[node.node].append(node.store.batch.seq)
+            node.commit()
+    kept = record(one)
+    one.commit()
+    with closing(one.place.purge()) as purge:
+        front = purge.front(10)
+        assert [row[0] for row in front[:-1]] == sorted(events[1] + events[2][:-1]), (
+            "the end of node 2 holds nothing up"
+        )
+        last, link, _size = front[-2]
+        two.behind = 1000.0
+        two._id = 2 << 16
+        late = record(two)
+        two.commit()
+        assert purge.trim((last, link), last, 0, 10) == 0, "there is something in the way by now"
+        assert [row[0] for row in purge.front(1)] == [one.house.ask("SELECT min(seq) FROM log")[0][0]]
+        one.house.edit("DELETE FROM log WHERE node = 2 AND octet_length(records) > 0")
+        purge.trim((last, link), last, 0, 10)
+    left = {row[0] for row in one.house.ask("SELECT seq FROM log")}
+    assert left >= {events[2][-1]} and not left & {*events[1], *events[2][:-1]} and late not in found(two)
+    assert found(one) == [kept]
+    anchors = dict(one.house.ask("SELECT node, seq FROM anchors"))
+    assert anchors == {1: events[1][-1], 2: events[2][-2]}

@@ -7,6 +7,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
+from smppd.relay.erasing import Found
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 from tests.relay.accept.test_desk import part
@@ -591,6 +592,53 @@ def test_memory_has_so_many_receipts_of_others_and_no_more() -> None:
     cluster.commits()
     assert len(one.upstream().parked) == len(other.upstream().parked) == 10
     assert cluster.free(Kind.PARKED) == 40, "kept for as long as they are"
+    cluster.check()
+
+
+def test_of_two_nodes_with_a_message_for_it_one_gets_it() -> None:
+    cluster = Cluster(settings(acme={"on_unknown": "hold"}), nodes=3)
+    one, two, three = cluster.worlds
+    names = []
+    for world in (one, two):
+        acme, link = world.customer(), world.carrier()
+        acme.submits(b"x")
+        world.commits()
+        names += acme.ids()
+        link.cut()
+        world.commits()
+    there = three.carrier()
+    there.reports(b"id-1")
+    cluster.commits()
+    got = [customer.receipts() for world in (one, two) for customer in world.customers]
+    assert sorted(map(len, got)) == [0, 1], "each alone would have thought that it is its own"
+    assert not any(one.upstream().parked or two.upstream().parked or three.store.cold for _ in names)
+    cluster.passes(65)
+    left = [customer.receipts() for world in (one, two) for customer in world.customers]
+    assert sorted(left) == [[], [(left[0] or left[1])[0]]] and (left[0] or left[1])[0][1] == "UNKNOWN"
+    cluster.check()
+
+
+@pytest.mark.parametrize("most", [100, 1])
+def test_an_erasure_takes_receipts_out_that_nobody_holds(most: int) -> None:
+    """Each node does it for what it looks at; what memory has no room for is found in the store."""
+    cluster = Cluster()
+    one, other = cluster.worlds
+    one.relay.receipts.parking.most = other.relay.receipts.parking.most = most
+    there = other.carrier()
+    there.reports(b"no-1", b"no-2")
+    there.reports(b"no-3", to=b"447700900999")
+    cluster.commits()
+    assert cluster.free(Kind.PARKED) == 3
+    done: list[Found] = []
+    for world in cluster.worlds:
+        world.relay.erase_person([b"447700900123"], None, done.append, acts=True)
+        cluster.passes(5, step=0.1)
+    cluster.passes(35)
+    assert len(done) == 2 and all(found.complete for found in done)
+    assert sum(found.parked for found in done) >= 2
+    assert cluster.free(Kind.PARKED) == 1
+    for world in cluster.worlds:
+        assert [parked.frame.count(b"447700900123") for parked in world.upstream().parked.values()] == [0]
     cluster.check()
 
 

@@ -159,6 +159,9 @@ def test_what_was_used_since_is_given_up_by_force_only(pair: Pair) -> None:
     assert status == 0 and "was copied to" in out
     with closing(Connection(pair.server)) as db:
         db.one("SELECT begin_node(0, 'another')")
+    for words in (("check",), ("restore", "--from", "x")):
+        status, out, err = pair.at(pair.config, *words)
+        assert status == 1 and "which is the store now" in out + err
     assert "a daemon has worked on it since" in pair.moved("--undo")[2]
     assert "name its configuration with --to-config" in pair.at(pair.config, "store", "copy", "--undo")[2]
     assert pair.moved("--undo", "--force")[0] == 0

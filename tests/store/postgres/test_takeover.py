@@ -360,6 +360,19 @@ def test_the_place_of_the_dead_may_still_be_locked(trio: Trio) -> None:
     assert inherit(heir, dead) is not None
 
 
+def test_who_begins_again_ends_the_session_of_a_frozen_run(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    heir, dead, _ = trio
+    monkeypatch.setattr(session, "_PATIENCE", 0.2)
+    with pytest.raises(StoreError, match="another smppd is using this store as node 1"):
+        session.Session(dead.server, 1, "again", lambda _sentence: None)
+    assert inherit(heir, dead) is not None
+    begun = session.Session(dead.server, 1, "again", lambda _sentence: None)
+    assert dead.store._session.connected, "as far as it knows"
+    with pytest.raises(StoreError):
+        dead.store._session.db.one("SELECT 1")
+    begun.leave()
+
+
 # -- at the end --------------------------------------------------------------------------------------------------------------
 
 

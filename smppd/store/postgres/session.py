@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from smppd.store.api import StoreBusy, StoreError
@@ -70,7 +70,8 @@ class Session:
             migrate(db)
             if not _takes_place(db, node, _PATIENCE):
                 # Who has it may be frozen, and was taken over: it has nothing any more but this lock.
-                db.all(_FROZEN, (_NODES, node))
+                with suppress(ServerError):  # it is another user's, whose sessions this one may not end
+                    db.all(_FROZEN, (_NODES, node))
                 _take_place(db, node, _PATIENCE)
             self.epoch, self.sequence = _begin(db, node, name, advice), 0
             _prepare(db)

@@ -97,8 +97,10 @@ class ReplySenders:
             return False
         if self._counts.get(account.name):
             return True
-        pipeline = account.pipeline
-        return not self.alone and pipeline is not None and any(line.restore for line in pipeline.program.lines)
+        if self.alone or account.pipeline is None:
+            return False
+        program = account.pipeline.program
+        return program is not None and any(line.restore for line in program.lines)
 
     def stands_for(self, account: Account, sm: Sm, region: str | None) -> bytes | None:
         """The address field of the one sender that the destination of a text from a handset always replaces; None for none or

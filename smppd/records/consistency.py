@@ -65,11 +65,12 @@ class _Known(NamedTuple):
     seal: tuple[Seal, bytes] | None = None
 
 
-def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str]:
-    """The faults: what does not fit. Empty where all fits. It works beside a running daemon, since the file that must be
-    ahead of another is read after it. Raises StoreError and VaultError where something cannot be read."""
+def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail | None) -> list[str]:
+    """The faults: what does not fit. Empty where all fits. trail: None where it is on another machine, that of the node
+    which is asked about. It works beside a running daemon, since the file that must be ahead of another is read after it.
+    Raises StoreError and VaultError where something cannot be read."""
     faults: list[str] = []
-    named = named_seals(trail)
+    named = named_seals(trail) if trail is not None else []
     before = _keys_side(states, keys, faults)
     data = _log_side(states, keys, faults)
     after = _keys_side(states, keys, [])
@@ -85,14 +86,14 @@ def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str
     faults += _named_faults(states, named, number)
     if data.audit is not None and (after.audit is None or after.audit[0] < data.audit[0]):
         faults.append("keys.db was put back to an older copy: data.db knows a newer entry of the audit trail")
-    if not _begins(trail, before, data, after):
+    if trail is not None and not _begins(trail, before, data, after):
         faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
     return list(dict.fromkeys(faults))
 
 
 def _begins(trail: AuditTrail, *known: _Known) -> bool:
-    """Whether nothing was done here yet, as at a further node of a store whose keys were made at another: its trail is empty, and
-    the store knows of no entry."""
+    """Whether nothing was done here yet, as at a further node of a store whose keys were made at another: its trail is empty,
+    and the store knows of no entry."""
     return not trail.head()[0] and all(one == _Known() for one in known)
 
 

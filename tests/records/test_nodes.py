@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Container, Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from smppd.audit.trail import AuditTrail
+from smppd.feed.lines import Cursor, Wanted
+from smppd.feed.tail import Tail
 from smppd.ids import id_time
 from smppd.message import State
+from smppd.records.consistency import cross_faults
 from smppd.records.extents import Extents
 from smppd.records.indexer import Indexer
-from smppd.records.listing import Place, by_time
+from smppd.records.listing import Place as ListPlace
+from smppd.records.listing import by_time
+from smppd.records.log_export import LogExport
+from smppd.records.places import Place
 from smppd.records.search import by_number
+from smppd.records.verify import LogVerdict, verify_log
 from smppd.records.vouch import Voucher
 from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
@@ -104,7 +113,7 @@ def test_nothing_is_missed_in_any_order(nodes: Pair, seed: int) -> None:
         if random.random() < 0.2:
             assert found(nodes[0]) == sorted((one for one, theirs in there.items() if theirs), reverse=True)
     with nodes[1].reader() as reader:
-        page = by_time(reader, 0.0, float("inf"), None, Place(), 1000, 1000)
+        page = by_time(reader, 0.0, float("inf"), None, ListPlace(), 1000, 1000)
         assert {one.record.header.record_id for one in page.found} == set(there)
     every = [row[0] for row in nodes[0].house.ask("SELECT seq FROM log")]
     extents = Extents(rows, id_time).all()
@@ -186,3 +195,94 @@ def test_a_row_is_held_against_the_chain_of_its_own_node(tmp_path: Path) -> None
                 before = row
                 chains.add(records.chain_of(row.seq))
         assert chains == {1, 2}
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Pair]:
+    with pair(tmp_path, sealed=True) as both:
+        yield both
+
+
+def verified(node: NodeBuilder, of: int, erased: Container[int] = frozenset()) -> LogVerdict:
+    with closing(node.place.records(of)) as records:
+        return verify_log(records, id_time, node.keys.public, None, node.keys, erased)
+
+
+def test_each_log_is_verified_by_itself(sealed: Pair) -> None:
+    one, two = sealed
+    for _ in range(3):
+        for node in sealed:
+            node.now += 60.0
+            record(node)
+            node.commit()
+    two.close()
+    for of in (1, 2):
+        verdict = verified(one, of)
+        assert verdict.ok and verdict.records == 3, verdict.reason
+        with closing(one.place.states(of)) as states:
+            assert cross_faults(states, one.keys, None) == []
+    assert verified(one, 2).clean and not verified(one, 1).clean, "of one that was killed its seals say so"
+    assert [(other.number, other.at_work) for other in one.place.others()] == [(2, False)]
+    one.house.edit("UPDATE log SET events = 'x' WHERE node = 2 AND seq = (SELECT max(seq) FROM log WHERE node = 2)")
+    assert verified(one, 1).ok and not verified(one, 2).ok
+    one.house.edit("DELETE FROM seals WHERE node = 2 AND number = (SELECT max(number) FROM seals WHERE node = 2)")
+    with closing(one.place.states(2)) as states:
+        assert "cut off or put back" in cross_faults(states, one.keys, None)[0]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("behind", [-5.0, 5.0])
+def test_an_export_of_one_node_has_what_another_tells_of_its_messages(
+    sealed: Pair, indexed: bool, behind: float
+) -> None:
+    one, two = sealed
+    two.behind = behind
+    ids = []
+    for _ in range(3):
+        one.now += 1.0
+        ids.append(record(one))
+        one.event(ids[-1], State.SUBMITTED)
+        one.commit()
+        two.now = one.now + 0.5
+        record(two)
+        two.event(ids[-1], State.DELIVERED)
+        two.commit()
+    if indexed:
+        index(one, run=3)
+    with one.reader() as reader, closing(one.place.records(1)) as own:
+        for stretch in (1, 100):
+            made = LogExport(
+                own,
+                reader.ring,
+                reader.held,
+                Voucher(own, one.keys),
+                lambda _account: True,
+                stretch=stretch,
+                everywhere=reader.records,
+            )
+            found = list(made.messages(Place(), 0.0, float("inf")))
+            assert [message.record.header.record_id for message in found] == ids and not made.damaged
+            assert [message.life.state for message in found] == [State.DELIVERED] * 3
+            assert all(message.life.submitted for message in found)
+
+
+def test_a_feed_tells_what_its_node_wrote_and_no_more(sealed: Pair, tmp_path: Path) -> None:
+    one, two = sealed
+    ids = []
+    for _ in range(2):
+        for node in sealed:
+            node.now += 1.0
+            ids.append(record(node))
+            node.commit()
+    two.event(ids[0], State.DELIVERED)
+    two.commit()
+    told: dict[int, list[tuple[str, str]]] = {}
+    for node in sealed:
+        with closing(node.place.records(node.node)) as records, AuditTrail(tmp_path / "audit.db", b"k" * 32) as trail:
+            page = Tail(records, trail, Wanted()).page(Cursor())
+        lines = [json.loads(line.data) for line in page.lines]
+        told[node.node] = [(line["event"], line.get("id", "")) for line in lines]
+        assert {line["account"] for line in lines} <= {"account1", "account2"}
+    accepted = {node: [identity for event, identity in lines if event == "accepted"] for node, lines in told.items()}
+    assert accepted == {1: [f"{one:016x}" for one in ids[::2]], 2: [f"{one:016x}" for one in ids[1::2]]}
+    assert told[2][-1][1] == f"{ids[0]:016x}", "of another node's message, whose account it knows"

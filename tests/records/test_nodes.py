@@ -267,7 +267,7 @@ def test_an_export_of_one_node_has_what_another_tells_of_its_messages(
 
 
 def test_a_feed_tells_what_its_node_wrote_and_no_more(sealed: Pair, tmp_path: Path) -> None:
-    one, two = sealed
+    _one, two = sealed
     ids = []
     for _ in range(2):
         for node in sealed:

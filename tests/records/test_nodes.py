@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Container, Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from smppd.audit.trail import AuditTrail
 from smppd.feed.lines import Cursor, Wanted
@@ -16,6 +20,7 @@ from smppd.feed.tail import Tail
 from smppd.ids import id_time
 from smppd.message import State
 from smppd.records.consistency import cross_faults
+from smppd.records.evidence import write
 from smppd.records.extents import Extents
 from smppd.records.indexer import Indexer
 from smppd.records.listing import Place as ListPlace
@@ -27,6 +32,8 @@ from smppd.records.verify import LogVerdict, verify_log
 from smppd.records.vouch import Voucher
 from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
+from tests.records.holding import LIFE, demand, holds, kept, purge
+from tests.store.builder import DAY
 from tests.store.pairs import NodeBuilder, pair
 
 SUBJECT = b"447700900999"
@@ -286,3 +293,59 @@ def test_a_feed_tells_what_its_node_wrote_and_no_more(sealed: Pair, tmp_path: Pa
     accepted = {node: [identity for event, identity in lines if event == "accepted"] for node, lines in told.items()}
     assert accepted == {1: [f"{one:016x}" for one in ids[::2]], 2: [f"{one:016x}" for one in ids[1::2]]}
     assert told[2][-1][1] == f"{ids[0]:016x}", "of another node's message, whose account it knows"
+
+
+def test_a_hold_keeps_what_both_nodes_have_and_what_came_late(sealed: Pair) -> None:
+    one, two = sealed
+    late = record(two)
+    held = []
+    for node in (one, two):
+        node.now = two.now + 5.0
+        if node is one:
+            held.append(record(one))
+            one.commit()
+    number = demand(one, SUBJECT)
+    assert kept(one, number) == 1
+    two.commit()
+    after = two.record(destination=SUBJECT, account="account2")
+    two.commit()
+    held += [late, after]
+    for node in sealed:
+        node.now += 40 * DAY
+    retains = {"account1": LIFE, "account2": LIFE}
+    assert purge(one, **retains).keys == 4
+    assert kept(one, number) == 3, "a hold looks at what is young once more"
+    with one.reader() as reader:
+        for identity in held:
+            found_one = reader.record(identity)
+            assert found_one is not None and found_one.record.numbers is not None
+        assert found(one) == sorted(held, reverse=True)
+        out = Out()
+        own = holds(one)
+        hold = own.get(number)
+        assert hold is not None
+        made = write(
+            cast("Any", out),
+            reader,
+            hold,
+            own.parts,
+            lambda each: {"id": each.record.header.record_id},
+            one.keys,
+            Ed25519PrivateKey.generate(),
+            "fingerprint",
+            one.now,
+            "test",
+        )
+        own.close()
+    assert not made.faults and made.records == 3
+    with tarfile.open(fileobj=BytesIO(out.getvalue())) as bundle:
+        files = [bundle.extractfile(name) for name in bundle.getnames() if name.startswith("chain/")]
+        chain = [json.loads(line) for file in files if file is not None for line in file.read().splitlines()]
+    assert {line["node"] for line in chain} == {1, 2} and all(line["fits"] for line in chain)
+
+
+class Out(BytesIO):
+    """It stays open to be read."""
+
+    def close(self) -> None:
+        pass

@@ -10,7 +10,7 @@ from smppd.cli.commands import CommandError, say
 from smppd.ids import id_time
 from smppd.office.access import Access
 from smppd.office.messages import iso
-from smppd.records.consistency import cross_faults
+from smppd.records.consistency import ANCHORS, anchor_faults, cross_faults
 from smppd.records.erasure_journal import ErasedIds
 from smppd.records.verify import LogVerdict, verify_log
 from smppd.store.erasures import ErasureRows
@@ -64,6 +64,11 @@ class Erased:
         self.rows: ErasureRows | None = None
         self.elsewhere = 0
 
+    def anchors(self, node: int) -> list[object]:
+        """What purges say of where a node's log begins, where there are several."""
+        found: list[object] = [] if self.rows is None else self.rows.remembered(f"{ANCHORS} {node}", [])
+        return found
+
     def __contains__(self, record: object) -> bool:
         if record in self._journal:
             return True
@@ -115,4 +120,5 @@ def of_node(access: Access, node: OtherNode, erased: Erased, progress: Callable[
         faults = cross_faults(states, keys, None)
     with closing(store.records(node.number)) as records:
         verdict = verify_log(records, id_time, keys.public, progress, keys, erased)
+    faults += anchor_faults(verdict, None, keys, erased.anchors(node.number))
     return Other(node, verdict.with_faults(faults))

@@ -19,7 +19,7 @@ from smppd.feed.lines import Cursor, Wanted
 from smppd.feed.tail import Tail
 from smppd.ids import id_time
 from smppd.message import State
-from smppd.records.consistency import cross_faults
+from smppd.records.consistency import ANCHORS, anchor_faults, cross_faults
 from smppd.records.evidence import write
 from smppd.records.extents import Extents
 from smppd.records.indexer import Indexer
@@ -32,7 +32,7 @@ from smppd.records.verify import LogVerdict, verify_log
 from smppd.records.vouch import Voucher
 from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
-from tests.records.holding import LIFE, demand, holds, kept, purge
+from tests.records.holding import LIFE, demand, holds, kept, purge, purger
 from tests.store.builder import DAY
 from tests.store.pairs import NodeBuilder, pair
 
@@ -235,6 +235,39 @@ def test_each_log_is_verified_by_itself(sealed: Pair) -> None:
     one.house.edit("DELETE FROM seals WHERE node = 2 AND number = (SELECT max(number) FROM seals WHERE node = 2)")
     with closing(one.place.states(2)) as states:
         assert "cut off or put back" in cross_faults(states, one.keys, None)[0]
+
+
+def test_where_the_logs_begin_after_a_purge_every_machine_can_tell(sealed: Pair, tmp_path: Path) -> None:
+    one, two = sealed
+    for _ in range(3):
+        for node in sealed:
+            node.now += 60.0
+            record(node)
+            node.commit()
+    for node in sealed:
+        node.now += 40 * DAY
+        record(node)
+        node.commit()
+    with (
+        AuditTrail(tmp_path / "one.db", one.install.audit) as trail,
+        AuditTrail(tmp_path / "two.db", b"k" * 32) as other,
+    ):
+        with purger(one, trail, account1=LIFE, account2=LIFE) as work:
+            assert work.run(one.now).rows >= 4
+        with closing(two.place.purge()) as rows:
+            for of in (1, 2):
+                verdict = verified(two, of)
+                assert verdict.ok and verdict.anchor_row
+                known = rows.remembered(f"{ANCHORS} {of}", [])
+                assert anchor_faults(verdict, trail) == []
+                assert (
+                    anchor_faults(verdict, other, two.keys, known)
+                    == []
+                    == anchor_faults(verdict, None, two.keys, known)
+                )
+                assert anchor_faults(verdict, other, two.keys, [])
+                cut = verdict._replace(anchor_row=verdict.anchor_row + 1)
+                assert anchor_faults(cut, None, two.keys, known), "somebody else has cut it off"
 
 
 @pytest.mark.parametrize("indexed", [False, True])

@@ -209,8 +209,9 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
             records = opened.enter_context(closing(store.records(store.node)))
         verdict = verify_log(records, id_time, keys.public, progress, keys, erased)
         each = [of_node(access, one, erased, progress) for one in others]
+        faults += anchor_faults(verdict, trail, keys, erased.anchors(store.node))
     audit = trail.verify()
-    faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
+    faults += [] if audit.ok else [f"the audit trail: {audit.reason}"]
     verdict = verdict.with_faults(faults)
     with closing(access.states()) as states:
         note = note_of(states, trail, time.time()).line()

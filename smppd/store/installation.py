@@ -27,6 +27,11 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, KeyRows
 
+OPT_OUTS: Final = "opt-outs"
+CONSENTS: Final = "consents"
+SUSPENSIONS: Final = "suspensions"
+ACTS: Final = "acts"
+"""Topics of what nodes tell each other that they share (`Installation.tell`, `store.nodes.Nodes.tell`)."""
 AUDIT_FILE: Final = "audit.db"
 """In `Installation.directory`: the audit trail, a file of this node whatever back end has the store."""
 RESTORED: Final = "restored"

@@ -126,7 +126,7 @@ def test_statistics_have_no_values(server: Server) -> None:
             " AND attstattarget <> 0 AND NOT attisdropped"
         )
         known = {("keys", "scope"), ("facts", "value"), ("purged", "digests"), ("purged", "mac"), ("anchors", "chain")}
-        known |= {("state", "value"), ("seals", "signed"), ("leases", "facts")}
+        known |= {("state", "value"), ("seals", "signed"), ("checkpoints", "signed"), ("leases", "facts")}
         assert {one for one in map(tuple, secret) if one[1] != "room"} == known, "what is none of a person, and no key"
         assert not db.all(
             "SELECT 1 FROM pg_stats WHERE schemaname = 'smppd' AND attname IN ('data', 'wrapped', 'sealed')"

@@ -60,10 +60,6 @@ _FREE: Final = (
     "WITH freed AS (UPDATE cold SET node = NULL WHERE node = $1 RETURNING kind, owner)"
     " SELECT kind, owner, count(*) FROM freed GROUP BY kind, owner"
 )
-_SEGMENTS: Final = (
-    "SELECT convert_from(substr(scope, 9), 'UTF8')::int FROM keys"
-    " WHERE scope >= 'segment/' AND scope < 'segment0' AND node = $1"
-)
 _INHERIT: Final = "UPDATE keys SET node = $2 WHERE scope >= 'segment/' AND scope < 'segment0' AND node = $1"
 _OVER: Final = (
     "UPDATE leases SET epoch = epoch + 1, life = $2, heir = $3, facts = '', version = version + 1 WHERE node = $1"
@@ -141,7 +137,7 @@ class TakeOver:
             if db.one(_LEASE + waits, (dead, epoch, beat)) is None:
                 return None
             db.run("UPDATE nodes SET epoch = epoch + 1 WHERE node = $1", (dead,))
-            journal = _Journal(db, dead, self._opener(db, dead))
+            journal = _Journal(db, dead, self._keys, self._ring)
             rows = _NobodysRows(db, dead, self._seal(db, heir))
             for row in self._convert(journal):
                 rows.put(row)
@@ -158,11 +154,6 @@ class TakeOver:
                 db.one(NOTIFY, (note,))
         count = sum(int(number) for _kind, _owner, number in freed)
         return Taken(count + rows.count, rows.count, journal.blocks, len(journal.unreadable), told)
-
-    def _opener(self, db: Connection, dead: int) -> Callable[[int, int, bytes], bytes]:
-        """Opens blocks of the journal of a node."""
-        self._keys.fetch(db, (int(row[0]) for row in db.all(_SEGMENTS, (dead,))))
-        return lambda segment, counter, sealed: opened(self._ring, segment, counter, sealed)
 
     def _seal(self, db: Connection, heir: int) -> Callable[[ColdRow], Columns]:
         """Seals rows under a segment that is made for the first of them."""
@@ -202,10 +193,11 @@ class _Journal:
     """The blocks of a node's journal in the order of commitment, each time that it is gone through; without those that do not
     open, which are ``unreadable``. ``blocks``: how many there are."""
 
-    def __init__(self, db: Connection, node: int, opens: Callable[[int, int, bytes], bytes]) -> None:
+    def __init__(self, db: Connection, node: int, keys: NodeKeys, ring: KeyRing) -> None:
         self._db = db
         self._node = node
-        self._opens = opens
+        self._keys = keys
+        self._ring = ring
         self.blocks = 0
         self.unreadable: dict[tuple[int, int], tuple[int, int, bytes, str]] = {}
 
@@ -213,9 +205,10 @@ class _Journal:
         segment, counter, blocks = 0, -1, 0
         while True:
             page = self._db.all(_BLOCKS, (self._node, segment, counter))
+            self._keys.fetch(self._db, (row[0] for row in page))
             for segment, counter, sealed in page:
                 try:
-                    block = self._opens(segment, counter, sealed)
+                    block = opened(self._ring, segment, counter, sealed)
                 except Exception as error:  # noqa: BLE001  whatever is wrong with a block is wrong with that block alone
                     self.unreadable[segment, counter] = (segment, counter, sealed, type(error).__name__)
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from smppd.store.pending_keys import PendingKeys
@@ -39,12 +39,14 @@ class NodeKeys(PendingKeys):
     def __init__(self, db: Connection, node: int) -> None:
         super().__init__(_Rows(db))
         self._node = node
+        self.forgotten: Callable[[int], object] = lambda _segment: None
+        """Told of a segment whose key is not what it was; by who has keys of segments in memory. Any thread."""
         self._early = {scope for scope in self._rows if scope.startswith(_SEGMENT)}
         self._destroyed: set[bytes] = set()  # and perhaps stored still: the batch that takes them away may be under way
 
     def put_new(self, scope: bytes, wrapped: bytes) -> bytes:
         """See ``PendingKeys``. Of a segment that is another node's the answer is no key: the next number is to be tried."""
-        if scope.startswith(_SEGMENT) and int(scope.removeprefix(_SEGMENT)) % NODES != self._node:
+        if scope.startswith(_SEGMENT) and _number(scope) % NODES != self._node:
             return b""
         return super().put_new(scope, wrapped)
 
@@ -57,14 +59,22 @@ class NodeKeys(PendingKeys):
                     self._destroyed.add(scope)
 
     def fetch(self, db: Connection, segments: Iterable[int]) -> None:
-        """Has the keys of these segments, whoever made them, as far as they are stored. On the thread of the connection. Raises
+        """Has the keys of these segments, whoever made them, as far as they are stored. Those of other nodes are looked up
+        each time: a number whose key was destroyed may have another one since. On the thread of the connection. Raises
         StoreError."""
-        rows = self._rows
-        missing = [scope for scope in map(segment_scope, set(segments)) if scope not in rows]
-        if missing:
-            stored = db.all(_STORED, (missing,))
-            with self._lock:
-                self._rows |= {scope: wrapped for scope, wrapped in stored if scope not in self._destroyed}
+        wanted = {segment_scope(segment): segment for segment in set(segments)}
+        asked = [scope for scope, segment in wanted.items() if segment % NODES != self._node or scope not in self._rows]
+        if not asked:
+            return
+        stored = db.all(_STORED, (asked,))
+        other = []
+        with self._lock:
+            for scope, wrapped in stored:
+                if scope not in self._destroyed and self._rows.get(scope) != wrapped:
+                    self._rows[scope] = wrapped
+                    other.append(wanted[scope])
+        for segment in other:
+            self.forgotten(segment)
 
     def knows(self, db: Connection, segments: Collection[int]) -> list[int]:
         """Which of these, which are stored, are not to be destroyed with a later batch; their keys are there then. Raises
@@ -72,25 +82,25 @@ class NodeKeys(PendingKeys):
         self.fetch(db, segments)
         return [segment for segment in segments if segment_scope(segment) in self._rows]
 
-    def strangers(self, db: Connection) -> list[int]:
+    def strangers(self, db: Connection) -> None:
         """Forgets the keys of segments that others destroyed: of nodes beside this one, or of an earlier run of it that another
-        took over. Which those were. On the writer's thread. Raises StoreError."""
+        took over. On the writer's thread. Raises StoreError."""
         with self._lock:
             self._early &= self._rows.keys()
             known = [
                 scope
                 for scope in self._rows
-                if scope.startswith(_SEGMENT)
-                and (scope in self._early or int(scope.removeprefix(_SEGMENT)) % NODES != self._node)
+                if scope.startswith(_SEGMENT) and (scope in self._early or _number(scope) % NODES != self._node)
             ]
             looked = [*known, *self._destroyed]
         if not looked:
-            return []
+            return
         stored = {row[0] for row in db.all(_STORED, (looked,))}
         with self._lock:
             self._destroyed.intersection_update(stored.union(self._destroyed.difference(looked)))
             gone = [scope for scope in known if scope not in stored and self._rows.pop(scope, None) is not None]
-        return [int(scope.removeprefix(_SEGMENT)) for scope in gone]
+        for scope in gone:
+            self.forgotten(_number(scope))
 
     def apart(self, scope: bytes) -> bytes | None:
         """A key that was made just now: it is not to be stored with the next batch, but by who asks. None where a batch has it
@@ -107,3 +117,8 @@ class NodeKeys(PendingKeys):
         with self._lock:
             self._rows |= winners
             self._new = [(scope, wrapped) for scope, wrapped in self._new if scope not in winners]
+
+
+def _number(scope: bytes) -> int:
+    """Of a segment, by the scope of its key."""
+    return int(scope.removeprefix(_SEGMENT))

@@ -83,6 +83,7 @@ class PostgresStore(SegmentedStore):
     def use(self, ring: KeyRing) -> None:
         """The keys to open and seal the spool with; before the replay."""
         self._ring = ring
+        self.keys.forgotten = ring.forget_segment
         self._aside: DamagedRows = DamagedRows(self._session, lambda owner: self.lifetime(owner), self._wall)
         self._start_up = StartUp(self._session, ring, self._aside, lambda *told: self.on_start_damage(*told))
         self._cold: ColdRows = ColdRows(

@@ -97,8 +97,7 @@ class NodeSpool:
     def segments(self, after: int, below: int, used: Sequence[int], most: int) -> list[tuple[int, bool]]:
         """See ``tidy.Spool``."""
         db = self._session.db
-        for number in self.keys.strangers(db):
-            self.ring.forget_segment(number)
+        self.keys.strangers(db)
         asked = (self._session.node, after, min(below, _ABOVE), list(used), most)
         found = {int(number): bool(free) for number, free in db.all(_SEGMENTS, asked)}
         # One that is to be destroyed with a later batch is there still.

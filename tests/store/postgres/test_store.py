@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 
 from smppd.store.api import ColdRow, Kind, StoreFull
 from smppd.store.aside import Aside, open_item
-from smppd.store.cold import Columns
+from smppd.store.cold import Columns, seal_columns
 from smppd.store.postgres import store as postgres_store
 from smppd.store.postgres.connection import Connection, Row, StoreAway
 from smppd.store.postgres.store import PostgresStore
@@ -20,11 +20,12 @@ from smppd.store.postgres.tidy import Requests, ask
 from smppd.store.seals import TakenUp
 from smppd.store.tidy import DONE, TidyThread
 from smppd.vault.chain import SealKind
-from smppd.vault.keys import KeyRing
+from smppd.vault.keys import KeyRing, segment_scope
 from smppd.vault.seal import SealError
 from tests.store.postgres.chained import sealed
 from tests.store.stands import COUNTER, PostgresStand, rotate
 from tests.store.test_interface import LATE, fill, item, page, place, row
+from tests.vault.rows import MemoryRows
 
 
 @pytest.fixture
@@ -206,6 +207,24 @@ def test_what_nobody_holds_is_sealed_anew_by_whose_key_it_is_under(stand: Postgr
     assert other.asks("find", Kind.REPLY, "acme", [b""]) == [row(3, kind=Kind.REPLY)], (
         "under a key that it did not know"
     )
+
+
+def test_a_number_of_another_node_may_have_another_key_by_now(stand: PostgresStand, other: PostgresStand) -> None:
+    """Where nothing was sealed under its newest keys a node that begins again makes them anew, with the same numbers."""
+    stand.store.batch.put.append(row(1)._replace(shared=True))
+    stand.commits()
+    assert other.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1)]
+    ((segment,),) = values(stand, "SELECT segment FROM cold")
+    rows = MemoryRows()
+    scope = segment_scope(int(str(segment)))
+    wrapped = rows.put_new(scope, stand._kek.wrap(scope, bytes(32)))
+    sealed = seal_columns(KeyRing(stand._kek, rows), row(1, data=b"newer"), int(str(segment)))[6]
+    db = Connection(stand.server)
+    db.run("UPDATE keys SET wrapped = $1 WHERE scope = $2", (wrapped, scope))
+    db.run("UPDATE cold SET data = $1", (sealed,))
+    db.close()
+    assert other.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1, data=b"newer")]
+    assert [one.data for one in other.asks("claim", Kind.QUEUE, "acme", None, 9)] == [b"newer"]
 
 
 def test_a_row_that_another_seals_anew_meanwhile_is_read_once_more(

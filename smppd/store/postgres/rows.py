@@ -139,6 +139,8 @@ class ColdRows:
         self._ring = ring
         self._keys = keys
         self._reader = ColdReader(ring, aside.take_cold, damaged)
+        self._claiming: tuple[tuple[Kind, str, list[int] | None, int], list[int]] | None = None
+        """A claim of which it is not known whether it is stored, and the ids of its rows."""
 
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -154,11 +156,34 @@ class ColdRows:
         return self._take("expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)
 
     def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
-        """See ``api.Spool``."""
-        values = (int(kind), owner, ids, limit)
-        claimed = self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
-        rows = self._opened(sorted(map(_columns, claimed), key=lambda columns: columns[3]))[0]
+        """See ``api.Spool``. Where its answer is lost, it is asked again with the same values: what the first call got is among
+        what the second one gives."""
+        asked = (kind, owner, ids, limit)
+        if self._claiming is None or self._claiming[0] != asked:
+            self._claiming = asked, ids or []
+            found = self._claim(kind, owner, ids, limit)
+        else:
+            # Nobody but this call can have made them ours: it knew which they are before it was stored.
+            before = self._claiming[1]
+            ours = f"SELECT {_COLUMNS} FROM cold WHERE kind = $1 AND owner = $2 AND id = ANY ($3) AND node = $4"
+            found = self._found(ours, (int(kind), owner, before, self._session.node))
+            if ids is not None or not found:
+                found += self._claim(kind, owner, ids, limit)
+        rows = self._opened(sorted(found, key=lambda columns: columns[3]))[0]
+        self._claiming = None
         return [row._replace(shared=True) for row in rows]
+
+    def _claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[Columns]:
+        values = (int(kind), owner, ids, limit)
+        if ids is not None:
+            return self._claimed(values)
+        with self._session.db.writing():
+            found = self._claimed(values)
+            self._claiming = (kind, owner, ids, limit), [columns[3] for columns in found]
+        return found
+
+    def _claimed(self, values: tuple[int, str, list[int] | None, int]) -> list[Columns]:
+        return [_columns(row) for row in self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)]
 
     def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""

@@ -50,7 +50,9 @@ class Customer(Probe):
 def configured(port: int, nodes: Nodes, proxied: dict[int, int]) -> str:
     """The example with the addresses of this check."""
     text = EXAMPLE.read_text("utf-8").replace("bind 192.0.2.10:2775", f"bind 127.0.0.1:{port}")
-    text = text.replace("check port 9180 ", "check ").replace("maxconn 20000", "maxconn 200")  # so many files may be open
+    text = text.replace("check port 9180 ", "check ").replace(
+        "maxconn 20000", "maxconn 200"
+    )  # so many files may be open
     for number, node in enumerate(nodes.nodes, 1):
         line = f"server node{number} 127.0.0.1:{proxied[number]} port {node.http_port}"
         text = text.replace(f"server node{number} 192.0.2.1{number}:2775", line)

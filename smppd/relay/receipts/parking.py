@@ -525,11 +525,11 @@ class Parking:
 
     def look_begins(self) -> None:
         """The store is asked what nobody holds."""
-        self._known = {
-            upstream: known
-            for upstream in self._context.upstreams.values()
-            if (known := [one for one in upstream.parked.values() if one.shared and one.stored])
-        }
+        self._known = {}
+        for upstream in self._context.upstreams.values():
+            known = [one for one in upstream.parked.values() if one.shared and one.stored]
+            if known:
+                self._known[upstream] = known
 
     def looked(self, counts: dict[str, int]) -> None:
         """The answer, by upstream. All of it is looked at, so that what others have settled is not kept here."""

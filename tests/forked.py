@@ -1,13 +1,14 @@
 """smppd's commands and its daemon, each in a process of its own that is forked from one which has imported everything.
 
 What runs is what `python -m smppd ...` runs, with files for its standard streams; but the imports are done once for each
-worker of the tests, not for each of many processes. What is about the start of a process itself, or needs a loader's
-variables (LD_PRELOAD), uses `subprocess`.
+worker of the tests, not for each of many processes; and once more for each library that is preloaded under it (LD_PRELOAD).
+What is about the start of a process itself, or steers such a library by variables of each process, uses `subprocess`.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,8 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0
 """Seconds for a command."""
+_PRELOADED = ("LD_PRELOAD", "TORTURE_CLOCK")
+"""Variables that are read when a process is loaded, before there is anything to fork."""
 
 
 class Forked:
@@ -41,8 +44,10 @@ class Forked:
         """Runs `smppd WORDS` in a session of its own. ``streams``: paths of its standard streams; the outputs are appended to.
         ``environment``: instead of this process's. ``user``: the uid and gid it runs with, in the root directory then, since
         others may be closed to it."""
-        asked = {"words": words, "streams": streams, "environment": environment or dict(os.environ), "user": user}
-        self.pid = _ask(asked)
+        given = environment or dict(os.environ)
+        asked: dict[str, Any] = {"words": words, "streams": streams, "environment": given, "user": user}
+        self._server = _server(tuple([(name, given[name]) for name in _PRELOADED if name in given]))
+        self.pid = _ask(self._server, asked)
         self.returncode: int | None = None
         self._handle = os.pidfd_open(self.pid)
 
@@ -78,7 +83,7 @@ class Forked:
         waiting.register(self._handle, select.POLLIN)
         if not waiting.poll(seconds * 1000):
             return False
-        self.returncode = _ask({"ended": self.pid})
+        self.returncode = _ask(self._server, {"ended": self.pid})
         os.close(self._handle)
         return True
 
@@ -104,19 +109,21 @@ def run(
 _TURN = threading.Lock()
 
 
-def _ask(asked: dict[str, Any]) -> int:
+def _ask(server: subprocess.Popen[bytes], asked: dict[str, Any]) -> int:
     with _TURN:
-        server = _server()
         assert server.stdin is not None and server.stdout is not None
         server.stdin.write(json.dumps(asked).encode() + b"\n")
         return int(server.stdout.readline())
 
 
 @cache
-def _server() -> subprocess.Popen[bytes]:
+def _server(preloaded: tuple[tuple[str, str], ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.forked"]
     # No buffers: an answer must not lie in one.
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT)
+    environment = {name: value for name, value in os.environ.items() if name not in _PRELOADED} | dict(preloaded)
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, env=environment
+    )
     atexit.register(_stop, server)
     return server
 
@@ -148,6 +155,9 @@ def _serve() -> None:
     importlib.import_module("phonenumbers").PhoneMetadata.load_all()
     # A reactor's descriptors would be shared by all that are forked.
     assert "twisted.internet.reactor" not in sys.modules
+    # A daemon collects all garbage when it begins: it is not to look at, and so to copy, all that was imported here.
+    gc.collect()
+    gc.freeze()
     asked, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
     for line in asked:
         request = json.loads(line)

@@ -52,8 +52,10 @@ class Background:
         region: Callable[[str], str | None] = lambda _account: None,
         way: Callable[[int, Sequence[int]], bool] = lambda _number, _records: True,
         trace_retain: Callable[[], float] = lambda: TRACE_RETAIN,
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
-        """floor, region, way: see `records.erasure.Eraser`; trace_retain(): seconds for which traces are kept; asked in the
+        """ours(): whether this node does what one of all does, which is to index and to purge; asked in their threads.
+        floor, region, way: see `records.erasure.Eraser`; trace_retain(): seconds for which traces are kept; asked in the
         purge's thread."""
         self._metrics = metrics
         self._stop = threading.Event()
@@ -113,13 +115,14 @@ class Background:
                 self._stop,
                 lambda reason: self._failed("indexer", reason),
                 busy=busy,
+                ours=ours,
             ),
             store.tidy_thread(
                 self._stop,
                 lambda token: notify(lambda: tidy(token)),
                 lambda reason: self._failed("tidy", reason),
             ),
-            PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason)),
+            PurgeThread(purger, self._stop, time.time, lambda reason: self._failed("purge", reason), ours),
         ]
         for thread in self._threads:
             thread.start()

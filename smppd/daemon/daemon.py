@@ -36,11 +36,13 @@ from smppd.daemon.control import ControlServer
 from smppd.daemon.control_requests import control_requests
 from smppd.daemon.damage import DamageReports
 from smppd.daemon.drain import Drain
-from smppd.daemon.erasing import Finisher, erase_requests
+from smppd.daemon.erasing import Finisher, erase_errands, erase_requests
+from smppd.daemon.errands import TOPIC as ERRANDS
+from smppd.daemon.errands import ErrandThread
 from smppd.daemon.explaining import explain_requests
 from smppd.daemon.feeding import Feeding
 from smppd.daemon.file_watch import FileWatch
-from smppd.daemon.following import Fellows, Nobody, followed
+from smppd.daemon.following import followed
 from smppd.daemon.history import History
 from smppd.daemon.http import Health, HttpServer
 from smppd.daemon.integrity import Integrity
@@ -110,7 +112,7 @@ class Daemon:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
         self._http: HttpServer | None = None
-        self._fellows: Fellows = Nobody()
+        self._errands: ErrandThread | None = None
 
     @property
     def settings(self) -> Settings:
@@ -245,7 +247,8 @@ class Daemon:
             on_request(self.store),
             floor=lambda account, part, accepted: floor(self.settings, account, part.value, accepted),
             region=lambda account: self.settings.region_of(account),
-            way=Finisher(self.relay, self.reactor.callFromThread),
+            way=Finisher(self.relay, self.reactor.callFromThread, store, DocumentSealer(install)),
+            ours=self.nodes.is_housekeeper,
             trace_retain=lambda: self.settings.traces.retain,
         )
         undo.callback(self._background.stop)
@@ -278,6 +281,8 @@ class Daemon:
                 store.keys_lost()
                 or f"{store.name}: no key store here; run `smppd keys init --config {settings.path}` first"
             )
+        if settings.store.url is not None:  # `keys init` was run at another node
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise StartError(f"{directory}: {os.strerror(errno.EACCES)}")
         rows = store.read_only_keys()
@@ -357,7 +362,7 @@ class Daemon:
         )
         self._act_room.resume()
         self._following = followed(
-            self._fellows,
+            self.nodes,
             self._installation,
             self._worker,
             self.metrics,
@@ -369,6 +374,18 @@ class Daemon:
             several=settings.store.url is not None,
             now=now(),
         )
+        if settings.store.url is not None:
+            self._errands = ErrandThread(
+                self._installation,
+                DocumentSealer(self._install),
+                settings.node,
+                erase_errands(self.relay),
+                lambda function: self.reactor.callFromThread(self._do, "errands", function),
+                self._worker,
+                self.metrics,
+            )
+            self.nodes.listen(ERRANDS, lambda _detail: self._errands.wake() if self._errands else None)
+            self._errands.start()
         self.upstreams.use(settings.upstreams, limits, contexts(settings.upstreams))
         self._tracing = Tracing(
             self._installation,
@@ -602,6 +619,8 @@ class Daemon:
         self._tracing.stop()
         self.customers.flush_bind_notes()
         self._files.stop()
+        if self._errands is not None:
+            self._errands.stop()
         self._background.stop()
         self._history.stop()
         if not status:

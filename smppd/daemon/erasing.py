@@ -7,7 +7,9 @@ from __future__ import annotations
 import heapq
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from itertools import count
 from math import inf
 from pathlib import Path
@@ -21,6 +23,7 @@ from smppd.control.client import ask
 from smppd.control.wire import ControlError
 from smppd.daemon.answers import Listing
 from smppd.daemon.control import RequestHandler
+from smppd.daemon.errands import Answer, ErrandError, Handler, all_at_work, ask_all
 from smppd.ids import Ids
 from smppd.metrics import Metrics
 from smppd.policy.pipeline import pipelines
@@ -33,6 +36,7 @@ from smppd.store.api import StoreError
 from smppd.store.installation import AUDIT_FILE, Installation
 from smppd.store.opening import installation
 from smppd.vault.chain import ChainKeys
+from smppd.vault.documents import DocumentSealer
 from smppd.vault.kek import Kek
 from smppd.vault.keys import ERASED, REPLIES, KeyRing, load_install
 
@@ -41,6 +45,10 @@ PATIENCE: Final = 600.0
 FORMS: Final = 64
 RECORDS: Final = 150
 """Ids in one request."""
+ROUNDS: Final = 5
+"""How often all nodes are asked at the most, until none finds anything more."""
+BRIEF: Final = 60.0
+"""Seconds that the purge of a daemon waits for the others; then it goes on, and asks again."""
 _TICK: Final = 0.05
 _KEPT: Final = 4
 
@@ -67,45 +75,18 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
     numbers = count(1)
 
     def begin(request: dict[str, Any], _uid: int) -> dict[str, object]:
-        forms, accounts = request.get("forms"), request.get("accounts")
-        if "records" in request:
-            return {"job": begin_records(request["records"])}
-        good = isinstance(forms, list) and 0 < len(forms) <= FORMS
-        if not good or not (
-            accounts is None or (isinstance(accounts, list) and all(isinstance(a, str) for a in accounts))
-        ):
-            raise ControlError("this is no request to erase")
-        try:
-            octets = [bytes.fromhex(form) for form in forms or ()]
-            held = [_kept(one) for one in request.get("held", ())]
-        except (TypeError, ValueError):
-            raise ControlError("this is no request to erase") from None
-        number, over = job()
-        relay.erase_person(octets, accounts, over, acts=request.get("acts") is True, held=held)
-        return {"job": number}
-
-    def begin_records(records: object) -> int:
-        if not isinstance(records, list) or not 0 < len(records) <= RECORDS:
-            raise ControlError("this is no request to erase")
-        try:
-            ids = [int(one, 16) for one in records]
-        except (TypeError, ValueError):
-            raise ControlError("this is no request to erase") from None
-        number, over = job()
-        relay.erase_records(ids, over)
-        return number
-
-    def job() -> tuple[int, Callable[[Found], None]]:
         number = next(numbers)
-        jobs[number] = None
-        for old in sorted(jobs)[:-_KEPT]:
-            if jobs[old] is not None:
-                del jobs[old]
 
         def over(found: Found) -> None:
             jobs[number] = found
 
-        return number, over
+        act = _act_of(relay, request)
+        jobs[number] = None
+        for old in sorted(jobs)[:-_KEPT]:
+            if jobs[old] is not None:
+                del jobs[old]
+        act(over)
+        return {"job": number}
 
     def found_of(request: dict[str, Any]) -> Found | None:
         number = request.get("job")
@@ -128,6 +109,46 @@ def erase_requests(relay: Relay) -> dict[str, RequestHandler]:
         return Listing("replies", (one.hex() for one in (found.reply_keys if found is not None else ())))
 
     return {"erase": begin, "erase state": state, "erase records": records, "erase replies": replies}
+
+
+def erase_errands(relay: Relay) -> dict[str, Handler]:
+    """The same for a command, or a purge, at another node's machine (`daemon.errands`)."""
+
+    def erase(what: dict[str, Any], answer: Answer) -> None:
+        _act_of(relay, what)(lambda found: answer(_said(found)))
+
+    return {"erase": erase}
+
+
+def _act_of(relay: Relay, request: dict[str, Any]) -> Callable[[Callable[[Found], None]], None]:
+    """What a request asks for, to be called with who hears of the end. ControlError where it is none."""
+    forms, accounts, records = request.get("forms"), request.get("accounts"), request.get("records")
+    try:
+        if records is not None:
+            ids = [int(one, 16) for one in records]
+            if not isinstance(records, list) or not 0 < len(records) <= RECORDS:
+                raise ValueError
+            return lambda over: relay.erase_records(ids, over)
+        if not isinstance(forms, list) or not 0 < len(forms) <= FORMS:
+            raise ValueError
+        if accounts is not None and not (isinstance(accounts, list) and all(isinstance(a, str) for a in accounts)):
+            raise ValueError
+        octets = [bytes.fromhex(form) for form in forms]
+        held = [_kept(one) for one in request.get("held", ())]
+    except (TypeError, ValueError):
+        raise ControlError("this is no request to erase") from None
+    acts = request.get("acts") is True
+    return lambda over: relay.erase_person(octets, accounts, over, acts=acts, held=held)
+
+
+def _said(found: Found) -> dict[str, Any]:
+    return {
+        "counts": found.counts(),
+        "records": [f"{one:x}" for one in found.records],
+        "complete": found.complete,
+        "holds": sorted(found.holds),
+        "replies": [one.hex() for one in found.reply_keys],
+    }
 
 
 def _kept(said: object) -> Kept:
@@ -164,15 +185,72 @@ def erase_underway(
     store = installation(settings)
     if not store.has_log():
         return Underway({}, frozenset(), True)
-    try:
-        store.lock().release()
-    except StoreError:
-        return _ask(store.directory, forms, accounts, acts, held)
+    request = _person(forms, accounts, acts, held)
 
     def act(relay: Relay, over: Callable[[Found], None]) -> None:
         relay.erase_person(forms, accounts, over, acts=acts, held=held)
 
-    return offline(settings, store, kek, act)
+    def here() -> Underway:
+        try:
+            store.lock().release()
+        except StoreError:
+            return _asked(store.directory, request)
+        return offline(settings, store, kek, act)
+
+    return _everywhere(store, kek, request, here, acts=acts)
+
+
+def _everywhere(
+    store: Installation, kek: Kek, request: dict[str, Any], here: Callable[[], Underway], *, acts: bool
+) -> Underway:
+    """At every node: things move between nodes while it lasts, so it is done until no node finds anything, and none has begun
+    or ended meanwhile."""
+    if not store.others():
+        return here()
+    sealer = _sealer(store, kek)
+    found: Underway | None = None
+    for _ in range(ROUNDS):
+        nodes = all_at_work(store)
+        answers = (here(), *map(_underway, ask_all(store, sealer, nodes, request, PATIENCE).values()))
+        nothing = not any(number for one in answers for name, number in one.counts.items() if name != "kept")
+        same = all_at_work(store) == nodes
+        found = _joined(found, answers)
+        if same and (nothing or not acts):
+            return found
+    raise ErrandError("nodes begin and end all the time, or what is to be erased comes again and again: run it again")
+
+
+def _sealer(store: Installation, kek: Kek) -> DocumentSealer:
+    with closing(store.read_only_keys()) as rows:
+        return DocumentSealer(load_install(kek, rows))
+
+
+def _joined(before: Underway | None, answers: Sequence[Underway]) -> Underway:
+    """What all nodes have found in this round, and in those before it."""
+    every = answers if before is None else (before, *answers)
+    counts: Counter[str] = Counter()
+    for one in every:
+        counts.update(one.counts)
+    if any("kept" in one.counts for one in every):
+        counts["kept"] = sum(one.counts.get("kept", 0) for one in answers)  # they stay, and are found in each round
+    return Underway(
+        dict(counts),
+        frozenset().union(*[one.records for one in every]),
+        all(one.complete for one in answers),
+        frozenset().union(*[one.holds for one in every]),
+        frozenset().union(*[one.reply_keys for one in every]),
+    )
+
+
+def _underway(said: dict[str, Any]) -> Underway:
+    """What another node has answered."""
+    return Underway(
+        {str(name): int(number) for name, number in said["counts"].items()},
+        frozenset(int(one, 16) for one in said["records"]),
+        said["complete"] is True,
+        frozenset(map(int, said["holds"])),
+        frozenset(map(bytes.fromhex, said["replies"])),
+    )
 
 
 def erase_underway_of(settings: Settings, store: Installation, kek: Kek, records: Collection[int]) -> Underway:
@@ -184,33 +262,64 @@ def finish_underway(settings: Settings, kek: Kek, records: Sequence[int]) -> boo
     """Takes out of what is on its way what belongs to records that no hold keeps any longer; whether nothing of it can be
     opened now. Raises as `erase_underway`."""
     store = installation(settings)
-    try:
-        store.lock().release()
-    except StoreError:
-        some = [list(records[at : at + RECORDS]) for at in range(0, len(records), RECORDS)]
-        asked = (_asked(store.directory, {"do": "erase", "records": [f"{one:x}" for one in each]}) for each in some)
-        return all(one.complete for one in list(asked))  # each is asked for, whatever the one before said
-    return not records or erase_underway_of(settings, store, kek, records).complete
+
+    def here(some: Sequence[int]) -> Underway:
+        try:
+            store.lock().release()
+        except StoreError:
+            return _asked(store.directory, _of_records(some))
+        return erase_underway_of(settings, store, kek, some)
+
+    def everywhere(some: Sequence[int]) -> bool:
+        return _everywhere(store, kek, _of_records(some), lambda: here(some), acts=True).complete
+
+    pages = [list(records[at : at + RECORDS]) for at in range(0, len(records), RECORDS)]
+    done = [everywhere(some) for some in pages]  # each is asked for, whatever the one before said
+    return all(done)
 
 
 class Finisher:
     """The same inside the daemon, for its purge: asked again until it says that it is done. `relay` is on the reactor's
     thread, to which `call` hands a function."""
 
-    def __init__(self, relay: Relay, call: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        call: Callable[[Callable[[], None]], object],
+        store: Installation | None = None,
+        sealer: DocumentSealer | None = None,
+    ) -> None:
+        """store, sealer: with which the other nodes are asked too; None where there are none."""
         self._relay = relay
         self._call = call
+        self._store = store
+        self._sealer = sealer
         self._asked: dict[int, bool] = {}
         """Number of an erasure -> whether it is done."""
 
     def __call__(self, number: int, records: Sequence[int]) -> bool:
         if self._asked.get(number):
             del self._asked[number]
-            return True
+            return self._at_others(records)
         if number not in self._asked:
             self._asked[number] = False
             self._call(lambda: self._relay.erase_records(records, lambda found: self._over(number, found)))
         return False
+
+    def _at_others(self, records: Sequence[int]) -> bool:
+        """In the purge's thread."""
+        if self._store is None or self._sealer is None or not self._store.others():
+            return True
+        try:
+            nodes = all_at_work(self._store, 0.0)
+            for at in range(0, len(records), RECORDS):
+                request = _of_records(records[at : at + RECORDS])
+                answers = ask_all(self._store, self._sealer, nodes, request, BRIEF)
+                if not all(_underway(one).complete for one in answers.values()):
+                    return False
+            return all_at_work(self._store, 0.0) == nodes
+        except ErrandError:
+            return False  # it is asked again
 
     def _over(self, number: int, found: Found) -> None:
         if found.complete:
@@ -223,14 +332,14 @@ def _finite(at: float) -> float | None:
     return None if at == inf else at
 
 
-def _ask(
-    directory: Path,
-    forms: Collection[bytes],
-    accounts: Collection[str] | None,
-    acts: bool,
-    held: Sequence[Kept],
-) -> Underway:
-    request = {
+def _of_records(records: Sequence[int]) -> dict[str, Any]:
+    return {"do": "erase", "records": [f"{one:x}" for one in records]}
+
+
+def _person(
+    forms: Collection[bytes], accounts: Collection[str] | None, acts: bool, held: Sequence[Kept]
+) -> dict[str, Any]:
+    return {
         "do": "erase",
         "forms": [form.hex() for form in forms],
         "accounts": None if accounts is None else sorted(accounts),
@@ -240,7 +349,6 @@ def _ask(
             for one in held
         ],
     }
-    return _asked(directory, request)
 
 
 def _asked(directory: Path, request: dict[str, Any]) -> Underway:

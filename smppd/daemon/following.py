@@ -45,16 +45,6 @@ class Fellows(Protocol):
         """Tells them. Any thread."""
 
 
-class Nobody:
-    """Where there is no other node."""
-
-    def listen(self, topic: str, heard: Callable[[str], object]) -> None:
-        """Nobody ever tells anything."""
-
-    def tell(self, topic: str, detail: str = "") -> None:
-        """Nobody is told."""
-
-
 class Follower:
     """One thing that is followed: one look at a time, and one more where somebody asked meanwhile."""
 

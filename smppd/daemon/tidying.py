@@ -31,6 +31,8 @@ def tidy(store: Installation, kek: Kek, patience: float = PATIENCE) -> str:
         return f"the running daemon did not tidy its spool within {patience:.0f} s: it is short of space, or hangs"
     lock.release()
     done = compacted(store, kek)
+    if any(one.at_work for one in store.others()) and not store.ask_tidy(patience):
+        return f"a node did not tidy what is on its way within {patience:.0f} s: it is short of space, or hangs"
     if done.unreadable:
         return f"{done.unreadable} spool blocks do not open and were left as they are"
     return "" if done.complete else "somebody is reading the store, or it is short of space"

@@ -91,8 +91,8 @@ def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str
 
 
 def _begins(trail: AuditTrail, *known: _Known) -> bool:
-    """Whether nothing was done here yet, as at a further node of a store whose keys were made at another: its trail is empty, and
-    the store knows of no entry."""
+    """Whether nothing was done here yet, as at a further node of a store whose keys were made at another: its trail is empty,
+    and the store knows of no entry."""
     return not trail.head()[0] and all(one == _Known() for one in known)
 
 

@@ -244,18 +244,20 @@ class IndexerThread(threading.Thread):
         failed: Callable[[str], object],
         *,
         busy: Callable[[], bool] = lambda: False,
+        ours: Callable[[], bool] = lambda: True,
         run: int = RUN,
         fan: int = FAN,
     ) -> None:
-        """open_rows: opens the log, in this thread. id_time: as for `Indexer`. stop: set it, then join. failed(reason): called
-        in this thread when something is wrong; it goes on after a minute. busy(): asked in this thread; then it rests much
-        longer."""
+        """ours(): asked in this thread; nothing is done where another node does it. open_rows: opens the log, in this thread.
+        id_time: as for `Indexer`. stop: set it, then join. failed(reason): called in this thread when something is wrong; it
+        goes on after a minute. busy(): asked in this thread; then it rests much longer."""
         super().__init__(name="indexer", daemon=True)
         self._open_rows = open_rows
         self._id_time = id_time
         self._stop_event = stop
         self._failed = failed
         self._busy = busy
+        self._ours = ours
         self._sizes = (run, fan)
 
     def run(self) -> None:
@@ -269,6 +271,11 @@ class IndexerThread(threading.Thread):
             while not self._stop_event.is_set():
                 began = thread_time()
                 try:
+                    if not self._ours():
+                        indexer = None
+                        opened.close()
+                        self._stop_event.wait(_IDLE)
+                        continue
                     if indexer is None:
                         opened.close()
                         rows = self._open_rows()

@@ -18,7 +18,7 @@ writes nothing where nothing of them is over, but how far it is, once a second.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, thread_time
 from typing import Final, Self
@@ -59,6 +59,7 @@ _REST: Final = 0.02
 _DUTY: Final = 3.0
 _IDLE: Final = 10.0
 _FAILED: Final = 60.0
+_ELSEWHERE: Final = 10.0
 _DAEMON: Final = Actor("smppd", "")
 
 
@@ -248,13 +249,17 @@ class Purger:
                 self._dropped(*key)
             self._wipe()
             self._audit({"keys": len(due)})
+        self.note_gone({period_scope(*key) for key in due})
+        return soon
+
+    def note_gone(self, told: Collection[bytes] = ()) -> None:
+        """Tells of keys that another process, or another node, has destroyed, but for those that were told of. StoreError."""
         left = set(self.rows.scopes())
-        for scope in self._seen - left - {period_scope(*key) for key in due}:
+        for scope in self._seen.difference(left, told):
             parsed = read_scope(scope)
-            if parsed is not None:  # another process destroyed it
+            if parsed is not None:
                 self._dropped(*parsed)
         self._seen = left
-        return soon
 
     def _spans(self) -> list[list[int]]:
         """What is left to sweep: as it is in memory, unless something was added since (`TURN`)."""
@@ -450,14 +455,17 @@ class PurgeThread(threading.Thread):
         stop: threading.Event,
         clock: Callable[[], float],
         failed: Callable[[str], object],
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
-        """make: builds the purger, in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
+        """ours(): asked in this thread; where another node purges, only keys that are gone are noted. make: builds the purger,
+        in this thread. stop: set it, then join. clock: epoch seconds. failed(reason): called in
         this thread when something is wrong; it goes on after a minute."""
         super().__init__(name="purge", daemon=True)
         self._make = make
         self._stop_event = stop
         self._clock = clock
         self._failed = failed
+        self._ours = ours
 
     def run(self) -> None:
         """The thread's loop."""
@@ -467,6 +475,10 @@ class PurgeThread(threading.Thread):
             try:
                 if purger is None:
                     purger = self._make()
+                if not self._ours():
+                    purger.note_gone()
+                    self._stop_event.wait(_ELSEWHERE)
+                    continue
                 with breathing():
                     more = purger.step(self._clock())
                 pause = _IDLE if not more else _REST if purger.rested else max(_REST, _DUTY * (monotonic() - began))

@@ -156,8 +156,8 @@ class Traces:
         self._change(number, {"ended": now, "why": why, **counts})
 
     def settle(self, now: float) -> int:
-        """Ends all that are on, at the start of a daemon; how many. Nobody writes them any more."""
-        broken = [one for one in self.all() if not one.ended]
+        """Ends all of this machine that are on, at the start of a daemon; how many. Nobody writes them any more."""
+        broken = [one for one in self.all() if not one.ended and self.path(one.number).exists()]
         for one in broken:
             self._change(one.number, {"ended": min(now, one.until), "why": "smppd ended"})
         return len(broken)

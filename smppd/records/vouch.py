@@ -21,11 +21,13 @@ class Voucher:
     def __init__(self, records: Records, keys: ChainKeys) -> None:
         self._records = records
         self._keys = keys
-        self._plain: int | None = None
+        self._plain: dict[int, int] = {}
 
     def check(self, row: LogRow, before: LogRow | None = None) -> None:
         """Raises SealError where this row was altered, moved, or does not follow the one before it. before: that one, where the
-        caller has just read it."""
+        caller has just read it; one of another chain is none."""
+        if before is not None and self._records.chain_of(before.seq) != self._records.chain_of(row.seq):
+            before = None
         wrong = self._wrong(row, before)
         if wrong:
             # Asked again, because a purge may have deleted the row before it meanwhile.
@@ -37,7 +39,7 @@ class Voucher:
         try:
             listed = list(row_digests(row.written, row.records or b"", row.events or b"", row.digests or b""))
             link = self._before(row.seq) if before is None else before.chain
-            if row.seq <= self._upto():
+            if row.seq <= self._upto(self._records.chain_of(row.seq)):
                 expected = chain(link, listed)
             else:
                 expected = self._keys.link(link, row.seq, row.secrets, listed)
@@ -50,12 +52,13 @@ class Voucher:
         link = self._records.link_before(seq)
         return GENESIS if link is None else link
 
-    def _upto(self) -> int:
-        """The last row of before the chain was under a key."""
-        if self._plain is None:
-            first = next(iter(self._records.seals(0, LAST_ID, 1)), None)
+    def _upto(self, of: int) -> int:
+        """The last row of a chain that is of before it was under a key."""
+        known = self._plain.get(of)
+        if known is None:
+            first = self._records.first_seal(of)
             if first is None:
                 return LAST_ID  # never sealed; not remembered, because the first seal may come any moment
-            seal = self._keys.read(first[1])
-            self._plain = seal.seq if seal.number == 1 and seal.kind is SealKind.BEGIN else -1
-        return self._plain
+            seal = self._keys.read(first)
+            known = self._plain[of] = seal.seq if seal.number == 1 and seal.kind is SealKind.BEGIN else -1
+        return known

@@ -34,6 +34,7 @@ from smppd.store.api import ColdRow, Kind
 
 LOOK: Final = 30.0
 """Seconds between two looks at what nobody holds."""
+_MANY: Final = 1 << 40  # rows, where nobody says how many: until the next look
 
 
 class _Hint:
@@ -89,7 +90,7 @@ class Adopting:
             self._told.add((kind, owner))
         if kind == Kind.WAITING:
             upstream = self._context.upstream(owner)
-            upstream.note_unheld(max(1, len(ids)))
+            upstream.note_unheld(len(ids) or _MANY)
             self._parking.search_again(upstream)
         elif kind == Kind.PARKED:
             self._parking.announced(self._context.upstream(owner), ids)

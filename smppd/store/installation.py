@@ -67,6 +67,16 @@ class OptOutRows(Protocol):
         """Lets the register go."""
 
 
+class OtherNode(NamedTuple):
+    """Another node of the store. epoch: another one after each start and take-over; at_work: a daemon has its place; holds: it
+    has something on its way, which nobody else has."""
+
+    number: int
+    epoch: int
+    at_work: bool
+    holds: bool
+
+
 class StoreLock(Protocol):
     """What only one process has, the daemon or a command in its place. Released when the process ends, however it ends."""
 
@@ -208,6 +218,13 @@ class Installation(Protocol):
 
     def in_use(self) -> bool:
         """Whether a daemon of this machine uses it."""
+
+    def others(self) -> list[OtherNode]:
+        """The other nodes of the store, in order. Cheap."""
+
+    def tell(self, topic: str) -> None:
+        """Tells the daemons of the other nodes that something they share has changed (`store.nodes.Nodes.tell`). Where it
+        cannot be told they find out by themselves."""
 
     def lock(self) -> StoreLock:
         """Keeps a daemon of this machine from starting. Raises StoreError where one runs."""

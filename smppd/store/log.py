@@ -188,6 +188,12 @@ class Records(Log, Protocol):
     def seals(self, after: int, until: int, limit: int) -> list[tuple[int, bytes]]:
         """(number, signed) of the first ``limit`` seals above ``after`` up to ``until``, rising."""
 
+    def chain_of(self, seq: int) -> int:
+        """In which chain a row of this id stands: the number of the node that wrote it, 0 in a store that has one chain."""
+
+    def first_seal(self, chain: int) -> bytes | None:
+        """The oldest seal of a chain, signed; None where it was never sealed."""
+
 
 class Segment(NamedTuple):
     """A piece of an index. table: ``number`` or ``event``. first, last: the rows that it covers; bucket: its share of the keys;

@@ -23,7 +23,6 @@ from smppd.passwords import hashed
 from smppd.store.installation import Installation
 from smppd.store.opening import installation
 from tests import forked
-from tests.e2e.children import ROOT
 from tests.ports import free_port
 
 # smpp.twisted sends 8 characters at the most.
@@ -177,16 +176,7 @@ class Gateway:
         name, *rest = arguments
         place = 1 if name in _WITH_ACTIONS else 0
         words = [name, *rest[:place], "--config", str(self.config_file), *rest[place:]]
-        if "LD_PRELOAD" not in os.environ:
-            return forked.run(words, stdin)
-        return subprocess.run(
-            [sys.executable, "-m", "smppd", *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=ROOT,
-        )
+        return forked.run(words, stdin)
 
     @property
     def installation(self) -> Installation:
@@ -198,18 +188,7 @@ class Gateway:
         keys = self.command("keys", "init")
         assert keys.returncode == 0, keys.stderr
         words = ["run", "--config", str(self.config_file)]
-        if "LD_PRELOAD" not in os.environ:
-            self.process = forked.Forked(words, (os.devnull, str(self.log_file), str(self.log_file)))
-        else:
-            with self.log_file.open("ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "smppd", *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=ROOT,
-                    start_new_session=True,
-                )
+        self.process = forked.Forked(words, (os.devnull, str(self.log_file), str(self.log_file)))
         deadline = time.monotonic() + START
         while not self.ready():
             status = self.process.poll()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import repeat
-from pathlib import Path
 
 import pytest
 
@@ -24,13 +23,19 @@ HOUR = 3600.0
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the clock is moved by a preloaded library")
 
 
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Clock:
+    """One for the module: what is forked shares it."""
+    return Clock(tmp_path_factory.mktemp("clock"))
+
+
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(moved: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Of all that is started from here on."""
-    moved = Clock(tmp_path)
+    moved.set(0.0)
     for name, value in moved.environment().items():
         monkeypatch.setenv(name, value)
-    yield moved
+    return moved
 
 
 def receipt(message_id: bytes) -> bytes:

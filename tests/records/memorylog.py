@@ -252,6 +252,12 @@ class MemoryLog:
 
     # -- indexing ------------------------------------------------------------------------------------------------------
 
+    def chain_of(self, seq: int) -> int:
+        return 0
+
+    def first_seal(self, chain: int) -> bytes | None:
+        return next((signed for _number, signed in self.seals(0, LAST_ID, 1)), None)
+
     def unindexed(self, front: Front, limit: int) -> list[LogRow]:
         return self.rows(front.get(0, 0), limit)
 

@@ -15,7 +15,9 @@ from smppd.records.extents import Extents
 from smppd.records.indexer import Indexer
 from smppd.records.listing import Place, by_time
 from smppd.records.search import by_number
+from smppd.records.vouch import Voucher
 from smppd.store.api import StoreError
+from smppd.vault.chain import ChainKeys
 from tests.store.pairs import NodeBuilder, pair
 
 SUBJECT = b"447700900999"
@@ -168,3 +170,19 @@ def test_the_front_of_the_log_goes_up_to_the_newest_row_of_each_node(nodes: Pair
     assert found(one) == [kept]
     anchors = dict(one.house.ask("SELECT node, seq FROM anchors"))
     assert anchors == {1: events[1][-1], 2: events[2][-2]}
+
+
+def test_a_row_is_held_against_the_chain_of_its_own_node(tmp_path: Path) -> None:
+    with pair(tmp_path, sealed=True) as nodes:
+        for _ in range(3):
+            for node in nodes:
+                record(node)
+                node.commit()
+        with closing(nodes[0].place.records()) as records:
+            voucher = Voucher(records, ChainKeys(nodes[0].install.audit, nodes[0].install.checkpoint))
+            before, chains = None, set()
+            for row in records.rows(0, 100):
+                voucher.check(row, before)
+                before = row
+                chains.add(records.chain_of(row.seq))
+        assert chains == {1, 2}

@@ -291,14 +291,16 @@ class World:
         segments: int = 6,
         seconds: float = 120.0,
         screens: dict[str, tuple[Screen, ...]] | None = None,
+        store: MemoryStore | None = None,
+        node: int = 0,
     ) -> None:
         self.settings = configuration or settings()
         self.given = screens
         self._segments = segments, seconds
         self.now = 1000.0
         self.wall = float(NOON)
-        self.store = MemoryStore()
-        self.ids = Ids(lambda: self.wall)
+        self.store = MemoryStore() if store is None else store
+        self.ids = Ids(lambda: self.wall, node)
         self.ring = ring(MemoryRows())
         self.broken: list[str] = []
         self.relay: Relay
@@ -439,7 +441,7 @@ class World:
         uncommitted = [self.store.batch, *(batch for batch, _ in self.store.under_way)]
         put = [row for batch in uncommitted for row in batch.put + batch.moves]
         dropped = {key for batch in uncommitted for key in batch.drop}
-        rows = {(r.kind, r.owner, r.key, r.id): r for r in [*self.store.cold.values(), *put]}
+        rows = {(r.kind, r.owner, r.key, r.id): r for r in [*self.store.cold.values(), *put] if not r.shared}
         for key in dropped:
             rows.pop(key, None)
         living = context.ledger.living()
@@ -489,13 +491,18 @@ class World:
                 m for m in living if isinstance(m, Message) and m.phase is Phase.UNKNOWN and m.upstream is upstream
             ]
             assert {m.id for m in unknown} == set(upstream.unknown)
-            waiting = [r for r in rows.values() if (r.kind, r.owner) == (Kind.WAITING, upstream.name)]
+            waiting = [
+                r
+                for r in rows.values()
+                if (r.kind, r.owner) == (Kind.WAITING, upstream.name)
+                and (r.kind, r.owner, r.key, r.id) not in self.store.untold
+            ]
             assert upstream.cold_waiting == len(waiting), (upstream.cold_waiting, len(waiting))
             assert all(m.awaits_receipt for many in upstream.alike.values() for m in many)
             assert upstream.parked_octets == sum(len(p.frame) + 2200 for p in upstream.parked.values())
             assert upstream.early_octets == sum(len(e.sm.raw) for many in upstream.early.values() for e in many)
             parked = {p.id for p in living if isinstance(p, Parked) and p.upstream is upstream}
-            assert parked == set(upstream.parked)
+            assert parked == {p.id for p in upstream.parked.values() if p.home}
 
 
 def drained(world: World, link: FakeLink, most: int = 60) -> list[bytes]:

@@ -58,6 +58,7 @@ class MemoryStore:
         self.segment = 0
         self.blocks: list[tuple[int, bytes]] = []
         self.cold: Rows = {}
+        self.untold: set[tuple[int, str, bytes, int]] = set()  # claimed, and the asker has no answer yet
         self.nobodys: Rows = {} if nobodys is None else nobodys
         self.events: list[Event] = []
         self.records = 0
@@ -80,6 +81,7 @@ class MemoryStore:
         """The process ended: what was not committed is gone."""
         self.jobs: list[Callable[[], None]] = []
         self.told: list[Callable[[], None]] = []
+        self.untold.clear()
         self.turns: list[Callable[[], None]] = []
         self._counters: dict[str, int] = {}
         turns = self.turns
@@ -298,7 +300,14 @@ class MemoryStore:
     def _query(self, rows: Callable[[], list[ColdRow]], then: Callable[[list[ColdRow]], None]) -> None:
         def job() -> None:
             found = rows()
-            self.told.append(lambda: then(found))
+            claimed = {(row.kind, row.owner, row.key, row.id) for row in found if row.shared}
+            self.untold |= claimed
+
+            def tell() -> None:
+                self.untold -= claimed
+                then(found)
+
+            self.told.append(tell)
 
         self.jobs.append(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import subprocess
@@ -15,19 +16,21 @@ from typing import Any, Final
 import pytest
 
 from smppd.message import State, pack_event, read_events
+from tests.torture import smpp
 from tests.torture.campaigns import CAMPAIGNS
 from tests.torture.campaigns.soak import quarters
-from tests.torture.customer import CustomerBook
+from tests.torture.customer import Customer, CustomerBook
 from tests.torture.disk import MANNERS, SECTOR, materialise, operations
 from tests.torture.layer import SHORT_WRITE, Layer
 from tests.torture.ledger import compare
 from tests.torture.picture import Curve, chart
 from tests.torture.plan import Options
+from tests.torture.proxy import Proxy
 from tests.torture.record import Record
 from tests.torture.report import write_report
 from tests.torture.results import Results
 from tests.torture.runner import run_campaign
-from tests.torture.smsc import Receipt, SmscBook, Submit
+from tests.torture.smsc import Receipt, Smsc, SmscBook, Step, Submit
 
 _SHORT: Final = [name for name in CAMPAIGNS if name not in ("nodes", "frozen", "cut", "spread")]
 """Those others wait for take-overs, ten seconds each; `tests/e2e` has two nodes."""
@@ -217,6 +220,85 @@ def test_sectors_are_those_of_the_disk(tmp_path: Path) -> None:
     log = _entry("W", "file", 500, b"y" * 24)
     seen = {_after({"file": b"x" * 1024}, log, tmp_path, seed)["file"].count(b"y") for seed in range(80)}
     assert seen == {0, 12, 24}
+
+
+# -- several nodes: the line that is cut, the SMSC that takes turns -----------------------------------------------------
+
+
+class _Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert isinstance(self.transport, asyncio.Transport)
+        self.transport.write(data)
+
+
+def test_a_line_can_be_cut_and_can_be_silent() -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
+        proxy = Proxy(server.sockets[0].getsockname()[1])
+        port = await proxy.start()
+
+        async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            made = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(made[1])
+            return made
+
+        writers: list[asyncio.StreamWriter] = []
+        reader, writer = await connect()
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        proxy.silence()
+        writer.write(b"two")
+        other, late = await connect()
+        late.write(b"three")
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(answer := asyncio.ensure_future(reader.readexactly(3))), 0.1)
+        proxy.mend()
+        assert await answer == b"two" and await other.readexactly(5) == b"three"
+        proxy.cut()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1)
+        refused, _ = await connect()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await refused.readexactly(1)
+        proxy.mend()
+        reader, writer = await connect()
+        writer.write(b"four")
+        assert await reader.readexactly(4) == b"four"
+        await proxy.stop()
+        server.close()
+        for each in writers:
+            each.close()
+        await asyncio.gather(*(each.wait_closed() for each in writers), return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_receipts_take_turns_over_the_binds() -> None:
+    async def run() -> list[int]:
+        smsc = Smsc(lambda _submit, _attempt: Step(receipt=0.0))
+        smsc.spread = True
+        port = await smsc.start()
+        books = [CustomerBook() for _ in range(2)]
+        peers = [Customer(port, "", binds=1, rate=0, book=book) for book in books]
+        for each in peers:
+            each.start()
+        while len(smsc.sessions) < 2 or not all(each.bound for each in smsc.sessions):
+            await asyncio.sleep(0.01)
+        for number in range(10):
+            body = smpp.receipt_body(smpp.submit_body(number), b"%d" % number)
+            smsc.owe(Receipt(number, b"%d" % number, body))
+        smsc.pump()
+        while smsc.unsettled:
+            await asyncio.sleep(0.01)
+        for each in peers:
+            await each.stop()
+        await smsc.stop()
+        return [len(book.receipts) for book in books]
+
+    assert asyncio.run(run()) == [5, 5]
 
 
 _WRITER = """

@@ -47,10 +47,11 @@ class ZoneTable:
 
     def __init__(self, codes: frozenset[bytes], own: Mapping[bytes, ZoneLine], said: Mapping[bytes, str]) -> None:
         table: dict[bytes, Zones] = {}
-        for text, names in _DATA.items():
-            digits = text.encode()
-            if code_of(digits) in codes:
-                table[digits] = tuple(sorted(names))
+        if codes:
+            for text, names in _DATA.items():
+                digits = text.encode()
+                if code_of(digits) in codes:
+                    table[digits] = tuple(sorted(names))
         every = {code: table.get(code, ()) for code in codes}
         for digits, line in sorted(own.items()):
             code = code_of(digits)

@@ -367,7 +367,9 @@ def told(server: Server, error: psycopg.Error, *, lost: bool) -> StoreError:
     the commit in its write-ahead log already (53100)."""
     code = error.sqlstate or ""
     text = f"{server.name}: {_condition(error)}"
-    if lost:
+    # What the server refuses has a code. A statement that could not be sent has none, and its connection may pass for one that
+    # stands while there is something left to read from it.
+    if lost or (not code and type(error) in (psycopg.DatabaseError, psycopg.OperationalError)):
         return StoreAway(text if code else f"{server.name}: the connection was lost", certain=False)
     if code == _FULL:
         return StoreFull(f"{server.name}: no space is left there (SQLSTATE {code})")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from smppd.store.api import Kind, StoreBusy, StoreError
+from smppd.store.api import Kind, StoreBusy
 from smppd.store.copying import (
     INDEXED,
     PURGE,
@@ -48,7 +48,7 @@ _ARRAYS: Final = {
     Type.MAYBE: "bytea[]",
     Type.MAYBE_NUMBER: "bigint[]",
 }
-_OF_NODE: Final = frozenset({"secrets", "log", "seals", "journal", "states", "numbers", "anchors"})
+_OF_NODE: Final = frozenset({"secrets", "log", "seals", "checkpoints", "journal", "states", "numbers", "anchors"})
 """Tables whose rows are a node's."""
 _MADE_BY: Final = frozenset({"keys", "cold", "damaged"})
 """Tables that say by whom or whose a row is, and whose key does not."""
@@ -58,11 +58,7 @@ _COUNTED: Final = ("damaged", "number_index", "event_index", "consents")
 """Tables whose key the server counts."""
 _TABLES_OF_INDEXES: Final = ("number_index", "event_index")
 _LAST: Final = (1 << 63) - 2
-_EMPTY: Final = frozenset({"checkpoints"})
-"""Tables that this back end does not have."""
 _OWN_NUMBERS: Final = (ASKED, TIDIED)
-_EVERYBODYS: Final = 3
-"""The step of the schema from which on nobody holds rows that are only looked up."""
 _PASSED_ON: Final = (Kind.PARKED, Kind.INHERITED)
 
 
@@ -90,7 +86,7 @@ class PostgresSide:
 
     def there(self) -> bool:
         """See `Side`."""
-        names = {_NAMES.get(table.name, table.name) for table in TABLES if table.name not in _EMPTY} | {"nodes"}
+        names = {_NAMES.get(table.name, table.name) for table in TABLES} | {"nodes"}
         made = {str(row[0]) for row in self._db.all("SELECT tablename FROM pg_tables WHERE schemaname = $1", (SCHEMA,))}
         return any(self._db.one(f"SELECT 1 FROM {name} LIMIT 1") is not None for name in sorted(names & made))
 
@@ -120,8 +116,6 @@ class PostgresSide:
 
     def count(self, table: Table) -> int:
         """See `Side`."""
-        if table.name in _EMPTY:
-            return 0
         row = self._db.one(f"SELECT count(*) FROM {_name(table)} WHERE {self._whose(table)}")
         return 0 if row is None else int(row[0])
 
@@ -134,10 +128,7 @@ class PostgresSide:
 
     def read(self, table: Table, after: Key | None, limit: int, octets: int) -> list[Row]:
         """See `Side`."""
-        if table.name in _EMPTY:
-            return []
         names = [_column(table, name) for name, _ in table.columns]
-        chosen = ["NULL::bigint AS secrets" if one == "secrets" else one for one in names]
         key = ", ".join(names[: table.key])
         behind = f"({key}) > ({', '.join(f'${at + 3}' for at in range(table.key))})" if after is not None else "true"
         # The length of a value stands in front of it: what is too much is not read.
@@ -147,9 +138,9 @@ class PostgresSide:
             if kind in (Type.TEXT, Type.OCTETS, Type.MAYBE)
         )
         return self._db.all(
-            f"SELECT {', '.join(chosen)} FROM (SELECT *, row_number() OVER rising AS place_,"
+            f"SELECT {', '.join(names)} FROM (SELECT *, row_number() OVER rising AS place_,"
             f" sum({size or '0'}) OVER rising AS total_ FROM"
-            f" (SELECT * FROM {_name(table)} WHERE {self._whose(table)} AND {behind} ORDER BY {key} LIMIT $1) AS page"
+            f" (SELECT * FROM {_source(table)} WHERE {self._whose(table)} AND {behind} ORDER BY {key} LIMIT $1) AS page"
             f" WINDOW rising AS (ORDER BY {key})) AS page WHERE place_ = 1 OR total_ <= $2 ORDER BY place_",
             (limit, octets, *(after or ())),
         )
@@ -207,13 +198,10 @@ class PostgresSide:
 
     def fits(self, table: Table, row: Row) -> Row:
         """See `Side`: a text has no U+0000 here, and many numbers have 32 bits."""
-        if table.name == "log" and row[-1] is not None:
-            raise StoreError(
-                f"{self.name}: log row {row[0]:016x} has its secrets where smppd put them before schema 7: it can be copied"
-                " when such rows were purged"
-            )
         if table.name in _TABLES_OF_INDEXES:
             row = (*row[:4], max(-(1 << 15), min(row[4], (1 << 15) - 1)), *row[5:])  # the level, of 16 bits
+        if table.name == "counters":
+            row = (row[0], max(0, row[1]))
         return tuple(
             clean(value) if kind is Type.TEXT else small(value) if kind is Type.SMALL else value
             for value, (_, kind) in zip(row, table.columns, strict=True)
@@ -229,8 +217,6 @@ class PostgresSide:
 
     def put(self, table: Table, rows: Sequence[Row], last: Key | None, *, complete: bool) -> None:
         """See `Side`."""
-        if table.name in _EMPTY and rows:
-            raise StoreError(f"{self.name}: it has no {table.name}")
         with self._db.writing():
             if table.whole:
                 self._db.run(f"DELETE FROM {_name(table)} WHERE {self._whose(table)}")
@@ -244,7 +230,7 @@ class PostgresSide:
         names = [name for name, _ in kept]
         arrays = [f"${at + 1}::{_ARRAYS[kind]}" for at, (_, kind) in enumerate(kept)]
         node = f"{self._node:d}"
-        if table.name == "cold" and version(self._db) >= _EVERYBODYS:
+        if table.name == "cold":
             node = f"CASE WHEN kind IN ({Kind.REPLY:d}, {Kind.ERASED:d}) THEN NULL ELSE {node} END"
         owned = table.name in _OF_NODE | _MADE_BY
         self._db.run(
@@ -252,6 +238,9 @@ class PostgresSide:
             f" SELECT *{f', {node}' if owned else ''} FROM unnest({', '.join(arrays)}) AS new ({', '.join(names)})",
             columns((row[: len(names)] for row in rows), len(names)),
         )
+        named = [(row[0], row[-1]) for row in rows if row[-1] is not None] if table.name == "log" else ()
+        if named:
+            self._db.run("INSERT INTO slots SELECT * FROM unnest($1::bigint[], $2::bigint[])", columns(named, 2))
 
     def settle(self) -> None:
         """See `Side`: the server counts on where the source was."""
@@ -264,8 +253,7 @@ class PostgresSide:
                 )
             self._db.run("DELETE FROM facts WHERE starts_with(name, $1)", (_PLACE,))
         for table in TABLES:
-            if table.name not in _EMPTY:
-                self._db.run(f"ANALYZE {_name(table)}")
+            self._db.run(f"ANALYZE {_name(table)}")
 
 
 # -- how the tables have it --------------------------------------------------------------------------------------------
@@ -277,6 +265,12 @@ def _quoted(name: str) -> str:
 
 def _name(table: Table) -> str:
     return _NAMES.get(table.name, table.name)
+
+
+def _source(table: Table) -> str:
+    if table.name == "log":
+        return "(SELECT log.*, slots.secrets FROM log LEFT JOIN slots USING (seq)) AS log"
+    return _name(table)
 
 
 def _column(table: Table, name: str) -> str:

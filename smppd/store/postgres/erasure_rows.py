@@ -143,15 +143,15 @@ class PostgresErasures(PostgresPurge):
     def holding(self, records: Sequence[int]) -> list[LogRow]:
         """See `store.erasures.ErasureRows`."""
         asked = (
-            "SELECT DISTINCT ON (log.seq) log.seq, log.count, log.records, purged.digests, purged.mac"
+            "SELECT DISTINCT ON (log.seq) log.seq, log.count, log.records, purged.digests, purged.mac, slots.secrets"
             " FROM unnest($1::int[], $2::bigint[]) AS wanted (node, record), LATERAL ("
             " (SELECT * FROM log WHERE log.node = wanted.node AND log.seq <= wanted.record ORDER BY log.seq DESC LIMIT 1)"
             " UNION ALL"
             " (SELECT * FROM log WHERE log.node = wanted.node AND log.seq > wanted.record ORDER BY log.seq LIMIT 1)"
-            ") AS log LEFT JOIN purged USING (seq) ORDER BY log.seq"
+            ") AS log LEFT JOIN purged USING (seq) LEFT JOIN slots USING (seq) ORDER BY log.seq"
         )
         rows = self.data.all(asked, ([node_of(record) for record in records], list(records)))
-        return [LogRow(seq, count, packed, b"", b"", gone, mac, None) for seq, count, packed, gone, mac in rows]
+        return [LogRow(seq, count, packed, b"", b"", gone, mac, named) for seq, count, packed, gone, mac, named in rows]
 
     def strip(self, changes: Sequence[Stripped], marks: Sequence[tuple[Erased, Erased]]) -> bool:
         """See `store.erasures.ErasureRows`."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from smppd.store.api import StoreError
 from smppd.store.copying import why_closed
 from smppd.store.erasures import Waiting
-from smppd.store.installation import RESTORED, LongStart, MainStore
+from smppd.store.installation import RESTORED, LongStart, MainStore, OtherNode
+from smppd.store.postgres.announcing import NOTIFY, changed
 from smppd.store.postgres.connection import Connection, Server
 from smppd.store.postgres.consent_rows import PostgresConsents
 from smppd.store.postgres.copying import PostgresSide, read_mark
@@ -123,6 +124,25 @@ class PostgresInstallation:
         """See `store.installation.Installation`."""
         with closing(Connection(self._server, read_only=True)) as db:
             return self._node in nodes_in_use(db)
+
+    def others(self) -> list[OtherNode]:
+        """See `store.installation.Installation`."""
+        with closing(Connection(self._server, read_only=True)) as db:
+            if not version(db):
+                return []
+            at_work = nodes_in_use(db)
+            rows = db.all(
+                "SELECT node, epoch, EXISTS (SELECT 1 FROM smppd.journal WHERE journal.node = nodes.node)"
+                " OR EXISTS (SELECT 1 FROM smppd.cold WHERE cold.node = nodes.node)"
+                " FROM smppd.nodes WHERE node <> $1 ORDER BY node",
+                (self._node,),
+            )
+        return [OtherNode(node, epoch, node in at_work, holds) for node, epoch, holds in rows]
+
+    def tell(self, topic: str) -> None:
+        """See `store.installation.Installation`."""
+        with suppress(StoreError), closing(Connection(self._server)) as db:
+            db.one(NOTIFY, (changed(None, topic, ""),))
 
     def lock(self) -> Place:
         """See `store.installation.Installation`."""

@@ -21,6 +21,7 @@ from smppd.store.postgres.held_rows import PostgresHeldRows
 from smppd.store.postgres.key_rows import ReadOnlyKeys
 from smppd.store.postgres.log_ids import columns, node_of
 from smppd.store.postgres.wiping import Wiper
+from smppd.vault.seal import SECRETS_BYTES
 
 INDEXED: Final = "indexed"
 """Fact: the last row of each node's log that the indexes cover (JSON). A number, of version 2: of all nodes that there are."""
@@ -30,7 +31,7 @@ PURGE: Final = "purge "
 """What `PurgeRows.remember` keeps are facts with this in front of their names."""
 
 _TABLES: Final = {"number": "number_index", "event": "event_index"}
-_ROW: Final = "log.seq, log.count, log.records, log.events, log.chain, purged.digests, purged.mac, NULL"
+_ROW: Final = "log.seq, log.count, log.records, log.events, log.chain, purged.digests, purged.mac, slots.secrets"
 
 
 class _PostgresLog:
@@ -69,7 +70,7 @@ class _PostgresLog:
         return self.data.all(
             f"SELECT {wanted} FROM (SELECT log.* FROM {self._nodes}, LATERAL (SELECT * FROM log WHERE log.node = nodes.node"
             " AND seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3) AS log ORDER BY seq LIMIT $3) AS log"
-            " LEFT JOIN purged USING (seq) ORDER BY log.seq",
+            " LEFT JOIN purged USING (seq) LEFT JOIN slots USING (seq) ORDER BY log.seq",
             (after, until, limit),
         )
 
@@ -151,7 +152,8 @@ class PostgresRecords(_PostgresLog):
     def row(self, seq: int) -> LogRow | None:
         """See `store.log.Records`."""
         found = self.data.one(
-            f"SELECT {_ROW} FROM log LEFT JOIN purged USING (seq) WHERE log.node = $2 AND log.seq = $1",
+            f"SELECT {_ROW} FROM log LEFT JOIN purged USING (seq) LEFT JOIN slots USING (seq)"
+            " WHERE log.node = $2 AND log.seq = $1",
             (seq, node_of(seq)),
         )
         return None if found is None else LogRow(*found)
@@ -172,7 +174,7 @@ class PostgresRecords(_PostgresLog):
 
     def secrets(self, row: LogRow) -> bytes:
         """See `store.log.Records`."""
-        return self.keys.secrets(row.seq)
+        return self.keys.secrets(row.secrets or row.seq)
 
     def events(self, seq: int) -> bytes:
         """See `store.log.Records`."""
@@ -226,7 +228,8 @@ class PostgresRecords(_PostgresLog):
             link, row = self.anchor()
             lowest, highest = self.bounds() or (None, None)
             newest = self.data.one("SELECT max(number) FROM seals WHERE node = $1", (self._chain(),))
-        return Outline(link, row, lowest, highest, [], None if newest is None else newest[0])
+            signed = self.data.all("SELECT signed FROM checkpoints WHERE node = $1 ORDER BY seq", (self._chain(),))
+        return Outline(link, row, lowest, highest, [one[0] for one in signed], None if newest is None else newest[0])
 
     def anchor(self) -> tuple[bytes | None, int | None]:
         """See `store.log.Records`."""
@@ -239,6 +242,15 @@ class PostgresRecords(_PostgresLog):
             "SELECT number, signed FROM seals WHERE node = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4",
             (self._chain(), after, until, limit),
         )
+
+    def chain_of(self, seq: int) -> int:
+        """See `store.log.Records`."""
+        return node_of(seq)
+
+    def first_seal(self, chain: int) -> bytes | None:
+        """See `store.log.Records`."""
+        row = self.data.one("SELECT signed FROM seals WHERE node = $1 ORDER BY number LIMIT 1", (chain,))
+        return None if row is None else row[0]
 
 
 def only_node(data: Database) -> int:
@@ -445,17 +457,23 @@ class PostgresPurge(_PostgresLog):
         # The length of a value stands in front of it: what is too much is not read.
         sizes = [row[0] for row in self._stretch("octet_length(records)", start - 1, last, limit)]
         number = fitting(sizes, octets)
-        rows = self._rows(start - 1, last, number, "log.seq, log.count, log.records, purged.digests") if number else []
-        found = [LogRow(seq, count, packed, b"", b"", gone, None, None) for seq, count, packed, gone in rows]
+        rows = (
+            self._rows(start - 1, last, number, "log.seq, log.count, log.records, purged.digests, slots.secrets")
+            if number
+            else []
+        )
+        found = [LogRow(seq, count, packed, b"", b"", gone, None, named) for seq, count, packed, gone, named in rows]
         return found, number < len(sizes) or len(sizes) == limit
 
     def kept_secrets(self, rows: Sequence[LogRow], first: int, last: int) -> list[tuple[int, bytes]]:
-        """See `store.log.PurgeRows`. Secrets and their row are one transaction here: none is without."""
-        named = [row.seq for row in rows]
+        """See `store.log.PurgeRows`. Secrets and their row are one transaction here: none is without. What a row of an older
+        store names is that row's."""
+        named = [row.secrets or row.seq for row in rows]
         return self.data.all(
             "SELECT seq, data FROM secrets JOIN unnest($1::int[], $2::bigint[]) AS named (node, seq) USING (node, seq)"
             f" UNION SELECT seq, data FROM {self._nodes}, LATERAL (SELECT seq, data FROM secrets"
-            " WHERE secrets.node = nodes.node AND seq >= $3 AND seq <= $4) AS between ORDER BY seq",
+            f" WHERE secrets.node = nodes.node AND seq >= $3 AND seq <= $4 AND octet_length(data) % {SECRETS_BYTES} <> 1)"
+            " AS between ORDER BY seq",
             ([node_of(seq) for seq in named], named, first, last),
         )
 
@@ -560,6 +578,7 @@ class PostgresPurge(_PostgresLog):
             (last,),
         )
         self.data.run("DELETE FROM purged WHERE seq <= $1", (last,))
+        self.data.run("DELETE FROM slots WHERE seq <= $1", (last,))
         self.data.run(
             "DELETE FROM seals USING (SELECT node, max(number) AS number FROM seals WHERE seq <= $1 GROUP BY node) AS covers"
             " WHERE seals.node = covers.node AND seals.number < covers.number",

@@ -157,7 +157,8 @@ class ColdRows:
         """See ``api.Spool``."""
         values = (int(kind), owner, ids, limit)
         claimed = self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
-        return self._opened(sorted(map(_columns, claimed), key=lambda columns: columns[3]))[0]
+        rows = self._opened(sorted(map(_columns, claimed), key=lambda columns: columns[3]))[0]
+        return [row._replace(shared=True) for row in rows]
 
     def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -242,7 +243,10 @@ class ColdRows:
             claimed = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
             got = {columns[1:4]: columns for columns in map(_columns, claimed)}
         ours = (_columns(row[:7]) if row[7] is not None else got.get((row[1], row[2], row[3])) for row in found)
-        return self._opened([columns for columns in ours if columns is not None])[0]
+        rows = self._opened([columns for columns in ours if columns is not None])[0]
+        return (
+            [row._replace(shared=True) if (row.owner, row.key, row.id) in got else row for row in rows] if got else rows
+        )
 
     def _found(self, asked: str, values: tuple[object, ...]) -> list[Columns]:
         return [_columns(row) for row in self._session.db.all(asked, values)]

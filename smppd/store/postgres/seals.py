@@ -51,12 +51,12 @@ class PostgresSeals:
         return 0 if row is None else int(row[0])
 
     def after(self, seq: int, limit: int) -> Sequence[LogRow]:
-        """See ``SealRows``. No row names a row of secrets: they have the row's own number."""
-        rows = self._session.db.all(
-            "SELECT seq, records, events, chain FROM log WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        """See ``SealRows``."""
+        return self._session.db.all(
+            "SELECT log.seq, records, events, chain, slots.secrets FROM log LEFT JOIN slots USING (seq)"
+            " WHERE node = $1 AND log.seq > $2 ORDER BY log.seq LIMIT $3",
             (self._session.node, seq, limit),
         )
-        return [(*row, None) for row in rows]
 
     def purged(self, seq: int) -> bool:
         """See ``SealRows``."""

@@ -113,7 +113,9 @@ class NodeSpool:
 def ask(server: Server, seconds: float) -> bool:
     """Asks the daemons that use the store to tidy, and waits for them; whether all have. Raises StoreError."""
     with closing(Connection(server)) as db:
-        nodes = nodes_in_use(db)
+        # One whose place is held and that was taken over is frozen: it has nothing any more.
+        over = {row[0] for row in db.all("SELECT node FROM leases WHERE life IN ('left', 'taken')")}
+        nodes = [node for node in nodes_in_use(db) if node not in over]
 
         def put(token: int) -> None:
             db.run(

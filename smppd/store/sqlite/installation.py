@@ -11,7 +11,7 @@ from typing import Any, Final
 from smppd.store.api import StoreError
 from smppd.store.copying import why_closed
 from smppd.store.erasures import Waiting
-from smppd.store.installation import LongStart, MainStore
+from smppd.store.installation import LongStart, MainStore, OtherNode
 from smppd.store.lock import LOCK_FILE, Lock, in_use
 from smppd.store.sqlite.consent_rows import SqliteConsents
 from smppd.store.sqlite.copies import mark, settle
@@ -108,6 +108,13 @@ class SqliteInstallation:
     def in_use(self) -> bool:
         """See `store.installation.Installation`."""
         return in_use(self._directory)
+
+    def others(self) -> list[OtherNode]:
+        """See `store.installation.Installation`: there are none."""
+        return []
+
+    def tell(self, topic: str) -> None:
+        """See `store.installation.Installation`: there is nobody."""
 
     def lock(self) -> Lock:
         """See `store.installation.Installation`."""

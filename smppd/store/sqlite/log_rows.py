@@ -233,6 +233,14 @@ class SqliteRecords(_SqliteLog):
             (after, until, limit),
         )
 
+    def chain_of(self, seq: int) -> int:
+        """See `store.log.Records`."""
+        return 0
+
+    def first_seal(self, chain: int) -> bytes | None:
+        """See `store.log.Records`."""
+        return next((signed for _number, signed in self.seals(0, LAST_ID, 1)), None)
+
 
 class SqliteIndex(_SqliteLog):
     """`store.log.IndexRows` of a store's directory. For one thread. Raises StoreError."""

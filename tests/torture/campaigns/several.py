@@ -102,12 +102,13 @@ Round = Callable[[Stage, int], bool]
 
 
 def script(random: Random) -> Callable[[Submit, int], Step]:
-    """An SMSC that is not always quick; one receipt in four comes too late to settle a message of unknown fate."""
+    """An SMSC that is not always quick, so that a death finds messages without an answer; one receipt in four comes too late to
+    settle such a one."""
 
     def step(_submit: Submit, _attempt: int) -> Step:
         late = random.random() < 0.25
         receipt = random.uniform(2.5, 3.5) if late else random.uniform(0.0, 0.2)
-        return Step(receipt=receipt, delay=random.choice((0.0, 0.0, 0.02, 0.05)))
+        return Step(receipt=receipt, delay=random.choice((0.0, 0.02, 0.1, 0.4)))
 
     return step
 

@@ -20,6 +20,11 @@ CREATE INDEX cold_nobodys ON cold (kind, owner, id) WHERE node IS NULL AND kind 
 -- Which keys of segments are whose: they change hands with a take-over.
 CREATE INDEX keys_node ON keys (node) WHERE node IS NOT NULL;
 
+-- What only a copy of an embedded store brings (docs/adr/0029): log rows that a version before 7 of it wrote, which name a row of `secrets`
+-- of another id, and the signed states of before there were seals.
+CREATE TABLE slots (seq bigint PRIMARY KEY, secrets bigint NOT NULL);
+CREATE TABLE checkpoints (node integer, seq bigint, signed bytea NOT NULL, PRIMARY KEY (node, seq));
+
 -- The scope of a segment's key (`vault.keys.segment_scope`).
 CREATE FUNCTION segment_scope(p_segment integer) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
     SELECT convert_to('segment/' || lpad(p_segment::text, greatest(6, length(p_segment::text)), '0'), 'UTF8')

@@ -521,11 +521,42 @@ def test_it_finds_an_unknown_message_by_its_addresses() -> None:
     one.commits()
     assert len(one.upstream().unknown) == 1
     there.reports(b"id-1")
-    cluster.commits()
+    cluster.passes(14)
+    assert acme.receipts() == [], "another node may know its id"
+    cluster.passes(2)
     assert acme.receipts() == [(name, "DELIVRD")]
     cluster.passes(31)
     cluster.check()
     assert not cluster.nobodys
+
+
+@pytest.mark.parametrize("unknown", ["before", "after", "at once"])
+def test_an_unknown_message_gets_no_receipt_whose_id_another_node_knows(unknown: str) -> None:
+    """Two messages with the same addresses, one at each node; the receipt of one comes where the other has no answer."""
+    cluster = Cluster()
+    one, other = cluster.worlds
+    names, links = [], []
+    for world in cluster.worlds:
+        acme, link = world.customer(), world.carrier()
+        acme.submits(b"x")
+        world.commits()
+        names += acme.ids()
+        links.append(link)
+    links[0].answers(b"id-1")
+    one.commits()
+    there = other.carrier()
+    if unknown == "before":
+        links[1].cut()
+        cluster.commits()
+    there.reports(b"id-1")
+    if unknown == "after":
+        other.commits()
+    if unknown != "before":
+        links[1].cut()
+    other.commits()
+    cluster.passes(17)
+    assert one.customers[0].receipts() == [(names[0], "DELIVRD")]
+    assert len(other.upstream().unknown) == 1 and other.customers[0].receipts() == []
 
 
 def test_one_that_is_not_final_is_passed_on_and_so_is_the_last_one() -> None:
@@ -652,6 +683,7 @@ def test_of_two_nodes_with_a_message_for_it_one_gets_it() -> None:
     there.reports(b"id-1")
     cluster.commits()
     (identity,) = [key[3] for key in cluster.nobodys]
+    cluster.passes(16)
     for world in (one, two):
         world.relay.rows_unheld(Kind.PARKED, "a", [identity])
     for _ in range(2):  # both look, then both claim
